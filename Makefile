@@ -1,0 +1,59 @@
+# carspotter: what a developer types. Needs make, Python 3.11+ and the package index, nothing else.
+#
+#   make demo [PHOTO=car.jpg]   install the base into its own environment and name the car in a photo
+#   make test [ARGS="-k box"]   install what the tests need and run the default ring
+#   make check                  formatting, lint, strict types
+#   make docs                   write docs/cli.md anew from the commands themselves
+#   make clean                  remove the environments and what demo and build wrote
+
+PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
+	"$$p" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo "$$p" && break; done)
+VENV ?= .venv
+BASE_VENV ?= .venv-base
+OUT ?= demo-out
+PHOTO ?=
+ARGS ?=
+
+# One thread: several threads of torch collapse where the cores are shared, and timings of tests stay comparable.
+export OMP_NUM_THREADS ?= 1
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+SOURCES := $(shell find src -type f -not -name '*.pyc')
+
+.PHONY: help demo test check docs clean python
+
+help:
+	@sed -n 's/^#   //p' Makefile
+
+python:
+	@test -n "$(PYTHON)" || { echo "no Python 3.11 or newer found; name one: make test PYTHON=/path/to/python3" >&2; exit 1; }
+
+$(VENV)/.installed: pyproject.toml | python
+	$(PYTHON) -m venv $(VENV)
+	$(VENV)/bin/python -m pip install --quiet --editable '.[dev]'
+	@touch $@
+
+$(BASE_VENV)/.installed: pyproject.toml $(SOURCES) | python
+	$(PYTHON) -m venv $(BASE_VENV)
+	$(BASE_VENV)/bin/python -m pip install --quiet --upgrade .
+	@touch $@
+
+demo: $(BASE_VENV)/.installed
+	@mkdir -p "$(OUT)"
+	@$(if $(PHOTO),,$(BASE_VENV)/bin/python benchmarks/drawn.py "$(OUT)/drawing.jpg")
+	$(BASE_VENV)/bin/carspotter identify "$(or $(PHOTO),$(OUT)/drawing.jpg)" --draw "$(OUT)/annotated.jpg"
+	@echo "The photo with its box: $(OUT)/annotated.jpg"
+
+test: $(VENV)/.installed
+	$(VENV)/bin/python -m pytest $(ARGS)
+
+check: $(VENV)/.installed
+	$(VENV)/bin/ruff format --check src tests benchmarks docs
+	$(VENV)/bin/ruff check src tests benchmarks docs
+	$(VENV)/bin/mypy
+
+docs: $(VENV)/.installed
+	$(VENV)/bin/python docs/cli_page.py
+
+clean:
+	rm -rf "$(VENV)" "$(BASE_VENV)" "$(OUT)" build dist
