@@ -1,0 +1,41 @@
+"""carspotter: which car does this photograph show.
+
+The public names below are loaded on first use, so that `import carspotter` stays light and pulls in no engine.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from carspotter.geometry import BoundingBox
+    from carspotter.recognition.recognizer import Recognizer
+    from carspotter.records import Prediction
+    from carspotter.runtime.bundle import ModelBundle
+    from carspotter.taxonomy import Taxonomy
+
+__version__ = "0.1.0"
+
+__all__ = ["BoundingBox", "ModelBundle", "Prediction", "Recognizer", "Taxonomy", "__version__"]
+
+_HOMES = {
+    "BoundingBox": "carspotter.geometry",
+    "ModelBundle": "carspotter.runtime.bundle",
+    "Prediction": "carspotter.records",
+    "Recognizer": "carspotter.recognition.recognizer",
+    "Taxonomy": "carspotter.taxonomy",
+}
+
+
+def __getattr__(name: str) -> object:
+    """Load a public name from the module that defines it."""
+    if name not in _HOMES:
+        raise AttributeError(f"module 'carspotter' has no attribute {name!r}; it has {', '.join(__all__)}")
+    value = getattr(import_module(_HOMES[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(set(globals()) | set(__all__))

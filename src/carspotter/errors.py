@@ -1,0 +1,115 @@
+"""Every exception that carspotter raises on purpose.
+
+CarspotterError
+├── ImageError         the bytes are no picture we can use
+├── StorageError       a file, folder or URL cannot be read or written
+├── TaxonomyError      unknown or ambiguous make, model, generation, year
+├── RecipeError        a recipe has an unknown key or an impossible value
+├── BundleError        a model bundle is incomplete, or not for this task
+├── DetectorError      a foreign detector is unknown, damaged or answers in a strange shape
+├── TrainingError      a training cannot start, go on or resume
+└── MissingExtraError  an optional part is not installed
+
+A message says what, the value received, what is allowed and what to do next, in one line. A wrong value that only our
+own code can pass is a `ValueError`, outside of this tree.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+from typing import ClassVar, Literal, get_args
+
+ImageCode = Literal["empty", "unsupported-format", "broken", "truncated", "too-large", "unreadable"]
+IMAGE_CODES: tuple[ImageCode, ...] = get_args(ImageCode)
+
+
+class CarspotterError(Exception):
+    """Stand at the root of the tree; `code` is the short word that programs read."""
+
+    code: ClassVar[str] = "error"
+
+
+class ImageError(CarspotterError):
+    """Say that bytes or an array are no picture we can use; `code` is one of `IMAGE_CODES`.
+
+    `empty`: no bytes, or nothing left after a crop. `unsupported-format`: no picture, or a format outside the list.
+    `broken`: damaged. `truncated`: the end is missing. `too-large`: over a limit. `unreadable`: of no usable shape.
+    """
+
+    code: ImageCode  # type: ignore[misc]  # per error here, per class elsewhere: readers see one attribute
+
+    def __init__(self, message: str, code: ImageCode = "broken") -> None:
+        super().__init__(message)
+        if code not in IMAGE_CODES:
+            raise ValueError(f"image error code {code!r}; allowed: {', '.join(IMAGE_CODES)}")
+        self.code = code
+
+
+class StorageError(CarspotterError):
+    """Say that a file, folder or URL cannot be read or written."""
+
+    code = "storage"
+
+
+class TaxonomyError(CarspotterError):
+    """Say that a make, model, generation or year is unknown or ambiguous, or a taxonomy file is wrong."""
+
+    code = "taxonomy"
+
+
+class RecipeError(CarspotterError):
+    """Say that a recipe has an unknown key or an impossible value."""
+
+    code = "recipe"
+
+
+class BundleError(CarspotterError):
+    """Say that a model bundle is incomplete, newer than this version, or not for this task."""
+
+    code = "bundle"
+
+
+class DetectorError(CarspotterError):
+    """Say that a foreign detector is unknown, damaged or answers in a shape we cannot read."""
+
+    code = "detector"
+
+
+class TrainingError(CarspotterError):
+    """Say that a training cannot start, go on or resume."""
+
+    code = "training"
+
+
+class MissingExtraError(CarspotterError):
+    """Say that an optional part is not installed, and how to install it."""
+
+    code = "missing-extra"
+
+    def __init__(self, package: str, extra: str) -> None:
+        super().__init__(f'{package} is not installed; run: pip install "carspotter[{extra}]"')
+        self.package = package
+        self.extra = extra
+
+    def __reduce__(self) -> tuple[type[MissingExtraError], tuple[str, str]]:
+        # An exception is pickled by its `args`, here the message alone; worker processes send errors home.
+        return type(self), (self.package, self.extra)
+
+
+def nearest(word: str, allowed: Iterable[str]) -> str | None:
+    """Return the allowed word most like `word`, whatever the case, or None when none is close."""
+    spellings = {candidate.casefold(): candidate for candidate in allowed}
+    # 0.6 is difflib's own cutoff: one or two wrong letters in a word of six.
+    matches = get_close_matches(word.casefold(), spellings, n=1, cutoff=0.6)
+    return spellings[matches[0]] if matches else None
+
+
+def suggestion(word: str, allowed: Iterable[str], *, limit: int = 8) -> str:
+    """Return "did you mean X?" where something is near, else the list of what is allowed, for the end of a message."""
+    words = list(allowed)
+    near = nearest(word, words)
+    if near is not None:
+        return f"did you mean {near!r}?"
+    rest = f" and {len(words) - limit} more" if len(words) > limit else ""
+    return f"allowed: {', '.join(words[:limit])}{rest}" if words else "none is defined"

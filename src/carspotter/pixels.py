@@ -1,0 +1,494 @@
+"""From the bytes of a photo to the input of a network: the only way, for training and for serving.
+
+In: bytes of a JPEG, PNG, WebP, AVIF, HEIC, GIF or BMP file, whoever sent them. Out: upright sRGB pixels
+(`decode`), and from pixels a crop of the size a network takes (`network_input`), uint8 throughout. Bad bytes raise
+ImageError and nothing else. It reads no file, opens no URL and normalizes nothing: that is inside the network's graph.
+"""
+
+from __future__ import annotations
+
+import struct
+import threading
+import warnings
+import zlib
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, fields
+from functools import lru_cache
+from importlib import import_module
+from io import BytesIO
+from itertools import islice
+from math import ceil, floor
+from typing import Any, Literal, get_args
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image, ImageCms, UnidentifiedImageError
+
+from carspotter.errors import BundleError, ImageCode, ImageError, suggestion
+from carspotter.geometry import BoundingBox
+
+Pixels = npt.NDArray[np.uint8]
+Fit = Literal["squash", "letterbox"]
+
+# 64 megapixels: over the 50 of today's phones and cameras (the 108 and 200 of some are a special mode, 12 by default).
+# A hostile PNG of twice the size took 1 GB and 1.7 s; imgproxy allows 50, thumbor 75. A server may want to pass less.
+MAX_PIXELS = 64_000_000
+# JPEG's own limit. Pillow keeps a pointer a row, so that 1 x 100 000 000 pixels would cost 800 MB of pointers.
+MAX_SIDE = 65_535
+# A progressive JPEG passes over all its pixels once a scan: tiny files with hundreds of scans keep a decoder busy for
+# minutes (libjpeg-turbo's advisory LJT-01-005). Encoders write about 10 scans, which a photo at the limit may have.
+_MAX_SCANNED_PIXELS = 20 * MAX_PIXELS
+# Pillow reads headers piece by piece in Python, some microseconds each: a file of markers alone would take a minute.
+# A PNG of 32 MiB in the smallest usual chunks (8 KiB) has 4096 pieces, other photos have dozens.
+_MAX_PIECES = 50_000
+# Real profiles have 0.5 kB (sRGB) to 2 MB (CMYK presses).
+_MAX_PROFILE_BYTES = 4 << 20
+# The customary grey of letterboxed detectors (YOLO): about the mean of photographs, so that bars draw no edges.
+LETTERBOX_GREY = 114
+
+# Format of Pillow → the module that reads it, imported when the first such photo comes: the others stay closed. TIFF is
+# not among them: Pillow copies what each tag points to, so that 65 535 tags on one place of a file exhaust the memory.
+_PLUGINS = {
+    "JPEG": "PIL.JpegImagePlugin",
+    "PNG": "PIL.PngImagePlugin",
+    "WEBP": "PIL.WebPImagePlugin",
+    "AVIF": "PIL.AvifImagePlugin",
+    "GIF": "PIL.GifImagePlugin",
+    "BMP": "PIL.BmpImagePlugin",
+}
+FORMATS = (*_PLUGINS, "HEIC")
+_MAGIC = {b"\xff\xd8\xff": "JPEG", b"\x89PNG\r\n\x1a\n": "PNG", b"GIF87a": "GIF", b"GIF89a": "GIF", b"BM": "BMP"}
+
+# EXIF tag 0x0112 says where the sensor's first row and column lie; the step that brings it upright (Exif 2.32, 4.6.4).
+_ORIENTATION = 0x0112
+_UPRIGHT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+
+# All that Pillow's readers raise on damaged bytes, seen with the hostile files of the tests: no reader documents it.
+_METADATA_ERRORS = (
+    OSError, SyntaxError, ValueError, TypeError, LookupError, EOFError, OverflowError,
+    AttributeError, RuntimeError, struct.error, zlib.error,
+)  # fmt: skip
+_DAMAGE = (*_METADATA_ERRORS, Image.DecompressionBombError)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Preprocessing:
+    """Say how pixels become a network's input of `width` x `height`.
+
+    `squash` resizes both sides freely; `letterbox` keeps the aspect ratio and fills with grey. `pad` widens a box by
+    this part of its width and height on each side. Raises BundleError, since the values come from a bundle's file.
+    """
+
+    width: int
+    height: int
+    fit: Fit = "squash"
+    pad: float = 0.0
+
+    def __post_init__(self) -> None:
+        for name in ("width", "height"):
+            side = getattr(self, name)
+            if not isinstance(side, int) or not 1 <= side <= MAX_SIDE:
+                raise BundleError(f"preprocessing: {name} is {side!r}; it must be a whole number from 1 to {MAX_SIDE}")
+        if self.fit not in get_args(Fit):
+            raise BundleError(f"preprocessing: fit is {self.fit!r}; {suggestion(str(self.fit), get_args(Fit))}")
+        if not isinstance(self.pad, int | float) or not 0 <= self.pad <= 1:
+            raise BundleError(f"preprocessing: pad is {self.pad!r}; it must be a part from 0 to 1")
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the settings as JSON values."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, content: Mapping[str, Any]) -> Preprocessing:
+        """Read what `to_dict` wrote; an unknown or missing key is a BundleError."""
+        known = [field.name for field in fields(cls)]
+        for key in content:
+            if key not in known:
+                raise BundleError(f"preprocessing: unknown key {key!r}; {suggestion(key, known)}")
+        for key in ("width", "height"):
+            if key not in content:
+                raise BundleError(f"preprocessing: {key!r} is missing; it needs width and height in pixels")
+        return cls(**content)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class DecodedPhoto:
+    """Hold a decoded photo: read-only sRGB `pixels` (h, w, 3), upright, maybe smaller than the original.
+
+    `width` and `height` are of the upright original; `scale` is the pixels' width over the original's, at most 1.
+    """
+
+    pixels: Pixels
+    width: int
+    height: int
+    scale: float = 1.0
+
+
+def decode(data: bytes, *, min_side: int | None = None, max_pixels: int = MAX_PIXELS) -> DecodedPhoto:
+    """Decode the first frame of a photo, turned upright, in sRGB; alpha is laid on white, as cut-outs in shops are.
+
+    With `min_side` a JPEG is decoded at 1/2, 1/4 or 1/8 while its shorter side keeps at least so many pixels: three
+    times as fast and within about 1/255 of a resize. Raises ImageError; `max_pixels` is compared with the header, and
+    over 178 million Pillow's own limit holds.
+    """
+    form = _sniff(data)
+    with _quiet_pillow():
+        try:
+            _check_pieces(data, form)
+            image = _open(data, form)
+            width, height = image.size
+            _check_size(width, height, max_pixels)
+            if form == "JPEG":
+                _check_scans(data, width * height)
+                _draft(image, min_side)
+            image.load()
+            if form == "HEIC":  # its reader may correct the size while it decodes
+                width, height = image.size
+                _check_size(width, height, max_pixels)
+            turn = _UPRIGHT.get(_orientation(image))
+            image = _to_srgb(image)
+        except MemoryError as error:
+            raise ImageError(f"{form} photo does not fit into memory", "too-large") from error
+        except _DAMAGE as error:
+            raise _explain(error, data, form, max_pixels) from error
+    if turn is not None:
+        image = image.transpose(turn)
+        if turn >= Image.Transpose.ROTATE_90 and turn != Image.Transpose.ROTATE_180:
+            width, height = height, width
+    pixels = np.asarray(image)
+    return DecodedPhoto(pixels=pixels, width=width, height=height, scale=pixels.shape[1] / width)
+
+
+def network_input(pixels: Pixels, preprocessing: Preprocessing, box: BoundingBox | None = None) -> Pixels:
+    """Return uint8 (height, width, 3) for a network: the box padded, clipped, cropped and resized in one step.
+
+    `box` is in the pixels of this array; None takes the whole array, unpadded. Raises ImageError when `pixels` is no
+    RGB photo or nothing of the box lies inside it.
+    """
+    _check_pixels(pixels)
+    height, width = pixels.shape[:2]
+    area = BoundingBox(0, 0, width, height)
+    if box is not None:
+        area = box.pad(preprocessing.pad).clip(width, height)
+        if area.width < 1 or area.height < 1:
+            corners = ", ".join(f"{value:g}" for value in box.to_list())
+            raise ImageError(f"box ({corners}) holds no pixel of a photo of {width}x{height}: nothing to crop", "empty")
+    left, top, new_width, new_height = _placement((area.width, area.height), preprocessing)
+    resized = _resize(pixels, area, (new_width, new_height))
+    if (new_width, new_height) == (preprocessing.width, preprocessing.height):
+        return resized
+    canvas = np.full((preprocessing.height, preprocessing.width, 3), LETTERBOX_GREY, dtype=np.uint8)
+    canvas[top : top + new_height, left : left + new_width] = resized
+    return canvas
+
+
+def to_photo_box(box: BoundingBox, size: tuple[int, int], preprocessing: Preprocessing) -> BoundingBox:
+    """Return where a box of the network's input lies in the photo, for a whole photo of `size` (width, height).
+
+    It is not clipped: a box in a letterbox's bars lies outside of the photo.
+    """
+    left, top, new_width, new_height = _placement(size, preprocessing)
+    return box.shift(-left, -top).scale(size[0] / new_width, size[1] / new_height)
+
+
+def to_network_box(box: BoundingBox, size: tuple[int, int], preprocessing: Preprocessing) -> BoundingBox:
+    """Return where a box of a whole photo of `size` (width, height) lies in the network's input, in its pixels."""
+    left, top, new_width, new_height = _placement(size, preprocessing)
+    return box.scale(new_width / size[0], new_height / size[1]).shift(left, top)
+
+
+# ---- network input
+
+
+def _placement(size: tuple[float, float], preprocessing: Preprocessing) -> tuple[int, int, int, int]:
+    """Return left, top, width and height of the resized photo in the network's input."""
+    if preprocessing.fit == "squash":
+        return 0, 0, preprocessing.width, preprocessing.height
+    scale = min(preprocessing.width / size[0], preprocessing.height / size[1])
+    # An extremely flat photo still gets a row of its own.
+    width = min(max(round(size[0] * scale), 1), preprocessing.width)
+    height = min(max(round(size[1] * scale), 1), preprocessing.height)
+    return (preprocessing.width - width) // 2, (preprocessing.height - height) // 2, width, height
+
+
+def _resize(pixels: Pixels, area: BoundingBox, size: tuple[int, int]) -> Pixels:
+    """Resize a part of the pixels, antialiased, and return an array that may be written to (torch asks for it)."""
+    height, width = pixels.shape[:2]
+    # Pillow copies the array that it is given. The filter reaches one output pixel around the area, so that a cut-out
+    # with this margin gives the same result as the whole photo and copies less.
+    margin_x, margin_y = ceil(max(area.width / size[0], 1)) + 1, ceil(max(area.height / size[1], 1)) + 1
+    x1, y1 = max(floor(area.x1) - margin_x, 0), max(floor(area.y1) - margin_y, 0)
+    x2, y2 = min(ceil(area.x2) + margin_x, width), min(ceil(area.y2) + margin_y, height)
+    part = Image.fromarray(pixels[y1:y2, x1:x2])
+    inside = (area.x1 - x1, area.y1 - y1, area.x2 - x1, area.y2 - y1)
+    return np.array(part.resize(size, Image.Resampling.BILINEAR, box=inside))
+
+
+def _check_pixels(pixels: Pixels) -> None:
+    if pixels.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[2] != 3:
+        raise ImageError(
+            f"pixels of shape {pixels.shape} and type {pixels.dtype}; allowed: uint8 of shape (height, width, 3), RGB",
+            "unreadable",
+        )
+    if 0 in pixels.shape:
+        raise ImageError(f"pixels of shape {pixels.shape}: there is no pixel", "empty")
+
+
+# ---- opening
+
+
+def _sniff(data: bytes) -> str:
+    """Return the format that the first bytes tell, whatever the file is called."""
+    if not data:
+        raise ImageError("the file is empty (0 bytes)", "empty")
+    if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
+        return "WEBP"
+    if data[4:8] == b"ftyp":
+        return _sniff_boxes(data)
+    for magic, form in _MAGIC.items():
+        if data.startswith(magic):
+            return form
+    raise _unsupported(f"it begins with {data[:8]!r}")
+
+
+def _sniff_boxes(data: bytes) -> str:
+    """Tell AVIF from HEIC by the brands of an ISO base media file (ISO/IEC 23008-12, annex B)."""
+    length = min(int.from_bytes(data[:4], "big"), 256)  # a few dozen brands at most
+    brands = {data[offset : offset + 4] for offset in range(8, length, 4)}
+    if brands & {b"avif", b"avis"}:
+        return "AVIF"
+    if brands & {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1"}:
+        return "HEIC"
+    raise _unsupported(f"it is a media file of brand {data[8:12]!r}")
+
+
+def _unsupported(why: str) -> ImageError:
+    return ImageError(f"not a photo that can be read: {why}; allowed: {', '.join(FORMATS)}", "unsupported-format")
+
+
+def _open(data: bytes, form: str) -> Image.Image:
+    if form == "HEIC":
+        try:
+            # Its class is called without registering it, which would change Pillow for everyone in this process.
+            from pillow_heif import HeifImageFile
+        except ImportError as error:
+            raise _unsupported("HEIC needs a library that is missing here (run: pip install pillow-heif)") from error
+        heif: Image.Image = HeifImageFile(BytesIO(data))  # type: ignore[no-untyped-call]
+        return heif
+    import_module(_PLUGINS[form])
+    return Image.open(BytesIO(data), formats=(form,))
+
+
+def _check_size(width: int, height: int, max_pixels: int) -> None:
+    if width < 1 or height < 1:
+        raise ImageError(f"photo of {width}x{height}: there is no pixel", "broken")
+    if width * height > max_pixels:
+        million = max_pixels / 1e6
+        raise ImageError(f"photo of {width}x{height} is over the limit of {million:g} million pixels", "too-large")
+    if max(width, height) > MAX_SIDE:
+        raise ImageError(f"photo of {width}x{height} is over the limit of {MAX_SIDE} pixels a side", "too-large")
+
+
+def _check_scans(data: bytes, n_pixels: int) -> None:
+    n_scans = data.count(b"\xff\xda")  # the marker cannot occur inside of compressed pixels, where FF is followed by 00
+    if n_scans * n_pixels > _MAX_SCANNED_PIXELS:
+        raise ImageError(f"JPEG with {n_scans} scans of {n_pixels} pixels: a bomb, or damaged", "too-large")
+
+
+def _draft(image: Image.Image, min_side: int | None) -> None:
+    if min_side is None:
+        return
+    width, height = image.size
+    factor = min(width, height) // max(min_side, 1)
+    for step in (8, 4, 2):  # the scales that libjpeg decodes at
+        if factor >= step:
+            image.draft(None, (width // step, height // step))
+            return
+
+
+def _check_pieces(data: bytes, form: str) -> None:
+    walk = {"JPEG": _jpeg_pieces, "PNG": _png_pieces, "GIF": _gif_pieces}.get(form)
+    if walk is not None and next(islice(walk(data), _MAX_PIECES, None), None) is not None:
+        raise ImageError(f"{form} header in over {_MAX_PIECES} pieces: a bomb, or damaged", "broken")
+
+
+def _jpeg_pieces(data: bytes) -> Iterator[int]:
+    offset = 2
+    while offset + 4 <= len(data):
+        yield offset
+        marker = data[offset + 1]
+        if data[offset] != 0xFF or marker in (0x00, 0xFF):  # junk and filling, a byte a time
+            offset += 1
+        elif marker == 0xDA:  # start of scan
+            return
+        elif marker == 0x01 or 0xD0 <= marker <= 0xD9:  # markers without content
+            offset += 2
+        else:
+            offset += 2 + int.from_bytes(data[offset + 2 : offset + 4], "big")
+
+
+def _png_pieces(data: bytes) -> Iterator[int]:
+    offset = 8
+    while offset + 12 <= len(data):
+        yield offset
+        offset += 12 + int.from_bytes(data[offset : offset + 4], "big")
+
+
+def _gif_pieces(data: bytes) -> Iterator[int]:
+    """Yield the blocks before the first frame, and the parts of the extensions among them."""
+    flags = data[10] if len(data) > 10 else 0
+    offset = 13 + (3 << (flags & 7) + 1 if flags & 0x80 else 0)
+    while offset < len(data) and data[offset] not in b",;":
+        yield offset
+        is_extension = data[offset] == 0x21
+        offset += 2 if is_extension else 1
+        while is_extension and offset < len(data) and data[offset]:
+            yield offset
+            offset += 1 + data[offset]
+
+
+def _orientation(image: Image.Image) -> int:
+    """Return the EXIF orientation, 1 (upright) where there is none or the EXIF is broken.
+
+    Pillow's own reader copies what each tag points to (see `_PLUGINS`); this one looks at one tag of the first folder.
+    """
+    exif = image.info.get("exif")
+    if not isinstance(exif, bytes):
+        return 1
+    body = exif.removeprefix(b"Exif\0\0")
+    order = {b"II": "<", b"MM": ">"}.get(body[:2])
+    if order is None:
+        return 1
+    try:
+        (start,) = struct.unpack_from(f"{order}I", body, 4)
+        (n_tags,) = struct.unpack_from(f"{order}H", body, start)
+        for offset in range(start + 2, start + 2 + 12 * n_tags, 12):
+            tag, kind = struct.unpack_from(f"{order}HH", body, offset)
+            if tag == _ORIENTATION:  # SHORT by the standard; some writers use LONG
+                return int(struct.unpack_from(order + ("I" if kind == 4 else "H"), body, offset + 8)[0])
+    except struct.error:
+        return 1
+    return 1
+
+
+def _explain(error: Exception, data: bytes, form: str, max_pixels: int) -> ImageError:
+    """Make an ImageError of what a reader raised, and tell a missing end from damage."""
+    if isinstance(error, Image.DecompressionBombError):  # Pillow's own limit comes first, and only its sizes are in it
+        return ImageError(f"{form} photo is over the limit of {max_pixels / 1e6:g} million pixels", "too-large")
+    text = " ".join(str(error).split()) or type(error).__name__
+    code: ImageCode = "broken"
+    if "too large" in text.lower() or "too much memory" in text.lower():
+        code = "too-large"
+    elif "truncated" in text.lower() or _lacks_end(data, form):
+        code = "truncated"
+    if isinstance(error, UnidentifiedImageError):
+        text = "its header cannot be read"
+    what = {"truncated": "is truncated", "too-large": "is too large", "broken": "is broken"}[code]
+    return ImageError(f"{form} photo {what} ({len(data)} bytes): {text[:120]}", code)
+
+
+def _lacks_end(data: bytes, form: str) -> bool:
+    """Say whether a file that failed is shorter than it claims to be."""
+    if form == "WEBP":
+        return len(data) < 8 + int.from_bytes(data[4:8], "little")
+    if form in ("AVIF", "HEIC"):
+        offset = 0
+        while 0 <= offset < len(data):  # top-level boxes; size 0 reaches to the end, 1 means a long size: leave it
+            size = int.from_bytes(data[offset : offset + 4], "big")
+            if size < 8:
+                return False
+            offset += size
+        return offset > len(data)
+    ends = {"JPEG": b"\xff\xd9", "PNG": b"IEND", "GIF": b"\x3b"}
+    return form in ends and ends[form] not in data[-64:]
+
+
+# Pillow warns of damaged metadata and of sizes that we check ourselves. Filters belong to the whole process, so that
+# two threads must not each put back what they found: the first one in silences Pillow, the last one out restores.
+_quiet_lock = threading.Lock()
+_quiet_users = 0
+_quiet_filters: warnings.catch_warnings[None] | None = None
+
+
+@contextmanager
+def _quiet_pillow() -> Iterator[None]:
+    global _quiet_users, _quiet_filters
+    with _quiet_lock:
+        _quiet_users += 1
+        if _quiet_filters is None:
+            _quiet_filters = warnings.catch_warnings()
+            _quiet_filters.__enter__()
+            warnings.filterwarnings("ignore", module=r"PIL\.|pillow_heif")
+    try:
+        yield
+    finally:
+        with _quiet_lock:
+            _quiet_users -= 1
+            if _quiet_users == 0 and _quiet_filters is not None:
+                _quiet_filters.__exit__(None, None, None)
+                _quiet_filters = None
+
+
+# ---- colours
+
+
+def _to_srgb(image: Image.Image) -> Image.Image:
+    """Return the image as 8-bit RGB in sRGB."""
+    if image.mode.startswith("I"):  # 16-bit grey; Pillow's own conversion clips at 255
+        image = _from_16_bit(image)
+    profile = image.info.get("icc_profile")
+    if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
+        image = _on_white(image)
+    if profile:
+        image = _apply_profile(image, profile)
+    if image.mode == "RGB":
+        return image
+    if image.mode not in ("1", "L", "P", "CMYK", "YCbCr", "RGBX"):
+        raise _unsupported(f"its colours are of mode {image.mode}")
+    return image.convert("RGB")
+
+
+def _from_16_bit(image: Image.Image) -> Image.Image:
+    values = np.asarray(image)
+    # `I` has 32 bits but comes from 16-bit files; the byte that counts is the upper of the two.
+    return Image.fromarray((np.clip(values, 0, 65_535) >> 8).astype(np.uint8))
+
+
+def _on_white(image: Image.Image) -> Image.Image:
+    rgba = image.convert("RGBA")
+    alpha = rgba.getchannel("A")
+    if alpha.getextrema() == (255, 255):
+        return rgba.convert("RGB")
+    canvas = Image.new("RGB", rgba.size, "white")
+    canvas.paste(rgba, mask=alpha)
+    return canvas
+
+
+def _apply_profile(image: Image.Image, profile: bytes) -> Image.Image:
+    """Convert from the embedded profile to sRGB; leave the image as it is when the profile is of no use."""
+    if len(profile) > _MAX_PROFILE_BYTES:
+        raise ImageError(f"ICC profile of {len(profile)} bytes is over the limit of {_MAX_PROFILE_BYTES}", "too-large")
+    transform = _profile_transform(bytes(profile), image.mode)
+    return image if transform is None else ImageCms.applyTransform(image, transform) or image
+
+
+@lru_cache(maxsize=8)  # photos of one site share few profiles; building a transform costs milliseconds
+def _profile_transform(profile: bytes, mode: str) -> ImageCms.ImageCmsTransform | None:
+    """Return the step from a profile to sRGB, or None when there is nothing to do or the profile is broken."""
+    try:
+        source = ImageCms.ImageCmsProfile(BytesIO(profile))
+        if ImageCms.getProfileDescription(source).strip().casefold().startswith("srgb"):
+            return None
+        target = ImageCms.createProfile("sRGB")
+        return ImageCms.buildTransform(source, target, mode, "RGB", ImageCms.Intent.PERCEPTUAL)
+    except (ImageCms.PyCMSError, *_METADATA_ERRORS):
+        return None

@@ -1,0 +1,284 @@
+"""The tree of what can be answered: make › model › generation › year.
+
+In: a JSON file, or classes as `Taxon`. Out: full names and class indices at each level, sums of probabilities up the
+tree, merged taxonomies. It knows no photos and reads only local files, which come with a bundle.
+
+    {"format": 1, "levels": ["make", "model", "generation", "year"],
+     "classes": [{"make": "Audi", "model": "TTS Coupe", "generation": "2006-2014", "year": 2012, "body": "Coupe"}],
+     "aliases": {"VW": "Volkswagen"}}
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import numpy as np
+import numpy.typing as npt
+
+from carspotter.errors import TaxonomyError, suggestion
+
+Level = Literal["make", "model", "generation", "year"]
+LEVELS: tuple[Level, ...] = get_args(Level)
+FORMAT = 1
+
+_Path = tuple[str | int | None, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Taxon:
+    """Name a class: a make, and as far as known its model, generation ("2006-2014"), year and body ("Coupe").
+
+    A part that is None falls back to its parent at its level. Raises TaxonomyError for a value of the wrong type.
+    """
+
+    make: str
+    model: str | None = None
+    generation: str | None = None
+    year: int | None = None
+    body: str | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("make", "model", "generation", "body"):
+            value = getattr(self, name)
+            if (value is None and name != "make") or (isinstance(value, str) and value and value == value.strip()):
+                continue
+            raise TaxonomyError(f"taxon: {name} is {value!r}; it must be a text without blanks around it")
+        if self.year is not None and (isinstance(self.year, bool) or not isinstance(self.year, int)):
+            raise TaxonomyError(f"taxon {self.make} {self.model}: year is {self.year!r}; it must be a whole number")
+        if self.model is None and (self.generation is not None or self.year is not None):
+            raise TaxonomyError(f"taxon {self.make}: a generation or a year needs a model")
+
+    def name(self, level: Level = "year") -> str:
+        """Return the full name down to a level; the year's name leaves the generation out."""
+        parts: list[str | int | None] = [self.make]
+        if level != "make":
+            parts.append(self.model)
+        if level == "generation" or (level == "year" and self.year is None):
+            parts.append(self.generation)
+        elif level == "year":
+            parts.append(self.year)
+        return " ".join(str(part) for part in parts if part is not None)
+
+    def up_to(self, level: Level) -> Taxon:
+        """Return the taxon without what lies below a level, and without its body."""
+        kept = LEVELS[: LEVELS.index(level) + 1]
+        return Taxon(**{name: getattr(self, name) for name in kept})
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the parts that are known as JSON values."""
+        values = {part.name: getattr(self, part.name) for part in fields(self)}
+        return {name: value for name, value in values.items() if value is not None}
+
+    @classmethod
+    def from_dict(cls, content: Mapping[str, Any]) -> Taxon:
+        """Read what `to_dict` wrote; an unknown key or a missing make is a TaxonomyError."""
+        known = [part.name for part in fields(cls)]
+        for key in content:
+            if key not in known:
+                raise TaxonomyError(f"class {dict(content)}: unknown key {key!r}; {suggestion(key, known)}")
+        if "make" not in content:
+            raise TaxonomyError(f"class {dict(content)}: 'make' is missing")
+        return cls(**content)
+
+    def _path(self, level: Level) -> _Path:
+        return tuple(getattr(self, name) for name in LEVELS[: LEVELS.index(level) + 1])
+
+
+@dataclass(frozen=True, slots=True)
+class Taxonomy:
+    """Hold the classes in the order of a network's outputs, and other spellings of makes as `aliases`.
+
+    Names of a level stand in the order in which the classes first need them. Raises TaxonomyError when it has no class,
+    two equal ones, or two taxa of one level that would be called the same.
+    """
+
+    classes: tuple[Taxon, ...]
+    aliases: Mapping[str, str] = field(default_factory=dict, hash=False)
+    _names: dict[Level, tuple[str, ...]] = field(init=False, repr=False, compare=False)
+    _index: dict[Level, npt.NDArray[np.intp]] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "classes", tuple(self.classes))
+        object.__setattr__(self, "aliases", dict(self.aliases))
+        if not self.classes:
+            raise TaxonomyError("taxonomy has no classes; it needs at least one")
+        seen: set[Taxon] = set()
+        for taxon in self.classes:
+            if taxon in seen:
+                raise TaxonomyError(f"taxonomy has the class {taxon.to_dict()} twice")
+            seen.add(taxon)
+        numbered = {level: _number(self.classes, level) for level in LEVELS}
+        object.__setattr__(self, "_names", {level: names for level, (names, _) in numbered.items()})
+        object.__setattr__(self, "_index", {level: index for level, (_, index) in numbered.items()})
+        makes = self.names("make")
+        for alias, make in self.aliases.items():
+            if make not in makes:
+                raise TaxonomyError(f"alias {alias!r} stands for unknown make {make!r}; {suggestion(make, makes)}")
+
+    @classmethod
+    def load(cls, path: str | Path) -> Taxonomy:
+        """Read a taxonomy from a JSON file; any fault of it is a TaxonomyError that names the file."""
+        try:
+            content = json.loads(Path(path).read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise TaxonomyError(f"taxonomy {path} cannot be read: {error}") from error
+        try:
+            return cls.from_dict(content)
+        except TaxonomyError as error:
+            raise TaxonomyError(f"taxonomy {path}: {error}") from error
+
+    def save(self, path: str | Path) -> None:
+        """Write the taxonomy as JSON, a class a line, by way of a temporary name."""
+        path = Path(path)
+        lines = ",\n    ".join(json.dumps(taxon.to_dict(), ensure_ascii=False) for taxon in self.classes)
+        head = f'{{\n  "format": {FORMAT},\n  "levels": {json.dumps(LEVELS)},\n  "classes": [\n    {lines}\n  ],\n'
+        text = head + f'  "aliases": {json.dumps(dict(self.aliases), ensure_ascii=False)}\n}}\n'
+        temporary = path.with_name(f".{path.name}.part")
+        try:
+            temporary.write_text(text, encoding="utf-8")
+            temporary.replace(path)
+        except OSError as error:
+            raise TaxonomyError(f"taxonomy {path} cannot be written: {error}") from error
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the taxonomy as JSON values."""
+        return {
+            "format": FORMAT,
+            "levels": list(LEVELS),
+            "classes": [taxon.to_dict() for taxon in self.classes],
+            "aliases": dict(self.aliases),
+        }
+
+    @classmethod
+    def from_dict(cls, content: Any) -> Taxonomy:
+        """Read what `to_dict` wrote."""
+        if not isinstance(content, dict):
+            raise TaxonomyError(f"it holds a {type(content).__name__}; it must be an object with format and classes")
+        known = ("format", "levels", "classes", "aliases")
+        for key in content:
+            if key not in known:
+                raise TaxonomyError(f"unknown key {key!r}; {suggestion(key, known)}")
+        if content.get("format") != FORMAT:
+            raise TaxonomyError(f"format is {content.get('format')!r}; this version reads format {FORMAT}")
+        if content.get("levels", list(LEVELS)) != list(LEVELS):
+            raise TaxonomyError(f"levels are {content['levels']!r}; allowed: {list(LEVELS)}")
+        classes, aliases = content.get("classes"), content.get("aliases", {})
+        if not isinstance(classes, list) or not all(isinstance(taxon, dict) for taxon in classes):
+            raise TaxonomyError('\'classes\' must be a list of objects such as {"make": "Audi"}')
+        if not isinstance(aliases, dict) or not all(isinstance(make, str) for make in aliases.values()):
+            raise TaxonomyError("'aliases' must be an object from spellings to makes")
+        return cls(classes=tuple(Taxon.from_dict(taxon) for taxon in classes), aliases=aliases)
+
+    def __len__(self) -> int:
+        return len(self.classes)
+
+    def names(self, level: Level) -> tuple[str, ...]:
+        """Return the full names of a level: "Audi", "Audi TTS Coupe", … 2006-2014, … 2012 (without the generation)."""
+        return self._names[_known_level(level)]
+
+    def index(self, level: Level) -> npt.NDArray[np.intp]:
+        """Return for each class where its taxon stands in `names(level)`, as (n_classes,)."""
+        return self._index[_known_level(level)]
+
+    def sum_to(self, level: Level, probabilities: npt.ArrayLike) -> npt.NDArray[np.floating[Any]]:
+        """Sum class probabilities (…, n_classes) to (…, len(names(level))): a taxon has the sum of its children."""
+        index = self.index(level)
+        values = np.asarray(probabilities)
+        if values.ndim < 1 or values.shape[-1] != len(self.classes):
+            raise TaxonomyError(f"probabilities of shape {values.shape}; the last side must be {len(self.classes)}")
+        order = np.argsort(index, kind="stable")
+        starts = np.flatnonzero(np.diff(index[order], prepend=-1))
+        sums: npt.NDArray[np.floating[Any]] = np.add.reduceat(values[..., order], starts, axis=-1)
+        return sums
+
+    @property
+    def bodies(self) -> tuple[str, ...]:
+        """Return the bodies that occur, in the order of the classes."""
+        return tuple(dict.fromkeys(taxon.body for taxon in self.classes if taxon.body is not None))
+
+    def find(self, make: str) -> str:
+        """Return how the taxonomy spells a make that is given in any case or as an alias."""
+        spellings = {known.casefold(): known for known in self.names("make")}
+        spellings |= {alias.casefold(): target for alias, target in self.aliases.items()}
+        found = spellings.get(" ".join(make.split()).casefold())
+        if found is None:
+            raise TaxonomyError(f"unknown make {make!r}; {suggestion(make, [*self.names('make'), *self.aliases])}")
+        return found
+
+    def class_index(self, name: str) -> int:
+        """Return the class of a full name down to its deepest level ("Audi TTS Coupe 2012")."""
+        names = [taxon.name() for taxon in self.classes]
+        matches = [index for index, known in enumerate(names) if known == name]
+        if not matches:
+            raise TaxonomyError(f"unknown class {name!r}; {suggestion(name, names)}")
+        if len(matches) > 1:
+            bodies = ", ".join(str(self.classes[index].body) for index in matches)
+            raise TaxonomyError(f"class {name!r} is ambiguous, its bodies are {bodies}; use the index of the class")
+        return matches[0]
+
+    def merge(
+        self, *, level: Level | None = None, groups: Mapping[Taxon, Sequence[str | int]] | None = None
+    ) -> tuple[Taxonomy, npt.NDArray[np.intp]]:
+        """Make one class of several; return the new taxonomy and the new index of each old class, (n_classes,).
+
+        `level` makes one class of all that agree down to it. `groups` maps a new taxon to the names or indices of the
+        classes that it takes; the others stay. A body survives where all of a class's parts share it.
+        """
+        if (level is None) == (groups is None):
+            raise TaxonomyError("merge takes a level or groups, one of the two")
+        if level is not None:
+            _known_level(level)
+            targets = [taxon.up_to(level) for taxon in self.classes]
+            bodies: dict[Taxon, set[str | None]] = {}
+            for target, taxon in zip(targets, self.classes, strict=True):
+                bodies.setdefault(target, set()).add(taxon.body)
+            targets = [_with_shared_body(target, bodies[target]) for target in targets]
+        else:
+            targets = self._grouped(groups or {})
+        order = {taxon: new for new, taxon in enumerate(dict.fromkeys(targets))}
+        makes = {taxon.make for taxon in order}
+        aliases = {alias: make for alias, make in self.aliases.items() if make in makes}
+        return Taxonomy(tuple(order), aliases), np.array([order[taxon] for taxon in targets], dtype=np.intp)
+
+    def _grouped(self, groups: Mapping[Taxon, Sequence[str | int]]) -> list[Taxon]:
+        targets = list(self.classes)
+        taken: dict[int, Taxon] = {}
+        for target, members in groups.items():
+            for member in members:
+                index = self.class_index(member) if isinstance(member, str) else member
+                if not 0 <= index < len(self.classes):
+                    raise TaxonomyError(f"merge: class {index} is out of range; there are {len(self.classes)}")
+                if index in taken:
+                    raise TaxonomyError(f"merge: class {targets[index].name()!r} is in two groups or twice in one")
+                taken[index] = target
+        for index, target in taken.items():
+            targets[index] = target
+        return targets
+
+
+def _known_level(level: Level) -> Level:
+    if level not in LEVELS:
+        raise TaxonomyError(f"unknown level {level!r}; {suggestion(str(level), LEVELS)}")
+    return level
+
+
+def _number(classes: Iterable[Taxon], level: Level) -> tuple[tuple[str, ...], npt.NDArray[np.intp]]:
+    """Return the names of a level, and for each class the number of its name."""
+    numbers: dict[_Path, int] = {}
+    paths: dict[str, _Path] = {}
+    index = []
+    for taxon in classes:
+        path = taxon._path(level)
+        name = taxon.name(level)
+        if paths.setdefault(name, path) != path:
+            raise TaxonomyError(f"two taxa of level {level} are called {name!r}: {paths[name]} and {path}; rename one")
+        index.append(numbers.setdefault(path, len(numbers)))
+    return tuple(paths), np.array(index, dtype=np.intp)
+
+
+def _with_shared_body(taxon: Taxon, bodies: set[str | None]) -> Taxon:
+    return replace(taxon, body=next(iter(bodies))) if len(bodies) == 1 else taxon

@@ -1,0 +1,263 @@
+"""Reading, writing and listing: local files, a real HTTP server on loopback, and every failure in one line."""
+
+import gc
+import os
+import socket
+import sys
+import threading
+import time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+
+from carspotter import storage
+from carspotter.errors import StorageError
+
+
+class Handler(BaseHTTPRequestHandler):
+    """Answer by path: good, missing, failing, slow, endless, cut off, moved."""
+
+    protocol_version = "HTTP/1.1"
+
+    def do_GET(self):
+        path = self.path.partition("?")[0]
+        answer = getattr(self, f"answer_{path.strip('/')}", None)
+        if answer is None:
+            self.send_error(404)
+        else:
+            answer()
+
+    def begin(self, length=None, status=200, **headers):
+        self.send_response(status)
+        if length is None:
+            self.close_connection = True
+        else:
+            self.send_header("Content-Length", str(length))
+        for name, value in headers.items():
+            self.send_header(name, value)
+        self.end_headers()
+
+    def answer_good(self):
+        self.begin(600_000)
+        self.wfile.write(b"photo!" * 100_000)
+
+    def answer_moved(self):
+        self.begin(0, 302, Location="/good")
+
+    def answer_forbidden(self):
+        self.begin(0, 403)
+
+    def answer_broken(self):
+        self.begin(0, 500)
+
+    def answer_cut(self):
+        self.begin(1000)
+        self.wfile.write(b"half")
+        self.close_connection = True
+
+    def answer_silent(self):
+        self.server.stop.wait(10)
+
+    def answer_slow(self):
+        self.begin(100)
+        self.pour(b"a", 0.1)
+
+    def answer_endless(self):
+        self.begin()
+        self.pour(b"a" * 65_536, 0)
+
+    def pour(self, piece, pause):
+        while not self.server.stop.wait(pause):
+            try:
+                self.wfile.write(piece)
+                self.server.n_poured += len(piece)
+            except OSError:
+                return
+
+    def log_message(self, *_):
+        pass
+
+
+@pytest.fixture(scope="module")
+def server():
+    one = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    one.daemon_threads = True
+    one.stop = threading.Event()
+    one.n_poured = 0
+    thread = threading.Thread(target=one.serve_forever, daemon=True)
+    thread.start()
+    yield one
+    one.stop.set()
+    one.shutdown()
+    one.server_close()
+    thread.join()
+
+
+@pytest.fixture
+def url(server, monkeypatch):
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    return f"http://127.0.0.1:{server.server_address[1]}"
+
+
+def failure(call, *arguments, **options):
+    """Return the message of a call that must fail, which is one line."""
+    with pytest.raises(StorageError) as caught:
+        call(*arguments, **options)
+    message = str(caught.value)
+    assert "\n" not in message
+    assert len(message) < 400
+    return message
+
+
+# ---- local
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("https://a.b/c.jpg", True), ("s3://b/k", True), ("file:///a", True), ("S3://b", True),
+        ("a.jpg", False), ("/a/b.jpg", False), (r"C:\a.jpg", False),
+        ("C://a.jpg", False), ("a b://c", False), ("-", False),
+    ],
+)  # fmt: skip
+def test_is_url(text, expected):
+    assert storage.is_url(text) is expected
+
+
+def test_write_then_read(tmp_path):
+    path = tmp_path / "new" / "folder" / "a b#%.bin"
+    for data in (b"first", b"second"):
+        storage.write(str(path), data)
+        assert storage.read(str(path)) == storage.read(path) == storage.read(path.as_uri()) == data
+    assert [one.name for one in path.parent.iterdir()] == [path.name]
+
+
+def test_a_failed_write_leaves_nothing(tmp_path):
+    (tmp_path / "folder").mkdir()
+    assert "folder" in failure(storage.write, str(tmp_path / "folder"), b"data")
+    assert "cannot be written" in failure(storage.write, str(_file(tmp_path) / "b.bin"), b"data")
+    assert sorted(one.name for one in tmp_path.iterdir()) == ["file", "folder"]
+
+
+def _file(folder):
+    path = folder / "file"
+    path.write_bytes(b"123456")
+    return path
+
+
+def test_local_failures(tmp_path):
+    path = _file(tmp_path)
+    assert storage.read(str(path), max_bytes=6) == b"123456"
+    assert "over the limit" in failure(storage.read, str(path), max_bytes=5)
+    assert "no such file" in failure(storage.read, str(tmp_path / "none.jpg"))
+    assert "it is a folder" in failure(storage.read, str(tmp_path))
+    assert "cannot be read" in failure(storage.read, "a\0b")
+    assert "cannot be read" in failure(storage.read, "x" * 300)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no named pipes here")
+def test_a_pipe_is_refused_at_once(tmp_path):
+    os.mkfifo(tmp_path / "pipe.jpg")
+    assert "no regular file" in failure(storage.read, str(tmp_path / "pipe.jpg"))
+
+
+def test_list_files(tmp_path):
+    for name in ("b.jpg", "a.JPG", "c.txt", ".hidden.jpg", "sub/d.png", ".git/e.jpg", "jpg"):
+        storage.write(str(tmp_path / name), b"")
+    names = storage.list_files(str(tmp_path), (".jpg", ".PNG"))
+    assert names == sorted(str(tmp_path / name) for name in ("b.jpg", "a.JPG", "sub/d.png"))
+    assert storage.list_files(str(tmp_path), (".avif",)) == []
+    assert "no such" in failure(storage.list_files, str(tmp_path / "none"), (".jpg",))
+    assert "it is a file" in failure(storage.list_files, str(tmp_path / "b.jpg"), (".jpg",))
+
+
+# ---- HTTP
+
+
+def test_http(url):
+    for path in ("/good", "/moved", "/good?token=1"):
+        assert storage.read(url + path) == b"photo!" * 100_000
+
+
+@pytest.mark.parametrize(
+    ("path", "message"),
+    [("/none", "not found (404)"), ("/forbidden", "403"), ("/broken", "500"), ("/cut", "cannot be read")],
+)
+def test_http_failures(url, path, message):
+    assert message in failure(storage.read, url + path)
+
+
+@pytest.mark.parametrize("path", ["/silent", "/slow"])
+def test_a_slow_server_is_left(url, path):
+    start = time.monotonic()
+    assert "no complete answer within 0.5 s" in failure(storage.read, url + path, timeout_s=0.5)
+    assert time.monotonic() - start < 5
+
+
+def test_an_endless_body_is_left_early(server, url):
+    server.n_poured = 0
+    assert "over the limit of 0.953674 MiB" in failure(storage.read, url + "/endless", max_bytes=1_000_000)
+    # What stands in buffers between the two sides comes on top, some megabytes.
+    assert server.n_poured < 50_000_000
+
+
+def test_nobody_listens():
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    assert "cannot be read" in failure(storage.read, f"http://127.0.0.1:{port}/a.jpg")
+
+
+def test_names_without_an_address():
+    assert "cannot be read" in failure(storage.read, "http://name.invalid/a.jpg", timeout_s=5)
+    assert "cannot be read" in failure(storage.read, "http://")
+    assert "cannot be read" in failure(storage.read, "http://[::1/a.jpg")
+
+
+def test_secrets_are_not_shown(url):
+    secret = url.replace("://", "://user:password@") + "/none?signature=hidden"
+    message = failure(storage.read, secret)
+    assert "127.0.0.1" in message
+    assert not any(word in message for word in ("password", "user", "hidden"))
+    message = failure(storage.read, secret.replace("/none", "/forbidden"))
+    assert "hidden" not in message
+    assert "password" not in message
+
+
+def test_http_is_not_written(url):
+    assert "http does not allow that" in failure(storage.write, url + "/a.jpg", b"data")
+    assert "http does not allow that" in failure(storage.list_files, url + "/", (".jpg",))
+
+
+def test_connections_are_closed(url):
+    # Warnings are errors here: an unclosed session would warn when it is collected.
+    for _ in range(3):
+        storage.read(url + "/good")
+        failure(storage.read, url + "/none")
+    gc.collect()
+
+
+# ---- other schemes
+
+
+def test_any_file_system_of_fsspec():
+    storage.write("memory://box/a.jpg", b"data")
+    storage.write("memory://box/sub/b.JPG", b"data")
+    storage.write("memory://box/c.txt", b"data")
+    assert storage.read("memory://box/a.jpg") == b"data"
+    assert storage.list_files("memory://box", (".jpg",)) == ["memory:///box/a.jpg", "memory:///box/sub/b.JPG"]
+    assert "over the limit" in failure(storage.read, "memory://box/a.jpg", max_bytes=3)
+    assert "no such file" in failure(storage.read, "memory://box/none")
+    assert "it is a folder" in failure(storage.read, "memory://box/sub")
+    assert "no such" in failure(storage.list_files, "memory://nowhere", (".jpg",))
+
+
+def test_unknown_schemes():
+    assert "unknown scheme htps://; did you mean 'https'?" in failure(storage.read, "htps://a.b/c")
+    assert "unknown scheme" in failure(storage.list_files, "quux://a", (".jpg",))
+
+
+def test_a_scheme_whose_library_is_missing(monkeypatch):
+    # gcsfs stands for any of them: no other test opens one, and fsspec remembers what it has imported.
+    monkeypatch.setitem(sys.modules, "gcsfs", None)
+    assert "gs:// needs gcsfs; run: pip install gcsfs" in failure(storage.read, "gs://bucket/key.jpg")
