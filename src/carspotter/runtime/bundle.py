@@ -1,0 +1,303 @@
+"""A folder in, a `ModelBundle` out: weights, preprocessing, taxonomy, calibration and card of one network; and back.
+
+A bundle says all that a runtime needs to know. The folder holds `model.onnx`, `bundle.json`, `card.json`, `CARD.md`
+(the card for people), and for an identifier `taxonomy.json`. Reading checks the folder; opening a session checks the
+network against it. Running it is `session.py`'s work; what its outputs mean is for `vehicles` and `recognition`.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from importlib import resources
+from pathlib import Path
+from typing import Any, Literal
+
+from carspotter import storage
+from carspotter.errors import BundleError, TaxonomyError, suggestion
+from carspotter.pixels import Preprocessing
+from carspotter.records import KINDS, VIEWPOINTS
+from carspotter.runtime.card import check_card, render_card
+from carspotter.runtime.form import TensorForm
+from carspotter.runtime.session import Session, open_session
+from carspotter.taxonomy import Taxonomy
+
+Task = Literal["finder", "identifier"]
+
+FORMAT = 1
+"""Version of the folder's layout. It grows when an older carspotter could no longer read the folder rightly."""
+
+TASK_OUTPUTS: Mapping[str, tuple[str, ...]] = {
+    "finder": ("kind", "scores", "boxes", "viewpoints"),
+    "identifier": ("logits", "embedding"),
+}
+"""What a network for each task must answer; `_last_size` knows their last dimension."""
+
+_REQUIRED = ("format", "task", "name", "preprocessing", "calibration", "outputs")
+_KNOWN = (*_REQUIRED, "model")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelBundle:
+    """Hold what travels with a network's weights; `load` reads one, `save` writes one.
+
+    `calibration` maps names to numbers (or to mappings of numbers): of a finder `score`, `iou` and `gate`, of an
+    identifier `temperature` and `thresholds`. `card` has the keys of `CARD_KEYS`. `folder` is None before `save`.
+    """
+
+    task: Task
+    name: str
+    preprocessing: Preprocessing
+    card: Mapping[str, Any]
+    calibration: Mapping[str, Any] = field(default_factory=dict)
+    taxonomy: Taxonomy | None = None
+    folder: Path | None = None
+
+    def __post_init__(self) -> None:
+        _check_task(self.task, f"bundle {self.name!r}")
+        if not self.name.strip():
+            raise BundleError("a bundle needs a name, such as lite0.stanford-cars.2026-11; set `name` in bundle.json")
+        if (self.taxonomy is None) == (self.task == "identifier"):
+            fault = "an identifier needs a taxonomy" if self.taxonomy is None else "a finder has no taxonomy"
+            raise BundleError(f"bundle {self.name}: {fault}; see taxonomy.json in the folder of a shipped identifier")
+        _check_calibration(self.calibration, f"bundle {self.name}: calibration")
+        check_card(self.card, f"bundle {self.name}")
+
+    @classmethod
+    def load(cls, folder: Path | str) -> ModelBundle:
+        """Read a bundle's folder; raises BundleError when a part is missing, odd, or newer than this carspotter."""
+        folder = Path(folder)
+        if not folder.is_dir():
+            raise BundleError(f"no bundle at {folder}: it is no folder; `carspotter models` lists the bundles")
+        manifest = _read_manifest(folder / "bundle.json")
+        _check_model_file(folder / "model.onnx", manifest.get("model"))
+        taxonomy = _read_taxonomy(folder / "taxonomy.json") if manifest["task"] == "identifier" else None
+        return cls(
+            task=manifest["task"],
+            name=manifest["name"],
+            preprocessing=_preprocessing(manifest["preprocessing"], folder),
+            calibration=manifest["calibration"],
+            card=_read_json(folder / "card.json"),
+            taxonomy=taxonomy,
+            folder=folder,
+        )
+
+    def save(self, folder: Path | str, model_bytes: bytes) -> ModelBundle:
+        """Write the folder, the manifest `bundle.json` last, and return the bundle that stands there.
+
+        Each file is written under a temporary name and renamed; a folder without its manifest is no bundle. Raises
+        StorageError when the folder cannot be written.
+        """
+        folder = Path(folder)
+        # A reader must not meet the old manifest beside new weights while the parts are replaced.
+        (folder / "bundle.json").unlink(missing_ok=True)
+        folder.mkdir(parents=True, exist_ok=True)
+        _write(folder / "model.onnx", model_bytes)
+        if self.taxonomy is not None:
+            self.taxonomy.save(folder / "taxonomy.json")
+        _write(folder / "card.json", _json_bytes(self.card))
+        _write(folder / "CARD.md", render_card(self.card, name=self.name, task=self.task).encode())
+        _write(folder / "bundle.json", _json_bytes(self._manifest(model_bytes)))
+        return replace(self, folder=folder)
+
+    @property
+    def model_path(self) -> Path:
+        """Return the path of the network file; raises BundleError before the bundle is saved."""
+        if self.folder is None:
+            raise BundleError(
+                f"bundle {self.name} is not saved yet, so it has no network file; call save(folder, bytes)"
+            )
+        return self.folder / "model.onnx"
+
+    def open_session(self, engine: str = "auto", *, threads: int | None = None, device: str = "cpu") -> Session:
+        """Open the network with an engine and check it; raises as `session.open_session` and `check_session` do."""
+        session = open_session(self.model_path, engine, threads=threads, device=device)
+        self.check_session(session)
+        return session
+
+    def check_session(self, session: Session) -> None:
+        """Raise BundleError unless the network takes and answers what the bundle says."""
+        size = self.preprocessing
+        wanted = TensorForm(name="image", shape=(None, size.height, size.width, 3), dtype="uint8")
+        given = session.input_form
+        if (given.name, given.dtype) != (wanted.name, wanted.dtype) or not _fits(given.shape, wanted.shape):
+            raise BundleError(
+                f"bundle {self.name}: the network takes {given}, but bundle.json says {wanted}; {_EXPORT}"
+            )
+        forms = {form.name: form for form in session.output_forms}
+        for output in TASK_OUTPUTS[self.task]:
+            if output not in forms:
+                answers = ", ".join(forms) or "nothing"
+                raise BundleError(
+                    f"bundle {self.name}: the network answers {answers}, {output!r} is missing; {_EXPORT}"
+                )
+            last, want = forms[output].shape[-1], self._last_size(output)
+            if None not in (last, want) and last != want:
+                raise BundleError(
+                    f"bundle {self.name}: the network answers {forms[output]}, wanted {want} last; {_EXPORT}"
+                )
+
+    def verify(self) -> None:
+        """Read the whole network file and raise BundleError unless it is the one that was saved."""
+        expected = _read_manifest(self.model_path.with_name("bundle.json")).get("model", {}).get("sha256")
+        found = _sha256(self.model_path.read_bytes())
+        if expected not in (None, found):
+            raise BundleError(
+                f"{self.model_path}: sha256 is {found}, bundle.json says {expected}; copy the folder again"
+            )
+
+    def _last_size(self, output: str) -> int | None:
+        n_classes = len(self.taxonomy.classes) if self.taxonomy else None
+        return {"kind": len(KINDS), "boxes": 4, "viewpoints": len(VIEWPOINTS), "logits": n_classes}.get(output)
+
+    def _manifest(self, model_bytes: bytes) -> dict[str, Any]:
+        return {
+            "format": FORMAT,
+            "task": self.task,
+            "name": self.name,
+            "preprocessing": self.preprocessing.to_dict(),
+            "calibration": dict(self.calibration),
+            "outputs": list(TASK_OUTPUTS[self.task]),
+            "model": {"bytes": len(model_bytes), "sha256": _sha256(model_bytes)},
+        }
+
+
+def list_bundles(folder: Path | str | None = None) -> list[ModelBundle]:
+    """Return the bundles in the folders right below `folder` (None: those that ship inside the package), by name.
+
+    A folder without `bundle.json` is passed over; a broken bundle raises BundleError.
+    """
+    if folder is None:
+        parent = _shipped_folder()
+        if not parent.is_dir():
+            return []
+    else:
+        parent = Path(folder)
+        if not parent.is_dir():
+            raise BundleError(f"no folder {parent} to look for bundles in; leave it out for those of the package")
+    found = [ModelBundle.load(path.parent) for path in sorted(parent.glob("*/bundle.json"))]
+    return sorted(found, key=lambda bundle: bundle.name)
+
+
+def shipped(task: Task) -> ModelBundle:
+    """Return the bundle inside the package for a task; raises BundleError when none is there.
+
+    It is the folder named after the task; another shipped bundle for it is only an alternative, opened by its path.
+    """
+    _check_task(task, "shipped bundle")
+    folder = _shipped_folder() / task
+    if not folder.is_dir():
+        raise BundleError(f"this install has no {task} at {folder}; name a bundle's folder, or reinstall carspotter")
+    return ModelBundle.load(folder)
+
+
+_EXPORT = "export it again with `carspotter export`"
+
+
+def _shipped_folder() -> Path:
+    return Path(str(resources.files("carspotter"))) / "models"
+
+
+def _sha256(data: bytes) -> str:
+    import hashlib  # loads OpenSSL, 7 to 24 ms, which reading a bundle does not need
+
+    return hashlib.sha256(data).hexdigest()
+
+
+def _check_task(task: object, what: str) -> None:
+    if not isinstance(task, str) or task not in TASK_OUTPUTS:
+        raise BundleError(f"{what}: task {task!r} is unknown; {suggestion(str(task), TASK_OUTPUTS)}")
+
+
+def _check_calibration(values: Mapping[str, Any], what: str) -> None:
+    for key, value in values.items():
+        if isinstance(value, Mapping):
+            _check_calibration(value, f"{what}.{key}")
+        elif isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+            raise BundleError(f"{what}.{key} is {value!r}; it must be a finite number, or a mapping of such")
+
+
+def _read_manifest(path: Path) -> dict[str, Any]:
+    manifest = _read_json(path)
+    version = manifest.get("format")
+    if isinstance(version, bool) or not isinstance(version, int) or version < 1:
+        raise BundleError(
+            f"{path}: format is {version!r}, this carspotter reads 1 to {FORMAT}; export the bundle again"
+        )
+    # Before anything else: of a newer format we know neither the keys nor what they mean.
+    if version > FORMAT:
+        raise BundleError(
+            f"{path}: format {version} is newer than this carspotter reads ({FORMAT}); upgrade carspotter"
+        )
+    _check_keys(manifest, path)
+    _check_task(manifest["task"], str(path))
+    missing = set(TASK_OUTPUTS[manifest["task"]]) - set(manifest["outputs"])
+    if missing:
+        raise BundleError(f"{path}: outputs lack {', '.join(sorted(missing))}; {_EXPORT}")
+    return manifest
+
+
+def _check_keys(manifest: Mapping[str, Any], path: Path) -> None:
+    for key in manifest:
+        if key not in _KNOWN:
+            raise BundleError(f"{path}: unknown key {key!r}; {suggestion(key, _KNOWN)}")
+    types = {"name": str, "preprocessing": dict, "calibration": dict, "outputs": list, "model": dict}
+    for key in _REQUIRED:
+        if key not in manifest:
+            raise BundleError(f"{path}: key {key!r} is missing; {_EXPORT}")
+    for key, kind in types.items():
+        if key in manifest and not isinstance(manifest[key], kind):
+            raise BundleError(f"{path}: {key} is {manifest[key]!r}; it must be a {kind.__name__}")
+    if not all(isinstance(name, str) for name in manifest["outputs"]):
+        raise BundleError(f"{path}: outputs are {manifest['outputs']!r}; they must be names")
+
+
+def _check_model_file(path: Path, stated: Mapping[str, Any] | None) -> None:
+    if not path.is_file():
+        raise BundleError(f"{path} is missing: the bundle has no weights; copy the whole folder again")
+    size, expected = path.stat().st_size, (stated or {}).get("bytes")
+    # A cut download or Git LFS's pointer; the engine's own words for it would be about protobuf.
+    if not size or expected not in (None, size):
+        wanted = f", bundle.json says {expected}" if expected is not None else ""
+        raise BundleError(f"{path} has {size} bytes{wanted}: it is cut or another file; copy the whole folder again")
+
+
+def _preprocessing(values: Mapping[str, Any], folder: Path) -> Preprocessing:
+    try:
+        return Preprocessing.from_dict(values)
+    except (TypeError, ValueError) as error:
+        raise BundleError(f"{folder / 'bundle.json'}: preprocessing {dict(values)!r}: {error}") from error
+
+
+def _read_taxonomy(path: Path) -> Taxonomy:
+    try:
+        return Taxonomy.from_dict(_read_json(path))
+    except TaxonomyError as error:
+        raise BundleError(f"{path}: {error}") from error
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        raise BundleError(f"{path} is missing, so {path.parent} is no complete bundle; copy the whole folder again")
+    try:
+        value = json.loads(path.read_bytes())
+    except (OSError, ValueError, RecursionError) as error:
+        raise BundleError(f"{path} is no JSON: {error}; copy the file again") from error
+    if not isinstance(value, dict):
+        raise BundleError(f"{path} holds a {type(value).__name__}; it must be a JSON object")
+    return value
+
+
+def _write(path: Path, data: bytes) -> None:
+    storage.write(str(path), data)
+
+
+def _json_bytes(value: Mapping[str, Any]) -> bytes:
+    return (json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode()
+
+
+def _fits(given: Iterable[int | None], wanted: Iterable[int | None]) -> bool:
+    sizes, wishes = tuple(given), tuple(wanted)
+    return len(sizes) == len(wishes) and all(size == wish for size, wish in zip(sizes, wishes, strict=True))

@@ -1,0 +1,135 @@
+"""The path of a network file in, a `Session` that runs batches out, whichever engine is installed.
+
+This file chooses the engine; `onnx.py` and `openvino.py` run it, each the only door to its library and imported only
+when a session is opened. It knows no task: what the arrays mean stands in the bundle (`bundle.py`).
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+from typing import Any, Literal, Protocol, get_args
+
+from numpy.typing import NDArray
+
+from carspotter.errors import BundleError, MissingExtraError, nearest
+from carspotter.runtime.form import TensorForm
+
+Engine = Literal["auto", "openvino", "onnxruntime"]
+Device = Literal["cpu", "cuda"]
+Precision = Literal["float32", "auto"]
+
+ENGINES: tuple[str, ...] = get_args(Engine)
+DEVICES: tuple[str, ...] = get_args(Device)
+PRECISIONS: tuple[str, ...] = get_args(Precision)
+
+
+class Session(Protocol):
+    """A network opened by one engine, ready to run; may be used from several threads."""
+
+    @property
+    def engine(self) -> str:
+        """Return "openvino" or "onnxruntime"."""
+
+    @property
+    def input_name(self) -> str:
+        """Return the name of the single input."""
+
+    @property
+    def output_names(self) -> tuple[str, ...]:
+        """Return the names of the outputs, in the network's order."""
+
+    @property
+    def input_form(self) -> TensorForm:
+        """Return name, shape and type of the single input."""
+
+    @property
+    def output_forms(self) -> tuple[TensorForm, ...]:
+        """Return name, shape and type of each output, in the network's order."""
+
+    def run(self, batch: NDArray[Any]) -> dict[str, NDArray[Any]]:
+        """Run one batch and return each output by name; our own networks take uint8 (n, H, W, 3) sRGB.
+
+        Raises ValueError when shape or type of the batch is not what the network takes.
+        """
+
+
+def open_session(
+    model_path: Path | str,
+    engine: str = "auto",
+    *,
+    threads: int | None = None,
+    device: str = "cpu",
+    precision: str = "float32",
+) -> Session:
+    """Open a network file (`.onnx`, or OpenVINO's `.xml` with its `.bin` beside it) with an engine.
+
+    `threads` bounds the threads of one run (None: the engine's choice, as a rule one a core). `device` "cuda" needs
+    ONNX Runtime's GPU build. `precision` "float32" makes all engines answer alike; "auto" lets OpenVINO take bfloat16
+    where the processor has it. Raises MissingExtraError when the engine is not installed, BundleError when the file or
+    the device cannot be used, ValueError for an unknown engine, device, precision or thread count.
+    """
+    for word, allowed in ((engine, ENGINES), (device, DEVICES), (precision, PRECISIONS)):
+        _check_word(word, allowed)
+    if threads is not None and threads < 1:
+        raise ValueError(f"threads={threads}: must be at least 1, or None for the engine's own choice")
+    path = Path(model_path)
+    chosen = choose_engine(engine, suffix=path.suffix.lower(), device=device)
+    if not path.is_file():
+        raise BundleError(f"no network file at {path}; check the path, or run `carspotter models` to list the bundles")
+    if chosen == "openvino":
+        from carspotter.runtime.openvino import OpenVinoSession
+
+        return OpenVinoSession(path, threads=threads, precision=precision)
+    from carspotter.runtime.onnx import OnnxSession
+
+    return OnnxSession(path, threads=threads, device=device)
+
+
+def choose_engine(engine: str, *, suffix: str = ".onnx", device: str = "cpu") -> str:
+    """Return the engine that will open a file with this suffix on this device: "openvino" or "onnxruntime".
+
+    "auto" takes OpenVINO where it is installed and the processor has Intel's matrix unit, AMX; elsewhere it is the
+    slower of both (RESULTS.md), and CUDA is ONNX Runtime's alone. Raises MissingExtraError when that engine is not
+    installed, BundleError when it cannot open such a file or use the device.
+    """
+    if engine == "onnxruntime" and suffix == ".xml":
+        raise BundleError("ONNX Runtime cannot open OpenVINO's .xml networks; take engine openvino or auto")
+    if engine == "openvino" and device == "cuda":
+        raise BundleError("OpenVINO does not run on device cuda; take engine onnxruntime or auto, or device cpu")
+    if device == "cuda":
+        engine = "onnxruntime"
+    elif suffix == ".xml":
+        engine = "openvino"
+    elif engine == "auto":
+        engine = "openvino" if has_amx() and is_installed("openvino") else "onnxruntime"
+    if not is_installed(engine):
+        raise _missing(engine)
+    return engine
+
+
+def is_installed(package: str) -> bool:
+    """Tell whether a package can be imported, without importing it."""
+    return importlib.util.find_spec(package) is not None
+
+
+def has_amx(cpuinfo: Path = Path("/proc/cpuinfo")) -> bool:
+    """Tell whether the processor multiplies matrices in hardware (Intel AMX), as far as Linux says; False elsewhere."""
+    try:
+        return "amx_tile" in cpuinfo.read_text(encoding="ascii", errors="replace")
+    except OSError:
+        return False
+
+
+def _check_word(word: str, allowed: tuple[str, ...]) -> None:
+    if word not in allowed:
+        guess = nearest(word, allowed)
+        hint = f"; did you mean {guess!r}?" if guess else ""
+        raise ValueError(f"{word!r} is not one of {', '.join(allowed)}{hint}")
+
+
+def _missing(engine: str) -> MissingExtraError | BundleError:
+    if engine == "openvino":
+        return MissingExtraError("openvino", "openvino")
+    # ONNX Runtime belongs to the base install, so no extra brings it back.
+    return BundleError("onnxruntime is not installed, though the base needs it; run: pip install onnxruntime")

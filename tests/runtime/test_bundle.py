@@ -1,0 +1,213 @@
+"""Bundles: there and back, every way a folder can be wrong, and the network checked against what the folder says."""
+
+import json
+from collections.abc import Callable
+from contextlib import suppress
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from carspotter.errors import BundleError
+from carspotter.pixels import Preprocessing
+from carspotter.runtime.bundle import FORMAT, ModelBundle, list_bundles, shipped
+from carspotter.taxonomy import Taxonomy
+from tiny_bundles import CARD, FINDER_INPUT, IDENTIFIER_INPUT, TAXA, finder_model, tiny_finder, tiny_identifier
+
+
+@pytest.mark.parametrize("make", [tiny_finder, tiny_identifier])
+def test_there_and_back(tmp_path: Path, make: Callable[[Path], ModelBundle]) -> None:
+    saved = make(tmp_path / "bundle")
+    assert ModelBundle.load(tmp_path / "bundle") == saved
+    saved.verify()
+    files = {path.name for path in (tmp_path / "bundle").iterdir()}
+    taxonomy = {"taxonomy.json"} if saved.task == "identifier" else set()
+    assert files == {"model.onnx", "bundle.json", "card.json", "CARD.md"} | taxonomy
+
+
+def test_saving_over_a_bundle_replaces_it(tmp_path: Path) -> None:
+    tiny_finder(tmp_path)
+    bundle = ModelBundle.load(tmp_path)
+    bundle.save(tmp_path, b"another network")
+    assert ModelBundle.load(tmp_path).model_path.read_bytes() == b"another network"
+
+
+def test_an_unsaved_bundle_has_no_path() -> None:
+    bundle = ModelBundle(task="finder", name="new", preprocessing=FINDER_INPUT, card=CARD)
+    with pytest.raises(BundleError, match="not saved yet"):
+        _ = bundle.model_path
+
+
+def edit(folder: Path, **changes: Any) -> None:
+    path = folder / "bundle.json"
+    content = json.loads(path.read_text())
+    for key, value in changes.items():
+        if value is None:
+            del content[key]
+        else:
+            content[key] = value
+    path.write_text(json.dumps(content))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"format": FORMAT + 1}, "newer than this carspotter reads"),
+        ({"format": FORMAT + 1, "task": "painter", "new_key": 1}, "upgrade carspotter"),
+        ({"format": "1"}, "format is '1'"),
+        ({"format": True}, "format is True"),
+        ({"format": 0}, "format is 0"),
+        ({"format": None}, "format is None"),
+        ({"task": "fnder"}, "did you mean 'finder'"),
+        ({"task": "identifier"}, "outputs lack embedding, logits"),
+        ({"task": None}, "'task' is missing"),
+        ({"task": ["finder"]}, "is unknown"),
+        ({"name": None}, "'name' is missing"),
+        ({"name": 7}, "name is 7; it must be a str"),
+        ({"name": " "}, "needs a name"),
+        ({"preprocesing": {}}, "did you mean 'preprocessing'"),
+        ({"preprocessing": {"width": 128, "hieght": 96}}, "did you mean 'height'"),
+        ({"preprocessing": {"width": "wide", "height": 96}}, "width is 'wide'"),
+        ({"preprocessing": [128, 96]}, "must be a dict"),
+        ({"calibration": {"score": "high"}}, "calibration.score is 'high'"),
+        ({"calibration": {"thresholds": {"make": None}}}, "thresholds.make is None"),
+        ({"calibration": {"score": float("nan")}}, "finite number"),
+        ({"outputs": ["kind", "scores", "boxes"]}, "outputs lack viewpoints"),
+        ({"outputs": [1, 2]}, "must be names"),
+        ({"model": {"bytes": 5}}, "it is cut or another file"),
+    ],
+)
+def test_a_wrong_manifest_is_named(tmp_path: Path, changes: dict[str, Any], message: str) -> None:
+    tiny_finder(tmp_path)
+    edit(tmp_path, **changes)
+    with pytest.raises(BundleError, match=message):
+        ModelBundle.load(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["model.onnx", "bundle.json", "card.json", "taxonomy.json"])
+def test_a_missing_part_is_named(tmp_path: Path, name: str) -> None:
+    tiny_identifier(tmp_path)
+    (tmp_path / name).unlink()
+    with pytest.raises(BundleError, match=f"{name} is missing"):
+        ModelBundle.load(tmp_path)
+
+
+def test_the_card_for_people_may_be_missing(tmp_path: Path) -> None:
+    tiny_finder(tmp_path)
+    (tmp_path / "CARD.md").unlink()
+    assert ModelBundle.load(tmp_path).card == CARD
+
+
+@pytest.mark.parametrize("name", ["bundle.json", "card.json", "taxonomy.json"])
+@pytest.mark.parametrize("content", [b"", b"{", b"[]", b"\xff\xfe", b"[" * 100_000])
+def test_a_damaged_part_is_named(tmp_path: Path, name: str, content: bytes) -> None:
+    tiny_identifier(tmp_path)
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(BundleError, match=name):
+        ModelBundle.load(tmp_path)
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=5,
+)
+
+
+@given(key=st.sampled_from(["format", "task", "name", "preprocessing", "calibration", "outputs", "model"]), value=JSON)
+def test_any_value_is_read_or_refused(tmp_path_factory: pytest.TempPathFactory, key: str, value: Any) -> None:
+    folder = tmp_path_factory.getbasetemp() / "any-value"
+    tiny_finder(folder)
+    path = folder / "bundle.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {key: value}))
+    # Any other exception fails the test.
+    with suppress(BundleError):
+        assert ModelBundle.load(folder).task == "finder"
+
+
+def test_a_changed_network_is_found_by_verify(tmp_path: Path) -> None:
+    bundle = tiny_finder(tmp_path)
+    data = bytearray(bundle.model_path.read_bytes())
+    data[-1] ^= 1
+    bundle.model_path.write_bytes(bytes(data))
+    with pytest.raises(BundleError, match="sha256"):
+        ModelBundle.load(tmp_path).verify()
+
+
+def test_task_and_taxonomy_belong_together() -> None:
+    taxonomy = Taxonomy(classes=TAXA)
+    with pytest.raises(BundleError, match="an identifier needs a taxonomy"):
+        ModelBundle(task="identifier", name="x", preprocessing=IDENTIFIER_INPUT, card=CARD)
+    with pytest.raises(BundleError, match="a finder has no taxonomy"):
+        ModelBundle(task="finder", name="x", preprocessing=FINDER_INPUT, card=CARD, taxonomy=taxonomy)
+
+
+def test_an_opened_network_is_checked(tmp_path: Path) -> None:
+    good = tiny_finder(tmp_path / "good")
+    assert good.open_session("onnxruntime", threads=1).output_names == ("kind", "scores", "boxes", "viewpoints")
+
+
+def test_a_network_of_another_size_is_an_error(tmp_path: Path) -> None:
+    other = ModelBundle(
+        task="finder", name="other", preprocessing=Preprocessing(width=64, height=96, fit="letterbox"), card=CARD
+    ).save(tmp_path, finder_model(FINDER_INPUT).SerializeToString())
+    with pytest.raises(
+        BundleError, match=r"takes image uint8 \(n, 96, 128, 3\), but bundle.json says .* \(n, 96, 64, 3\)"
+    ):
+        other.open_session("onnxruntime")
+
+
+def test_a_network_for_another_task_is_an_error(tmp_path: Path) -> None:
+    finder = finder_model(FINDER_INPUT).SerializeToString()
+    wrong = ModelBundle(
+        task="identifier", name="wrong", preprocessing=FINDER_INPUT, card=CARD, taxonomy=Taxonomy(classes=TAXA)
+    ).save(tmp_path, finder)
+    with pytest.raises(BundleError, match="'logits' is missing"):
+        wrong.open_session("onnxruntime")
+
+
+def test_classes_of_taxonomy_and_network_must_be_as_many(tmp_path: Path) -> None:
+    whole = tiny_identifier(tmp_path / "whole")
+    fewer = ModelBundle(
+        task="identifier",
+        name="fewer",
+        preprocessing=IDENTIFIER_INPUT,
+        card=CARD,
+        taxonomy=Taxonomy(classes=TAXA[:4]),
+    ).save(tmp_path / "fewer", whole.model_path.read_bytes())
+    with pytest.raises(BundleError, match="wanted 4 last"):
+        fewer.open_session("onnxruntime")
+
+
+def test_list_bundles_passes_over_other_folders(tmp_path: Path) -> None:
+    tiny_identifier(tmp_path / "a")
+    tiny_finder(tmp_path / "b")
+    (tmp_path / "notes").mkdir()
+    (tmp_path / "file.txt").write_text("")
+    assert [bundle.name for bundle in list_bundles(tmp_path)] == ["tiny-finder", "tiny-identifier"]
+    with pytest.raises(BundleError, match="no folder"):
+        list_bundles(tmp_path / "absent")
+
+
+def test_shipped_bundles_are_found_in_the_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(resources, "files", lambda package: tmp_path)
+    assert list_bundles() == []
+    with pytest.raises(BundleError, match="has no finder"):
+        shipped("finder")
+    tiny_finder(tmp_path / "models" / "finder")
+    assert shipped("finder").name == "tiny-finder"
+    assert [bundle.task for bundle in list_bundles()] == ["finder"]
+
+
+def test_what_ships_can_be_read() -> None:
+    for bundle in list_bundles():
+        bundle.verify()
+        bundle.open_session("onnxruntime", threads=1)
+
+
+def test_no_folder_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(BundleError, match="it is no folder"):
+        ModelBundle.load(tmp_path / "absent")
