@@ -1,0 +1,154 @@
+"""Photos in; for each its kind and every vehicle's box, score and viewpoint out, by our own network.
+
+Each photo is resized once and the network sees the whole of it. Decoding photos and choosing among the vehicles is for
+others (`pixels`, `locate`); naming them is for `recognition`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from carspotter.errors import BundleError
+from carspotter.geometry import BoundingBox, suppress
+from carspotter.pixels import Preprocessing, network_input, to_photo_box
+from carspotter.records import KINDS, Detection, Kind
+from carspotter.runtime.bundle import ModelBundle
+from carspotter.runtime.session import Session
+
+DEFAULT_SCORE = 0.4
+"""Least score of a vehicle when the bundle's calibration has no `score`: a start, a trained bundle brings its own."""
+
+DEFAULT_IOU = 0.5
+"""Two boxes that overlap more are one vehicle, when the calibration has no `iou`; the usual value of Pascal VOC."""
+
+MAX_DETECTIONS = 20
+"""Most vehicles told of one photo: a dealer's yard has more, but they are a few pixels wide."""
+
+_MAX_CANDIDATES = 200
+"""Best boxes that are compared with each other, so that a photo on which all anchors fire costs 200 x 200 at most."""
+
+_MIN_SIDE = 1.0
+"""Pixels of the photo: a box narrower or lower holds nothing that could be cropped."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finding:
+    """What the finder says of one photo.
+
+    `kind_probabilities` has the order of `KINDS`; `detections` are best first, boxes in pixels of the array given.
+    """
+
+    kind: Kind
+    kind_probabilities: tuple[float, ...]
+    detections: tuple[Detection, ...]
+
+
+class Finder:
+    """Find the kind of photos and the vehicles on them."""
+
+    def __init__(
+        self,
+        bundle: ModelBundle,
+        session: Session,
+        *,
+        score: float | None = None,
+        iou: float | None = None,
+        max_detections: int = MAX_DETECTIONS,
+    ) -> None:
+        """Take a bundle for the task `finder` and a session on its network.
+
+        `score` and `iou` (0..1) override the bundle's calibration. Raises BundleError for another task or a calibration
+        outside of 0..1, ValueError for an override outside of it.
+        """
+        if bundle.task != "finder":
+            raise BundleError(
+                f"bundle {bundle.name}: task is {bundle.task!r}, but a finder is needed; "
+                "`carspotter models` lists the bundles"
+            )
+        self.bundle = bundle
+        self.score = _share("score", score, bundle, DEFAULT_SCORE)
+        self.iou = _share("iou", iou, bundle, DEFAULT_IOU)
+        self.max_detections = max_detections
+        self._session = session
+
+    def find(self, photos: Sequence[NDArray[np.uint8]]) -> list[Finding]:
+        """Find kind and vehicles of photos, each upright sRGB uint8 (h, w, 3) of any size, in one batch and in order.
+
+        Raises ImageError for an array that is no photo.
+        """
+        if not photos:
+            return []
+        preprocessing = self.bundle.preprocessing
+        batch = np.stack([network_input(photo, preprocessing) for photo in photos])
+        outputs = self._session.run(batch)
+        return [self._finding({key: outputs[key][i] for key in _OUTPUTS}, photo) for i, photo in enumerate(photos)]
+
+    def _finding(self, outputs: Mapping[str, NDArray[Any]], photo: NDArray[np.uint8]) -> Finding:
+        kinds = tuple(float(value) for value in outputs["kind"])
+        best = int(np.argmax(outputs["kind"]))
+        height, width = photo.shape[:2]
+        return Finding(
+            kind=Kind(name=KINDS[best], probability=kinds[best]),
+            kind_probabilities=kinds,
+            detections=self._detections(outputs, (width, height)),
+        )
+
+    def _detections(self, outputs: Mapping[str, NDArray[Any]], size: tuple[int, int]) -> tuple[Detection, ...]:
+        """Choose among the boxes of one photo: `scores` (a,), `boxes` (a, 4) relative, `viewpoints` (a, 8)."""
+        preprocessing = self.bundle.preprocessing
+        boxes, scores = outputs["boxes"], outputs["scores"]
+        chosen = choose(boxes, scores, score=self.score, iou=self.iou)
+        detections = []
+        for index in chosen:
+            box = photo_box(boxes[index], size, preprocessing)
+            if box is not None:
+                sides = tuple(float(value) for value in outputs["viewpoints"][index])
+                detections.append(Detection(box=box, score=float(scores[index]), viewpoints=sides))
+        return tuple(detections[: self.max_detections])
+
+
+def choose(
+    boxes: NDArray[Any], scores: NDArray[Any], *, score: float = DEFAULT_SCORE, iou: float = DEFAULT_IOU
+) -> NDArray[np.intp]:
+    """Return the indices of the vehicles among boxes (a, 4) with scores (a,), best first.
+
+    They score at least `score`, have finite corners in the right order, and overlap no better one by more than `iou`.
+    Overlap does not change when an axis is stretched, so relative boxes do as well as pixels.
+    """
+    candidates = np.flatnonzero(scores >= score)
+    boxes = boxes.astype(np.float64)  # a stray corner of 1e30 has an area that float32 cannot hold
+    corners = boxes[candidates]
+    is_box = np.isfinite(corners).all(axis=1) & (corners[:, 2:] > corners[:, :2]).all(axis=1)
+    candidates = candidates[is_box]
+    best = candidates[np.argsort(-scores[candidates], kind="stable")[:_MAX_CANDIDATES]]
+    return np.asarray(best[suppress(boxes[best], scores[best], iou)], dtype=np.intp)
+
+
+def photo_box(relative: NDArray[Any], size: tuple[int, int], preprocessing: Preprocessing) -> BoundingBox | None:
+    """Return where a box (4,), relative to the network's input, lies in a photo of `size` (width, height), clipped.
+
+    None where less than a pixel of it is inside, as of a box in a letterbox's bars.
+    """
+    x1, y1, x2, y2 = (float(value) for value in relative)
+    inside = BoundingBox(x1, y1, x2, y2).scale(preprocessing.width, preprocessing.height)
+    box = to_photo_box(inside, size, preprocessing).clip(*size)
+    return box if min(box.width, box.height) >= _MIN_SIDE else None
+
+
+_OUTPUTS = ("kind", "scores", "boxes", "viewpoints")
+
+
+def _share(name: str, override: float | None, bundle: ModelBundle, default: float) -> float:
+    if override is not None:
+        if not 0 <= override <= 1:
+            raise ValueError(f"{name}={override}: must be from 0 to 1")
+        return override
+    value = bundle.calibration.get(name, default)
+    if not isinstance(value, int | float) or not 0 <= value <= 1:
+        raise BundleError(f"bundle {bundle.name}: calibration {name} is {value!r}; it must be from 0 to 1")
+    return float(value)

@@ -1,0 +1,75 @@
+"""Detections of one photo in; those that are asked for out.
+
+It selects: which vehicles the answer is about, and whether the photo shows a vehicle's outside at all. It finds nothing
+itself (`finder`, `detector`) and names nothing (`recognition`).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Literal, get_args
+
+from carspotter.errors import suggestion
+from carspotter.records import KINDS, Detection
+
+How = Literal["all", "largest", "center"]
+HOWS: tuple[str, ...] = get_args(How)
+
+DEFAULT_GATE = 0.7
+"""Least probability of `exterior` for a photo to pass `gate`. Over one half, since an interior answered with a make is
+worse than a car not answered; a finder's calibration may bring its own `gate`."""
+
+_SAME_VEHICLE = 0.5
+"""Least overlap (IoU) of two detectors' boxes of one vehicle; the usual value of Pascal VOC."""
+
+
+def select(detections: Sequence[Detection], how: str, width: float, height: float) -> tuple[Detection, ...]:
+    """Return the vehicles asked for, of a photo of this size in the pixels of the boxes.
+
+    `all`: every one, largest first. `largest`: the one whose box inside the photo has most area. `center`: the one
+    whose area, weighted by its nearness to the middle, is largest; the weight falls evenly from 1 for a box centred in
+    the photo to 0 for one centred in a corner. Equal ones are taken by score. Raises ValueError for another word or a
+    size that is not positive.
+    """
+    if how not in HOWS:
+        raise ValueError(f"select {how!r} is unknown; {suggestion(how, HOWS)}")
+    if not (width > 0 and height > 0):
+        raise ValueError(f"photo of {width} x {height}: both sides must be positive")
+
+    def rank(detection: Detection) -> tuple[float, float]:
+        box = detection.box.clip(width, height)
+        weight = _nearness(box.center, width, height) if how == "center" else 1.0
+        return (box.area * weight, detection.score)
+
+    ordered = tuple(sorted(detections, key=rank, reverse=True))
+    return ordered if how == "all" else ordered[:1]
+
+
+def gate(kind_probabilities: Sequence[float], threshold: float = DEFAULT_GATE) -> bool:
+    """Tell whether a photo shows a vehicle's outside surely enough, from its probabilities in the order of `KINDS`."""
+    return kind_probabilities[KINDS.index("exterior")] >= threshold
+
+
+def lend_viewpoints(foreign: Sequence[Detection], own: Sequence[Detection]) -> tuple[Detection, ...]:
+    """Return a foreign detector's detections with the viewpoints that the finder saw at the same places.
+
+    Each takes those of the finder's box that overlaps it most, if by at least half (IoU); the others stay as they are.
+    """
+    return tuple(_lend(detection, own) for detection in foreign)
+
+
+def _lend(detection: Detection, own: Sequence[Detection]) -> Detection:
+    if detection.viewpoints is not None or not own:
+        return detection
+    nearest = max(own, key=lambda other: detection.box.iou(other.box))
+    if detection.box.iou(nearest.box) < _SAME_VEHICLE:
+        return detection
+    return replace(detection, viewpoints=nearest.viewpoints)
+
+
+def _nearness(point: tuple[float, float], width: float, height: float) -> float:
+    """Return 1 in the middle of the photo, 0 in its corners, evenly between."""
+    distance = math.hypot(point[0] - width / 2, point[1] - height / 2)
+    return max(0.0, 1 - distance / (math.hypot(width, height) / 2))
