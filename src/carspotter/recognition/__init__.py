@@ -1,0 +1,1 @@
+"""From a photo to an answer: find the vehicles, crop them as in training, identify them, draw the result."""

@@ -1,0 +1,354 @@
+"""Photos in (paths, URLs, bytes, arrays), predictions out: decode, find, select, crop, identify.
+
+A photo that cannot be read is a prediction with an error, never an exception. It decodes with `pixels` and finds with
+`vehicles`; the probabilities and the abstention are `identifier`'s.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections import deque
+from collections.abc import Generator, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from carspotter import storage
+from carspotter.errors import CarspotterError, ImageError
+from carspotter.pixels import DecodedPhoto, Preprocessing, decode, network_input
+from carspotter.recognition.identifier import DEFAULT_TOP, Identification, Identifier
+from carspotter.records import Detection, PhotoError, Prediction, Vehicle
+from carspotter.runtime.bundle import ModelBundle, Task, shipped
+from carspotter.runtime.session import Device, Engine
+from carspotter.taxonomy import LEVELS
+from carspotter.vehicles.finder import Finder, Finding
+from carspotter.vehicles.locate import DEFAULT_GATE, How, gate, lend_viewpoints
+from carspotter.vehicles.locate import select as select_vehicles
+
+if TYPE_CHECKING:
+    from carspotter.vehicles.detector import Detector
+
+Photo = str | Path | bytes | NDArray[np.uint8]
+
+CERTAIN_BOX = 0.8
+"""A vehicle with this score is identified though the photo failed the gate: a close-up of a front is a `detail` by its
+kind and still shows grille and badge. Chosen by hand; the finder's calibration may set `certain_box`."""
+
+MAX_ENLARGEMENT = 224 / 48
+"""A crop that must be enlarged more than this to fill the identifier's input is not identified: at 224 px, a vehicle
+whose shorter side has less than 48 px of the decoded photo. People cannot tell makes there either. Chosen by hand."""
+
+CROP_SHARE = 0.5
+"""Share of the photo's shorter side that a usual vehicle's box has at least; sets how large photos are decoded."""
+
+CROPS_AT_ONCE = 16
+"""Crops in one run of the identifier: as many as a batch of photos has with one vehicle each."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Loaded:
+    """A photo that was read and decoded, or the error."""
+
+    name: str
+    decoded: DecodedPhoto | None
+    error: PhotoError | None
+    milliseconds: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Candidate:
+    """A vehicle that may be answered: its detection in decoded pixels and, where it is not identified, why."""
+
+    detection: Detection
+    refusal: str | None
+
+
+class Recognizer:
+    """Answer what a photo shows; safe to call from several threads, since sessions are."""
+
+    def __init__(
+        self,
+        finder: Finder,
+        identifier: Identifier,
+        *,
+        detector: Detector | None = None,
+        select: How = "largest",
+        threads: int | None = None,
+    ) -> None:
+        """Join a finder and an identifier; `threads` bounds a batch's decoding threads (default: cores, at most 4)."""
+        self.finder = finder
+        self.identifier = identifier
+        self.detector = detector
+        self.select = select
+        self.bundles = {"finder": finder.bundle.name, "identifier": identifier.bundle.name}
+        self._threads = threads or min(4, _cores())
+        self._min_side = min_side(finder.bundle.preprocessing, identifier.preprocessing)
+        self._gate = float(finder.bundle.calibration.get("gate", DEFAULT_GATE))
+        self._certain_box = float(finder.bundle.calibration.get("certain_box", CERTAIN_BOX))
+
+    @classmethod
+    def open(
+        cls,
+        *,
+        finder: str | Path | None = None,
+        identifier: str | Path | None = None,
+        engine: Engine = "auto",
+        device: Device = "cpu",
+        threads: int | None = None,
+        select: How = "largest",
+        threshold: float | None = None,
+        top: int = DEFAULT_TOP,
+        detector: str | None = None,
+    ) -> Recognizer:
+        """Open bundle folders, or the bundles that ship with the package.
+
+        `threshold` (0..1) replaces the calibrated one at all levels; `top` is the number of candidates per level;
+        `detector` is the path or name of a foreign one. Raises BundleError, DetectorError or MissingExtraError.
+        """
+        bundles = {"finder": _bundle("finder", finder), "identifier": _bundle("identifier", identifier)}
+        sessions = {
+            task: bundle.open_session(engine, threads=threads, device=device) for task, bundle in bundles.items()
+        }
+        return cls(
+            Finder(bundles["finder"], sessions["finder"]),
+            Identifier(bundles["identifier"], sessions["identifier"], threshold=threshold, top=top),
+            detector=_detector(detector, engine, threads) if detector else None,
+            select=select,
+            threads=threads,
+        )
+
+    def recognize(self, photo: Photo) -> Prediction:
+        """Recognize one photo: a path, a URL, the bytes of a file, or an upright sRGB array (h, w, 3) uint8."""
+        return self._answer([self._load(photo)])[0]
+
+    def recognize_batch(self, photos: Iterable[Photo], batch_size: int = 16) -> Generator[Prediction, None, None]:
+        """Recognize many photos, in order and lazily; one batch is decoded while the networks see the one before.
+
+        At most two batches of photos are held at once; close the generator to stop early. The `milliseconds` of a
+        network are the batch's, divided by its photos.
+        """
+        source = iter(photos)
+        window: deque[Future[_Loaded]] = deque()
+        with ThreadPoolExecutor(self._threads, thread_name_prefix="decode") as pool:
+            try:
+                while True:
+                    # Two batches: Pillow lets go of the GIL, so the second is decoded while the networks see the first.
+                    ahead = islice(source, 2 * batch_size - len(window))
+                    window.extend(pool.submit(self._load, photo) for photo in ahead)
+                    if not window:
+                        return
+                    yield from self._answer([window.popleft().result() for _ in range(min(batch_size, len(window)))])
+            finally:
+                for future in window:
+                    future.cancel()
+
+    def _load(self, photo: Photo) -> _Loaded:
+        start = time.perf_counter()
+        decoded, error = None, None
+        try:
+            decoded = self._decode(photo)
+        except CarspotterError as problem:
+            error = PhotoError.of(problem)
+        return _Loaded(name=_name(photo), decoded=decoded, error=error, milliseconds=_since(start))
+
+    def _decode(self, photo: Photo) -> DecodedPhoto:
+        if isinstance(photo, np.ndarray):
+            return _checked(photo)
+        data = photo if isinstance(photo, bytes) else storage.read(photo)
+        return _shrunk(decode(data, min_side=self._min_side), self._min_side)
+
+    def _answer(self, batch: Sequence[_Loaded]) -> list[Prediction]:
+        photos = [loaded.decoded for loaded in batch if loaded.decoded is not None]
+        start = time.perf_counter()
+        findings = self._find(photos)
+        find_ms = _since(start) / max(1, len(photos))
+        start = time.perf_counter()
+        vehicles = self._identify(photos, [self._candidates(f, p) for f, p in zip(findings, photos, strict=True)])
+        identify_ms = _since(start) / max(1, len(photos))
+        found = iter(zip(findings, vehicles, strict=True))
+        return [self._prediction(loaded, found, find=find_ms, identify=identify_ms) for loaded in batch]
+
+    def _find(self, photos: Sequence[DecodedPhoto]) -> list[Finding]:
+        if not photos:
+            return []
+        findings = self.finder.find([photo.pixels for photo in photos])
+        if self.detector is None:
+            return findings
+        # A foreign detector knows neither kinds nor sides: those stay the finder's, the boxes become the detector's.
+        foreign = [self.detector.detect(photo.pixels) for photo in photos]
+        return [
+            replace(finding, detections=lend_viewpoints(detections, finding.detections))
+            for finding, detections in zip(findings, foreign, strict=True)
+        ]
+
+    def _candidates(self, finding: Finding, photo: DecodedPhoto) -> list[_Candidate]:
+        """Decide which vehicles are listed and which of them are identified.
+
+        Exterior and detail photos list their vehicles. Interiors and photos of other things list none, whatever the
+        boxes: the car seen through a windscreen is not for sale. Identified is a vehicle whose photo passes the gate,
+        or whose own box is so certain that the kind does not matter.
+        """
+        passes = gate(finding.kind_probabilities, self._gate)
+        if not passes and finding.kind.name not in ("exterior", "detail"):
+            return []
+        height, width = photo.pixels.shape[:2]
+        inside = [replace(d, box=d.box.clip(width, height)) for d in finding.detections]
+        chosen = select_vehicles(inside, self.select, width, height)
+        refusals = [self._gate_refusal(d, finding, passes=passes) or self._size_refusal(d, photo) for d in chosen]
+        return [_Candidate(detection=d, refusal=refusal) for d, refusal in zip(chosen, refusals, strict=True)]
+
+    def _gate_refusal(self, detection: Detection, finding: Finding, *, passes: bool) -> str | None:
+        if passes or detection.score >= self._certain_box:
+            return None
+        if finding.kind.name == "detail":
+            return _NO_VEHICLE["detail"]
+        return (
+            f"not surely a photo of a vehicle's outside: {finding.kind_probabilities[0]:.2f} is below {self._gate:.2f}"
+        )
+
+    def _size_refusal(self, detection: Detection, photo: DecodedPhoto) -> str | None:
+        side = min(detection.box.width, detection.box.height)
+        least = min(self.identifier.preprocessing.width, self.identifier.preprocessing.height) / MAX_ENLARGEMENT
+        if side >= least:
+            return None
+        # People count in the photo they gave, not in the one we decoded smaller.
+        given, needed = side / photo.scale, least / photo.scale
+        return f"too small to identify: its shorter side has {given:.0f} px of this photo, {needed:.0f} are needed"
+
+    def _identify(
+        self, photos: Sequence[DecodedPhoto], candidates: Sequence[Sequence[_Candidate]]
+    ) -> list[tuple[Vehicle, ...]]:
+        wanted = [
+            (photo, candidate)
+            for photo, found in zip(photos, candidates, strict=True)
+            for candidate in found
+            if candidate.refusal is None
+        ]
+        answers = iter(self._identifications(wanted))
+        return [
+            tuple(_vehicle(photo, c, next(answers) if c.refusal is None else None) for c in found)
+            for photo, found in zip(photos, candidates, strict=True)
+        ]
+
+    def _identifications(self, wanted: Sequence[tuple[DecodedPhoto, _Candidate]]) -> list[Identification]:
+        """Run the crops through the identifier, some at a time: a car park with `all` must not fill the memory."""
+        target = self.identifier.preprocessing
+        results: list[Identification] = []
+        for start in range(0, len(wanted), CROPS_AT_ONCE):
+            part = wanted[start : start + CROPS_AT_ONCE]
+            crops = np.empty((len(part), target.height, target.width, 3), dtype=np.uint8)
+            for crop, (photo, candidate) in zip(crops, part, strict=True):
+                crop[:] = network_input(photo.pixels, target, candidate.detection.box)
+            results += self.identifier.identify(crops)
+        return results
+
+    def _prediction(
+        self, loaded: _Loaded, found: Iterator[tuple[Finding, tuple[Vehicle, ...]]], *, find: float, identify: float
+    ) -> Prediction:
+        milliseconds = {"decode": loaded.milliseconds}
+        if loaded.decoded is None:
+            return Prediction(photo=loaded.name, error=loaded.error, bundles=self.bundles, milliseconds=milliseconds)
+        finding, vehicles = next(found)
+        return Prediction(
+            photo=loaded.name,
+            width=loaded.decoded.width,
+            height=loaded.decoded.height,
+            kind=finding.kind,
+            vehicles=vehicles,
+            bundles=self.bundles,
+            milliseconds={**milliseconds, "find": find, "identify": identify},
+        )
+
+
+_NO_VEHICLE = {
+    "interior": "an interior: no whole vehicle to identify",
+    "detail": "a detail: no whole vehicle to identify",
+    "exterior": "no vehicle found",
+    "other": "no vehicle found",
+}
+
+
+def why_no_vehicle(prediction: Prediction) -> str | None:
+    """Say in words why a readable photo lists no vehicle; None where it lists one, or could not be read."""
+    if prediction.vehicles or prediction.error is not None or prediction.kind is None:
+        return None
+    return _NO_VEHICLE[prediction.kind.name]
+
+
+def min_side(finder: Preprocessing, identifier: Preprocessing) -> int:
+    """Say how many pixels the shorter side of a photo needs to serve both networks.
+
+    The whole photo must not be below the finder's input, and the crop of a vehicle that takes half of the shorter side
+    must not be below the identifier's: 448 px for 224. More would only cost time in the JPEG decoder, which halves.
+    """
+    crop = max(identifier.width, identifier.height) / CROP_SHARE
+    return round(max(crop, min(finder.width, finder.height)))
+
+
+def _vehicle(photo: DecodedPhoto, candidate: _Candidate, identification: Identification | None) -> Vehicle:
+    detection = candidate.detection
+    height, width = photo.pixels.shape[:2]
+    # Both axes by themselves: the JPEG decoder rounds a scaled height and width up, each for itself.
+    box = detection.box.scale(photo.width / width, photo.height / height).clip(photo.width, photo.height)
+    return Vehicle(
+        box=box,
+        score=detection.score,
+        viewpoint=detection.viewpoint,
+        answer=identification.answer if identification else None,
+        levels=identification.levels if identification else dict.fromkeys(LEVELS, ()),
+        undecided=identification.undecided if identification else candidate.refusal,
+        embedding=tuple(identification.embedding.tolist()) if identification else None,
+    )
+
+
+def _shrunk(photo: DecodedPhoto, side: int) -> DecodedPhoto:
+    """Shrink a photo by the whole number that its shorter side allows.
+
+    The decoder does so for JPEG alone, and a window of 32 photos of 50 megapixels in PNG would take 5 GB.
+    """
+    height, width = photo.pixels.shape[:2]
+    factor = min(height, width) // side
+    if factor < 2:
+        return photo
+    small = Preprocessing(width=-(-width // factor), height=-(-height // factor))
+    return replace(photo, pixels=network_input(photo.pixels, small), scale=small.width / photo.width)
+
+
+def _checked(pixels: NDArray[np.uint8]) -> DecodedPhoto:
+    if pixels.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[2] != 3 or not pixels.size:
+        raise ImageError(
+            f"array of shape {pixels.shape} and type {pixels.dtype}: an upright sRGB photo is (height, width, 3) uint8",
+            code="unreadable" if pixels.size else "empty",
+        )
+    return DecodedPhoto(pixels=pixels, width=pixels.shape[1], height=pixels.shape[0], scale=1.0)
+
+
+def _bundle(task: Task, folder: str | Path | None) -> ModelBundle:
+    return shipped(task) if folder is None else ModelBundle.load(Path(folder))
+
+
+def _detector(name: str, engine: Engine, threads: int | None) -> Detector:
+    from carspotter.vehicles.detector import open_detector  # rarely used, so not loaded by everyone
+
+    return open_detector(name, engine=engine, threads=threads)
+
+
+def _name(photo: Photo) -> str:
+    if isinstance(photo, np.ndarray):
+        return "<array>"
+    return "<bytes>" if isinstance(photo, bytes) else str(photo)
+
+
+def _cores() -> int:
+    """Count the cores this process may use, which in a container are fewer than the machine has."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _since(start: float) -> float:
+    return (time.perf_counter() - start) * 1000

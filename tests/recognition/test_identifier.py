@@ -1,0 +1,164 @@
+"""The identifier's arithmetic and its abstention, with a session that answers by rule."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+from numpy.typing import NDArray
+
+from carspotter.errors import BundleError
+from carspotter.pixels import Preprocessing
+from carspotter.recognition.identifier import DEFAULT_THRESHOLD, Identification, Identifier, softmax
+from carspotter.runtime.bundle import ModelBundle
+from carspotter.runtime.session import TensorForm
+from carspotter.taxonomy import LEVELS, Taxon, Taxonomy
+
+TAXONOMY = Taxonomy(
+    (
+        Taxon(make="Audi", model="A4", generation="B8", year=2010),
+        Taxon(make="Audi", model="A4", generation="B8", year=2012),
+        Taxon(make="Audi", model="A6", generation="C7", year=2012),
+        Taxon(make="Bentley", model="Continental", year=2012),
+        Taxon(make="BMW", model="X5"),
+    )
+)
+CARD = dict.fromkeys(("use", "licence", "data", "recipe", "figures", "retrain"), "made by a test")
+CROPS = np.zeros((1, 8, 8, 3), np.uint8)
+
+
+class RuleSession:
+    """A session that answers the same probabilities whatever it sees."""
+
+    engine = "rule"
+    input_name = "image"
+    output_names = ("logits", "embedding")
+    input_form = TensorForm(name="image", shape=(None, 8, 8, 3), dtype="uint8")
+    output_forms = ()
+
+    def __init__(self, *probabilities: float) -> None:
+        self.probabilities = np.array(probabilities, np.float32)
+
+    def run(self, batch: NDArray[Any]) -> dict[str, NDArray[Any]]:
+        logits = np.log(np.maximum(self.probabilities, 1e-9))
+        return {"logits": np.tile(logits, (len(batch), 1)), "embedding": np.tile([0.6, 0.8], (len(batch), 1))}
+
+
+def bundle(**calibration: Any) -> ModelBundle:
+    return ModelBundle(
+        task="identifier",
+        name="rule",
+        preprocessing=Preprocessing(width=8, height=8),
+        card=CARD,
+        calibration=calibration,
+        taxonomy=TAXONOMY,
+    )
+
+
+def identify(*probabilities: float, threshold: float | None = 0.6, **calibration: Any) -> Identification:
+    return Identifier(bundle(**calibration), RuleSession(*probabilities), threshold=threshold).identify(CROPS)[0]
+
+
+@pytest.mark.parametrize(
+    ("probabilities", "level", "name", "probability"),
+    [
+        ((0.9, 0.1, 0.0, 0.0, 0.0), "year", "Audi A4 2010", 0.9),
+        ((0.5, 0.4, 0.1, 0.0, 0.0), "generation", "Audi A4 B8", 0.9),
+        ((0.3, 0.2, 0.4, 0.1, 0.0), "make", "Audi", 0.9),
+        # No generation: its level repeats the model, and the year is deeper.
+        ((0.1, 0.0, 0.0, 0.9, 0.0), "year", "Bentley Continental 2012", 0.9),
+        # Neither generation nor year: the deepest thing said is the model.
+        ((0.0, 0.0, 0.1, 0.0, 0.9), "model", "BMW X5", 0.9),
+    ],
+)
+def test_the_answer_is_the_deepest_level_sure_enough(
+    probabilities: tuple[float, ...], level: str, name: str, probability: float
+) -> None:
+    found = identify(*probabilities)
+    assert found.answer is not None
+    assert (found.answer.level, found.answer.name) == (level, name)
+    assert found.answer.probability == pytest.approx(probability, abs=1e-4)
+    assert found.undecided is None
+
+
+def test_below_the_threshold_it_abstains_and_says_by_how_much() -> None:
+    found = identify(0.2, 0.1, 0.1, 0.3, 0.3, threshold=0.6)
+    assert found.answer is None
+    # 0.4 in float32 may be a hair below, and is cut, not rounded.
+    assert found.undecided in {
+        f"not decidable from this photo: best guess Audi ({value}) is below 0.60" for value in ("0.39", "0.40")
+    }
+
+
+def test_the_reason_never_reads_as_equal() -> None:
+    assert "(0.59) is below 0.60" in str(identify(0.598, 0.0, 0.0, 0.402, 0.0).undecided)
+
+
+def test_a_deeper_answer_stays_in_the_branch_of_the_best_make() -> None:
+    # The best class by itself is the Bentley (0.4), the best make Audi (0.6).
+    found = identify(0.25, 0.0, 0.35, 0.4, 0.0, threshold=0.3)
+    assert found.answer is not None
+    assert found.answer.name == "Audi A6 2012"
+
+
+def test_thresholds_come_by_level_then_single_then_default() -> None:
+    unsure = (0.55, 0.15, 0.1, 0.2, 0.0)  # year 0.55, generation and model 0.7, make 0.8
+    names = {"make": 0.75, "model": 0.75, "generation": 0.75, "year": 0.5}
+    assert identify(*unsure, threshold=None, thresholds=names).answer.level == "year"  # type: ignore[union-attr]
+    assert identify(*unsure, threshold=None, thresholds={"make": 0.5}).answer.level == "generation"  # type: ignore[union-attr]
+    assert identify(*unsure, threshold=0.75, thresholds=names).answer.level == "make"  # type: ignore[union-attr]
+    assert 0.55 < DEFAULT_THRESHOLD < 0.7
+    found = Identifier(bundle(threshold=0.9), RuleSession(*unsure)).identify(CROPS)[0]
+    assert found.answer is None
+
+
+def test_top_bounds_the_candidates_and_they_are_ranked() -> None:
+    found = Identifier(bundle(), RuleSession(0.1, 0.2, 0.3, 0.25, 0.15), top=2).identify(CROPS)[0]
+    assert list(found.levels) == list(LEVELS)
+    assert [c.name for c in found.levels["make"]] == ["Audi", "Bentley"]
+    assert all(len(ranked) <= 2 for ranked in found.levels.values())
+
+
+def test_no_crops_no_run() -> None:
+    assert Identifier(bundle(), RuleSession(1, 0, 0, 0, 0)).identify(np.zeros((0, 8, 8, 3), np.uint8)) == []
+
+
+def test_a_finder_is_refused() -> None:
+    finder = ModelBundle(task="finder", name="f", preprocessing=Preprocessing(width=8, height=8), card=CARD)
+    with pytest.raises(BundleError, match="task is 'finder'"):
+        Identifier(finder, RuleSession(1, 0, 0, 0, 0))
+
+
+logits = arrays(np.float32, (2, 5), elements=st.floats(-50, 50, width=32))
+
+
+@given(logits, st.floats(0.1, 5))
+def test_softmax_sums_to_one_and_keeps_the_order(values: NDArray[np.float32], temperature: float) -> None:
+    result = softmax(values, temperature)
+    assert np.allclose(result.sum(axis=-1), 1)
+    assert (result >= 0).all()
+    best = result[np.arange(2), values.argmax(axis=-1)]
+    assert np.allclose(best, result.max(axis=-1))
+
+
+def test_a_temperature_above_one_is_less_sure() -> None:
+    values = np.array([[2.0, 0.0]], np.float32)
+    assert softmax(values, 2.0)[0, 0] < softmax(values, 1.0)[0, 0] == pytest.approx(1 / (1 + np.exp(-2)))
+
+
+@given(logits, st.floats(0, 1))
+def test_every_level_agrees_with_its_children(values: NDArray[np.float32], threshold: float) -> None:
+    session = RuleSession(0, 0, 0, 0, 0)
+    session.probabilities = softmax(values)[0].astype(np.float32)
+    found = Identifier(bundle(), session, threshold=threshold).identify(CROPS)[0]
+    assert (found.answer is None) == (found.undecided is not None)
+    for level in LEVELS:
+        ranked = [candidate.probability for candidate in found.levels[level]]
+        assert ranked == sorted(ranked, reverse=True)
+        assert sum(ranked) == pytest.approx(1, abs=1e-3)
+    if found.answer is not None:
+        assert found.answer.probability >= threshold
+        # The best make is an ancestor of whatever is answered.
+        assert found.answer.name.startswith(found.levels["make"][0].name)
