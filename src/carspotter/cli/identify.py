@@ -1,0 +1,176 @@
+"""`carspotter identify`: photos in; a table, JSON or annotated pictures out. A thin call to `recognition`."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Generator, Iterable, Iterator
+from contextlib import closing
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+if TYPE_CHECKING:
+    from carspotter.cli.drawings import Drawings
+    from carspotter.cli.inputs import Source
+    from carspotter.recognition.recognizer import Recognizer
+    from carspotter.records import Prediction
+
+
+@dataclass(slots=True, kw_only=True)
+class _Tally:
+    """How many photos were answered, how many could not be read, and the last of these."""
+
+    read: int = 0
+    failed: int = 0
+    last: str = ""
+
+    def count(self, prediction: Prediction) -> None:
+        """Count one photo."""
+        if prediction.error is None:
+            self.read += 1
+        else:
+            self.failed += 1
+            message = prediction.error.message
+            self.last = message if message.startswith(prediction.photo) else f"{prediction.photo}: {message}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Result:
+    """A prediction and, where a picture was drawn, its path."""
+
+    prediction: Prediction
+    drawn: Path | None
+
+    def to_json(self) -> str:
+        content: dict[str, Any] = self.prediction.to_dict()
+        if self.drawn is not None:
+            content["drawn"] = str(self.drawn)
+        # Escaped to ASCII: a file name may hold bytes that no encoding of the terminal can write.
+        return json.dumps(content)
+
+
+def _option(*names: str, help: str, **more: Any) -> Any:
+    """An option whose default, None, is told in its help and not by Typer."""
+    return typer.Option(*names, help=help, show_default=False, **more)
+
+
+_Photos = Annotated[
+    list[str],
+    typer.Argument(
+        metavar="PHOTO", help="Photos, folders, URLs, or - for a photo on standard input.", show_default=False
+    ),
+]
+_Json = Annotated[bool, typer.Option("--json", help="One JSON object for a photo, an array for many.")]
+_Jsonl = Annotated[bool, typer.Option("--jsonl", help="One JSON object a line, as soon as it is known.")]
+_Draw = Annotated[
+    Path | None, _option(help="Write annotated pictures into this folder or, for one photo, file.", metavar="OUT")
+]
+_Top = Annotated[int, typer.Option(min=1, help="Candidates per level.")]
+_Threshold = Annotated[
+    float | None, _option(help="Least probability of an answer; by default as calibrated.", min=0, max=1)
+]
+_Select = Annotated[Literal["all", "largest", "center"], typer.Option(help="Which vehicles of a photo.")]
+_Recursive = Annotated[bool, typer.Option(help="Look into the folders of a folder.")]
+_Engine = Annotated[Literal["auto", "openvino", "onnxruntime"], typer.Option(help="What runs the networks.")]
+_Threads = Annotated[int | None, _option(help="Threads to use; by default all cores.", min=1)]
+_Finder = Annotated[str | None, _option(help="Folder of another finder.", metavar="BUNDLE")]
+_Identifier = Annotated[str | None, _option(help="Folder of another identifier.", metavar="BUNDLE")]
+_Detector = Annotated[str | None, _option(help="Take boxes from a foreign detector.", metavar="PATH|NAME")]
+
+
+def identify(
+    photos: _Photos,
+    *,
+    as_json: _Json = False,
+    as_jsonl: _Jsonl = False,
+    draw: _Draw = None,
+    top: _Top = 5,
+    threshold: _Threshold = None,
+    select: _Select = "largest",
+    recursive: _Recursive = True,
+    engine: _Engine = "auto",
+    threads: _Threads = None,
+    finder: _Finder = None,
+    identifier: _Identifier = None,
+    detector: _Detector = None,
+) -> None:
+    """Name the vehicle on each photo.
+
+    Says make, model, generation and year as far as it is sure, the viewpoint and the box.
+    """
+    from carspotter.cli.drawings import Drawings
+    from carspotter.cli.inputs import gather, is_folder
+    from carspotter.recognition.recognizer import Recognizer
+
+    if as_json and as_jsonl:
+        raise typer.BadParameter("--json and --jsonl exclude each other")
+    is_single = len(photos) == 1 and not is_folder(photos[0])
+    sources, complaints = gather(photos, recursive=recursive)
+    for complaint in complaints:
+        typer.echo(f"carspotter: {complaint}", err=True)
+    if not sources:
+        raise typer.Exit(1)
+    drawings = Drawings.plan(draw, sources) if draw is not None else None
+    recognizer = Recognizer.open(
+        finder=finder, identifier=identifier, engine=engine, threads=threads,
+        select=select, threshold=threshold, top=top, detector=detector,
+    )  # fmt: skip
+    form: _Form = "jsonl" if as_jsonl else "json" if as_json else "text"
+    tally = _Tally()
+    with closing(_results(recognizer, sources, drawings=drawings, tally=tally, form=form)) as results:
+        _write(results, form, is_single=is_single)
+    _close(tally)
+
+
+_Form = Literal["text", "json", "jsonl"]
+
+
+def _results(
+    recognizer: Recognizer, sources: list[Source], *, drawings: Drawings | None, tally: _Tally, form: _Form
+) -> Generator[_Result, None, None]:
+    from carspotter.cli.progress import watched
+
+    with closing(recognizer.recognize_batch(source.photo for source in sources)) as predictions:
+        watch = watched(predictions, len(sources), is_streaming=form == "jsonl")
+        for source, prediction in zip(sources, watch, strict=True):
+            named = replace(prediction, photo=source.name)
+            tally.count(named)
+            drawn = drawings.write(source, named) if drawings and named.error is None else None
+            yield _Result(prediction=named, drawn=drawn)
+
+
+def _write(results: Iterator[_Result], form: _Form, *, is_single: bool) -> None:
+    if form == "text":
+        from carspotter.cli.tables import show_photo, show_photos
+
+        predictions = (result.prediction for result in results)
+        if is_single:
+            show_photo(next(predictions))
+        else:
+            show_photos(predictions)
+    elif form == "jsonl" or is_single:
+        for result in results:
+            print(result.to_json(), flush=True)
+    else:
+        _write_array(results)
+
+
+def _write_array(results: Iterable[_Result]) -> None:
+    """Write the array as it grows: a million photos do not wait in memory for the closing bracket."""
+    separator = "[\n"
+    for result in results:
+        print(separator + result.to_json(), end="")
+        separator = ",\n"
+    print("\n]")
+
+
+def _close(tally: _Tally) -> None:
+    total = tally.read + tally.failed
+    if total == tally.failed == 1:
+        typer.echo(f"carspotter: {tally.last}", err=True)
+    elif tally.failed:
+        typer.echo(f"carspotter: {tally.failed} of {total} photos could not be read", err=True)
+    if not tally.read:
+        raise typer.Exit(1)

@@ -1,0 +1,93 @@
+"""The `carspotter` command: its options, its commands, and how errors reach a person.
+
+In: the arguments of the shell. Out: results on stdout, progress and errors on stderr, exit code 0, 1 (an error) or
+2 (wrong usage). Commands import their stage when called, so that `--help` stays light.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import sys
+import traceback
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from carspotter import __version__
+from carspotter.cli.export import export
+from carspotter.cli.identify import identify
+from carspotter.cli.models import models
+from carspotter.cli.train import train
+from carspotter.errors import CarspotterError
+
+INTERRUPTED = 130  # 128 + SIGINT, as shells count
+
+
+class _Commands(TyperGroup):
+    """Turn what a command raises into one line and an exit code, in one place for all commands."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:  # Any: Typer carries a private copy of click's types
+        """Take `--debug` out wherever it stands: people add it at the end of a line that has just failed."""
+        end = args.index("--") if "--" in args else len(args)
+        ctx.meta["carspotter.debug"] = "--debug" in args[:end]
+        return super().parse_args(ctx, [a for a in args[:end] if a != "--debug"] + args[end:])
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run the command; a closed pipe ends it quietly, since the reader has what it wanted."""
+        try:
+            return super().invoke(ctx)
+        except CarspotterError as error:
+            if ctx.meta["carspotter.debug"]:
+                traceback.print_exc()
+            typer.echo(f"carspotter: {error}", err=True)
+            raise typer.Exit(1) from error
+        except KeyboardInterrupt as error:
+            typer.echo("carspotter: interrupted", err=True)
+            raise typer.Exit(INTERRUPTED) from error
+        except BrokenPipeError as error:
+            # Python flushes stdout once more on its way out; the null device takes it without a second complaint.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            raise typer.Exit(0) from error
+
+
+app = typer.Typer(
+    cls=_Commands,
+    name="carspotter",
+    help="Name make, model, generation and year, the viewpoint and the box of each vehicle in a photograph.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"carspotter {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    *,
+    _version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+    _debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
+) -> None:
+    for stream in (sys.stdout, sys.stderr):
+        # A file name may hold bytes that are no text, and a terminal may know no Unicode: neither may stop the run.
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
+app.command()(identify)
+app.command()(models)
+app.command()(train)
+app.command()(export)
+
+if __name__ == "__main__":
+    app(prog_name="carspotter")

@@ -1,0 +1,72 @@
+"""Tiny, real bundles and drawn photos for the command line, and the command itself."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from PIL import Image
+from typer.testing import CliRunner
+
+from carspotter.cli.main import app
+from tiny_bundles import BACKGROUNDS, draw_photo, tiny_finder, tiny_identifier
+
+RED = ("red", (100, 200, 500, 500))
+BLUE = ("blue", (600, 100, 780, 250))
+
+
+class Cli:
+    """Call the command on tiny bundles, inside this process or as a program of its own."""
+
+    def __init__(self, bundles: Path) -> None:
+        engine = ["--engine", "onnxruntime", "--threads", "1"]
+        self.options = ["--finder", str(bundles / "finder"), "--identifier", str(bundles / "identifier"), *engine]
+
+    def identify(self, *arguments: object, input: bytes | None = None) -> "Result":
+        done = CliRunner().invoke(app, ["identify", *self.options, *map(str, arguments)], input=input)
+        assert done.exception is None or isinstance(done.exception, SystemExit), done.exception
+        return Result(done.exit_code, done.stdout, done.stderr)
+
+    def words(self, *arguments: object) -> list[str]:
+        """Give the words that start `identify` as a program."""
+        return [sys.executable, "-m", "carspotter.cli.main", "identify", *self.options, *map(str, arguments)]
+
+
+class Result:
+    """What a command said."""
+
+    def __init__(self, code: int, out: str, err: str) -> None:
+        self.code, self.out, self.err = code, out, err
+
+
+@pytest.fixture(scope="session")
+def cli(tmp_path_factory: pytest.TempPathFactory) -> Cli:
+    folder = tmp_path_factory.mktemp("bundles")
+    tiny_finder(folder / "finder")
+    tiny_identifier(folder / "identifier")
+    return Cli(folder)
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    """A folder: a red and a blue vehicle, an interior, no photo; one folder below, a green vehicle of the same name."""
+    folder = tmp_path / "photos"
+    (folder / "more").mkdir(parents=True)
+    Image.fromarray(draw_photo((800, 600), [RED, BLUE])).save(folder / "car.jpg", quality=95)
+    Image.fromarray(draw_photo((800, 600), [("green", RED[1])])).save(folder / "more" / "car.png")
+    Image.fromarray(draw_photo((800, 600), background=BACKGROUNDS["interior"])).save(folder / "inside.png")
+    (folder / "text.jpg").write_text("no photo")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def program() -> Callable[..., "subprocess.CompletedProcess[bytes]"]:
+    """Run words as a program, with this environment's packages."""
+
+    def run(words: list[str], **options: object) -> "subprocess.CompletedProcess[bytes]":
+        environment = {**os.environ, "COLUMNS": "200"}
+        return subprocess.run(words, capture_output=True, timeout=60, env=environment, **options)  # type: ignore[call-overload, no-any-return]
+
+    return run

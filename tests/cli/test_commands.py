@@ -1,0 +1,103 @@
+"""Start-up, help, version, and the commands that only pass on."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from carspotter import __version__
+from carspotter.cli.main import app
+from carspotter.cli.train import missing
+from carspotter.errors import MissingExtraError
+from tiny_bundles import tiny_finder, tiny_identifier
+
+Program = Callable[..., "subprocess.CompletedProcess[bytes]"]
+
+
+def call(*arguments: object) -> tuple[int, str, str]:
+    done = CliRunner().invoke(app, list(map(str, arguments)))
+    return done.exit_code, done.stdout, done.stderr
+
+
+def test_help_names_the_commands() -> None:
+    code, out, _ = call("--help")
+    assert code == 0
+    assert all(command in out for command in ("identify", "models", "train", "export"))
+
+
+def test_version_of_a_program(program: Program) -> None:
+    done = program([sys.executable, "-m", "carspotter.cli.main", "--version"])
+    assert (done.returncode, done.stdout, done.stderr) == (0, f"carspotter {__version__}\n".encode(), b"")
+
+
+def test_help_is_light() -> None:
+    # What it loads, not how long it takes, which a busy machine decides: rich alone would be a fifth of a second.
+    program = (
+        "import sys; sys.argv = ['carspotter', 'identify', '--help']\n"
+        "from carspotter.cli.main import app\n"
+        "try: app()\nexcept SystemExit: pass\n"
+        "print(*sorted(sys.modules), file=sys.stderr)"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=True)
+    loaded = {name.split(".")[0] for name in done.stderr.split()}
+    assert not loaded & {"numpy", "PIL", "rich", "onnxruntime", "openvino", "fsspec", "torch"}
+
+
+def test_an_unknown_command_is_wrong_usage() -> None:
+    code, _, err = call("identfy")
+    assert code == 2
+    assert "identfy" in err
+
+
+def test_models_lists_bundles(tmp_path: Path) -> None:
+    tiny_finder(tmp_path / "a")
+    tiny_identifier(tmp_path / "b")
+    code, out, _ = call("models", tmp_path)
+    assert code == 0
+    assert [line.split()[:2] for line in out.splitlines()[1:]] == [
+        ["tiny-finder", "finder"],
+        ["tiny-identifier", "identifier"],
+    ]
+    assert "Apache-2.0" in out
+    rows = json.loads(call("models", tmp_path, "--json")[1])
+    assert [row["task"] for row in rows] == ["finder", "identifier"]
+    assert rows[0]["figures"] == {"top-1": 1.0}
+
+
+def test_a_folder_without_bundles(tmp_path: Path) -> None:
+    code, out, err = call("models", tmp_path)
+    assert (code, out) == (0, "")
+    assert "no model bundle" in err
+    assert call("models", tmp_path / "missing")[0] == 1
+
+
+def test_train_wants_key_and_value() -> None:
+    code, _, err = call("train", "recipe.toml", "--set", "lr")
+    assert code == 2
+    assert "KEY=VALUE" in err
+
+
+def test_a_missing_extra_names_its_install_command() -> None:
+    error = missing(ModuleNotFoundError("no", name="torch.nn"), "train")
+    assert isinstance(error, MissingExtraError)
+    assert 'pip install "carspotter[train]"' in str(error)
+    other = ModuleNotFoundError("no", name="carspotter.nothing")
+    assert missing(other, "train") is other
+
+
+@pytest.mark.parametrize("command", [["train", "recipe.toml"], ["export", "run", "--out", "bundle"]])
+def test_without_torch_training_is_one_line(
+    command: list[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for package in ("torch", "timm"):
+        monkeypatch.setitem(sys.modules, package, None)
+    for name in [name for name in sys.modules if name.startswith(("carspotter.training", "carspotter.export"))]:
+        monkeypatch.delitem(sys.modules, name)
+    code, _, err = call(*command)
+    assert code == 1
+    assert len(err.splitlines()) == 1

@@ -1,0 +1,61 @@
+"""The bar: only for a person, only when it takes long, and never in the way of results."""
+
+import io
+import itertools
+import sys
+from collections.abc import Callable
+
+import pytest
+
+from carspotter.cli import progress
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.fixture
+def hours(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A clock on which each look is an hour later."""
+    ticks = itertools.count()
+    monkeypatch.setattr(progress.time, "monotonic", lambda: next(ticks) * 3600.0)
+
+
+@pytest.fixture
+def streams(monkeypatch: pytest.MonkeyPatch) -> Callable[..., tuple[io.StringIO, io.StringIO]]:
+    def set_streams(out: io.StringIO, err: io.StringIO) -> tuple[io.StringIO, io.StringIO]:
+        monkeypatch.setattr(sys, "stdout", out)
+        monkeypatch.setattr(sys, "stderr", err)
+        monkeypatch.setenv("TERM", "xterm")
+        return out, err
+
+    return set_streams
+
+
+def test_a_long_wait_has_a_bar_on_stderr(hours: None, streams: Callable[..., tuple[io.StringIO, io.StringIO]]) -> None:
+    out, err = streams(Terminal(), Terminal())
+    for item in progress.watched(iter("abc"), 3):
+        sys.stdout.write(item)
+    assert out.getvalue() == "abc"
+    assert "3/3" in err.getvalue()
+
+
+def test_a_short_wait_has_none(streams: Callable[..., tuple[io.StringIO, io.StringIO]]) -> None:
+    out, err = streams(Terminal(), Terminal())
+    assert list(progress.watched(iter("abc"), 3)) == ["a", "b", "c"]
+    assert (out.getvalue(), err.getvalue()) == ("", "")
+
+
+def test_nobody_watches(hours: None, streams: Callable[..., tuple[io.StringIO, io.StringIO]]) -> None:
+    _, err = streams(io.StringIO(), io.StringIO())
+    assert list(progress.watched(iter("abc"), 3)) == ["a", "b", "c"]
+    assert err.getvalue() == ""
+
+
+def test_lines_on_the_same_terminal_are_not_cut_by_a_bar(
+    hours: None, streams: Callable[..., tuple[io.StringIO, io.StringIO]]
+) -> None:
+    _, err = streams(Terminal(), Terminal())
+    assert list(progress.watched(iter("abc"), 3, is_streaming=True)) == ["a", "b", "c"]
+    assert err.getvalue() == ""
