@@ -34,7 +34,8 @@ _CHUNK_BYTES = 1 << 18
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
 # fsspec finds these by itself once they are installed.
 _PACKAGES = {
-    "http": "aiohttp", "https": "aiohttp", "s3": "s3fs", "s3a": "s3fs", "gs": "gcsfs", "gcs": "gcsfs", "az": "adlfs", "abfs": "adlfs",
+    "http": "aiohttp", "https": "aiohttp",
+    "s3": "s3fs", "s3a": "s3fs", "gs": "gcsfs", "gcs": "gcsfs", "az": "adlfs", "abfs": "adlfs",
     "webdav": "webdav4", "ftp": "fsspec", "sftp": "paramiko", "ssh": "paramiko", "hf": "huggingface_hub",
 }  # fmt: skip
 
