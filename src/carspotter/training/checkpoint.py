@@ -1,0 +1,46 @@
+"""Checkpoints of a run: the state of a training in, one file out, and back; a broken write replaces no good file."""
+
+from __future__ import annotations
+
+import pickle
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from carspotter.errors import TrainingError
+
+LAST = "last.pt"
+BEST = "best.pt"
+State = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Checkpoint:
+    """Hold a training after `epoch` whole epochs: enough to go on as if nothing had happened."""
+
+    epoch: int
+    step: int
+    model: State
+    averaged: State
+    optimizer: State
+    best: float
+    fingerprint: str
+    """Of recipe and data: a run goes on only with what it began with."""
+
+    def save(self, path: Path) -> None:
+        """Write under a temporary name, then rename, so that a kill leaves the previous file whole."""
+        partial = path.with_suffix(".part")
+        torch.save({name: getattr(self, name) for name in self.__slots__}, partial)
+        partial.replace(path)
+
+
+def load_checkpoint(path: Path) -> Checkpoint:
+    """Read a checkpoint onto the CPU. Raises TrainingError."""
+    try:
+        return Checkpoint(**torch.load(path, map_location="cpu", weights_only=True))
+    except FileNotFoundError:
+        raise TrainingError(f"no checkpoint {path}; train first, or name another run") from None
+    except (OSError, RuntimeError, TypeError, EOFError, pickle.UnpicklingError) as error:
+        raise TrainingError(f"checkpoint {path} cannot be read: {str(error).splitlines()[0]}") from error

@@ -1,0 +1,255 @@
+"""The recipe of a training: TOML and `key=value` overrides in, one frozen dataclass out.
+
+Every setting of a training stands here and nowhere else; unknown keys are errors that offer the nearest known one.
+Paths in a recipe count from the recipe's own folder. This module reads no photo and needs no torch.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import tomllib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from types import UnionType
+from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
+
+from carspotter.errors import RecipeError, suggestion
+
+TaskName = Literal["identifier", "finder"]
+Precision = Literal["float32", "bfloat16", "auto"]
+Section = TypeVar("Section")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DataSettings:
+    """Say which photos are learnt from.
+
+    `labels` is a CSV with a row a photo; its column `path` counts from the CSV's folder. Identifier: `class_id` names a
+    row of the CSV `taxonomy`, `x1,y1,x2,y2` (may be absent) is the vehicle's box. Finder: see `finder_data`.
+    """
+
+    labels: str
+    taxonomy: str = ""
+    split: str = ""
+    """Keep the rows whose column `split` says this; empty keeps all."""
+    holdout: float = 0.08
+    """Part of each class that is kept for choosing and calibrating, never for learning."""
+    backgrounds: str = ""
+    """Folder of photos without vehicles, to paste vehicles on (finder)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelSettings:
+    """Say which network is trained: any backbone of timm, and where its first weights come from."""
+
+    backbone: str = "tf_efficientnet_lite0"
+    weights: str = ""
+    """A .safetensors file, looked for in the recipe's folder and in $CARSPOTTER_WEIGHTS; empty: random weights."""
+    dropout: float = 0.2
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InputSettings:
+    """Say how a photo becomes the network's input; it goes into the bundle as it stands (pixels.Preprocessing)."""
+
+    width: int = 224
+    height: int = 224
+    fit: Literal["squash", "letterbox"] = "squash"
+    pad: float = 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AugmentSettings:
+    """Say how much a batch is changed at random; 0 switches a change off."""
+
+    min_area: float = 0.5
+    """Smallest part of the photo's area that a random crop keeps."""
+    zoom_out: float = 0.05
+    """A crop may reach this part of the side beyond the photo, as a loose box does."""
+    aspect: float = 0.15
+    """Largest change of the aspect ratio, as a logarithm."""
+    rotate: float = 5.0
+    """Largest turn in degrees."""
+    flip: float = 0.5
+    color: float = 0.3
+    """Largest change of brightness, contrast and saturation, as a part."""
+    gray: float = 0.05
+    erase: float = 0.25
+    """Share of photos with a rectangle (2 to 20 % of the area) replaced by noise."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainSettings:
+    """Say how the weights are learnt."""
+
+    batch: int = 32
+    lr: float = 1e-3
+    head_lr: float = 3.0
+    """The new head's learning rate as a multiple of `lr`: it starts from nothing."""
+    weight_decay: float = 0.05
+    warmup: float = 0.04
+    """Part of all steps in which the learning rate rises."""
+    label_smoothing: float = 0.1
+    hierarchy: float = 0.2
+    """Weight of the loss at the level of the make, its probability being the sum of its classes'."""
+    ema: float = 0.998
+    """Decay a step of the averaged weights, which are the ones evaluated and exported."""
+    clip: float = 5.0
+    """Largest norm of the gradient."""
+    precision: Precision = "auto"
+    threads: int = 0
+    """Threads of torch; 0: one per core. With busy cores one is faster than two (RESULTS.md)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CardSettings:
+    """Say what the bundle's card tells people in words; figures are added by the export."""
+
+    data: str = "not stated"
+    use: str = "not stated: ask whoever trained it"
+    licence: str = "not stated"
+    retrain: str = "carspotter train RECIPE, then carspotter export RUN --out BUNDLE"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Phase:
+    """Some epochs at one size of the input with the first `frozen` stages of the backbone kept as they are."""
+
+    epochs: int
+    width: int
+    height: int
+    frozen: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recipe:
+    """Hold all settings of one training; the resolved recipe is saved in the run."""
+
+    task: TaskName
+    name: str
+    data: DataSettings
+    phases: tuple[Phase, ...]
+    seed: int = 0
+    claim: str = ""
+    """What the recipe reaches and how long it takes, with the machine, in words."""
+    model: ModelSettings = field(default_factory=ModelSettings)
+    input: InputSettings = field(default_factory=InputSettings)
+    augment: AugmentSettings = field(default_factory=AugmentSettings)
+    train: TrainSettings = field(default_factory=TrainSettings)
+    card: CardSettings = field(default_factory=CardSettings)
+    folder: str = "."
+    """The folder that the recipe's paths count from; set by `load_recipe`."""
+
+    @property
+    def epochs(self) -> int:
+        """Count the epochs of all phases."""
+        return sum(phase.epochs for phase in self.phases)
+
+    def phase_of(self, epoch: int) -> Phase:
+        """Return the phase that epoch number `epoch` (from 0) belongs to."""
+        for phase in self.phases:
+            if epoch < phase.epochs:
+                return phase
+            epoch -= phase.epochs
+        raise RecipeError(f"recipe {self.name}: it has {self.epochs} epochs, number {epoch} was asked for")
+
+    def path(self, value: str) -> Path:
+        """Resolve a path of the recipe against the recipe's folder."""
+        return Path(self.folder) / value
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the recipe as JSON values."""
+        return dataclasses.asdict(self)
+
+
+def load_recipe(path: str | Path, changes: Sequence[str] = ()) -> Recipe:
+    """Read a recipe, TOML or the JSON of a run, and apply changes like `train.lr=1e-3`. Raises RecipeError."""
+    path = Path(path)
+    try:
+        text = path.read_text(encoding="utf-8")
+        content = json.loads(text) if path.suffix == ".json" else tomllib.loads(text)
+    except (OSError, UnicodeDecodeError, ValueError) as error:
+        raise RecipeError(f"recipe {path}: cannot be read: {error}") from error
+    for change in changes:
+        _apply(content, change, where=path.name)
+    content.setdefault("folder", str(path.parent.resolve()))
+    recipe = read_section(Recipe, content, where=f"recipe {path.name}")
+    _check(recipe, path.name)
+    return recipe
+
+
+def read_section(section: type[Section], content: Mapping[str, Any], *, where: str) -> Section:
+    """Build a settings dataclass from plain values; the type of each value is checked against the field's."""
+    if not isinstance(content, Mapping):
+        raise RecipeError(f"{where}: expected a table of settings, got {content!r}")
+    hints = get_type_hints(section)
+    names = [item.name for item in fields(section)]  # type: ignore[arg-type]  # only dataclasses come here
+    for key in content:
+        if key not in names:
+            raise RecipeError(f"{where}: unknown key {key!r}; {suggestion(key, names)}")
+    values = {key: _convert(value, hints[key], where=f"{where}: {key}") for key, value in content.items()}
+    try:
+        return section(**values)
+    except TypeError as error:
+        missing = [item.name for item in fields(section) if _is_required(item) and item.name not in content]  # type: ignore[arg-type]
+        raise RecipeError(f"{where}: {', '.join(missing)} must be given") from error
+
+
+def _is_required(item: dataclasses.Field[Any]) -> bool:
+    return item.default is dataclasses.MISSING and item.default_factory is dataclasses.MISSING
+
+
+def _convert(value: Any, hint: Any, *, where: str) -> Any:
+    if dataclasses.is_dataclass(hint) and isinstance(hint, type):
+        return read_section(hint, value, where=where)
+    if get_origin(hint) is tuple:
+        if not isinstance(value, list | tuple):
+            raise RecipeError(f"{where}: expected a list, got {value!r}")
+        inner = get_args(hint)[0]
+        return tuple(_convert(entry, inner, where=f"{where}[{index}]") for index, entry in enumerate(value))
+    if get_origin(hint) is Literal:
+        if value not in get_args(hint):
+            raise RecipeError(f"{where}: {value!r} is not possible; {suggestion(str(value), get_args(hint))}")
+        return value
+    if hint is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if isinstance(hint, UnionType) or not isinstance(value, hint) or (hint is int and isinstance(value, bool)):
+        raise RecipeError(f"{where}: expected {getattr(hint, '__name__', hint)}, got {value!r}")
+    return value
+
+
+def _apply(content: dict[str, Any], change: str, *, where: str) -> None:
+    key, equals, text = change.partition("=")
+    if not equals:
+        raise RecipeError(f"recipe {where}: change {change!r}; write it as key=value, such as train.lr=1e-3")
+    *parents, last = key.strip().split(".")
+    table = content
+    for parent in parents:
+        table = table.setdefault(parent, {})
+        if not isinstance(table, dict):
+            raise RecipeError(f"recipe {where}: change {change!r}: {parent} holds no settings by name")
+    try:
+        table[last] = tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        table[last] = text.strip()  # a bare word or path needs no quotes on the command line
+
+
+def _check(recipe: Recipe, where: str) -> None:
+    """Refuse values that would only fail hours later."""
+    train = recipe.train
+    rules = [
+        (bool(recipe.phases), "phases: at least one is needed"),
+        (all(phase.epochs > 0 for phase in recipe.phases), "phases: epochs must be 1 or more"),
+        (all(min(phase.width, phase.height) >= 32 for phase in recipe.phases), "phases: width and height from 32 px"),
+        (train.batch >= 2, f"train.batch is {train.batch}; batch normalisation needs 2 or more"),
+        (train.lr > 0, f"train.lr is {train.lr}; it must be above 0"),
+        (0 <= train.ema < 1, f"train.ema is {train.ema}; it must be from 0 to below 1"),
+        (0 <= train.label_smoothing < 1, f"train.label_smoothing is {train.label_smoothing}; from 0 to below 1"),
+        (0 < recipe.data.holdout < 1, f"data.holdout is {recipe.data.holdout}; it must be between 0 and 1"),
+        (0 < recipe.augment.min_area <= 1, f"augment.min_area is {recipe.augment.min_area}; above 0, at most 1"),
+    ]
+    for holds, message in rules:
+        if not holds:
+            raise RecipeError(f"recipe {where}: {message}")

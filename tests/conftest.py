@@ -1,0 +1,82 @@
+"""Fixtures of more than one folder.
+
+Drawn training data: discs and bars in two colours, four classes of two makes, learnt in seconds by a tiny network.
+"""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+RECIPE = """
+task = "identifier"
+name = "tiny"
+
+[data]
+labels = "photos/labels.csv"
+taxonomy = "taxonomy.csv"
+split = "train"
+holdout = 0.25
+
+[model]
+backbone = "test_efficientnet"
+
+[input]
+width = 64
+height = 64
+
+[train]
+batch = 8
+lr = 3e-3
+ema = 0.8
+precision = "float32"
+threads = 1
+
+[[phases]]
+epochs = 2
+width = 32
+height = 32
+
+[[phases]]
+epochs = 2
+width = 48
+height = 48
+frozen = 1
+"""
+
+CLASSES = [("1", "Round", "Red"), ("2", "Round", "Blue"), ("3", "Flat", "Red"), ("4", "Flat", "Blue")]
+
+
+def drawn(make: str, color: str, random: np.random.Generator) -> np.ndarray:
+    """Draw a disc or a bar of a colour at a random place on grey noise, as uint8 (72, 96, 3)."""
+    picture = random.integers(90, 130, (72, 96, 3), dtype=np.uint8)
+    y, x = np.mgrid[:72, :96]
+    top, left = random.integers(26, 46), random.integers(30, 66)
+    shape = (y - top) ** 2 + (x - left) ** 2 < 400 if make == "Round" else (abs(y - top) < 8) & (abs(x - left) < 28)
+    picture[shape] = (220, 30, 30) if color == "Red" else (30, 40, 220)
+    return picture
+
+
+@pytest.fixture(scope="session")
+def drawn_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with `recipe.toml`, `taxonomy.csv` and 64 labelled pictures, 8 of them of another split."""
+    from PIL import Image
+
+    folder = tmp_path_factory.mktemp("drawn")
+    (folder / "photos").mkdir()
+    (folder / "recipe.toml").write_text(RECIPE)
+    with (folder / "taxonomy.csv").open("w", newline="") as file:
+        rows = [(number, make, f"{color} one", 2001) for number, make, color in CLASSES]
+        csv.writer(file).writerows([("class_id", "make", "model", "year"), *rows])
+    random = np.random.default_rng(0)
+    rows = [("path", "split", "class_id")]
+    for index in range(64):
+        number, make, color = CLASSES[index % 4]
+        Image.fromarray(drawn(make, color, random)).save(folder / "photos" / f"{index}.png")
+        rows.append((f"{index}.png", "test" if index < 8 else "train", number))
+    with (folder / "photos" / "labels.csv").open("w", newline="") as file:
+        csv.writer(file).writerows(rows)
+    return folder

@@ -1,0 +1,116 @@
+"""The identifier's photos: reading, holding out, augmenting."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from carspotter.errors import RecipeError
+from carspotter.training import data
+from carspotter.training.recipe import AugmentSettings, DataSettings, InputSettings, load_recipe
+
+STILL = AugmentSettings(min_area=1, zoom_out=0, aspect=0, rotate=0, flip=0, color=0, gray=0, erase=0)
+
+
+@pytest.fixture(scope="module")
+def photos(drawn_data: Path) -> data.LabelledPhotos:
+    settings = DataSettings(labels="", split="train")
+    ids = {"1": 0, "2": 1, "3": 2, "4": 3}
+    return data.load_photos(settings, drawn_data / "photos" / "labels.csv", ids, InputSettings(width=64, height=48))
+
+
+def test_photos_of_the_split_in_order(photos: data.LabelledPhotos) -> None:
+    assert photos.images.shape == (56, 48, 64, 3)
+    assert photos.paths[:2] == ("8.png", "9.png")
+    assert photos.targets[:5].tolist() == [0, 1, 2, 3, 0]
+    red, blue = photos.images[0].reshape(-1, 3).max(0)[[0, 2]]
+    assert red > 200 > blue
+
+
+def test_a_box_is_cropped(drawn_data: Path, tmp_path: Path) -> None:
+    photo = (drawn_data / "photos" / "8.png").resolve()
+    (tmp_path / "labels.csv").write_text(f"path,class_id,x1,y1,x2,y2\n{photo},1,0,0,48,36\n{photo},1,,,,\n")
+    size = InputSettings(width=48, height=36)
+    both = data.load_photos(DataSettings(labels=""), tmp_path / "labels.csv", {"1": 0}, size).images
+    from carspotter.pixels import decode
+
+    assert np.array_equal(both[0], decode(photo.read_bytes()).pixels[:36, :48])
+    assert not np.array_equal(both[0], both[1])
+
+
+def test_holdout_has_every_class_and_does_not_move(photos: data.LabelledPhotos) -> None:
+    learnt, held = data.split_holdout(photos, 0.25)
+    assert set(learnt.paths).isdisjoint(held.paths)
+    assert len(learnt) + len(held) == len(photos)
+    assert np.bincount(held.targets).tolist() == [4, 4, 4, 4]
+    fewer = photos.take(np.arange(len(photos)) % 8 != 0)
+    assert set(data.split_holdout(fewer, 0.25)[1].paths) & set(learnt.paths) <= set(learnt.paths)
+    again = data.split_holdout(photos, 0.25)[1]
+    assert again.paths == held.paths
+
+
+def test_a_still_augmentation_is_the_photo_itself(photos: data.LabelledPhotos) -> None:
+    batch = torch.from_numpy(photos.images[:4])
+    out = data.augment(batch, (48, 64), STILL, torch.Generator().manual_seed(0))
+    assert out.shape == (4, 3, 48, 64)
+    assert torch.allclose(out, batch.permute(0, 3, 1, 2).float(), atol=1e-3)
+
+
+def test_a_flip_mirrors(photos: data.LabelledPhotos) -> None:
+    batch = torch.from_numpy(photos.images[:4])
+    flipping = dataclasses.replace(STILL, flip=1.0)
+    out = data.augment(batch, (48, 64), flipping, torch.Generator().manual_seed(0))
+    assert torch.allclose(out.flip(3), batch.permute(0, 3, 1, 2).float(), atol=1e-3)
+
+
+def test_augmentation_keeps_range_and_follows_its_seed(photos: data.LabelledPhotos) -> None:
+    batch = torch.from_numpy(photos.images[:16])
+    outs = [data.augment(batch, (32, 40), AugmentSettings(), torch.Generator().manual_seed(seed)) for seed in (1, 1, 2)]
+    assert outs[0].shape == (16, 3, 32, 40)
+    assert outs[0].min() >= 0
+    assert outs[0].max() <= 255
+    assert torch.equal(outs[0], outs[1])
+    assert not torch.equal(outs[0], outs[2])
+
+
+def test_batches_cover_each_photo_once() -> None:
+    seen = torch.cat(list(data.batches(20, 5, torch.Generator().manual_seed(0))))
+    assert sorted(seen.tolist()) == list(range(20))
+    assert [len(batch) for batch in data.batches(7, 5, torch.Generator())] == [5]
+    assert [len(batch) for batch in data.batches(3, 5, torch.Generator())] == [3]
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("path,class_id\nx.png,9\n", "class_id '9' is not in the taxonomy"),
+        ("path,class\nx.png,1\n", "lacks the column 'class_id'"),
+        ("path,class_id\n", "has no row"),
+        (None, "cannot be read"),
+    ],
+)
+def test_bad_labels(tmp_path: Path, text: str | None, words: str) -> None:
+    path = tmp_path / "labels.csv"
+    if text is not None:
+        path.write_text(text)
+    with pytest.raises(RecipeError, match=words):
+        data.load_photos(DataSettings(labels=""), path, {"1": 0}, InputSettings())
+
+
+def test_an_unreadable_photo_is_named(tmp_path: Path) -> None:
+    (tmp_path / "labels.csv").write_text("path,class_id\nnone.png,1\n")
+    with pytest.raises(RecipeError, match=r"none\.png"):
+        data.load_photos(DataSettings(labels=""), tmp_path / "labels.csv", {"1": 0}, InputSettings())
+
+
+def test_fingerprint_follows_settings_and_labels(drawn_data: Path, photos: data.LabelledPhotos) -> None:
+    recipe = load_recipe(drawn_data / "recipe.toml")
+    same = load_recipe(drawn_data / "recipe.toml", ["claim=words", "train.threads=2"])
+    other = load_recipe(drawn_data / "recipe.toml", ["train.lr=1"])
+    marks = [data.fingerprint(each, photos) for each in (recipe, same, other)]
+    assert marks[0] == marks[1] != marks[2]
+    assert data.fingerprint(recipe, photos.take(np.arange(56) > 0)) != marks[0]

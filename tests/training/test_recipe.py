@@ -1,0 +1,65 @@
+"""Recipes: what is read, what is refused, and what the message offers."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from carspotter.errors import RecipeError
+from carspotter.training.recipe import load_recipe
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_values_and_changes(drawn_data: Path) -> None:
+    recipe = load_recipe(drawn_data / "recipe.toml", ["train.lr=0.5", "name=other name", "data.holdout=0.1"])
+    assert (recipe.train.lr, recipe.name, recipe.data.holdout) == (0.5, "other name", 0.1)
+    assert recipe.epochs == 4
+    assert [recipe.phase_of(epoch).width for epoch in range(4)] == [32, 32, 48, 48]
+    assert recipe.path(recipe.data.labels) == drawn_data / "photos" / "labels.csv"
+
+
+def test_json_of_a_run_is_the_same_recipe(drawn_data: Path, tmp_path: Path) -> None:
+    recipe = load_recipe(drawn_data / "recipe.toml")
+    (tmp_path / "recipe.json").write_text(json.dumps(recipe.to_dict()))
+    assert load_recipe(tmp_path / "recipe.json") == recipe
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ("train.lrr=1", "did you mean 'lr'"),
+        ("trian.lr=1", "did you mean 'train'"),
+        ("train.lr=fast", "expected float, got 'fast'"),
+        ("train.batch=1", "needs 2 or more"),
+        ("train.batch=true", "expected int"),
+        ("train.lr=-1", "must be above 0"),
+        ("train.precision=float16", "is not possible"),
+        ("task=detector", "is not possible"),
+        ("phases=3", "expected a list"),
+        ("phases=[]", "at least one"),
+        ("phases=[{epochs=1, width=64}]", "height must be given"),
+        ("data.holdout=1", "between 0 and 1"),
+        ("name.x=1", "holds no settings"),
+        ("train.lr", "write it as key=value"),
+    ],
+)
+def test_refused(drawn_data: Path, change: str, words: str) -> None:
+    with pytest.raises(RecipeError, match=words):
+        load_recipe(drawn_data / "recipe.toml", [change])
+
+
+@pytest.mark.parametrize("content", [None, "not = [toml", "\xff"])
+def test_unreadable_file(tmp_path: Path, content: str | None) -> None:
+    path = tmp_path / "recipe.toml"
+    if content is not None:
+        path.write_bytes(content.encode("latin-1"))
+    with pytest.raises(RecipeError, match="cannot be read"):
+        load_recipe(path)
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "recipes").glob("*.toml")), ids=lambda path: path.stem)
+def test_shipped_recipes_are_valid(path: Path) -> None:
+    assert load_recipe(path).epochs > 0

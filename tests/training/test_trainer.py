@@ -1,0 +1,129 @@
+"""The loop on drawn data with a tiny network: it learns, resumes exactly, refuses what would be wrong."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from carspotter.errors import RecipeError, TrainingError
+from carspotter.training.checkpoint import BEST, LAST, load_checkpoint
+from carspotter.training.identifier_task import IdentifierTask, predict
+from carspotter.training.recipe import load_recipe
+from carspotter.training.trainer import LOG, RECIPE, Training, train
+
+
+def losses(run: Path) -> list[float]:
+    return [json.loads(line)["loss"] for line in (run / LOG).read_text().splitlines()]
+
+
+@pytest.fixture(scope="module")
+def run(drawn_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("runs") / "tiny"
+    longer = "phases=[{epochs=8, width=48, height=48}, {epochs=4, width=64, height=64, frozen=1}]"
+    message = train(drawn_data / "recipe.toml", [longer], out)
+    assert message.startswith(f"{out}: best top1")
+    return out
+
+
+def test_it_learns(run: Path) -> None:
+    lines = [json.loads(line) for line in (run / LOG).read_text().splitlines()]
+    assert len(lines) == 12
+    assert lines[-1]["loss"] < lines[0]["loss"] / 1.5
+    assert max(line["top1"] for line in lines) >= 0.7  # chance: 0.25
+    assert load_checkpoint(run / LAST).epoch == 12
+    assert load_checkpoint(run / BEST).best == pytest.approx(max(line["top1"] for line in lines), abs=1e-4)
+
+
+def test_a_run_that_was_stopped_goes_on_as_if_it_had_not_been(drawn_data: Path, tmp_path: Path) -> None:
+    whole, cut = tmp_path / "whole", tmp_path / "cut"
+    train(drawn_data / "recipe.toml", [], whole)
+    recipe = load_recipe(drawn_data / "recipe.toml")
+    cut.mkdir()
+    stopped = Training(recipe, IdentifierTask(recipe), cut)
+    calls = iter(range(3))
+    evaluate = stopped.task.evaluate
+
+    def evaluate_and_die(model: torch.nn.Module) -> dict[str, float]:
+        if next(calls) == 2:
+            raise KeyboardInterrupt
+        return evaluate(model)
+
+    stopped.task.evaluate = evaluate_and_die
+    with pytest.raises(KeyboardInterrupt):
+        stopped.fit()
+    train(drawn_data / "recipe.toml", [], cut, resume=True)
+    assert losses(cut) == losses(whole)
+    ends = [load_checkpoint(run / LAST).averaged for run in (whole, cut)]
+    assert all(torch.equal(ends[0][name], ends[1][name]) for name in ends[0])
+
+
+def test_a_frozen_stage_does_not_move(drawn_data: Path, tmp_path: Path) -> None:
+    recipe = load_recipe(drawn_data / "recipe.toml", ["phases=[{epochs=1, width=32, height=32, frozen=2}]"])
+    training = Training(recipe, IdentifierTask(recipe), tmp_path)
+    before = {name: value.clone() for name, value in training.model.state_dict().items()}
+    training.fit()
+    moved = {name for name, value in training.model.state_dict().items() if not torch.equal(value, before[name])}
+    assert "head.weight" in moved
+    assert not any(name.startswith(("backbone.conv_stem", "backbone.bn1", "backbone.blocks.0")) for name in moved)
+    assert any(name.startswith("backbone.blocks.2") for name in moved)
+
+
+def test_a_frozen_network_answers_in_training_as_it_would_unfused(drawn_data: Path) -> None:
+    recipe = load_recipe(drawn_data / "recipe.toml", ["model.dropout=0.0"])
+    model = IdentifierTask(recipe).build_model()
+    model.freeze(len(model.backbone.blocks))
+    pixels = torch.rand(4, 3, 64, 64) * 255
+    model.train()
+    fast = model.embed(pixels)
+    model._fast_frozen = []
+    assert torch.allclose(fast, model.embed(pixels), atol=1e-4)
+
+
+def test_refusals(drawn_data: Path, run: Path, tmp_path: Path) -> None:
+    recipe = drawn_data / "recipe.toml"
+    with pytest.raises(TrainingError, match="go on with --resume"):
+        train(recipe, [], run)
+    with pytest.raises(TrainingError, match="recipe or data differ"):
+        train(recipe, ["train.lr=1"], run, resume=True)
+    with pytest.raises(RecipeError, match="did you mean"):
+        train(recipe, ["model.backbone=test_efficientnett"], tmp_path / "a")
+    with pytest.raises(RecipeError, match="no file"):
+        train(recipe, ["model.weights=nowhere.safetensors"], tmp_path / "b")
+    with pytest.raises(TrainingError, match="no checkpoint"):
+        load_checkpoint(tmp_path / LAST)
+    (tmp_path / LAST).write_bytes(b"no checkpoint at all")
+    with pytest.raises(TrainingError, match="cannot be read"):
+        load_checkpoint(tmp_path / LAST)
+
+
+def test_a_loss_that_is_no_number_stops_with_a_message(drawn_data: Path, tmp_path: Path) -> None:
+    recipe = load_recipe(drawn_data / "recipe.toml")
+    training = Training(recipe, IdentifierTask(recipe), tmp_path)
+    torch.nn.init.constant_(training.model.head.bias, float("nan"))
+    with pytest.raises(TrainingError, match=r"lower train\.lr"):
+        training.fit()
+
+
+def test_weights_are_read_by_name(drawn_data: Path, run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from safetensors.torch import save_file
+
+    trained = load_checkpoint(run / BEST).averaged
+    prefix = "backbone."
+    save_file({k[len(prefix) :]: v.contiguous() for k, v in trained.items() if k.startswith(prefix)}, tmp_path / "w.st")
+    monkeypatch.setenv("CARSPOTTER_WEIGHTS", str(tmp_path))
+    recipe = load_recipe(drawn_data / "recipe.toml", ["model.weights=w.st"])
+    model = IdentifierTask(recipe).build_model()
+    assert torch.equal(model.backbone.conv_stem.weight, trained["backbone.conv_stem.weight"])
+
+
+def test_run_holds_its_recipe(run: Path) -> None:
+    recipe = load_recipe(run / RECIPE)
+    assert recipe.epochs == 12
+    task = IdentifierTask(recipe)
+    model = task.build_model()
+    model.load_state_dict(load_checkpoint(run / BEST).averaged)
+    assert task.evaluate(model)["top1"] == pytest.approx(load_checkpoint(run / BEST).best)
+    assert predict(model, task.holdout.images, batch=3).shape == (len(task.holdout), 4)
