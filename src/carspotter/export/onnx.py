@@ -1,0 +1,145 @@
+"""A training run in, a model bundle with its network as ONNX out.
+
+The graph takes uint8 pixels (n, h, w, 3) and normalises them itself. Weights are kept as float16 and cast to float32 as
+the runtime loads them: half the size, and the arithmetic of every engine stays float32. The answers of the file are
+compared with the network's own before anything is written.
+"""
+
+from __future__ import annotations
+
+import io
+import logging
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import torch
+from onnx import TensorProto, helper, numpy_helper
+from torch import nn
+
+from carspotter.errors import TrainingError
+from carspotter.pixels import Preprocessing
+from carspotter.runtime.bundle import TASK_OUTPUTS, ModelBundle
+from carspotter.runtime.session import open_session
+from carspotter.training.checkpoint import BEST, load_checkpoint
+from carspotter.training.model import fuse_norms
+from carspotter.training.recipe import Recipe, load_recipe
+from carspotter.training.trainer import RECIPE, Task, open_task
+
+logger = logging.getLogger(__name__)
+OPSET = 18  # the lowest that torch's exporter writes without converting; OpenVINO and LiteRT read it
+SMALL = 64
+"""Tensors with fewer values stay float32: shapes, epsilons and biases weigh nothing, and some nodes need them so."""
+TOLERANCE = 0.02
+"""Largest difference between the file and the network in any output: float16 keeps 11 bits of each weight."""
+
+
+def export(run: str | Path, out: str | Path) -> ModelBundle:
+    """Write the best network of a run as a bundle to the folder `out`. Raises TrainingError, RecipeError."""
+    run = Path(run)
+    if not (run / RECIPE).is_file():
+        raise TrainingError(f"{run} is no run: it has no {RECIPE}; name the folder that `carspotter train` printed")
+    recipe = load_recipe(run / RECIPE)
+    task = open_task(recipe)
+    model = task.build_model()
+    checkpoint = load_checkpoint(run / BEST)
+    model.load_state_dict(checkpoint.averaged)
+    model.eval()
+    content = to_onnx(task.export_module(model), recipe, TASK_OUTPUTS[recipe.task])
+    calibration, figures = task.calibrate(model)
+    bundle = ModelBundle(
+        task=recipe.task,
+        name=recipe.name,
+        preprocessing=_preprocessing(recipe),
+        taxonomy=task.taxonomy,
+        calibration=calibration,
+        card=_card(recipe, task, figures, checkpoint.epoch),
+    )
+    return bundle.save(out, content)
+
+
+def to_onnx(module: nn.Module, recipe: Recipe, outputs: tuple[str, ...]) -> bytes:
+    """Turn a module that takes uint8 pixels (n, h, w, 3) into ONNX with float16 weights, and compare both."""
+    size = recipe.input
+    example = torch.randint(0, 256, (2, size.height, size.width, 3), dtype=torch.uint8)
+    module = fuse_norms(module)
+    program = torch.onnx.export(
+        module,
+        (example,),
+        dynamo=True,
+        input_names=["image"],
+        output_names=list(outputs),
+        dynamic_shapes={"image": {0: torch.export.Dim("n", min=1, max=1024)}},
+        opset_version=OPSET,
+        verbose=False,
+    )
+    buffer = io.BytesIO()
+    onnx.save(program.model_proto, buffer)  # type: ignore[union-attr]  # None only with dynamo=False
+    model = onnx.load_from_string(buffer.getvalue())
+    _strip(model)
+    halve_weights(model)
+    onnx.checker.check_model(model)
+    content = bytes(model.SerializeToString())
+    _compare(content, module, example)
+    return content
+
+
+def halve_weights(model: onnx.ModelProto) -> None:
+    """Store large float32 tensors as float16, each with a Cast back to float32 in front of its readers."""
+    casts, kept = [], []
+    for tensor in model.graph.initializer:
+        values = numpy_helper.to_array(tensor)
+        if tensor.data_type != TensorProto.FLOAT or values.size < SMALL or np.abs(values).max() > 60_000:
+            kept.append(tensor)
+            continue
+        kept.append(numpy_helper.from_array(values.astype(np.float16), f"{tensor.name}.half"))
+        casts.append(helper.make_node("Cast", [f"{tensor.name}.half"], [tensor.name], to=TensorProto.FLOAT))
+    nodes = list(model.graph.node)
+    del model.graph.initializer[:], model.graph.node[:]
+    model.graph.initializer.extend(kept)
+    model.graph.node.extend(casts + nodes)
+
+
+def _strip(model: onnx.ModelProto) -> None:
+    """Drop what the exporter notes about our source: paths and stack traces weigh as much as a small network."""
+    del model.metadata_props[:], model.graph.metadata_props[:]
+    for node in model.graph.node:
+        del node.metadata_props[:]
+        node.doc_string = ""
+    del model.graph.value_info[:]
+
+
+def _compare(content: bytes, module: nn.Module, example: torch.Tensor) -> None:
+    """Run the file in ONNX Runtime beside the network. Raises TrainingError where they differ."""
+    with torch.inference_mode():
+        wanted = [output.numpy() for output in module(example)]
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "model.onnx"
+        path.write_bytes(content)
+        found = open_session(path, "onnxruntime").run(example.numpy())
+    for (name, other), own in zip(found.items(), wanted, strict=True):
+        difference = float(np.abs(own - other).max() / max(1.0, float(np.abs(own).max())))
+        logger.info("%s: largest difference %.2g", name, difference)
+        if not difference <= TOLERANCE:
+            raise TrainingError(f"export: {name} of the ONNX file differs by {difference:.2g} from the network")
+
+
+def _preprocessing(recipe: Recipe) -> Preprocessing:
+    size = recipe.input
+    return Preprocessing(width=size.width, height=size.height, fit=size.fit, pad=size.pad)
+
+
+def _card(recipe: Recipe, task: Task, figures: dict[str, float], epochs: int) -> dict[str, Any]:
+    """Fill the card: words from the recipe, figures on the held-out part, which is never learnt from."""
+    card = recipe.card
+    held = {f"held out: {name}": round(value, 4) for name, value in figures.items()}
+    return {
+        "use": card.use,
+        "licence": card.licence,
+        "data": {"source": card.data, "fingerprint": task.fingerprint},
+        "recipe": {"claim": recipe.claim, "backbone": recipe.model.backbone, "epochs": epochs, "seed": recipe.seed},
+        "figures": held,
+        "retrain": card.retrain,
+    }

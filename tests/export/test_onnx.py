@@ -1,0 +1,93 @@
+"""Export: a trained run becomes a bundle that ONNX Runtime and OpenVINO answer alike."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+import torch
+
+from carspotter.errors import TrainingError
+from carspotter.export.onnx import export, halve_weights
+from carspotter.runtime.bundle import ModelBundle
+from carspotter.training.checkpoint import BEST, load_checkpoint
+from carspotter.training.identifier_task import IdentifierTask, predict
+from carspotter.training.model import fuse_norms
+from carspotter.training.recipe import load_recipe
+from carspotter.training.trainer import train
+
+
+@pytest.fixture(scope="module")
+def run(drawn_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("runs") / "tiny"
+    train(drawn_data / "recipe.toml", ["card.licence=free for tests"], out)
+    return out
+
+
+@pytest.fixture(scope="module")
+def bundle(run: Path, tmp_path_factory: pytest.TempPathFactory) -> ModelBundle:
+    return export(run, tmp_path_factory.mktemp("bundles") / "tiny")
+
+
+def test_the_bundle_says_what_it_is(bundle: ModelBundle) -> None:
+    again = ModelBundle.load(bundle.folder)
+    assert (again.task, again.name, again.preprocessing.width) == ("identifier", "tiny", 64)
+    assert again.taxonomy.names("make") == ("Flat", "Round") or set(again.taxonomy.names("make")) == {"Flat", "Round"}
+    assert set(again.calibration["thresholds"]) == {"make", "model", "generation", "year"}
+    assert 0.2 <= again.calibration["temperature"] <= 5
+    assert again.card["licence"] == "free for tests"
+    assert "held out: top1" in again.card["figures"]
+
+
+@pytest.mark.parametrize("engine", ["onnxruntime", "openvino"])
+def test_engines_answer_as_the_network_does(bundle: ModelBundle, run: Path, engine: str) -> None:
+    if engine == "openvino":
+        pytest.importorskip("openvino")
+    recipe = load_recipe(run / "recipe.json")
+    task = IdentifierTask(recipe)
+    model = task.build_model()
+    model.load_state_dict(load_checkpoint(run / BEST).averaged)
+    wanted = predict(model, task.holdout.images).numpy()
+    found = bundle.open_session(engine, threads=1).run(task.holdout.images)
+    assert np.allclose(found["logits"], wanted, atol=0.02)
+    assert np.allclose(np.linalg.norm(found["embedding"], axis=1), 1, atol=1e-3)
+
+
+def test_weights_are_halved(bundle: ModelBundle) -> None:
+    model = onnx.load(str(bundle.model_path))
+    large = [tensor for tensor in model.graph.initializer if np.prod(tensor.dims) >= 64]
+    assert large
+    assert all(tensor.data_type != onnx.TensorProto.FLOAT for tensor in large)
+    text = model.SerializeToString()
+    assert b"carspotter/" not in text, "the file must not tell where it was exported"
+
+
+def test_values_beyond_float16_stay(tmp_path: Path) -> None:
+    big = onnx.numpy_helper.from_array(np.full(100, 1e6, np.float32), "big")
+    graph = onnx.helper.make_graph([], "g", [], [], initializer=[big])
+    model = onnx.helper.make_model(graph)
+    halve_weights(model)
+    assert model.graph.initializer[0].data_type == onnx.TensorProto.FLOAT
+
+
+def test_fused_norms_change_nothing(drawn_data: Path) -> None:
+    model = IdentifierTask(load_recipe(drawn_data / "recipe.toml")).build_model()
+    for module in model.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            torch.nn.init.uniform_(module.running_mean, -1, 1)
+            torch.nn.init.uniform_(module.running_var, 0.5, 2)
+    model.eval()
+    pixels = torch.rand(2, 3, 64, 64) * 255
+    with torch.inference_mode():
+        before = model(pixels)
+        fused = fuse_norms(model)
+        after = fused(pixels)
+    assert not any(isinstance(module, torch.nn.BatchNorm2d) for module in fused.modules())
+    assert torch.allclose(before, after, atol=1e-4)
+
+
+def test_no_run(tmp_path: Path) -> None:
+    with pytest.raises(TrainingError, match="is no run"):
+        export(tmp_path, tmp_path / "bundle")
