@@ -17,7 +17,7 @@ import pytest
 
 SOURCE = Path(__file__).parent.parent / "src" / "carspotter"
 
-VOCABULARY = {"errors", "geometry", "taxonomy", "records", "pixels", "storage"}
+VOCABULARY = {"errors", "geometry", "taxonomy", "records", "headers", "pixels", "storage"}
 ENGINES = {"runtime"}
 STAGES = {"vehicles", "recognition", "training", "export"}
 FACES = {"cli"}

@@ -117,6 +117,9 @@ def test_a_profile_is_converted():
     named = bytes(other).replace("sRGB".encode("utf-16-be"), "xRGB".encode("utf-16-be")).replace(b"sRGB b", b"xRGB b")
     swapped = decode(encoded(Image.new("RGB", (4, 4), (255, 0, 0)), "PNG", icc_profile=named)).pixels
     assert swapped[0, 0].tolist() == pytest.approx([0, 255, 0], abs=2)
+    palette = Image.new("RGB", (4, 4), (255, 0, 0)).quantize(4)
+    swapped = decode(encoded(palette, "PNG", icc_profile=named)).pixels
+    assert swapped[0, 0].tolist() == pytest.approx([0, 255, 0], abs=2)
 
 
 @pytest.mark.parametrize("profile", [b"nonsense", bytes(300)])

@@ -153,6 +153,7 @@ def test_local_failures(tmp_path):
     assert "it is a folder" in failure(storage.read, str(tmp_path))
     assert "cannot be read" in failure(storage.read, "a\0b")
     assert "cannot be read" in failure(storage.read, "x" * 300)
+    assert "cannot be read" in failure(storage.read, "file://[a/b.jpg")
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no named pipes here")
@@ -166,6 +167,7 @@ def test_list_files(tmp_path):
         storage.write(str(tmp_path / name), b"")
     names = storage.list_files(str(tmp_path), (".jpg", ".PNG"))
     assert names == sorted(str(tmp_path / name) for name in ("b.jpg", "a.JPG", "sub/d.png"))
+    assert len(storage.list_files(tmp_path.as_uri(), (".jpg", ".PNG"), recursive=False)) == 2
     assert storage.list_files(str(tmp_path), (".avif",)) == []
     assert "no such" in failure(storage.list_files, str(tmp_path / "none"), (".jpg",))
     assert "it is a file" in failure(storage.list_files, str(tmp_path / "b.jpg"), (".jpg",))
@@ -243,9 +245,11 @@ def test_connections_are_closed(url):
 def test_any_file_system_of_fsspec():
     storage.write("memory://box/a.jpg", b"data")
     storage.write("memory://box/sub/b.JPG", b"data")
-    storage.write("memory://box/c.txt", b"data")
+    for name in ("c.txt", ".d.jpg", ".git/e.jpg", "sub/.f.jpg"):
+        storage.write(f"memory://box/{name}", b"data")
     assert storage.read("memory://box/a.jpg") == b"data"
     assert storage.list_files("memory://box", (".jpg",)) == ["memory:///box/a.jpg", "memory:///box/sub/b.JPG"]
+    assert storage.list_files("memory://box/", (".jpg",), recursive=False) == ["memory:///box/a.jpg"]
     assert "over the limit" in failure(storage.read, "memory://box/a.jpg", max_bytes=3)
     assert "no such file" in failure(storage.read, "memory://box/none")
     assert "it is a folder" in failure(storage.read, "memory://box/sub")

@@ -17,7 +17,6 @@ from dataclasses import asdict, dataclass, fields
 from functools import lru_cache
 from importlib import import_module
 from io import BytesIO
-from itertools import islice
 from math import ceil, floor
 from typing import Any, Literal, get_args
 
@@ -27,21 +26,20 @@ from PIL import Image, ImageCms, UnidentifiedImageError
 
 from carspotter.errors import BundleError, ImageCode, ImageError, suggestion
 from carspotter.geometry import BoundingBox
+from carspotter.headers import check_pieces, count_scans, lacks_end, orientation, sniff, unsupported
 
 Pixels = npt.NDArray[np.uint8]
 Fit = Literal["squash", "letterbox"]
 
-# 64 megapixels: over the 50 of today's phones and cameras (the 108 and 200 of some are a special mode, 12 by default).
+# 50 megapixels, as today's phones and cameras have (the 108 and 200 of some are a special mode, 12 by default).
 # A hostile PNG of twice the size took 1 GB and 1.7 s; imgproxy allows 50, thumbor 75. A server may want to pass less.
-MAX_PIXELS = 64_000_000
+# The 0.4 over: sensors of 50 megapixels give up to 8192 x 6144.
+MAX_PIXELS = 50_400_000
 # JPEG's own limit. Pillow keeps a pointer a row, so that 1 x 100 000 000 pixels would cost 800 MB of pointers.
 MAX_SIDE = 65_535
 # A progressive JPEG passes over all its pixels once a scan: tiny files with hundreds of scans keep a decoder busy for
 # minutes (libjpeg-turbo's advisory LJT-01-005). Encoders write about 10 scans, which a photo at the limit may have.
 _MAX_SCANNED_PIXELS = 20 * MAX_PIXELS
-# Pillow reads headers piece by piece in Python, some microseconds each: a file of markers alone would take a minute.
-# A PNG of 32 MiB in the smallest usual chunks (8 KiB) has 4096 pieces, other photos have dozens.
-_MAX_PIECES = 50_000
 # Real profiles have 0.5 kB (sRGB) to 2 MB (CMYK presses).
 _MAX_PROFILE_BYTES = 4 << 20
 # The customary grey of letterboxed detectors (YOLO): about the mean of photographs, so that bars draw no edges.
@@ -57,11 +55,8 @@ _PLUGINS = {
     "GIF": "PIL.GifImagePlugin",
     "BMP": "PIL.BmpImagePlugin",
 }
-FORMATS = (*_PLUGINS, "HEIC")
-_MAGIC = {b"\xff\xd8\xff": "JPEG", b"\x89PNG\r\n\x1a\n": "PNG", b"GIF87a": "GIF", b"GIF89a": "GIF", b"BM": "BMP"}
 
-# EXIF tag 0x0112 says where the sensor's first row and column lie; the step that brings it upright (Exif 2.32, 4.6.4).
-_ORIENTATION = 0x0112
+# EXIF orientation → the step that brings a photo upright (Exif 2.32, 4.6.4).
 _UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -140,10 +135,10 @@ def decode(data: bytes, *, min_side: int | None = None, max_pixels: int = MAX_PI
     times as fast and within about 1/255 of a resize. Raises ImageError; `max_pixels` is compared with the header, and
     over 178 million Pillow's own limit holds.
     """
-    form = _sniff(data)
+    form = sniff(data)
     with _quiet_pillow():
         try:
-            _check_pieces(data, form)
+            check_pieces(data, form)
             image = _open(data, form)
             width, height = image.size
             _check_size(width, height, max_pixels)
@@ -154,7 +149,7 @@ def decode(data: bytes, *, min_side: int | None = None, max_pixels: int = MAX_PI
             if form == "HEIC":  # its reader may correct the size while it decodes
                 width, height = image.size
                 _check_size(width, height, max_pixels)
-            turn = _UPRIGHT.get(_orientation(image))
+            turn = _UPRIGHT.get(orientation(image.info.get("exif")))
             image = _to_srgb(image)
         except MemoryError as error:
             raise ImageError(f"{form} photo does not fit into memory", "too-large") from error
@@ -174,7 +169,7 @@ def network_input(pixels: Pixels, preprocessing: Preprocessing, box: BoundingBox
     `box` is in the pixels of this array; None takes the whole array, unpadded. Raises ImageError when `pixels` is no
     RGB photo or nothing of the box lies inside it.
     """
-    _check_pixels(pixels)
+    check_pixels(pixels)
     height, width = pixels.shape[:2]
     area = BoundingBox(0, 0, width, height)
     if box is not None:
@@ -233,7 +228,8 @@ def _resize(pixels: Pixels, area: BoundingBox, size: tuple[int, int]) -> Pixels:
     return np.array(part.resize(size, Image.Resampling.BILINEAR, box=inside))
 
 
-def _check_pixels(pixels: Pixels) -> None:
+def check_pixels(pixels: Pixels) -> None:
+    """Raise ImageError unless an array is an RGB photo with a pixel at least: uint8 of (height, width, 3)."""
     if pixels.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[2] != 3:
         raise ImageError(
             f"pixels of shape {pixels.shape} and type {pixels.dtype}; allowed: uint8 of shape (height, width, 3), RGB",
@@ -246,42 +242,13 @@ def _check_pixels(pixels: Pixels) -> None:
 # ---- opening
 
 
-def _sniff(data: bytes) -> str:
-    """Return the format that the first bytes tell, whatever the file is called."""
-    if not data:
-        raise ImageError("the file is empty (0 bytes)", "empty")
-    if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
-        return "WEBP"
-    if data[4:8] == b"ftyp":
-        return _sniff_boxes(data)
-    for magic, form in _MAGIC.items():
-        if data.startswith(magic):
-            return form
-    raise _unsupported(f"it begins with {data[:8]!r}")
-
-
-def _sniff_boxes(data: bytes) -> str:
-    """Tell AVIF from HEIC by the brands of an ISO base media file (ISO/IEC 23008-12, annex B)."""
-    length = min(int.from_bytes(data[:4], "big"), 256)  # a few dozen brands at most
-    brands = {data[offset : offset + 4] for offset in range(8, length, 4)}
-    if brands & {b"avif", b"avis"}:
-        return "AVIF"
-    if brands & {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1"}:
-        return "HEIC"
-    raise _unsupported(f"it is a media file of brand {data[8:12]!r}")
-
-
-def _unsupported(why: str) -> ImageError:
-    return ImageError(f"not a photo that can be read: {why}; allowed: {', '.join(FORMATS)}", "unsupported-format")
-
-
 def _open(data: bytes, form: str) -> Image.Image:
     if form == "HEIC":
         try:
             # Its class is called without registering it, which would change Pillow for everyone in this process.
             from pillow_heif import HeifImageFile
         except ImportError as error:
-            raise _unsupported("HEIC needs a library that is missing here (run: pip install pillow-heif)") from error
+            raise unsupported("HEIC needs a library that is missing here (run: pip install pillow-heif)") from error
         heif: Image.Image = HeifImageFile(BytesIO(data))  # type: ignore[no-untyped-call]
         return heif
     import_module(_PLUGINS[form])
@@ -299,7 +266,7 @@ def _check_size(width: int, height: int, max_pixels: int) -> None:
 
 
 def _check_scans(data: bytes, n_pixels: int) -> None:
-    n_scans = data.count(b"\xff\xda")  # the marker cannot occur inside of compressed pixels, where FF is followed by 00
+    n_scans = count_scans(data)
     if n_scans * n_pixels > _MAX_SCANNED_PIXELS:
         raise ImageError(f"JPEG with {n_scans} scans of {n_pixels} pixels: a bomb, or damaged", "too-large")
 
@@ -315,71 +282,6 @@ def _draft(image: Image.Image, min_side: int | None) -> None:
             return
 
 
-def _check_pieces(data: bytes, form: str) -> None:
-    walk = {"JPEG": _jpeg_pieces, "PNG": _png_pieces, "GIF": _gif_pieces}.get(form)
-    if walk is not None and next(islice(walk(data), _MAX_PIECES, None), None) is not None:
-        raise ImageError(f"{form} header in over {_MAX_PIECES} pieces: a bomb, or damaged", "broken")
-
-
-def _jpeg_pieces(data: bytes) -> Iterator[int]:
-    offset = 2
-    while offset + 4 <= len(data):
-        yield offset
-        marker = data[offset + 1]
-        if data[offset] != 0xFF or marker in (0x00, 0xFF):  # junk and filling, a byte a time
-            offset += 1
-        elif marker == 0xDA:  # start of scan
-            return
-        elif marker == 0x01 or 0xD0 <= marker <= 0xD9:  # markers without content
-            offset += 2
-        else:
-            offset += 2 + int.from_bytes(data[offset + 2 : offset + 4], "big")
-
-
-def _png_pieces(data: bytes) -> Iterator[int]:
-    offset = 8
-    while offset + 12 <= len(data):
-        yield offset
-        offset += 12 + int.from_bytes(data[offset : offset + 4], "big")
-
-
-def _gif_pieces(data: bytes) -> Iterator[int]:
-    """Yield the blocks before the first frame, and the parts of the extensions among them."""
-    flags = data[10] if len(data) > 10 else 0
-    offset = 13 + (3 << (flags & 7) + 1 if flags & 0x80 else 0)
-    while offset < len(data) and data[offset] not in b",;":
-        yield offset
-        is_extension = data[offset] == 0x21
-        offset += 2 if is_extension else 1
-        while is_extension and offset < len(data) and data[offset]:
-            yield offset
-            offset += 1 + data[offset]
-
-
-def _orientation(image: Image.Image) -> int:
-    """Return the EXIF orientation, 1 (upright) where there is none or the EXIF is broken.
-
-    Pillow's own reader copies what each tag points to (see `_PLUGINS`); this one looks at one tag of the first folder.
-    """
-    exif = image.info.get("exif")
-    if not isinstance(exif, bytes):
-        return 1
-    body = exif.removeprefix(b"Exif\0\0")
-    order = {b"II": "<", b"MM": ">"}.get(body[:2])
-    if order is None:
-        return 1
-    try:
-        (start,) = struct.unpack_from(f"{order}I", body, 4)
-        (n_tags,) = struct.unpack_from(f"{order}H", body, start)
-        for offset in range(start + 2, start + 2 + 12 * n_tags, 12):
-            tag, kind = struct.unpack_from(f"{order}HH", body, offset)
-            if tag == _ORIENTATION:  # SHORT by the standard; some writers use LONG
-                return int(struct.unpack_from(order + ("I" if kind == 4 else "H"), body, offset + 8)[0])
-    except struct.error:
-        return 1
-    return 1
-
-
 def _explain(error: Exception, data: bytes, form: str, max_pixels: int) -> ImageError:
     """Make an ImageError of what a reader raised, and tell a missing end from damage."""
     if isinstance(error, Image.DecompressionBombError):  # Pillow's own limit comes first, and only its sizes are in it
@@ -388,28 +290,12 @@ def _explain(error: Exception, data: bytes, form: str, max_pixels: int) -> Image
     code: ImageCode = "broken"
     if "too large" in text.lower() or "too much memory" in text.lower():
         code = "too-large"
-    elif "truncated" in text.lower() or _lacks_end(data, form):
+    elif "truncated" in text.lower() or lacks_end(data, form):
         code = "truncated"
     if isinstance(error, UnidentifiedImageError):
         text = "its header cannot be read"
     what = {"truncated": "is truncated", "too-large": "is too large", "broken": "is broken"}[code]
     return ImageError(f"{form} photo {what} ({len(data)} bytes): {text[:120]}", code)
-
-
-def _lacks_end(data: bytes, form: str) -> bool:
-    """Say whether a file that failed is shorter than it claims to be."""
-    if form == "WEBP":
-        return len(data) < 8 + int.from_bytes(data[4:8], "little")
-    if form in ("AVIF", "HEIC"):
-        offset = 0
-        while 0 <= offset < len(data):  # top-level boxes; size 0 reaches to the end, 1 means a long size: leave it
-            size = int.from_bytes(data[offset : offset + 4], "big")
-            if size < 8:
-                return False
-            offset += size
-        return offset > len(data)
-    ends = {"JPEG": b"\xff\xd9", "PNG": b"IEND", "GIF": b"\x3b"}
-    return form in ends and ends[form] not in data[-64:]
 
 
 # Pillow warns of damaged metadata and of sizes that we check ourselves. Filters belong to the whole process, so that
@@ -443,17 +329,19 @@ def _quiet_pillow() -> Iterator[None]:
 
 def _to_srgb(image: Image.Image) -> Image.Image:
     """Return the image as 8-bit RGB in sRGB."""
+    profile = image.info.get("icc_profile")
     if image.mode.startswith("I"):  # 16-bit grey; Pillow's own conversion clips at 255
         image = _from_16_bit(image)
-    profile = image.info.get("icc_profile")
     if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
         image = _on_white(image)
+    elif image.mode == "P":  # a profile speaks of the palette's colours
+        image = image.convert("RGB")
     if profile:
         image = _apply_profile(image, profile)
     if image.mode == "RGB":
         return image
-    if image.mode not in ("1", "L", "P", "CMYK", "YCbCr", "RGBX"):
-        raise _unsupported(f"its colours are of mode {image.mode}")
+    if image.mode not in ("1", "L", "CMYK", "YCbCr", "RGBX"):
+        raise unsupported(f"its colours are of mode {image.mode}")
     return image.convert("RGB")
 
 

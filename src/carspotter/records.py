@@ -186,7 +186,7 @@ class Prediction:
     """Hold all that is said about one photo; with an `error` there is no size, no kind and no vehicle.
 
     `width` and `height` are of the upright original in pixels, `bundles` the names of the models by task,
-    `milliseconds` the time each step took. `kind` is None also when a foreign detector, which knows no kinds, looked.
+    `milliseconds` the time each step took.
     """
 
     photo: str

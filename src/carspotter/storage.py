@@ -54,11 +54,11 @@ def read(url: str | Path, *, max_bytes: int = MAX_BYTES, timeout_s: float = TIME
 
     Over HTTP the timeout is for the whole answer; elsewhere it is looked at between pieces of 256 KiB.
     """
-    path = _local_path(url)
-    if path is not None:
-        return _read_local(path, max_bytes)
     text = str(url)
     with _failures("read", text, timeout_s):
+        path = local_path(url)
+        if path is not None:
+            return _read_local(path, max_bytes)
         if _is_http(text):
             return _read_http(text, max_bytes=max_bytes, timeout_s=timeout_s)
         return _read_remote(text, max_bytes=max_bytes, deadline=time.monotonic() + timeout_s)
@@ -66,9 +66,9 @@ def read(url: str | Path, *, max_bytes: int = MAX_BYTES, timeout_s: float = TIME
 
 def write(url: str | Path, data: bytes) -> None:
     """Write a file, making its folders; a local one appears at once and whole, under its name, or not at all."""
-    path = _local_path(url)
     text = str(url)
     with _failures("written", text, TIMEOUT_S):
+        path = local_path(url)
         if path is not None:
             _write_local(path, data)
             return
@@ -78,32 +78,39 @@ def write(url: str | Path, data: bytes) -> None:
         filesystem.pipe_file(inner, data)
 
 
-def list_files(url: str | Path, suffixes: Collection[str]) -> list[str]:
+def list_files(url: str | Path, suffixes: Collection[str], *, recursive: bool = True) -> list[str]:
     """Return the files under a folder, at any depth, that end in one of `suffixes` (".jpg", in any case), sorted.
 
-    Names that begin with a dot are left out, folders too, and links to folders are not followed.
+    Names that begin with a dot are left out, folders too, and links to folders are not followed. Without `recursive`
+    only the folder itself is looked at.
     """
     wanted = tuple(suffix.casefold() for suffix in suffixes)
-    path = _local_path(url)
     text = str(url)
     with _failures("listed", text, TIMEOUT_S):
+        path = local_path(url)
         if path is not None:
-            names = list(_walk(path))
+            names = list(_walk(path, recursive=recursive))
         else:
             if _is_http(text):
                 raise NotImplementedError  # pages of links are no folders
             filesystem, inner = _filesystem(text)
             if not filesystem.isdir(inner):
                 raise NotADirectoryError(inner) if filesystem.exists(inner) else FileNotFoundError(inner)
-            names = [str(filesystem.unstrip_protocol(name)) for name in filesystem.find(inner)]
-    return sorted(name for name in names if name.casefold().endswith(wanted) and not _last(name).startswith("."))
+            found = filesystem.find(inner, maxdepth=None if recursive else 1)
+            names = [
+                str(filesystem.unstrip_protocol(name)) for name in found if "/." not in name[len(inner.rstrip("/")) :]
+            ]
+    return sorted(name for name in names if name.casefold().endswith(wanted))
 
 
 # ---- local files
 
 
-def _local_path(url: str | Path) -> Path | None:
-    """Return the path of a local file, None for a URL."""
+def local_path(url: str | Path) -> Path | None:
+    """Return the path of a local file, given as such or as `file://…`; None for any other URL.
+
+    Raises ValueError for a `file://` that is no URL.
+    """
     text = str(url)
     if text.casefold().startswith("file://"):
         return Path(unquote(urlsplit(text).path))
@@ -137,18 +144,14 @@ def _write_local(path: Path, data: bytes) -> None:
         temporary.unlink(missing_ok=True)
 
 
-def _walk(folder: Path) -> Iterator[str]:
+def _walk(folder: Path, *, recursive: bool) -> Iterator[str]:
     if not folder.is_dir():
         raise NotADirectoryError(folder) if folder.exists() else FileNotFoundError(folder)
     with os.scandir(folder):
         pass  # os.walk passes over a folder that may not be read; the first one is an error
     for here, folders, files in os.walk(folder):
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        yield from (str(Path(here, name)) for name in files)
-
-
-def _last(name: str) -> str:
-    return name.replace("\\", "/").rpartition("/")[2]
+        folders[:] = [name for name in folders if recursive and not name.startswith(".")]
+        yield from (str(Path(here, name)) for name in files if not name.startswith("."))
 
 
 # ---- remote files

@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -66,6 +67,16 @@ def test_models_lists_bundles(tmp_path: Path) -> None:
     rows = json.loads(call("models", tmp_path, "--json")[1])
     assert [row["task"] for row in rows] == ["finder", "identifier"]
     assert rows[0]["figures"] == {"top-1": 1.0}
+
+
+def test_models_shows_names_and_cards_as_they_are(tmp_path: Path) -> None:
+    bundle = tiny_finder(tmp_path / "a")
+    odd = replace(bundle, name="a[/b]", card={**bundle.card, "figures": "not measured [yet]"})
+    odd.save(tmp_path / "a", bundle.model_path.read_bytes())
+    code, out, _ = call("models", tmp_path)
+    assert code == 0
+    assert "a[/b]" in out
+    assert "not measured [yet]" in out
 
 
 def test_a_folder_without_bundles(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import signal
+import socket
 import subprocess
 import time
 from collections.abc import Callable
@@ -164,6 +165,64 @@ def test_many_drawings_do_not_go_into_a_file(cli: Any, photos: Path) -> None:
     done = cli.identify(photos, "--draw", photos / "text.jpg")
     assert done.code == 2
     assert "need a folder" in done.err
+
+
+def test_a_drawing_never_overwrites_a_photo_given_as_a_url(cli: Any, photos: Path) -> None:
+    done = cli.identify((photos / "car.jpg").as_uri(), "--draw", photos / "car.jpg")
+    assert done.code == 2
+    assert "this is the photo itself" in done.err
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [("drawn.gif", "no .gif is written; allowed: .jpg .jpeg .png .webp"), ("text.txt", "a file of another kind")],
+)
+def test_a_drawing_of_a_form_that_is_not_written(cli: Any, photos: Path, name: str, message: str) -> None:
+    (photos / "text.txt").write_text("keep me")
+    done = cli.identify(photos / "car.jpg", "--draw", photos / name)
+    assert done.code == 2
+    assert message in " ".join(done.err.split())
+    assert not (photos / "drawn.gif").exists()
+
+
+def test_many_drawings_make_no_folder_that_is_called_like_a_file(cli: Any, photos: Path) -> None:
+    assert cli.identify(photos, "--draw", photos / "new.jpg").code == 2
+    assert not (photos / "new.jpg").exists()
+
+
+def test_a_picture_too_large_for_its_form_is_one_line(cli: Any, tmp_path: Path) -> None:
+    Image.new("RGB", (65_530, 4)).save(tmp_path / "strip.png")
+    for name in ("drawn.jpg", "drawn.webp"):
+        done = cli.identify(tmp_path / "strip.png", "--draw", tmp_path / name)
+        assert done.code == 0
+        assert "holds no picture of 65530x4" in done.err
+        assert len(done.err.splitlines()) == 1
+
+
+def test_links_in_a_circle_are_passed_over(cli: Any, photos: Path, tmp_path: Path) -> None:
+    (photos / "loop.jpg").symlink_to("loop.jpg")
+    (photos / "more" / "up").symlink_to("..")
+    done = cli.identify(photos, "--jsonl", "--draw", tmp_path / "drawn")
+    assert done.code == 0
+    assert len(done.out.splitlines()) == 5
+    assert "2 of 5 photos could not be read" in done.err
+
+
+def test_a_name_too_long_and_a_file_url_that_is_none_are_one_line(cli: Any) -> None:
+    for name in ("x" * 300 + ".jpg", "file://[a/b.jpg"):
+        done = cli.identify(name)
+        assert done.code == 1
+        assert len(done.err.splitlines()) == 1
+
+
+def test_a_url_that_fails_is_named_once_and_without_its_secrets(cli: Any) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        url = f"http://user:hidden@127.0.0.1:{free.getsockname()[1]}/a.jpg?token=hidden"
+    done = cli.identify(url)
+    assert done.code == 1
+    assert done.err.count("/a.jpg") == 1
+    assert "hidden" not in done.err
 
 
 # ---- as a program

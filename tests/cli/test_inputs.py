@@ -9,7 +9,6 @@ import typer
 
 from carspotter import storage
 from carspotter.cli.inputs import Source, gather, is_folder
-from carspotter.errors import StorageError
 
 
 @pytest.fixture
@@ -32,7 +31,7 @@ def test_arguments_keep_their_order_and_folders_are_sorted(folder: Path) -> None
 
 
 def test_without_recursion_only_the_folder_itself(folder: Path) -> None:
-    for spelling in (str(folder), f"{folder}/", f"{folder}/below/.."):
+    for spelling in (str(folder), f"{folder}/", f"{folder}/below/..", f"{folder.as_uri()}/"):
         names = [Path(source.name).name for source in gather([spelling], recursive=False)[0]]
         assert names == ["a.png", "b.JPG"]
 
@@ -52,7 +51,14 @@ def test_standard_input_is_read_once(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_standard_input_without_end(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(storage, "MAX_BYTES", 4)
     pipe(monkeypatch, b"photo")
-    with pytest.raises(StorageError, match="over the limit"):
+    sources, complaints = gather(["-", "other.jpg"])
+    assert [source.name for source in sources] == ["other.jpg"]
+    assert "standard input is over the limit" in complaints[0]
+
+
+def test_standard_input_that_the_shell_closed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stdin", None)
+    with pytest.raises(typer.BadParameter, match="nothing is piped in"):
         gather(["-"])
 
 
@@ -80,4 +86,4 @@ def test_stem(name: str, stem: str) -> None:
 def test_is_folder(folder: Path) -> None:
     assert is_folder(str(folder))
     assert is_folder("s3://bucket/ads/")
-    assert not any(map(is_folder, ("-", "missing", "s3://bucket/a.jpg", str(folder / "a.png"))))
+    assert not any(map(is_folder, ("-", "missing", "x" * 300, "s3://bucket/a.jpg", str(folder / "a.png"))))

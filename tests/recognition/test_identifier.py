@@ -114,6 +114,30 @@ def test_thresholds_come_by_level_then_single_then_default() -> None:
     assert found.answer is None
 
 
+@pytest.mark.parametrize(
+    ("calibration", "message"),
+    [
+        ({"temperature": 0}, "temperature is 0; it must be over 0"),
+        ({"temperature": {"make": 1}}, "must be over 0"),
+        ({"threshold": 7}, "threshold is 7; it must be from 0 to 1"),
+        ({"thresholds": 0.5}, "must be a mapping"),
+        ({"thresholds": {"make": 7}}, "thresholds.make is 7"),
+        ({"thresholds": {"make": {"a": 1}}}, "from 0 to 1"),
+        ({"thresholds": {"mke": 0.5}}, "did you mean 'make'?"),
+    ],
+)
+def test_a_calibration_that_cannot_be(calibration: dict[str, Any], message: str) -> None:
+    with pytest.raises(BundleError) as caught:
+        Identifier(bundle(**calibration), RuleSession(1, 0, 0, 0, 0))
+    assert message in str(caught.value)
+
+
+@pytest.mark.parametrize("threshold", [-0.1, 1.1, float("nan")])
+def test_a_threshold_outside_of_its_range(threshold: float) -> None:
+    with pytest.raises(ValueError, match="from 0 to 1"):
+        Identifier(bundle(), RuleSession(1, 0, 0, 0, 0), threshold=threshold)
+
+
 def test_top_bounds_the_candidates_and_they_are_ranked() -> None:
     found = Identifier(bundle(), RuleSession(0.1, 0.2, 0.3, 0.25, 0.15), top=2).identify(CROPS)[0]
     assert list(found.levels) == list(LEVELS)

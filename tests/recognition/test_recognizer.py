@@ -196,6 +196,14 @@ def test_a_batch_keeps_the_order_and_answers_like_single_photos(recognizer: Reco
         assert [v.box for v in one.vehicles] == [v.box for v in many.vehicles]
 
 
+def test_wrong_arguments_are_told_before_the_first_photo(recognizer: Recognizer) -> None:
+    with pytest.raises(ValueError, match="did you mean 'largest'"):
+        Recognizer(recognizer.finder, recognizer.identifier, select="larges")  # type: ignore[arg-type]
+    for batch_size in (0, -1):
+        with pytest.raises(ValueError, match="at least 1"):
+            next(recognizer.recognize_batch([b""], batch_size))
+
+
 def test_an_empty_batch(recognizer: Recognizer) -> None:
     assert list(recognizer.recognize_batch([])) == []
 
@@ -271,3 +279,10 @@ def test_a_photo_is_only_shrunk_by_whole_numbers() -> None:
     small = module._shrunk(photo, 30)
     assert small.pixels.shape == (34, 50, 3)
     assert small.scale == pytest.approx(50 / 150)
+
+
+def test_a_strip_is_not_kept_long() -> None:
+    photo = DecodedPhoto(pixels=np.zeros((10, 5000, 3), np.uint8), width=5000, height=10)
+    small = module._shrunk(photo, 10)
+    assert small.pixels.shape[1] <= module.LONGEST * 10
+    assert small.pixels.shape[0] == 1

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from carspotter.errors import BundleError
+from carspotter.errors import BundleError, StorageError
 from carspotter.pixels import Preprocessing
 from carspotter.runtime.bundle import FORMAT, ModelBundle, list_bundles, shipped
 from carspotter.taxonomy import Taxonomy
@@ -33,6 +33,14 @@ def test_saving_over_a_bundle_replaces_it(tmp_path: Path) -> None:
     bundle = ModelBundle.load(tmp_path)
     bundle.save(tmp_path, b"another network")
     assert ModelBundle.load(tmp_path).model_path.read_bytes() == b"another network"
+
+
+def test_a_folder_that_cannot_be_is_a_storage_error(tmp_path: Path) -> None:
+    bundle = tiny_finder(tmp_path / "bundle")
+    (tmp_path / "file").write_text("no folder")
+    for folder in (tmp_path / "file", tmp_path / "file" / "below"):
+        with pytest.raises(StorageError, match="cannot be written"):
+            bundle.save(folder, b"network")
 
 
 def test_an_unsaved_bundle_has_no_path() -> None:

@@ -173,7 +173,7 @@ def test_xml_without_weights_is_an_error(tmp_path: Path) -> None:
     [
         ({"engine": "opnvino"}, "did you mean 'openvino'"),
         ({"device": "cuds"}, "did you mean 'cuda'"),
-        ({"precision": "bf16"}, "not one of float32, auto"),
+        ({"precision": "bf16"}, "'bf16' is unknown; allowed: float32, auto"),
         ({"threads": 0}, "at least 1"),
     ],
 )

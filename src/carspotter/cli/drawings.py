@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,8 +12,8 @@ from typing import TYPE_CHECKING
 import typer
 
 from carspotter import storage
-from carspotter.cli.inputs import STDIN, Source
-from carspotter.errors import CarspotterError
+from carspotter.cli.inputs import STDIN, SUFFIXES, Source
+from carspotter.errors import CarspotterError, StorageError
 
 if TYPE_CHECKING:
     from carspotter.records import Prediction
@@ -27,33 +28,32 @@ class Drawings:
 
     out: Path
     is_file: bool
-    taken: set[Path] = field(default_factory=set)
+    taken: set[str] = field(default_factory=set)
 
     @classmethod
     def plan(cls, out: Path, sources: Sequence[Source]) -> Drawings:
         """Decide between file and folder before any photo is read; raises typer.BadParameter where neither can be."""
-        inputs = {Path(s.name).resolve() for s in sources if s.name != STDIN and not storage.is_url(s.name)}
-        is_file = len(sources) == 1 and out.suffix.lower() in FORMATS and not out.is_dir()
-        if is_file and out.resolve() in inputs:
-            raise typer.BadParameter(f"--draw {out}: this is the photo itself; choose another name")
-        if not is_file and out.exists() and not out.is_dir():
+        inputs = {path for source in sources if (path := _input(source)) is not None}
+        suffix = out.suffix.lower()
+        is_file = suffix in SUFFIXES and not out.is_dir()
+        if len(sources) > 1 and (is_file or (out.exists() and not out.is_dir())):
             raise typer.BadParameter(f"--draw {out}: this is a file; {len(sources)} photos need a folder")
+        if is_file and suffix not in FORMATS:
+            raise typer.BadParameter(f"--draw {out}: no {suffix} is written; allowed: {' '.join(FORMATS)}, or a folder")
+        if not is_file and out.exists() and not out.is_dir():
+            raise typer.BadParameter(f"--draw {out}: this is a file of another kind; allowed: {' '.join(FORMATS)}")
+        if is_file and os.path.realpath(out) in inputs:
+            raise typer.BadParameter(f"--draw {out}: this is the photo itself; choose another name")
         return cls(out=out, is_file=is_file, taken=inputs)
 
     def write(self, source: Source, prediction: Prediction) -> Path | None:
         """Draw a photo and return where; a photo that cannot be read again is one line on stderr and None."""
-        from carspotter.pixels import decode
-        from carspotter.recognition.drawing import draw
-
         target = self._target(source)
         try:
             photo = source.photo
             # Read again: the recogniser keeps a photo only as large as its networks need, and only for a batch.
             data = photo if isinstance(photo, bytes) else storage.read(photo)
-            picture = draw(decode(data).pixels, prediction)
-            encoded = io.BytesIO()
-            picture.save(encoded, FORMATS[target.suffix.lower()], quality=QUALITY)
-            storage.write(str(target), encoded.getvalue())
+            storage.write(str(target), _drawn(data, prediction, FORMATS[target.suffix.lower()]))
         except CarspotterError as error:
             typer.echo(f"carspotter: {source.name} was not drawn: {error}", err=True)
             return None
@@ -64,7 +64,36 @@ class Drawings:
         if self.is_file:
             return self.out
         number = 1
-        while (target := self.out / f"{source.stem}{'' if number == 1 else f'-{number}'}.jpg").resolve() in self.taken:
+        while True:
+            target = self.out / f"{source.stem}{'' if number == 1 else f'-{number}'}.jpg"
+            place = os.path.realpath(target)
+            if place not in self.taken:
+                self.taken.add(place)
+                return target
             number += 1
-        self.taken.add(target.resolve())
-        return target
+
+
+def _input(source: Source) -> str | None:
+    """Return where a photo given as input lies, links followed; None for what is no local file.
+
+    Not `Path.resolve`, which raises an error for a link to itself.
+    """
+    try:
+        path = None if source.name == STDIN else storage.local_path(source.name)
+    except ValueError:
+        return None
+    return None if path is None else os.path.realpath(path)
+
+
+def _drawn(data: bytes, prediction: Prediction, form: str) -> bytes:
+    from carspotter.pixels import decode
+    from carspotter.recognition.drawing import draw
+
+    picture = draw(decode(data).pixels, prediction)
+    buffer = io.BytesIO()
+    try:
+        picture.save(buffer, form, quality=QUALITY)
+    except (OSError, ValueError) as error:  # a picture may be larger than JPEG or WebP can be
+        size = f"{picture.width}x{picture.height}"
+        raise StorageError(f"{form} holds no picture of {size}: {error}; .png holds any size") from error
+    return buffer.getvalue()

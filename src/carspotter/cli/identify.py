@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from carspotter.errors import StorageError
+
 if TYPE_CHECKING:
     from carspotter.cli.drawings import Drawings
     from carspotter.cli.inputs import Source
@@ -33,7 +35,9 @@ class _Tally:
         else:
             self.failed += 1
             message = prediction.error.message
-            self.last = message if message.startswith(prediction.photo) else f"{prediction.photo}: {message}"
+            # A storage error names its file or URL itself, without the secrets that a URL may hold.
+            is_named = prediction.error.type == StorageError.code
+            self.last = message if is_named else f"{prediction.photo}: {message}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -133,7 +137,7 @@ def _results(
     from carspotter.cli.progress import watched
 
     with closing(recognizer.recognize_batch(source.photo for source in sources)) as predictions:
-        watch = watched(predictions, len(sources), is_streaming=form == "jsonl")
+        watch = watched(predictions, len(sources), is_streaming=form != "text")
         for source, prediction in zip(sources, watch, strict=True):
             named = replace(prediction, photo=source.name)
             tally.count(named)

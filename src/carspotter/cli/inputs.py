@@ -42,42 +42,45 @@ class Source:
 
 def is_folder(argument: str) -> bool:
     """Say whether an argument names many photos: a local folder, or a URL that ends with a slash."""
-    return argument.endswith("/") if storage.is_url(argument) else argument != STDIN and Path(argument).is_dir()
+    if storage.is_url(argument):
+        return argument.endswith("/")
+    try:
+        return argument != STDIN and Path(argument).is_dir()
+    except OSError:  # a name too long, or inside a folder that may not be entered: reading it says so
+        return False
 
 
 def gather(arguments: Iterable[str], *, recursive: bool = True) -> tuple[list[Source], list[str]]:
     """List the photos that the arguments name, and the complaints about folders without any.
 
-    Raises typer.BadParameter when `-` is given and nothing is piped in, StorageError when too much is.
+    A standard input that is too long is a complaint as well. Raises typer.BadParameter when `-` is given and nothing is
+    piped in.
     """
     sources: list[Source] = []
     complaints: list[str] = []
     for argument in arguments:
-        if argument == STDIN:
-            sources.append(Source(name=STDIN, photo=_piped()))
-        elif is_folder(argument):
-            try:
-                found = _listed(argument, recursive=recursive)
-            except StorageError as error:
-                complaints.append(str(error))
-                continue
-            sources += [Source(name=name, photo=name) for name in found]
-            if not found:
-                complaints.append(f"{argument}: no photo in this folder; looked for {' '.join(SUFFIXES)}")
-        else:
-            sources.append(Source(name=argument, photo=argument))
+        try:
+            found = _named(argument, recursive=recursive)
+        except StorageError as error:
+            complaints.append(str(error))
+            continue
+        sources += found
+        if not found:
+            complaints.append(f"{argument}: no photo in this folder; looked for {' '.join(SUFFIXES)}")
     return sources, complaints
 
 
-def _listed(folder: str, *, recursive: bool) -> list[str]:
-    names = [str(name) for name in storage.list_files(folder, SUFFIXES)]
-    if recursive:
-        return names
-    return [name for name in names if Path(name).parent == Path(folder)]
+def _named(argument: str, *, recursive: bool) -> list[Source]:
+    if argument == STDIN:
+        return [Source(name=STDIN, photo=_piped())]
+    if is_folder(argument):
+        names = storage.list_files(argument, SUFFIXES, recursive=recursive)
+        return [Source(name=name, photo=name) for name in names]
+    return [Source(name=argument, photo=argument)]
 
 
 def _piped() -> bytes:
-    if sys.stdin.isatty():
+    if sys.stdin is None or sys.stdin.isatty():  # None where the shell closed it
         raise typer.BadParameter("- reads a photo from standard input, but nothing is piped in")
     data = sys.stdin.buffer.read(storage.MAX_BYTES + 1)  # a stream without end must not fill the memory
     if len(data) > storage.MAX_BYTES:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from rich.console import Console, Group, RenderableType
@@ -126,12 +126,18 @@ def show_bundles(bundles: Sequence[ModelBundle]) -> None:
     """Print one row a bundle: its task, size, figures and licence."""
     table = Table("name", "task", "size", "figures", "licence", box=None, header_style="bold", pad_edge=False)
     for bundle in bundles:
-        figures = bundle.card.get("figures") or {}
-        lines = [
-            f"{name} {value:.4g}" if isinstance(value, float) else f"{name} {value}" for name, value in figures.items()
-        ]
         size = f"{bundle.model_path.stat().st_size / 1e6:.1f} MB"
         table.add_row(
-            bundle.name, bundle.task, size, clean("\n".join(lines)), clean(str(bundle.card.get("licence", "")))
+            clean(bundle.name), bundle.task, size, _figures(bundle.card["figures"]), clean(str(bundle.card["licence"]))
         )
     show(table)
+
+
+def _figures(figures: object) -> Text:
+    """Set one figure a line; a card may also tell its figures in words."""
+    if not isinstance(figures, Mapping):
+        return clean(str(figures))
+    lines = [
+        f"{name} {value:.4g}" if isinstance(value, float) else f"{name} {value}" for name, value in figures.items()
+    ]
+    return Text("\n").join(map(clean, lines))

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from carspotter.errors import BundleError
+from carspotter.errors import BundleError, suggestion
 from carspotter.records import Answer, Candidate
 from carspotter.taxonomy import LEVELS, Level
 
@@ -51,7 +51,8 @@ class Identifier:
     ) -> None:
         """Take a bundle for the task `identifier` and a session on its network.
 
-        `threshold` (0..1) overrides the bundle's calibration at all levels. Raises BundleError for another task.
+        `threshold` (0..1) overrides the bundle's calibration at all levels. Raises BundleError for another task or a
+        calibration that cannot be, ValueError for a threshold outside of 0..1.
         """
         taxonomy = bundle.taxonomy
         if bundle.task != "identifier" or taxonomy is None:
@@ -64,8 +65,8 @@ class Identifier:
         self._taxonomy = taxonomy
         self._session = session
         self._top = top
-        self._temperature = float(bundle.calibration.get("temperature", 1.0))
-        self._thresholds = _thresholds(bundle.calibration, threshold)
+        self._temperature = _temperature(bundle)
+        self._thresholds = _thresholds(bundle, threshold)
         self._names = {level: taxonomy.names(level) for level in LEVELS}
         self._index = {level: taxonomy.index(level) for level in LEVELS}
 
@@ -133,11 +134,26 @@ def softmax(logits: NDArray[np.floating], temperature: float = 1.0) -> NDArray[n
     return result
 
 
-def _thresholds(calibration: Mapping[str, object], override: float | None) -> dict[Level, float]:
+def _temperature(bundle: ModelBundle) -> float:
+    value = bundle.calibration.get("temperature", 1.0)
+    if not isinstance(value, int | float) or not value > 0:
+        raise BundleError(f"bundle {bundle.name}: calibration temperature is {value!r}; it must be over 0")
+    return float(value)
+
+
+def _thresholds(bundle: ModelBundle, override: float | None) -> dict[Level, float]:
     if override is not None:
+        if not 0 <= override <= 1:
+            raise ValueError(f"threshold={override}: must be from 0 to 1")
         return dict.fromkeys(LEVELS, override)
-    single = calibration.get("threshold")
-    default = float(single) if isinstance(single, int | float) else DEFAULT_THRESHOLD
-    by_level = calibration.get("thresholds")
-    known = by_level if isinstance(by_level, Mapping) else {}
-    return {level: float(known.get(level, default)) for level in LEVELS}
+    default = bundle.share("threshold", DEFAULT_THRESHOLD)
+    by_level = bundle.calibration.get("thresholds", {})
+    what = f"bundle {bundle.name}: calibration thresholds"
+    if not isinstance(by_level, Mapping):
+        raise BundleError(f"{what} are {by_level!r}; they must be a mapping from levels to numbers")
+    for level, value in by_level.items():
+        if level not in LEVELS:
+            raise BundleError(f"{what} name the unknown level {level!r}; {suggestion(level, LEVELS)}")
+        if not isinstance(value, int | float) or not 0 <= value <= 1:
+            raise BundleError(f"{what}.{level} is {value!r}; it must be from 0 to 1")
+    return {level: float(by_level.get(level, default)) for level in LEVELS}

@@ -20,15 +20,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from carspotter import storage
-from carspotter.errors import CarspotterError, ImageError
-from carspotter.pixels import DecodedPhoto, Preprocessing, decode, network_input
+from carspotter.errors import CarspotterError, suggestion
+from carspotter.pixels import DecodedPhoto, Preprocessing, check_pixels, decode, network_input
 from carspotter.recognition.identifier import DEFAULT_TOP, Identification, Identifier
 from carspotter.records import Detection, PhotoError, Prediction, Vehicle
 from carspotter.runtime.bundle import ModelBundle, Task, shipped
 from carspotter.runtime.session import Device, Engine
 from carspotter.taxonomy import LEVELS
 from carspotter.vehicles.finder import Finder, Finding
-from carspotter.vehicles.locate import DEFAULT_GATE, How, gate, lend_viewpoints
+from carspotter.vehicles.locate import DEFAULT_GATE, HOWS, How, gate, lend_viewpoints
 from carspotter.vehicles.locate import select as select_vehicles
 
 if TYPE_CHECKING:
@@ -46,6 +46,10 @@ whose shorter side has less than 48 px of the decoded photo. People cannot tell 
 
 CROP_SHARE = 0.5
 """Share of the photo's shorter side that a usual vehicle's box has at least; sets how large photos are decoded."""
+
+LONGEST = 8
+"""Longer side of a decoded photo, at most so many times what its shorter side needs. Panoramas of phones are up to
+4 : 1; without a bound 32 strips of 65535 x 895 pixels, which small files can hold, would take 5.6 GB."""
 
 CROPS_AT_ONCE = 16
 """Crops in one run of the identifier: as many as a batch of photos has with one vehicle each."""
@@ -81,7 +85,12 @@ class Recognizer:
         select: How = "largest",
         threads: int | None = None,
     ) -> None:
-        """Join a finder and an identifier; `threads` bounds a batch's decoding threads (default: cores, at most 4)."""
+        """Join a finder and an identifier; `threads` bounds a batch's decoding threads (default: cores, at most 4).
+
+        Raises ValueError for an unknown `select`, BundleError for a calibration outside of 0..1.
+        """
+        if select not in HOWS:
+            raise ValueError(f"select {select!r} is unknown; {suggestion(select, HOWS)}")
         self.finder = finder
         self.identifier = identifier
         self.detector = detector
@@ -89,8 +98,8 @@ class Recognizer:
         self.bundles = {"finder": finder.bundle.name, "identifier": identifier.bundle.name}
         self._threads = threads or min(4, _cores())
         self._min_side = min_side(finder.bundle.preprocessing, identifier.preprocessing)
-        self._gate = float(finder.bundle.calibration.get("gate", DEFAULT_GATE))
-        self._certain_box = float(finder.bundle.calibration.get("certain_box", CERTAIN_BOX))
+        self._gate = finder.bundle.share("gate", DEFAULT_GATE)
+        self._certain_box = finder.bundle.share("certain_box", CERTAIN_BOX)
 
     @classmethod
     def open(
@@ -131,8 +140,10 @@ class Recognizer:
         """Recognize many photos, in order and lazily; one batch is decoded while the networks see the one before.
 
         At most two batches of photos are held at once; close the generator to stop early. The `milliseconds` of a
-        network are the batch's, divided by its photos.
+        network are the batch's, divided by its photos. Raises ValueError for a `batch_size` below 1.
         """
+        if batch_size < 1:
+            raise ValueError(f"batch_size={batch_size}: must be at least 1")
         source = iter(photos)
         window: deque[Future[_Loaded]] = deque()
         with ThreadPoolExecutor(self._threads, thread_name_prefix="decode") as pool:
@@ -159,7 +170,8 @@ class Recognizer:
 
     def _decode(self, photo: Photo) -> DecodedPhoto:
         if isinstance(photo, np.ndarray):
-            return _checked(photo)
+            check_pixels(photo)
+            return DecodedPhoto(pixels=photo, width=photo.shape[1], height=photo.shape[0])
         data = photo if isinstance(photo, bytes) else storage.read(photo)
         return _shrunk(decode(data, min_side=self._min_side), self._min_side)
 
@@ -308,25 +320,16 @@ def _vehicle(photo: DecodedPhoto, candidate: _Candidate, identification: Identif
 
 
 def _shrunk(photo: DecodedPhoto, side: int) -> DecodedPhoto:
-    """Shrink a photo by the whole number that its shorter side allows.
+    """Shrink a photo by the whole number that its shorter side allows, and a strip until its longer side is bounded.
 
     The decoder does so for JPEG alone, and a window of 32 photos of 50 megapixels in PNG would take 5 GB.
     """
     height, width = photo.pixels.shape[:2]
-    factor = min(height, width) // side
+    factor = max(min(height, width) // side, -(-max(height, width) // (LONGEST * side)))
     if factor < 2:
         return photo
     small = Preprocessing(width=-(-width // factor), height=-(-height // factor))
     return replace(photo, pixels=network_input(photo.pixels, small), scale=small.width / photo.width)
-
-
-def _checked(pixels: NDArray[np.uint8]) -> DecodedPhoto:
-    if pixels.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[2] != 3 or not pixels.size:
-        raise ImageError(
-            f"array of shape {pixels.shape} and type {pixels.dtype}: an upright sRGB photo is (height, width, 3) uint8",
-            code="unreadable" if pixels.size else "empty",
-        )
-    return DecodedPhoto(pixels=pixels, width=pixels.shape[1], height=pixels.shape[0], scale=1.0)
 
 
 def _bundle(task: Task, folder: str | Path | None) -> ModelBundle:

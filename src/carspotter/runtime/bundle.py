@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from carspotter import storage
-from carspotter.errors import BundleError, TaxonomyError, suggestion
+from carspotter.errors import BundleError, StorageError, TaxonomyError, suggestion
 from carspotter.pixels import Preprocessing
 from carspotter.records import KINDS, VIEWPOINTS
 from carspotter.runtime.card import check_card, render_card
@@ -91,9 +91,11 @@ class ModelBundle:
         StorageError when the folder cannot be written.
         """
         folder = Path(folder)
-        # A reader must not meet the old manifest beside new weights while the parts are replaced.
-        (folder / "bundle.json").unlink(missing_ok=True)
-        folder.mkdir(parents=True, exist_ok=True)
+        try:
+            # A reader must not meet the old manifest beside new weights while the parts are replaced.
+            (folder / "bundle.json").unlink(missing_ok=True)
+        except OSError as error:
+            raise StorageError(f"bundle {folder} cannot be written: {error.strerror}") from error
         _write(folder / "model.onnx", model_bytes)
         if self.taxonomy is not None:
             self.taxonomy.save(folder / "taxonomy.json")
@@ -101,6 +103,13 @@ class ModelBundle:
         _write(folder / "CARD.md", render_card(self.card, name=self.name, task=self.task).encode())
         _write(folder / "bundle.json", _json_bytes(self._manifest(model_bytes)))
         return replace(self, folder=folder)
+
+    def share(self, name: str, default: float) -> float:
+        """Return a number of the calibration that must lie in 0..1; `default` where it has none. Raises BundleError."""
+        value = self.calibration.get(name, default)
+        if not isinstance(value, int | float) or not 0 <= value <= 1:
+            raise BundleError(f"bundle {self.name}: calibration {name} is {value!r}; it must be from 0 to 1")
+        return float(value)
 
     @property
     def model_path(self) -> Path:

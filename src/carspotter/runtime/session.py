@@ -12,7 +12,7 @@ from typing import Any, Literal, Protocol, get_args
 
 from numpy.typing import NDArray
 
-from carspotter.errors import BundleError, MissingExtraError, nearest
+from carspotter.errors import BundleError, MissingExtraError, suggestion
 from carspotter.runtime.form import TensorForm
 
 Engine = Literal["auto", "openvino", "onnxruntime"]
@@ -123,9 +123,7 @@ def has_amx(cpuinfo: Path = Path("/proc/cpuinfo")) -> bool:
 
 def _check_word(word: str, allowed: tuple[str, ...]) -> None:
     if word not in allowed:
-        guess = nearest(word, allowed)
-        hint = f"; did you mean {guess!r}?" if guess else ""
-        raise ValueError(f"{word!r} is not one of {', '.join(allowed)}{hint}")
+        raise ValueError(f"{word!r} is unknown; {suggestion(word, allowed)}")
 
 
 def _missing(engine: str) -> MissingExtraError | BundleError:

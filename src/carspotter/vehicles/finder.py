@@ -148,7 +148,4 @@ def _share(name: str, override: float | None, bundle: ModelBundle, default: floa
         if not 0 <= override <= 1:
             raise ValueError(f"{name}={override}: must be from 0 to 1")
         return override
-    value = bundle.calibration.get(name, default)
-    if not isinstance(value, int | float) or not 0 <= value <= 1:
-        raise BundleError(f"bundle {bundle.name}: calibration {name} is {value!r}; it must be from 0 to 1")
-    return float(value)
+    return bundle.share(name, default)
