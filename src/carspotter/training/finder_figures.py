@@ -1,0 +1,187 @@
+"""Figures of a finder: what it told of photos and what is true in, named numbers and thresholds out.
+
+It runs no network. The training's own evaluation and the benchmarks share it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from math import sqrt
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from carspotter.geometry import iou_matrix
+from carspotter.records import KINDS
+
+FloatArray = npt.NDArray[np.floating[Any]]
+IntArray = npt.NDArray[np.int64]
+EXTERIOR, DETAIL = KINDS.index("exterior"), KINDS.index("detail")
+FOUND_IOU = 0.5
+THRESHOLDS = np.round(np.arange(0.1, 0.91, 0.02), 2)
+"""Thresholds that are tried."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Told:
+    """Hold what was told of one photo and what is true, boxes of both in the same pixels.
+
+    Told: `kind` (4,) probabilities; `boxes` (k, 4), `scores` (k,), `viewpoints` (k, 8), best first. True: `true_kind`;
+    `true_boxes` (m, 4), `true_views` (m, 8) the viewpoints a label allows, `ignored` (m,). `boxes_known` is False where
+    vehicles may be without a box.
+    """
+
+    source: str
+    path: str
+    kind: FloatArray
+    boxes: FloatArray
+    scores: FloatArray
+    viewpoints: FloatArray
+    true_kind: int
+    true_boxes: FloatArray
+    true_views: FloatArray
+    ignored: npt.NDArray[np.bool_]
+    boxes_known: bool
+
+    def above(self, score: float) -> Told:
+        """Return the same with the vehicles of at least this score."""
+        keep = self.scores >= score
+        return replace(self, boxes=self.boxes[keep], scores=self.scores[keep], viewpoints=self.viewpoints[keep])
+
+    @property
+    def own(self) -> int | None:
+        """Return the index of the photo's own vehicle, the largest true box, or None."""
+        vehicles = np.flatnonzero(~self.ignored)
+        if not len(vehicles):
+            return None
+        sides = self.true_boxes[vehicles, 2:] - self.true_boxes[vehicles, :2]
+        return int(vehicles[sides.prod(axis=1).argmax()])
+
+    @property
+    def own_overlaps(self) -> FloatArray:
+        """Return the IoU (k,) of each told box with the photo's own vehicle; zeros when there is none."""
+        if self.own is None or not len(self.boxes):
+            return np.zeros(len(self.boxes))
+        return iou_matrix(self.boxes, self.true_boxes[[self.own]])[:, 0]
+
+
+def exterior_accuracy(told: Sequence[Told], gate: float = 0.5) -> float:
+    """Return how often `exterior` against all else is right; photos of the kind `detail` do not count."""
+    counted = [entry for entry in told if entry.true_kind != DETAIL]
+    return _mean([(entry.kind[EXTERIOR] >= gate) == (entry.true_kind == EXTERIOR) for entry in counted])
+
+
+def recall(told: Sequence[Told]) -> float:
+    """Return the share of photos' own vehicles that some told box overlaps by FOUND_IOU."""
+    return _mean([entry.own_overlaps.max(initial=0) >= FOUND_IOU for entry in told if entry.own is not None])
+
+
+def mean_iou(told: Sequence[Told]) -> float:
+    """Return the mean overlap of the best told box with the photo's own vehicle, 0 where none was told."""
+    return _mean([float(entry.own_overlaps.max(initial=0)) for entry in told if entry.own is not None])
+
+
+def false_alarms(told: Sequence[Told]) -> float:
+    """Return the share of photos of interiors and other things in which a vehicle was told."""
+    return _mean([len(entry.boxes) > 0 for entry in told if KINDS[entry.true_kind] in ("interior", "other")])
+
+
+def vehicle_f1(told: Sequence[Told]) -> float:
+    """Return F1 over all vehicles, with each true one found at most once and ignored ones left out."""
+    hits = n_told = n_true = 0
+    for entry in told:
+        if entry.boxes_known:
+            found, said, true = _count(entry)
+            hits, n_told, n_true = hits + found, n_told + said, n_true + true
+    return 2 * hits / (n_told + n_true) if n_told + n_true else 0.0
+
+
+def viewpoint_pairs(told: Sequence[Told]) -> tuple[IntArray, IntArray]:
+    """Return true and told viewpoint of each own vehicle with a label of eight; told is -1 where it was not found."""
+    pairs = []
+    for entry in told:
+        if entry.own is not None and entry.true_views[entry.own].sum() == 1:
+            best = int(entry.own_overlaps.argmax()) if len(entry.boxes) else -1
+            is_found = best >= 0 and entry.own_overlaps[best] >= FOUND_IOU
+            said = int(entry.viewpoints[best].argmax()) if is_found else -1
+            pairs.append((int(entry.true_views[entry.own].argmax()), said))
+    array = np.array(pairs, dtype=np.int64).reshape(-1, 2)
+    return array[:, 0], array[:, 1]
+
+
+def five_way(viewpoints: IntArray) -> IntArray:
+    """Merge left and right: 0 front, 1 front-side, 2 side, 3 back-side, 4 back; -1 stays."""
+    return np.where(viewpoints < 0, -1, np.minimum(viewpoints, 8 - viewpoints))
+
+
+def macro_f1(true: IntArray, told: IntArray) -> float:
+    """Return the mean F1 over the classes that occur among the true ones; 0 for nothing."""
+    scores = []
+    for name in np.unique(true):
+        hits = int(((true == name) & (told == name)).sum())
+        scores.append(2 * hits / int((true == name).sum() + (told == name).sum()))
+    return _mean(scores)
+
+
+def figures_of(told: Sequence[Told], gate: float = 0.5) -> dict[str, float]:
+    """Return all figures; the first, `mean`, is that of exterior, recall, iou and view8."""
+    true, said = viewpoint_pairs(told)
+    figures = {
+        "exterior": exterior_accuracy(told, gate),
+        "recall": recall(told),
+        "iou": mean_iou(told),
+        "view8": macro_f1(true, said),
+        "view5": macro_f1(five_way(true), five_way(said)),
+        "false_alarms": false_alarms(told),
+    }
+    return {"mean": _mean([figures[name] for name in ("exterior", "recall", "iou", "view8")]), **figures}
+
+
+def choose_score(told: Sequence[Told]) -> float:
+    """Return the score from which vehicles are told: the best F1 over all vehicles."""
+    return _choose(lambda threshold: vehicle_f1([entry.above(threshold) for entry in told]), len(told))
+
+
+def choose_gate(told: Sequence[Told]) -> float:
+    """Return the probability from which a photo counts as exterior: the best accuracy."""
+    return _choose(lambda threshold: exterior_accuracy(told, threshold), len(told))
+
+
+def _choose(figure: Callable[[float], float], n: int) -> float:
+    """Return the middle of the thresholds whose figure is within one standard error of the best, over `n` photos.
+
+    The very best of few photos hangs on one or two of them (one-standard-error rule, Breiman et al. 1984).
+    """
+    values = np.array([figure(float(threshold)) for threshold in THRESHOLDS])
+    best = float(values.max())
+    good = THRESHOLDS[values >= best - sqrt(best * (1 - best) / max(n, 1)) - 1e-9]
+    return float(good[len(good) // 2])
+
+
+def _count(entry: Told) -> tuple[int, int, int]:
+    """Return how many true vehicles were found, how many were told and how many there are, ignored ones left out."""
+    overlap = iou_matrix(entry.boxes, entry.true_boxes)
+    vehicles, ignored = np.flatnonzero(~entry.ignored), entry.true_boxes[entry.ignored]
+    open_vehicles, hits, n_told = set(vehicles.tolist()), 0, 0
+    for index, box in enumerate(entry.boxes):
+        best = max(open_vehicles, key=lambda vehicle: float(overlap[index, vehicle]), default=None)
+        if best is not None and overlap[index, best] >= FOUND_IOU:
+            open_vehicles.remove(best)
+            hits, n_told = hits + 1, n_told + 1
+        elif not _is_inside(box, ignored):
+            n_told += 1
+    return hits, n_told, len(vehicles)
+
+
+def _is_inside(box: FloatArray, others: FloatArray) -> bool:
+    """Say whether at least half of a box lies in one of the others."""
+    if not len(others):
+        return False
+    shared = np.minimum(box[2:], others[:, 2:]) - np.maximum(box[:2], others[:, :2])
+    return bool((np.clip(shared, 0, None).prod(axis=1) >= 0.5 * (box[2:] - box[:2]).prod()).any())
+
+
+def _mean(values: Sequence[float | bool]) -> float:
+    return float(np.mean(values)) if values else 0.0

@@ -1,0 +1,178 @@
+"""The task of the finder: a recipe in; network, batches, loss and figures on the choosing part out, for `trainer`.
+
+The recipe's `data.labels` is a manifest (`finder_data`): its part `train` is learnt from, `choose` is for figures and
+thresholds, any other is left alone.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Sequence
+from math import sqrt
+from typing import Any, cast
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from carspotter.errors import RecipeError
+from carspotter.geometry import suppress
+from carspotter.training.finder_augment import Picture, Variation, place
+from carspotter.training.finder_data import LabelledPhoto, load, read_manifest
+from carspotter.training.finder_figures import Told, choose_gate, choose_score, figures_of
+from carspotter.training.finder_losses import FinderTargets, finder_losses
+from carspotter.training.finder_model import STRIDE, Finder, FinderOutput, cell_centers, finder_export_module
+from carspotter.training.finder_pictures import CROPS, Batch, PictureSource, collate
+from carspotter.training.model import load_backbone
+from carspotter.training.recipe import Phase, Recipe
+
+# Pictures an epoch for each training photo: over one, since a part of them are scenes.
+PICTURES_A_PHOTO = 1.6
+WEIGHTS = {"kind": 1.0, "score": 1.0, "box": 2.0, "viewpoint": 1.0}
+# Until a bundle has chosen its own threshold, a vehicle is told from SCORE on. Below LEAST_SCORE nothing is looked at.
+SCORE, LEAST_SCORE = 0.4, 0.1
+SAME_VEHICLE = 0.5
+"""Boxes that overlap more are one vehicle; the usual value of Pascal VOC."""
+
+
+class FinderTask:
+    """Learn kinds, boxes and viewpoints from the photos of a manifest."""
+
+    taxonomy = None
+
+    def __init__(self, recipe: Recipe) -> None:
+        _check(recipe)
+        self.recipe = recipe
+        self.size = (recipe.input.width, recipe.input.height)
+        manifest = recipe.path(recipe.data.labels)
+        labels = read_manifest(manifest, parts=("train", "choose"))
+        photos = [load(photo, manifest.parent, self.size) for photo in labels]
+        self.pictures = PictureSource([photo for photo in photos if photo.part == "train"], variation_of(recipe))
+        self.chosen = [photo for photo in photos if photo.part == "choose" and photo.source != CROPS]
+        if not self.pictures.photos or not self.chosen:
+            raise RecipeError(f"{manifest}: it needs photos in part 'train' and photos in part 'choose'")
+        self.fingerprint = _fingerprint(recipe, photos)
+
+    def build_model(self) -> Finder:
+        """Make the network with the backbone's first weights."""
+        return Finder(load_backbone(self.recipe.model, self.recipe), dropout=self.recipe.model.dropout)
+
+    def parameter_groups(self, model: nn.Module) -> list[dict[str, object]]:
+        """Group parameters: no decay for norms and biases, a higher learning rate for all that is new."""
+        settings = self.recipe.train
+        groups: list[dict[str, object]] = []
+        for is_head in (False, True):
+            for has_decay in (False, True):
+                chosen = [
+                    weights
+                    for name, weights in model.named_parameters()
+                    if name.startswith("backbone.") != is_head and (weights.ndim > 1) == has_decay
+                ]
+                scale, decay = settings.head_lr if is_head else 1.0, settings.weight_decay if has_decay else 0.0
+                groups.append({"params": chosen, "lr_scale": scale, "weight_decay": decay})
+        return groups
+
+    def steps(self, phase: Phase) -> int:
+        """Count the batches of an epoch."""
+        del phase
+        return max(1, round(len(self.pictures.photos) * PICTURES_A_PHOTO) // self.recipe.train.batch)
+
+    def batches(self, phase: Phase, epoch: int, seed: int) -> Iterator[Batch]:
+        """Yield batches of pictures; the same for the same seed and epoch."""
+        rng = np.random.default_rng((seed, epoch))
+        size = (phase.width, phase.height)
+        for _ in range(self.steps(phase)):
+            yield collate([self.pictures.picture(size, rng) for _ in range(self.recipe.train.batch)])
+
+    def loss(self, model: nn.Module, batch: Batch) -> Tensor:
+        """Compute the loss of a batch."""
+        images = batch["images"]
+        output = cast(FinderOutput, model(images.permute(0, 3, 1, 2).float()))
+        output = FinderOutput(*(part.float() for part in output))
+        targets = FinderTargets(**{name: batch[name] for name in FinderTargets._fields})
+        centers = cell_centers(images.shape[1] // STRIDE, images.shape[2] // STRIDE, images.device)
+        losses = finder_losses(output, targets, centers)
+        return torch.stack([WEIGHTS[name] * value for name, value in losses._asdict().items()]).sum()
+
+    def evaluate(self, model: nn.Module) -> dict[str, float]:
+        """Return figures of the choosing part, `mean` first (`figures_of`)."""
+        return figures_of([entry.above(SCORE) for entry in tell(model, self.chosen, self.size)])
+
+    def export_module(self, model: nn.Module) -> nn.Module:
+        """Wrap the network for export (`finder_export_module`)."""
+        return finder_export_module(model)
+
+    def calibrate(self, model: nn.Module) -> tuple[dict[str, Any], dict[str, float]]:
+        """Choose `score` and `gate` on the choosing part; return them, with `iou`, and the figures that they give."""
+        told = tell(model, self.chosen, self.size)
+        score, gate = choose_score(told), choose_gate(told)
+        figures = figures_of([entry.above(score) for entry in told], gate)
+        return {"score": score, "iou": SAME_VEHICLE, "gate": gate}, figures
+
+
+def tell(model: nn.Module, photos: Sequence[LabelledPhoto], size: tuple[int, int], *, batch: int = 16) -> list[Told]:
+    """Run a finder over loaded photos, letterboxed; return what it tells, boxes in pixels of the network's input."""
+    model.eval()
+    device = next(model.parameters()).device
+    rng = np.random.default_rng(0)
+    told: list[Told] = []
+    for start in range(0, len(photos), batch):
+        part = photos[start : start + batch]
+        pictures = [place(photo, size, rng) for photo in part]
+        images = torch.from_numpy(np.stack([picture.pixels for picture in pictures])).to(device)
+        with torch.inference_mode():
+            output = cast(FinderOutput, model(images.permute(0, 3, 1, 2).float()))
+        for row, (photo, picture) in enumerate(zip(part, pictures, strict=True)):
+            told.append(_told(photo, picture, FinderOutput(*(values[row].double().cpu() for values in output))))
+    return told
+
+
+def variation_of(recipe: Recipe) -> Variation:
+    """Translate a recipe's changes into a finder's: `gray` is the chance of each damage."""
+    settings = recipe.augment
+    return Variation(
+        zoom_out=settings.zoom_out,
+        zoom_in=1 / sqrt(settings.min_area) - 1,
+        stretch=settings.aspect,
+        turn=settings.rotate,
+        light=settings.color,
+        damage=settings.gray,
+    )
+
+
+def _told(photo: LabelledPhoto, picture: Picture, output: FinderOutput) -> Told:
+    """Keep of one photo's raw outputs what is told."""
+    scores, boxes = output.scores.sigmoid().numpy(), output.boxes.numpy()
+    candidates = np.flatnonzero(scores >= LEAST_SCORE)
+    kept = candidates[suppress(boxes[candidates], scores[candidates], SAME_VEHICLE)]
+    return Told(
+        source=photo.source,
+        path=photo.path,
+        kind=output.kind.softmax(0).numpy(),
+        boxes=boxes[kept],
+        scores=scores[kept],
+        viewpoints=output.viewpoints.softmax(1).numpy()[kept],
+        true_kind=photo.kind,
+        true_boxes=picture.boxes.astype(np.float64),
+        true_views=picture.views,
+        ignored=picture.ignore,
+        boxes_known=picture.boxes_known,
+    )
+
+
+def _check(recipe: Recipe) -> None:
+    if recipe.input.fit != "letterbox":
+        raise RecipeError(f"recipe {recipe.name}: input.fit is {recipe.input.fit!r}; a finder needs 'letterbox'")
+    sizes = [(recipe.input.width, recipe.input.height), *((phase.width, phase.height) for phase in recipe.phases)]
+    for side in (side for size in sizes for side in size):
+        if side % STRIDE:
+            raise RecipeError(f"recipe {recipe.name}: a side of {side} px; a finder needs multiples of {STRIDE}")
+
+
+def _fingerprint(recipe: Recipe, photos: Sequence[LabelledPhoto]) -> str:
+    """Return a name for recipe and labels; folders do not count, so that a moved run goes on."""
+    digest = hashlib.sha256(json.dumps(recipe.to_dict() | {"folder": ""}, sort_keys=True).encode())
+    for photo in photos:
+        digest.update(f"{photo.path} {photo.part} {photo.kind} {photo.boxes.tolist()} {photo.views.tolist()}".encode())
+    return digest.hexdigest()
