@@ -10,7 +10,7 @@ photographs, are not quite comparable.
 import csv
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -19,7 +19,7 @@ from carspotter.pixels import decode, network_input
 from carspotter.recognition.identifier import Identifier, softmax
 from carspotter.runtime.bundle import ModelBundle, shipped
 from carspotter.runtime.session import Session
-from carspotter.taxonomy import LEVELS, Taxonomy
+from carspotter.taxonomy import LEVELS, Level, Taxonomy
 from measure import parser, report
 
 Array = npt.NDArray[Any]
@@ -58,14 +58,14 @@ def read_rows(labels: Path, split: str, limit: int | None) -> list[dict[str, str
     return rows[:: max(1, len(rows) // limit)][:limit] if limit else rows
 
 
-def run(bundle: ModelBundle, session: Session, paths: list[Path]) -> tuple[Array, list[tuple[str, str] | None]]:
+def run(bundle: ModelBundle, session: Session, paths: list[Path]) -> tuple[Array, list[tuple[Level, str] | None]]:
     """Give logits (n, c), and for each photo level and name of the answer, or None where it abstained."""
     identifier = Identifier(bundle, session)
     logits, answers = [], []
     for crops in batches(paths, bundle):
         logits.append(session.run(crops)["logits"])
         found = identifier.identify(crops)
-        answers += [(each.answer.level, each.answer.name) if each.answer else None for each in found]
+        answers += [(cast(Level, each.answer.level), each.answer.name) if each.answer else None for each in found]
     return np.concatenate(logits).astype(np.float64), answers
 
 
@@ -97,7 +97,9 @@ def measure(taxonomy: Taxonomy, logits: Array, targets: Array) -> list[dict[str,
     return rows
 
 
-def measure_answers(taxonomy: Taxonomy, answers: list[tuple[str, str] | None], targets: Array) -> list[dict[str, Any]]:
+def measure_answers(
+    taxonomy: Taxonomy, answers: list[tuple[Level, str] | None], targets: Array
+) -> list[dict[str, Any]]:
     """Give how often the product answers, how deep, and how often that is right."""
     names = {level: taxonomy.names(level) for level in LEVELS}
     places = {level: taxonomy.index(level) for level in LEVELS}
