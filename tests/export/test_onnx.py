@@ -38,7 +38,7 @@ def test_the_bundle_says_what_it_is(bundle: ModelBundle) -> None:
     assert set(again.calibration["thresholds"]) == {"make", "model", "generation", "year"}
     assert 0.2 <= again.calibration["temperature"] <= 5
     assert again.card["licence"] == "free for tests"
-    assert "held out: top1" in again.card["figures"]
+    assert "choosing part: top1" in again.card["figures"]
 
 
 @pytest.mark.parametrize("engine", ["onnxruntime", "openvino"])

@@ -132,14 +132,15 @@ def _preprocessing(recipe: Recipe) -> Preprocessing:
 
 
 def _card(recipe: Recipe, task: Task, figures: dict[str, float], epochs: int) -> dict[str, Any]:
-    """Fill the card: words from the recipe, figures on the held-out part, which is never learnt from."""
+    """Fill the card: words from the recipe, figures on the part held out from learning, by which
+    epoch and thresholds were chosen: a little too good."""
     card = recipe.card
-    held = {f"held out: {name}": round(value, 4) for name, value in figures.items()}
+    chosen = {f"choosing part: {name}": round(float(value), 4) for name, value in figures.items()}
     return {
         "use": card.use,
         "licence": card.licence,
         "data": {"source": card.data, "fingerprint": task.fingerprint},
         "recipe": {"claim": recipe.claim, "backbone": recipe.model.backbone, "epochs": epochs, "seed": recipe.seed},
-        "figures": held,
+        "figures": chosen,
         "retrain": card.retrain,
     }
