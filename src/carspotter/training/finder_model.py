@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from carspotter.errors import RecipeError
 from carspotter.records import KINDS, VIEWPOINTS
-from carspotter.training.model import fuse_norms
+from carspotter.training.model import Freezable, stages_of
 
 STRIDE = 16
 """Pixels of a cell's side: a car of 40 pixels still has one cell of its own, and a grid of 256 x 192 only 192 cells."""
@@ -36,7 +36,7 @@ class FinderOutput(NamedTuple):
     viewpoints: Tensor  # (n, a, 8)
 
 
-class Finder(nn.Module):
+class Finder(Freezable):
     """Tell a photo's kind and, for each cell of `STRIDE` pixels, the vehicle whose middle lies there."""
 
     def __init__(self, backbone: nn.Module, *, dropout: float = 0.0) -> None:
@@ -45,8 +45,6 @@ class Finder(nn.Module):
             if not hasattr(backbone, name):
                 raise RecipeError(f"model.backbone: it has no {name!r}; a finder needs an EfficientNet of timm")
         self.backbone = backbone
-        self.n_frozen = 0
-        self._fast_frozen: list[nn.Module] = []
         fine, coarse = _channels(backbone)
         # Named before the convolutions: a norm right after one would look as if it were that one's alone.
         self.fused = nn.BatchNorm2d(WIDTH)
@@ -79,37 +77,12 @@ class Finder(nn.Module):
             viewpoints=self.viewpoint(side).flatten(2).transpose(1, 2),
         )
 
-    def freeze(self, stages: int) -> None:
-        """Keep the stem and the first `stages` stages as they are; their batch statistics stand still, too."""
-        for module in self._frozen_modules():
-            module.requires_grad_(True)
-        self.n_frozen = stages
-        for module in self._frozen_modules():
-            module.requires_grad_(False)
-        self.train(self.training)
-        # A plain list: the copies are no part of the state that is saved, averaged or exported.
-        self._fast_frozen = [fuse_norms(module) for module in self._frozen_stages()]
-
-    def train(self, mode: bool = True) -> Finder:
-        super().train(mode)
-        for module in self._frozen_modules():
-            module.eval()
-        return self
-
-    def _frozen_modules(self) -> list[nn.Module]:
-        return [module for stage in self._frozen_stages() for module in stage.children()]
-
-    def _frozen_stages(self) -> list[nn.Module]:
-        return _stages(self.backbone)[: self.n_frozen + 1] if self.n_frozen else []
-
     def _features(self, normalized: Tensor) -> tuple[Tensor, Tensor]:
         """Return the features at strides 16 and 32."""
         features, fine = normalized, normalized
-        stages = _stages(self.backbone)
+        stages = stages_of(self.backbone)
         if self.training and self._fast_frozen:
-            with torch.no_grad():
-                for stage in self._fast_frozen:
-                    features = stage(features)
+            features = self.pass_frozen(features)
             stages = stages[len(self._fast_frozen) :]
         for stage in stages:
             features = stage(features)
@@ -146,12 +119,6 @@ def cell_centers(height: int, width: int, device: torch.device | None = None) ->
     return (torch.stack([x, y], dim=-1).reshape(-1, 2).float() + 0.5) * STRIDE
 
 
-def _stages(backbone: nn.Module) -> list[nn.Module]:
-    """Return the stem and the stages, in the order in which pixels pass."""
-    stem = nn.Sequential(cast(nn.Module, backbone.conv_stem), cast(nn.Module, backbone.bn1))
-    return [stem, *cast(nn.Sequential, backbone.blocks)]
-
-
 def _corners(reach: Tensor) -> Tensor:
     """Return corners (n, a, 4) from the distances (n, 4, h, w) of each cell's middle to left, top, right, bottom."""
     centers = cell_centers(reach.shape[2], reach.shape[3], reach.device)
@@ -174,7 +141,7 @@ def _channels(backbone: nn.Module) -> tuple[int, int]:
     """Return the channels at stride 16 and at the end."""
     with torch.no_grad():
         features = fine = torch.zeros(1, 3, 64, 64)
-        for stage in _stages(backbone.eval()):
+        for stage in stages_of(backbone.eval()):
             features = stage(features)
             if 64 // features.shape[-1] <= STRIDE:
                 fine = features

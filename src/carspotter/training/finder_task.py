@@ -58,21 +58,6 @@ class FinderTask:
         """Make the network with the backbone's first weights."""
         return Finder(load_backbone(self.recipe.model, self.recipe), dropout=self.recipe.model.dropout)
 
-    def parameter_groups(self, model: nn.Module) -> list[dict[str, object]]:
-        """Group parameters: no decay for norms and biases, a higher learning rate for all that is new."""
-        settings = self.recipe.train
-        groups: list[dict[str, object]] = []
-        for is_head in (False, True):
-            for has_decay in (False, True):
-                chosen = [
-                    weights
-                    for name, weights in model.named_parameters()
-                    if name.startswith("backbone.") != is_head and (weights.ndim > 1) == has_decay
-                ]
-                scale, decay = settings.head_lr if is_head else 1.0, settings.weight_decay if has_decay else 0.0
-                groups.append({"params": chosen, "lr_scale": scale, "weight_decay": decay})
-        return groups
-
     def steps(self, phase: Phase) -> int:
         """Count the batches of an epoch."""
         del phase

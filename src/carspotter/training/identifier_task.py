@@ -35,23 +35,6 @@ class IdentifierTask:
         """Make the network with its first weights."""
         return build_identifier(self.recipe.model, self.recipe, len(self.taxonomy))
 
-    def parameter_groups(self, model: nn.Module) -> list[dict[str, object]]:
-        """Group parameters: no decay for norms and biases, a higher learning rate for the new head."""
-        settings = self.recipe.train
-        groups: list[dict[str, object]] = []
-        for is_head in (False, True):
-            for has_decay in (False, True):
-                chosen = [
-                    weights
-                    for name, weights in model.named_parameters()
-                    if name.startswith("head.") == is_head and (weights.ndim > 1) == has_decay
-                ]
-                scale = settings.head_lr if is_head else 1.0
-                groups.append(
-                    {"params": chosen, "lr_scale": scale, "weight_decay": settings.weight_decay if has_decay else 0.0}
-                )
-        return groups
-
     def steps(self, phase: Phase) -> int:  # noqa: ARG002  # Task has it: a finder's scenes depend on the phase
         """Count the batches of an epoch."""
         return max(1, len(self.photos) // self.recipe.train.batch)

@@ -9,7 +9,7 @@ import copy
 import os
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Self, cast
 
 import timm
 import torch
@@ -17,10 +17,48 @@ from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from carspotter.errors import RecipeError, suggestion
-from carspotter.training.recipe import ModelSettings, Recipe
+from carspotter.training.recipe import ModelSettings, Recipe, TrainSettings
 
 
-class Identifier(nn.Module):
+class Freezable(nn.Module):
+    """Hold a `backbone` of timm whose first stages may stand still while the rest learns."""
+
+    backbone: nn.Module
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.n_frozen = 0
+        self._fast_frozen: list[nn.Module] = []
+
+    def freeze(self, stages: int) -> None:
+        """Keep the stem and the first `stages` stages as they are; their batch statistics stand still, too."""
+        for module in self._frozen_stages():
+            module.requires_grad_(True)
+        self.n_frozen = stages
+        for module in self._frozen_stages():
+            module.requires_grad_(False)
+        self.train(self.training)
+        # A plain list: the copies are no part of the state that is saved, averaged or exported.
+        self._fast_frozen = [fuse_norms(module) for module in self._frozen_stages()]
+
+    def train(self, mode: bool = True) -> Self:
+        super().train(mode)
+        for module in self._frozen_stages():
+            module.eval()
+        return self
+
+    def pass_frozen(self, normalized: Tensor) -> Tensor:
+        """Pass pixels through the frozen stages, without gradients and with their norms folded in."""
+        with torch.no_grad():
+            for stage in self._fast_frozen:
+                normalized = stage(normalized)
+        return normalized
+
+    def _frozen_stages(self) -> list[nn.Module]:
+        return stages_of(self.backbone)[: self.n_frozen + 1] if self.n_frozen else []
+
+
+class Identifier(Freezable):
     """Classify crops: floats (n, 3, h, w) in 0…255 to logits (n, n_classes); `embed` gives what the head reads."""
 
     def __init__(self, backbone: nn.Module, n_classes: int, *, dropout: float = 0.0) -> None:
@@ -30,8 +68,6 @@ class Identifier(nn.Module):
         self.head = nn.Linear(int(cast(int, backbone.num_features)), n_classes)
         self.register_buffer("mean", _statistic(backbone, "mean"), persistent=False)
         self.register_buffer("std", _statistic(backbone, "std"), persistent=False)
-        self.n_frozen = 0
-        self._fast_frozen: list[nn.Module] = []
 
     def embed(self, pixels: Tensor) -> Tensor:
         """Return the pooled features (n, d), not normalised."""
@@ -39,39 +75,12 @@ class Identifier(nn.Module):
         if not (self.training and self._fast_frozen):
             return cast(Tensor, self.backbone(normalized))
         backbone = cast(Any, self.backbone)
-        with torch.no_grad():
-            features = self._fast_frozen[0](normalized)
+        features = self.pass_frozen(normalized)
         features = backbone.bn2(backbone.conv_head(backbone.blocks[self.n_frozen :](features)))
         return cast(Tensor, backbone.forward_head(features, pre_logits=True))
 
     def forward(self, pixels: Tensor) -> Tensor:
         return cast(Tensor, self.head(self.dropout(self.embed(pixels))))
-
-    def freeze(self, stages: int) -> None:
-        """Keep the stem and the first `stages` stages as they are; their batch statistics stand still, too."""
-        for module in self._frozen_modules():
-            module.requires_grad_(True)
-        self.n_frozen = stages
-        for module in self._frozen_modules():
-            module.requires_grad_(False)
-        self.train(self.training)
-        # A plain list: the copy is no part of the state that is saved, averaged or exported.
-        self._fast_frozen = [fuse_norms(nn.Sequential(*self._frozen_modules()))] if stages else []
-
-    def train(self, mode: bool = True) -> Identifier:
-        super().train(mode)
-        for module in self._frozen_modules():
-            module.eval()
-        return self
-
-    def _frozen_modules(self) -> list[nn.Module]:
-        if not self.n_frozen:
-            return []
-        blocks = getattr(self.backbone, "blocks", None)
-        if not isinstance(blocks, nn.Sequential):
-            raise RecipeError(f"phases.frozen: {type(self.backbone).__name__} has no stages to freeze; use 0")
-        stem = [getattr(self.backbone, name) for name in ("conv_stem", "bn1") if hasattr(self.backbone, name)]
-        return [*stem, *blocks[: self.n_frozen]]
 
 
 def build_identifier(settings: ModelSettings, recipe: Recipe, n_classes: int) -> Identifier:
@@ -111,6 +120,29 @@ def find_weights(name: str, recipe: Recipe) -> Path:
             return place
     looked = " and ".join(str(place) for place in places)
     raise RecipeError(f"model.weights: no file {looked}; put it there, set CARSPOTTER_WEIGHTS or leave weights empty")
+
+
+def stages_of(backbone: nn.Module) -> list[nn.Module]:
+    """Return the stem and the stages, in the order in which pixels pass. Raises RecipeError where it has none."""
+    if not all(hasattr(backbone, name) for name in ("conv_stem", "bn1", "blocks")):
+        raise RecipeError(f"phases.frozen: {type(backbone).__name__} has no stages to freeze; use 0")
+    stem = nn.Sequential(cast(nn.Module, backbone.conv_stem), cast(nn.Module, backbone.bn1))
+    return [stem, *cast(nn.Sequential, backbone.blocks)]
+
+
+def parameter_groups(model: nn.Module, settings: TrainSettings) -> list[dict[str, object]]:
+    """Group parameters: no decay for norms and biases, a higher learning rate for all but the `backbone`."""
+    groups: list[dict[str, object]] = []
+    for is_new in (False, True):
+        for has_decay in (False, True):
+            chosen = [
+                weights
+                for name, weights in model.named_parameters()
+                if name.startswith("backbone.") != is_new and (weights.ndim > 1) == has_decay
+            ]
+            scale, decay = settings.head_lr if is_new else 1.0, settings.weight_decay if has_decay else 0.0
+            groups.append({"params": chosen, "lr_scale": scale, "weight_decay": decay})
+    return groups
 
 
 def fuse_norms(module: nn.Module) -> nn.Module:

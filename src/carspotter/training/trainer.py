@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from carspotter.errors import TrainingError
 from carspotter.taxonomy import Taxonomy
 from carspotter.training.checkpoint import BEST, LAST, Checkpoint, load_checkpoint
+from carspotter.training.model import parameter_groups
 from carspotter.training.recipe import Phase, Precision, Recipe, load_recipe
 
 logger = logging.getLogger(__name__)
@@ -40,10 +41,7 @@ class Task(Protocol):
         """Return the classes of an identifier, None for a finder."""
 
     def build_model(self) -> nn.Module:
-        """Make the network with its first weights; `freeze(stages)`, where it has it, is called for each phase."""
-
-    def parameter_groups(self, model: nn.Module) -> list[dict[str, object]]:
-        """Group the parameters with their `weight_decay` and their `lr_scale`, a factor on the learning rate."""
+        """Make the network with its first weights; all but its `backbone` is new, its `freeze` is called each phase."""
 
     def steps(self, phase: Phase) -> int:
         """Count the batches of an epoch."""
@@ -103,7 +101,7 @@ class Training:
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self.model = task.build_model().to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.averaged = copy.deepcopy(self.model).requires_grad_(False)
-        self.optimizer = torch.optim.AdamW(task.parameter_groups(self.model), lr=recipe.train.lr)
+        self.optimizer = torch.optim.AdamW(parameter_groups(self.model, recipe.train), lr=recipe.train.lr)
         self.epoch = self.step = 0
         self.best = -math.inf
         self.task_name = "figure"
