@@ -261,7 +261,13 @@ def test_a_closed_pipe_is_quiet(cli: Any, photos: Path) -> None:
 
 def test_ctrl_c_is_one_line(cli: Any, photos: Path) -> None:
     words = cli.words(*[photos / "car.jpg"] * 2000, "--jsonl")
-    with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as running:
+    # A runner in the background ignores SIGINT, and its children inherit that; a person's terminal does not.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        running = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    finally:
+        signal.signal(signal.SIGINT, before)
+    with running:
         assert running.stdout is not None
         assert running.stdout.readline()
         running.send_signal(signal.SIGINT)
