@@ -8,6 +8,12 @@ CarspotterError
 ├── BundleError        a model bundle is incomplete, or not for this task
 ├── DetectorError      a foreign detector is unknown, damaged or answers in a strange shape
 ├── TrainingError      a training cannot start, go on or resume
+├── SourceError        listings cannot be read from where they come
+├── CatalogError       a catalogue is damaged, busy, or asked for what it does not have
+├── ComputeError       a row stage cannot run: its workers die, or the cluster cannot be reached
+├── LabelError         a file of words, merges or classes is wrong
+├── DatasetError       a split leaks, or shards cannot be written or read
+├── ProjectError       a project's settings are wrong, or a step lacks what it needs
 └── MissingExtraError  an optional part is not installed
 
 A message says what, the value received, what is allowed and what to do next, in one line. A wrong value that only our
@@ -80,6 +86,42 @@ class TrainingError(CarspotterError):
     """Say that a training cannot start, go on or resume."""
 
     code = "training"
+
+
+class SourceError(CarspotterError):
+    """Say that listings cannot be read from where they come: a file, a folder, a site."""
+
+    code = "source"
+
+
+class CatalogError(CarspotterError):
+    """Say that a catalogue is damaged, being built by another process, or asked for what it does not have."""
+
+    code = "catalog"
+
+
+class ComputeError(CarspotterError):
+    """Say that a row stage cannot run: its workers die at the start, or a cluster cannot be reached."""
+
+    code = "compute"
+
+
+class LabelError(CarspotterError):
+    """Say that a file of words, merges or classes is wrong."""
+
+    code = "label"
+
+
+class DatasetError(CarspotterError):
+    """Say that a split leaks, or that shards cannot be written or read."""
+
+    code = "dataset"
+
+
+class ProjectError(CarspotterError):
+    """Say that a project's settings are wrong, or that a step lacks what it needs."""
+
+    code = "project"
 
 
 class MissingExtraError(CarspotterError):

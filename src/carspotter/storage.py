@@ -1,22 +1,28 @@
 """Read, write and list files by URL: local, HTTP, S3, WebDAV and whatever else fsspec knows.
 
-In: a path, or a URL such as `https://…` or `s3://…`. Out: bytes, and sorted names. Any failure is a StorageError of one
-line, in which no password and no signed query stands. It does not know what the bytes mean, and HTTP here is for a few
-photos: no robots, no rate per host, no guard against addresses of the own network.
+In: a path, or a URL such as `https://…`, `s3://bucket/…`, `webdavs://host/…`. Out: bytes, and sorted names. Any failure
+is a StorageError of one line, in which no password and no signed query stands; `reason` says it in a word. Credentials
+come from the environment (`docs/sources.md` names the variables) or stand in the URL. It does not know what the bytes
+mean, and asks once: no retries, no robots, no rate per host, no guard against addresses of the own network.
 """
 
 from __future__ import annotations
 
+import errno
 import os
 import re
+import socket
 import stat
 import sys
 import time
-from collections.abc import Collection, Iterator
+from base64 import b64encode
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
-from urllib.parse import unquote, urlsplit
+from typing import TYPE_CHECKING, Any, Literal
+from urllib.parse import quote, unquote, unquote_to_bytes, urlsplit
 from uuid import uuid4
 
 from carspotter.errors import StorageError, suggestion
@@ -36,8 +42,23 @@ _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
 _PACKAGES = {
     "http": "aiohttp", "https": "aiohttp",
     "s3": "s3fs", "s3a": "s3fs", "gs": "gcsfs", "gcs": "gcsfs", "az": "adlfs", "abfs": "adlfs",
-    "webdav": "webdav4", "ftp": "fsspec", "sftp": "paramiko", "ssh": "paramiko", "hf": "huggingface_hub",
+    "webdav": "webdav4", "webdavs": "webdav4", "ftp": "fsspec",
+    "sftp": "paramiko", "ssh": "paramiko", "hf": "huggingface_hub",
 }  # fmt: skip
+_WEBDAV = {"webdav": "http", "webdavs": "https"}
+# Any of these says where botocore finds credentials; without one we ask as nobody, and not a cloud's own address.
+_AWS = (
+    "AWS_ACCESS_KEY_ID", "AWS_PROFILE", "AWS_WEB_IDENTITY_TOKEN_FILE", "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI",
+    "AWS_CONTAINER_CREDENTIALS_FULL_URI",
+)  # fmt: skip
+_ASK_FOR = {
+    "s3": "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY", "s3a": "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY",
+    "webdav": "CARSPOTTER_WEBDAV_USER and CARSPOTTER_WEBDAV_PASSWORD",
+    "webdavs": "CARSPOTTER_WEBDAV_USER and CARSPOTTER_WEBDAV_PASSWORD",
+}  # fmt: skip
+
+Reason = Literal["missing", "forbidden", "timeout", "server-error", "unreachable", "too-large", "no-space", "failed"]
+"""Why a StorageError came: `server-error` also for 429 and an answer that breaks off, `failed` for all else."""
 
 
 def is_url(text: str) -> bool:
@@ -45,23 +66,27 @@ def is_url(text: str) -> bool:
     return _URL.match(text) is not None
 
 
+def _scheme(url: str) -> str:
+    return url.partition("://")[0].casefold()
+
+
 def _is_http(text: str) -> bool:
-    return text.partition("://")[0].casefold() in ("http", "https")
+    return _scheme(text) in ("http", "https")
 
 
 def read(url: str | Path, *, max_bytes: int = MAX_BYTES, timeout_s: float = TIMEOUT_S) -> bytes:
     """Return the content of a file or URL; stop early and raise StorageError over `max_bytes` or `timeout_s`.
 
-    Over HTTP the timeout is for the whole answer; elsewhere it is looked at between pieces of 256 KiB.
+    Over HTTP and WebDAV the timeout is for the whole answer; elsewhere it is looked at between pieces of 256 KiB.
     """
     text = str(url)
     with _failures("read", text, timeout_s):
         path = local_path(url)
         if path is not None:
             return _read_local(path, max_bytes)
-        if _is_http(text):
+        if _is_http(text) or _scheme(text) in _WEBDAV:
             return _read_http(text, max_bytes=max_bytes, timeout_s=timeout_s)
-        return _read_remote(text, max_bytes=max_bytes, deadline=time.monotonic() + timeout_s)
+        return _read_remote(text, max_bytes=max_bytes, timeout_s=timeout_s)
 
 
 def write(url: str | Path, data: bytes) -> None:
@@ -93,13 +118,7 @@ def list_files(url: str | Path, suffixes: Collection[str], *, recursive: bool = 
         else:
             if _is_http(text):
                 raise NotImplementedError  # pages of links are no folders
-            filesystem, inner = _filesystem(text)
-            if not filesystem.isdir(inner):
-                raise NotADirectoryError(inner) if filesystem.exists(inner) else FileNotFoundError(inner)
-            found = filesystem.find(inner, maxdepth=None if recursive else 1)
-            names = [
-                str(filesystem.unstrip_protocol(name)) for name in found if "/." not in name[len(inner.rstrip("/")) :]
-            ]
+            names = _list_remote(text, recursive=recursive)
     return sorted(name for name in names if name.casefold().endswith(wanted))
 
 
@@ -113,7 +132,7 @@ def local_path(url: str | Path) -> Path | None:
     """
     text = str(url)
     if text.casefold().startswith("file://"):
-        return Path(unquote(urlsplit(text).path))
+        return Path(os.fsdecode(unquote_to_bytes(urlsplit(text).path)))  # names may be of bytes that are no UTF-8
     return None if is_url(text) else Path(text)
 
 
@@ -157,26 +176,86 @@ def _walk(folder: Path, *, recursive: bool) -> Iterator[str]:
 # ---- remote files
 
 
-def _filesystem(url: str) -> tuple[AbstractFileSystem, str]:
-    """Return the file system of a URL and the URL's path in it."""
+def _filesystem(url: str, timeout_s: float = TIMEOUT_S) -> tuple[AbstractFileSystem, str]:
+    """Return the file system of a URL and the URL's path in it, with credentials from the environment."""
+    if _scheme(url) in _WEBDAV:
+        return _webdav(url, timeout_s)
     from fsspec.core import url_to_fs  # 0.2 s, which local photos need not pay
 
-    filesystem, inner = url_to_fs(url)
+    filesystem, inner = url_to_fs(url, **(_s3_options(timeout_s) if _scheme(url) in ("s3", "s3a") else {}))
+    if _scheme(url) in ("s3", "s3a"):
+        filesystem.retries = 1  # whoever reads many photos retries, and knows when to leave a host alone
     return filesystem, inner
 
 
-def _read_remote(url: str, *, max_bytes: int, deadline: float) -> bytes:
+def _s3_options(timeout_s: float) -> dict[str, Any]:
+    names = {"key": "AWS_ACCESS_KEY_ID", "secret": "AWS_SECRET_ACCESS_KEY", "token": "AWS_SESSION_TOKEN"}
+    options: dict[str, Any] = {"anon": not any(os.environ.get(name) for name in _AWS), "use_listings_cache": False}
+    # Given by name, so that fsspec, which keeps file systems by their options, notices another user.
+    options |= {option: os.environ[name] for option, name in names.items() if os.environ.get(name)}
+    endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
+    options["endpoint_url"] = endpoint or None
+    region = os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION")
+    options["client_kwargs"] = {"region_name": region} if region else {}
+    options["config_kwargs"] = {
+        "connect_timeout": timeout_s, "read_timeout": timeout_s, "retries": {"max_attempts": 0},
+    }  # fmt: skip
+    return options
+
+
+def _webdav(url: str, timeout_s: float) -> tuple[AbstractFileSystem, str]:
+    from webdav4.fsspec import WebdavFileSystem  # type: ignore[import-untyped,unused-ignore]
+
+    parts = urlsplit(url)
+    host = parts.netloc.rpartition("@")[2]
+    user, password = _webdav_user(url)
+    filesystem = WebdavFileSystem(
+        f"{_WEBDAV[_scheme(url)]}://{host}",
+        auth=(user, password) if user else None,
+        timeout=timeout_s,
+        retry=False,
+        follow_redirects=True,
+    )
+    return filesystem, unquote(parts.path).strip("/")
+
+
+def _webdav_user(url: str) -> tuple[str, str]:
+    parts = urlsplit(url)
+    if parts.username is not None:
+        return unquote(parts.username), unquote(parts.password or "")
+    return os.environ.get("CARSPOTTER_WEBDAV_USER", ""), os.environ.get("CARSPOTTER_WEBDAV_PASSWORD", "")
+
+
+def _list_remote(url: str, *, recursive: bool) -> list[str]:
     filesystem, inner = _filesystem(url)
-    if filesystem.isdir(inner):
-        raise IsADirectoryError(inner)
+    if not filesystem.isdir(inner):
+        raise NotADirectoryError(inner) if filesystem.exists(inner) else FileNotFoundError(inner)
+    found = filesystem.find(inner, maxdepth=None if recursive else 1)
+    shown = [name for name in found if "/." not in "/" + name[len(inner.rstrip("/")) :].lstrip("/")]
+    if _scheme(url) in _WEBDAV:
+        root = f"{_scheme(url)}://{urlsplit(url).netloc}/"
+        return [root + quote(name.lstrip("/")) for name in shown]
+    return [str(filesystem.unstrip_protocol(name)) for name in shown]
+
+
+def _read_remote(url: str, *, max_bytes: int, timeout_s: float) -> bytes:
+    deadline = time.monotonic() + timeout_s
+    filesystem, inner = _filesystem(url, timeout_s)
     data = bytearray()
-    with filesystem.open(inner, "rb") as file:
-        while piece := file.read(_CHUNK_BYTES):
-            data += piece
-            if len(data) > max_bytes:
-                raise _too_long(_shown(url), max_bytes)
-            if time.monotonic() > deadline:
-                raise TimeoutError
+    try:
+        with filesystem.open(inner, "rb") as file:
+            while piece := file.read(_CHUNK_BYTES):
+                data += piece
+                if len(data) > max_bytes:
+                    raise _too_long(_shown(url), max_bytes)
+                if time.monotonic() > deadline:
+                    raise TimeoutError
+    except FileNotFoundError as error:
+        if filesystem.isdir(inner):
+            raise IsADirectoryError(inner) from error
+        raise
+    if not data and filesystem.isdir(inner):  # an object store opens a folder as an empty file
+        raise IsADirectoryError(inner)
     return bytes(data)
 
 
@@ -184,21 +263,27 @@ def _read_http(url: str, *, max_bytes: int, timeout_s: float) -> bytes:
     """Read over HTTP on the event loop that fsspec keeps; its own HTTP files leave refused answers unclosed."""
     from fsspec.asyn import get_loop, sync
 
-    data: bytes = sync(get_loop(), _fetch, url, max_bytes, timeout_s)
+    # No compression: a limit on the bytes that arrive would not hold for what they unpack to.
+    headers = {"Accept-Encoding": "identity"}
+    if _scheme(url) in _WEBDAV:
+        user, password = _webdav_user(url)
+        if user:
+            headers["Authorization"] = "Basic " + b64encode(f"{user}:{password}".encode()).decode()
+        parts = urlsplit(url)
+        url = parts._replace(scheme=_WEBDAV[parts.scheme.casefold()], netloc=parts.netloc.rpartition("@")[2]).geturl()
+    data: bytes = sync(get_loop(), _fetch, url, headers, max_bytes, timeout_s)
     return data
 
 
-async def _fetch(url: str, max_bytes: int, timeout_s: float) -> bytes:
+async def _fetch(url: str, headers: Mapping[str, str], max_bytes: int, timeout_s: float) -> bytes:
     from aiohttp import ClientSession, ClientTimeout
 
-    # No compression: a limit on the bytes that arrive would not hold for what they unpack to. trust_env: proxies.
-    headers = {"Accept-Encoding": "identity"}
     data = bytearray()
-    async with (
+    async with (  # trust_env: proxies
         ClientSession(timeout=ClientTimeout(total=timeout_s), trust_env=True, auto_decompress=False) as session,
         session.get(url, headers=headers) as response,
     ):
-        if response.status == 404:
+        if response.status in (404, 410):
             raise FileNotFoundError(url)
         response.raise_for_status()
         async for piece in response.content.iter_chunked(_CHUNK_BYTES):
@@ -211,8 +296,78 @@ async def _fetch(url: str, max_bytes: int, timeout_s: float) -> bytes:
 # ---- errors
 
 
+def reason(error: StorageError) -> Reason:
+    """Say in a word why a StorageError of this module came."""
+    cause = error.__cause__
+    number = getattr(cause, "errno", None)
+    status = _status(cause)
+    if status is not None:
+        return _reason_of_status(status)
+    by_number: dict[int, Reason] = {
+        errno.EFBIG: "too-large", errno.ENOSPC: "no-space", errno.EDQUOT: "no-space",
+        errno.EBUSY: "server-error", errno.EREMOTEIO: "server-error",  # s3fs makes 503 and 500 of them
+    }  # fmt: skip
+    if number in by_number:
+        return by_number[number]
+    if isinstance(cause, FileNotFoundError):
+        return "missing"
+    if isinstance(cause, PermissionError) or type(cause).__name__ in ("NoCredentialsError", "ForbiddenOperation"):
+        return "forbidden"
+    if isinstance(cause, TimeoutError) or "Timeout" in type(cause).__name__:
+        return "timeout"
+    if type(cause).__name__ in _BROKEN_OFF:
+        return "server-error"
+    if isinstance(cause, ConnectionError | socket.gaierror) or "Connect" in type(cause).__name__:
+        return "unreachable"
+    return "failed"
+
+
+# What aiohttp, httpx and botocore raise where an answer breaks off half way.
+_BROKEN_OFF = (
+    "ClientPayloadError", "ServerDisconnectedError", "ReadError", "RemoteProtocolError", "IncompleteReadError",
+    "ConnectionResetError", "ConnectionClosedError", "ResponseStreamingError", "BadGatewayError",
+    "ClientOSError",
+)  # fmt: skip
+
+
+def _reason_of_status(status: int) -> Reason:
+    known: dict[int, Reason] = {
+        401: "forbidden", 403: "forbidden", 404: "missing", 408: "timeout", 410: "missing", 429: "server-error",
+        507: "no-space",
+    }  # fmt: skip
+    return known.get(status, "server-error" if status >= 500 else "failed")
+
+
+def retry_after_s(error: StorageError) -> float | None:
+    """Return how many seconds the server asked to be left alone (Retry-After), or None where it did not say."""
+    cause = error.__cause__
+    headers = getattr(cause, "headers", None) or getattr(getattr(cause, "response", None), "headers", None)
+    text = str(headers.get("Retry-After", "")) if isinstance(headers, Mapping) else ""
+    if text.isdecimal():
+        return float(text)
+    try:
+        when = parsedate_to_datetime(text)
+    except ValueError:
+        return None
+    when = when if when.tzinfo else when.replace(tzinfo=UTC)  # RFC 9110 knows no other
+    return max((when - datetime.now(UTC)).total_seconds(), 0.0)
+
+
+def _status(cause: object) -> int | None:
+    """Return the HTTP status of an error of aiohttp, webdav4 or httpx."""
+    response = getattr(cause, "response", None)
+    for value in (
+        getattr(cause, "status", None), getattr(cause, "status_code", None), getattr(response, "status_code", None),
+    ):  # fmt: skip
+        if isinstance(value, int) and value:
+            return value
+    return None
+
+
 def _too_long(name: str, max_bytes: int) -> StorageError:
-    return StorageError(f"{name} is over the limit of {max_bytes / 2**20:g} MiB; is it a photo?")
+    error = StorageError(f"{name} is over the limit of {max_bytes / 2**20:g} MiB; is it a photo?")
+    error.__cause__ = OSError(errno.EFBIG, "over the limit")  # what `reason` reads
+    return error
 
 
 def _shown(url: str) -> str:
@@ -241,32 +396,49 @@ def _failures(verb: str, url: str, timeout_s: float) -> Iterator[None]:
     except NotADirectoryError as error:
         raise StorageError(f"{name} cannot be {verb}: it is a file, not a folder") from error
     except PermissionError as error:
-        raise StorageError(f"{name} cannot be {verb}: permission denied") from error
+        raise StorageError(f"{name} cannot be {verb}: permission denied{_credentials(url)}") from error
     except TimeoutError as error:
         raise StorageError(f"{name} cannot be {verb}: no complete answer within {timeout_s:g} s") from error
     except NotImplementedError as error:
         raise StorageError(f"{name} cannot be {verb}: {name.partition(':')[0]} does not allow that") from error
     except (OSError, ValueError, ImportError, TypeError, RuntimeError) as error:
-        raise StorageError(f"{name} cannot be {verb}: {_reason(error, url)}") from error
+        raise StorageError(f"{name} cannot be {verb}: {_words(error, url, timeout_s)}") from error
     except _foreign_errors() as error:
-        raise StorageError(f"{name} cannot be {verb}: {_reason(error, url)}") from error
+        raise StorageError(f"{name} cannot be {verb}: {_words(error, url, timeout_s)}") from error
 
 
 def _foreign_errors() -> tuple[type[Exception], ...]:
     """Return the errors of the libraries under fsspec that are loaded and do not derive from Python's own."""
-    known = (("aiohttp", "ClientError"), ("botocore.exceptions", "BotoCoreError"), ("httpx", "HTTPError"))
+    known = (
+        ("aiohttp", "ClientError"),
+        ("botocore.exceptions", "BotoCoreError"),
+        ("botocore.exceptions", "ClientError"),
+        ("httpx", "HTTPError"),
+        ("httpx", "InvalidURL"),
+        ("webdav4.client", "ClientError"),
+    )
     return tuple(getattr(sys.modules[module], name) for module, name in known if module in sys.modules)
 
 
-def _reason(error: Exception, url: str) -> str:
-    scheme = url.partition("://")[0].casefold()
+def _credentials(url: str) -> str:
+    names = _ASK_FOR.get(_scheme(url)) if is_url(url) else None
+    return f"; check {names}" if names else ""
+
+
+def _words(error: Exception, url: str, timeout_s: float) -> str:
+    """Say what a library's error means, in one line without secrets."""
+    scheme = _scheme(url)
     if is_url(url) and isinstance(error, ImportError):
         return f"{scheme}:// needs {_PACKAGES.get(scheme, scheme)}; run: pip install {_PACKAGES.get(scheme, scheme)}"
     if is_url(url) and isinstance(error, ValueError) and "rotocol not known" in str(error):
         return f"unknown scheme {scheme}://; {suggestion(scheme, ['file', 'http', 'https', *_PACKAGES])}"
-    status = getattr(error, "status", None)
-    if status:  # aiohttp.ClientResponseError, whose text repeats the URL with its query
-        return f"the server answered {status} {getattr(error, 'message', '')}".rstrip()
+    status = _status(error)
+    if status is not None:  # their own texts repeat the URL with its query
+        phrase = getattr(error, "message", "") or getattr(getattr(error, "response", None), "reason_phrase", "")
+        hint = _credentials(url) if status in (401, 403) else ""
+        return f"the server answered {status} {phrase}".rstrip() + hint
+    if "Timeout" in type(error).__name__:
+        return f"no complete answer within {timeout_s:g} s"
     if isinstance(error, OSError) and error.strerror:
         return error.strerror.strip("[]")
     return (" ".join(str(error).split()) or type(error).__name__).replace(url, _shown(url))[:200]

@@ -16,9 +16,11 @@ import typer
 from typer.core import TyperGroup
 
 from carspotter import __version__
+from carspotter.cli.building_steps import STEP_COMMANDS, check, crawl, step_command
 from carspotter.cli.export import export
 from carspotter.cli.identify import identify
 from carspotter.cli.models import models
+from carspotter.cli.project import build, demo, init, sql, status
 from carspotter.cli.train import train
 from carspotter.errors import CarspotterError
 
@@ -55,7 +57,7 @@ class _Commands(TyperGroup):
 app = typer.Typer(
     cls=_Commands,
     name="carspotter",
-    help="Name make, model, generation and year, the viewpoint and the box of each vehicle in a photograph.",
+    help="From used-car listings to a deployed recognizer: name make, model, generation and year of each vehicle.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -85,6 +87,10 @@ def _options(
 
 
 app.command()(identify)
+for _command in (init, build, status, sql, demo, crawl, check):
+    app.command()(_command)
+for _name, _steps, _help in STEP_COMMANDS:
+    app.command(_name)(step_command(_steps, _help))
 app.command()(models)
 app.command()(train)
 app.command()(export)

@@ -1,7 +1,8 @@
 """Crops of vehicles in; make, model, generation and year with calibrated probabilities out, or a reason why not.
 
-The network's logits are softened by the bundle's temperature, and a level's probability is the sum of its children's,
-so that levels agree with each other. The answer is the deepest level sure enough; below the threshold it abstains.
+The network's logits, or those of the bundle's head on the embedding, are softened by the bundle's temperature. A
+level's probability is the sum of its children's, so that levels agree with each other. The answer is the deepest level
+sure enough; below the threshold it abstains.
 It decodes no photo and finds no vehicle: `recognizer` hands it crops of the size that the bundle asks for.
 """
 
@@ -75,9 +76,10 @@ class Identifier:
         if not len(crops):
             return []
         outputs = self._session.run(crops)
-        probabilities = softmax(outputs["logits"], self._temperature)
-        levels = {level: self._taxonomy.sum_to(level, probabilities) for level in LEVELS}
         embeddings = outputs["embedding"].astype(np.float32, copy=False)
+        head = self.bundle.head
+        probabilities = softmax(outputs["logits"] if head is None else head.logits(embeddings), self._temperature)
+        levels = {level: self._taxonomy.sum_to(level, probabilities) for level in LEVELS}
         return [self._judge({k: v[i] for k, v in levels.items()}, embeddings[i]) for i in range(len(crops))]
 
     def _judge(self, levels: Mapping[Level, NDArray[np.floating]], embedding: NDArray[np.float32]) -> Identification:

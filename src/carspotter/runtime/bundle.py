@@ -1,8 +1,9 @@
 """A folder in, a `ModelBundle` out: weights, preprocessing, taxonomy, calibration and card of one network; and back.
 
 A bundle says all that a runtime needs to know. The folder holds `model.onnx`, `bundle.json`, `card.json`, `CARD.md`
-(the card for people), and for an identifier `taxonomy.json`. Reading checks the folder; opening a session checks the
-network against it. Running it is `session.py`'s work; what its outputs mean is for `vehicles` and `recognition`.
+(the card for people), for an identifier `taxonomy.json`, and for a learned one `head.npz`. Reading checks the folder;
+opening a session checks the network against it. Running it is `session.py`'s work; what its outputs mean is for
+`vehicles` and `recognition`.
 """
 
 from __future__ import annotations
@@ -21,13 +22,18 @@ from carspotter.pixels import Preprocessing
 from carspotter.records import KINDS, VIEWPOINTS
 from carspotter.runtime.card import check_card, render_card
 from carspotter.runtime.form import TensorForm
+from carspotter.runtime.head import KINDS as HEAD_KINDS
+from carspotter.runtime.head import Head
 from carspotter.runtime.session import Session, open_session
 from carspotter.taxonomy import Taxonomy
 
 Task = Literal["finder", "identifier"]
 
-FORMAT = 1
-"""Version of the folder's layout. It grows when an older carspotter could no longer read the folder rightly."""
+FORMAT = 2
+"""Version of the folder's layout. It grows when an older carspotter could no longer read the folder rightly: 2 are
+bundles with a head, which would answer the network's own classes without it. All others are still written as 1."""
+
+_PLAIN_FORMAT = 1
 
 TASK_OUTPUTS: Mapping[str, tuple[str, ...]] = {
     "finder": ("kind", "scores", "boxes", "viewpoints"),
@@ -36,7 +42,7 @@ TASK_OUTPUTS: Mapping[str, tuple[str, ...]] = {
 """What a network for each task must answer; `_last_size` knows their last dimension."""
 
 _REQUIRED = ("format", "task", "name", "preprocessing", "calibration", "outputs")
-_KNOWN = (*_REQUIRED, "model")
+_KNOWN = (*_REQUIRED, "model", "head")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,7 +50,8 @@ class ModelBundle:
     """Hold what travels with a network's weights; `load` reads one, `save` writes one.
 
     `calibration` maps names to numbers (or to mappings of numbers): of a finder `score`, `iou` and `gate`, of an
-    identifier `temperature` and `thresholds`. `card` has the keys of `CARD_KEYS`. `folder` is None before `save`.
+    identifier `temperature` and `thresholds`. `card` has the keys of `CARD_KEYS`. A `head` answers the taxonomy's
+    classes from the embedding, in place of the network's own logits. `folder` is None before `save`.
     """
 
     task: Task
@@ -53,6 +60,7 @@ class ModelBundle:
     card: Mapping[str, Any]
     calibration: Mapping[str, Any] = field(default_factory=dict)
     taxonomy: Taxonomy | None = None
+    head: Head | None = None
     folder: Path | None = None
 
     def __post_init__(self) -> None:
@@ -62,6 +70,9 @@ class ModelBundle:
         if (self.taxonomy is None) == (self.task == "identifier"):
             fault = "an identifier needs a taxonomy" if self.taxonomy is None else "a finder has no taxonomy"
             raise BundleError(f"bundle {self.name}: {fault}; see taxonomy.json in the folder of a shipped identifier")
+        if self.head is not None and (self.taxonomy is None or self.head.n_classes != len(self.taxonomy)):
+            known = "no classes" if self.taxonomy is None else f"{len(self.taxonomy)} classes"
+            raise BundleError(f"bundle {self.name}: its head answers {self.head.n_classes}, its taxonomy has {known}")
         _check_calibration(self.calibration, f"bundle {self.name}: calibration")
         check_card(self.card, f"bundle {self.name}")
 
@@ -81,6 +92,7 @@ class ModelBundle:
             calibration=manifest["calibration"],
             card=_read_json(folder / "card.json"),
             taxonomy=taxonomy,
+            head=_read_head(folder / "head.npz", manifest["head"]) if "head" in manifest else None,
             folder=folder,
         )
 
@@ -99,6 +111,8 @@ class ModelBundle:
         _write(folder / "model.onnx", model_bytes)
         if self.taxonomy is not None:
             self.taxonomy.save(folder / "taxonomy.json")
+        if self.head is not None:
+            _write(folder / "head.npz", self.head.to_bytes())
         _write(folder / "card.json", _json_bytes(self.card))
         _write(folder / "CARD.md", render_card(self.card, name=self.name, task=self.task).encode())
         _write(folder / "bundle.json", _json_bytes(self._manifest(model_bytes)))
@@ -149,21 +163,25 @@ class ModelBundle:
                 )
 
     def verify(self) -> None:
-        """Read the whole network file and raise BundleError unless it is the one that was saved."""
-        expected = _read_manifest(self.model_path.with_name("bundle.json")).get("model", {}).get("sha256")
-        found = _sha256(self.model_path.read_bytes())
-        if expected not in (None, found):
-            raise BundleError(
-                f"{self.model_path}: sha256 is {found}, bundle.json says {expected}; copy the folder again"
-            )
+        """Read the network's and the head's file and raise BundleError unless they are the ones that were saved."""
+        manifest = _read_manifest(self.model_path.with_name("bundle.json"))
+        for part, name in (("model", "model.onnx"), ("head", "head.npz")):
+            expected, path = manifest.get(part, {}).get("sha256"), self.model_path.with_name(name)
+            found = _sha256(path.read_bytes()) if part in manifest else None
+            if expected not in (None, found):
+                raise BundleError(f"{path}: sha256 is {found}, bundle.json says {expected}; copy the folder again")
 
     def _last_size(self, output: str) -> int | None:
-        n_classes = len(self.taxonomy.classes) if self.taxonomy else None
-        return {"kind": len(KINDS), "boxes": 4, "viewpoints": len(VIEWPOINTS), "logits": n_classes}.get(output)
+        sizes = {"kind": len(KINDS), "boxes": 4, "viewpoints": len(VIEWPOINTS)}
+        if self.head is not None:  # the network's own classes are those of the bundle it was learned from
+            sizes["embedding"] = self.head.width
+        elif self.taxonomy is not None:
+            sizes["logits"] = len(self.taxonomy)
+        return sizes.get(output)
 
     def _manifest(self, model_bytes: bytes) -> dict[str, Any]:
-        return {
-            "format": FORMAT,
+        manifest = {
+            "format": _PLAIN_FORMAT if self.head is None else FORMAT,
             "task": self.task,
             "name": self.name,
             "preprocessing": self.preprocessing.to_dict(),
@@ -171,6 +189,10 @@ class ModelBundle:
             "outputs": list(TASK_OUTPUTS[self.task]),
             "model": {"bytes": len(model_bytes), "sha256": _sha256(model_bytes)},
         }
+        if self.head is not None:
+            data = self.head.to_bytes()
+            manifest["head"] = {"kind": HEAD_KINDS[0], "bytes": len(data), "sha256": _sha256(data)}
+        return manifest
 
 
 def list_bundles(folder: Path | str | None = None) -> list[ModelBundle]:
@@ -252,7 +274,7 @@ def _check_keys(manifest: Mapping[str, Any], path: Path) -> None:
     for key in manifest:
         if key not in _KNOWN:
             raise BundleError(f"{path}: unknown key {key!r}; {suggestion(key, _KNOWN)}")
-    types = {"name": str, "preprocessing": dict, "calibration": dict, "outputs": list, "model": dict}
+    types = {"name": str, "preprocessing": dict, "calibration": dict, "outputs": list, "model": dict, "head": dict}
     for key in _REQUIRED:
         if key not in manifest:
             raise BundleError(f"{path}: key {key!r} is missing; {_EXPORT}")
@@ -271,6 +293,18 @@ def _check_model_file(path: Path, stated: Mapping[str, Any] | None) -> None:
     if not size or expected not in (None, size):
         wanted = f", bundle.json says {expected}" if expected is not None else ""
         raise BundleError(f"{path} has {size} bytes{wanted}: it is cut or another file; copy the whole folder again")
+
+
+def _read_head(path: Path, stated: Mapping[str, Any]) -> Head:
+    kind = stated.get("kind")
+    if kind not in HEAD_KINDS:
+        raise BundleError(f"{path}: head is of kind {kind!r}; {suggestion(str(kind), HEAD_KINDS)}")
+    if not path.is_file():
+        raise BundleError(f"{path} is missing, though bundle.json names a head; copy the whole folder again")
+    data = path.read_bytes()
+    if stated.get("bytes") not in (None, len(data)):
+        raise BundleError(f"{path} has {len(data)} bytes, bundle.json says {stated['bytes']}; copy the folder again")
+    return Head.from_bytes(data, str(path))
 
 
 def _preprocessing(values: Mapping[str, Any], folder: Path) -> Preprocessing:

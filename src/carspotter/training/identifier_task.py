@@ -10,9 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from carspotter.taxonomy import LEVELS
+from carspotter.runtime.calibration import calibrate
 from carspotter.training import data
-from carspotter.training.calibration import choose_threshold, expected_calibration_error, fit_temperature, softmax
 from carspotter.training.losses import hierarchical_cross_entropy
 from carspotter.training.model import Identifier, build_identifier
 from carspotter.training.recipe import Phase, Recipe
@@ -79,15 +78,8 @@ class IdentifierTask:
         """Fit the temperature and choose a threshold a level on the held-out photos."""
         figures = self.evaluate(model)
         logits, targets = predict(model, self.holdout.images).double().numpy(), self.holdout.targets
-        temperature = fit_temperature(logits, targets)
-        probabilities = softmax(logits / temperature)
-        thresholds = {}
-        for level in LEVELS:
-            summed = self.taxonomy.sum_to(level, probabilities)
-            right = summed.argmax(1) == self.taxonomy.index(level)[targets]
-            thresholds[level] = round(choose_threshold(summed.max(1), right), 3)
-        figures["ECE"] = expected_calibration_error(probabilities.max(1), probabilities.argmax(1) == targets)
-        return {"temperature": round(temperature, 4), "thresholds": thresholds}, figures
+        calibration, error = calibrate(logits, targets, self.taxonomy)
+        return calibration, {**figures, "ECE": error}
 
 
 class ExportedIdentifier(nn.Module):

@@ -9,17 +9,16 @@ from __future__ import annotations
 import dataclasses
 import json
 import tomllib
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from types import UnionType
-from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
+from typing import Any, Literal
 
-from carspotter.errors import RecipeError, suggestion
+from carspotter.errors import RecipeError
+from carspotter.settings import read_section
 
 TaskName = Literal["identifier", "finder"]
 Precision = Literal["float32", "bfloat16", "auto"]
-Section = TypeVar("Section")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -175,49 +174,9 @@ def load_recipe(path: str | Path, changes: Sequence[str] = ()) -> Recipe:
     for change in changes:
         _apply(content, change, where=path.name)
     content.setdefault("folder", str(path.parent.resolve()))
-    recipe = read_section(Recipe, content, where=f"recipe {path.name}")
+    recipe = read_section(Recipe, content, where=f"recipe {path.name}", error=RecipeError)
     _check(recipe, path.name)
     return recipe
-
-
-def read_section(section: type[Section], content: Mapping[str, Any], *, where: str) -> Section:
-    """Build a settings dataclass from plain values; the type of each value is checked against the field's."""
-    if not isinstance(content, Mapping):
-        raise RecipeError(f"{where}: expected a table of settings, got {content!r}")
-    hints = get_type_hints(section)
-    names = [item.name for item in fields(section)]  # type: ignore[arg-type]  # only dataclasses come here
-    for key in content:
-        if key not in names:
-            raise RecipeError(f"{where}: unknown key {key!r}; {suggestion(key, names)}")
-    values = {key: _convert(value, hints[key], where=f"{where}: {key}") for key, value in content.items()}
-    try:
-        return section(**values)
-    except TypeError as error:
-        missing = [item.name for item in fields(section) if _is_required(item) and item.name not in content]  # type: ignore[arg-type]
-        raise RecipeError(f"{where}: {', '.join(missing)} must be given") from error
-
-
-def _is_required(item: dataclasses.Field[Any]) -> bool:
-    return item.default is dataclasses.MISSING and item.default_factory is dataclasses.MISSING
-
-
-def _convert(value: Any, hint: Any, *, where: str) -> Any:
-    if dataclasses.is_dataclass(hint) and isinstance(hint, type):
-        return read_section(hint, value, where=where)
-    if get_origin(hint) is tuple:
-        if not isinstance(value, list | tuple):
-            raise RecipeError(f"{where}: expected a list, got {value!r}")
-        inner = get_args(hint)[0]
-        return tuple(_convert(entry, inner, where=f"{where}[{index}]") for index, entry in enumerate(value))
-    if get_origin(hint) is Literal:
-        if value not in get_args(hint):
-            raise RecipeError(f"{where}: {value!r} is not possible; {suggestion(str(value), get_args(hint))}")
-        return value
-    if hint is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
-    if isinstance(hint, UnionType) or not isinstance(value, hint) or (hint is int and isinstance(value, bool)):
-        raise RecipeError(f"{where}: expected {getattr(hint, '__name__', hint)}, got {value!r}")
-    return value
 
 
 def _apply(content: dict[str, Any], change: str, *, where: str) -> None:

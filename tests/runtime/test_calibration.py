@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from carspotter.training.calibration import (
+from carspotter.runtime.calibration import (
     LOWEST,
     choose_threshold,
     expected_calibration_error,

@@ -1,0 +1,71 @@
+"""What DuckDB answers in, plain values out: rows as dicts, or columns as numpy arrays.
+
+Null is None in rows. In columns it is NaN among floating numbers, and None in an array of objects elsewhere. It asks
+nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+if TYPE_CHECKING:
+    import duckdb
+
+
+def take_rows(connection: duckdb.DuckDBPyConnection, sql: str, params: list[Any]) -> list[dict[str, Any]]:
+    """Return all rows of a question."""
+    connection.execute(sql, params)
+    names = [column[0] for column in connection.description or ()]
+    return [dict(zip(names, row, strict=True)) for row in connection.fetchall()]
+
+
+def take_columns(
+    connection: duckdb.DuckDBPyConnection, sql: str, params: list[Any]
+) -> dict[str, npt.NDArray[Any] | list[Any]]:
+    """Return the columns of a question."""
+    answer = connection.sql(sql, params=params).to_arrow_table()
+    return {name: _values(column) for name, column in zip(answer.column_names, answer.columns, strict=True)}
+
+
+def _values(column: Any) -> npt.NDArray[Any] | list[Any]:
+    import pyarrow as pa
+
+    kind = column.type
+    if pa.types.is_decimal(kind):  # what sum() makes of whole numbers
+        number = int if kind.scale == 0 else float
+        column = pa.chunked_array([[None if value is None else number(value) for value in column.to_pylist()]])
+        kind = column.type
+    if pa.types.is_list(kind):
+        return _lists(column)
+    if pa.types.is_floating(kind) or (
+        not column.null_count and (pa.types.is_integer(kind) or pa.types.is_boolean(kind))
+    ):
+        return np.asarray(column.to_numpy())
+    return _objects(column.to_pylist())
+
+
+def _lists(column: Any) -> npt.NDArray[Any] | list[Any]:
+    """Return vectors of one length as one array (n, d), other vectors as a list of arrays, texts as a list of lists."""
+    import pyarrow as pa
+
+    if not pa.types.is_floating(column.type.value_type):
+        return list(column.to_pylist())
+    arrays = [None if vector is None else np.asarray(vector, np.float32) for vector in _numpy(column)]
+    lengths = {None if array is None else len(array) for array in arrays}
+    if len(lengths) == 1 and None not in lengths:
+        return np.stack([array for array in arrays if array is not None])
+    return arrays if arrays else np.empty((0, 0), np.float32)
+
+
+def _numpy(column: Any) -> Sequence[Any]:
+    return [vector for chunk in column.chunks for vector in chunk.to_numpy(zero_copy_only=False)]
+
+
+def _objects(values: list[Any]) -> npt.NDArray[np.object_]:
+    made = np.empty(len(values), dtype=object)
+    made[:] = values
+    return made

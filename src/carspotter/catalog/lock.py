@@ -1,0 +1,88 @@
+"""One writer for a project: the file `.lock` in its folder, locked by the system while a process builds.
+
+In: a project's folder. Out: the lock, held until it is let go or the process ends, however it ends. The process's
+number stands in the file for the message to whoever comes second; it decides nothing, so a killed writer blocks nobody.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+from pathlib import Path
+
+from carspotter.errors import CatalogError
+
+FILE = ".lock"
+_BUSY = {errno.EAGAIN, errno.EWOULDBLOCK, errno.EACCES, errno.EDEADLK}
+_PID_BYTES = 32
+
+
+class ProjectLock:
+    """Hold a project's lock; processes that this one starts anew do not inherit it, forked ones do."""
+
+    def __init__(self, project: Path) -> None:
+        """Take the lock at once; raises CatalogError when another process builds, or the folder cannot be locked."""
+        path = project / FILE
+        try:
+            # Never removed: a second process could otherwise lock a file that a third one no longer sees.
+            self._file = os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_CLOEXEC", 0), 0o666)
+        except OSError as error:
+            raise CatalogError(
+                f"{path}: cannot be opened to lock the project ({error.strerror}); nothing was written"
+            ) from error
+        try:
+            _lock(self._file)
+        except OSError as error:
+            holder = _read_pid(self._file)
+            os.close(self._file)
+            raise _refusal(project, error, holder) from error
+        os.ftruncate(self._file, 0)
+        # A full disk may refuse these few bytes; the lock holds without them.
+        with contextlib.suppress(OSError):
+            os.pwrite(self._file, str(os.getpid()).encode(), 0) if hasattr(os, "pwrite") else _write_pid(self._file)
+
+    def release(self) -> None:
+        """Let the lock go."""
+        os.close(self._file)
+
+
+def _refusal(project: Path, error: OSError, holder: str) -> CatalogError:
+    if error.errno in _BUSY:
+        return CatalogError(
+            f"{project} is being built by {holder or 'another process'}; wait until it has finished, or stop it"
+        )
+    return CatalogError(
+        f"{project}: this file system cannot lock files ({error.strerror}); keep the project on a local disk"
+    )
+
+
+def _read_pid(file: int) -> str:
+    try:
+        os.lseek(file, 0, os.SEEK_SET)
+        content = os.read(file, _PID_BYTES).decode("ascii", "ignore").strip()
+    except OSError:
+        return ""
+    return f"process {content}" if content.isdigit() else ""
+
+
+def _write_pid(file: int) -> None:
+    os.lseek(file, 0, os.SEEK_SET)
+    os.write(file, str(os.getpid()).encode())
+
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    import msvcrt
+
+    # Beyond the number of the process: what is locked there cannot be read by others.
+    _LOCKED_BYTE = 1 << 20
+
+    def _lock(file: int) -> None:
+        os.lseek(file, _LOCKED_BYTE, os.SEEK_SET)
+        msvcrt.locking(file, msvcrt.LK_NBLCK, 1)  # type: ignore[attr-defined,unused-ignore]
+else:
+
+    def _lock(file: int) -> None:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -1,0 +1,134 @@
+"""Many small parts of a table in, one larger part out, without the rows that newer ones supersede.
+
+Rows pass through in pieces; only keys, and only where some row supersedes another, are held whole: some 60 bytes each.
+Killed at any moment, the table is what it was: the sources count until the merged part has its name, and not after.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from carspotter.catalog.parts import ROW_GROUP, Footer, Part, TableParts
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+FAN_IN = 64
+"""Appends merge by themselves when so many parts of one size stand behind each other.
+
+64 batches of 64 rows make a part of 4,096 rows, 64 of those one of 262,144: at a million rows a table has at most some
+130 files, and each row was written three times.
+"""
+
+# A part this much larger than all that follow it is left alone: rewriting it would save the opening of a few files.
+_MUCH_LARGER = 4
+# Readers look up each row among the superseding ones; above a twentieth of a table, rewriting it once is cheaper.
+_SUPERSEDING_SHARE = 0.05
+
+
+def merge_appended(parts: TableParts) -> bool:
+    """Merge the newest parts when `FAN_IN` of them have as few mergers behind them; return whether it did."""
+    counting = parts.read()
+    newest_first = list(reversed(counting))
+    for merges in range(max((part.merges for part in counting), default=0) + 1):
+        run = 0
+        while run < len(newest_first) and newest_first[run].merges <= merges:
+            run += 1
+        if run >= FAN_IN:
+            merge(parts, counting, start=len(counting) - run)
+            return True
+        if run == len(newest_first):
+            break
+    return False
+
+
+def compact(parts: TableParts, *, full: bool) -> bool:
+    """Merge what is worth it, or with `full` everything, into one part; return whether there was anything to do."""
+    counting = parts.read()
+    start = 0 if full else _worthwhile(list(counting.values()))
+    left = list(counting.values())[start:]
+    if len(left) < 2 and all(footer.fresh for footer in left):
+        return False
+    merge(parts, counting, start=start)
+    return True
+
+
+def _worthwhile(footers: Sequence[Footer]) -> int:
+    """Return where the run of newest parts begins that should become one."""
+    total = sum(footer.n_rows for footer in footers)
+    superseding = sum(footer.n_rows for footer in footers if not footer.fresh)
+    if superseding > _SUPERSEDING_SHARE * total:
+        return 0
+    start, later = len(footers), 0
+    while start and footers[start - 1].n_rows <= _MUCH_LARGER * later + FAN_IN * FAN_IN:
+        start -= 1
+        later += footers[start].n_rows
+    return start
+
+
+def merge(parts: TableParts, counting: Mapping[Part, Footer], *, start: int) -> None:
+    """Merge the counting parts from `start` on, oldest first, into one, and remove them."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    run = list(counting)[start:]
+    footers = [counting[part] for part in run]
+    merged = parts.name_part(
+        first=run[0].first, last=max(part.last for part in run), merges=max(p.merges for p in run) + 1
+    )
+    # Columns that a newer carspotter added are kept, though this one does not know them.
+    schema = pa.unify_schemas([pq.read_schema(part.path).remove_metadata() for part in run])
+    kept = _kept_rows(parts, run) if not all(footer.fresh for footer in footers[1:]) else None
+    # With nothing before it, a part whose own rows are the newest can supersede none.
+    fresh = start == 0 or all(footer.fresh for footer in footers)
+    parts.write(merged, schema, _pass_through(parts, run, schema, kept), fresh=fresh)
+    parts.sweep()
+
+
+def _kept_rows(parts: TableParts, run: Sequence[Part]) -> npt.NDArray[np.bool_]:
+    """Return which rows of the run, part after part, no later one supersedes."""
+    import pyarrow as pa
+
+    key = parts.table.key
+    keys = pa.concat_tables([batch for part in run for batch in parts.read_batches(part, [key])])
+    numbered = keys.append_column("row", pa.array(np.arange(keys.num_rows)))
+    last = numbered.group_by(key, use_threads=False).aggregate([("row", "max")])["row_max"].to_numpy()
+    kept = np.zeros(keys.num_rows, dtype=np.bool_)
+    kept[last] = True
+    return kept
+
+
+def _pass_through(
+    parts: TableParts, run: Sequence[Part], schema: pa.Schema, kept: npt.NDArray[np.bool_] | None
+) -> Iterator[pa.Table]:
+    """Yield the rows of a run, kept ones only, with null where a part lacks a column, a row group at a time."""
+    import pyarrow as pa
+
+    waiting: list[Any] = []
+    n_waiting = seen = 0
+    for part in run:
+        for batch in parts.read_batches(part):
+            mask = None if kept is None else kept[seen : seen + batch.num_rows]
+            seen += batch.num_rows
+            rows = batch if mask is None or mask.all() else batch.filter(pa.array(mask))
+            waiting.append(_fill(rows, schema))
+            n_waiting += rows.num_rows
+            if n_waiting >= ROW_GROUP:
+                yield pa.concat_tables(waiting).combine_chunks()
+                waiting, n_waiting = [], 0
+    if waiting:
+        yield pa.concat_tables(waiting).combine_chunks()
+
+
+def _fill(rows: pa.Table, schema: pa.Schema) -> pa.Table:
+    import pyarrow as pa
+
+    have = set(rows.schema.names)
+    return pa.table(
+        [rows[field.name] if field.name in have else pa.nulls(rows.num_rows, field.type) for field in schema],
+        schema=schema,
+    )

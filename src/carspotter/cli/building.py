@@ -1,0 +1,90 @@
+"""A build in; on stderr a line for each step, and a bar while one takes long, out. Results are for the commands."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from carspotter.cli.progress import PATIENCE_S
+
+if TYPE_CHECKING:
+    from rich.progress import Progress
+
+SAY_EVERY_S = 30.0  # where no person watches, a log wants a sign of life, not a bar
+
+
+class Display:
+    """Show a build: a bar on a terminal, plain lines in a log. It is the `Watch` of a build."""
+
+    def __init__(self, bar: Progress | None) -> None:
+        """Draw on a bar, or write lines where there is none."""
+        self._bar = bar
+        self._task: Any = None
+        self._began = self._told = 0.0
+        self._step = ""
+
+    def start(self, step: str, about: str) -> None:
+        """Show that a step begins."""
+        self._step, self._began = step, time.monotonic()
+        self._told = self._began
+        if self._bar is not None:
+            self._task = self._bar.add_task(f"{step:<12}{about}", total=None)
+
+    def advance(self, done: int, total: int) -> None:
+        """Show how far the step is."""
+        now = time.monotonic()
+        if self._bar is not None:
+            self._bar.update(self._task, completed=done, total=total)
+        elif now - self._told > SAY_EVERY_S:
+            self._told = now
+            sys.stderr.write(f"{self._step:<12}{done} of {total}, {done / (now - self._began):.1f} a second\n")
+
+    def end(self, step: str, said: Mapping[str, Any]) -> None:
+        """Show what the step had to say; the line stays."""
+        if self._bar is not None:
+            self._bar.remove_task(self._task)
+        seconds = time.monotonic() - self._began
+        took = f"  ({seconds:.0f} s)" if seconds > PATIENCE_S else ""
+        line = f"{step:<12}{sentence(said)}{took}"
+        if self._bar is not None:
+            self._bar.console.print(line, markup=False, highlight=False)
+        else:
+            sys.stderr.write(line + "\n")
+
+
+def sentence(said: Mapping[str, Any]) -> str:
+    """Write what a step said as one line: "300 listings, 1508 photos; 12 broken-row"."""
+    if "text" in said:
+        return str(said["text"])
+    if not any(said.values()):
+        return "nothing to do" if set(said) <= {"done"} else "; ".join(_words(said)) or "nothing to do"
+    return "; ".join(_words(said))
+
+
+def _words(said: Mapping[str, Any]) -> Iterator[str]:
+    for name, value in said.items():
+        if isinstance(value, Mapping):
+            if value:
+                yield ", ".join(f"{number} {reason}" for reason, number in value.items())
+        elif isinstance(value, float):
+            yield f"{name.replace('_', ' ')} {value:.3f}"
+        else:
+            yield f"{value} {name.replace('_', ' ')}"
+
+
+@contextmanager
+def display() -> Iterator[Display]:
+    """Give what shows a build, with a bar where a person watches stderr."""
+    if not sys.stderr.isatty():
+        yield Display(None)
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    bar = Progress(*columns, console=Console(stderr=True), transient=True, redirect_stdout=False, redirect_stderr=False)
+    with bar:
+        yield Display(bar)

@@ -1,0 +1,102 @@
+"""The commands that do one step of a build each, named with the verb of the step."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from carspotter.cli.building import display, sentence
+from carspotter.cli.project import JsonOption, OnOption, ProjectArgument, WorkersOption, print_json
+
+STEP_COMMANDS: tuple[tuple[str, tuple[str, ...], str], ...] = (
+    ("import", ("import",), "Read the listings of every source into the catalogue."),
+    ("fetch", ("fetch",), "Fetch photographs that are not on disk, each once; what failed for a while is tried again."),
+    ("locate", ("locate", "judge"), "Find kind, gate, box and viewpoint of each photo, and embed its largest vehicle."),
+    ("deduplicate", ("deduplicate",), "Group photos that show the same picture, within ads and across them."),
+    ("resolve", ("resolve",), "Turn sellers' words into taxa; what is unresolved is listed in labels/unresolved.csv."),
+    ("classes", ("classes",), "Choose the classes: enough photos, merges and what to leave out."),
+    ("split", ("split",), "Split into train, validation and test by ad and duplicate group, with a leak certificate."),
+    ("learn", ("learn",), "Fit the classes on the identifier's embeddings: a bundle in seconds, without torch."),
+    ("shard", ("shard",), "Write the dataset as WebDataset tars or TFRecord files."),
+    ("report", ("report",), "Draw the report, one HTML page with pictures."),
+)
+"""Command, steps it does, help."""
+
+
+def step_command(steps: tuple[str, ...], help_text: str) -> Callable[..., None]:
+    """Make the function of a command that does some steps of a project."""
+
+    def command(
+        project: ProjectArgument = Path(),
+        *,
+        on: OnOption = "local",
+        workers: WorkersOption = None,
+        as_json: JsonOption = False,
+    ) -> None:
+        from carspotter.project.folder import Project
+        from carspotter.project.pipeline import build
+
+        with display() as watch:
+            said = build(Project.open(project), only=steps, on=on, workers=workers, watch=watch)
+        if as_json:
+            print_json({name: dict(words) for name, words in said.items()})
+
+    command.__doc__ = help_text
+    return command
+
+
+def check(
+    project: ProjectArgument = Path(),
+    *,
+    fix: Annotated[
+        bool,
+        typer.Option("--fix", help="Re-encode what can be saved, move the rest to quarantine/; nothing is deleted."),
+    ] = False,
+    on: OnOption = "local",
+    workers: WorkersOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Check photos: unreadable, truncated, too small, dark, blurred, placeholder."""
+    from carspotter.project.folder import Project
+    from carspotter.project.pipeline import build
+    from carspotter.project.repairs import fix_photos
+
+    opened = Project.open(project)
+    with display() as watch:
+        said = build(opened, only=("check", "judge"), on=on, workers=workers, watch=watch)
+        if fix:
+            said["fix"] = fix_photos(opened)
+            typer.echo(sentence(said["fix"]), err=True)
+    if as_json:
+        print_json({name: dict(words) for name, words in said.items()})
+
+
+def crawl(
+    project: ProjectArgument = Path(),
+    *,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Show which pages would be fetched, and fetch only the start pages.")
+    ] = False,
+    again: Annotated[bool, typer.Option("--again", help="Crawl anew a site whose crawl was finished.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Crawl the sites among a project's sources: robots.txt obeyed, slowly, resumable."""
+    from carspotter.project.crawling import crawl_project, plan_crawl
+    from carspotter.project.folder import Project
+
+    opened = Project.open(project)
+    if dry_run:
+        plan = plan_crawl(opened)
+        if as_json:
+            print_json(plan)
+            return
+        for line in plan:
+            typer.echo(f"{line['verdict']:<10}{line['kind']:<9}{line['url']}")
+        return
+    with display() as watch:
+        said = crawl_project(opened, again=again, watch=watch)
+    if as_json:
+        print_json(dict(said))

@@ -1,0 +1,133 @@
+"""The commands for a whole project: make one, build it, ask it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+ProjectArgument = Annotated[Path, typer.Argument(help="The project's folder.")]
+OnOption = Annotated[
+    str,
+    typer.Option("--on", metavar="WHERE", help="Where row stages run: local, ray (started here), or ray://host:port."),
+]
+WorkersOption = Annotated[
+    int | None,
+    typer.Option("--workers", min=0, help="Worker processes; by default one per core.", show_default=False),
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON on stdout.")]
+
+
+def print_json(content: Any) -> None:
+    """Print JSON for programs on stdout."""
+    typer.echo(json.dumps(content, ensure_ascii=False, indent=2, default=str))
+
+
+def init(
+    project: Annotated[Path, typer.Argument(help="The folder of the new project.", show_default=False)],
+    *,
+    source: Annotated[
+        list[str],
+        typer.Option(
+            "--from",
+            metavar="SOURCE",
+            help="A table (.csv, .jsonl, .parquet), a folder of photos, a site's start page, or the word showroom.",
+            show_default=False,
+        ),
+    ],
+) -> None:
+    """Make a project: a folder with carspotter.toml, in which every setting stands explained."""
+    from carspotter.project.folder import SETTINGS, create
+    from carspotter.project.template import settings_text
+
+    create(project, settings_text(project, source))
+    typer.echo(f"{project / SETTINGS}: look through it, then run: carspotter build {project}")
+
+
+def build(
+    project: ProjectArgument = Path(),
+    *,
+    until: Annotated[
+        str | None, typer.Option("--until", metavar="STEP", help="Stop after this step.", show_default=False)
+    ] = None,
+    on: OnOption = "local",
+    workers: WorkersOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Do every pending step of a project in order; a killed build goes on where it was."""
+    from carspotter.cli.building import display
+    from carspotter.project.folder import Project
+    from carspotter.project.pipeline import build as run
+
+    opened = Project.open(project)
+    with display() as watch:
+        said = run(opened, until=until, on=on, workers=workers, watch=watch)
+    if as_json:
+        print_json({name: dict(words) for name, words in said.items()})
+    elif "report" in said:
+        typer.echo(opened.report)
+
+
+def status(project: ProjectArgument = Path(), *, as_json: JsonOption = False) -> None:
+    """Print the funnel: how many photos stand at each step, and why the others stopped."""
+    from carspotter.cli.funnel import show_funnel
+    from carspotter.project.folder import Project
+    from carspotter.project.funnel import funnel
+
+    with Project.open(project).catalog() as catalog:
+        found = funnel(catalog)
+    if as_json:
+        print_json(found.to_dict())
+    else:
+        show_funnel(found)
+
+
+def sql(
+    query: Annotated[str, typer.Argument(help="A SELECT over the catalogue's tables.", show_default=False)],
+    *,
+    project: Annotated[Path, typer.Option("--project", help="The project's folder.")] = Path(),
+    as_json: JsonOption = False,
+) -> None:
+    """Ask the catalogue in SQL; `SHOW TABLES` lists the tables, `DESCRIBE photos` a table's columns."""
+    from carspotter.cli.funnel import show_rows
+    from carspotter.project.folder import Project
+
+    with Project.open(project).catalog() as catalog:
+        rows = catalog.rows(query)
+    if as_json:
+        print_json(rows)
+    else:
+        show_rows(rows)
+
+
+def demo(
+    folder: Annotated[Path, typer.Argument(help="Where the demo's project is made.")] = Path("carspotter-demo"),
+    *,
+    ads: Annotated[int, typer.Option("--ads", min=1, help="How many ads are drawn.")] = 300,
+    workers: WorkersOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Draw used-car listings with planted flaws, build them, and say how many of the flaws were found."""
+    from carspotter.cli.building import display
+    from carspotter.cli.funnel import show_funnel, show_scorecard
+    from carspotter.project.folder import SETTINGS, Project, create
+    from carspotter.project.funnel import funnel
+    from carspotter.project.pipeline import build as run
+    from carspotter.project.scorecard import scorecard
+    from carspotter.project.template import SHOWROOM, settings_text
+
+    if not (folder / SETTINGS).exists():
+        create(folder, settings_text(folder, [SHOWROOM], ads=ads))
+    project = Project.open(folder)
+    with display() as watch:
+        said = run(project, workers=workers, watch=watch)
+    with project.catalog() as catalog:
+        found, card = funnel(catalog), scorecard(project, catalog)
+    if as_json:
+        print_json({"funnel": found.to_dict(), **card.to_dict(), "learn": dict(said["learn"])})
+        return
+    show_funnel(found)
+    show_scorecard(card, said["learn"])
+    typer.echo(f"The report: {project.report}")

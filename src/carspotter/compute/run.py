@@ -1,0 +1,140 @@
+"""A stage and a catalogue in, the facts that were lacking in the catalogue out.
+
+This process alone reads and writes the catalogue; workers only compute. Each batch is written as it comes back, so
+that a run that is killed loses at most the batches under way, and goes on from what the catalogue lacks.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from itertools import islice
+
+from carspotter.catalog.catalog import Catalog
+from carspotter.catalog.tables import OK, TABLES
+from carspotter.compute.stage import Row, RowStage, Tables, error_rows
+from carspotter.compute.workers import Died, Inline, Outcome, Processes, Workers
+from carspotter.errors import CarspotterError, ComputeError
+
+BATCH = 64
+"""Rows that a killed run loses for each worker; one part of each table has as many."""
+
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunSummary:
+    """Say what a run did: `done` rows in `seconds`, and how many of them have which status other than ok."""
+
+    stage: str
+    done: int
+    errors: Mapping[str, int]
+    seconds: float
+
+
+def run(
+    stage: RowStage,
+    catalog: Catalog,
+    *,
+    on: str = "local",
+    workers: int | None = None,
+    batch_size: int = BATCH,
+    progress: Progress | None = None,
+) -> RunSummary:
+    """Run a stage over the rows that lack its facts, and append what it finds.
+
+    `on` is "local" (processes, as many as cores or `workers`; 0: in this process), "ray" (a Ray started here), or the
+    address of a cluster, "ray://host:10001" or "auto". `progress` hears rows done and rows in all. Raises ComputeError
+    when workers cannot be set up, MissingExtraError without Ray, CatalogError when the catalogue cannot be written.
+    """
+    start = time.monotonic()
+    total = catalog.count_pending(stage.reads, stage.writes)
+    if not total:
+        return RunSummary(stage=stage.name, done=0, errors={}, seconds=0.0)
+    # More workers than batches would only be set up.
+    count = min(_cores() if workers is None else workers, -(-total // batch_size))
+    pool = open_workers(stage, on=on, count=count)
+    errors: Counter[str] = Counter()
+    done = 0
+    try:
+        for rows, tables in _outcomes(stage, pool, catalog.pending(stage.reads, stage.writes), batch_size):
+            for table, found in tables.items():
+                if found:
+                    catalog.append(table, found, version=stage.writes[table])
+            done += len(rows)
+            errors.update(_worst(tables))
+            if progress is not None:
+                progress(done, total)
+    finally:
+        pool.close()
+    catalog.compact()
+    return RunSummary(stage=stage.name, done=done, errors=dict(errors), seconds=time.monotonic() - start)
+
+
+def open_workers(stage: RowStage, *, on: str, count: int) -> Workers:
+    """Open the workers that `on` names; raises ComputeError for a word that names none."""
+    if on == "local":
+        return Processes(stage, count) if count else Inline(stage)
+    if on in ("ray", "auto") or on.startswith("ray://"):
+        from carspotter.compute.ray import RayWorkers
+
+        return RayWorkers(stage, count, address=None if on == "ray" else on)
+    raise ComputeError(f"on is {on!r}; allowed: local, ray (started here), ray://host:port or auto (a cluster)")
+
+
+def _outcomes(
+    stage: RowStage, workers: Workers, pending: Iterable[Row], batch_size: int
+) -> Iterator[tuple[list[Row], Tables]]:
+    """Yield batches with their rows, in whatever order they come back; no more are read than workers can hold."""
+    batches = _batches(iter(pending), batch_size)
+    again: deque[list[Row]] = deque()
+    under_way = 0
+    while True:
+        while workers.free:
+            rows = again.popleft() if again else next(batches, [])
+            if not rows:
+                break
+            workers.submit(rows)
+            under_way += 1
+        if not under_way:
+            return
+        rows, outcome = workers.wait()
+        under_way -= 1
+        tables = _settle(stage, rows, outcome)
+        if tables is None:
+            again.extend([row] for row in rows)  # one of them is deadly; alone, it is known
+        else:
+            yield rows, tables
+
+
+def _settle(stage: RowStage, rows: list[Row], outcome: Outcome) -> Tables | None:
+    """Return the rows of a batch, or None when its rows are to be tried one by one."""
+    if isinstance(outcome, CarspotterError):
+        raise outcome
+    if isinstance(outcome, Died):
+        return error_rows(stage, rows, f"the worker died on this row: {outcome.how}") if len(rows) == 1 else None
+    return outcome
+
+
+def _batches(rows: Iterator[Row], size: int) -> Iterator[list[Row]]:
+    while batch := list(islice(rows, size)):
+        yield batch
+
+
+def _worst(tables: Tables) -> Iterator[str]:
+    """Yield the status of each row that is not ok, a row of several tables once: the first table tells most."""
+    seen: set[str] = set()
+    for table, found in tables.items():
+        for row in found:
+            key = row[TABLES[table].key]
+            if row["status"] != OK and key not in seen:
+                seen.add(key)
+                yield row["status"]
+
+
+def _cores() -> int:
+    """Count the cores this process may use, which in a container are fewer than the machine has."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

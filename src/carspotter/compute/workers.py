@@ -1,0 +1,221 @@
+"""Workers on this machine: spawned processes that set a stage up once and then take batch after batch.
+
+A worker that dies is told of with the batch it held. Its parent's death closes the pipe, on which it ends by itself.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from multiprocessing.connection import Connection, wait
+from typing import Any, Protocol
+
+from carspotter.compute.stage import Row, RowStage, Tables, process, reason
+from carspotter.errors import CarspotterError, ComputeError
+
+# Libraries that start a thread for each core by themselves: with a process for each core they would fight.
+_ONE_THREAD = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+_LAST_WORDS_S = 5.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Died:
+    """Say that a worker died while it held a batch, and how."""
+
+    how: str
+
+
+Outcome = Tables | CarspotterError | Died
+
+
+class Workers(Protocol):
+    """Whoever processes batches: `submit` while `free`, then `wait` for any one to be done."""
+
+    @property
+    def free(self) -> int:
+        """Count the workers without a batch."""
+
+    def submit(self, rows: list[Row]) -> None:
+        """Hand a batch to a free worker."""
+
+    def wait(self) -> tuple[list[Row], Outcome]:
+        """Return a batch and what became of it, as soon as there is one."""
+
+    def close(self) -> None:
+        """End the workers, whatever they do."""
+
+
+class Inline:
+    """Process batches in this very process: for tests and debuggers."""
+
+    def __init__(self, stage: RowStage) -> None:
+        """Set the stage up."""
+        self._stage = stage
+        self._batch: list[Row] | None = None
+        stage.setup()
+
+    @property
+    def free(self) -> int:
+        """Count one worker as long as it has no batch."""
+        return 0 if self._batch else 1
+
+    def submit(self, rows: list[Row]) -> None:
+        """Keep the batch for `wait`."""
+        self._batch = rows
+
+    def wait(self) -> tuple[list[Row], Outcome]:
+        """Process the batch."""
+        rows, self._batch = self._batch or [], None
+        return rows, process(self._stage, rows)
+
+    def close(self) -> None:
+        """Do nothing: there is no process to end."""
+
+
+@dataclass(slots=True, kw_only=True)
+class _Worker:
+    process: Any  # multiprocessing's SpawnProcess
+    pipe: Connection
+    batch: list[Row] | None = None
+    is_ready: bool = False
+
+
+class Processes:
+    """Spawned processes, each with its pipe."""
+
+    def __init__(self, stage: RowStage, count: int) -> None:
+        """Start the workers; raises what the stage's `setup` raises in the first of them."""
+        self._stage = stage
+        self._context = multiprocessing.get_context("spawn")
+        self._workers: list[_Worker] = []
+        try:
+            self._workers = [self._start() for _ in range(count)]
+            for worker in self._workers:
+                self._greet(worker)
+        except BaseException:
+            self.close()
+            raise
+
+    @property
+    def free(self) -> int:
+        """Count the workers without a batch."""
+        return sum(worker.batch is None for worker in self._workers)
+
+    def submit(self, rows: list[Row]) -> None:
+        """Send a batch to a free worker."""
+        worker = next(worker for worker in self._workers if worker.batch is None)
+        worker.batch = rows
+        with suppress(OSError):  # it died since its last batch: `wait` finds the closed pipe
+            worker.pipe.send(rows)
+
+    def wait(self) -> tuple[list[Row], Outcome]:
+        """Return the next batch that is done, or that died with its worker; the dead one is replaced."""
+        busy = {worker.pipe: worker for worker in self._workers if worker.batch is not None}
+        pipe = wait(list(busy))[0]
+        worker = busy[pipe]  # type: ignore[index]  # `wait` also takes sockets and handles; here are pipes only
+        rows, worker.batch = worker.batch or [], None
+        try:
+            outcome: Outcome = worker.pipe.recv()
+        except (EOFError, OSError):
+            outcome = Died(how=_death(worker))
+            fresh = self._start()
+            self._workers[self._workers.index(worker)] = fresh
+            self._greet(fresh)
+        return rows, outcome
+
+    def close(self) -> None:
+        """Close the pipes, on which idle workers end, and kill those at work."""
+        for worker in self._workers:
+            worker.pipe.close()
+            if worker.batch is not None:
+                worker.process.kill()
+        for worker in self._workers:
+            worker.process.join(_LAST_WORDS_S)
+            if worker.process.is_alive():
+                worker.process.kill()
+                worker.process.join()
+        self._workers = []
+
+    def _start(self) -> _Worker:
+        ours, theirs = self._context.Pipe()
+        child = self._context.Process(target=_serve, args=(self._stage, theirs), daemon=True)
+        with _one_thread():
+            child.start()
+        theirs.close()  # or its death would not close the pipe
+        return _Worker(process=child, pipe=ours)
+
+    def _greet(self, worker: _Worker) -> None:
+        """Wait until a worker is set up; raises what it raised."""
+        try:
+            error = worker.pipe.recv()
+        except (EOFError, OSError) as gone:
+            raise ComputeError(
+                f"a worker of stage {self._stage.name} died while it was set up: {_death(worker)}; "
+                "fewer workers need less memory"
+            ) from gone
+        if error is not None:
+            raise error
+        worker.is_ready = True
+
+
+def _death(worker: _Worker) -> str:
+    worker.process.join(_LAST_WORDS_S)
+    code = worker.process.exitcode
+    if code is None:
+        return "its pipe closed"
+    return f"killed by {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
+
+
+def _serve(stage: RowStage, pipe: Connection) -> None:
+    """Live as a worker: set up, then answer batches until the pipe closes."""
+    # Ctrl-C reaches the whole group; the parent decides what becomes of the batch under way.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        stage.setup()
+    except Exception as error:  # noqa: BLE001  # told to the parent, which raises it
+        pipe.send(portable(stage, error))
+        return
+    pipe.send(None)
+    while True:
+        try:
+            rows = pipe.recv()
+        except (EOFError, OSError):
+            return
+        try:
+            pipe.send(answer(stage, rows))
+        except OSError:  # the parent is gone
+            return
+
+
+def answer(stage: RowStage, rows: list[Row]) -> Tables | CarspotterError:
+    """Process a batch; a fault of the stage itself is returned, since it must travel."""
+    try:
+        return process(stage, rows)
+    except CarspotterError as error:
+        return error
+
+
+def portable(stage: RowStage, error: Exception) -> CarspotterError:
+    """Return an error that surely travels between processes: our own as it is, any other as its words."""
+    if isinstance(error, CarspotterError):
+        return error
+    return ComputeError(f"stage {stage.name} cannot be set up: {reason(error)}")
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """Set what children inherit, for as long as they start."""
+    before = {name: os.environ.get(name) for name in _ONE_THREAD}
+    os.environ.update(dict.fromkeys(_ONE_THREAD, "1"))
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value

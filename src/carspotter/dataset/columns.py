@@ -1,0 +1,45 @@
+"""Columns as a catalogue gives them in, numpy arrays of texts and of numbers out.
+
+A column is a list or an array, nulls being None, masked, or empty texts. It knows no table and no photo.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+Column = Sequence[Any] | npt.NDArray[Any]
+Columns = Mapping[str, Column]
+Texts = npt.NDArray[np.str_]
+Numbers = npt.NDArray[np.intp]
+Truths = npt.NDArray[np.bool_]
+
+NONE = -1
+"""The number that stands for null."""
+
+
+def filled(column: Column) -> tuple[Texts, Truths]:
+    """Return a column as texts, "" where it is null, and where it is null, (n,) each."""
+    array = np.empty(len(column), object)
+    array[:] = column.tolist() if isinstance(column, np.ndarray) else column  # tolist: a masked value becomes None
+    array[np.array([value is None for value in array], bool)] = ""
+    words = array.astype(np.str_)
+    return words, words == ""
+
+
+def texts(column: Column) -> Texts:
+    """Return a column as texts, "" where it is null."""
+    return filled(column)[0]
+
+
+def numbered(column: Column, order: Numbers) -> tuple[Texts, Numbers]:
+    """Return the different words of a column, sorted, and for each row in the given order its number, or NONE."""
+    words, null = filled(column)
+    words, null = words[order], null[order]
+    names, inverse = np.unique(words[~null], return_inverse=True)
+    numbers = np.full(len(words), NONE, np.intp)
+    numbers[~null] = inverse.reshape(-1)
+    return names, numbers

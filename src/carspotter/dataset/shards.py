@@ -1,0 +1,351 @@
+"""Rows of a dataset in, a folder of shards out: WebDataset tars, TFRecord files, or both, and a manifest.
+
+Each photo is read once. What a shard holds follows from its rows and the settings alone, so a shard that stands is kept
+when writing was stopped and is taken up again. A photo that cannot be read becomes a row of `errors.csv`.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import json
+import tarfile
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import asdict, dataclass
+from io import BytesIO, StringIO
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+from carspotter import storage
+from carspotter.dataset.crops import Encoding, Fit, cut, encode
+from carspotter.dataset.manifest import MANIFEST, UNFINISHED, Manifest, Shard, join, load_manifest
+from carspotter.dataset.samples import Sample, to_members, to_record
+from carspotter.dataset.tfrecord import encode_records
+from carspotter.errors import DatasetError, ImageError, StorageError
+from carspotter.geometry import BoundingBox
+from carspotter.taxonomy import Taxonomy
+
+Format = Literal["webdataset", "tfrecord"]
+Row = Mapping[str, Any]
+Progress = Callable[[int, int], None]
+
+REQUIRED = ("photo_id", "path", "x1", "y1", "x2", "y2", "class_name", "class_index", "split")
+"""What each row must have; all else that it has goes into the sample's metadata."""
+SUFFIX: Mapping[Format, str] = {"webdataset": ".tar", "tfrecord": ".tfrecord"}
+
+# Grows when equal rows and settings give other shards; then no shard of an older version is kept.
+_VERSION = 1
+_BOX = ("x1", "y1", "x2", "y2")
+_ERROR_COLUMNS = ("photo_id", "path", "split", "code", "message")
+_DECIMALS = 2
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ShardSettings:
+    """Say how crops are cut and written.
+
+    `fit` "keep" gives the shorter side `size` pixels and enlarges nothing, "squash" gives `size` x `size`. `pad` is the
+    margin around the box, as a part of it on each side: at least the `pad` of the network that will learn from it.
+    """
+
+    format: tuple[Format, ...] = ("webdataset",)
+    size: int = 256
+    fit: Fit = "keep"
+    pad: float = 0.1
+    encoding: Encoding = "jpeg"
+    quality: int = 90
+    per_shard: int = 1000
+    seed: int = 0
+    workers: int = 1
+
+    def __post_init__(self) -> None:
+        if not self.format or len(set(self.format)) < len(self.format):
+            raise ValueError(f"format is {list(self.format)}; it must name webdataset, tfrecord, or both")
+        words = (("fit", self.fit, Fit), ("encoding", self.encoding, Encoding))
+        for name, word, allowed in (*words, *(("format", each, Format) for each in self.format)):
+            if word not in get_args(allowed):
+                raise ValueError(f"{name} is {word!r}; allowed: {', '.join(get_args(allowed))}")
+        for name, low, high in (("size", 16, 4096), ("quality", 1, 100), ("per_shard", 1, 100_000), ("workers", 1, 64)):
+            if not low <= getattr(self, name) <= high:
+                raise ValueError(f"{name} is {getattr(self, name)}; it must be from {low} to {high}")
+        if not 0 <= self.pad <= 1:
+            raise ValueError(f"pad is {self.pad}; it must be a part from 0 to 1")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Task:
+    """One shard to be written: `first` is the number of its first sample in the dataset."""
+
+    folder: str
+    root: str
+    name: str
+    split: str
+    first: int
+    rows: tuple[Row, ...]
+    settings: ShardSettings
+    plan: str
+
+    @property
+    def files(self) -> dict[Format, str]:
+        """Return the name of the file of each format."""
+        return {form: self.name + SUFFIX[form] for form in self.settings.format}
+
+
+def write(
+    rows: Iterable[Row],
+    settings: ShardSettings,
+    folder: str | Path,
+    *,
+    root: str | Path = ".",
+    taxonomy: Taxonomy | None = None,
+    progress: Progress | None = None,
+) -> Manifest:
+    """Write the shards of a dataset into a folder or URL and return their manifest, which is written last.
+
+    Rows have `REQUIRED`, the box in pixels of the upright photo; paths count from `root`. Their order decides nothing:
+    the seed shuffles each split. `progress` is told samples done and in all. Raises DatasetError for rows that lack a
+    column or contradict each other, StorageError when the folder cannot be written.
+    """
+    folder = str(folder)
+    ordered = _ordered(rows, settings.seed)
+    classes = _classes(ordered)
+    tasks = list(_tasks(ordered, settings, folder, str(root)))
+    parts = [*(task.plan for task in tasks), json.dumps(classes), json.dumps(taxonomy.to_dict() if taxonomy else None)]
+    fingerprint = hashlib.sha256("\n".join(parts).encode()).hexdigest()
+    storage.write(join(folder, MANIFEST), UNFINISHED)
+    shards = _run(tasks, settings.workers, progress)
+    manifest = Manifest(
+        folder=folder,
+        fingerprint=fingerprint,
+        settings={key: value for key, value in asdict(settings).items() if key != "workers"},
+        classes=classes,
+        shards=tuple(shards[task.name] for task in tasks),
+    )
+    _write_words(manifest, taxonomy)
+    _remove_stale(manifest)
+    storage.write(join(folder, MANIFEST), manifest.to_bytes())
+    return load_manifest(folder)
+
+
+# ---- the plan
+
+
+def _ordered(rows: Iterable[Row], seed: int) -> list[Row]:
+    """Check the rows and shuffle them within their splits; the same rows and seed give the same order."""
+    keyed: dict[tuple[str, bytes], Row] = {}
+    for row in rows:
+        missing = [name for name in REQUIRED if row.get(name) is None]
+        if missing:
+            raise DatasetError(f"row {row.get('photo_id')!r} lacks {', '.join(missing)}; each row of shards needs it")
+        split, photo_id = str(row["split"]), str(row["photo_id"])
+        if not split.replace("_", "").isalnum():
+            raise DatasetError(f"row {photo_id!r}: split is {split!r}; it must be a word, which names files")
+        place = split, hashlib.blake2b(f"{seed}/{photo_id}".encode(errors="surrogateescape")).digest()
+        if place in keyed:
+            raise DatasetError(f"photo {photo_id!r} is in split {split} twice; a sample is written once")
+        keyed[place] = row
+    return [keyed[place] for place in sorted(keyed)]
+
+
+def _classes(rows: Iterable[Row]) -> tuple[str, ...]:
+    """Return the names of the classes by index; an index that no row has is an empty name."""
+    names: dict[int, str] = {}
+    for row in rows:
+        index, name = int(row["class_index"]), str(row["class_name"])
+        if index < 0 or names.setdefault(index, name) != name:
+            raise DatasetError(f"class_index {index} is {names.get(index, name)!r} and {name!r}; one name, from 0 on")
+    if len(set(names.values())) < len(names):
+        raise DatasetError("a class has two values of class_index; give each class one")
+    return tuple(names.get(index, "") for index in range(max(names, default=-1) + 1))
+
+
+def _tasks(rows: list[Row], settings: ShardSettings, folder: str, root: str) -> Iterator[_Task]:
+    counts: dict[str, int] = {}
+    start = 0
+    while start < len(rows):
+        split = str(rows[start]["split"])
+        end = start
+        while end < min(start + settings.per_shard, len(rows)) and str(rows[end]["split"]) == split:
+            end += 1
+        number = counts[split] = counts.get(split, -1) + 1
+        chosen = tuple(rows[start:end])
+        yield _Task(
+            folder=folder, root=root, name=f"{split}-{number:06d}", split=split, first=start, rows=chosen,
+            settings=settings, plan=_plan(chosen, settings, start),
+        )  # fmt: skip
+        start = end
+
+
+def _plan(rows: Iterable[Row], settings: ShardSettings, first: int) -> str:
+    said = {key: value for key, value in asdict(settings).items() if key not in ("workers", "per_shard", "seed")}
+    content = [_VERSION, said, first, [dict(row) for row in rows]]
+    try:
+        text = json.dumps(content, sort_keys=True, allow_nan=True, default=_plain)
+    except TypeError as error:
+        raise DatasetError(f"a row holds what JSON cannot: {error}; leave it out of the rows") from error
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _plain(value: Any) -> Any:
+    """Return a numpy value, or a tuple's like, as Python's own."""
+    if hasattr(value, "tolist"):
+        return value.tolist()
+    raise TypeError(f"{type(value).__name__} {value!r:.60}")
+
+
+# ---- one shard
+
+
+def _run(tasks: list[_Task], workers: int, progress: Progress | None) -> dict[str, Shard]:
+    kept = {task.name: shard for task in tasks if (shard := _standing(task)) is not None}
+    pending = [task for task in tasks if task.name not in kept]
+    total, done = sum(len(task.rows) for task in tasks), 0
+    sizes = {task.name: len(task.rows) for task in tasks}
+    for shard in _written(pending, workers):
+        kept[shard.name] = shard
+        done = sum(sizes[name] for name in kept)
+        if progress is not None:
+            progress(done, total)
+    return kept
+
+
+def _written(tasks: list[_Task], workers: int) -> Iterator[Shard]:
+    if workers == 1 or len(tasks) < 2:
+        yield from map(_write_shard, tasks)
+        return
+    # Spawned: a fork would copy the locks of threads that do not live on in it.
+    with ProcessPoolExecutor(min(workers, len(tasks)), mp_context=get_context("spawn")) as pool:
+        futures = [pool.submit(_write_shard, task) for task in tasks]
+        try:
+            for future in as_completed(futures):
+                yield future.result()
+        except BrokenProcessPool as error:
+            raise DatasetError("a worker died while it wrote a shard; out of memory? Try fewer workers") from error
+        finally:
+            for future in futures:
+                future.cancel()
+
+
+def _standing(task: _Task) -> Shard | None:
+    """Return the description of a shard that stands as this task would write it, or None."""
+    shard = _described(join(task.folder, f"{task.name}.json"))
+    path = storage.local_path(task.folder)
+    if shard is None or shard.plan != task.plan or set(shard.files) != set(task.files.values()):
+        return None
+    for name, stated in shard.files.items():
+        if path is not None and (not (path / name).is_file() or (path / name).stat().st_size != stated["bytes"]):
+            return None
+    return shard
+
+
+def _described(path: str) -> Shard | None:
+    try:
+        return Shard.from_dict(json.loads(storage.read(path)))
+    except (StorageError, DatasetError, ValueError, TypeError):
+        return None
+
+
+def _write_shard(task: _Task) -> Shard:
+    """Write the files of a shard, each at once, and last its description, by which it is known to be whole."""
+    samples: list[Sample] = []
+    errors: list[dict[str, str]] = []
+    for number, row in enumerate(task.rows, start=task.first):
+        try:
+            samples.append(_sample(row, f"{number:09d}", task))
+        except (ImageError, StorageError, DatasetError) as error:
+            named = {name: str(row[name]) for name in ("photo_id", "path", "split")}
+            errors.append({**named, "code": error.code, "message": str(error)})
+    files = {}
+    for form, name in task.files.items():
+        data = _tar(samples) if form == "webdataset" else encode_records(map(to_record, samples))
+        storage.write(join(task.folder, name), data)
+        files[name] = {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
+    counts: dict[str, int] = {}
+    for sample in samples:
+        name = str(sample.metadata["class_name"])
+        counts[name] = counts.get(name, 0) + 1
+    shard = Shard(
+        name=task.name, split=task.split, plan=task.plan, samples=len(samples), files=files,
+        classes=dict(sorted(counts.items())), errors=tuple(errors),
+    )  # fmt: skip
+    storage.write(join(task.folder, f"{task.name}.json"), _json(asdict(shard)))
+    return shard
+
+
+def _sample(row: Row, key: str, task: _Task) -> Sample:
+    settings = task.settings
+    try:
+        box = BoundingBox(*(float(row[name]) for name in _BOX))
+    except (TypeError, ValueError) as error:
+        raise DatasetError(f"its box is wrong: {error}") from error
+    path = str(row["path"])
+    data = storage.read(path if storage.is_url(path) else str(Path(task.root) / path))
+    crop = cut(data, box, size=settings.size, fit=settings.fit, pad=settings.pad)
+    height, width = crop.pixels.shape[:2]
+    further = {name: value for name, value in row.items() if name not in _BOX and value is not None}
+    metadata = further | {
+        "box": [round(value, _DECIMALS) for value in crop.box.to_list()],
+        "area": [round(value, _DECIMALS) for value in crop.area.to_list()],
+        "width": width,
+        "height": height,
+        "photo_width": crop.photo_size[0],
+        "photo_height": crop.photo_size[1],
+    }
+    plain = json.loads(json.dumps(metadata, default=_plain))
+    return Sample(
+        key=key,
+        image=encode(crop.pixels, settings.encoding, settings.quality),
+        format=settings.encoding,
+        metadata=plain,
+    )
+
+
+def _tar(samples: Iterable[Sample]) -> bytes:
+    buffer = BytesIO()
+    # Equal samples must give equal bytes: no times, no owner, the plain format of POSIX.
+    with tarfile.open(fileobj=buffer, mode="w", format=tarfile.USTAR_FORMAT) as tar:
+        for sample in samples:
+            for name, content in to_members(sample):
+                member = tarfile.TarInfo(name)
+                member.size = len(content)
+                tar.addfile(member, BytesIO(content))
+    return buffer.getvalue()
+
+
+# ---- what stands beside the shards
+
+
+def _write_words(manifest: Manifest, taxonomy: Taxonomy | None) -> None:
+    storage.write(join(manifest.folder, "classes.json"), _json(list(manifest.classes)))
+    if taxonomy is not None:
+        storage.write(join(manifest.folder, "taxonomy.json"), _json(taxonomy.to_dict()))
+    text = StringIO()
+    table = csv.DictWriter(text, _ERROR_COLUMNS, lineterminator="\n")
+    table.writeheader()
+    table.writerows(manifest.errors)
+    storage.write(join(manifest.folder, "errors.csv"), text.getvalue().encode(errors="surrogateescape"))
+
+
+def _remove_stale(manifest: Manifest) -> None:
+    """Remove shards of an earlier, longer dataset from a local folder: only files that a description names as ours."""
+    path = storage.local_path(manifest.folder)
+    if path is None:  # readers go by the manifest, so that a stale remote file costs room and nothing else
+        return
+    current = {shard.name for shard in manifest.shards}
+    wanted = {name for shard in manifest.shards for name in shard.files}
+    for described in sorted(path.glob("*-[0-9][0-9][0-9][0-9][0-9][0-9].json")):
+        shard = _described(str(described))
+        if shard is None or shard.name != described.stem:
+            continue
+        for suffix in SUFFIX.values():
+            if described.with_suffix(suffix).name not in wanted:
+                described.with_suffix(suffix).unlink(missing_ok=True)
+        if described.stem not in current:
+            described.unlink()
+
+
+def _json(content: Any) -> bytes:
+    return (json.dumps(content, indent=1, ensure_ascii=False) + "\n").encode(errors="surrogateescape")

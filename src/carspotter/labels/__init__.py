@@ -1,0 +1,1 @@
+"""Labels: sellers' words in, taxa and classes out, each with who said so. It needs the extra `data`."""

@@ -1,0 +1,300 @@
+"""Labelled photos and a person's merges in, the classes of the dataset out, and what becomes of each taxon.
+
+A class is a taxon cut at a level: at level "model" all years of a model are one. A person may merge taxa and leave
+some out by `labels/classes.csv` (columns taxon, becomes; an empty `becomes` leaves out). Classes of too few photos are
+dropped with that reason. `suggest` names classes that a network cannot tell apart. It opens no catalogue.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from carspotter.catalog.tables import OK
+from carspotter.errors import LabelError, suggestion
+from carspotter.labels.corrections import rows_of
+from carspotter.taxonomy import LEVELS, Level, Taxon
+
+IGNORED = "ignored"
+MERGED = "merged"
+TOO_FEW = "too-few"
+TOO_VAGUE = "too-vague"
+
+
+Columns = Mapping[str, Sequence[Any] | npt.NDArray[Any]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClassSettings:
+    """Say at which level classes stand and how many photos and ads each needs.
+
+    Three ads let a class stand in each of three splits.
+    """
+
+    min_photos: int = 150
+    min_ads: int = 3
+    level: Level = "model"
+
+    def __post_init__(self) -> None:
+        if self.level not in LEVELS:
+            raise ValueError(f"level {self.level!r} is unknown; {suggestion(str(self.level), LEVELS)}")
+        for name, value in (("min_photos", self.min_photos), ("min_ads", self.min_ads)):
+            if value < 1:
+                raise ValueError(f"{name} is {value}; it must be at least 1")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Merge:
+    """Say what a taxon becomes: another taxon's name, or None to leave it out; `where` is for messages."""
+
+    taxon: str
+    becomes: str | None
+    where: str = "merges"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Classes:
+    """Hold the rows of table `classes`, the class of each taxon that has one, and each class as a taxon."""
+
+    rows: tuple[dict[str, Any], ...]
+    class_of: Mapping[str, str]
+    taxa: Mapping[str, Taxon]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Suggestion:
+    """Name two classes that are taken for each other: in `share` of their photos, `photos` in all."""
+
+    pair: tuple[str, str]
+    share: float
+    photos: int
+
+    def __str__(self) -> str:
+        one, two = self.pair
+        return f"{one} and {two} are taken for each other in {self.share:.0%} ({self.photos} photos): merge them?"
+
+
+def read_merges(path: str | Path) -> list[Merge]:
+    """Read `labels/classes.csv`; a file that is not there holds none. Raises LabelError that names the line."""
+    path = Path(path)
+    if not path.exists():
+        return []
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise LabelError(f"{path} cannot be read: {error}; save it as CSV in UTF-8") from error
+    return parse_merges(text, where=str(path))
+
+
+def parse_merges(text: str, *, where: str = "classes.csv") -> list[Merge]:
+    """Read CSV text with the columns taxon and becomes. Raises LabelError that names the line."""
+    merges: dict[str, Merge] = {}
+    for number, row in rows_of(text, where, needed=("taxon", "becomes"), known=("taxon", "becomes")):
+        place = f"{where} line {number}"
+        name = " ".join(row["taxon"].split())
+        if not name:
+            raise LabelError(f"{place}: taxon is empty; name one such as 'Audi A4'")
+        if name in merges:
+            raise LabelError(
+                f"{place}: {name!r} stands in {merges[name].where.removeprefix(f'{where} ')} too; keep one"
+            )
+        merges[name] = Merge(taxon=name, becomes=" ".join(row["becomes"].split()) or None, where=place)
+    return list(merges.values())
+
+
+def classes(photos: Columns, *, settings: ClassSettings | None = None, merges: Iterable[Merge] = ()) -> Classes:
+    """Choose the classes of labelled, usable photos.
+
+    `photos` has columns of equal length: photo_id, ad_id, make, model, and generation and year if known. A merge may
+    name a taxon at any level; the deepest that names it decides. A row's status is "ok" (a class of its own),
+    "merged", "ignored", "too-few" or "too-vague" (its label does not reach the level). Raises LabelError for merges
+    that name an unknown taxon or go in a circle.
+    """
+    settings = settings or ClassSettings()
+    found = _taxa(photos)
+    names = _names(found)
+    ends = _ends(merges, names)
+    drafts = [_draft(taxon, ends, names, settings.level) for taxon in found]
+    sizes = _sizes(found, drafts)
+    rows, class_of, taxa = [], {}, {}
+    for (taxon, counted), draft in zip(found.items(), drafts, strict=True):
+        row = _row(taxon, counted, _judged(draft, sizes, settings))
+        rows.append(row)
+        if draft.target is not None and row["status"] in (OK, MERGED):
+            class_of[row["taxon"]] = row["class_name"]
+            taxa[row["class_name"]] = draft.target
+    return Classes(rows=tuple(rows), class_of=class_of, taxa=dict(sorted(taxa.items())))
+
+
+@dataclass(slots=True, kw_only=True)
+class _Counted:
+    """Count a taxon's photos and ads."""
+
+    photos: int = 0
+    ads: set[Any] = field(default_factory=set)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Draft:
+    """Hold what a taxon would become if its class had photos enough; no target: it stops here."""
+
+    target: Taxon | None
+    status: str
+    message: str | None = None
+
+    @property
+    def name(self) -> str | None:
+        return None if self.target is None else self.target.name()
+
+
+def _taxa(photos: Columns) -> dict[Taxon, _Counted]:
+    """Return each taxon with what it has, by name; of one name, the generation of most photos is taken."""
+    size = len(photos["photo_id"])
+    parts = [_plain(photos[name]) if name in photos else [None] * size for name in LEVELS]
+    counts: Counter[tuple[Any, ...]] = Counter()
+    ads: dict[tuple[Any, ...], set[Any]] = {}
+    for *path, ad_id in zip(*parts, _plain(photos["ad_id"]), strict=True):
+        place = tuple(path)
+        counts[place] += 1
+        ads.setdefault(place, set()).add(ad_id)
+    chosen: dict[str, Taxon] = {}
+    found: dict[Taxon, _Counted] = {}
+    for (make, model, generation, year), n in sorted(counts.items(), key=lambda item: (-item[1], str(item[0]))):
+        taxon = Taxon(make=make, model=model, generation=generation, year=None if year is None else int(year))
+        counted = found.setdefault(chosen.setdefault(taxon.name(), taxon), _Counted())
+        counted.photos += n
+        counted.ads |= ads[make, model, generation, year]
+    return dict(sorted(found.items(), key=lambda item: item[0].name()))
+
+
+def _plain(column: Sequence[Any] | npt.NDArray[Any]) -> Sequence[Any]:
+    return column.tolist() if isinstance(column, np.ndarray) else column  # a masked value becomes None
+
+
+def _levels(taxon: Taxon) -> list[Taxon]:
+    """Return a taxon cut at each level that it reaches, the deepest first."""
+    return list(dict.fromkeys(taxon.up_to(level) for level in reversed(LEVELS)))
+
+
+def _names(found: Iterable[Taxon]) -> dict[str, Taxon]:
+    """Return every name that photos have at any level."""
+    return {cut.name(): cut for taxon in found for cut in reversed(_levels(taxon))}
+
+
+def _ends(merges: Iterable[Merge], names: Mapping[str, Taxon]) -> dict[str, str | None]:
+    """Return what each merged name becomes in the end, None where it is left out."""
+    steps = {merge.taxon: merge for merge in merges}
+    for merge in steps.values():
+        for name in (merge.taxon, merge.becomes):
+            if name is not None and name not in names:
+                raise LabelError(f"{merge.where}: no photo is labelled {name!r}; {suggestion(name, names)}")
+    ends: dict[str, str | None] = {}
+    for name in steps:
+        path = [name]
+        end: str | None = name
+        while end is not None and end in steps:
+            end = steps[end].becomes
+            if end in path:
+                raise LabelError(f"{steps[name].where}: {' → '.join([*path, str(end)])} goes in a circle; take one out")
+            path.append(str(end))
+        ends[name] = end
+    return ends
+
+
+def _draft(taxon: Taxon, ends: Mapping[str, str | None], names: Mapping[str, Taxon], level: Level) -> _Draft:
+    decided = next((cut.name() for cut in _levels(taxon) if cut.name() in ends), None)
+    end = None if decided is None else ends[decided]
+    if decided is not None and end is None:
+        return _Draft(target=None, status=IGNORED, message=f"{decided} is left out")
+    target = taxon.up_to(level) if end is None else names[end].up_to(level)
+    if end is None and getattr(taxon, level) is None:
+        return _Draft(target=None, status=TOO_VAGUE, message=f"its label has no {level}")
+    status = OK if target.name() == taxon.name() else MERGED
+    return _Draft(target=target, status=status)
+
+
+def _sizes(found: Mapping[Taxon, _Counted], drafts: Sequence[_Draft]) -> dict[str, _Counted]:
+    sizes: dict[str, _Counted] = {}
+    for counted, draft in zip(found.values(), drafts, strict=True):
+        if draft.name is not None:
+            size = sizes.setdefault(draft.name, _Counted())
+            size.photos += counted.photos
+            size.ads |= counted.ads
+    return sizes
+
+
+def _judged(draft: _Draft, sizes: Mapping[str, _Counted], settings: ClassSettings) -> _Draft:
+    if draft.name is None:
+        return draft
+    size = sizes[draft.name]
+    few = [
+        f"{count} {what}, fewer than min_{what} = {least}"
+        for what, count, least in (
+            ("photos", size.photos, settings.min_photos), ("ads", len(size.ads), settings.min_ads),
+        )
+        if count < least
+    ]  # fmt: skip
+    if not few:
+        return draft
+    return _Draft(target=draft.target, status=TOO_FEW, message=f"{draft.name} has {' and '.join(few)}")
+
+
+def _row(taxon: Taxon, counted: _Counted, draft: _Draft) -> dict[str, Any]:
+    row = {
+        "taxon": taxon.name(), "class_name": draft.name if draft.status in (OK, MERGED) else None, "make": taxon.make,
+        "model": taxon.model, "generation": taxon.generation, "year": taxon.year, "photos": counted.photos,
+        "ads": len(counted.ads), "status": draft.status, "message": draft.message,
+    }  # fmt: skip
+    return {name: value for name, value in row.items() if value is not None}
+
+
+# ---- suggestions
+
+
+_CHANCE = 0.01  # of naming any pair wrongly, over all pairs
+
+
+def suggest(confusions: Iterable[Mapping[str, Any]]) -> list[Suggestion]:
+    """Return pairs of classes that are confused both ways beyond chance, the worst first.
+
+    `confusions` are rows truth, answer, count, right answers among them. By chance the wrong answers for a class fall
+    on all other classes alike; a pair counts when both directions are so many that this has a chance below 1 %, all
+    pairs together.
+    """
+    counts: dict[tuple[str, str], int] = {}
+    for row in confusions:
+        place = str(row["truth"]), str(row["answer"])
+        counts[place] = counts.get(place, 0) + int(row["count"])
+    names = {name for pair in counts for name in pair}
+    photos, wrong = dict.fromkeys(names, 0), dict.fromkeys(names, 0)
+    for (truth, answer), count in counts.items():
+        photos[truth] += count
+        wrong[truth] += count if truth != answer else 0
+    n_others = max(len(names) - 1, 1)
+    limit = _CHANCE / max(len(names) * n_others / 2, 1)
+    found = []
+    for one, two in _pairs_both_ways(counts):
+        ways = ((counts[one, two], wrong[one]), (counts[two, one], wrong[two]))
+        if all(_poisson_tail(count, total / n_others) < limit for count, total in ways):
+            both = counts[one, two] + counts[two, one]
+            found.append(Suggestion(pair=(one, two), share=both / (photos[one] + photos[two]), photos=both))
+    return sorted(found, key=lambda pair: (-pair.share, pair.pair))
+
+
+def _pairs_both_ways(counts: Mapping[tuple[str, str], int]) -> Iterator[tuple[str, str]]:
+    for (one, two), count in counts.items():
+        if one < two and count and counts.get((two, one)):
+            yield one, two
+
+
+def _poisson_tail(count: int, mean: float) -> float:
+    """Return the chance of at least `count` (1 or more) where `mean` are expected."""
+    log = [k * math.log(mean) - mean - math.lgamma(k + 1) for k in range(count)]
+    return max(0.0, 1 - math.fsum(math.exp(value) for value in log))

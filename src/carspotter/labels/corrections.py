@@ -1,0 +1,154 @@
+"""What people decided about sellers' words, as CSV: `labels/words.csv` in, `labels/unresolved.csv` out, of one form.
+
+    make,model,submodel,becomes_make,becomes_model,becomes_generation,becomes_year,ads,message
+
+A person fills the `becomes` columns of the second and saves it as the first. An empty `submodel` means any, a row with
+nothing filled in is passed over, and columns after these are notes. It opens no catalogue.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from carspotter.errors import LabelError, TaxonomyError, suggestion
+from carspotter.labels.words import key, tokens
+from carspotter.taxonomy import Taxon
+
+WORDS = ("make", "model", "submodel")
+BECOMES = ("becomes_make", "becomes_model", "becomes_generation", "becomes_year")
+NOTES = ("ads", "message")
+
+Words = tuple[str | None, str | None, str | None]
+
+
+@dataclass(frozen=True, slots=True)
+class Corrections:
+    """Hold taxa by the keys of the words that they stand for."""
+
+    taxa: Mapping[tuple[str, str, str], Taxon] = field(default_factory=dict)
+
+    @classmethod
+    def read(cls, path: str | Path) -> Corrections:
+        """Read a CSV file; one that is not there holds none. Raises LabelError that names file and line."""
+        path = Path(path)
+        if not path.exists():
+            return cls()
+        try:
+            text = path.read_text(encoding="utf-8-sig")  # spreadsheets begin their CSV with a mark
+        except (OSError, UnicodeDecodeError) as error:
+            raise LabelError(f"{path} cannot be read: {error}; save it as CSV in UTF-8") from error
+        return cls.parse(text, where=str(path))
+
+    @classmethod
+    def parse(cls, text: str, *, where: str = "words.csv") -> Corrections:
+        """Read CSV text, with commas or semicolons. Raises LabelError that names the line."""
+        taxa: dict[tuple[str, str, str], Taxon] = {}
+        lines: dict[tuple[str, str, str], int] = {}
+        for number, row in rows_of(text, where, needed=(*WORDS, *BECOMES[:2]), known=(*WORDS, *BECOMES, *NOTES)):
+            taxon = _taxon(row, f"{where} line {number}")
+            if taxon is None:
+                continue
+            place = words_key((row["make"], row["model"], row["submodel"]))
+            if not any(place):
+                raise LabelError(
+                    f"{where} line {number}: make, model and submodel are empty; one of them must say what"
+                )
+            if taxa.setdefault(place, taxon) != taxon:
+                first = f"line {lines[place]} says {taxa[place].name()!r}"
+                raise LabelError(f"{where} line {number}: {taxon.name()!r} for words of which {first}; keep one line")
+            lines.setdefault(place, number)
+        return cls(taxa)
+
+    def find(self, words: Words) -> Taxon | None:
+        """Return what a person said of these words: of all three, else of make and model whatever the submodel."""
+        if not self.taxa:
+            return None
+        make, model, submodel = words_key(words)
+        return self.taxa.get((make, model, submodel)) or self.taxa.get((make, model, ""))
+
+
+def words_key(words: Words) -> tuple[str, str, str]:
+    """Return words as they are compared: whatever their case, accents, script and punctuation."""
+    make, model, submodel = (key(tokens(word)) for word in words)
+    return make, model, submodel
+
+
+def rows_of(text: str, where: str, *, needed: Iterable[str], known: Iterable[str]) -> list[tuple[int, dict[str, str]]]:
+    """Return the rows of a CSV text that are not empty, blanks removed, each with its line number.
+
+    Raises LabelError for a column that is missing or nearly one of the `known`, and for a row with too many values.
+    """
+    head = text.split("\n", 1)[0]
+    reader = csv.DictReader(io.StringIO(text), delimiter=";" if head.count(";") > head.count(",") else ",")
+    names = [name.strip() for name in reader.fieldnames or ()]
+    reader.fieldnames = names
+    for name in needed:
+        if name not in names:
+            raise LabelError(f"{where} line 1: column {name!r} is missing; it needs {', '.join(needed)}")
+    for name in names:
+        if name.startswith("becomes") and name not in known:
+            raise LabelError(f"{where} line 1: unknown column {name!r}; {suggestion(name, known)}")
+    found = []
+    for row in reader:
+        if None in row:
+            raise LabelError(f"{where} line {reader.line_num}: more values than the {len(names)} columns; quote commas")
+        cleaned = {name: (value or "").strip() for name, value in row.items()}
+        if any(cleaned.values()):
+            found.append((reader.line_num, cleaned))
+    return found
+
+
+def unresolved(listings: Iterable[Mapping[str, Any]], labels: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Return a row for each words of which labels are unresolved, those of the most ads first, `becomes` empty.
+
+    An ad without any words but a title has it as its model, as `Resolver` does.
+    """
+    messages = {row["ad_id"]: row.get("message") for row in labels if row["status"] == "unresolved"}
+    found: dict[tuple[str, str, str], dict[str, Any]] = {}
+    for listing in listings:
+        if listing["ad_id"] not in messages:
+            continue
+        words = words_of(listing)
+        row = found.setdefault(
+            words_key(words),
+            {**{name: word or "" for name, word in zip(WORDS, words, strict=True)}, **dict.fromkeys(BECOMES, "")}
+            | {"ads": 0, "message": messages[listing["ad_id"]] or ""},
+        )
+        row["ads"] += 1
+    return sorted((row for place, row in found.items() if any(place)), key=lambda row: (-row["ads"], str(row)))
+
+
+def words_of(listing: Mapping[str, Any]) -> Words:
+    """Return make, model and submodel of a listing, the title as its model where it has none of them."""
+    words = listing.get("make"), listing.get("model"), listing.get("submodel")
+    return words if any(words) else (None, listing.get("title"), None)
+
+
+def to_csv(rows: Iterable[Mapping[str, Any]]) -> str:
+    """Return rows of `unresolved` as the text of a CSV file."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, [*WORDS, *BECOMES, *NOTES], lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue()
+
+
+def _taxon(row: Mapping[str, str], where: str) -> Taxon | None:
+    make, model, generation, year = (row.get(name, "") for name in BECOMES)
+    if not (make or model or generation or year):
+        return None
+    if not make or not model:
+        raise LabelError(f"{where}: becomes {make or '?'} {model or '?'}; becomes_make and becomes_model must be given")
+    if year and not (year.isdecimal() and len(year) == 4):
+        raise LabelError(
+            f"{where}: becomes_year is {year!r}; it must be a year such as 2012, or empty for the ad's own"
+        )
+    try:
+        return Taxon(make=make, model=model, generation=generation or None, year=int(year) if year else None)
+    except TaxonomyError as error:
+        raise LabelError(f"{where}: {error}") from error

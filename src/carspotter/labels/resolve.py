@@ -1,0 +1,224 @@
+"""Sellers' words in, taxa out: each with a score, how it was found, and who said so.
+
+The order is: what a person decided, the known name, another spelling, an engine designation ("320d"), a name that the
+words begin with, sound like or hold, a name that they nearly are; a model that is not known stays as the seller wrote
+it. The same words always give the same answer, whatever the order of rows. It opens no catalogue.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from carspotter.catalog.tables import OK
+from carspotter.labels.corrections import Corrections, Words, words_of
+from carspotter.labels.known import Known, Make
+from carspotter.labels.models import Hit, MakeWords, Models
+from carspotter.labels.words import key, lookalike, tokens
+from carspotter.taxonomy import Taxon
+
+OFTEN = 20
+"""Ads from which on an unknown model of a known make is a name: some 8 photos each make a class of 150."""
+
+UNRESOLVED = "unresolved"
+
+_YEAR = re.compile(r"(?<!\d)(19[5-9]\d|20[0-4]\d)(?!\d)")
+# Scores rank how much was assumed; they are no probabilities.
+_FROM_TITLE = 0.9
+_FROM_MODEL_ALONE = 0.8
+_ADVICE = "write what it is into labels/words.csv"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Resolution:
+    """Say which taxon words name: score 0..1, how it was found, and status "ok" or "unresolved" with a message.
+
+    `method` is "person", "exact", "alias", "pattern", "prefix", "sound", "inside", "fuzzy", "seller" (unknown model, as
+    written) or "none". An unresolved one may still know its make.
+    """
+
+    make: str | None = None
+    model: str | None = None
+    generation: str | None = None
+    year: int | None = None
+    score: float = 0.0
+    method: str = "none"
+    said_by: str = "seller"
+    status: str = OK
+    message: str | None = None
+
+    @property
+    def name(self) -> str | None:
+        """Return the full name down to the year, or None where make or model are missing."""
+        if self.make is None or self.model is None:
+            return None
+        return Taxon(make=self.make, model=self.model, generation=self.generation, year=self.year).name()
+
+
+class Resolver:
+    """Resolve words by known names and by what people corrected; every distinct wording is worked out once."""
+
+    def __init__(
+        self,
+        known: Known | None = None,
+        *,
+        corrections: Corrections | None = None,
+        seen: Mapping[tuple[str | None, str | None], int] | None = None,
+    ) -> None:
+        """Take known names (the bundled ones by default); `seen` counts the ads of each (make, model) as written.
+
+        A model that is written in at least `OFTEN` ads of a known make is a name too, which mistyped ones are near to.
+        """
+        self._known = known or Known.bundled()
+        self._corrections = corrections or Corrections()
+        self._models = {name: Models(make) for name, make in self._known.makes.items()}
+        self._makes = MakeWords(self._known)
+        self._answers: dict[tuple[str | None, ...], Resolution] = {}
+        if seen:
+            self._learn(seen)
+
+    def resolve(
+        self,
+        make: str | None = None,
+        model: str | None = None,
+        submodel: str | None = None,
+        *,
+        year: int | None = None,
+        title: str | None = None,
+    ) -> Resolution:
+        """Return the taxon that words name; the title is asked only where the others do not suffice."""
+        words = words_of({"make": make, "model": model, "submodel": submodel, "title": title})
+        found = self._answer(words)
+        if found.status != OK and title and words[1] != title:
+            found = self._with_title(words, title, found)
+        if year is None and title:
+            year = _year(title, found.model)
+        return self._dated(found, year)
+
+    def _dated(self, found: Resolution, year: int | None) -> Resolution:
+        if found.model is None or (year is None and found.year is None):
+            return found
+        when = found.year or year
+        generation = found.generation or self._known.makes[found.make or ""].generation(found.model, when)
+        return replace(found, year=when, generation=generation)
+
+    def _answer(self, words: Words) -> Resolution:
+        answer = self._answers.get(words)
+        if answer is None:
+            answer = self._answers[words] = self._work_out(words)
+        return answer
+
+    def _work_out(self, words: Words) -> Resolution:
+        corrected = self._corrections.find(words)
+        if corrected is not None:
+            return self._by_person(corrected)
+        answers = [self._read(words)]
+        if any(lookalike(word) for word in words):
+            looks = tuple(lookalike(word) or word for word in words)
+            answers.append(self._read((looks[0], looks[1], looks[2])))
+        return max(answers, key=lambda answer: (answer.status == OK, answer.score))
+
+    def _by_person(self, taxon: Taxon) -> Resolution:
+        make = self._known.make_of(tokens(taxon.make))
+        if make is None:
+            self._known.add([taxon.up_to("model")])
+            make = self._known.makes[taxon.make]
+        model = make.models.get(key(tokens(taxon.model)), taxon.model)
+        return Resolution(
+            make=make.name, model=model, generation=taxon.generation, year=taxon.year, score=1.0, method="person",
+            said_by="person",
+        )  # fmt: skip
+
+    def _read(self, words: Words) -> Resolution:
+        make_words, model_words, more = (tokens(word) for word in words)
+        found = self._makes.find(make_words, model_words)
+        if found is not None:
+            make, rest, sureness = found
+            return self._of_make(make, rest, more, sureness)
+        if not make_words and (alone := self._makes.by_model(model_words or more)):
+            return self._of_make(alone, model_words or more, more if model_words else (), _FROM_MODEL_ALONE)
+        said = " ".join(word for word in words if word)
+        if not said:
+            return Resolution(status=UNRESOLVED, message="neither make nor model is given, nor a title")
+        near = self._makes.near(make_words or model_words)
+        return Resolution(status=UNRESOLVED, message=f"no known make in {said!r}; {_guesses(near)}{_ADVICE}")
+
+    def _of_make(self, make: Make, words: tuple[str, ...], more: tuple[str, ...], sureness: float) -> Resolution:
+        models = self._models.setdefault(make.name, Models(make))
+        found = models.find(words or more, more if words else ())
+        if isinstance(found, Hit):
+            return Resolution(
+                make=make.name, model=found.model, score=round(found.score * sureness, 4), method=found.method
+            )
+        if not (words or more):
+            return Resolution(make=make.name, status=UNRESOLVED, message=f"{make.name} without a model; {_ADVICE}")
+        said = " ".join(words or more)
+        near = [f"{other} {model}" for other, model in self._makes.models(words or more) if other != make.name]
+        if found.name is None or near:
+            guesses = _guesses(near + [f"{name} ({score:.2f})" for name, score in found.guesses])
+            return Resolution(
+                make=make.name,
+                status=UNRESOLVED,
+                message=f"no known model of {make.name} in {said!r}; {guesses}{_ADVICE}",
+            )
+        return Resolution(make=make.name, model=found.name, score=round(found.score * sureness, 4), method="seller")
+
+    def _with_title(self, words: Words, title: str, found: Resolution) -> Resolution:
+        place = (*words, title)
+        answer = self._answers.get(place)
+        if answer is None:
+            answer = self._work_out((found.make or words[0], title, None))
+            if answer.status == OK and answer.method in ("seller", "sound", "fuzzy") and answer.said_by != "person":
+                answer = found  # a whole title always holds some words; only known names in it count
+            elif answer.status != OK:
+                answer = found
+            else:
+                answer = replace(answer, score=round(answer.score * _FROM_TITLE, 4))
+            self._answers[place] = answer
+        return answer
+
+    def _learn(self, seen: Mapping[tuple[str | None, str | None], int]) -> None:
+        """Take up names that many sellers write, the most frequent spelling first."""
+        ads: dict[tuple[str, tuple[str, ...]], int] = {}
+        for (make_word, model_word), count in seen.items():
+            found = self._makes.find(tokens(make_word), tokens(model_word))
+            if found is not None and found[1]:
+                place = found[0].name, found[1]
+                ads[place] = ads.get(place, 0) + count
+        often = [(make, words) for (make, words), count in sorted(ads.items()) if count >= OFTEN]
+        for make, words in often:
+            models = self._models.setdefault(make, Models(self._known.makes[make]))
+            if not isinstance(models.find(words, ()), Hit):
+                models.learn(words)
+        self._answers.clear()
+
+
+def label_rows(
+    listings: Iterable[Mapping[str, Any]], resolver: Resolver, *, curated: Collection[str] = ()
+) -> Iterator[dict[str, Any]]:
+    """Yield a row of table `labels` for each listing; of `curated` sources the source itself says the label."""
+    for listing in listings:
+        found = resolver.resolve(
+            listing.get("make"), listing.get("model"), listing.get("submodel"), year=listing.get("year"),
+            title=listing.get("title"),
+        )  # fmt: skip
+        said_by = "source" if found.said_by == "seller" and listing.get("source") in curated else found.said_by
+        row = {
+            "ad_id": listing["ad_id"], "make": found.make, "model": found.model, "generation": found.generation,
+            "year": found.year if found.model else None, "name": found.name, "score": found.score,
+            "method": found.method, "said_by": said_by, "status": found.status, "message": found.message,
+        }  # fmt: skip
+        yield {name: value for name, value in row.items() if value is not None}
+
+
+def _year(title: str, model: str | None) -> int | None:
+    """Return the one year that a title names, or None; a Peugeot 2008 is no year."""
+    years = set(_YEAR.findall(title)) - {model}
+    return int(years.pop()) if len(years) == 1 else None
+
+
+def _guesses(near: Iterable[str]) -> str:
+    names = list(dict.fromkeys(near))[:3]
+    return f"near are {', '.join(names)}; " if names else ""

@@ -1,0 +1,110 @@
+"""The bytes and the pixels of a photo in; scores, flags and a status out.
+
+Scores say what was measured, flags what the settings make of it, the status whether the photo goes on. They are apart,
+so that a changed threshold needs no second look at a photo: `judge` takes stored scores. Decoding is the caller's,
+since other parts look at the same pixels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from hashlib import sha256
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from carspotter.catalog.tables import OK
+from carspotter.errors import ImageError, suggestion
+from carspotter.headers import sniff
+from carspotter.photos.hashes import dhash, grey, phash
+from carspotter.pixels import DecodedPhoto
+
+Row = dict[str, Any]
+
+FLAGS = ("too-small", "dark", "bright", "placeholder", "blurred")
+"""What a photo can be flagged as, the gravest first: the first one that drops it is its status."""
+
+WORKING_SIDE = 256
+"""Pixels of the longer side at which scores are measured, so that they do not depend on a photo's resolution."""
+
+_LEVELS = 32  # of grey, for plainness: eight neighbouring values count as one
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CheckSettings:
+    """Say from which scores on a photo is flagged, and which flags drop it.
+
+    The thresholds were chosen on 1630 listing photographs and on copies of them that were darkened, brightened, blurred
+    and painted over (docs/photos.md).
+    """
+
+    min_side: int = 120
+    """Pixels: a vehicle that fills such a photo has less than the 48 that the recognizer wants of a side."""
+    dark: float = 0.10
+    """Mean brightness below which nothing can be made out."""
+    bright: float = 0.92
+    blurred: float = 60.0
+    """Variance of the Laplacian below which edges are gone."""
+    placeholder: float = 0.75
+    """Share of one grey level and its neighbours from which a picture is a drawing or a plain area."""
+    drop: tuple[str, ...] = FLAGS
+
+    def __post_init__(self) -> None:
+        for flag in self.drop:
+            if flag not in FLAGS:
+                raise ValueError(f"drop names {flag!r}; {suggestion(flag, FLAGS)}")
+
+
+def check(data: bytes, seen: DecodedPhoto | ImageError, settings: CheckSettings) -> Row:
+    """Return a row of table `checks` without its key, from a photo's bytes and its pixels, or why there are none.
+
+    Brightness, contrast and plainness are 0..1, sharpness the variance of the Laplacian in grey levels of 0..255 at
+    `WORKING_SIDE`.
+    """
+    row: Row = {"format": _format(data), "sha256": sha256(data).hexdigest()} if data else {}
+    if isinstance(seen, ImageError):
+        return {**row, "flags": [], "status": seen.code, "message": str(seen)}
+    row |= {"width": seen.width, "height": seen.height, "phash": phash(seen.pixels), "dhash": dhash(seen.pixels)}
+    row |= scores(seen.pixels)
+    flags, status = judge(row, settings)
+    return {**row, "flags": flags, "status": status}
+
+
+def _format(data: bytes) -> str | None:
+    try:
+        return sniff(data)
+    except ImageError:
+        return None  # the decoder has said so already
+
+
+def scores(pixels: NDArray[np.uint8]) -> Row:
+    """Measure brightness, contrast, sharpness and plainness of upright sRGB pixels (h, w, 3)."""
+    height, width = pixels.shape[:2]
+    scale = min(1.0, WORKING_SIDE / max(height, width))
+    small = grey(pixels, (max(3, round(width * scale)), max(3, round(height * scale)))).astype(np.float32)
+    inner = small[1:-1, 1:-1]
+    laplacian = small[:-2, 1:-1] + small[2:, 1:-1] + small[1:-1, :-2] + small[1:-1, 2:] - 4 * inner
+    counts = np.bincount((small / (256 / _LEVELS)).astype(np.intp).ravel(), minlength=_LEVELS)
+    # Three levels together: a plain area with JPEG's noise lies across a border of levels.
+    commonest = np.convolve(counts, np.ones(3, dtype=counts.dtype), mode="same").max()
+    return {
+        "brightness": float(small.mean() / 255),
+        "contrast": float(small.std() / 127.5),
+        "sharpness": float(laplacian.var()),
+        "plainness": float(commonest / small.size),
+    }
+
+
+def judge(row: Mapping[str, Any], settings: CheckSettings) -> tuple[list[str], str]:
+    """Return the flags and the status of a photo that could be read, from its stored size and scores."""
+    holds = {
+        "too-small": min(row["width"], row["height"]) < settings.min_side,
+        "dark": row["brightness"] < settings.dark,
+        "bright": row["brightness"] > settings.bright,
+        "placeholder": row["plainness"] > settings.placeholder,
+        "blurred": row["sharpness"] < settings.blurred,
+    }
+    flags = [flag for flag in FLAGS if holds[flag]]
+    return flags, next((flag for flag in flags if flag in settings.drop), OK)

@@ -1,0 +1,178 @@
+"""Hashes of all photos in; groups of photos that show the same picture out, within ads and across them.
+
+Exact duplicates have the same bytes. Near ones have perceptual hashes within a few bits; where those differ more, a
+second witness must agree: the difference hash, or the identifier's embedding where a vehicle was located. A mirrored
+copy is another photo: it shows the other side. It drops nothing: which copy is used is the split's affair.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from carspotter.errors import MissingExtraError
+from carspotter.photos.hashes import count_bits
+from carspotter.photos.near import MAX_RADIUS, pairs_within
+
+Columns = Mapping[str, Sequence[Any] | NDArray[Any]]
+Row = dict[str, Any]
+Edges = NDArray[np.int64]
+
+_PAIRS_AT_ONCE = 1 << 14  # embeddings of so many pairs are compared at once: 160 MB at 1280 numbers each
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DuplicateSettings:
+    """Say from when on two photos show the same picture.
+
+    Chosen on 1630 listing photographs, 1.3 million pairs, and copies of them (docs/photos.md): no pair of two ads lies
+    within 8 bits of `phash`, and of those within 14 none is within 23 bits of both hashes.
+    """
+
+    same: int = 3
+    """Bits of the perceptual hash within which no witness is needed; what the leak certificate looks for at most."""
+    max_distance: int = 10
+    """Bits of the perceptual hash beyond which no witness helps."""
+    both: int = 16
+    """Bits of both hashes together within which the difference hash agrees. 16 finds 95 % of copies that were cut by
+    2 % on each side and 76 % of those cut by 3 %."""
+    cosine: float = 0.985
+    """Cosine of the embeddings from which they agree; another photo of the same car from the same side reaches 0.97."""
+    min_contrast: float = 0.08
+    """Photos plainer than this are compared by their bytes alone: the hash of a plain area is noise."""
+
+    def __post_init__(self) -> None:
+        for name in ("same", "max_distance"):
+            if not 0 <= getattr(self, name) <= MAX_RADIUS:
+                raise ValueError(f"{name} is {getattr(self, name)}; it must be from 0 to {MAX_RADIUS}")
+        if not -1 <= self.cosine <= 1:
+            raise ValueError(f"cosine is {self.cosine}; it must be from -1 to 1")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Embeddings:
+    """Hold the embeddings of some photos: `position` (m,) in the columns, `vectors` (m, d) of unit length."""
+
+    position: NDArray[np.int64]
+    vectors: NDArray[np.floating]
+
+
+def find_duplicates(
+    photos: Columns, settings: DuplicateSettings | None = None, *, embeddings: Embeddings | None = None
+) -> list[Row]:
+    """Return the rows of table `duplicates`, one for each photo that is not alone, sorted by group and photo.
+
+    `photos` has photo_id, ad_id, sha256, and of those that could be read phash and dhash (uint64), width, height,
+    contrast and sharpness; null (None or NaN) elsewhere. Which copy is kept: the one of most pixels, then the
+    sharpest, then the first by name. The order of rows does not matter.
+    """
+    settings = settings or DuplicateSettings()
+    order = np.argsort(np.asarray(photos["photo_id"], dtype=str), kind="stable")
+    table = {name: np.asarray(values, dtype=object)[order] for name, values in photos.items()}
+    exact = _exact(table["sha256"])
+    near = _near(table, settings, _reordered(embeddings, order))
+    group = _components(len(order), np.concatenate([exact, near]))
+    return _rows(table, group, {int(end) for pair in exact for end in pair})
+
+
+def _exact(digests: NDArray[Any]) -> Edges:
+    """Return edges from each photo to the first of the same bytes."""
+    first: dict[str, int] = {}
+    edges = [(first.setdefault(digest, i), i) for i, digest in enumerate(digests) if digest]
+    found = [edge for edge in edges if edge[0] != edge[1]]
+    return np.array(found, dtype=np.int64).reshape(-1, 2)
+
+
+def _near(table: Mapping[str, NDArray[Any]], settings: DuplicateSettings, embeddings: Embeddings | None) -> Edges:
+    """Return edges between photos whose pictures agree."""
+    contrast = _numbers(table["contrast"])
+    can = np.flatnonzero(contrast >= settings.min_contrast)  # false for NaN: the photo could not be read
+    phash = np.array([int(value) for value in table["phash"][can]], dtype=np.uint64)
+    pairs, distance = pairs_within(phash, settings.max_distance)
+    pairs = can[pairs]
+    dhash = np.zeros(len(contrast), dtype=np.uint64)
+    dhash[can] = [int(value) for value in table["dhash"][can]]
+    agree = distance + count_bits(dhash[pairs[:, 0]] ^ dhash[pairs[:, 1]]) <= settings.both
+    agree |= distance <= settings.same
+    open_ = np.flatnonzero(~agree)
+    agree[open_] = _look_alike(pairs[open_], embeddings, settings.cosine, len(contrast))
+    return np.asarray(pairs[agree], dtype=np.int64)
+
+
+def _look_alike(pairs: Edges, embeddings: Embeddings | None, least: float, count: int) -> NDArray[np.bool_]:
+    """Tell of which pairs the embeddings agree; a pair without both does not."""
+    result = np.zeros(len(pairs), dtype=bool)
+    if embeddings is None or not len(embeddings.position):
+        return result
+    at = np.full(count, -1, dtype=np.int64)
+    at[embeddings.position] = np.arange(len(embeddings.position))
+    known = np.flatnonzero((at[pairs] >= 0).all(axis=1))
+    for start in range(0, len(known), _PAIRS_AT_ONCE):
+        part = known[start : start + _PAIRS_AT_ONCE]
+        left, right = (embeddings.vectors[at[pairs[part, side]]].astype(np.float32) for side in (0, 1))
+        result[part] = np.einsum("nd,nd->n", left, right) >= least
+    return result
+
+
+def _reordered(embeddings: Embeddings | None, order: NDArray[np.intp]) -> Embeddings | None:
+    if embeddings is None:
+        return None
+    place = np.empty(len(order), dtype=np.int64)
+    place[order] = np.arange(len(order))
+    return Embeddings(position=place[embeddings.position], vectors=embeddings.vectors)
+
+
+def _components(count: int, edges: Edges) -> NDArray[np.int64]:
+    """Return for each of `count` photos the first position of its connected component."""
+    try:
+        from scipy.sparse import coo_matrix
+        from scipy.sparse.csgraph import connected_components
+    except ModuleNotFoundError as error:
+        raise MissingExtraError("scipy", "data") from error
+    graph = coo_matrix((np.ones(len(edges), dtype=bool), (edges[:, 0], edges[:, 1])), shape=(count, count))
+    _, label = connected_components(graph, directed=False)
+    _, first, inverse = np.unique(label, return_index=True, return_inverse=True)
+    return np.asarray(first[inverse], dtype=np.int64)
+
+
+def _rows(table: Mapping[str, NDArray[Any]], group: NDArray[np.int64], exact: set[int]) -> list[Row]:
+    members: dict[int, list[int]] = {}
+    for position, first in enumerate(group.tolist()):
+        members.setdefault(first, []).append(position)
+    rows = []
+    for first, positions in members.items():
+        if len(positions) < 2:
+            continue
+        kept = max(positions, key=lambda position: (_worth(table, position), -position))
+        across = len({table["ad_id"][position] for position in positions}) > 1
+        for position in positions:
+            row = {
+                "photo_id": table["photo_id"][position], "group_id": table["photo_id"][first],
+                "relation": "exact" if position in exact else "near", "kept": position == kept, "across_ads": across,
+            }  # fmt: skip
+            distance = _bits(table["phash"][position], table["phash"][kept])
+            rows.append(row if distance is None else {**row, "distance": distance})
+    return rows
+
+
+def _worth(table: Mapping[str, NDArray[Any]], position: int) -> tuple[float, float]:
+    width, height, sharpness = (_number(table[name][position]) for name in ("width", "height", "sharpness"))
+    return (width * height, sharpness)
+
+
+def _bits(one: Any, other: Any) -> int | None:
+    if one is None or other is None or one != one or other != other:  # NaN is not itself
+        return None
+    return (int(one) ^ int(other)).bit_count()
+
+
+def _number(value: Any) -> float:
+    return 0.0 if value is None or value != value else float(value)
+
+
+def _numbers(values: NDArray[Any]) -> NDArray[np.float64]:
+    return np.array([np.nan if value is None else float(value) for value in values], dtype=np.float64)

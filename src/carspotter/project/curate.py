@@ -1,0 +1,249 @@
+"""The middle steps of a build: look at photos, group duplicates, resolve words, choose classes, split.
+
+Each reads columns from the catalogue, hands them to the stage that knows, and appends what it answers.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+
+from carspotter import storage
+from carspotter.catalog.tables import OK
+from carspotter.dataset.certificate import MAX_DISTANCE, LeakCertificate, certificate
+from carspotter.dataset.split import SPLITS, split
+from carspotter.labels.classes import classes, read_merges, suggest
+from carspotter.labels.corrections import Corrections, to_csv, unresolved
+from carspotter.labels.resolve import Resolver, label_rows
+from carspotter.photos.checks import CheckSettings, judge
+from carspotter.photos.duplicates import Embeddings, find_duplicates
+from carspotter.project.build import Build
+from carspotter.project.look import LocateSettings, Look
+
+Row = dict[str, Any]
+
+LABEL_VERSION = "1"
+"""Grows when the known names or the rules of `resolve` change, so that labels are made again."""
+
+CHECKED = """SELECT c.photo_id, p.ad_id, c.sha256, c.phash, c.dhash, c.width, c.height, c.contrast, c.sharpness
+FROM checks c JOIN listing_photos p USING (photo_id) WHERE c.sha256 IS NOT NULL"""
+"""Every photo with bytes, good or bad: a dark copy ties two ads as well as a bright one."""
+
+USABLE = """SELECT p.photo_id, p.ad_id, w.name AS taxon, w.make, w.model, w.generation, w.year
+FROM listing_photos p JOIN listings l USING (ad_id) JOIN checks c USING (photo_id) JOIN findings v USING (photo_id)
+JOIN labels w ON w.ad_id = p.ad_id
+WHERE p.status = 'ok' AND l.status = 'ok' AND c.status = 'ok' AND v.status = 'ok' AND v.passed AND v.x1 IS NOT NULL
+AND w.status = 'ok'"""
+"""Every photo that shows a whole vehicle of a known taxon."""
+
+
+def look_at_photos(build: Build, parts: tuple[str, ...] | None = None) -> Mapping[str, Any]:
+    """Check, locate and embed the photos that lack it."""
+    settings = build.project.settings
+    look = Look(
+        folder=str(build.project.folder),
+        check=settings.check,
+        locate=settings.locate,
+        **({"parts": parts} if parts else {}),  # type: ignore[arg-type]
+    )
+    return build.rows(look)
+
+
+def judge_photos(build: Build) -> Mapping[str, Any]:
+    """Apply thresholds to stored scores where settings have changed, so that nothing is decoded again."""
+    settings = build.project.settings
+
+    def work() -> Mapping[str, Any]:
+        checks = _changed(build.catalog.rows("SELECT * FROM checks WHERE width IS NOT NULL"), _judged(settings.check))
+        findings = _changed(build.catalog.rows("SELECT * FROM findings WHERE status = 'ok'"), _gated(settings.locate))
+        for table, rows in (("checks", checks), ("findings", findings)):
+            _append(build, table, rows)
+        return {"changed": len(checks) + len(findings)}
+
+    # Only a change of settings makes work: a new photo was judged when it was looked at.
+    return build.whole("judge", reads=(), writes=(), settings=[settings.check, settings.locate.gate], work=work)
+
+
+def _judged(settings: CheckSettings) -> Callable[[Row], Row]:
+    def change(row: Row) -> Row:
+        flags, status = judge(row, settings)
+        return {**row, "flags": flags, "status": status}
+
+    return change
+
+
+def _gated(settings: LocateSettings) -> Callable[[Row], Row]:
+    return lambda row: {**row, "passed": row["exterior"] >= settings.gate}
+
+
+def _changed(rows: list[Row], change: Callable[[Row], Row]) -> list[Row]:
+    return [fresh for row in rows if (fresh := change(row)) != row]
+
+
+def _append(build: Build, table: str, rows: list[Row]) -> None:
+    """Append facts under the version that each had: to judge a score anew is no new look at the photo."""
+    versions: dict[str, list[Row]] = {}
+    for row in rows:
+        plain = {name: value for name, value in row.items() if value is not None and name != "stage_version"}
+        versions.setdefault(row["stage_version"], []).append(plain)
+    for version, part in versions.items():
+        build.catalog.append(table, part, version=version)
+
+
+def group_duplicates(build: Build) -> Mapping[str, Any]:
+    """Group photos that show the same picture."""
+    settings, catalog = build.project.settings.duplicates, build.catalog
+
+    def work() -> Mapping[str, Any]:
+        photos = catalog.columns(f"{CHECKED} ORDER BY c.photo_id")
+        vectors = catalog.columns("SELECT photo_id, embedding FROM embeddings WHERE status = 'ok' ORDER BY photo_id")
+        rows = find_duplicates(photos, settings, embeddings=_embeddings(photos["photo_id"], vectors))
+        catalog.replace("duplicates", rows)
+        return {
+            "groups": len({row["group_id"] for row in rows}),
+            "photos": len(rows),
+            "copies": {
+                relation: count
+                for relation in ("exact", "near")
+                if (count := sum(not row["kept"] and row["relation"] == relation for row in rows))
+            },
+        }
+
+    reads = (CHECKED, "SELECT photo_id, stage_version FROM embeddings WHERE status = 'ok'")
+    return build.whole("deduplicate", reads=reads, writes=("SELECT * FROM duplicates",), settings=settings, work=work)
+
+
+def _embeddings(photo_ids: Any, columns: Mapping[str, Any]) -> Embeddings | None:
+    if not len(columns["photo_id"]):
+        return None
+    names, wanted = np.asarray(photo_ids, dtype=str), np.asarray(columns["photo_id"], dtype=str)
+    place = np.searchsorted(names, wanted)
+    known = np.flatnonzero((place < len(names)) & (names[np.minimum(place, len(names) - 1)] == wanted))
+    return Embeddings(position=place[known].astype(np.int64), vectors=np.asarray(columns["embedding"])[known])
+
+
+def resolve_labels(build: Build) -> Mapping[str, Any]:
+    """Turn sellers' words into taxa, and list those that are not understood in `labels/unresolved.csv`."""
+    catalog, folder = build.catalog, build.project.labels
+    words = folder / "words.csv"
+    listings_sql = "SELECT ad_id, source, make, model, submodel, year, title FROM listings WHERE status = 'ok'"
+
+    def work() -> Mapping[str, Any]:
+        listings = catalog.rows(f"{listings_sql} ORDER BY ad_id")
+        corrections = Corrections.read(words) if words.exists() else None
+        seen = Counter((listing["make"], listing["model"]) for listing in listings)
+        resolver = Resolver(corrections=corrections, seen=seen)
+        rows = list(label_rows(listings, resolver, curated=_curated(build)))
+        old = {row["ad_id"]: row for row in catalog.rows("SELECT * EXCLUDE (stage_version) FROM labels")}
+        fresh = [row for row in rows if not _same(row, old.get(row["ad_id"]))]
+        if fresh:
+            catalog.append("labels", fresh)
+        missing = unresolved(listings, rows)
+        storage.write(folder / "unresolved.csv", to_csv(missing).encode())
+        methods = Counter(row["method"] for row in rows if row["status"] == OK)
+        n_ok = sum(methods.values())
+        return {"resolved": n_ok, "unresolved": len(rows) - n_ok, "methods": dict(methods.most_common())}
+
+    settings = words.read_text(encoding="utf-8-sig", errors="replace") if words.exists() else ""
+    return build.whole(
+        "resolve",
+        reads=(listings_sql,),
+        writes=("SELECT * FROM labels",),
+        settings=[LABEL_VERSION, settings],
+        work=work,
+    )
+
+
+def _curated(build: Build) -> set[str]:
+    """Name the sources whose labels are not a seller's words but a data set's."""
+    return {source.settings.name for source in build.project.settings.sources if source.kind == "stanford"}
+
+
+def _same(row: Row, known: Row | None) -> bool:
+    """Say whether a row is known already; a score comes back from the catalogue with 24 bits."""
+    if known is None:
+        return False
+    return all(
+        np.float32(row.get(name, 0.0)) == np.float32(value or 0.0) if name == "score" else row.get(name) == value
+        for name, value in known.items()
+    )
+
+
+def choose_classes(build: Build) -> Mapping[str, Any]:
+    """Choose the classes among the taxa of usable photos, and suggest merges."""
+    catalog, settings = build.catalog, build.project.settings.classes
+    path = build.project.labels / "classes.csv"
+
+    def work() -> Mapping[str, Any]:
+        chosen = classes(catalog.columns(f"{USABLE} ORDER BY p.photo_id"), settings=settings, merges=read_merges(path))
+        catalog.replace("classes", list(chosen.rows))
+        reasons = Counter(row["status"] for row in chosen.rows if row["status"] != OK)
+        said: dict[str, Any] = {"classes": len(chosen.taxa), "left out or merged": dict(reasons.most_common())}
+        hints = suggest(
+            catalog.rows("SELECT truth, answer, count(*) AS count FROM predictions GROUP BY ALL ORDER BY ALL")
+        )
+        return {**said, "hints": [str(hint) for hint in hints]} if hints else said
+
+    merges = path.read_text(encoding="utf-8-sig", errors="replace") if path.exists() else ""
+    return build.whole(
+        "classes", reads=(USABLE,), writes=("SELECT * FROM classes",), settings=[settings, merges], work=work
+    )
+
+
+CROWD = 20
+"""Ads that show one picture from which on it is a dealer's banner or a catalogue picture: it ties no ads to each other,
+or a large dealer's whole stock would be one group. One copy of it at most is a sample."""
+
+TYING = f"""SELECT c.photo_id, c.sha256, c.phash, c.contrast FROM checks c
+WHERE c.width IS NOT NULL AND c.status <> 'placeholder' AND c.photo_id NOT IN (
+  SELECT photo_id FROM duplicates WHERE group_id IN (
+    SELECT d.group_id FROM duplicates d JOIN listing_photos p USING (photo_id)
+    GROUP BY d.group_id HAVING count(DISTINCT p.ad_id) >= {CROWD}))"""
+"""Photos whose copies tie ads: also dark and blurred ones, but no placeholders, error pages and banners."""
+
+SPLIT_READS = f"""SELECT p.photo_id, p.ad_id, CASE WHEN t.photo_id IS NOT NULL THEN d.group_id END AS group_id,
+coalesce(d.kept, true) AS kept, k.class_name
+FROM listing_photos p LEFT JOIN duplicates d USING (photo_id) LEFT JOIN ({TYING}) t ON t.photo_id = p.photo_id
+LEFT JOIN ({USABLE}) u ON u.photo_id = p.photo_id
+LEFT JOIN (SELECT taxon, class_name FROM classes WHERE status IN ('ok', 'merged')) k ON k.taxon = u.taxon"""
+"""Every photo, since an unused one ties ads too; `class_name` only of those that may be samples."""
+
+
+def split_dataset(build: Build) -> Mapping[str, Any]:
+    """Split into train, validation and test, and certify that nothing leaks."""
+    catalog, settings = build.catalog, build.project.settings.split
+
+    def work() -> Mapping[str, Any]:
+        photos = catalog.columns(f"{SPLIT_READS} ORDER BY p.photo_id")
+        previous = catalog.columns("SELECT photo_id, ad_id, split, status FROM samples ORDER BY photo_id")
+        samples = split(photos, previous=previous, settings=settings)
+        certified = certify(build, samples).check()
+        catalog.replace("samples", samples)
+        status = Counter(samples["status"])
+        placed = Counter(name for name, state in zip(samples["split"], samples["status"], strict=True) if state == OK)
+        return {
+            "samples": status.pop(OK, 0),
+            "split": {name: placed[name] for name in SPLITS if placed[name]},
+            "stopped": dict(status),
+            "certificate": str(certified),
+            "text": ", ".join(f"{placed[name]} {name}" for name in SPLITS) + f"; {certified}",
+        }
+
+    return build.whole("split", reads=(SPLIT_READS,), writes=("SELECT * FROM samples",), settings=settings, work=work)
+
+
+def certify(build: Build, samples: Mapping[str, Any]) -> LeakCertificate:
+    """Count what stands in two splits, from the raw ads, bytes and hashes rather than from the groups of the split."""
+    facts = build.catalog.columns(
+        f"""SELECT p.photo_id, p.ad_id, t.sha256 FROM listing_photos p LEFT JOIN ({TYING}) t USING (photo_id)
+        ORDER BY photo_id"""
+    )
+    hashed = build.catalog.columns(
+        f"SELECT photo_id, phash FROM ({TYING}) WHERE contrast >= ? ORDER BY photo_id",
+        build.project.settings.duplicates.min_contrast,
+    )
+    distance = min(MAX_DISTANCE, build.project.settings.duplicates.same)
+    return certificate(samples, ads=facts, exact=facts, near=hashed, distance=distance)

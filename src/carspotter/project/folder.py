@@ -1,0 +1,90 @@
+"""The folder of a project: where everything in it lies, its settings, and how a new one is made.
+
+carspotter.toml   settings: the sources and what each step is told
+catalog/          tables, appended by every step
+photos/           fetched photographs, one folder an ad
+quarantine/       files that could not be saved
+labels/           words.csv, classes.csv: what people decided; unresolved.csv: what they may decide next
+shards/           the dataset for training
+models/           learned bundles
+report.html
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from carspotter import storage
+from carspotter.catalog.catalog import Catalog
+from carspotter.errors import ProjectError
+from carspotter.project.settings import ProjectSettings, load_settings
+
+SETTINGS = "carspotter.toml"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Project:
+    """A project's folder with its settings read."""
+
+    folder: Path
+    settings: ProjectSettings
+
+    @classmethod
+    def open(cls, folder: str | Path) -> Project:
+        """Open a project; raises ProjectError when the folder holds none, or its settings are wrong."""
+        folder = Path(folder)
+        if not (folder / SETTINGS).is_file():
+            raise ProjectError(f"{folder} holds no {SETTINGS}; make a project with: carspotter init {folder}")
+        return cls(folder=folder.resolve(), settings=load_settings(folder / SETTINGS))
+
+    def catalog(self) -> Catalog:
+        """Open the project's catalogue; use it as a context manager."""
+        return Catalog.open(self.folder)
+
+    @property
+    def photos(self) -> Path:
+        """Return where fetched photographs lie."""
+        return self.folder / "photos"
+
+    @property
+    def quarantine(self) -> Path:
+        """Return where files lie that could not be saved."""
+        return self.folder / "quarantine"
+
+    @property
+    def labels(self) -> Path:
+        """Return where the CSV files lie in which people decide."""
+        return self.folder / "labels"
+
+    @property
+    def shards(self) -> Path:
+        """Return where the shards lie."""
+        return self.folder / "shards"
+
+    @property
+    def models(self) -> Path:
+        """Return where learned bundles lie."""
+        return self.folder / "models"
+
+    @property
+    def report(self) -> Path:
+        """Return the path of the report."""
+        return self.folder / "report.html"
+
+    def path(self, name: str) -> str:
+        """Resolve a path of the settings against the project's folder; a URL stays as it is."""
+        return name if storage.is_url(name) else str(self.folder / Path(name).expanduser())
+
+
+def create(folder: str | Path, settings: str) -> Project:
+    """Make a project with the text of its settings; raises ProjectError when one is there, or the text is wrong."""
+    folder = Path(folder)
+    if (folder / SETTINGS).exists():
+        raise ProjectError(f"{folder / SETTINGS} is there already; change it by hand, or name another folder")
+    storage.write(folder / SETTINGS, settings.encode())
+    try:
+        return Project.open(folder)
+    except ProjectError:
+        (folder / SETTINGS).unlink()
+        raise

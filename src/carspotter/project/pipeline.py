@@ -1,0 +1,93 @@
+"""A project in, the same project built out: every pending step in order, each able to go on where it was killed.
+
+Row stages ask the catalogue which rows lack their facts; whole-catalogue steps are done again when what they read has
+changed. Either way a second build of an unchanged project does nothing, and a killed one goes on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from carspotter.errors import ProjectError, suggestion
+from carspotter.project import curate, intake, products
+from carspotter.project.build import Build, Quiet, Watch
+from carspotter.project.folder import Project
+from carspotter.project.journal import Journal
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Step:
+    """One step of a build: `work` does what is pending and returns what there is to say about it."""
+
+    name: str
+    about: str
+    work: Callable[[Build], Mapping[str, Any]]
+
+
+STEPS: tuple[Step, ...] = (
+    Step(name="import", about="read the listings of every source", work=intake.import_listings),
+    Step(name="fetch", about="fetch photographs that are not on disk", work=intake.fetch_photos),
+    Step(name="look", about="check, locate and embed photos, each decoded once", work=curate.look_at_photos),
+    Step(name="judge", about="apply thresholds and find placeholders", work=curate.judge_photos),
+    Step(name="deduplicate", about="group photos that show the same picture", work=curate.group_duplicates),
+    Step(name="resolve", about="turn sellers' words into taxa", work=curate.resolve_labels),
+    Step(name="classes", about="choose the classes", work=curate.choose_classes),
+    Step(name="split", about="split without leaks", work=curate.split_dataset),
+    Step(name="learn", about="fit the classes on embeddings", work=products.learn_classes),
+    Step(name="shard", about="write the dataset for training", work=products.write_shards),
+    Step(name="report", about="draw the report", work=products.write_report),
+)
+"""The steps of a build, in order."""
+
+PARTS: tuple[Step, ...] = (
+    Step(name="check", about="check photos", work=lambda build: curate.look_at_photos(build, ("checks",))),
+    Step(
+        name="locate",
+        about="locate and embed vehicles",
+        work=lambda build: curate.look_at_photos(build, ("findings", "embeddings")),
+    ),
+)
+"""Halves of `look` that can be asked for alone."""
+
+
+def build(
+    project: Project,
+    *,
+    until: str | None = None,
+    only: Sequence[str] = (),
+    on: str = "local",
+    workers: int | None = None,
+    watch: Watch | None = None,
+) -> dict[str, Mapping[str, Any]]:
+    """Do the pending steps of a project in order and return what each had to say.
+
+    `until` ends after that step; `only` does just these. `on` says where row stages run (see `compute.run`). Raises
+    ProjectError for an unknown step, CatalogError when another process builds the project.
+    """
+    chosen = _chosen(until, only)
+    watch = watch or Quiet()
+    said: dict[str, Mapping[str, Any]] = {}
+    with project.catalog() as catalog, catalog.writer():
+        work = Build(
+            project=project, catalog=catalog, journal=Journal(project.folder), watch=watch, on=on, workers=workers
+        )
+        for step in chosen:
+            watch.start(step.name, step.about)
+            said[step.name] = step.work(work)
+            watch.end(step.name, said[step.name])
+    return said
+
+
+def _chosen(until: str | None, only: Sequence[str]) -> tuple[Step, ...]:
+    names = [step.name for step in STEPS]
+    if until is not None and until not in names:
+        raise ProjectError(f"step {until!r} is unknown; {suggestion(until, names, limit=len(names))}")
+    if only:
+        known = {step.name: step for step in (*PARTS, *STEPS)}
+        unknown = next((name for name in only if name not in known), None)
+        if unknown is not None:
+            raise ProjectError(f"step {unknown!r} is unknown; {suggestion(unknown, known, limit=len(known))}")
+        return tuple(known[name] for name in only)
+    return STEPS[: names.index(until) + 1] if until else STEPS

@@ -1,0 +1,181 @@
+"""A built project in, one HTML page with pictures out: funnel, what was dropped, duplicates, views, classes, accuracy.
+
+It asks the catalogue and the journal and decides nothing. The page needs no other file and no network.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from carspotter import __version__, storage
+from carspotter.catalog.catalog import Catalog
+from carspotter.errors import MissingExtraError
+from carspotter.project.folder import Project
+from carspotter.project.funnel import STAGES, STOPS, funnel
+from carspotter.project.journal import Journal
+from carspotter.project.thumbs import thumb
+from carspotter.records import VIEWPOINTS
+
+EXAMPLES = 6
+"""Pictures for each reason why photos were dropped: one row on a usual screen."""
+WITHOUT_PICTURE = 3
+"""Files shown of a reason that leaves no picture to show, such as a truncated file."""
+GROUPS = 8
+GROUP_PHOTOS = 4
+WORDS = 20
+MISTAKES = 12
+
+Row = dict[str, Any]
+
+# Any order that does not depend on how rows are stored, and does not show the first ad alone.
+_MIXED = "ORDER BY hash(photo_id)"
+_BOX = "v.x1, v.y1, v.x2, v.y2"
+
+
+def write_report(project: Project, catalog: Catalog, journal: Journal) -> Path:
+    """Draw the report of a project and return its path; raises MissingExtraError without the extra `data`."""
+    try:
+        import jinja2
+    except ModuleNotFoundError as error:
+        raise MissingExtraError("jinja2", "data") from error
+    template = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True).from_string(
+        resources.files("carspotter.project").joinpath("report.html").read_text(encoding="utf-8")
+    )
+    html = template.render(report_content(project, catalog, journal))
+    storage.write(project.report, html.encode())
+    return project.report
+
+
+def report_content(project: Project, catalog: Catalog, journal: Journal) -> Row:
+    """Return all that the page shows, as plain values."""
+    found = funnel(catalog)
+    stages = [
+        {"name": stage.name, "about": STAGES[stage.name], "passed": stage.passed, "stopped": stage.stopped,
+         "share": stage.passed / found.photos if found.photos else 0.0}
+        for stage in found.stages
+    ]  # fmt: skip
+    return {
+        "name": project.settings.name or project.folder.name,
+        "version": __version__,
+        "date": datetime.now(UTC).strftime("%Y-%m-%d"),
+        "photos": found.photos,
+        "ads": sum(found.listings.values()),
+        "listings": found.listings,
+        "stages": stages,
+        "splits": found.splits,
+        "dropped": [dropped for name in ("fetch", "check", "locate") for dropped in _dropped(project, catalog, name)],
+        "duplicates": _duplicates(project, catalog),
+        "n_groups": catalog.rows("SELECT count(DISTINCT group_id) AS n FROM duplicates")[0]["n"],
+        "views": _views(project, catalog),
+        "classes": _classes(catalog),
+        "left_out": _left_out(catalog),
+        "unresolved": _unresolved(catalog),
+        "said": {name: dict(journal.said(name)) for name in ("deduplicate", "split", "learn", "shard")},
+        "mistakes": _mistakes(project, catalog),
+        "confusions": _confusions(catalog),
+    }
+
+
+def _pictures(project: Project, rows: Sequence[Row]) -> list[Row]:
+    return [{**row, "picture": thumb(project.folder, row)} for row in rows]
+
+
+def _dropped(project: Project, catalog: Catalog, stage: str) -> list[Row]:
+    """Return some examples for each reason why photos stopped at a stage, the commonest reason first."""
+    reasons = catalog.rows(
+        f"SELECT reason, count(*) AS n FROM ({STOPS}) WHERE stage = ? GROUP BY reason ORDER BY n DESC, reason", stage
+    )
+    found = []
+    for reason in reasons:
+        if reason["reason"] == "pending":
+            continue
+        rows = catalog.rows(
+            f"""SELECT q.photo_id, f.path, c.message, {_BOX} FROM ({STOPS}) q JOIN files f USING (photo_id)
+            LEFT JOIN checks c ON c.photo_id = q.photo_id LEFT JOIN findings v ON v.photo_id = q.photo_id
+            WHERE q.stage = ? AND q.reason = ? {_MIXED.replace("photo_id", "q.photo_id")} LIMIT {EXAMPLES}""",
+            stage, reason["reason"],
+        )  # fmt: skip
+        examples = _pictures(project, rows)
+        if not any(example["picture"] for example in examples):
+            examples = examples[:WITHOUT_PICTURE]
+        found.append({"stage": stage, **reason, "examples": examples})
+    return found
+
+
+def _duplicates(project: Project, catalog: Catalog) -> list[Row]:
+    """Return some groups, those across ads and near ones first: exact copies within an ad are nothing to look at."""
+    groups = catalog.rows(
+        f"""SELECT group_id, count(*) AS n, bool_or(across_ads) AS across_ads, bool_or(relation = 'near') AS near
+        FROM duplicates GROUP BY group_id ORDER BY near DESC, across_ads DESC, hash(group_id) LIMIT {GROUPS}"""
+    )
+    for group in groups:
+        rows = catalog.rows(
+            f"""SELECT d.photo_id, d.relation, d.kept, d.distance, f.path FROM duplicates d
+            JOIN files f USING (photo_id) WHERE d.group_id = ? ORDER BY kept DESC, photo_id LIMIT {GROUP_PHOTOS}""",
+            group["group_id"],
+        )
+        group["examples"] = _pictures(project, rows)
+    return groups
+
+
+def _views(project: Project, catalog: Catalog) -> list[Row]:
+    """Return the eight viewpoints in their order, each with its number of photos and its surest example."""
+    counted = catalog.rows("SELECT viewpoint, count(*) AS n FROM findings WHERE passed GROUP BY viewpoint")
+    numbers = {row["viewpoint"]: row["n"] for row in counted}
+    views = []
+    for name in VIEWPOINTS:
+        rows = catalog.rows(
+            f"""SELECT v.photo_id, f.path, {_BOX} FROM findings v JOIN files f USING (photo_id)
+            WHERE v.passed AND v.viewpoint = ? ORDER BY v.viewpoint_probability DESC, v.photo_id LIMIT 1""",
+            name,
+        )
+        pictures = _pictures(project, rows)
+        views.append({"name": name, "n": numbers.get(name, 0), "picture": pictures[0]["picture"] if pictures else None})
+    return views
+
+
+def _classes(catalog: Catalog) -> list[Row]:
+    """Return the classes by size, each with its photos per split."""
+    return catalog.rows(
+        """SELECT class_name AS name, count(*) FILTER (split = 'train') AS train,
+        count(*) FILTER (split = 'validation') AS validation, count(*) FILTER (split = 'test') AS test, count(*) AS n
+        FROM samples WHERE status = 'ok' GROUP BY class_name ORDER BY n DESC, name"""
+    )
+
+
+def _left_out(catalog: Catalog) -> list[Row]:
+    return catalog.rows(
+        f"""SELECT status, count(*) AS taxa, sum(photos) AS photos, string_agg(taxon, ', ' ORDER BY photos DESC, taxon)
+        FILTER (rank <= {WORDS}) AS names
+        FROM (SELECT *, row_number() OVER (PARTITION BY status ORDER BY photos DESC, taxon) AS rank FROM classes)
+        WHERE status <> 'ok' GROUP BY status ORDER BY photos DESC"""
+    )
+
+
+def _unresolved(catalog: Catalog) -> list[Row]:
+    return catalog.rows(
+        f"""SELECT concat_ws(' ', l.make, l.model, l.submodel) AS words, w.status, any_value(w.message) AS message,
+        count(*) AS n FROM labels w JOIN listings l USING (ad_id) WHERE w.status <> 'ok'
+        GROUP BY ALL ORDER BY n DESC, words LIMIT {WORDS}"""
+    )
+
+
+def _mistakes(project: Project, catalog: Catalog) -> list[Row]:
+    """Return the surest wrong answers on the test split."""
+    rows = catalog.rows(
+        f"""SELECT p.photo_id, p.truth, p.answer, p.probability, f.path, {_BOX} FROM predictions p
+        JOIN files f USING (photo_id) LEFT JOIN findings v USING (photo_id)
+        WHERE p.split = 'test' AND p.truth <> p.answer ORDER BY p.probability DESC, p.photo_id LIMIT {MISTAKES}"""
+    )
+    return _pictures(project, rows)
+
+
+def _confusions(catalog: Catalog) -> list[Row]:
+    return catalog.rows(
+        f"""SELECT truth, answer, count(*) AS n FROM predictions WHERE split = 'test' AND truth <> answer
+        GROUP BY ALL ORDER BY n DESC, truth, answer LIMIT {WORDS}"""
+    )

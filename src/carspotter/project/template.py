@@ -1,0 +1,124 @@
+"""Where listings come from in, the text of a new project's carspotter.toml out: every setting with its reason.
+
+It guesses the kind of a source from its name; people change the file by hand afterwards.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from carspotter import storage
+from carspotter.errors import ProjectError
+
+TABLES = (".csv", ".tsv", ".jsonl", ".ndjson", ".parquet")
+SHOWROOM = "showroom"
+
+_TEXT = """\
+# Settings of a carspotter project. An unknown key is an error. What is commented out shows the default;
+# after a change, `carspotter build` does again just what depends on it.
+
+name = {name}
+
+{sources}
+[fetch]                     # photographs behind URLs; those on a disk stay where they are
+# timeout_s = 20.0
+# retries = 4               # for what passes by itself: 429, 5xx, timeouts
+# parallel = 8
+# per_host = 4
+
+[check]                     # scores are kept, so that a changed threshold costs no second look at a photo
+# min_side = 120            # pixels
+# dark = 0.10               # mean brightness, 0..1
+# blurred = 60.0            # variance of the Laplacian
+# placeholder = 0.75        # share of one grey level
+# drop = ["too-small", "dark", "bright", "placeholder", "blurred"]
+
+[locate]
+gate = {gate}                  # least probability that a photo shows a whole vehicle from outside
+# finder = "bundle/"        # bundles of your own in place of those that ship
+# identifier = "bundle/"
+
+[duplicates]
+# max_distance = 10         # bits of the perceptual hash, of 64
+# cosine = 0.97             # of the embeddings, where the hashes leave a doubt
+
+[classes]                   # labels/classes.csv merges taxa (taxon,becomes) or leaves them out (becomes empty)
+level = "model"             # make, model, generation or year
+min_photos = {min_photos}            # a class with fewer is left out
+# min_ads = 3
+
+[split]
+train = 0.70
+validation = 0.15
+test = 0.15
+# seed = 0
+
+[learn]
+# method = "auto"           # probe, prototypes, or whichever is better on the validation split
+
+[shards]
+# format = ["webdataset"]   # webdataset, tfrecord, or both
+# size = 256                # pixels of a crop
+"""
+
+_CRAWL = """\
+[[sources]]
+kind = "crawl"
+start = [{url}]
+contact = ""                # your e-mail or web page: sites must be able to reach who crawls them
+# limit = 1000              # listings
+# delay_s = 1.0             # between two requests to one host
+"""
+
+# A showroom of 300 ads has some 40 photos of each of its models.
+_DRAWN_MIN_PHOTOS = 12
+
+
+def settings_text(folder: Path, sources: Sequence[str], *, ads: int = 300) -> str:
+    """Return the text of carspotter.toml for a project that begins with some sources.
+
+    A source is a table's path or URL, a folder's path or URL, a site's start page, or the word "showroom" (of so many
+    `ads`). Raises ProjectError for one that is none of these.
+    """
+    is_drawn = list(sources) == [SHOWROOM]
+    return _TEXT.format(
+        name=_quoted(folder.resolve().name),
+        sources="\n".join(_source(folder, source, ads) for source in sources),
+        gate="0.7",
+        min_photos=_DRAWN_MIN_PHOTOS if is_drawn else 150,
+    )
+
+
+def _source(folder: Path, source: str, ads: int) -> str:
+    if source == SHOWROOM:
+        return f'[[sources]]\nkind = "showroom"\nads = {ads}\n'
+    plain = source.partition("?")[0].casefold()
+    if plain.endswith(TABLES):
+        return f'[[sources]]\nkind = "table"\npath = {_quoted(_path(folder, source))}\n' + _COLUMNS
+    if plain.startswith(("http://", "https://")):
+        return _CRAWL.format(url=_quoted(source))
+    if storage.is_url(source) or Path(source).is_dir():
+        return f'[[sources]]\nkind = "folders"\npath = {_quoted(_path(folder, source))}\n'
+    raise ProjectError(
+        f"source {source!r} is neither a table ({' '.join(TABLES)}), nor a folder that is there, nor a URL, nor the "
+        f"word {SHOWROOM}"
+    )
+
+
+_COLUMNS = """\
+# columns = { ad_id = "id", make = "brand", photos = "images" }   # where the table's own names are others
+# photos = "https://host/{image_id}.jpg"                          # or a folder; without it, beside the table
+"""
+
+
+def _path(folder: Path, source: str) -> str:
+    """Return a local path as it counts from the project's folder."""
+    return source if storage.is_url(source) else os.path.relpath(Path(source).resolve(), folder.resolve())
+
+
+def _quoted(text: str) -> str:
+    """Write a text as TOML does; its basic strings are JSON's."""
+    return json.dumps(text, ensure_ascii=False)

@@ -1,0 +1,278 @@
+"""Embeddings of a project's own classes in, a bundle that knows them out: in seconds, without a training.
+
+A linear head is fitted on the identifier's embeddings, chosen and calibrated on photos that it did not learn from, and
+written beside a copy of the identifier's network. It decodes no photo and finds no vehicle.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from carspotter.errors import BundleError
+from carspotter.recognition.probes import Classes, Floats, fit_probe, fit_prototypes
+from carspotter.runtime.bundle import ModelBundle
+from carspotter.runtime.calibration import calibrate, softmax
+from carspotter.runtime.head import Head
+from carspotter.taxonomy import Taxonomy
+
+Method = Literal["auto", "probe", "prototypes"]
+LearnedBy = Literal["probe", "prototypes"]
+
+STRENGTHS = (1.0, 0.3, 0.1, 0.03, 0.01, 0.003)
+"""Strengths of the L2 penalty to choose from, strongest first: each fit begins where the stronger one ended."""
+
+# Without validation photos each fifth part is judged by a head fitted on the others; of many photos one part will do.
+_PARTS = 5
+_MANY = 4000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LearnSettings:
+    """Say how to learn; `strength` is the probe's L2 penalty, 0 chooses it; `name` is the learned bundle's."""
+
+    method: Method = "auto"
+    strength: float = 0.0
+    name: str = "learned"
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.method not in get_args(Method):
+            raise ValueError(f"method is {self.method!r}; allowed: {', '.join(get_args(Method))}")
+        if not 0 <= self.strength < np.inf:
+            raise ValueError(f"strength is {self.strength}; it must be over 0, or 0 to have it chosen")
+        if not self.name.strip() or {"/", "\\"} & set(self.name) or self.name.startswith("."):
+            raise ValueError(f"name is {self.name!r}; it names a folder, so it must be a word without slashes")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Gallery:
+    """Hold what was learned: a head for the classes of `taxonomy`, its calibration, and figures on photos not learnt.
+
+    `strength` is the probe's, 0 for prototypes. `judged_on` says in words where the figures come from.
+    """
+
+    method: LearnedBy
+    head: Head
+    taxonomy: Taxonomy
+    calibration: Mapping[str, Any]
+    figures: Mapping[str, float]
+    strength: float
+    photos: int
+    judged_on: str
+
+    def probabilities(self, embeddings: ArrayLike) -> NDArray[np.float64]:
+        """Return calibrated probabilities (n, n_classes) of embeddings (n, d)."""
+        logits = self.head.logits(np.asarray(embeddings, np.float32)).astype(np.float64)
+        return softmax(logits / self.calibration["temperature"])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Trial:
+    """One way to fit, judged on photos that were held out."""
+
+    method: LearnedBy
+    strength: float
+    logits: NDArray[np.float64]
+    accuracy: float
+    loss: float
+
+
+def learn(
+    embeddings: ArrayLike,
+    classes: ArrayLike,
+    taxonomy: Taxonomy,
+    *,
+    settings: LearnSettings | None = None,
+    validation: tuple[ArrayLike, ArrayLike] | None = None,
+    groups: Sequence[Any] | None = None,
+) -> Gallery:
+    """Fit a head on embeddings (n, d) and their classes (n,), indices into the taxonomy's; calibrate it.
+
+    `validation` are embeddings and classes to choose and calibrate by, never learnt from. Without it each part of the
+    photos is judged by a head of the other parts; `groups` (n,), such as their ads, are never torn apart then. Raises
+    BundleError for fewer than two classes with photos, or arrays that do not fit together.
+    """
+    settings = settings or LearnSettings()
+    x, y = _checked(embeddings, classes, taxonomy, "photos to learn from")
+    if len(np.unique(y)) < 2:
+        raise BundleError(f"{len(y)} photos of {len(np.unique(y))} classes; at least two classes need photos to learn")
+    held = _checked(*validation, taxonomy, "validation") if validation is not None and len(validation[1]) else None  # type: ignore[arg-type]
+    parts = None if held is not None else _parts(y, groups, settings.seed)
+    if parts is not None and not _tested(parts).any():
+        return _unjudged(x, y, taxonomy, settings)
+    trials = [_judged(way, x, y, taxonomy, held=held, parts=parts) for way in _ways(settings)]
+    truth = held[1] if held is not None else y[_tested(parts)]
+    best = max((trial for found in trials for trial in found), key=lambda trial: (trial.accuracy, -trial.loss))
+    head = _rounded(_head(best.method, x, y, n_classes=len(taxonomy), strength=best.strength, start=None))
+    calibration, error = calibrate(best.logits, truth, taxonomy)
+    figures = {**_accuracies(best.logits, truth, taxonomy), "ECE": round(error, 4)}
+    judged = f"{len(truth)} validation photos" if held is not None else f"{len(truth)} photos, held out in turn"
+    return Gallery(
+        method=best.method, head=head, taxonomy=taxonomy, calibration=calibration, figures=figures,
+        strength=best.strength, photos=len(y), judged_on=judged,
+    )  # fmt: skip
+
+
+def save_gallery(
+    gallery: Gallery, base: ModelBundle, folder: str | Path, *, name: str, card: Mapping[str, Any]
+) -> ModelBundle:
+    """Write a bundle of the base identifier's network and the learned head, and return it.
+
+    `card` tells what the base's card cannot: data, and if wanted figures, use, licence, retrain. The base's own
+    use, licence and data stand beside, since its weights go on into the new bundle. Raises BundleError for a base that
+    is no identifier, StorageError when the folder cannot be written.
+    """
+    if base.task != "identifier":
+        raise BundleError(f"bundle {base.name}: task is {base.task!r}; a head needs an identifier's embeddings")
+    network = base.model_path.read_bytes()
+    learned = ModelBundle(
+        task="identifier",
+        name=name,
+        preprocessing=base.preprocessing,
+        calibration=gallery.calibration,
+        card=_card(gallery, base, card),
+        taxonomy=gallery.taxonomy,
+        head=gallery.head,
+    )
+    return learned.save(folder, network)
+
+
+# ---- choosing
+
+
+_Way = tuple[LearnedBy, tuple[float, ...]]
+_Held = tuple[Floats, Classes]
+
+
+def _ways(settings: LearnSettings) -> list[_Way]:
+    strengths = (settings.strength,) if settings.strength else STRENGTHS
+    ways: dict[str, list[_Way]] = {"probe": [("probe", strengths)], "prototypes": [("prototypes", (0.0,))]}
+    return ways.get(settings.method, [*ways["prototypes"], *ways["probe"]])
+
+
+def _judged(
+    way: _Way, x: Floats, y: Classes, taxonomy: Taxonomy, *, held: _Held | None, parts: Classes | None
+) -> list[_Trial]:
+    """Fit with each strength and judge each fit by what it did not learn from."""
+    method, strengths = way
+    truth = held[1] if held is not None else y[_tested(parts)]
+    logits = np.zeros((len(strengths), len(truth), len(taxonomy)), np.float64)
+    for learnt, tested, judged in _rounds(x, held, parts):
+        start: Head | None = None
+        for number, strength in enumerate(strengths):
+            start = _head(method, x[learnt], y[learnt], n_classes=len(taxonomy), strength=strength, start=start)
+            logits[number, judged] = start.logits(tested)
+    return [_trial(method, strength, logits[number], truth) for number, strength in enumerate(strengths)]
+
+
+def _rounds(
+    x: Floats, held: _Held | None, parts: Classes | None
+) -> list[tuple[NDArray[np.bool_], Floats, NDArray[np.bool_]]]:
+    """Return rows to learn from, embeddings to judge, and which rows of the judged these are."""
+    if held is not None or parts is None:
+        assert held is not None
+        return [(np.ones(len(x), bool), held[0], np.ones(len(held[0]), bool))]
+    tested = _tested(parts)
+    return [(parts != part, x[parts == part], parts[tested] == part) for part in np.unique(parts[tested]).tolist()]
+
+
+def _tested(parts: Classes | None) -> NDArray[np.bool_]:
+    assert parts is not None
+    return (parts >= 0) if len(parts) < _MANY else (parts == 0)
+
+
+def _unjudged(x: Floats, y: Classes, taxonomy: Taxonomy, settings: LearnSettings) -> Gallery:
+    """Fit without holding anything out, where no class has a second photo: nothing is known of how good it is.
+
+    Without a calibration the identifier takes its own default threshold.
+    """
+    method: LearnedBy = "probe" if settings.method == "probe" else "prototypes"
+    strength = (settings.strength or STRENGTHS[0]) if method == "probe" else 0.0
+    head = _head(method, x, y, n_classes=len(taxonomy), strength=strength, start=None)
+    return Gallery(
+        method=method, head=_rounded(head), taxonomy=taxonomy, calibration={"temperature": 1.0}, figures={},
+        strength=strength, photos=len(y), judged_on="no photo: no class has a second one to hold out",
+    )  # fmt: skip
+
+
+def _trial(method: LearnedBy, strength: float, logits: NDArray[np.float64], truth: Classes) -> _Trial:
+    likelihood = softmax(logits)[np.arange(len(truth)), truth]
+    return _Trial(
+        method=method, strength=strength, logits=logits,
+        accuracy=float((logits.argmax(axis=1) == truth).mean()), loss=float(-np.log(likelihood + 1e-12).mean()),
+    )  # fmt: skip
+
+
+def _head(method: LearnedBy, x: Floats, y: Classes, *, n_classes: int, strength: float, start: Head | None) -> Head:
+    if method == "prototypes":
+        return fit_prototypes(x, y, n_classes)
+    return fit_probe(x, y, n_classes, strength=strength, start=start)
+
+
+def _rounded(head: Head) -> Head:
+    """Return the head as its file will hold it, so that what is answered now is what the bundle answers."""
+    return Head(weights=head.weights.astype(np.float16).astype(np.float32), bias=head.bias)
+
+
+def _parts(y: Classes, groups: Sequence[Any] | None, seed: int) -> Classes:
+    """Deal groups of photos out to `_PARTS` parts, class by class; -1 always learns: a class's only group."""
+    names = np.arange(len(y)) if groups is None else np.unique(np.asarray(groups), return_inverse=True)[1]
+    if len(names) != len(y):
+        raise BundleError(f"{len(names)} groups for {len(y)} photos; each photo needs one")
+    order = np.random.default_rng(seed).permutation(int(names.max()) + 1)
+    part = np.full(len(order), -1, np.int64)
+    for each in np.unique(y).tolist():
+        members = np.unique(names[y == each])
+        members = members[np.argsort(order[members])]
+        if len(members) > 1:
+            part[members] = np.where(part[members] < 0, np.arange(len(members)) % _PARTS, part[members])
+    return part[names]
+
+
+# ---- figures and card
+
+
+def _accuracies(logits: NDArray[np.float64], truth: Classes, taxonomy: Taxonomy) -> dict[str, float]:
+    ranked = np.argsort(-logits, axis=1, kind="stable")[:, :5]
+    makes = taxonomy.sum_to("make", softmax(logits)).argmax(axis=1)
+    return {
+        "top-1": round(float((ranked[:, 0] == truth).mean()), 4),
+        "top-5": round(float((ranked == truth[:, None]).any(axis=1).mean()), 4),
+        "make": round(float((makes == taxonomy.index("make")[truth]).mean()), 4),
+    }
+
+
+def _card(gallery: Gallery, base: ModelBundle, card: Mapping[str, Any]) -> dict[str, Any]:
+    judged = {f"{name}, on {gallery.judged_on}": value for name, value in gallery.figures.items()}
+    recipe = {"method": gallery.method, "photos": gallery.photos, "classes": len(gallery.taxonomy)}
+    if gallery.method == "probe":
+        recipe["strength"] = gallery.strength  # type: ignore[assignment]
+    said = {
+        "use": f"{card.get('use') or 'As its network may be used.'} The network, {base.name}: {base.card['use']}",
+        "licence": f"Head: {card.get('licence') or 'as the photographs it learnt from'}. "
+        f"Network, {base.name}: {base.card['licence']}",
+        "data": {"head": card.get("data") or f"{gallery.photos} photographs", "network": base.card["data"]},
+        "recipe": {**recipe, "network": base.name, "network's recipe": base.card["recipe"]},
+        "figures": {**judged, **card.get("figures", {})} or {"judged on": gallery.judged_on},
+        "retrain": card.get("retrain") or "carspotter learn PROJECT",
+    }
+    return {**said, **{key: value for key, value in card.items() if key not in said}}
+
+
+def _checked(embeddings: ArrayLike, classes: ArrayLike, taxonomy: Taxonomy, what: str) -> tuple[Floats, Classes]:
+    x, y = np.asarray(embeddings, np.float32), np.asarray(classes)
+    if x.ndim != 2 or y.shape != x.shape[:1] or 0 in x.shape or not np.issubdtype(y.dtype, np.integer):
+        raise BundleError(
+            f"{what}: embeddings of {x.shape} and classes of {y.shape} {y.dtype}; they must be (n, d) and n numbers"
+        )
+    if y.min() < 0 or y.max() >= len(taxonomy):
+        raise BundleError(f"{what}: classes from {y.min()} to {y.max()}; the taxonomy has 0 to {len(taxonomy) - 1}")
+    if not np.isfinite(x).all():
+        raise BundleError(f"{what}: an embedding is not finite; embed the photos again")
+    return x, y.astype(np.int64)

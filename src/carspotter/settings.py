@@ -1,0 +1,92 @@
+"""Plain values as TOML or JSON hold them in, a frozen dataclass of settings out, each value checked.
+
+A component owns its settings: a dataclass beside it. This reads any of them, so that a misspelt key is an error that
+names the nearest known one, whatever file it stands in. It reads no file and knows no component.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import fields
+from types import NoneType, UnionType
+from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
+
+from carspotter.errors import CarspotterError, suggestion
+
+Section = TypeVar("Section")
+
+
+class _WrongValueError(Exception):
+    """Carry a message up to `read_section`, which knows the error to raise."""
+
+
+def read_section(
+    section: type[Section], content: Mapping[str, Any], *, where: str, error: type[CarspotterError]
+) -> Section:
+    """Build a settings dataclass from plain values; the type of each value is checked against the field's.
+
+    `where` begins each message. Raises `error` for an unknown key, a missing one, and a value of the wrong type or
+    one that the dataclass itself refuses by ValueError.
+    """
+    try:
+        return _section(section, content, where)
+    except _WrongValueError as wrong:
+        raise error(str(wrong)) from wrong
+
+
+def _section(section: type[Section], content: Mapping[str, Any], where: str) -> Section:
+    if not isinstance(content, Mapping):
+        raise _WrongValueError(f"{where}: expected a table of settings, got {content!r}")
+    hints = get_type_hints(section)
+    items = fields(section)  # type: ignore[arg-type]  # only dataclasses come here
+    names = [item.name for item in items]
+    for key in content:
+        if key not in names:
+            raise _WrongValueError(f"{where}: unknown key {key!r}; {suggestion(key, names)}")
+    missing = [item.name for item in items if _is_required(item) and item.name not in content]
+    if missing:
+        raise _WrongValueError(f"{where}: {', '.join(missing)} must be given")
+    values = {key: _value(value, hints[key], f"{where}: {key}") for key, value in content.items()}
+    try:
+        return section(**values)
+    except ValueError as error:
+        raise _WrongValueError(f"{where}: {error}") from error
+
+
+def _is_required(item: dataclasses.Field[Any]) -> bool:
+    return item.default is dataclasses.MISSING and item.default_factory is dataclasses.MISSING
+
+
+def _value(value: Any, hint: Any, where: str) -> Any:
+    if dataclasses.is_dataclass(hint) and isinstance(hint, type):
+        return _section(hint, value, where)
+    origin = get_origin(hint)
+    if origin is UnionType:  # X | None: TOML has no null, JSON has
+        inner = [part for part in get_args(hint) if part is not NoneType]
+        return None if value is None and len(inner) < len(get_args(hint)) else _value(value, inner[0], where)
+    if origin is tuple:
+        if not isinstance(value, list | tuple):
+            raise _WrongValueError(f"{where}: expected a list, got {value!r}")
+        return tuple(_value(entry, get_args(hint)[0], f"{where}[{index}]") for index, entry in enumerate(value))
+    if origin in (dict, Mapping):
+        if not isinstance(value, Mapping):
+            raise _WrongValueError(f"{where}: expected a table, got {value!r}")
+        return {str(key): _value(entry, get_args(hint)[1], f"{where}: {key}") for key, entry in value.items()}
+    return _plain(value, hint, where)
+
+
+def _plain(value: Any, hint: Any, where: str) -> Any:
+    if hint is Any:
+        return value
+    if get_origin(hint) is Literal:
+        if value not in get_args(hint):
+            raise _WrongValueError(
+                f"{where}: {value!r} is not possible; {suggestion(str(value), map(str, get_args(hint)))}"
+            )
+        return value
+    if hint is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if not isinstance(value, hint) or (hint is int and isinstance(value, bool)):
+        raise _WrongValueError(f"{where}: expected {getattr(hint, '__name__', hint)}, got {value!r}")
+    return value

@@ -1,0 +1,220 @@
+"""Running a row stage: every row answered once, whatever goes wrong, and nothing lost by a kill."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from carspotter.catalog.catalog import Catalog
+from carspotter.compute import run
+from carspotter.errors import BundleError, ComputeError
+from compute_stages import Count, fill
+
+N = 50
+TESTS = Path(__file__).parent.parent
+
+
+@pytest.fixture
+def catalog(tmp_path: Path) -> Catalog:
+    fill(tmp_path, N)
+    with Catalog.open(tmp_path) as opened:
+        yield opened
+
+
+def facts(catalog: Catalog, table: str = "files") -> dict[str, tuple[str, str | None]]:
+    rows = catalog.rows(f"SELECT photo_id, status, message FROM {table}")
+    assert len(rows) == len({row["photo_id"] for row in rows})
+    return {row["photo_id"]: (row["status"], row["message"]) for row in rows}
+
+
+GOOD = {f"a/{i:05}": ("ok", None) for i in range(N)}
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_every_row_is_answered_once(catalog: Catalog, workers: int) -> None:
+    heard: list[tuple[int, int]] = []
+    summary = run(Count(), catalog, workers=workers, batch_size=8, progress=lambda *pair: heard.append(pair))
+    assert (summary.done, summary.errors) == (N, {})
+    assert facts(catalog) == facts(catalog, "checks") == GOOD
+    assert heard[-1] == (N, N)
+    assert [done for done, _ in heard] == sorted(done for done, _ in heard)
+    assert run(Count(), catalog, workers=workers).done == 0
+
+
+def test_a_stage_is_set_up_once_in_each_worker(catalog: Catalog, tmp_path: Path) -> None:
+    folder = tmp_path / "setups"
+    folder.mkdir()
+    run(Count(folder=str(folder)), catalog, workers=2, batch_size=4)
+    assert len(list(folder.iterdir())) == 2
+
+
+def test_no_more_workers_are_started_than_there_are_batches(catalog: Catalog, tmp_path: Path) -> None:
+    folder = tmp_path / "setups"
+    folder.mkdir()
+    run(Count(folder=str(folder)), catalog, workers=4, batch_size=N)
+    assert len(list(folder.iterdir())) == 1
+
+
+@pytest.mark.parametrize(
+    ("kind", "workers", "message"),
+    [
+        ("raises", 0, "ValueError: cannot be done"),
+        ("raises", 2, "ValueError: cannot be done"),
+        ("exits", 2, "the worker died on this row: exit code 3"),
+        ("killed", 1, "the worker died on this row: killed by SIGKILL"),
+    ],
+)
+def test_a_deadly_row_is_an_error_row_and_the_others_are_answered(
+    catalog: Catalog, kind: str, workers: int, message: str
+) -> None:
+    summary = run(Count(kind=kind), catalog, workers=workers, batch_size=8)
+    assert summary.errors == {"error": 1}
+    assert facts(catalog) == facts(catalog, "checks") == {**GOOD, "a/00007": ("error", message)}
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+@pytest.mark.parametrize(
+    ("kind", "message"),
+    [
+        ("forgets", "gave 7 rows of files for 8 that lack one"),
+        ("twice", "gave 9 rows of files for 8"),
+        ("unknown", "fills table 'fils', but it writes files, checks"),
+    ],
+)
+def test_a_stage_that_answers_wrongly_is_a_fault_of_the_stage(
+    catalog: Catalog, kind: str, message: str, workers: int
+) -> None:
+    with pytest.raises(ComputeError, match=message):
+        run(Count(kind=kind), catalog, workers=workers, batch_size=8)
+
+
+@pytest.mark.parametrize(
+    ("kind", "error", "message"),
+    [
+        ("setup", ComputeError, "stage count cannot be set up: ValueError: no network"),
+        ("bundle", BundleError, "no bundle at x"),
+        ("setup-dies", ComputeError, "died while it was set up: exit code 9"),
+    ],
+)
+def test_a_setup_that_fails_ends_the_run_at_once(
+    catalog: Catalog, kind: str, error: type[Exception], message: str
+) -> None:
+    with pytest.raises(error, match=message):
+        run(Count(kind=kind), catalog, workers=1)
+
+
+def test_only_what_lacks_is_asked_for(catalog: Catalog) -> None:
+    done = [{"photo_id": f"a/{i:05}", "status": "old"} for i in range(10)]
+    catalog.append("files", done, version="1")
+    summary = run(Count(), catalog, workers=0)
+    assert summary.done == N
+    assert facts(catalog)["a/00003"] == ("old", None)
+    assert facts(catalog, "checks") == GOOD
+
+
+def test_a_new_version_is_done_anew(catalog: Catalog) -> None:
+    run(Count(), catalog, workers=0)
+    assert run(Count(writes={"files": "2", "checks": "1"}), catalog, workers=0).done == N
+    assert catalog.rows("SELECT DISTINCT stage_version FROM files") == [{"stage_version": "2"}]
+
+
+def test_an_unknown_place_is_refused(catalog: Catalog) -> None:
+    with pytest.raises(ComputeError, match=r"on is 'spark'; allowed: local, ray"):
+        run(Count(), catalog, on="spark")
+
+
+PROGRAM = """
+import sys
+sys.path.insert(0, {tests!r})
+from compute_stages import Count
+from carspotter.catalog.catalog import Catalog
+from carspotter.compute import run
+if __name__ == "__main__":
+    with Catalog.open({project!r}) as catalog:
+        run(Count(seconds=0.004, folder={project!r}), catalog, workers=2, batch_size=4)
+"""
+
+
+def start(project: Path) -> subprocess.Popen[bytes]:
+    program = project / "program.py"
+    program.write_text(PROGRAM.format(tests=str(TESTS), project=str(project)))
+    return subprocess.Popen([sys.executable, str(program)], stderr=subprocess.DEVNULL, start_new_session=True)
+
+
+def wait_for_rows(catalog: Catalog, least: int) -> int:
+    for _ in range(600):
+        if (count := catalog.count("files")) >= least:
+            return count
+        time.sleep(0.05)
+    raise AssertionError("the run wrote nothing")
+
+
+def alive(project: Path) -> list[int]:
+    """Give the workers that are still there, by the files of their setup."""
+    pids = {int(path.name.split("-")[1]) for path in project.glob("setup-*")}
+    return [pid for pid in pids if Path(f"/proc/{pid}").exists() and "Z" not in _state(pid)]
+
+
+def _state(pid: int) -> str:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0]
+    except OSError:
+        return "Z"
+
+
+@pytest.mark.skipif(not Path("/proc").exists(), reason="needs /proc to see who lives")
+def test_a_killed_run_goes_on_and_leaves_no_worker(tmp_path: Path) -> None:
+    fill(tmp_path, 400)
+    with Catalog.open(tmp_path) as catalog:
+        process = start(tmp_path)
+        try:
+            before = wait_for_rows(catalog, 20)
+        finally:
+            os.kill(process.pid, signal.SIGKILL)
+            process.wait()
+        for _ in range(200):
+            if not alive(tmp_path):
+                break
+            time.sleep(0.05)
+        assert not alive(tmp_path)
+        kept = catalog.count("files")
+        assert before <= kept < 400
+        # A part of `files` may be there whose part of `checks` was not written any more.
+        assert run(Count(), catalog, workers=2, batch_size=4).done <= 400 - kept + 4
+        assert facts(catalog) == facts(catalog, "checks") == {f"a/{i:05}": ("ok", None) for i in range(400)}
+
+
+ON_RAY = """
+import sys
+sys.path.insert(0, {tests!r})
+from compute_stages import Count
+from carspotter.catalog.catalog import Catalog
+from carspotter.compute import run
+if __name__ == "__main__":
+    with Catalog.open({project!r}) as catalog:
+        run(Count(kind={kind!r}), catalog, workers=2, batch_size=8, on={where!r})
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["raises", "exits"])
+def test_a_ray_run_gives_the_same_tables(tmp_path: Path, kind: str) -> None:
+    pytest.importorskip("ray")
+    tables = {}
+    for where in ("local", "ray"):
+        project = tmp_path / where
+        project.mkdir()
+        fill(project, N)
+        program = project / "program.py"  # a fresh interpreter: Ray's threads stay out of this one
+        program.write_text(ON_RAY.format(tests=str(TESTS), project=str(project), kind=kind, where=where))
+        environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(TESTS), os.environ.get("PYTHONPATH", "")])}
+        subprocess.run([sys.executable, str(program)], check=True, timeout=180, env=environment, capture_output=True)
+        with Catalog.open(project) as catalog:
+            tables[where] = {name: status for name, (status, _) in facts(catalog).items()}
+            assert facts(catalog) == facts(catalog, "checks")
+    assert tables["ray"] == tables["local"]
+    assert tables["ray"]["a/00007"] == "error"

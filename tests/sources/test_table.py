@@ -1,0 +1,260 @@
+"""Tables as sources: cars.csv with and without a header, any CSV, JSON Lines and Parquet, and how they break."""
+
+import csv
+import json
+import os
+from itertools import islice
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from carspotter.errors import SourceError
+from carspotter.sources.ad import merge
+from carspotter.sources.table import TableSettings, read
+
+CARS = '''\
+4711, Audi, A4, S line, "p1, p2"
+4712,BMW,X5,,"p3, , p4,p3"
+,BMW,X5,,p5
+4713, BMW, X5, , "p6,
+4714, Alfa Romeo, Mito, 15" wheels, "p7"
+4715,a,b,c,d,e
+4716,VW
+
+4717,"Škoda","Octavia ""RS""","two
+lines",p8
+'''
+
+
+def ads(path, content=None, **settings):
+    if content is not None:
+        path.write_bytes(content.encode() if isinstance(content, str) else content)
+    return list(read(TableSettings(path=str(path), **settings)))
+
+
+def refusal(path, content=None, **settings):
+    with pytest.raises((SourceError, ValueError)) as caught:
+        ads(path, content, **settings)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def names(ad):
+    return [Path(photo["url"]).name for photo in ad.photos]
+
+
+HEADERS = ("", "ad_id,make,model,submodel,photos\n", "ad_id, Make, Model, Submodel, image_ids\n")
+
+
+@pytest.mark.parametrize("header", HEADERS)
+@pytest.mark.parametrize("start", ["", "\ufeff"])
+def test_cars_csv(tmp_path, header, start):
+    found = ads(tmp_path / "cars.csv", start + header + CARS, photos="https://h/{ad_id}/{image_id}.jpg")
+    shift = 1 if header else 0
+    assert [(ad.listing["ad_id"], ad.listing["status"]) for ad in found] == [
+        ("4711", "ok"), ("4712", "ok"), ("row:cars.csv:3", "no-ad-id"), ("row:cars.csv:4", "broken-row"),
+        ("4714", "ok"), ("row:cars.csv:6", "broken-row"), ("4716", "ok"), ("4717", "ok"),
+    ]  # fmt: skip
+    assert {k: found[0].listing[k] for k in ("make", "model", "submodel")} == {
+        "make": "Audi", "model": "A4", "submodel": "S line",
+    }  # fmt: skip
+    assert [photo["url"] for photo in found[0].photos] == ["https://h/4711/p1.jpg", "https://h/4711/p2.jpg"]
+    assert names(found[1]) == ["p3.jpg", "p4.jpg"]
+    assert found[1].listing["message"] == "a hole in the list of photos; 1 photos named twice"
+    assert found[2].listing["message"] == f"line {3 + shift}: ad_id is empty"
+    assert [photo["status"] for photo in found[2].photos] == ["no-ad-id"]
+    assert found[3].listing["message"] == f"line {4 + shift}: a quote that is not closed"
+    assert json.loads(found[3].listing["attributes"]) == {"line": '4713, BMW, X5, , "p6,'}
+    assert found[4].listing["submodel"] == '15" wheels'
+    assert found[5].listing["message"] == f"line {6 + shift}: 6 fields, the table has 5 columns"
+    assert (found[6].listing["message"], found[6].photos) == ("no photos", ())
+    assert found[7].listing["model"] == 'Octavia "RS"'
+    assert found[7].listing["submodel"] == "two lines"
+
+
+def test_any_csv_with_a_map(tmp_path):
+    content = "id;brand;Modell;built;pics;color;asks\n7;Fiat;500;2012-05;a.jpg|b.jpg;red;9.500,00\n8;Fiat;500;12;;;\n"
+    columns = {"ad_id": "id", "model": "Modell", "year": "built", "photos": "pics", "price": "asks"}
+    found = ads(tmp_path / "t.csv", content, columns=columns, photo_delimiter="|", name="dealer")
+    assert found[0].listing == {
+        "ad_id": "7", "source": "dealer", "make": "Fiat", "model": "500", "year": 2012, "price": 9500.0,
+        "attributes": '{"color": "red"}', "status": "ok",
+    }  # fmt: skip
+    assert [photo["url"] for photo in found[0].photos] == [str(tmp_path / name) for name in ("a.jpg", "b.jpg")]
+    assert found[1].listing["message"] == "no photos; year '12' is none"
+
+
+def test_one_row_a_photo_with_words(tmp_path):
+    rows = ("path,ad_id,view,make", *(f"photos/7/{k}.jpg,7,{view},audi" for k, view in enumerate(("in", "left", "?"))))
+    content = "\n".join(rows)
+    words = {"kind": {"in": "interior", "left": "exterior"}, "viewpoint": {"left": "front-left"}}
+    found = ads(tmp_path / "t.csv", content, columns={"kind": "view", "viewpoint": "view"}, words=words)
+    photos = [photo for ad in found for photo in ad.photos]
+    assert [photo["url"] for photo in photos] == [str(tmp_path / "photos" / "7" / f"{k}.jpg") for k in range(3)]
+    assert [(photo.get("kind"), photo.get("viewpoint")) for photo in photos] == [
+        ("interior", None), ("exterior", "front-left"), (None, None),
+    ]  # fmt: skip
+    assert {photo["status"] for photo in photos} == {"ok"}
+
+
+def test_where_photos_are(tmp_path):
+    (tmp_path / "pics").mkdir()
+    (tmp_path / "pics" / "p1.png").touch()
+    content = '1,a,b,c,"p1,p2,/else/x.jpg,https://h/y,z.jpg,s3://b/k.jpg"\n'
+    (ad,) = ads(tmp_path / "cars.csv", content, photos="pics")
+    assert [photo["url"] for photo in ad.photos] == [
+        str(tmp_path / "pics" / "p1.png"), str(tmp_path / "pics" / "p2"), "/else/x.jpg", "https://h/y,z.jpg",
+        "s3://b/k.jpg",
+    ]  # fmt: skip
+    (ad,) = ads(tmp_path / "cars.csv", '1,a,b,c,"d/ü 1"\n', photos="https://h/i/{image_id}.jpg?w=9")
+    assert ad.photos[0]["url"] == "https://h/i/d/%C3%BC%201.jpg?w=9"
+    (ad,) = ads(tmp_path / "cars.csv", "1,a,b,c,p1.jpg\n", photos="s3://bucket/photos/")
+    assert ad.photos[0]["url"] == "s3://bucket/photos/p1.jpg"
+
+
+def test_json_lines(tmp_path):
+    lines = [
+        '{"id": 5, "car": {"brand": "Kia"}, "images": ["a.jpg", {"url": "https://h/b"}, "", null], "seats": 5}',
+        "{broken", "[1]", "", '{"id": null, "car": null, "images": null}', '{"id": 6, "images": "c, d"}',
+    ]  # fmt: skip
+    found = ads(tmp_path / "t.jsonl", "\n".join(lines), columns={"ad_id": "id", "make": "car.brand"})
+    assert [(ad.listing["ad_id"], ad.listing["status"]) for ad in found] == [
+        ("5", "ok"), ("row:t.jsonl:2", "broken-row"), ("row:t.jsonl:3", "broken-row"), ("row:t.jsonl:4", "no-ad-id"),
+        ("6", "ok"),
+    ]  # fmt: skip
+    assert found[0].listing["make"] == "Kia"
+    assert found[0].listing["attributes"] == '{"seats": 5}'
+    assert names(found[0]) == ["a.jpg", "b"]
+    assert found[0].listing["message"] == "2 holes in the list of photos"
+    assert "line 2: no JSON" in found[1].listing["message"]
+    assert "a JSON list, no object" in found[2].listing["message"]
+    assert names(found[4]) == ["c", "d"]
+
+
+def test_parquet(tmp_path):
+    pyarrow = pytest.importorskip("pyarrow")
+    from pyarrow import parquet
+
+    columns = {"id": [1, 2], "brand": ["VW", None], "year": [2012.0, None], "images": [["a.jpg", "b.jpg"], []]}
+    parquet.write_table(pyarrow.table(columns), tmp_path / "t.parquet")
+    found = ads(tmp_path / "t.parquet")
+    assert [ad.listing["ad_id"] for ad in found] == ["1", "2"]
+    assert found[0].listing["year"] == 2012
+    assert names(found[0]) == ["a.jpg", "b.jpg"]
+    data = (tmp_path / "t.parquet").read_bytes()
+    assert "no Parquet file that can be read" in refusal(tmp_path / "u.parquet", data[: len(data) // 2])
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "settings", "message"),
+    [
+        ("t.csv", "id,brand\n1,VW\n", {"columns": {"make": "bran"}}, "no column 'bran' for make; did you mean 'brand'"),
+        ("t.csv", "id,brand\n1,VW\n", {"columns": {"maker": "brand"}}, "unknown field 'maker'; did you mean 'make'?"),
+        ("t.csv", "number,brand\n1,VW\n", {"header": True}, "no column ad_id; say which one it is, such as columns"),
+        ("t.csv", "", {}, "is empty"),
+        ("t.jsonl", "\n\n", {}, "is empty"),
+        ("t.csv", "1,caf\xe9,b,c,d\n".encode("latin1"), {}, "is not utf-8-sig: byte 0xE9 in line 1; set encoding"),
+        ("t.csv", "1,a,b,c,d\n".encode("utf-16"), {}, "is UTF-16; set encoding = 'utf-16'"),
+        ("t.csv", "1,a,b,c,d\n", {"encoding": "utf-9"}, "unknown encoding 'utf-9'"),
+        ("t.csv", "id,a,a\n1,2,3\n", {"columns": {"ad_id": "id"}}, "names a column twice"),
+        ("t.xlsx", "PK", {}, "unknown suffix '.xlsx'"),
+        ("t.csv", "1,a,b,c,d\n", {"photos": "https://h/{id}.jpg"}, "has {id}; allowed: {image_id}, {ad_id}"),
+        ("t.csv", "1,a,b,c,d\n", {"photos": "https://h/{"}, "is no pattern"),
+        ("t.csv", "1,a,b,c,d\n", {"delimiter": "::"}, "it must be one character"),
+        ("t.csv", "1,a,b,c,d\n", {"form": "xls"}, "allowed: auto, csv, jsonl, parquet"),
+    ],
+)  # fmt: skip
+def test_refusals(tmp_path, name, content, settings, message):
+    assert message in refusal(tmp_path / name, content, **settings)
+
+
+def test_missing_tables(tmp_path):
+    assert "no such file" in refusal(tmp_path / "none.csv")
+    assert "a folder" in refusal(tmp_path)
+    assert "no such file or folder" in refusal("memory://nowhere/t.csv")
+
+
+def test_other_encodings(tmp_path):
+    for encoding in ("cp1251", "utf-16"):
+        (ad,) = ads(tmp_path / "t.csv", "1,Лада,Нива,,p\n".encode(encoding), encoding=encoding)
+        assert ad.listing["make"] == "Лада"
+
+
+def test_wrong_bytes_far_down_are_one_row(tmp_path):
+    content = b"1,a,b,c,d\n" * 7_000 + b"2,caf\xe9,b,c,d\n3,a,b,c,d\n"
+    found = ads(tmp_path / "t.csv", content)
+    assert [ad.listing["status"] for ad in found[-3:]] == ["ok", "broken-row", "ok"]
+    assert "not in the table's encoding" in found[-2].listing["message"]
+
+
+def test_a_remote_table():
+    from carspotter import storage
+
+    storage.write("memory://tables/cars.csv", b"1,a,b,c,p.jpg\n")
+    (ad,) = read(TableSettings(path="memory://tables/cars.csv"))
+    assert ad.photos[0]["url"] == "memory://tables/p.jpg"
+
+
+def test_a_table_is_a_stream(tmp_path):
+    # What is asked for first comes before the rest is read: the file ends in an error.
+    path = tmp_path / "cars.csv"
+    with path.open("w") as file:
+        file.writelines(f'{number},Audi,A4,,"a{number},b{number}"\n' for number in range(8_000))
+    stream = read(TableSettings(path=str(path)))
+    first = list(islice(stream, 10))
+    os.truncate(path, path.stat().st_size // 2)
+    assert [ad.listing["ad_id"] for ad in first] == [str(number) for number in range(10)]
+    assert 3_500 < 10 + sum(1 for _ in stream) < 5_000
+
+
+@settings(max_examples=50)
+@given(
+    st.lists(
+        st.tuples(
+            st.from_regex(r"[0-9a-z]{1,8}", fullmatch=True),
+            st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=20),
+            st.lists(st.from_regex(r"[0-9a-z]{1,6}", fullmatch=True), max_size=4, unique=True),
+        ),
+        min_size=1,
+        max_size=8,
+    )
+)
+def test_what_csv_writes_is_read(tmp_path_factory, rows):
+    path = tmp_path_factory.mktemp("csv") / "t.csv"
+    with path.open("w", newline="", encoding="utf-8") as file:
+        csv.writer(file).writerows([("ad_id", "make", "photos"), *((a, b, ", ".join(c)) for a, b, c in rows)])
+    found = ads(path)
+    assert [ad.listing["ad_id"] for ad in found] == [row[0] for row in rows]
+    assert [names(ad) for ad in found] == [row[2] for row in rows]
+    assert [ad.listing.get("make") for ad in found] == [" ".join(row[1].split()) or None for row in rows]
+
+
+@given(st.binary(max_size=300))
+def test_any_bytes_end_in_rows_or_one_error(tmp_path_factory, data):
+    for name in ("t.csv", "t.jsonl"):
+        path = tmp_path_factory.mktemp("any") / name
+        path.write_bytes(data)
+        try:
+            found = list(read(TableSettings(path=str(path))))
+        except SourceError:
+            continue
+        assert all(ad.listing["status"] in ("ok", "no-ad-id", "broken-row") for ad in found)
+
+
+SHARED = Path(os.environ.get("CARSPOTTER_SHARED") or Path(__file__).parents[2].parent / "shared")
+ADS = SHARED / "data" / "used-car-ads" / "photos.csv"
+
+
+@pytest.mark.skipif(not ADS.exists(), reason="real listings are not here")
+def test_real_listings():
+    words = {"kind": {"in": "interior", "d": "detail"}}
+    known, photos = {}, {}
+    for ad in read(TableSettings(path=str(ADS), columns={"kind": "view"}, words=words)):
+        merged = merge(known, ad)
+        known |= {merged.listing["ad_id"]: merged.listing} if merged.listing else {}
+        photos |= {photo["photo_id"]: photo for photo in merged.photos}
+    assert len(photos) == 1630
+    assert {listing["status"] for listing in known.values()} <= {"ok", "no-ad-id"}
+    assert sum(Path(photo["url"]).is_file() for photo in photos.values()) == 1630
