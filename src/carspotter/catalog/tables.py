@@ -62,7 +62,7 @@ _ALL = (
         name="files",
         key="photo_id",
         growth="facts",
-        about="where the bytes of a photo lie: a path below the project, or where they always were on a local disk",
+        about="where the bytes of a photo lie: a path below the project, or an absolute one where they always were",
         columns={"photo_id": "text", "path": "text", "bytes": "int", "sha256": "text", **_STATUS},
     ),
     Table(

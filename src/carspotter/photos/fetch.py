@@ -137,7 +137,8 @@ class Fetch:
     def _photo(self, host: str, url: str, photos: Sequence[Row], *, gate: threading.Semaphore) -> list[Row]:
         """Read one URL and return the rows of all photos that are there."""
         path = _local(url)
-        data = self._read(host, url, gate) if path is None else self._attempt(url)
+        # A relative path is one below the project, which may be moved.
+        data = self._read(host, url, gate) if path is None else self._attempt(str(self.project / path))
         if isinstance(data, _Stop):
             return [{"photo_id": row["photo_id"], "status": data.status, "message": data.message} for row in photos]
         digest = sha256(data).hexdigest()
@@ -146,7 +147,7 @@ class Fetch:
             found: Row = {"photo_id": row["photo_id"], "bytes": len(data), "sha256": digest, "status": OK}
             try:
                 found["path"] = (
-                    str(path.absolute())
+                    str(path)
                     if path is not None and not self.settings.copy_local
                     else save(self.project, row["ad_id"], data)
                 )

@@ -12,7 +12,7 @@ report.html
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from carspotter import storage
@@ -36,7 +36,10 @@ class Project:
         folder = Path(folder)
         if not (folder / SETTINGS).is_file():
             raise ProjectError(f"{folder} holds no {SETTINGS}; make a project with: carspotter init {folder}")
-        return cls(folder=folder.resolve(), settings=load_settings(folder / SETTINGS))
+        folder = folder.resolve()
+        settings = load_settings(folder / SETTINGS)
+        places = {name: _below(folder, getattr(settings.locate, name)) for name in ("finder", "identifier")}
+        return cls(folder=folder, settings=replace(settings, locate=replace(settings.locate, **places)))
 
     def catalog(self) -> Catalog:
         """Open the project's catalogue; use it as a context manager."""
@@ -74,7 +77,11 @@ class Project:
 
     def path(self, name: str) -> str:
         """Resolve a path of the settings against the project's folder; a URL stays as it is."""
-        return name if storage.is_url(name) else str(self.folder / Path(name).expanduser())
+        return _below(self.folder, name)
+
+
+def _below(folder: Path, name: str) -> str:
+    return name if not name or storage.is_url(name) else str(folder / Path(name).expanduser())
 
 
 def create(folder: str | Path, settings: str) -> Project:

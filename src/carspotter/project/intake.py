@@ -5,9 +5,11 @@ Sources are read again at every build, since only they know what is new; what is
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 from carspotter import storage
@@ -15,6 +17,7 @@ from carspotter.catalog.tables import OK
 from carspotter.project.build import Build
 from carspotter.project.folder import Project
 from carspotter.project.settings import SourceSettings
+from carspotter.records import photo_id
 from carspotter.sources.ad import Ad, merge
 
 ROWS_AT_ONCE = 20_000
@@ -54,13 +57,26 @@ def import_listings(build: Build) -> Mapping[str, Any]:
     n_ads = 0  # how many there will be, no source says before its end
     for source in build.project.settings.sources:
         for ad in read_source(build, source):
-            known.add(ad)
+            known.add(portable(ad, build.project.folder))
             n_ads += 1
             if len(known.new_listings) + len(known.new_photos) >= ROWS_AT_ONCE:
                 _flush(build, known, said, stopped)
                 build.watch.advance(n_ads, n_ads)
     _flush(build, known, said, stopped)
     return {**said, "stopped": stopped} if stopped else said
+
+
+def portable(ad: Ad, folder: Path) -> Ad:
+    """Name the photos below the project's folder by their path in it, so that the folder can be moved or copied."""
+    return Ad(ad.listing, tuple(_portable(photo, f"{folder}{os.sep}") for photo in ad.photos))
+
+
+def _portable(photo: dict[str, Any], folder: str) -> dict[str, Any]:
+    url = photo.get("url", "")
+    if not url.startswith(folder):
+        return photo
+    inside = url.removeprefix(folder)
+    return {**photo, "url": inside, "photo_id": photo_id(photo["ad_id"], inside)}
 
 
 def _flush(build: Build, known: _Known, said: dict[str, Any], stopped: dict[str, int]) -> None:

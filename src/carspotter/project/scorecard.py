@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from carspotter.catalog.catalog import Catalog
@@ -60,12 +59,12 @@ def scorecard(project: Project, catalog: Catalog) -> Scorecard:
     """Compare a built showroom with its truth; raises SourceError where the project has no showroom."""
     root = project.folder / FOLDER
     truth = showroom.truth(root)
-    photos = _photos(catalog, root, truth["photos"])
+    photos = _photos(catalog, truth["photos"])
     flaws = [*_flaws(photos), *_duplicates(photos), *_words(catalog, truth["ads"])]
     return Scorecard(flaws=tuple(flaws), good=tuple(_good(photos)))
 
 
-def _photos(catalog: Catalog, root: Path, truths: Iterable[Row]) -> list[dict[str, Any]]:
+def _photos(catalog: Catalog, truths: Iterable[Row]) -> list[dict[str, Any]]:
     """Return the truth of each photo together with what the catalogue says of it."""
     rows = catalog.rows(
         f"""SELECT p.photo_id, p.url, q.stage, q.reason, v.passed, v.viewpoint, v.x1, v.y1, v.x2, v.y2, d.group_id
@@ -73,7 +72,7 @@ def _photos(catalog: Catalog, root: Path, truths: Iterable[Row]) -> list[dict[st
         LEFT JOIN duplicates d USING (photo_id)"""
     )
     known = {row["url"]: row for row in rows}
-    return [{**known.get(str(root / photo["path"]), {}), **_renamed(photo)} for photo in truths]
+    return [{**known.get(f"{FOLDER}/{photo['path']}", {}), **_renamed(photo)} for photo in truths]
 
 
 def _renamed(photo: Row) -> dict[str, Any]:

@@ -1,0 +1,262 @@
+"""A whole build on a small project: what it finds, that a second one does nothing, and that growth moves nothing."""
+
+import csv
+import json
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tiny_project import NAMES, make_project, save_photo
+
+from carspotter.catalog.catalog import Catalog
+from carspotter.dataset.reader import read_tfrecord, read_webdataset
+from carspotter.errors import CatalogError, ProjectError
+from carspotter.project.folder import Project
+from carspotter.project.funnel import funnel
+from carspotter.project.pipeline import STEPS, build
+from carspotter.recognition.recognizer import Recognizer
+from carspotter.runtime.bundle import ModelBundle
+
+Said = dict[str, Any]
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Said]:
+    folder = make_project(tmp_path_factory.mktemp("project"))
+    return folder, dict(build(Project.open(folder), workers=0))
+
+
+@pytest.fixture
+def copy(built: tuple[Path, Said], tmp_path: Path) -> Path:
+    """A copy of the built project at another place, to be changed."""
+    return Path(shutil.copytree(built[0], tmp_path / "copy"))
+
+
+@pytest.fixture
+def catalog(built: tuple[Path, Said]) -> Iterator[Catalog]:
+    with Project.open(built[0]).catalog() as opened:
+        yield opened
+
+
+def test_every_step_says_something(built: tuple[Path, Said]) -> None:
+    assert list(built[1]) == [step.name for step in STEPS]
+    assert all(built[1].values())
+
+
+def test_each_flaw_has_its_reason(catalog: Catalog) -> None:
+    listings = {row["ad_id"]: row["status"] for row in catalog.rows("SELECT ad_id, status FROM listings")}
+    assert {status for ad, status in listings.items() if ad.isdigit()} == {"ok"}
+    assert sorted(status for ad, status in listings.items() if not ad.isdigit()) == ["duplicate-id", "no-ad-id"]
+    reasons = {
+        Path(row["url"]).name: row["status"]
+        for row in catalog.rows(
+            """SELECT p.url, coalesce(nullif(f.status, 'ok'), c.status) AS status FROM listing_photos p
+            LEFT JOIN files f USING (photo_id) LEFT JOIN checks c USING (photo_id) WHERE p.ad_id = '9000' AND p.url IS
+            NOT NULL"""
+        )
+    }
+    assert reasons == {
+        "9000_broken.jpg": "truncated",
+        "9000_text.jpg": "unsupported-format",
+        "9000_absent.jpg": "missing",
+        "9000_inside.jpg": "ok",
+    }
+
+
+def test_words_become_taxa(catalog: Catalog) -> None:
+    labels = {row["ad_id"]: (row["name"], row["status"]) for row in catalog.rows("SELECT * FROM labels")}
+    assert [labels[ad] for ad in ("1000", "1100", "1200")] == [(name, "ok") for name in NAMES.values()]
+    assert labels["9002"][1] == "unresolved"
+
+
+def test_the_funnel_adds_up(catalog: Catalog) -> None:
+    found = funnel(catalog)
+    left = found.photos
+    for stage in found.stages:
+        left -= sum(stage.stopped.values())
+        assert stage.passed == left, stage.name
+    assert sum(found.splits.values()) == left == 45
+    stopped = {stage.name: dict(stage.stopped) for stage in found.stages}
+    assert stopped["fetch"] == {"missing": 1}
+    assert stopped["check"] == {"truncated": 1, "unsupported-format": 1}
+    assert stopped["locate"] == {"interior": 1}
+    assert stopped["resolve"] == {"unresolved": 1}
+    assert stopped["split"] == {"duplicate": 1}
+
+
+def test_ads_and_copies_stay_together(catalog: Catalog) -> None:
+    rows = catalog.rows("SELECT ad_id, count(DISTINCT split) AS n FROM samples WHERE split IS NOT NULL GROUP BY ad_id")
+    assert {row["n"] for row in rows} == {1}
+    splits = {
+        row["ad_id"]: row["split"] for row in catalog.rows("SELECT ad_id, split FROM samples WHERE status = 'ok'")
+    }
+    assert set(splits.values()) == {"train", "validation", "test"}
+    groups = catalog.rows("SELECT group_id, count(*) AS n FROM duplicates GROUP BY group_id")
+    assert [group["n"] for group in groups] == [2]
+
+
+def test_boxes_are_where_the_cars_are(catalog: Catalog) -> None:
+    row = catalog.rows(
+        """SELECT v.* FROM findings v JOIN listing_photos p USING (photo_id) WHERE p.url LIKE '%1000_0.jpg'"""
+    )[0]
+    assert row["passed"]
+    assert (row["kind"], row["vehicles"]) == ("exterior", 1)
+    assert row["x2"] - row["x1"] == pytest.approx(200, abs=8)
+    assert row["y2"] - row["y1"] == pytest.approx(140, abs=8)
+
+
+def test_learn_writes_a_bundle_that_identify_uses(built: tuple[Path, Said]) -> None:
+    folder, said = built
+    assert said["learn"]["test_top1"] == 1.0  # three colours
+    learned = ModelBundle.load(folder / "models" / "learned")
+    assert {taxon.name() for taxon in learned.taxonomy.classes} == set(NAMES.values())
+    recognizer = Recognizer.open(finder=folder / "bundles" / "finder", identifier=folder / "models" / "learned")
+    save_photo(folder / "new.jpg", "green", seed=77)
+    prediction = recognizer.recognize(folder / "new.jpg")
+    assert prediction.vehicles[0].levels["model"][0].name == "Audi A4"
+
+
+def test_shards_are_read_back(built: tuple[Path, Said]) -> None:
+    folder = built[0]
+    manifest = json.loads((folder / "shards" / "manifest.json").read_text())
+    assert sum(shard["samples"] for shard in manifest["shards"]) == 45
+    for read in (read_webdataset, read_tfrecord):
+        samples = list(read(folder / "shards"))
+        assert len(samples) == 45
+        assert {sample.metadata["class_name"] for sample in samples} == set(NAMES.values())
+        train = list(read(folder / "shards", split="train"))
+        assert 0 < len(train) < 45
+
+
+def test_the_report_is_one_file_with_pictures(built: tuple[Path, Said]) -> None:
+    html = (built[0] / "report.html").read_text(encoding="utf-8")
+    assert "leak certificate: 0 ads, 0 exact, 0 near-duplicates" in html
+    assert html.count("data:image/jpeg;base64,") >= 6  # an interior, two copies, three sides
+    for word in ("truncated", "interior", "Volkswagen Golf", "Qqzzx"):
+        assert word in html
+    for outside in ('src="http', 'href="http', "url(http"):
+        assert outside not in html
+
+
+def test_a_second_build_changes_nothing(copy: Path) -> None:
+    before = tables(copy)
+    heard: list[str] = []
+
+    class Listen:
+        def start(self, step: str, about: str) -> None: ...
+
+        def advance(self, done: int, total: int) -> None:
+            heard.append("advance")
+
+        def end(self, step: str, said: Any) -> None: ...
+
+    # The missing photo is asked for again; nothing else is done.
+    build(Project.open(copy), workers=0, watch=Listen())
+    assert tables(copy) == before
+    assert len(heard) <= 1
+
+
+def tables(folder: Path) -> dict[str, list[Any]]:
+    """Give all rows of a project, without what differs between two builds: when a photo was asked for."""
+    names = (
+        "listings",
+        "listing_photos",
+        "checks",
+        "findings",
+        "duplicates",
+        "labels",
+        "classes",
+        "samples",
+        "predictions",
+    )
+    with Project.open(folder).catalog() as catalog:
+        found = {name: catalog.rows(f"SELECT * FROM {name} ORDER BY ALL") for name in names}
+        found["files"] = catalog.rows("SELECT * EXCLUDE (stage_version, message) FROM files ORDER BY ALL")
+        return found
+
+
+def add_ads(folder: Path, rows: list[tuple[str, ...]]) -> None:
+    with (folder / "cars.csv").open("a", newline="", encoding="utf-8") as file:
+        csv.writer(file).writerows(rows)
+
+
+def test_growth_moves_nothing(copy: Path) -> None:
+    before = {row["photo_id"]: row["split"] for row in tables(copy)["samples"]}
+    for k in range(6):
+        save_photo(copy / "pictures" / f"500{k}_0.jpg", "red", seed=500 + k)
+    add_ads(copy, [(f"500{k}", "volkswagen", "GOLF", "", f"500{k}_0.jpg") for k in range(6)])
+    build(Project.open(copy), workers=0)
+    after = {row["photo_id"]: row["split"] for row in tables(copy)["samples"]}
+    assert {name: after[name] for name in before} == before
+    assert len(after) == len(before) + 6
+
+
+def test_a_threshold_is_applied_without_looking_again(copy: Path) -> None:
+    text = (copy / "carspotter.toml").read_text()
+    (copy / "carspotter.toml").write_text(text.replace("[check]", "[check]\nmin_side = 301"))
+    said = build(Project.open(copy), workers=0)
+    assert said["look"] == {"done": 0}
+    with Project.open(copy).catalog() as catalog:
+        assert catalog.rows("SELECT DISTINCT status FROM checks WHERE width IS NOT NULL") == [{"status": "too-small"}]
+    (copy / "carspotter.toml").write_text(text)
+    build(Project.open(copy), workers=0)
+    with Project.open(copy).catalog() as catalog:
+        assert catalog.rows("SELECT DISTINCT status FROM checks WHERE width IS NOT NULL") == [{"status": "ok"}]
+
+
+def test_words_that_a_person_wrote_win(copy: Path) -> None:
+    with (copy / "labels" / "unresolved.csv").open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [(row["make"], row["model"], row["ads"]) for row in rows] == [("Qqzzx", "Vbnmk", "1")]
+    becomes = {name: "" for name in rows[0]} | {"make": "Qqzzx", "model": "Vbnmk"}
+    filled = becomes | {
+        name: value
+        for name, value in zip([n for n in rows[0] if n.startswith("becomes")], ("Volkswagen", "Golf"), strict=False)
+    }
+    with (copy / "labels" / "words.csv").open("w", encoding="utf-8", newline="") as file:
+        writer = csv.DictWriter(file, list(rows[0]))
+        writer.writeheader()
+        writer.writerow(filled)
+    build(Project.open(copy), workers=0)
+    with Project.open(copy).catalog() as catalog:
+        row = catalog.rows("SELECT * FROM labels WHERE ad_id = '9002'")[0]
+    assert (row["name"], row["said_by"], row["status"]) == ("Volkswagen Golf", "person", "ok")
+
+
+def test_what_was_made_and_is_gone_is_made_again(copy: Path) -> None:
+    shutil.rmtree(copy / "shards")
+    shutil.rmtree(copy / "models")
+    shutil.rmtree(copy / "catalog" / "duplicates")
+    before = tables(copy.parent / "copy")
+    build(Project.open(copy), workers=0)
+    assert (copy / "shards" / "manifest.json").exists()
+    assert (copy / "models" / "learned" / "bundle.json").exists()
+    assert len(tables(copy)["duplicates"]) == 2
+    assert tables(copy)["samples"] == before["samples"]
+
+
+def test_a_damaged_part_is_named_and_made_again_once_moved_away(copy: Path) -> None:
+    before = tables(copy)
+    part = next(iter(sorted((copy / "catalog" / "checks").rglob("*.parquet"))))
+    part.write_bytes(part.read_bytes()[:200])
+    with pytest.raises(CatalogError, match=part.name):
+        build(Project.open(copy), workers=0)
+    part.rename(copy / part.name)
+    build(Project.open(copy), workers=0)
+    assert tables(copy) == before
+
+
+def test_an_empty_project_builds_to_an_empty_report(tmp_path: Path) -> None:
+    folder = make_project(tmp_path / "empty")
+    (folder / "cars.csv").write_text("ad_id,make,model,submodel,photos\n")
+    said = build(Project.open(folder), workers=0)
+    assert said["learn"]["text"].startswith("nothing to learn")
+    assert "0 listings" in (folder / "report.html").read_text()
+
+
+@pytest.mark.parametrize(("only", "until"), [(("lok",), None), ((), "lok")])
+def test_an_unknown_step_is_named(copy: Path, only: tuple[str, ...], until: str | None) -> None:
+    with pytest.raises(ProjectError, match="step 'lok' is unknown; did you mean 'look'"):
+        build(Project.open(copy), only=only, until=until)

@@ -1,0 +1,136 @@
+"""A build that is killed in the middle of each step, and built again: the tables of an undisturbed build."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from tiny_project import make_project
+
+from carspotter.errors import CatalogError
+from carspotter.project.folder import Project
+from carspotter.project.pipeline import STEPS, build
+
+TESTS = Path(__file__).parent.parent
+
+# The child kills itself at the worst moment of a step: when the first batch is written, or when all is written but not
+# yet noted.
+PROGRAM = """
+import os, signal, sys
+sys.path.insert(0, {tests!r})
+from carspotter import compute
+from carspotter.catalog.catalog import Catalog
+from carspotter.project import journal
+from carspotter.project.folder import Project
+from carspotter.project.pipeline import build
+
+STEP = sys.argv[2]
+
+def die(*args, **kwargs):
+    os.kill(os.getpid(), signal.SIGKILL)
+
+class Watch:
+    step = ""
+    def start(self, step, about):
+        self.step = step
+    def advance(self, done, total):
+        if self.step == STEP:
+            die()
+    def end(self, step, said):
+        if step == STEP:
+            die()
+
+finish = journal.Journal.finish
+journal.Journal.finish = lambda self, step, *rest: die() if step == STEP else finish(self, step, *rest)
+compute.BATCH = 8
+if __name__ == "__main__":
+    build(Project.open(sys.argv[1]), workers=2, watch=Watch())
+"""
+
+NAMES = tuple(step.name for step in STEPS)
+QUICK = ("look", "split")
+
+
+def tables(folder: Path) -> dict[str, list]:
+    names = (
+        "listings",
+        "listing_photos",
+        "checks",
+        "findings",
+        "embeddings",
+        "duplicates",
+        "labels",
+        "classes",
+        "samples",
+    )
+    with Project.open(folder).catalog() as catalog:
+        found = {name: catalog.rows(f"SELECT * FROM {name} ORDER BY 1") for name in names}
+        found["files"] = catalog.rows("SELECT * EXCLUDE (stage_version, message) FROM files ORDER BY 1")
+        found["predictions"] = catalog.rows("SELECT * FROM predictions ORDER BY 1")
+        return found
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list]:
+    folder = make_project(tmp_path_factory.mktemp("undisturbed"))
+    build(Project.open(folder), workers=0)
+    return tables(folder)
+
+
+@pytest.mark.parametrize(
+    "step", [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in NAMES]
+)
+def test_a_killed_step_is_finished_by_the_next_build(step: str, undisturbed: dict[str, list], tmp_path: Path) -> None:
+    folder = make_project(tmp_path / "project")
+    program = tmp_path / "program.py"
+    program.write_text(PROGRAM.format(tests=str(TESTS)))
+    done = subprocess.run([sys.executable, str(program), str(folder), step], timeout=120, capture_output=True)
+    assert done.returncode == -9, done.stderr.decode()[-2000:]
+    build(Project.open(folder), workers=0)
+    again = tables(folder)
+    assert {name: plain(rows) for name, rows in again.items()} == {
+        name: plain(rows) for name, rows in undisturbed.items()
+    }
+
+
+def plain(rows: list[dict]) -> list[dict]:
+    """Give vectors as lists, so that rows can be compared."""
+    return [{key: value.tolist() if hasattr(value, "tolist") else value for key, value in row.items()} for row in rows]
+
+
+def test_two_builds_at_once_are_refused(tmp_path: Path) -> None:
+    folder = make_project(tmp_path / "project")
+    program = "import sys, time\nfrom carspotter.catalog.catalog import Catalog\nwith Catalog.open(sys.argv[1]) as c, c.writer():\n    print('held', flush=True)\n    time.sleep(60)"
+    holder = subprocess.Popen([sys.executable, "-c", program, str(folder)], stdout=subprocess.PIPE)
+    assert holder.stdout is not None
+    try:
+        assert holder.stdout.readline() == b"held\n"
+        with pytest.raises(CatalogError, match=str(holder.pid)):
+            build(Project.open(folder), workers=0)
+    finally:
+        holder.kill()
+        holder.wait()
+        holder.stdout.close()
+    assert build(Project.open(folder), until="import", workers=0)["import"]["listings"] > 0
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() != 0, reason="only root may mount a small disk")
+def test_a_full_disk_loses_nothing(tmp_path: Path, undisturbed: dict[str, list]) -> None:
+    folder = make_project(tmp_path / "project")
+    disk = folder / "catalog"
+    disk.mkdir()
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=48k", "tmpfs", str(disk)], capture_output=True)
+    if mounted.returncode:
+        pytest.skip("no small disk can be mounted here")
+    try:
+        with pytest.raises(CatalogError, match=r"(?i)space|full"):
+            build(Project.open(folder), workers=0)
+        subprocess.run(["mount", "-o", "remount,size=20m", str(disk)], check=True)
+        build(Project.open(folder), workers=0)
+        again = tables(folder)
+    finally:
+        subprocess.run(["umount", "-l", str(disk)], check=True)
+    assert {name: plain(rows) for name, rows in again.items()} == {
+        name: plain(rows) for name, rows in undisturbed.items()
+    }
