@@ -1,6 +1,6 @@
 # carspotter: what a developer types. Needs make, Python 3.11+ and the package index, nothing else.
 #
-#   make demo [PHOTO=car.jpg]   install the base into its own environment and name the car in a photo
+#   make demo [PHOTO=car.jpg]   install what listings need, build a drawn showroom, and name the car in a photo
 #   make test [ARGS="-k box"]   install what the tests need and run the default ring
 #   make check                  formatting, lint, strict types
 #   make docs                   write docs/cli.md anew from the commands themselves
@@ -35,14 +35,14 @@ $(VENV)/.installed: pyproject.toml | python
 
 $(BASE_VENV)/.installed: pyproject.toml $(SOURCES) | python
 	$(PYTHON) -m venv $(BASE_VENV)
-	$(BASE_VENV)/bin/python -m pip install --quiet --upgrade .
+	$(BASE_VENV)/bin/python -m pip install --quiet --upgrade '.[data]'
 	@touch $@
 
 demo: $(BASE_VENV)/.installed
 	@mkdir -p "$(OUT)"
-	@$(if $(PHOTO),,$(BASE_VENV)/bin/python benchmarks/drawn.py "$(OUT)/drawing.jpg")
-	$(BASE_VENV)/bin/carspotter identify "$(or $(PHOTO),$(OUT)/drawing.jpg)" --draw "$(OUT)/annotated.jpg"
-	@echo "The photo with its box: $(OUT)/annotated.jpg"
+	$(BASE_VENV)/bin/carspotter demo "$(OUT)/showroom"
+	@$(if $(PHOTO),$(BASE_VENV)/bin/carspotter identify "$(PHOTO)" --draw "$(OUT)/annotated.jpg" && \
+		echo "The photo with its box: $(OUT)/annotated.jpg",echo "Name the car in a photo of yours: make demo PHOTO=my-car.jpg")
 
 test: $(VENV)/.installed
 	$(VENV)/bin/python -m pytest $(ARGS)

@@ -36,9 +36,7 @@ def _values(column: Any) -> npt.NDArray[Any] | list[Any]:
 
     kind = column.type
     if pa.types.is_decimal(kind):  # what sum() makes of whole numbers
-        number = int if kind.scale == 0 else float
-        column = pa.chunked_array([[None if value is None else number(value) for value in column.to_pylist()]])
-        kind = column.type
+        return _decimals(column.to_pylist(), whole=kind.scale == 0)
     if pa.types.is_list(kind):
         return _lists(column)
     if pa.types.is_floating(kind) or (
@@ -46,6 +44,14 @@ def _values(column: Any) -> npt.NDArray[Any] | list[Any]:
     ):
         return np.asarray(column.to_numpy())
     return _objects(column.to_pylist())
+
+
+def _decimals(values: list[Any], *, whole: bool) -> npt.NDArray[Any]:
+    if not whole:
+        return np.array([np.nan if value is None else float(value) for value in values], np.float64)
+    numbers = [None if value is None else int(value) for value in values]
+    fits = all(number is not None and abs(number) <= np.iinfo(np.int64).max for number in numbers)
+    return np.array(numbers, np.int64) if fits else _objects(numbers)
 
 
 def _lists(column: Any) -> npt.NDArray[Any] | list[Any]:

@@ -43,7 +43,7 @@ gate = {gate}                  # least probability that a photo shows a whole ve
 
 [duplicates]
 # max_distance = 10         # bits of the perceptual hash, of 64
-# cosine = 0.97             # of the embeddings, where the hashes leave a doubt
+# cosine = 0.985            # of the embeddings, where the hashes leave a doubt
 
 [classes]                   # labels/classes.csv merges taxa (taxon,becomes) or leaves them out (becomes empty)
 level = "model"             # make, model, generation or year

@@ -1,0 +1,135 @@
+"""The commands of a project as people type them: init, build, status, sql, the steps, and a demo on drawn ads."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from tiny_project import make_project
+from typer.testing import CliRunner
+
+from carspotter.cli.main import app
+
+
+def call(*words: object) -> tuple[int, str, str]:
+    done = CliRunner().invoke(app, [str(word) for word in words])
+    assert done.exception is None or isinstance(done.exception, SystemExit), done.exception
+    return done.exit_code, done.stdout, done.stderr
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = make_project(tmp_path_factory.mktemp("cli"))
+    code, out, err = call("build", folder, "--workers", 0)
+    assert code == 0, err
+    assert out.strip() == str(folder / "report.html")
+    return folder
+
+
+def test_build_says_what_each_step_did(project: Path) -> None:
+    code, out, err = call("build", project, "--workers", 0, "--json")
+    assert code == 0
+    assert json.loads(out)["split"]["samples"] == 45
+    lines = {line.split()[0]: line for line in err.splitlines()}
+    assert "leak certificate: 0 ads" in lines["split"]
+    assert lines["look"].split(maxsplit=1)[1] == "nothing to do"
+
+
+def test_status_prints_the_funnel(project: Path) -> None:
+    code, out, _ = call("status", project)
+    assert code == 0
+    assert "truncated 1" in out
+    assert "train" in out
+    counted = json.loads(call("status", project, "--json")[1])
+    assert counted["photos"] == 53
+    assert [stage["name"] for stage in counted["stages"]] == [
+        "import", "fetch", "check", "locate", "resolve", "classes", "split",
+    ]  # fmt: skip
+
+
+def test_sql_answers(project: Path) -> None:
+    code, out, _ = call(
+        "sql", "SELECT kind, count(*) AS n FROM findings GROUP BY kind ORDER BY n", "--project", project
+    )
+    assert code == 0
+    assert "interior" in out
+    rows = json.loads(call("sql", "SELECT count(*) AS n FROM samples", "--project", project, "--json")[1])
+    assert rows == [{"n": 46}]
+    assert "no rows" in call("sql", "SELECT * FROM listings WHERE false", "--project", project)[1]
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("sql", "SELECT * FROM lisings", "--project"), "lisings"),
+        (("sql", "COPY (SELECT 1) TO 'x.csv'", "--project"), "carspotter: "),
+        (("build", "--until", "splti"), "step 'splti' is unknown; did you mean 'split'?"),
+        (("build", "--on", "spark"), "allowed: local, ray"),
+        (("crawl",), 'no source of kind "crawl"'),
+    ],
+)
+def test_an_error_is_one_line(project: Path, words: tuple[str, ...], message: str) -> None:
+    if "spark" in words:  # a step with something to do, or where it runs is never asked
+        project = make_project(project / "other")
+    code, _, err = call(*words, project)
+    assert code == 1
+    last = err.strip().splitlines()[-1]
+    assert last.startswith("carspotter: ")
+    assert message in last
+
+
+@pytest.mark.parametrize("command", ["build", "status", "check", "locate", "learn", "report"])
+def test_a_folder_that_is_no_project_says_how_to_make_one(tmp_path: Path, command: str) -> None:
+    code, _, err = call(command, tmp_path)
+    assert code == 1
+    assert "make a project with: carspotter init" in err
+
+
+@pytest.mark.parametrize(
+    "command",
+    ["import", "fetch", "check", "locate", "deduplicate", "resolve", "classes", "split", "learn", "shard", "report"],
+)
+def test_each_step_is_a_command(project: Path, command: str) -> None:
+    code, out, err = call(command, project, "--workers", 0, "--json")
+    assert code == 0, err
+    assert json.loads(out)
+
+
+def test_fix_is_told(project: Path) -> None:
+    code, _, err = call("check", project, "--fix", "--workers", 0)
+    assert code == 0
+    assert "saved" in err
+
+
+def test_init_makes_a_project(tmp_path: Path) -> None:
+    (tmp_path / "cars.csv").write_text("ad_id,make,model,submodel,photos\n")
+    code, out, _ = call("init", tmp_path / "new", "--from", tmp_path / "cars.csv")
+    assert code == 0
+    assert f"carspotter build {tmp_path / 'new'}" in out
+    assert call("build", tmp_path / "new", "--until", "import")[0] == 0
+    assert call("init", tmp_path / "new", "--from", tmp_path / "cars.csv")[0] == 1
+    assert call("init", tmp_path / "none", "--from", "nowhere.txt")[0] == 1
+
+
+def test_the_demo_finds_what_was_planted(tmp_path: Path) -> None:
+    code, out, err = call("demo", tmp_path / "demo", "--ads", 8, "--workers", 1, "--json")
+    assert code == 0, err
+    said = json.loads(out)
+    flaws = said["flaws"]
+    assert flaws["interiors and details"]["planted"] > 3
+    assert sum(flaw["found"] for flaw in flaws.values()) >= 0.8 * sum(flaw["planted"] for flaw in flaws.values())
+    good = said["good"]["whole vehicles that pass the gate"]
+    assert good["of"] > 10
+    assert good["right"] >= 0.9 * good["of"]
+    code, out, _ = call("demo", tmp_path / "demo", "--ads", 8, "--workers", 1)
+    assert code == 0
+    assert "interiors and details" in out
+
+
+def test_a_build_runs_as_a_program_with_workers(tmp_path: Path) -> None:
+    folder = make_project(tmp_path / "program")
+    words = [sys.executable, "-m", "carspotter.cli.main", "build", str(folder), "--until", "look", "--json"]
+    done = subprocess.run(words, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["look"]["done"] == 50

@@ -1,0 +1,95 @@
+"""carspotter.toml: what it may say, what it must not, and the text that `init` writes."""
+
+import dataclasses
+import re
+from pathlib import Path
+
+import pytest
+
+from carspotter.errors import ProjectError
+from carspotter.project.folder import Project, create
+from carspotter.project.settings import ProjectSettings, load_settings
+from carspotter.project.template import settings_text
+
+
+def written(tmp_path: Path, text: str) -> Path:
+    path = tmp_path / "carspotter.toml"
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("[locat]", r"carspotter.toml: unknown key 'locat'; did you mean 'locate'\?"),
+        ("[locate]\ngaet = 0.5", r"locate: unknown key 'gaet'; did you mean 'gate'\?"),
+        ("[locate]\ngate = 1.5", "locate: gate is 1.5; it must be from 0 to 1"),
+        ("[split]\ntrain = 0.9", "split: train, validation and test add up to 1.2"),
+        ('[classes]\nlevel = "modle"', r"classes: level: 'modle' is not possible; did you mean 'model'\?"),
+        ("name = 3", "name: expected str, got 3"),
+        ("[sources]\nkind = 'table'", r"sources is a table; write \[\[sources\]\]"),
+        ("[[sources]]\npath = 'x'", r"sources\[0\]: kind must be given; allowed: table, folders"),
+        ("[[sources]]\nkind = 'tabel'", r"kind 'tabel' is unknown; did you mean 'table'\?"),
+        ("[[sources]]\nkind = 'table'", r"sources\[0\]: path must be given"),
+        ("[[sources]]\nkind = 'showroom'\nads = 0", r"ads is 0; it must be from 1"),
+        ("name = ", "cannot be read"),
+    ],
+)
+def test_a_wrong_setting_is_named(tmp_path: Path, text: str, message: str) -> None:
+    with pytest.raises(ProjectError, match=message):
+        load_settings(written(tmp_path, text))
+
+
+def test_nothing_said_is_all_defaults(tmp_path: Path) -> None:
+    assert load_settings(written(tmp_path, "")) == ProjectSettings()
+
+
+def test_a_folder_without_settings_is_no_project(tmp_path: Path) -> None:
+    with pytest.raises(ProjectError, match=r"holds no carspotter.toml; make a project with: carspotter init"):
+        Project.open(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("source", "kind"),
+    [
+        ("cars.csv", "table"),
+        ("https://host/cars.parquet?key=1", "table"),
+        ("pictures", "folders"),
+        ("s3://bucket/photos", "folders"),
+        ("https://cars.example/search", "crawl"),
+        ("showroom", "showroom"),
+    ],
+)
+def test_init_guesses_the_kind_of_a_source(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, source: str, kind: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "pictures").mkdir()
+    text = settings_text(Path("project"), [source])
+    if kind == "crawl":
+        text = text.replace('contact = ""', 'contact = "me@example.com"')
+    project = create(Path("project"), text)
+    assert [found.kind for found in project.settings.sources] == [kind]
+    if source in ("cars.csv", "pictures"):
+        assert project.path(project.settings.sources[0].settings.path) == str(tmp_path / "project" / ".." / source)
+
+
+def test_what_the_template_comments_out_is_the_default(tmp_path: Path) -> None:
+    text = settings_text(tmp_path, ["cars.csv"])
+    text = re.sub(r"^# columns = .*\n# photos = .*\n", "", text, flags=re.MULTILINE)
+    spoken = re.sub(r"^# (\w+ = (?:\[[^\]]*\]|[^#\n]*))", r"\1", text, flags=re.MULTILINE)
+    spoken = re.sub(r"^(?:finder|identifier) = .*$", "", spoken, flags=re.MULTILINE)
+    settings = load_settings(written(tmp_path, spoken))
+    plain = ProjectSettings(name=settings.name, sources=settings.sources)
+    assert dataclasses.asdict(settings) == dataclasses.asdict(plain)
+
+
+def test_init_does_not_overwrite(tmp_path: Path) -> None:
+    create(tmp_path, settings_text(tmp_path, ["showroom"]))
+    with pytest.raises(ProjectError, match="is there already"):
+        create(tmp_path, settings_text(tmp_path, ["showroom"]))
+
+
+def test_a_source_that_is_nothing_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ProjectError, match="source 'nowhere' is neither a table"):
+        settings_text(tmp_path, ["nowhere"])
