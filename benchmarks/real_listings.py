@@ -1,7 +1,9 @@
 """Build real listings as a project: what passes the gate, which sides are seen, how well `learn` knows the makes.
 
-In: a folder with `photos.csv` (path, ad_id, view, make, model) and the photographs, such as ../shared/data/used-car-ads. The
-whole build runs in a temporary folder. Views of the source are only compared with, never learnt from.
+In: a folder with `photos.csv` (path, ad_id, view, make, model) and the photographs. The whole build runs in a temporary
+folder. Views of the source are only compared with, never learnt from.
+
+    python benchmarks/real_listings.py ../shared/data/used-car-ads --manifest runs/finder.csv
 """
 
 import csv

@@ -1,4 +1,4 @@
-"""A small project on a disk: coloured cars on grey noise, listed in a CSV with a few flaws, looked at by tiny bundles."""
+"""A small project on a disk: coloured cars on grey noise, in a CSV with a few flaws, looked at by tiny bundles."""
 
 import csv
 from pathlib import Path
@@ -84,7 +84,7 @@ def save_photo(path: Path, color: str | None, *, seed: int) -> None:
 
 
 def _flawed(folder: Path) -> list[tuple[str, ...]]:
-    """Write an ad with a broken, a missing and an inside photo, one with a copy, one nobody understands, one without id."""
+    """Write an ad with bad photos, one with a copy, one that nobody understands, one without an id, a twice used id."""
     pictures = folder / "pictures"
     whole = (pictures / "1000_0.jpg").read_bytes()
     (pictures / "9000_broken.jpg").write_bytes(whole[: len(whole) * 9 // 10])

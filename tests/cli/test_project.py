@@ -6,10 +6,10 @@ import sys
 from pathlib import Path
 
 import pytest
-from tiny_project import make_project
 from typer.testing import CliRunner
 
 from carspotter.cli.main import app
+from tiny_project import make_project
 
 
 def call(*words: object) -> tuple[int, str, str]:

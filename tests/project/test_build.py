@@ -8,16 +8,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tiny_project import NAMES, make_project, save_photo
 
 from carspotter.catalog.catalog import Catalog
 from carspotter.dataset.reader import read_tfrecord, read_webdataset
 from carspotter.errors import CatalogError, ProjectError
+from carspotter.labels.corrections import BECOMES
 from carspotter.project.folder import Project
 from carspotter.project.funnel import funnel
 from carspotter.project.pipeline import STEPS, build
 from carspotter.recognition.recognizer import Recognizer
 from carspotter.runtime.bundle import ModelBundle
+from tiny_project import NAMES, make_project, save_photo
 
 Said = dict[str, Any]
 
@@ -210,11 +211,7 @@ def test_words_that_a_person_wrote_win(copy: Path) -> None:
     with (copy / "labels" / "unresolved.csv").open(encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
     assert [(row["make"], row["model"], row["ads"]) for row in rows] == [("Qqzzx", "Vbnmk", "1")]
-    becomes = {name: "" for name in rows[0]} | {"make": "Qqzzx", "model": "Vbnmk"}
-    filled = becomes | {
-        name: value
-        for name, value in zip([n for n in rows[0] if n.startswith("becomes")], ("Volkswagen", "Golf"), strict=False)
-    }
+    filled = rows[0] | dict(zip(BECOMES, ("Volkswagen", "Golf"), strict=False))
     with (copy / "labels" / "words.csv").open("w", encoding="utf-8", newline="") as file:
         writer = csv.DictWriter(file, list(rows[0]))
         writer.writeheader()

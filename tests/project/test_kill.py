@@ -6,11 +6,11 @@ import sys
 from pathlib import Path
 
 import pytest
-from tiny_project import make_project
 
 from carspotter.errors import CatalogError
 from carspotter.project.folder import Project
 from carspotter.project.pipeline import STEPS, build
+from tiny_project import make_project
 
 TESTS = Path(__file__).parent.parent
 
@@ -99,10 +99,19 @@ def plain(rows: list[dict]) -> list[dict]:
     return [{key: value.tolist() if hasattr(value, "tolist") else value for key, value in row.items()} for row in rows]
 
 
+HOLD = """
+import sys, time
+from carspotter.catalog.catalog import Catalog
+
+with Catalog.open(sys.argv[1]) as catalog, catalog.writer():
+    print("held", flush=True)
+    time.sleep(60)
+"""
+
+
 def test_two_builds_at_once_are_refused(tmp_path: Path) -> None:
     folder = make_project(tmp_path / "project")
-    program = "import sys, time\nfrom carspotter.catalog.catalog import Catalog\nwith Catalog.open(sys.argv[1]) as c, c.writer():\n    print('held', flush=True)\n    time.sleep(60)"
-    holder = subprocess.Popen([sys.executable, "-c", program, str(folder)], stdout=subprocess.PIPE)
+    holder = subprocess.Popen([sys.executable, "-c", HOLD, str(folder)], stdout=subprocess.PIPE)
     assert holder.stdout is not None
     try:
         assert holder.stdout.readline() == b"held\n"

@@ -4,11 +4,11 @@ import shutil
 from pathlib import Path
 
 import pytest
-from tiny_project import make_project
 
 from carspotter.project.folder import Project
 from carspotter.project.pipeline import build
 from carspotter.project.repairs import fix_photos
+from tiny_project import make_project
 
 COPIED = "\n[fetch]\ncopy_local = true\n"
 

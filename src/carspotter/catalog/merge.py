@@ -50,8 +50,7 @@ def compact(parts: TableParts, *, full: bool) -> bool:
     """Merge what is worth it, or with `full` everything, into one part; return whether there was anything to do."""
     counting = parts.read()
     start = 0 if full else _worthwhile(list(counting.values()))
-    left = list(counting.values())[start:]
-    if len(left) < 2 and all(footer.fresh for footer in left):
+    if len(counting) - start < 2:
         return False
     merge(parts, counting, start=start)
     return True
@@ -60,7 +59,7 @@ def compact(parts: TableParts, *, full: bool) -> bool:
 def _worthwhile(footers: Sequence[Footer]) -> int:
     """Return where the run of newest parts begins that should become one."""
     total = sum(footer.n_rows for footer in footers)
-    superseding = sum(footer.n_rows for footer in footers if not footer.fresh)
+    superseding = sum(footer.n_rows for footer in footers[1:] if not footer.fresh)  # the first has none before it
     if superseding > _SUPERSEDING_SHARE * total:
         return 0
     start, later = len(footers), 0

@@ -166,7 +166,7 @@ class TableParts:
                 path.unlink(missing_ok=True)
 
     def read_batches(self, part: Part, columns: list[str] | None = None) -> Iterator[pa.Table]:
-        """Read a part in pieces of a row group at most; raises CatalogError where it is damaged."""
+        """Read a part in pieces of a row group at most; raises CatalogError where it is damaged, FileNotFoundError."""
         import pyarrow as pa
         import pyarrow.parquet as pq
 
@@ -177,14 +177,17 @@ class TableParts:
             ):
                 for batch in file.iter_batches(batch_size=ROW_GROUP, columns=columns):
                     yield pa.Table.from_batches([batch])
+        except FileNotFoundError:
+            raise
         except (OSError, pa.ArrowException) as error:
             raise damaged(part.path, error) from error
 
     def find_damage(self) -> None:
         """Read every part that counts to its end; raises CatalogError naming the first one that is damaged."""
         for part in self.read():
-            for _ in self.read_batches(part):
-                pass
+            with contextlib.suppress(FileNotFoundError):  # merged by a writer meanwhile, so it could be read
+                for _ in self.read_batches(part):
+                    pass
 
 
 def _write_file(path: Path, schema: pa.Schema, batches: Iterable[pa.Table]) -> None:

@@ -38,8 +38,9 @@ class Project:
             raise ProjectError(f"{folder} holds no {SETTINGS}; make a project with: carspotter init {folder}")
         folder = folder.resolve()
         settings = load_settings(folder / SETTINGS)
-        places = {name: _below(folder, getattr(settings.locate, name)) for name in ("finder", "identifier")}
-        return cls(folder=folder, settings=replace(settings, locate=replace(settings.locate, **places)))
+        finder, identifier = _below(folder, settings.locate.finder), _below(folder, settings.locate.identifier)
+        locate = replace(settings.locate, finder=finder, identifier=identifier)
+        return cls(folder=folder, settings=replace(settings, locate=locate))
 
     def catalog(self) -> Catalog:
         """Open the project's catalogue; use it as a context manager."""

@@ -38,7 +38,7 @@ def autoscout24(page: Page) -> Found | None:
     if match is None:
         return None
     try:
-        props = json.loads(match.group(1))["props"]["pageProps"]
+        props = _mapping(json.loads(match.group(1))["props"]["pageProps"])
     except (ValueError, KeyError, TypeError):
         return None
     if isinstance(details := props.get("listingDetails"), Mapping):

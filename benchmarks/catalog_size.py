@@ -1,0 +1,212 @@
+"""Does a catalogue of millions of rows answer at once, and what do many small parts cost?
+
+Rows are synthetic: `--photos` photos (2 million), five to an ad, each with a file, a check and a finding, each ad with a
+label. `status` is the whole command in a new process, printing its funnel (target: under 3 s), with the tables as a
+build leaves them, with a tenth of checks and findings found out anew, and after `compact`. Then all photos are counted
+and fetched as pending rows, and 5,000 parts of 64 rows are asked as they are, merged, and appended one by one.
+
+    python benchmarks/catalog_size.py [--photos 2000000] [--repeats 5] [--json]
+"""
+
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from carspotter.catalog.catalog import Catalog
+from carspotter.catalog.encode import encode
+from carspotter.catalog.parts import TableParts
+from carspotter.catalog.tables import TABLES
+from carspotter.project.folder import create
+from measure import parser, percentiles, report, timings
+
+STATUS = "from carspotter.cli.main import app; app(['status', {project!r}, '--json'])"
+COUNT = (
+    "from carspotter.catalog.catalog import Catalog; "
+    "Catalog.open({project!r}).rows('SELECT status, count(*) FROM checks GROUP BY status')"
+)
+PENDING = """
+import resource
+from carspotter.catalog.catalog import Catalog
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+catalog = Catalog.open({project!r})
+print(sum(1 for _ in catalog.pending("SELECT photo_id, path FROM files WHERE status = 'ok'", {{"checks": "3"}})))
+print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 1024)
+"""
+PHOTOS_PER_AD = 5
+MAKES = 40
+SMALL_PARTS = 5_000
+BATCH = 64  # rows that compute appends at a time
+
+
+def sizes(total: int) -> Iterator[int]:
+    """Give the rows of the parts that a long run of small appends leaves: three sizes, after merging 64 to 1."""
+    for size, most in ((64**3, total), (64**2, 63), (64, 62)):
+        for _ in range(min(total // size, most)):
+            yield size
+            total -= size
+    if total:
+        yield total
+
+
+def slices(total: int) -> Iterator[np.ndarray[Any, np.dtype[np.int64]]]:
+    """Cut the numbers of all rows as `sizes` says."""
+    start = 0
+    for size in sizes(total):
+        yield np.arange(start, start + size)
+        start += size
+
+
+def stopped(numbers: np.ndarray[Any, Any], every: int, reason: str) -> list[str]:
+    """Make a status column in which every so many rows stopped."""
+    return [reason if number % every == 0 else "ok" for number in numbers.tolist()]
+
+
+def photo_columns(numbers: np.ndarray[Any, Any]) -> dict[str, dict[str, Any]]:
+    """Make the rows of the four tables of photos."""
+    ads = [f"{number // PHOTOS_PER_AD + 10_000_000}" for number in numbers.tolist()]
+    # Multiplying by an odd number spreads the digests as a hash would.
+    ids = [f"{ad}/{(number * 2654435761) % 2**48:012x}" for ad, number in zip(ads, numbers.tolist(), strict=True)]
+    noise = np.random.default_rng(int(numbers[0])).random((3, len(numbers)), dtype=np.float32)
+    return {
+        "listing_photos": {
+            "photo_id": ids, "ad_id": ads, "position": numbers % PHOTOS_PER_AD,
+            "url": [f"https://photos.example/{name}.jpg" for name in ids], "status": ["ok"] * len(ids),
+        },
+        "files": {
+            "photo_id": ids, "path": [f"photos/{name}.jpg" for name in ids], "bytes": numbers + 100_000,
+            "status": stopped(numbers, 97, "missing"),
+        },
+        "checks": check_columns(numbers, ids),
+        "findings": {
+            "photo_id": ids, "kind": ["interior" if number % 3 == 0 else "exterior" for number in numbers.tolist()],
+            "passed": numbers % 3 > 0, "vehicles": numbers % 4, "x1": noise[0], "y1": noise[1], "score": noise[2],
+            "viewpoint": ["front-left"] * len(ids), "status": ["ok"] * len(ids),
+        },
+    }  # fmt: skip
+
+
+def check_columns(numbers: np.ndarray[Any, Any], ids: list[str]) -> dict[str, Any]:
+    """Make the rows of the table of checks."""
+    noise = np.random.default_rng(int(numbers[0])).random((2, len(numbers)), dtype=np.float32)
+    return {
+        "photo_id": ids, "width": numbers % 500 + 800, "height": numbers % 400 + 600,
+        "phash": numbers.astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15), "brightness": noise[0],
+        "sharpness": noise[1], "flags": [[]] * len(ids), "status": stopped(numbers, 17, "blurred"),
+    }  # fmt: skip
+
+
+def fill(catalog: Catalog, photos: int) -> None:
+    """Write every table as a build leaves it."""
+    with catalog.writer():
+        for numbers in slices(photos):
+            for table, columns in photo_columns(numbers).items():
+                catalog.append(table, columns)
+        for numbers in slices(photos // PHOTOS_PER_AD):
+            ads = [f"{number + 10_000_000}" for number in numbers.tolist()]
+            makes = [f"Make {number % MAKES}" for number in numbers.tolist()]
+            ok = ["ok"] * len(ads)
+            catalog.append("listings", {"ad_id": ads, "make": makes, "year": numbers % 20 + 2000, "status": ok})
+            catalog.append("labels", {"ad_id": ads, "name": makes, "status": stopped(numbers, 11, "unresolved")})
+        names = [f"Make {number}" for number in range(MAKES)]
+        catalog.replace("classes", {"taxon": names, "class_name": names, "status": ["ok"] * MAKES})
+
+
+def find_anew(catalog: Catalog, photos: int) -> None:
+    """Append a tenth of checks and findings again, as a new version of a stage in its first minutes would."""
+    with catalog.writer():
+        for numbers in slices(photos // 10):
+            tables = photo_columns(numbers * 10)
+            catalog.append("checks", tables["checks"], version="2")
+            catalog.append("findings", tables["findings"], version="2")
+
+
+def in_new_process(program: str, project: Path, *, repeats: int) -> dict[str, Any]:
+    """Time a program of its own, from the start of the interpreter to its end."""
+    command = [sys.executable, "-c", program.format(project=str(project))]
+    return percentiles(timings(lambda: subprocess.run(command, capture_output=True, check=True), repeats=repeats))
+
+
+def small_parts(folder: Path) -> TableParts:
+    """Write many parts of one batch each, none of them merged."""
+    parts = TableParts(folder / "catalog" / "checks", TABLES["checks"])
+    for part in range(SMALL_PARTS):
+        numbers = np.arange(part * BATCH, (part + 1) * BATCH)
+        encoded = encode(
+            TABLES["checks"], check_columns(numbers, [f"1/{n:012x}" for n in numbers.tolist()]), version="1"
+        )
+        name = parts.name_part(first=part + 1, last=part + 1, merges=0)
+        parts.write(name, encoded.schema, [encoded], fresh=True)
+    return parts
+
+
+def seconds(start: float) -> float:
+    """Give the seconds since a start."""
+    return round(time.perf_counter() - start, 2)
+
+
+def measure_millions(project: Path, *, photos: int, repeats: int) -> Iterator[dict[str, Any]]:
+    """Yield the rows about a catalogue of millions."""
+    with Catalog.open(project) as catalog:
+        start = time.perf_counter()
+        fill(catalog, photos)
+        yield {"what": "append all tables", "seconds": seconds(start)}
+        yield {"what": "status, as a build leaves it", **in_new_process(STATUS, project, repeats=repeats)}
+        find_anew(catalog, photos)
+        yield {"what": "status, a tenth found out anew", **in_new_process(STATUS, project, repeats=repeats)}
+        start = time.perf_counter()
+        catalog.compact(full=True)
+        yield {"what": "compact everything", "seconds": seconds(start)}
+        yield {"what": "status, compacted", **in_new_process(STATUS, project, repeats=repeats)}
+    start = time.perf_counter()
+    program = [sys.executable, "-c", PENDING.format(project=str(project))]
+    done = subprocess.run(program, capture_output=True, text=True, check=True)
+    count, megabytes = map(int, done.stdout.split())
+    yield {"what": "fetch every pending row", "rows": count, "seconds": seconds(start), "memory_mb": megabytes}
+
+
+def measure_small(folder: Path, *, repeats: int) -> Iterator[dict[str, Any]]:
+    """Yield the rows about many small parts."""
+    small_parts(folder)
+    yield {"what": f"count of {SMALL_PARTS} parts, not merged", **in_new_process(COUNT, folder, repeats=repeats)}
+    with Catalog.open(folder) as catalog:
+        start = time.perf_counter()
+        catalog.compact()
+        yield {"what": f"compact {SMALL_PARTS} parts", "seconds": seconds(start)}
+    yield {"what": "count of the same rows, compacted", **in_new_process(COUNT, folder, repeats=repeats)}
+    with Catalog.open(folder) as catalog, catalog.writer():
+        columns = [
+            check_columns(n := np.arange(i * BATCH, (i + 1) * BATCH), [f"2/{k}" for k in n]) for i in range(1000)
+        ]
+        taken = timings(lambda: catalog.append("checks", columns.pop()), repeats=1000)
+        yield {
+            "what": "one append of 64 rows, mergers included",
+            **percentiles(taken),
+            "mean_ms": round(float(np.mean(taken)), 2),
+        }
+    yield {"what": "count after 1,000 appends", **in_new_process(COUNT, folder, repeats=repeats)}
+
+
+def main() -> None:
+    """Build the catalogues in temporary folders, measure, and print the table."""
+    options = parser(__doc__)
+    options.add_argument("--photos", type=int, default=2_000_000)
+    options.add_argument("--repeats", type=int, default=5)
+    chosen = options.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        create(Path(folder) / "millions", 'name = "millions"\n')
+        rows = list(measure_millions(Path(folder) / "millions", photos=chosen.photos, repeats=chosen.repeats))
+        rows += measure_small(Path(folder) / "small", repeats=chosen.repeats)
+    megabytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
+    conditions = {"photos": chosen.photos, "ads": chosen.photos // PHOTOS_PER_AD, "writer's memory_mb": megabytes}
+    report("catalogue size", rows, as_json=chosen.json, conditions=conditions)
+
+
+if __name__ == "__main__":
+    main()
