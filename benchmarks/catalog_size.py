@@ -1,7 +1,7 @@
 """Does a catalogue of millions of rows answer at once, and what do many small parts cost?
 
-Rows are synthetic: `--photos` photos (2 million), five to an ad, each with a file, a check and a finding, each ad with a
-label. `status` is the whole command in a new process, printing its funnel (target: under 3 s), with the tables as a
+Rows are synthetic: `--photos` photos (2 million), five to an ad, each with a file, a check and a finding, and a label
+for each ad. `status` is the whole command in a new process, printing its funnel (target: under 3 s), with the tables as a
 build leaves them, with a tenth of checks and findings found out anew, and after `compact`. Then all photos are counted
 and fetched as pending rows, and 5,000 parts of 64 rows are asked as they are, merged, and appended one by one.
 
@@ -32,12 +32,12 @@ COUNT = (
     "Catalog.open({project!r}).rows('SELECT status, count(*) FROM checks GROUP BY status')"
 )
 PENDING = """
-import resource
+from pathlib import Path
 from carspotter.catalog.catalog import Catalog
-before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 catalog = Catalog.open({project!r})
 print(sum(1 for _ in catalog.pending("SELECT photo_id, path FROM files WHERE status = 'ok'", {{"checks": "3"}})))
-print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 1024)
+status = Path("/proc/self/status").read_text().split()
+print(int(status[status.index("VmHWM:") + 1]) // 1024)
 """
 PHOTOS_PER_AD = 5
 MAKES = 40

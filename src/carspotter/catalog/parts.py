@@ -14,7 +14,7 @@ import json
 import os
 import re
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 from uuid import uuid4
@@ -44,7 +44,8 @@ class Part:
     first: int
     last: int
     merges: int
-    path: Path
+    name: str
+    path: Path = field(compare=False)  # paths are slow to compare
 
     def was_made_from(self, other: Part) -> bool:
         """Say whether this part holds the appends of the other, merged."""
@@ -67,18 +68,20 @@ class TableParts:
         """Look at nothing yet; the folder need not exist."""
         self.folder = folder
         self.table = table
-        self._footers: dict[Path, Footer] = {}  # parts never change, so each is asked once
+        # Parts never change, so each name is read once and each footer once.
+        self._parts: dict[str, Part] = {}
+        self._footers: dict[Part, Footer] = {}
 
     def read(self) -> dict[Part, Footer]:
         """Return the parts that count, oldest first, with what they say; raises CatalogError for a damaged one."""
         for _ in range(_TRIES):
             parts = self._list()[0]
             try:
-                footers = {part: self._footers.get(part.path) or self._footer(part.path) for part in parts}
+                footers = {part: self._footers.get(part) or self._footer(part.path) for part in parts}
             except FileNotFoundError:  # merged and swept by a writer meanwhile
                 continue
-            self._footers = {part.path: footer for part, footer in footers.items()}
-            return footers
+            self._footers = footers
+            return dict(footers)
         raise CatalogError(f"{self.folder}: its parts vanish as fast as they are listed; is something deleting them?")
 
     def _list(self) -> tuple[list[Part], list[Part]]:
@@ -90,7 +93,8 @@ class TableParts:
         seen = self._names()
         while (again := self._names()) != seen:
             seen = again
-        parts = sorted(self._parse(name) for name in seen)
+        self._parts = {name: self._parts.get(name) or self._parse(name) for name in seen}
+        parts = sorted(self._parts.values())
         if self.table.growth == "snapshot":
             return parts[-1:], parts[:-1]
         merged = [part for part in parts if part.merges]
@@ -111,7 +115,7 @@ class TableParts:
         if match is None:
             raise CatalogError(f"{self.folder / name}: its name is not that of a part of a catalogue; move it away")
         first, last, merges = map(int, match.groups())
-        return Part(first=first, last=last, merges=merges, path=self.folder / name)
+        return Part(first=first, last=last, merges=merges, name=name, path=self.folder / name)
 
     def _footer(self, path: Path) -> Footer:
         import pyarrow as pa
@@ -137,7 +141,7 @@ class TableParts:
     def name_part(self, *, first: int, last: int, merges: int) -> Part:
         """Give a part a name that no other has."""
         name = f"part-{first:010d}-{last:010d}-{merges}-{uuid4().hex[:12]}.parquet"
-        return Part(first=first, last=last, merges=merges, path=self.folder / name)
+        return Part(first=first, last=last, merges=merges, name=name, path=self.folder / name)
 
     def write(self, part: Part, schema: pa.Schema, batches: Iterable[pa.Table], *, fresh: bool) -> None:
         """Write a part whole or not at all: it gets its name when every byte is on the disk; raises CatalogError."""

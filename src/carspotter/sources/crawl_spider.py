@@ -32,6 +32,8 @@ from carspotter.sources.crawl_sites import Found, candidates, read_page
 _MAX_PAGE_BYTES = 8 << 20
 _MAX_ROBOTS_BYTES = 512 << 10  # as much as RFC 9309 asks crawlers to read
 _LISTING_FIRST = 10
+# Scrapy 2.19 holds to the number of requests at once only where there is some delay between them.
+_LEAST_DELAY_S = 0.001
 # What is no page, whoever links to it.
 _FILES = re.compile(r"\.(?:jpe?g|png|webp|gif|svg|css|js|pdf|zip|mp4|xml|ico|woff2?)(?:$|\?)", re.IGNORECASE)
 
@@ -46,7 +48,7 @@ def crawl_here(settings: CrawlSettings, folder: str, dry: bool, pipe: Connection
     threading.Thread(target=_end_with_parent, args=(pipe,), daemon=True).start()
     robots = {origin: _robots(origin, settings) for origin in dict.fromkeys(_origin(url) for url in settings.start)}
     delays = [rules.crawl_delay(user_agent(settings)) or 0 for rules in robots.values() if rules is not None]
-    process = CrawlerProcess(_scrapy_settings(settings, max([settings.delay_s, *map(float, delays)])))
+    process = CrawlerProcess(_scrapy_settings(settings, max([settings.delay_s, _LEAST_DELAY_S, *map(float, delays)])))
     state: dict[str, Any] = {"failed": Counter(), "verdicts": {}}
     process.crawl(ListingSpider, rules=settings, place=Path(folder), dry=dry, pipe=pipe, state=state, robots=robots)
     process.start()
@@ -64,7 +66,7 @@ def _end_with_parent(pipe: Connection) -> None:
 def _scrapy_settings(settings: CrawlSettings, delay_s: float) -> dict[str, Any]:
     return {
         "USER_AGENT": user_agent(settings), "ROBOTSTXT_OBEY": True, "ROBOTSTXT_USER_AGENT": user_agent(settings),
-        "AUTOTHROTTLE_ENABLED": delay_s > 0, "AUTOTHROTTLE_START_DELAY": delay_s, "DOWNLOAD_DELAY": delay_s,
+        "AUTOTHROTTLE_ENABLED": settings.delay_s > 0, "AUTOTHROTTLE_START_DELAY": delay_s, "DOWNLOAD_DELAY": delay_s,
         "AUTOTHROTTLE_TARGET_CONCURRENCY": float(settings.per_host), "RANDOMIZE_DOWNLOAD_DELAY": delay_s > 0,
         "CONCURRENT_REQUESTS_PER_DOMAIN": settings.per_host, "DOWNLOAD_TIMEOUT": settings.timeout_s,
         "DOWNLOAD_MAXSIZE": _MAX_PAGE_BYTES, "DOWNLOAD_WARNSIZE": 0, "COOKIES_ENABLED": False, "RETRY_TIMES": 3,
