@@ -317,3 +317,11 @@ def test_real_words_with_a_typo_are_seldom_taken_for_another_model(resolver):
         wrong += found.status == "ok" and found.method != "seller" and found.model != truth.model
     assert right >= 0.85 * n
     assert wrong <= 0.04 * n
+
+
+def test_a_name_that_fell_into_two_columns_is_read_as_one() -> None:
+    resolver = Resolver()
+    assert resolver.resolve("БМВ", "3", "серия").name == "BMW 3 Series"
+    assert resolver.resolve("VOLVO", "XC", "90").name == "Volvo XC90"
+    # A trim does not become a part of a model that nobody knows.
+    assert resolver.resolve("Ford", "Zzzyx", "qqq").model == resolver.resolve("Ford", "Zzzyx", "vvv").model

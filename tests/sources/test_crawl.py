@@ -13,11 +13,11 @@ import pytest
 
 pytest.importorskip("scrapy")
 sys.path.insert(0, str(Path(__file__).parent))
-from crawl_site import PAGES, PER_PAGE, Site, served  # noqa: E402
+from crawl_site import PAGES, PER_PAGE, Site, served
 
-from carspotter.errors import SourceError  # noqa: E402
-from carspotter.sources import crawl  # noqa: E402
-from carspotter.sources.crawl_settings import JOURNAL, CrawlSettings  # noqa: E402
+from carspotter.errors import SourceError
+from carspotter.sources import crawl
+from carspotter.sources.crawl_settings import JOURNAL, CrawlSettings
 
 N = PAGES * PER_PAGE
 CARS = {f"/car/{100000 + 100 * page + k}" for page in range(1, PAGES + 1) for k in range(PER_PAGE)}

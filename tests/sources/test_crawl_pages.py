@@ -8,10 +8,10 @@ import pytest
 
 pytest.importorskip("extruct")
 sys.path.insert(0, str(Path(__file__).parent))
-from crawl_site import CAR, json_ld  # noqa: E402
+from crawl_site import CAR, json_ld
 
-from carspotter.sources.crawl_pages import Page, links, offers  # noqa: E402
-from carspotter.sources.crawl_sites import Found, read_page  # noqa: E402
+from carspotter.sources.crawl_pages import Page, links, offers
+from carspotter.sources.crawl_sites import Found, read_page
 
 URL = "https://cars.example/a/b"
 PLAIN = {"@type": "Car", "brand": "Audi", "model": "A4", "image": "a.jpg"}

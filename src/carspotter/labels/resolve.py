@@ -148,6 +148,9 @@ class Resolver:
     def _of_make(self, make: Make, words: tuple[str, ...], more: tuple[str, ...], sureness: float) -> Resolution:
         models = self._models.setdefault(make.name, Models(make))
         found = models.find(words or more, more if words else ())
+        if words and more and not isinstance(found, Hit):
+            joined = models.find((*words, *more), ())  # "3" and "серия" are one name that fell into two columns
+            found = joined if isinstance(joined, Hit) else found
         if isinstance(found, Hit):
             return Resolution(
                 make=make.name, model=found.model, score=round(found.score * sureness, 4), method=found.method

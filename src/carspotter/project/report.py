@@ -17,13 +17,14 @@ from carspotter.errors import MissingExtraError
 from carspotter.project.folder import Project
 from carspotter.project.funnel import STAGES, STOPS, funnel
 from carspotter.project.journal import Journal
-from carspotter.project.thumbs import thumb
+from carspotter.project.thumbs import HEIGHT, thumb
 from carspotter.records import VIEWPOINTS
 
 EXAMPLES = 6
 """Pictures for each reason why photos were dropped: one row on a usual screen."""
 WITHOUT_PICTURE = 3
 """Files shown of a reason that leaves no picture to show, such as a truncated file."""
+VIEW_HEIGHT = 190  # pixels: four stand side by side
 GROUPS = 8
 GROUP_PHOTOS = 4
 WORDS = 20
@@ -80,8 +81,8 @@ def report_content(project: Project, catalog: Catalog, journal: Journal) -> Row:
     }
 
 
-def _pictures(project: Project, rows: Sequence[Row]) -> list[Row]:
-    return [{**row, "picture": thumb(project.folder, row)} for row in rows]
+def _pictures(project: Project, rows: Sequence[Row], *, height: int = HEIGHT) -> list[Row]:
+    return [{**row, "picture": thumb(project.folder, row, height=height)} for row in rows]
 
 
 def _dropped(project: Project, catalog: Catalog, stage: str) -> list[Row]:
@@ -133,7 +134,7 @@ def _views(project: Project, catalog: Catalog) -> list[Row]:
             WHERE v.passed AND v.viewpoint = ? ORDER BY v.viewpoint_probability DESC, v.photo_id LIMIT 1""",
             name,
         )
-        pictures = _pictures(project, rows)
+        pictures = _pictures(project, rows, height=VIEW_HEIGHT)
         views.append({"name": name, "n": numbers.get(name, 0), "picture": pictures[0]["picture"] if pictures else None})
     return views
 
@@ -152,7 +153,7 @@ def _left_out(catalog: Catalog) -> list[Row]:
         f"""SELECT status, count(*) AS taxa, sum(photos) AS photos, string_agg(taxon, ', ' ORDER BY photos DESC, taxon)
         FILTER (rank <= {WORDS}) AS names
         FROM (SELECT *, row_number() OVER (PARTITION BY status ORDER BY photos DESC, taxon) AS rank FROM classes)
-        WHERE status <> 'ok' GROUP BY status ORDER BY photos DESC"""
+        WHERE status NOT IN ('ok', 'merged') GROUP BY status ORDER BY photos DESC"""
     )
 
 
