@@ -121,13 +121,13 @@ def test_a_fact_of_an_older_version_again_is_pending(catalog: Catalog) -> None:
 
 def test_the_sql_of_candidates_may_end_in_a_comment_and_have_params(catalog: Catalog) -> None:
     catalog.append("files", {"photo_id": ["a", "b"]})
-    sql = "SELECT photo_id FROM files WHERE photo_id <> ?; -- all but one"
+    sql = "SELECT photo_id FROM files WHERE photo_id <> ? -- all but one"
     assert [row["photo_id"] for row in catalog.pending(sql, {"checks": "1"}, params=["a"])] == ["b"]
     assert catalog.count_pending(sql, {"checks": "1"}, params=["a"]) == 1
 
 
 def test_what_is_appended_while_pending_rows_are_taken_changes_nothing(catalog: Catalog) -> None:
-    n = 5_000
+    n = 4_000
     catalog.append("files", {"photo_id": [f"{i:05d}" for i in range(n)]})
     taken = []
     with catalog.writer():
@@ -137,7 +137,7 @@ def test_what_is_appended_while_pending_rows_are_taken_changes_nothing(catalog: 
                 catalog.append("checks", {"photo_id": [row["photo_id"]]})
                 catalog.append("files", {"photo_id": [row["photo_id"]]}, version="2")
     assert taken == [f"{i:05d}" for i in range(n)]
-    assert catalog.count("checks") == 100
+    assert catalog.count("checks") == 80
 
 
 def test_columns_have_the_types_of_numpy(catalog: Catalog) -> None:
@@ -225,7 +225,7 @@ STEPS = st.lists(
 )
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(steps=STEPS)
 def test_a_table_is_a_dict_of_the_newest_rows(steps: list[tuple[str, Any, Any]], tmp_path_factory: Any) -> None:
     folder = tmp_path_factory.mktemp("model")

@@ -37,6 +37,7 @@ def stored(table: str, column: str, values: Any) -> list[Any]:
         ("checks", "brightness", [1, 0.5, None, math.nan, math.inf], [1.0, 0.5, None, None, None]),
         ("checks", "brightness", np.array([0.5, np.nan, -np.inf]), [0.5, None, None]),
         ("checks", "brightness", np.array([3, 4]), [3.0, 4.0]),
+        ("checks", "brightness", np.array([1e300, 2]), [None, 2.0]),
         ("listings", "price", [16_777_217, 1e39], [16_777_216.0, None]),
         ("findings", "passed", [True, None, np.False_], [True, None, False]),
         ("findings", "passed", np.array([True, False]), [True, False]),

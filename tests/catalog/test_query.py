@@ -95,10 +95,8 @@ def test_a_question_cannot_write(catalog: Catalog, sql: str) -> None:
 )
 def test_a_question_sees_the_catalogue_only(catalog: Catalog, sql: str) -> None:
     (catalog.project / "carspotter.toml").write_text("secret")
-    try:
-        assert catalog.rows(sql.format(folder=catalog.project / "catalog")) == []  # glob finds nothing there
-    except CatalogError as error:
-        assert "\n" not in str(error)
+    with pytest.raises(CatalogError, match=r"^SQL: [^\n]+$"):
+        catalog.rows(sql.format(folder=catalog.project / "catalog"))
 
 
 @pytest.mark.parametrize(
@@ -132,8 +130,8 @@ def test_what_does_not_fit_in_memory_leaves_nothing_behind(tmp_path: Path, monke
     monkeypatch.setattr("carspotter.catalog.query._MEMORY_BYTES", 64 << 20)
     with Catalog.open(tmp_path) as catalog:
         # 100 MB to sort
-        sql = "SELECT count(*) AS n FROM (SELECT repeat(hash(range)::VARCHAR, 5) AS h FROM range(1000000) ORDER BY h) WHERE h <> ''"
-        assert catalog.rows(sql) == [{"n": 1_000_000}]
+        texts = "SELECT repeat(hash(range)::VARCHAR, 5) AS h FROM range(1000000) ORDER BY h"
+        assert catalog.rows(f"SELECT count(*) AS n FROM ({texts}) WHERE h <> ''") == [{"n": 1_000_000}]
         assert not list(tmp_path.glob("*.tmp"))
     assert list((tmp_path / "catalog").iterdir()) == []
 

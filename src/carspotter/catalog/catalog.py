@@ -7,6 +7,7 @@ read at any time; one process at a time writes. It knows no stage and no setting
 from __future__ import annotations
 
 import contextlib
+import logging
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -21,7 +22,7 @@ from carspotter.catalog.answers import take_columns, take_rows
 from carspotter.catalog.encode import Rows, encode
 from carspotter.catalog.known import KnownKeys
 from carspotter.catalog.lock import ProjectLock
-from carspotter.catalog.parts import TableParts
+from carspotter.catalog.parts import TableParts, UnwrittenError
 from carspotter.catalog.pending import pending_sql
 from carspotter.catalog.query import SPILL, Questions
 from carspotter.catalog.tables import TABLES, Table
@@ -29,6 +30,8 @@ from carspotter.errors import CatalogError, suggestion
 
 if TYPE_CHECKING:
     import duckdb
+
+_log = logging.getLogger(__name__)
 
 FOLDER = "catalog"
 """The folder of a project's tables."""
@@ -106,11 +109,10 @@ class Catalog:
             fresh = self._known_keys(table).add(encoded[described.key].to_pylist())
             try:
                 parts.write(parts.next_part(), encoded.schema, [encoded], fresh=fresh)
-            except CatalogError:
+            except UnwrittenError:
                 del self._known[table]  # it took keys for known that are not on the disk
                 raise
-            while merge.merge_appended(parts):
-                pass
+            _merge_if_possible(parts)
         return int(encoded.num_rows)
 
     def replace(self, table: str, rows: Rows, *, version: str = "1") -> int:
@@ -217,3 +219,12 @@ class Catalog:
             for folder in self._folder.glob(f"{SPILL}*"):
                 if time.time() - folder.stat().st_mtime > _FORGOTTEN_S:
                     rmtree(folder, ignore_errors=True)
+
+
+def _merge_if_possible(parts: TableParts) -> None:
+    # The rows are in already: that there is no room to merge them must not look as if they were not.
+    try:
+        while merge.merge_appended(parts):
+            pass
+    except UnwrittenError as error:
+        _log.warning("small parts stay as they are: %s", error)

@@ -36,6 +36,7 @@ _ALLOWED: Mapping[ColumnType, str] = {
     "vector": "a list of finite numbers up to 65504",
 }
 _LARGEST_FLOAT16 = 65504.0
+_LARGEST_FLOAT32 = float(np.finfo(np.float32).max)
 _SHOWN = 60  # characters of a wrong value that a message shows
 
 
@@ -113,7 +114,9 @@ def _fast(kind: ColumnType, values: npt.NDArray[Any]) -> pa.Array | None:
         return None
     sort = values.dtype.kind
     if kind == "number" and sort in "iuf":
-        return pa.array(values.astype(np.float32), mask=~np.isfinite(values))
+        with np.errstate(over="ignore"):  # what is too large becomes infinite, and so null
+            narrow = values.astype(np.float32)
+        return pa.array(narrow, mask=~np.isfinite(narrow))
     if (kind == "truth" and sort == "b") or (kind in ("int", "hash") and sort in "iu"):
         return pa.array(values, arrow_type(kind))
     return None
@@ -163,8 +166,8 @@ def _hash(value: Any) -> int:
 def _number(value: Any) -> float | None:
     if isinstance(value, bool | np.bool_) or not isinstance(value, int | float | np.integer | np.floating):
         raise TypeError
-    number = float(np.float32(float(value)))
-    return number if math.isfinite(number) else None
+    number = float(value)
+    return number if abs(number) <= _LARGEST_FLOAT32 else None
 
 
 def _truth(value: Any) -> bool:

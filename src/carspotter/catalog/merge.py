@@ -7,6 +7,7 @@ Killed at any moment, the table is what it was: the sources count until the merg
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import takewhile
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -31,18 +32,15 @@ _SUPERSEDING_SHARE = 0.05
 
 
 def merge_appended(parts: TableParts) -> bool:
-    """Merge the newest parts when `FAN_IN` of them have as few mergers behind them; return whether it did."""
+    """Merge the newest parts when `FAN_IN` of them have as many mergers behind them; return whether it did."""
     counting = parts.read()
     newest_first = list(reversed(counting))
-    for merges in range(max((part.merges for part in counting), default=0) + 1):
-        run = 0
-        while run < len(newest_first) and newest_first[run].merges <= merges:
-            run += 1
-        if run >= FAN_IN:
-            merge(parts, counting, start=len(counting) - run)
+    for merges in sorted({part.merges for part in counting}):
+        run = list(takewhile(lambda part: part.merges <= merges, newest_first))  # noqa: B023  # used at once
+        # Those with fewer mergers go along but do not count: else each of them would have a large part rewritten.
+        if sum(part.merges == merges for part in run) >= FAN_IN:
+            merge(parts, counting, start=len(counting) - len(run))
             return True
-        if run == len(newest_first):
-            break
     return False
 
 

@@ -37,6 +37,10 @@ ROW_GROUP = 122_880
 _TRIES = 20  # a writer would have to merge this often while we read some footers
 
 
+class UnwrittenError(CatalogError):
+    """Say that a part could not be written, for want of room or rights; what was there before is whole."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True, order=True)
 class Part:
     """Name one file: it holds appends `first` to `last`, after `merges` mergers one upon the other; ordered by age."""
@@ -156,7 +160,7 @@ class TableParts:
                 with contextlib.suppress(OSError):
                     temporary.unlink(missing_ok=True)
         except OSError as error:
-            raise CatalogError(
+            raise UnwrittenError(
                 f"{self.folder}: a part of table {self.table.name} cannot be written ({_reason(error)}); "
                 "what was there before is whole: make room, then run the same command again"
             ) from error

@@ -105,7 +105,11 @@ class Questions:
         """Turn what DuckDB says into one line; raises CatalogError itself when a part turns out to be damaged."""
         import duckdb
 
-        if isinstance(error, duckdb.IOException | duckdb.InvalidInputException | duckdb.InternalException):
+        of_the_question = (
+            duckdb.ParserException, duckdb.BinderException, duckdb.CatalogException, duckdb.PermissionException,
+            duckdb.ConversionException, duckdb.OutOfMemoryException,
+        )  # fmt: skip
+        if not isinstance(error, of_the_question):
             for name in names:
                 self._tables[name].find_damage()
         text = " ".join(str(error).partition("\nLINE ")[0].split())
