@@ -85,13 +85,31 @@ def test_read_yields_what_the_table_says_and_never_the_truth(drawn: Path) -> Non
     assert not {"viewpoint", "kind"} & {name for ad in ads for photo in ad.photos for name in photo}
 
 
-def test_a_box_holds_a_car_and_nothing_else_moves(drawn: Path) -> None:
+def test_boxes_lie_on_their_photo(drawn: Path) -> None:
     for row in photos(drawn):
         for x1, y1, x2, y2 in row["boxes"]:
             assert 0 <= x1 < x2 <= row["width"]
             assert 0 <= y1 < y2 <= row["height"]
         if row["kind"] == "exterior":
             assert row["cars"] == len(row["boxes"]) >= 1
+
+
+@pytest.mark.parametrize("view", range(8))
+def test_a_box_encloses_the_drawn_car_exactly(view: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    from carspotter.sources.showroom import photos as drawing
+
+    seen = (photo for ad in plan(ShowroomSettings(ads=60, seed=5)) for photo in ad.photos if photo.scene == "car")
+    photo = next(photo for photo in seen if photo.viewpoint == view)
+    image, ((x1, y1, x2, y2),) = drawing.draw_image(photo)
+    monkeypatch.setattr(drawing, "_lay", lambda picture, layer: None)
+    empty, _ = drawing.draw_image(photo)  # the same place and shadow without the car
+    differs = (np.asarray(image) != np.asarray(empty)).any(2)
+    rows, columns = np.flatnonzero(differs.any(1)), np.flatnonzero(differs.any(0))
+    found = np.array([columns[0], rows[0], columns[-1] + 1, rows[-1] + 1])
+    assert differs.sum() > 0.08 * differs.size
+    # Outside of the box nothing differs; inside, a pixel that the car covers by a quarter may have the place's colour.
+    assert (np.array([x1, y1, -x2, -y2]) <= found * [1, 1, -1, -1]).all()
+    assert np.abs(found - [x1, y1, x2, y2]).max() <= 1
 
 
 def plans_of(flaw: str | None, *, relation: str | None = None) -> list[Any]:
