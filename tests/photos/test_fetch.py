@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from carspotter import storage
-from carspotter.photos.fetch import LASTING, Fetch, FetchSettings, folder_name, photo_name, save
+from carspotter.photos.fetch import LASTING, Fetch, FetchSettings, folder_name, photo_name, save, sweep
 from carspotter.photos.hosts import Hosts
 from hostile import encoded, photo
 from remote_servers import PASSWORD, USER, lift_guard, make_bucket, s3_server, webdav_server
@@ -485,3 +485,12 @@ def test_a_stage_travels(tmp_path):
     assert other == one
     assert (other.name, other.writes) == ("fetch", {"files": "1.2026"})
     assert other.setup() is None
+
+
+def test_what_a_kill_left_half_written_is_swept(tmp_path):
+    path = save(tmp_path, "7", PHOTO)
+    (tmp_path / "photos" / ".incoming" / "1f.part").write_bytes(PHOTO[:100])
+    sweep(tmp_path)
+    sweep(tmp_path)
+    assert [file.relative_to(tmp_path).as_posix() for file in tmp_path.rglob("*") if file.is_file()] == [path]
+    assert save(tmp_path, "8", PHOTO) == path.replace("/7/", "/8/")

@@ -48,6 +48,7 @@ _SUFFIXES = {
 _FIRST_WAIT_S, _GROWTH, _MAX_WAIT_S = 0.5, 2, 30.0
 # A photo is about as large: below this a download would most likely be for nothing.
 _LEAST_FREE_BYTES = 1 << 20
+_HALF_WRITTEN = Path("photos", ".incoming")  # no ad's folder begins with a dot
 _MAX_FOLDER_NAME = 120  # of 255 that file systems allow, for paths may be limited to 260 in all
 _LOOKED_AT = 512
 # Pixels of the shorter side from which the hash is made; a scaled JPEG is three times as fast to decode.
@@ -281,22 +282,28 @@ def save(project: Path, ad_id: str, data: bytes) -> str:
     stem, suffix = photo_name(data)
     (project / folder).mkdir(parents=True, exist_ok=True)
     for name in (f"{stem}{suffix}", f"{stem}-{sha256(data).hexdigest()[:8]}{suffix}"):
-        if _put(project / folder / name, data):
+        if _put(project, project / folder / name, data):
             return (folder / name).as_posix()
     raise FileExistsError(errno.EEXIST, "another file has its name", str(folder / name))
 
 
-def _put(path: Path, data: bytes) -> bool:
+def sweep(project: Path) -> None:
+    """Remove what a killed fetch left half written; no fetch of this project may run meanwhile."""
+    shutil.rmtree(project / _HALF_WRITTEN, ignore_errors=True)
+
+
+def _put(project: Path, path: Path, data: bytes) -> bool:
     """Make a file at once and whole unless one is there; say whether the file has these bytes."""
     if path.exists():
         return path.stat().st_size == len(data) and path.read_bytes() == data
-    temporary = path.with_name(f".{uuid4().hex[:8]}.part")
+    temporary = project / _HALF_WRITTEN / f"{uuid4().hex}.part"
+    temporary.parent.mkdir(parents=True, exist_ok=True)
     try:
         temporary.write_bytes(data)
         try:
             os.link(temporary, path)  # fails where another worker was faster; a rename would replace its file
         except FileExistsError:
-            return _put(path, data)
+            return _put(project, path, data)
         except OSError:
             temporary.replace(path)  # a file system without links
     finally:

@@ -133,7 +133,10 @@ def _with_photos(project: Project, settings: Any) -> Any:
 
 def fetch_photos(build: Build) -> Mapping[str, Any]:
     """Fetch the photographs that are not on disk, and note where the others lie."""
-    from carspotter.photos.fetch import Fetch
+    from carspotter.photos.fetch import Fetch, sweep
 
+    sweep(build.project.folder)
     attempt = datetime.now(UTC).strftime("%Y%m%dT%H%M%S.%f")  # what failed for a while is tried once more in each build
-    return build.rows(Fetch(project=build.project.folder, settings=build.project.settings.fetch, attempt=attempt))
+    stage = Fetch(project=build.project.folder, settings=build.project.settings.fetch, attempt=attempt)
+    # One process, many threads: each process counts a host's requests by itself, and `per_host` is meant as it stands.
+    return build.rows(stage, workers=1 if build.on == "local" and build.workers is None else None)
