@@ -19,13 +19,16 @@ SOURCE = Path(__file__).parent.parent / "src" / "carspotter"
 
 VOCABULARY = {"errors", "geometry", "taxonomy", "records", "headers", "pixels", "storage", "settings"}
 ENGINES = {"runtime", "catalog", "compute"}
-STAGES = {"sources", "photos", "vehicles", "labels", "dataset", "recognition", "training", "export"}
+STAGES = {"sources", "photos", "vehicles", "labels", "dataset", "recognition", "training", "export", "evaluation"}
 WHOLE = {"project"}
 FACES = {"cli"}
 LAYERS = (VOCABULARY, ENGINES, STAGES, WHOLE, FACES)  # each may import what stands before it
 
 # A stage never imports another stage; ARCHITECTURE.md says why these do.
-STAGE_EXCEPTIONS = {("recognition", "vehicles"), ("export", "training"), ("compute", "catalog")}
+STAGE_EXCEPTIONS = {
+    ("recognition", "vehicles"), ("export", "training"), ("compute", "catalog"), ("training", "dataset"),
+    ("training", "evaluation"),
+}  # fmt: skip
 
 # Third-party library → where it may be imported. A library that is not listed has no door and may not be used.
 DOORS: dict[str, tuple[str, ...]] = {
@@ -38,19 +41,25 @@ DOORS: dict[str, tuple[str, ...]] = {
         "project.thumbs",
         "recognition.drawing",
         "training.finder_augment",
+        "evaluation.gallery",
     ),
     "pillow_heif": ("pixels",),
     "fsspec": ("storage",),
     "webdav4": ("storage",),
-    "jinja2": ("project.report",),
+    "jinja2": ("project.report", "evaluation.report", "labels.doubts_page"),
     "aiohttp": ("storage",),
     "duckdb": ("catalog",),
-    "pyarrow": ("catalog", "sources.lines"),
+    "pyarrow": ("catalog", "sources.lines", "evaluation.predictions"),
     "ray": ("compute",),
     "scrapy": ("sources.crawl_spider",),
     "protego": ("sources.crawl_spider",),  # Scrapy's own reader of robots.txt
     "extruct": ("sources.crawl_pages",),
     "rapidfuzz": ("labels",),
+    "sklearn": ("labels.noise", "labels.outliers", "training.baselines"),
+    "skimage": ("training.baselines",),
+    "cleanlab": ("labels.noise",),
+    "lightning_fabric": ("training",),
+    "tensorboard": ("training",),
     "scipy": ("photos", "dataset", "sources.stanford"),
     "onnxruntime": ("runtime.onnx",),
     "openvino": ("runtime.openvino",),
@@ -77,7 +86,21 @@ BUDGET_EXCEPTIONS: dict[tuple[str, str], str] = {}
 
 # Loading one of these before there is a photo costs tenths of seconds to seconds.
 HEAVY = {"torch", "torchvision", "timm", "onnxruntime", "openvino", "onnx", "fsspec", "aiohttp", "pillow_heif"}
-HEAVY |= {"duckdb", "pyarrow", "ray", "daft", "scrapy", "twisted", "extruct", "rapidfuzz", "scipy"}
+HEAVY |= {
+    "duckdb",
+    "pyarrow",
+    "ray",
+    "daft",
+    "scrapy",
+    "twisted",
+    "extruct",
+    "rapidfuzz",
+    "scipy",
+    "sklearn",
+    "skimage",
+    "cleanlab",
+    "lightning_fabric",
+}
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 

@@ -13,6 +13,7 @@ CarspotterError
 ├── ComputeError       a row stage cannot run: its workers die, or the cluster cannot be reached
 ├── LabelError         a file of words, merges or classes is wrong
 ├── DatasetError       a split leaks, or shards cannot be written or read
+├── EvaluationError    a prediction table is wrong, or two cannot be compared
 ├── ProjectError       a project's settings are wrong, or a step lacks what it needs
 └── MissingExtraError  an optional part is not installed
 
@@ -116,6 +117,12 @@ class DatasetError(CarspotterError):
     """Say that a split leaks, or that shards cannot be written or read."""
 
     code = "dataset"
+
+
+class EvaluationError(CarspotterError):
+    """Say that a prediction table is wrong, or that two cannot be compared."""
+
+    code = "evaluation"
 
 
 class ProjectError(CarspotterError):

@@ -17,6 +17,7 @@ from typer.core import TyperGroup
 
 from carspotter import __version__
 from carspotter.cli.building_steps import STEP_COMMANDS, check, crawl, step_command
+from carspotter.cli.evaluate import compare, evaluate
 from carspotter.cli.export import export
 from carspotter.cli.identify import identify
 from carspotter.cli.models import models
@@ -93,6 +94,8 @@ for _name, _steps, _help in STEP_COMMANDS:
     app.command(_name)(step_command(_steps, _help))
 app.command()(models)
 app.command()(train)
+app.command()(evaluate)
+app.command()(compare)
 app.command()(export)
 
 if __name__ == "__main__":

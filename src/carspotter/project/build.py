@@ -50,7 +50,7 @@ class Build:
     workers: int | None = None
 
     def rows(self, stage: compute.RowStage, *, workers: int | None = None) -> Mapping[str, Any]:
-        """Run a row stage over the rows that lack its facts, and say how many it did; `workers` for this stage alone."""
+        """Run a row stage over the rows that lack its facts and say how many it did; `workers` is for it alone."""
         count = self.workers if workers is None else workers
         summary = compute.run(stage, self.catalog, on=self.on, workers=count, progress=self.watch.advance)
         return {"done": summary.done, **({"stopped": dict(summary.errors)} if summary.errors else {})}

@@ -75,12 +75,20 @@ class Identifier:
         """Identify crops (n, H, W, 3) in the bundle's input size, in order."""
         if not len(crops):
             return []
+        probabilities, embeddings = self._run(crops)
+        levels = {level: self._taxonomy.sum_to(level, probabilities) for level in LEVELS}
+        return [self._judge({k: v[i] for k, v in levels.items()}, embeddings[i]) for i in range(len(crops))]
+
+    def probabilities(self, crops: NDArray[np.uint8]) -> NDArray[np.float64]:
+        """Return the calibrated probability of every class (n, n_classes) for crops (n, H, W, 3), in order."""
+        return self._run(crops)[0]
+
+    def _run(self, crops: NDArray[np.uint8]) -> tuple[NDArray[np.float64], NDArray[np.float32]]:
         outputs = self._session.run(crops)
         embeddings = outputs["embedding"].astype(np.float32, copy=False)
         head = self.bundle.head
-        probabilities = softmax(outputs["logits"] if head is None else head.logits(embeddings), self._temperature)
-        levels = {level: self._taxonomy.sum_to(level, probabilities) for level in LEVELS}
-        return [self._judge({k: v[i] for k, v in levels.items()}, embeddings[i]) for i in range(len(crops))]
+        logits = outputs["logits"] if head is None else head.logits(embeddings)
+        return softmax(logits, self._temperature), embeddings
 
     def _judge(self, levels: Mapping[Level, NDArray[np.floating]], embedding: NDArray[np.float32]) -> Identification:
         answer = self._answer(levels)

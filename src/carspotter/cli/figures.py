@@ -1,0 +1,60 @@
+"""Evaluations and comparisons in, tables of figures with their intervals on stdout out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from rich.table import Table
+
+from carspotter.cli.tables import clean, show
+
+if TYPE_CHECKING:
+    from carspotter.evaluation.compare import Comparison
+
+
+def show_evaluation(figures: Mapping[str, Any]) -> None:
+    """Print the figures of one evaluation (`Evaluation.to_dict`)."""
+    table = Table("figure", "value", "95 % interval", "photos", box=None, header_style="bold", pad_edge=False)
+    for name, key in (("top-1", "top1"), ("top-5", "top5"), ("macro-F1", "macro_f1")):
+        table.add_row(name, *_cells(figures[key]))
+    for level in figures["levels"]:
+        table.add_row(level["level"], *_cells(level["right"]))
+        at = level["at_precision"]
+        if at:
+            table.add_row("  answered at 95 % precision", *_cells(at["coverage"]))
+    error = figures["calibration_error"]
+    table.add_row("calibration error", f"{error:.4f}" if error is not None else "-", "", "")
+    show(table)
+
+
+def show_comparison(found: Comparison) -> None:
+    """Print runs side by side, then each pair's difference with McNemar's test."""
+    content = found.to_dict()
+    table = Table("right at", *map(str, map(clean, content["names"])), box=None, header_style="bold", pad_edge=False)
+    for depth, shares in content["accuracy"].items():
+        table.add_row(depth, *(_share(share) for share in shares))
+    show(table)
+    pairs = Table(
+        "pair", "at", "difference", "95 % interval", "p (McNemar, Holm)", box=None, header_style="bold", pad_edge=False
+    )
+    for pair in content["pairs"]:
+        difference = pair["difference"]
+        pairs.add_row(
+            clean(f"{pair['b']} - {pair['a']}"), pair["depth"], f"{difference['value']:+.4f}",
+            f"{difference['low']:+.4f} to {difference['high']:+.4f}", f"{pair['p_holm']:.2g}",
+        )  # fmt: skip
+    show(pairs)
+
+
+def _cells(estimate: Mapping[str, Any] | None) -> tuple[str, str, str]:
+    if not estimate or estimate["value"] is None:
+        return "-", "", ""
+    total = str(estimate["total"]) if "total" in estimate else ""
+    return f"{estimate['value']:.4f}", f"{estimate['low']:.4f}-{estimate['high']:.4f}", total
+
+
+def _share(share: Mapping[str, Any]) -> str:
+    if share["value"] is None:
+        return "-"
+    return f"{share['value']:.4f} ({share['low']:.4f}-{share['high']:.4f}) of {share['total']}"

@@ -1,0 +1,95 @@
+"""Best probabilities and what was right in; the reliability plot, its error and coverage against precision out."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from carspotter.evaluation.intervals import Share
+from carspotter.runtime.calibration import PRECISION, expected_calibration_error
+
+BINS = 15
+"""Bins of the reliability plot, as many as in Guo et al. (2017)."""
+CURVE_POINTS = 100
+"""Points of a curve that a page and a JSON keep; more cannot be seen."""
+
+Bools = npt.NDArray[np.bool_]
+Ends = npt.NDArray[np.intp]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CurvePoint:
+    """Say what answering only from a `threshold` on gives: the share of photos answered, and of those right."""
+
+    threshold: float
+    coverage: Share
+    precision: Share
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReliabilityBin:
+    """Hold the photos whose best probability lies in `low`..`high`: their mean probability and the share right."""
+
+    low: float
+    high: float
+    mean_probability: float
+    right: Share
+
+
+def reliability(best: npt.ArrayLike, right: Bools, bins: int = BINS) -> tuple[ReliabilityBin, ...]:
+    """Return the equal bins of the best probability (n,) that hold photos (Niculescu-Mizil & Caruana 2005)."""
+    best = np.asarray(best, np.float64)
+    number = np.minimum((best * bins).astype(int), bins - 1)
+    return tuple(
+        ReliabilityBin(
+            low=float(i / bins), high=float((i + 1) / bins), mean_probability=float(best[number == i].mean()),
+            right=Share(count=int(right[number == i].sum()), total=int((number == i).sum())),
+        )
+        for i in np.unique(number)
+    )  # fmt: skip
+
+
+def calibration_error(best: npt.ArrayLike, right: Bools) -> float:
+    """Return the expected calibration error over the bins of the reliability plot; NaN without photos."""
+    best = np.asarray(best, np.float64)
+    return float(expected_calibration_error(best, right, BINS)) if len(best) else math.nan
+
+
+def coverage_curve(best: npt.ArrayLike, right: Bools, *, points: int = CURVE_POINTS) -> tuple[CurvePoint, ...]:
+    """Return what each threshold on the best probability (n,) gives, from few answers to all, `points` at most.
+
+    Photos of equal probability are answered together. One less the precision, it is the risk-coverage curve of El-Yaniv
+    & Wiener (2010).
+    """
+    ranked, hits, ends = _ranked(best, right)
+    if len(ends) > points:
+        ends = ends[np.unique(np.linspace(0, len(ends) - 1, points).round().astype(int))]
+    return tuple(_point(ranked, hits, int(end)) for end in ends)
+
+
+def coverage_at(best: npt.ArrayLike, right: Bools, precision: float = PRECISION) -> CurvePoint | None:
+    """Return the point that answers most photos at no less than a precision, or None.
+
+    The threshold is chosen on the photos that it is measured on, so that it flatters a little.
+    """
+    ranked, hits, ends = _ranked(best, right)
+    enough = ends[hits[ends] / (ends + 1) >= precision]
+    return _point(ranked, hits, int(enough[-1])) if len(enough) else None
+
+
+def _ranked(best: npt.ArrayLike, right: Bools) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.intp], Ends]:
+    """Return probabilities from the best on, how many are right up to each, and the last position of each value."""
+    values = np.asarray(best, np.float64)
+    order = np.argsort(-values, kind="stable")
+    ranked, hits = values[order], np.cumsum(right[order], dtype=np.intp)
+    return ranked, hits, np.flatnonzero(np.append(ranked[1:] != ranked[:-1], np.ones(min(1, len(ranked)), bool)))
+
+
+def _point(ranked: npt.NDArray[np.float64], hits: npt.NDArray[np.intp], end: int) -> CurvePoint:
+    return CurvePoint(
+        threshold=float(ranked[end]), coverage=Share(count=end + 1, total=len(ranked)),
+        precision=Share(count=int(hits[end]), total=end + 1),
+    )  # fmt: skip

@@ -1,0 +1,160 @@
+"""Counts in, shares with their 95 % intervals and the p-values of tests out, in closed form.
+
+Numpy and the standard library alone; it knows no photos and no classes.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+Z95 = 1.959963984540054
+"""Quantile 0.975 of the normal distribution: all intervals here are at 95 %."""
+
+Floats = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Estimate:
+    """Hold a figure and its 95 % interval; all three are NaN where there is nothing to count."""
+
+    value: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Share:
+    """Hold `count` of `total`; its value, and its interval after Wilson.
+
+    Raises ValueError for a count outside 0..total.
+    """
+
+    count: int
+    total: int
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.count <= self.total:
+            raise ValueError(f"a share of {self.count} in {self.total}; the count must be from 0 to the total")
+
+    @property
+    def value(self) -> float:
+        """Return count / total, NaN for 0 of 0."""
+        return self.count / self.total if self.total else math.nan
+
+    @property
+    def low(self) -> float:
+        """Return the lower end of the interval."""
+        return wilson(self.count, self.total)[0]
+
+    @property
+    def high(self) -> float:
+        """Return the upper end of the interval."""
+        return wilson(self.count, self.total)[1]
+
+
+def wilson(count: float, total: float, z: float = Z95) -> tuple[float, float]:
+    """Return the score interval of a share (Wilson 1927): it stays inside 0..1 and holds for few photos too.
+
+    `count` and `total` need not be whole: an effective number of photos is not. (0, 1) for 0 of 0.
+    """
+    if total == 0:
+        return 0.0, 1.0
+    share, square = count / total, z * z
+    middle = (share + square / (2 * total)) / (1 + square / total)
+    half = z / (1 + square / total) * math.sqrt(share * (1 - share) / total + square / (4 * total * total))
+    # Where all or none are counted the end is exact, but rounding would leave 1e-17 of it.
+    return (0.0 if count == 0 else max(0.0, middle - half)), (1.0 if count == total else min(1.0, middle + half))
+
+
+def grouped_interval(right: npt.NDArray[np.bool_], groups: npt.NDArray[np.intp]) -> tuple[float, float]:
+    """Return the interval of a share whose photos come in groups: photos of one ad are right or wrong together.
+
+    `right` (n,) and `groups` (n,), numbers from 0. Wilson's interval with the effective number of photos, n over the
+    design effect (Kish 1965; Dean & Pagano 2015); never narrower than without groups.
+    """
+    n, share = len(right), float(right.mean()) if len(right) else 0.0
+    counts = np.bincount(groups, weights=right - share)
+    n_groups = len(np.unique(groups))
+    if share in (0.0, 1.0) or n_groups < 2:
+        # Nothing varies, so that nothing tells how alike a group's photos are: take each group as one.
+        return wilson(share * n_groups, n_groups)
+    clustered = float((counts**2).sum()) * n_groups / (n_groups - 1) / n**2
+    effect = max(1.0, clustered / (share * (1 - share) / n))
+    return wilson(share * n / effect, n / effect)
+
+
+def mcnemar(only_a: int, only_b: int) -> float:
+    """Return the two-sided p-value of McNemar's exact test: do two models differ, or do coins fall so?
+
+    `only_a` photos are right by the one model alone, `only_b` by the other alone. Under the null hypothesis each is
+    either with probability 1/2, so that p = 2 P(X <= min) of Binomial(n, 1/2), at most 1 (McNemar 1947; exact form:
+    Fay 2010).
+    """
+    n, fewer = only_a + only_b, min(only_a, only_b)
+    if only_a == only_b:
+        return 1.0
+    # In logarithms: 2**-n leaves the range of floats from n = 1075 on.
+    logs = [
+        math.lgamma(n + 1) - math.lgamma(k + 1) - math.lgamma(n - k + 1) - n * math.log(2) for k in range(fewer + 1)
+    ]
+    return min(1.0, 2 * math.fsum(math.exp(each) for each in logs))
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Return p-values adjusted for testing many pairs at once (Holm 1979)."""
+    order = sorted(range(len(p_values)), key=p_values.__getitem__)
+    adjusted, largest = [0.0] * len(p_values), 0.0
+    for rank, position in enumerate(order):
+        largest = max(largest, min(1.0, (len(p_values) - rank) * p_values[position]))
+        adjusted[position] = largest
+    return adjusted
+
+
+def paired_difference(only_a: int, only_b: int, total: int, z: float = Z95) -> Estimate:
+    """Return the share of model b less that of model a on the same photos, with its interval.
+
+    The adjusted Wald interval of Bonett & Price (2012): one photo is added to each kind of disagreement.
+    """
+    if total == 0:
+        return Estimate(value=math.nan, low=math.nan, high=math.nan)
+    p_a, p_b = (only_a + 1) / (total + 2), (only_b + 1) / (total + 2)
+    middle = p_b - p_a
+    half = z * math.sqrt((p_a + p_b - middle**2) / (total + 2))
+    return Estimate(value=(only_b - only_a) / total, low=max(-1.0, middle - half), high=min(1.0, middle + half))
+
+
+def auroc(positives: npt.ArrayLike, negatives: npt.ArrayLike) -> Estimate:
+    """Return how often a positive has the higher score than a negative, ties counting half, with DeLong's interval.
+
+    This is the area under the ROC curve (Mann & Whitney 1947; Hanley & McNeil 1982). The interval (DeLong et al. 1988)
+    is taken on the logit scale, so that it stays inside 0..1. NaN where a side is empty.
+    """
+    up, down = np.sort(np.asarray(positives, np.float64)), np.sort(np.asarray(negatives, np.float64))
+    if not len(up) or not len(down):
+        return Estimate(value=math.nan, low=math.nan, high=math.nan)
+    of_up, of_down = _below(up, down), 1 - _below(down, up)
+    value = float(of_up.mean())
+    if min(len(up), len(down)) < 2:
+        return Estimate(value=value, low=0.0, high=1.0)
+    error = math.sqrt(float(of_up.var(ddof=1)) / len(up) + float(of_down.var(ddof=1)) / len(down))
+    if value in (0.0, 1.0):  # all apart: the variance is 0 and says nothing; the rule of three does (Hanley 1983)
+        reach = min(1.0, 3 / min(len(up), len(down)))
+        return Estimate(value=value, low=max(0.0, value - reach), high=min(1.0, value + reach))
+    middle, half = math.log(value / (1 - value)), Z95 * error / (value * (1 - value))
+    return Estimate(value=value, low=_logistic(middle - half), high=_logistic(middle + half))
+
+
+def _below(scores: Floats, others: Floats) -> Floats:
+    """Return for each score the share of the others (sorted) that it exceeds, ties counting half."""
+    less = np.searchsorted(others, scores, side="left")
+    not_more = np.searchsorted(others, scores, side="right")
+    return np.asarray((less + not_more) / (2 * len(others)), np.float64)
+
+
+def _logistic(x: float) -> float:
+    return 1 / (1 + math.exp(-x)) if x >= 0 else math.exp(x) / (1 + math.exp(x))

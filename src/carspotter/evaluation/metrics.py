@@ -1,0 +1,353 @@
+"""A prediction table in, named figures with 95 % intervals out. Numpy alone; it reads no file and draws nothing.
+
+Each figure leaves out the photos whose truth it would need and does not have, and says how many it counted.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, is_dataclass
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from carspotter.errors import EvaluationError
+from carspotter.evaluation.curves import (
+    CurvePoint,
+    ReliabilityBin,
+    calibration_error,
+    coverage_at,
+    coverage_curve,
+    reliability,
+)
+from carspotter.evaluation.intervals import Z95, Estimate, Share, auroc, grouped_interval
+from carspotter.evaluation.predictions import UNLABELLED, Floats, Ints, Predictions
+from carspotter.records import UNKNOWN_VIEWPOINT, VIEWPOINTS
+from carspotter.taxonomy import LEVELS, Taxonomy
+
+Depth = Literal["class", "make", "model", "generation", "year"]
+DEPTHS: tuple[Depth, ...] = ("class", *LEVELS)
+"""The class itself, which may be finer than its year by a body, and the levels above it."""
+
+Bools = npt.NDArray[np.bool_]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LevelFigures:
+    """Hold the figures of a level: `left_out` photos have no truth there.
+
+    `at_precision` is the point that answers most photos at 95 % precision, None where there is none.
+    """
+
+    level: Depth
+    names: int
+    right: Share
+    left_out: int
+    calibration_error: float
+    at_precision: CurvePoint | None
+    curve: tuple[CurvePoint, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClassFigures:
+    """Hold the figures of a class: photos that show it, precision of its answers, recall of its photos, F1."""
+
+    name: str
+    support: int
+    answered: int
+    precision: Share
+    recall: Share
+    f1: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ViewpointFigures:
+    """Hold what is right by the side from which vehicles are seen; `photos` counts unlabelled ones too."""
+
+    name: str
+    photos: int
+    right: Share
+    make_right: Share
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AdFigures:
+    """Hold the accuracy over whole ads, all photos of an ad fused, at each depth.
+
+    `single` is the share of the same ads' photos that are right one by one (at the class). `contradictory` ads name
+    more than one class and are left out of it.
+    """
+
+    ads: int
+    photos: int
+    right: Mapping[Depth, Share]
+    single: Share
+    contradictory: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Evaluation:
+    """Hold all figures of a prediction table; `top1_by_ad` is the interval of top-1 that minds the ads, where known."""
+
+    name: str
+    photos: int
+    labelled: int
+    n_classes: int
+    top1: Share
+    top1_by_ad: Estimate | None
+    top5: Share
+    macro_f1: Estimate
+    log_loss: float
+    calibration_error: float
+    reliability: tuple[ReliabilityBin, ...]
+    levels: tuple[LevelFigures, ...]
+    classes: tuple[ClassFigures, ...]
+    viewpoints: tuple[ViewpointFigures, ...]
+    ads: AdFigures | None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return JSON values; a figure that cannot be counted is null."""
+        content = plain(self)
+        assert isinstance(content, dict)
+        return content
+
+
+def evaluate(predictions: Predictions) -> Evaluation:
+    """Return all figures of a table. Raises EvaluationError for one without photos or without any truth."""
+    if not len(predictions):
+        raise EvaluationError(f"predictions {predictions.name} hold no photo; there is nothing to count")
+    if all((truth_at(predictions, depth) == UNLABELLED).all() for depth in DEPTHS):
+        raise EvaluationError(f"predictions {predictions.name}: no photo has a truth at any level; label some first")
+    labelled = predictions.take(predictions.truth != UNLABELLED)
+    p, truth = labelled.probabilities, labelled.truth
+    answer, best = p.argmax(1), p.max(1).astype(np.float64)
+    right = answer == truth
+    groups = _groups(labelled)
+    by_ad = None
+    if groups is not None and len(truth):
+        low, high = grouped_interval(right, groups)
+        by_ad = Estimate(value=float(right.mean()), low=low, high=high)
+    return Evaluation(
+        name=predictions.name, photos=len(predictions), labelled=len(labelled), n_classes=len(predictions.taxonomy),
+        top1=_share(right), top1_by_ad=by_ad, top5=_share(in_top(p, truth, 5)),
+        macro_f1=macro_f1(truth, answer, len(predictions.taxonomy), groups=groups), log_loss=log_loss(p, truth),
+        calibration_error=calibration_error(best, right), reliability=reliability(best, right),
+        levels=tuple(level_figures(predictions, level) for level in LEVELS),
+        classes=class_figures(truth, answer, class_names(predictions.taxonomy)),
+        viewpoints=viewpoint_figures(predictions), ads=ad_figures(predictions),
+    )  # fmt: skip
+
+
+def class_names(taxonomy: Taxonomy) -> tuple[str, ...]:
+    """Return a name for each class that no other has: the full name, with its body where two would be alike."""
+    names = [taxon.name() for taxon in taxonomy.classes]
+    counts = Counter(names)
+    return tuple(
+        f"{name} ({taxon.body})" if counts[name] > 1 and taxon.body else name
+        for name, taxon in zip(names, taxonomy.classes, strict=True)
+    )
+
+
+def names_at(taxonomy: Taxonomy, depth: Depth) -> tuple[str, ...]:
+    """Return the names of the classes, or of a level's taxa."""
+    return class_names(taxonomy) if depth == "class" else taxonomy.names(depth)
+
+
+def truth_at(predictions: Predictions, depth: Depth) -> Ints:
+    """Return the truth (n,) of the class or at a level, -1 where unlabelled."""
+    return predictions.truth if depth == "class" else predictions.levels[depth]
+
+
+def probabilities_at(predictions: Predictions, depth: Depth) -> Floats:
+    """Return the probabilities (n, names) of the classes or of a level's taxa."""
+    return predictions.probabilities if depth == "class" else predictions.at(depth)
+
+
+def in_top(probabilities: Floats, truth: Ints, k: int) -> Bools:
+    """Return (n,) whether the truth is among the k most probable; of equal ones the first in order comes first."""
+    own = probabilities[np.arange(len(truth)), truth][:, None]
+    before = np.arange(probabilities.shape[1]) < truth[:, None]
+    rank = ((probabilities > own) | ((probabilities == own) & before)).sum(1)
+    return np.asarray(rank < k, np.bool_)
+
+
+def log_loss(probabilities: Floats, truth: Ints) -> float:
+    """Return the mean negative log-probability of the truth, in nats; NaN without photos."""
+    if not len(truth):
+        return math.nan
+    own = probabilities[np.arange(len(truth)), truth].astype(np.float64)
+    return float(-np.log(np.maximum(own, 1e-12)).mean())
+
+
+def macro_f1(truth: Ints, answer: Ints, n_classes: int, *, groups: npt.NDArray[np.intp] | None = None) -> Estimate:
+    """Return the mean F1 of the classes that occur among `truth`, with its interval.
+
+    The interval is by the delta method (Takahashi et al. 2022): d F1/d p of a photo of class i answered j is
+    2(1 - F_i)/s_i where i = j, else -(F_i/s_i + F_j/s_j), s being the share of photos that are of a class or answered
+    so. With `groups` (n,) the photos of a group vary together. It is a large-sample interval.
+    """
+    n = len(truth)
+    if not n:
+        return Estimate(value=math.nan, low=math.nan, high=math.nan)
+    support, size, f1 = _f1(truth, answer, n_classes)
+    occurs = support > 0
+    weight = np.where(occurs, 1 / np.maximum(size / n, 1e-12), 0.0) / occurs.sum()
+    pull = np.where(truth == answer, 2 * (1 - f1[truth]) * weight[truth], 0.0)
+    pull -= np.where(truth != answer, f1[truth] * weight[truth] + f1[answer] * weight[answer], 0.0)
+    sums = pull if groups is None else np.bincount(groups, weights=pull)
+    half = Z95 * math.sqrt(float((sums**2).sum())) / n
+    value = float(f1[occurs].mean())
+    return Estimate(value=value, low=max(0.0, value - half), high=min(1.0, value + half))
+
+
+def class_figures(truth: Ints, answer: Ints, names: tuple[str, ...]) -> tuple[ClassFigures, ...]:
+    """Return the figures of each class in their order; F1 is NaN for one that is neither shown nor answered."""
+    support, size, f1 = _f1(truth, answer, len(names))
+    hits = np.bincount(truth[truth == answer], minlength=len(names))
+    answered = size - support
+    return tuple(
+        ClassFigures(
+            name=name, support=int(support[i]), answered=int(answered[i]),
+            precision=Share(count=int(hits[i]), total=int(answered[i])),
+            recall=Share(count=int(hits[i]), total=int(support[i])), f1=float(f1[i]) if size[i] else math.nan,
+        )
+        for i, name in enumerate(names)
+    )  # fmt: skip
+
+
+def level_figures(predictions: Predictions, depth: Depth) -> LevelFigures:
+    """Return the figures of a level, or of the class, over the photos whose truth is known there."""
+    truth = truth_at(predictions, depth)
+    known = truth != UNLABELLED
+    p = probabilities_at(predictions, depth)[known]
+    best = p.max(1).astype(np.float64)
+    right = p.argmax(1) == truth[known]
+    return LevelFigures(
+        level=depth, names=p.shape[1], right=_share(right), left_out=int((~known).sum()),
+        calibration_error=calibration_error(best, right), at_precision=coverage_at(best, right),
+        curve=coverage_curve(best, right),
+    )  # fmt: skip
+
+
+def viewpoint_figures(predictions: Predictions) -> tuple[ViewpointFigures, ...]:
+    """Return the figures by the column `viewpoint`, in the order of the sides; none without that column."""
+    if "viewpoint" not in predictions.about:
+        return ()
+    texts = predictions.about["viewpoint"]
+    views = np.where(texts == "", UNKNOWN_VIEWPOINT, texts)
+    order = [*VIEWPOINTS, UNKNOWN_VIEWPOINT]
+    names = sorted(set(views.tolist()), key=lambda name: (order.index(name) if name in order else len(order), name))
+    right = {depth: _right(predictions, depth) for depth in ("class", "make")}
+    found = []
+    for name in names:
+        members = views == name
+        shares = [_share(hit[members & known]) for hit, known in right.values()]
+        found.append(ViewpointFigures(name=name, photos=int(members.sum()), right=shares[0], make_right=shares[1]))
+    return tuple(found)
+
+
+def fuse_ads(predictions: Predictions) -> tuple[Floats, npt.NDArray[np.intp]] | None:
+    """Return each ad's probabilities (ads, classes) and each photo's ad (n,), -1 without one; None where none is known.
+
+    The photos of an ad are fused by the mean of their log-probabilities, made to sum to 1: a normalized geometric mean,
+    the product of experts of Hinton (2002) with equal weights that sum to 1.
+    """
+    ids = predictions.about.get("ad_id")
+    if ids is None or not (ids != "").any():
+        return None
+    has = ids != ""
+    number = np.full(len(ids), -1, dtype=np.intp)
+    number[has] = np.unique(ids[has], return_inverse=True)[1]
+    order = np.argsort(number[has], kind="stable")
+    starts = np.flatnonzero(np.diff(number[has][order], prepend=-1))
+    logs = np.log(np.maximum(predictions.probabilities[has][order], 1e-12))
+    mean = np.add.reduceat(logs, starts, axis=0) / np.diff(np.append(starts, len(order)))[:, None]
+    powers = np.exp(mean - mean.max(1, keepdims=True))
+    return np.asarray(powers / powers.sum(1, keepdims=True), np.float32), number
+
+
+def ad_figures(predictions: Predictions) -> AdFigures | None:
+    """Return the accuracy over ads by the column `ad_id`, None where no ad is known."""
+    fused = fuse_ads(predictions)
+    if fused is None:
+        return None
+    p, number = fused
+    right: dict[Depth, Share] = {}
+    contradictory, single = 0, Share(count=0, total=0)
+    for depth in DEPTHS:
+        truth, several = _ad_truth(truth_at(predictions, depth), number, len(p))
+        summed = p if depth == "class" else predictions.taxonomy.sum_to(depth, p)
+        right[depth] = _share((summed.argmax(1) == truth)[truth != UNLABELLED])
+        if depth == "class":
+            contradictory = int(several.sum())
+            hit, known = _right(predictions, depth)
+            used = known & (number >= 0) & np.append(truth != UNLABELLED, False)[number]
+            single = _share(hit[used])
+    return AdFigures(
+        ads=len(p), photos=int((number >= 0).sum()), right=right, single=single, contradictory=contradictory
+    )
+
+
+def unknown_score(predictions: Predictions, depth: Depth = "class") -> npt.NDArray[np.float64]:
+    """Return (n,) 1 less the best probability: how little looks like what is known (Hendrycks & Gimpel 2017)."""
+    return np.asarray(1 - probabilities_at(predictions, depth).max(1), np.float64)
+
+
+def unknown_auroc(known: Predictions, unknown: Predictions, depth: Depth = "class") -> Estimate:
+    """Return how well the unknown score tells photos of taxa that were left out of the training from the others."""
+    return auroc(unknown_score(unknown, depth), unknown_score(known, depth))
+
+
+def plain(value: Any) -> Any:
+    """Return a figure as JSON values: shares with value, interval and counts, NaN as null."""
+    if isinstance(value, Share):
+        ends = {"value": plain(value.value), "low": value.low, "high": value.high} if value.total else {"value": None}
+        return {**ends, "count": value.count, "total": value.total}
+    if is_dataclass(value):
+        return {each.name: plain(getattr(value, each.name)) for each in fields(value)}
+    if isinstance(value, Mapping):
+        return {str(key): plain(each) for key, each in value.items()}
+    if isinstance(value, tuple | list):
+        return [plain(each) for each in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _f1(truth: Ints, answer: Ints, n_classes: int) -> tuple[npt.NDArray[Any], npt.NDArray[Any], npt.NDArray[Any]]:
+    """Return the support of each class, its support and answers together, and its F1 (0 where both are 0)."""
+    support = np.bincount(truth, minlength=n_classes)
+    size = support + np.bincount(answer, minlength=n_classes)
+    hits = np.bincount(truth[truth == answer], minlength=n_classes)
+    return support, size, 2 * hits / np.maximum(size, 1)
+
+
+def _share(right: Bools) -> Share:
+    return Share(count=int(right.sum()), total=len(right))
+
+
+def _right(predictions: Predictions, depth: Depth) -> tuple[Bools, Bools]:
+    """Return (n,) whether the answer is right and whether the truth is known."""
+    truth = truth_at(predictions, depth)
+    return probabilities_at(predictions, depth).argmax(1) == truth, truth != UNLABELLED
+
+
+def _groups(predictions: Predictions) -> npt.NDArray[np.intp] | None:
+    """Number the ads (n,), a photo without one as its own; None where no ad has two photos."""
+    ids = predictions.about.get("ad_id")
+    if ids is None:
+        return None
+    own = np.array([f"\0{i}" for i in range(len(ids))])
+    number: npt.NDArray[np.intp] = np.unique(np.where(ids == "", own, ids), return_inverse=True)[1]
+    return number if len(number) and number.max() + 1 < len(number) else None
+
+
+def _ad_truth(truth: Ints, number: npt.NDArray[np.intp], n_ads: int) -> tuple[Ints, Bools]:
+    """Return each ad's truth, -1 where none or several, and whether there are several."""
+    known = (truth != UNLABELLED) & (number >= 0)
+    low, high = np.full(n_ads, np.iinfo(np.int64).max), np.full(n_ads, -1, dtype=np.int64)
+    np.minimum.at(low, number[known], truth[known])
+    np.maximum.at(high, number[known], truth[known])
+    several = (high >= 0) & (low != high)
+    return np.where(several, UNLABELLED, high).astype(np.int64), several

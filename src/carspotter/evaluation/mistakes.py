@@ -1,0 +1,249 @@
+"""A prediction table in; confusion pairs, the worst mistakes, taxa to merge and rows for a person to judge out.
+
+It says where a model is wrong and what to do about it; how often is said by `metrics`. It opens no photo.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from carspotter.errors import EvaluationError
+from carspotter.evaluation.intervals import Share
+from carspotter.evaluation.metrics import Depth, names_at, probabilities_at, truth_at
+from carspotter.evaluation.predictions import UNLABELLED, Predictions
+from carspotter.taxonomy import LEVELS, Level, Taxon
+
+DEEPEST_FIRST: tuple[Depth, ...] = ("class", *reversed(LEVELS))
+CANDIDATES = 5
+CONFUSED = 0.05
+"""Of each class's photos at least so many must go to the other, surely, before the two are called one."""
+WORDS = ("yes", "no", "unsure")
+COLUMNS = ("photo", "path", "level", "truth", "answer", "probability", "truth_probability", "decidable")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Confusion:
+    """Say how often photos of `truth` are answered `answer`, the share of the class, and how sure such answers are."""
+
+    truth: str
+    answer: str
+    share: Share
+    mean_probability: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Mistake:
+    """Hold a wrong answer at the deepest level where the photo's truth is known; `position` is its row."""
+
+    position: int
+    photo: str
+    level: Depth
+    truth: str
+    answer: str
+    answer_index: int
+    probability: float
+    truth_probability: float
+    candidates: tuple[tuple[str, float], ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MergeSuggestion:
+    """Name two classes that a model cannot tell apart, and the deepest `level` they share (None: not even a make).
+
+    `becomes` is the taxon's name there, None where it would be no more than a make, which other classes share too.
+    `gain` of the photos would be right if the two were one class.
+    """
+
+    first: str
+    second: str
+    first_as_second: Share
+    second_as_first: Share
+    level: Level | None
+    becomes: str | None
+    gain: Share
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Review:
+    """Count what a person wrote in the column `decidable`; `decidable` is the share of yes among yes, no, unsure."""
+
+    yes: int
+    no: int
+    unsure: int
+    empty: int
+
+    @property
+    def decidable(self) -> Share:
+        """Return the share of judged photos that a person can decide."""
+        return Share(count=self.yes, total=self.yes + self.no + self.unsure)
+
+
+def confusions(predictions: Predictions, depth: Depth = "class") -> tuple[Confusion, ...]:
+    """Return the pairs that are confused, the most frequent first, among equals the one that errs more surely."""
+    truth, answer, best = _answers(predictions, depth)
+    names = names_at(predictions.taxonomy, depth)
+    support = np.bincount(truth, minlength=len(names))
+    wrong = truth != answer
+    pairs, inverse, counts = np.unique(
+        truth[wrong] * len(names) + answer[wrong], return_inverse=True, return_counts=True
+    )
+    means = np.bincount(inverse, weights=best[wrong], minlength=len(pairs)) / np.maximum(counts, 1)
+    return tuple(
+        Confusion(
+            truth=names[pairs[i] // len(names)], answer=names[pairs[i] % len(names)],
+            share=Share(count=int(counts[i]), total=int(support[pairs[i] // len(names)])),
+            mean_probability=float(means[i]),
+        )
+        for i in np.lexsort((pairs, -means, -counts))
+    )  # fmt: skip
+
+
+def mistakes(predictions: Predictions) -> tuple[Mistake, ...]:
+    """Return the wrong answers, the surest first; each is judged at the deepest level where its truth is known."""
+    found: list[Mistake] = []
+    left = np.ones(len(predictions), dtype=bool)
+    for depth in DEEPEST_FIRST:
+        here = left & (truth_at(predictions, depth) != UNLABELLED)
+        left &= ~here
+        found += _mistakes_at(predictions, depth, np.flatnonzero(here))
+    return tuple(sorted(found, key=lambda mistake: (-mistake.probability, mistake.photo)))
+
+
+def worst_mistakes(predictions: Predictions, n: int = 24, *, per_pair: int | None = None) -> tuple[Mistake, ...]:
+    """Return the n mistakes of which the model is surest, at most `per_pair` of one truth and answer."""
+    chosen: list[Mistake] = []
+    seen: Counter[tuple[str, str]] = Counter()
+    for mistake in mistakes(predictions):
+        pair = (mistake.truth, mistake.answer)
+        seen[pair] += 1
+        if len(chosen) < n and (per_pair is None or seen[pair] <= per_pair):
+            chosen.append(mistake)
+    return tuple(chosen)
+
+
+def sample_mistakes(predictions: Predictions, n: int, *, seed: int = 0) -> tuple[Mistake, ...]:
+    """Draw n mistakes at random, all alike likely: a share counted on them holds for all mistakes, unlike the worst."""
+    found = mistakes(predictions)
+    chosen = np.random.default_rng(seed).permutation(len(found))[:n]
+    return tuple(found[i] for i in sorted(chosen))
+
+
+def merge_suggestions(predictions: Predictions, *, threshold: float = CONFUSED) -> tuple[MergeSuggestion, ...]:
+    """Return the pairs of classes of which each is taken for the other in more than a share `threshold` of its photos.
+
+    Both shares' lower ends (Wilson, 95 %) must be above it, so that few photos suggest nothing. The largest gain first.
+    """
+    truth, answer, _ = _answers(predictions, "class")
+    classes, n = predictions.taxonomy.classes, len(predictions.taxonomy)
+    names = names_at(predictions.taxonomy, "class")
+    support = np.bincount(truth, minlength=n)
+    cells, counts = np.unique(truth * n + answer, return_counts=True)
+    table = dict(zip(cells.tolist(), counts.tolist(), strict=True))
+    found = []
+    for cell in table:
+        a, b = divmod(cell, n)
+        if a >= b or b * n + a not in table:
+            continue
+        there = Share(count=table[cell], total=int(support[a]))
+        back = Share(count=table[b * n + a], total=int(support[b]))
+        if min(there.low, back.low) <= threshold:
+            continue
+        level = shared_level(classes[a], classes[b])
+        found.append(
+            MergeSuggestion(
+                first=names[a], second=names[b], first_as_second=there, second_as_first=back, level=level,
+                becomes=classes[a].name(level) if level and level != "make" else None,
+                gain=Share(count=there.count + back.count, total=len(truth)),
+            )
+        )  # fmt: skip
+    return tuple(sorted(found, key=lambda each: (-each.gain.count, each.first, each.second)))
+
+
+def shared_level(first: Taxon, second: Taxon) -> Level | None:
+    """Return the deepest level at which two classes are the same taxon, None where their makes differ."""
+    found: Level | None = None
+    for level in LEVELS:
+        if getattr(first, level) is None or first.up_to(level) != second.up_to(level):
+            continue
+        found = level
+    return found
+
+
+def write_review(path: str | Path, rows: Iterable[Mistake], predictions: Predictions) -> Path:
+    """Write mistakes as CSV, a row a photo, with an empty column `decidable` for a person: yes, no or unsure.
+
+    The question is: can a person tell from this photo alone which it is? Raises EvaluationError.
+    """
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(COLUMNS)
+    paths = predictions.about.get("path")
+    for row in rows:
+        shown = "" if paths is None else paths[row.position]
+        writer.writerow(
+            [row.photo, shown, row.level, row.truth, row.answer, f"{row.probability:.4f}",
+             f"{row.truth_probability:.4f}", ""]
+        )  # fmt: skip
+    path = Path(path)
+    temporary = path.with_name(f".{path.name}.part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary.write_text(text.getvalue(), encoding="utf-8")
+        temporary.replace(path)
+    except OSError as error:
+        raise EvaluationError(f"review {path} cannot be written: {error.strerror or error}") from error
+    return path
+
+
+def read_review(path: str | Path) -> Review:
+    """Count a filled review; case and blanks do not matter. Raises EvaluationError for a word that is none of ours."""
+    try:
+        reader = csv.DictReader(io.StringIO(Path(path).read_text(encoding="utf-8-sig"), newline=""))
+        lines = list(reader)
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise EvaluationError(f"review {path} cannot be read: {error}") from error
+    if "decidable" not in (reader.fieldnames or ()):
+        raise EvaluationError(f"review {path} has no column 'decidable'; write the file again")
+    counts = dict.fromkeys(("", *WORDS), 0)
+    for number, line in enumerate(lines, start=2):
+        word = (line["decidable"] or "").strip().casefold()
+        if word not in counts:
+            raise EvaluationError(f"review {path}: row {number}: decidable is {word!r}; allowed: {', '.join(WORDS)}")
+        counts[word] += 1
+    return Review(yes=counts["yes"], no=counts["no"], unsure=counts["unsure"], empty=counts[""])
+
+
+def _answers(
+    predictions: Predictions, depth: Depth
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.intp], npt.NDArray[np.float64]]:
+    """Return truth, answer and the answer's probability of the photos whose truth is known."""
+    truth = truth_at(predictions, depth)
+    known = truth != UNLABELLED
+    p = probabilities_at(predictions, depth)[known]
+    return truth[known], p.argmax(1), p.max(1).astype(np.float64)
+
+
+def _mistakes_at(predictions: Predictions, depth: Depth, rows: npt.NDArray[np.intp]) -> list[Mistake]:
+    names = names_at(predictions.taxonomy, depth)
+    truth = truth_at(predictions, depth)
+    p = probabilities_at(predictions, depth)
+    found = []
+    for row in rows[p[rows].argmax(1) != truth[rows]].tolist():
+        ranked = np.argsort(-p[row], kind="stable")[:CANDIDATES].tolist()
+        found.append(
+            Mistake(
+                position=row, photo=str(predictions.photos[row]), level=depth, truth=names[truth[row]],
+                answer=names[ranked[0]], answer_index=ranked[0], probability=float(p[row, ranked[0]]),
+                truth_probability=float(p[row, truth[row]]),
+                candidates=tuple((names[i], float(p[row, i])) for i in ranked),
+            )
+        )  # fmt: skip
+    return found

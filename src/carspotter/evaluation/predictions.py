@@ -1,0 +1,180 @@
+"""The prediction table: what one model says of labelled photos, the only thing that an evaluation reads.
+
+In and out: a Parquet file with a row a photo, its truth at each level as far as it is labelled, and the probability of
+every class; the taxonomy stands in the file's metadata. Whoever runs a network writes it; no figure is computed here.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from carspotter.errors import EvaluationError, MissingExtraError, TaxonomyError
+from carspotter.taxonomy import LEVELS, Level, Taxonomy
+
+FORMAT = 1
+UNLABELLED = -1
+"""Stands for a truth that is not known."""
+
+Ints = npt.NDArray[np.int64]
+Floats = npt.NDArray[np.float32]
+Texts = npt.NDArray[np.str_]
+
+_META = b"carspotter.predictions"
+_OWN = ("photo", "truth", *(f"truth_{level}" for level in LEVELS), "probabilities")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Predictions:
+    """Hold a model's answers to n photos of a taxonomy with c classes.
+
+    `photos` (n,) names each; `probabilities` (n, c) are calibrated and sum to 1; `truth` (n,) is the class, -1 where it
+    is not labelled; `levels[level]` (n,) is the truth in `taxonomy.names(level)`, which may be known where the class is
+    not, -1 otherwise. `about` are further columns (n,) of text, "" where unknown: path, ad_id, viewpoint, box
+    ("x1 y1 x2 y2" in pixels of the photo). Raises EvaluationError for arrays that do not fit together.
+    """
+
+    name: str
+    taxonomy: Taxonomy
+    photos: Texts
+    probabilities: Floats
+    truth: Ints
+    levels: Mapping[Level, Ints] = field(default_factory=dict)
+    about: Mapping[str, Texts] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "photos", np.asarray(self.photos, dtype=str))
+        object.__setattr__(self, "probabilities", np.asarray(self.probabilities, dtype=np.float32))
+        object.__setattr__(self, "truth", np.asarray(self.truth, dtype=np.int64))
+        levels = {level: self._level(level, self.levels.get(level)) for level in LEVELS}
+        object.__setattr__(self, "levels", levels)
+        object.__setattr__(self, "about", {name: np.asarray(texts, dtype=str) for name, texts in self.about.items()})
+        self._check()
+
+    def __len__(self) -> int:
+        return len(self.photos)
+
+    def take(self, chosen: npt.NDArray[Any]) -> Predictions:
+        """Keep the photos that a mask (n,) or positions (m,) choose, in that order."""
+        return Predictions(
+            name=self.name, taxonomy=self.taxonomy, photos=self.photos[chosen],
+            probabilities=self.probabilities[chosen], truth=self.truth[chosen],
+            levels={level: truth[chosen] for level, truth in self.levels.items()},
+            about={name: texts[chosen] for name, texts in self.about.items()},
+        )  # fmt: skip
+
+    def at(self, level: Level) -> Floats:
+        """Return the probabilities (n, names) of a level's taxa."""
+        return np.asarray(self.taxonomy.sum_to(level, self.probabilities), np.float32)
+
+    def save(self, path: str | Path) -> Path:
+        """Write the table under a temporary name, then rename it. Raises EvaluationError."""
+        pa, pq = _pyarrow()
+        columns: dict[str, Any] = {"photo": self.photos, "truth": self.truth}
+        columns |= {f"truth_{level}": truth for level, truth in self.levels.items()}
+        columns |= dict(self.about)
+        flat = pa.array(self.probabilities.ravel())
+        columns["probabilities"] = pa.FixedSizeListArray.from_arrays(flat, self.probabilities.shape[1])
+        said = {"format": FORMAT, "name": self.name, "taxonomy": self.taxonomy.to_dict()}
+        table = pa.table(columns).replace_schema_metadata({_META: json.dumps(said, ensure_ascii=False)})
+        path = Path(path)
+        temporary = path.with_name(f".{path.name}.part")
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            pq.write_table(table, temporary, compression="zstd")
+            temporary.replace(path)
+        except OSError as error:
+            raise EvaluationError(f"predictions {path} cannot be written: {error.strerror or error}") from error
+        return path
+
+    @classmethod
+    def load(cls, path: str | Path) -> Predictions:
+        """Read a table. Raises EvaluationError for a file that is none."""
+        pa, pq = _pyarrow()
+        try:
+            table = pq.read_table(path)
+        except (OSError, pa.ArrowInvalid) as error:
+            raise EvaluationError(f"predictions {path} cannot be read: {str(error).splitlines()[0]}") from error
+        said = (table.schema.metadata or {}).get(_META)
+        if said is None:
+            raise EvaluationError(f"{path} is Parquet, but no prediction table; `carspotter evaluate` writes one")
+        content = json.loads(said)
+        if content.get("format") != FORMAT:
+            raise EvaluationError(f"{path}: format is {content.get('format')!r}; this version reads {FORMAT}")
+        return cls._from_table(table, content, str(path))
+
+    @classmethod
+    def _from_table(cls, table: Any, content: Mapping[str, Any], where: str) -> Predictions:
+        missing = [name for name in _OWN if name not in table.column_names]
+        if missing:
+            raise EvaluationError(f"{where} lacks the column {missing[0]!r}; write it again")
+        try:
+            taxonomy = Taxonomy.from_dict(content["taxonomy"])
+        except TaxonomyError as error:
+            raise EvaluationError(f"{where}: {error}") from error
+        flat = table["probabilities"].combine_chunks().flatten().to_numpy(zero_copy_only=False)
+        return cls(
+            name=content["name"], taxonomy=taxonomy, photos=np.array(table["photo"].to_pylist(), dtype=str),
+            probabilities=flat.reshape(table.num_rows, len(taxonomy)), truth=table["truth"].to_numpy(),
+            levels={level: table[f"truth_{level}"].to_numpy() for level in LEVELS},
+            about={
+                name: np.array(table[name].to_pylist(), dtype=str) for name in table.column_names if name not in _OWN
+            },
+        )  # fmt: skip
+
+    def _level(self, level: Level, given: Any) -> Ints:
+        """Take the truth of a level from the class where that is known, else what was given."""
+        of_class = np.append(self.taxonomy.index(level), UNLABELLED)[self.truth].astype(np.int64)
+        if given is None:
+            return of_class
+        return np.where(self.truth >= 0, of_class, np.asarray(given, dtype=np.int64))
+
+    def _check(self) -> None:
+        n, c = len(self.photos), len(self.taxonomy)
+        if self.probabilities.shape != (n, c) or self.truth.shape != (n,):
+            raise EvaluationError(
+                f"predictions {self.name}: {n} photos of {c} classes, but probabilities of {self.probabilities.shape} "
+                f"and truth of {self.truth.shape}"
+            )
+        odd = [name for name, texts in self.about.items() if texts.shape != (n,) or name in _OWN]
+        if odd:
+            raise EvaluationError(f"predictions {self.name}: column {odd[0]!r} must have another name or {n} values")
+        if n and not np.allclose(self.probabilities.sum(axis=1), 1, atol=1e-2):
+            raise EvaluationError(f"predictions {self.name}: probabilities must sum to 1 for each photo")
+        if len(np.unique(self.photos)) != n:
+            raise EvaluationError(f"predictions {self.name}: a photo occurs twice; each has one row")
+
+
+def in_common(tables: list[Predictions]) -> list[Predictions]:
+    """Return the tables with the photos that all have, in one order. Raises EvaluationError where truths differ."""
+    shared = set(tables[0].photos.tolist()).intersection(*(table.photos.tolist() for table in tables[1:]))
+    if not shared:
+        raise EvaluationError(f"{' and '.join(table.name for table in tables)} have no photo in common")
+    result = []
+    for table in tables:
+        order = np.argsort(table.photos, kind="stable")
+        result.append(table.take(order[np.isin(table.photos[order], sorted(shared))]))
+    first = result[0]
+    for other in result[1:]:
+        if other.taxonomy.classes != first.taxonomy.classes:
+            raise EvaluationError(f"{first.name} and {other.name} have different classes; compare them by level")
+        if (other.truth != first.truth).any():
+            raise EvaluationError(
+                f"{first.name} and {other.name} disagree on the truth of photos; they are of other data"
+            )
+    return result
+
+
+def _pyarrow() -> tuple[Any, Any]:
+    try:
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+    except ModuleNotFoundError as error:
+        raise MissingExtraError("pyarrow", "data") from error
+    return pa, pq

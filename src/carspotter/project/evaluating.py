@@ -1,0 +1,239 @@
+"""An identifier and labelled photos in, its prediction table and the report on it out.
+
+Photos come from a labels CSV, as training reads it, or from a project's shards. They pass through `pixels` and the
+runtime as in serving. What is computed from the table is the business of `evaluation`.
+"""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from carspotter import storage
+from carspotter.dataset.reader import read_webdataset
+from carspotter.errors import EvaluationError, ImageError, StorageError, TaxonomyError
+from carspotter.evaluation.mistakes import sample_mistakes, write_review
+from carspotter.evaluation.predictions import UNLABELLED, Predictions
+from carspotter.evaluation.report import write_report
+from carspotter.geometry import BoundingBox
+from carspotter.pixels import decode, network_input
+from carspotter.recognition.identifier import Identifier
+from carspotter.runtime.bundle import ModelBundle
+from carspotter.taxonomy import LEVELS, Level, Taxon, Taxonomy
+
+Pixels = npt.NDArray[np.uint8]
+
+TABLE, REPORT, REVIEW = "predictions.parquet", "report.html", "review.csv"
+BATCH = 16
+REVIEWED = 200
+"""Mistakes that are drawn for people to judge: the share of undecidable ones is then known to about 7 points."""
+_SIDES = ("x1", "y1", "x2", "y2")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LabelledPhoto:
+    """Hold a photo that is to be judged: its name, how to read it, and what is known of it."""
+
+    name: str
+    read: Callable[[], bytes]
+    taxon: Taxon | None
+    box: BoundingBox | None = None
+    about: Mapping[str, str] = field(default_factory=dict)
+
+
+def from_labels(labels: Path, *, split: str = "", classes: Path | None = None) -> list[LabelledPhoto]:
+    """Read the photos of a labels CSV: path, class_id (a row of `classes`) or make, model, …; split, box, ad_id, view.
+
+    Raises EvaluationError for a file that cannot be read, or none of whose rows has the split.
+    """
+    rows = _rows(labels, "path")
+    rows = [row for row in rows if not split or row.get("split") == split]
+    if not rows:
+        raise EvaluationError(f"{labels}: no row with split {split!r}")
+    taxa = {row["class_id"]: _taxon(row) for row in _rows(classes, "class_id")} if classes else {}
+    photos = []
+    for row in rows:
+        path = labels.parent / row["path"]
+        photos.append(
+            LabelledPhoto(
+                name=row["path"], read=lambda path=path: storage.read(path),  # type: ignore[misc]
+                taxon=taxa.get(row.get("class_id") or "") or _taxon(row),
+                box=BoundingBox(*(float(row[side]) for side in _SIDES)) if row.get("x2") else None,
+                about={
+                    "path": row["path"], "ad_id": row.get("ad_id") or row.get("group") or "",
+                    "viewpoint": row.get("viewpoint") or row.get("view") or "",
+                    "box": " ".join(row[side] for side in _SIDES) if row.get("x2") else "",
+                },
+            )
+        )  # fmt: skip
+    return photos
+
+
+def from_shards(folder: str, *, split: str = "test") -> list[LabelledPhoto]:
+    """Read the crops of a project's shards. Raises DatasetError, and EvaluationError for a split without samples."""
+    photos = []
+    for sample in read_webdataset(folder, split=split or None):
+        said, box = sample.metadata, sample.box
+        photos.append(
+            LabelledPhoto(
+                name=str(said.get("photo_id") or sample.key), read=lambda data=sample.image: data,  # type: ignore[misc]
+                taxon=_taxon({level: str(said.get(level) or "") for level in LEVELS}), box=box,
+                about={
+                    "path": str(said.get("path") or ""), "ad_id": str(said.get("ad_id") or ""),
+                    "viewpoint": str(said.get("viewpoint") or ""),
+                    "box": " ".join(f"{side:.1f}" for side in (box.x1, box.y1, box.x2, box.y2)) if box else "",
+                },
+            )
+        )  # fmt: skip
+    if not photos:
+        raise EvaluationError(f"{folder} has no sample of split {split!r}")
+    return photos
+
+
+def predict(
+    bundle: ModelBundle, photos: Iterable[LabelledPhoto], *, engine: str = "auto"
+) -> tuple[Predictions, dict[str, str]]:
+    """Run an identifier over labelled photos; return its table, and of photos that cannot be read the reason.
+
+    Raises BundleError for a bundle that is no identifier, EvaluationError where no photo can be read.
+    """
+    identifier = Identifier(bundle, bundle.open_session(engine))
+    assert bundle.taxonomy is not None
+    kept: list[LabelledPhoto] = []
+    answers: list[npt.NDArray[np.float64]] = []
+    unread: dict[str, str] = {}
+    for part, crops in _crops(bundle, photos, unread):
+        kept += part
+        answers.append(identifier.probabilities(crops))
+    if not kept:
+        raise EvaluationError(
+            f"none of {len(unread)} photos can be read; {next(iter(unread.values()), 'there is none')}"
+        )
+    truth, levels = truths([photo.taxon for photo in kept], bundle.taxonomy)
+    names = sorted({name for photo in kept for name in photo.about})
+    table = Predictions(
+        name=bundle.name, taxonomy=bundle.taxonomy, photos=np.array([photo.name for photo in kept]),
+        probabilities=np.concatenate(answers).astype(np.float32), truth=truth, levels=levels,
+        about={name: np.array([photo.about.get(name, "") for photo in kept]) for name in names},
+    )  # fmt: skip
+    return table, unread
+
+
+def truths(
+    taxa: Sequence[Taxon | None], taxonomy: Taxonomy
+) -> tuple[npt.NDArray[np.int64], dict[Level, npt.NDArray[np.int64]]]:
+    """Return the class of each taxon (n,), and its number at each level (n,), -1 where the taxonomy lacks it.
+
+    A taxon of which only the make is known has a truth at that level alone.
+    """
+    classes = {replace_body(taxon): number for number, taxon in enumerate(taxonomy.classes)}
+    numbers = {level: {name: n for n, name in enumerate(taxonomy.names(level))} for level in LEVELS}
+    truth = [classes.get(replace_body(taxon), UNLABELLED) if taxon else UNLABELLED for taxon in taxa]
+    levels = {
+        level: np.array([
+            numbers[level].get(taxon.name(level), UNLABELLED) if taxon and _knows(taxon, level) else UNLABELLED
+            for taxon in taxa
+        ], np.int64)
+        for level in LEVELS
+    }  # fmt: skip
+    return np.array(truth, np.int64), levels
+
+
+def replace_body(taxon: Taxon) -> Taxon:
+    """Return a taxon without its body, which is no part of its name."""
+    return taxon.up_to("year")
+
+
+def write_evaluation(
+    out: Path,
+    predictions: Predictions,
+    photos: Sequence[LabelledPhoto],
+    *,
+    bundle: ModelBundle | None = None,
+    other: Predictions | None = None,
+) -> Path:
+    """Write table, report, figures and a list of mistakes to review into a folder; return the report's path.
+
+    With a `bundle` the gallery shows which pixels decided.
+    """
+    by_name = {photo.name: photo for photo in photos}
+    predictions.save(out / TABLE)
+    ask = None
+    if bundle is not None:
+        identifier = Identifier(bundle, bundle.open_session())
+        ask = lambda crops: identifier.probabilities(_fitted(bundle, crops)).astype(np.float32)  # noqa: E731
+    write_report(
+        out, predictions, pictures=lambda name: _pixels(by_name[name]), predict=ask, other=other,
+        pad=bundle.preprocessing.pad if bundle else 0.0,
+    )  # fmt: skip
+    write_review(out / REVIEW, sample_mistakes(predictions, REVIEWED), predictions)
+    return out / REPORT
+
+
+def _knows(taxon: Taxon, level: Level) -> bool:
+    return all(getattr(taxon, part) is not None for part in LEVELS[: LEVELS.index(level) + 1] if part != "generation")
+
+
+def _fitted(bundle: ModelBundle, crops: Pixels) -> Pixels:
+    return np.stack([network_input(crop, bundle.preprocessing) for crop in crops])
+
+
+def _crops(
+    bundle: ModelBundle, photos: Iterable[LabelledPhoto], unread: dict[str, str]
+) -> Iterator[tuple[list[LabelledPhoto], Pixels]]:
+    """Yield photos with their network inputs, some at a time; photos that cannot be read go into `unread`."""
+
+    def read(photo: LabelledPhoto) -> Pixels | str:
+        try:
+            return network_input(decode(photo.read()).pixels, bundle.preprocessing, photo.box)
+        except (ImageError, StorageError) as error:
+            return f"{photo.name}: {error}"
+
+    pending = iter(photos)
+    with ThreadPoolExecutor(2) as pool:
+        while part := list(islice(pending, BATCH)):
+            inputs = list(pool.map(read, part))
+            unread |= {photo.name: said for photo, said in zip(part, inputs, strict=True) if isinstance(said, str)}
+            good = [(photo, each) for photo, each in zip(part, inputs, strict=True) if not isinstance(each, str)]
+            if good:
+                yield [photo for photo, _ in good], np.stack([each for _, each in good])
+
+
+def _pixels(photo: LabelledPhoto) -> Pixels | None:
+    try:
+        return decode(photo.read()).pixels
+    except (ImageError, StorageError):
+        return None
+
+
+def _rows(path: Path, needed: str) -> list[dict[str, Any]]:
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            rows = list(csv.DictReader(file))
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise EvaluationError(f"{path} cannot be read: {error}") from error
+    if not rows or needed not in rows[0]:
+        raise EvaluationError(f"{path} has no row with a column {needed!r}")
+    return rows
+
+
+def _taxon(row: Mapping[str, str]) -> Taxon | None:
+    """Make the taxon of a row of make, model, generation and year; None without a make."""
+    if not row.get("make"):
+        return None
+    year = row.get("year") or ""
+    try:
+        return Taxon(
+            make=row["make"], model=row.get("model") or None, generation=row.get("generation") or None,
+            year=int(year) if year.isdecimal() else None,
+        )  # fmt: skip
+    except TaxonomyError as error:
+        raise EvaluationError(f"labels: {error}") from error

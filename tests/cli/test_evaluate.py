@@ -1,0 +1,115 @@
+"""A tiny network's way from the recipe to its evaluation, by the commands a person types."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from carspotter.cli.main import app
+from carspotter.evaluation.predictions import Predictions
+
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
+
+
+def run(*words: str | Path) -> tuple[int, str, str]:
+    result = CliRunner().invoke(app, [str(word) for word in words])
+    return result.exit_code, result.stdout, result.stderr
+
+
+@pytest.fixture(scope="module")
+def trained(drawn_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("evaluate")
+    code, said, wrong = run(
+        "train", drawn_data / "recipe.toml", "--out", folder / "run",
+        "--set", "phases=[{epochs=8, width=64, height=64}]",
+    )  # fmt: skip
+    assert code == 0, wrong
+    assert "best top1" in said
+    return folder / "run"
+
+
+@pytest.fixture(scope="module")
+def evaluated(trained: Path, drawn_data: Path) -> Path:
+    code, said, wrong = run(
+        "evaluate", trained, "--labels", drawn_data / "photos" / "labels.csv", "--classes", drawn_data / "taxonomy.csv",
+        "--split", "test", "--out", trained / "test",
+    )  # fmt: skip
+    assert code == 0, wrong
+    assert "top-1" in said
+    assert str(trained / "test" / "report.html") in said
+    return trained / "test"
+
+
+def test_an_evaluation_has_table_page_and_figures(evaluated: Path, drawn_data: Path) -> None:
+    table = Predictions.load(evaluated / "predictions.parquet")
+    with (drawn_data / "photos" / "labels.csv").open() as file:
+        rows = [row for row in csv.DictReader(file) if row["split"] == "test"]
+    assert sorted(table.photos.tolist()) == sorted(row["path"] for row in rows)
+    truth = {row["path"]: int(row["class_id"]) - 1 for row in rows}
+    assert [truth[photo] for photo in table.photos.tolist()] == table.truth.tolist()
+    figures = json.loads((evaluated / "metrics.json").read_text())
+    right = int((table.probabilities.argmax(1) == table.truth).sum())
+    assert figures["top1"]["count"] == right
+    assert right / len(table) > 0.5  # chance: 0.25
+    page = (evaluated / "report.html").read_text()
+    assert "Confusions" in page
+    assert (evaluated / "review.csv").exists()
+
+
+def test_runs_are_compared_and_joined(evaluated: Path, tmp_path: Path) -> None:
+    table = Predictions.load(evaluated / "predictions.parquet")
+    random = np.random.default_rng(0).dirichlet(np.ones(4), len(table)).astype(np.float32)
+    other = Predictions(
+        name="guesses", taxonomy=table.taxonomy, photos=table.photos, probabilities=random, truth=table.truth
+    )
+    other.save(tmp_path / "other" / "predictions.parquet")
+    code, said, wrong = run("compare", evaluated, tmp_path / "other")
+    assert code == 0, wrong
+    assert "guesses" in said
+    assert "McNemar" in said
+    code, said, wrong = run(
+        "compare", evaluated, tmp_path / "other", "--ensemble", evaluated, "--ensemble", tmp_path / "other", "--json",
+        "--out", tmp_path / "both.parquet",
+    )  # fmt: skip
+    assert code == 0, wrong
+    assert json.loads(said)["names"][-1] == "ensemble"
+    assert Predictions.load(tmp_path / "both.parquet").name == "ensemble"
+
+
+def test_a_photo_that_cannot_be_read_is_left_out_and_said(trained: Path, drawn_data: Path, tmp_path: Path) -> None:
+    photo = (drawn_data / "photos" / "0.png").resolve()
+    (tmp_path / "bad.jpg").write_text("no photo")
+    (tmp_path / "labels.csv").write_text(f"path,make\n{photo},Round\nbad.jpg,Flat\nnone.jpg,Flat\n")
+    words = ("evaluate", trained, "--labels", tmp_path / "labels.csv", "--split", "", "--out", tmp_path / "out")
+    code, said, wrong = run(*words, "--json", "--no-heat-maps")
+    assert code == 0, wrong
+    assert "left out: bad.jpg" in wrong
+    assert "left out: none.jpg" in wrong
+    figures = json.loads(said)
+    assert figures["photos"] == 1
+    assert figures["labelled"] == 0  # a make is no class
+    assert figures["levels"][0]["right"]["total"] == 1
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--split", "nowhere"], "no row with split 'nowhere'"),
+        (["--classes", "none.csv"], "none.csv cannot be read"),
+    ],
+)
+def test_wrong_arguments(trained: Path, drawn_data: Path, words: list[str], message: str) -> None:
+    code, _, wrong = run("evaluate", trained, "--labels", drawn_data / "photos" / "labels.csv", *words)
+    assert code == 1
+    assert message in wrong
+    assert len(wrong.strip().splitlines()) == 1
+
+
+def test_labels_and_shards_exclude_each_other(trained: Path) -> None:
+    assert run("evaluate", trained)[0] == 2
+    assert run("compare", trained / "nothing.parquet", trained / "nothing.parquet")[0] == 1
