@@ -49,7 +49,7 @@ def test_engines_answer_as_the_network_does(bundle: ModelBundle, run: Path, engi
     task = IdentifierTask(recipe)
     model = task.build_model()
     model.load_state_dict(load_checkpoint(run / BEST).averaged)
-    wanted = predict(model, task.holdout.images).numpy()
+    wanted = predict(model, task.holdout.images)[0].numpy()
     found = bundle.open_session(engine, threads=1).run(task.holdout.images)
     assert np.allclose(found["logits"], wanted, atol=0.02)
     assert np.allclose(np.linalg.norm(found["embedding"], axis=1), 1, atol=1e-3)
@@ -81,9 +81,9 @@ def test_fused_norms_change_nothing(drawn_data: Path) -> None:
     model.eval()
     pixels = torch.rand(2, 3, 64, 64) * 255
     with torch.inference_mode():
-        before = model(pixels)
+        before = model(pixels)[0]
         fused = fuse_norms(model)
-        after = fused(pixels)
+        after = fused(pixels)[0]
     assert not any(isinstance(module, torch.nn.BatchNorm2d) for module in fused.modules())
     assert torch.allclose(before, after, atol=1e-4)
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from carspotter.errors import RecipeError
-from carspotter.training.recipe import load_recipe
+from carspotter.training.recipe import BASELINES, load_recipe
 
 ROOT = Path(__file__).parents[2]
 
@@ -63,3 +63,20 @@ def test_unreadable_file(tmp_path: Path, content: str | None) -> None:
 @pytest.mark.parametrize("path", sorted((ROOT / "recipes").glob("*.toml")), ids=lambda path: path.stem)
 def test_shipped_recipes_are_valid(path: Path) -> None:
     assert load_recipe(path).epochs > 0
+
+
+def test_a_recipe_extends_another(drawn_data: Path, tmp_path: Path) -> None:
+    base = drawn_data / "recipe.toml"
+    (tmp_path / "more.toml").write_text(f'extends = "{base}"\nname = "more"\n[train]\nlr = 0.5\n')
+    recipe = load_recipe(tmp_path / "more.toml")
+    assert (recipe.name, recipe.train.lr, recipe.train.batch) == ("more", 0.5, load_recipe(base).train.batch)
+    (tmp_path / "round.toml").write_text('extends = "round.toml"\n')
+    with pytest.raises(RecipeError, match="not itself"):
+        load_recipe(tmp_path / "round.toml")
+
+
+@pytest.mark.parametrize("path", sorted((Path(__file__).parents[2] / "recipes").glob("*.toml")), ids=lambda p: p.stem)
+def test_every_recipe_of_the_project_is_whole(path: Path) -> None:
+    recipe = load_recipe(path)
+    assert recipe.claim
+    assert recipe.epochs or recipe.task in BASELINES

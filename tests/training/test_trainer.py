@@ -37,6 +37,17 @@ def test_it_learns(run: Path) -> None:
     assert load_checkpoint(run / BEST).best == pytest.approx(max(line["top1"] for line in lines), abs=1e-4)
 
 
+def test_figures_are_there_for_tensorboard(run: Path) -> None:
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    events = EventAccumulator(str(run / "tensorboard"))
+    events.Reload()
+    lines = [json.loads(line) for line in (run / LOG).read_text().splitlines()]
+    assert [event.step for event in events.Scalars("top1")] == list(range(1, 13))
+    shown = [event.value for event in events.Scalars("loss")]
+    assert shown == pytest.approx([line["loss"] for line in lines], abs=1e-4)
+
+
 def test_a_run_that_was_stopped_goes_on_as_if_it_had_not_been(drawn_data: Path, tmp_path: Path) -> None:
     whole, cut = tmp_path / "whole", tmp_path / "cut"
     train(drawn_data / "recipe.toml", [], whole)
@@ -126,4 +137,4 @@ def test_run_holds_its_recipe(run: Path) -> None:
     model = task.build_model()
     model.load_state_dict(load_checkpoint(run / BEST).averaged)
     assert task.evaluate(model)["top1"] == pytest.approx(load_checkpoint(run / BEST).best)
-    assert predict(model, task.holdout.images, batch=3).shape == (len(task.holdout), 4)
+    assert predict(model, task.holdout.images, batch=3)[0].shape == (len(task.holdout), 4)

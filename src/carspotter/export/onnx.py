@@ -42,6 +42,8 @@ def export(run: str | Path, out: str | Path) -> ModelBundle:
     if not (run / RECIPE).is_file():
         raise TrainingError(f"{run} is no run: it has no {RECIPE}; name the folder that `carspotter train` printed")
     recipe = load_recipe(run / RECIPE)
+    if recipe.task not in ("identifier", "finder"):
+        raise TrainingError(f"{run} is the baseline {recipe.task!r}: it has no network to export")
     task = open_task(recipe)
     model = task.build_model()
     checkpoint = load_checkpoint(run / BEST)
@@ -50,7 +52,7 @@ def export(run: str | Path, out: str | Path) -> ModelBundle:
     content = to_onnx(task.export_module(model), recipe, TASK_OUTPUTS[recipe.task])
     calibration, figures = task.calibrate(model)
     bundle = ModelBundle(
-        task=recipe.task,
+        task="finder" if recipe.task == "finder" else "identifier",
         name=recipe.name,
         preprocessing=_preprocessing(recipe),
         taxonomy=task.taxonomy,

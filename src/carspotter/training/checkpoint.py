@@ -13,6 +13,7 @@ from carspotter.errors import TrainingError
 
 LAST = "last.pt"
 BEST = "best.pt"
+TAXONOMY = "taxonomy.json"
 State = dict[str, Any]
 
 
@@ -26,6 +27,7 @@ class Checkpoint:
     averaged: State
     optimizer: State
     best: float
+    best_epoch: int = 0
     fingerprint: str
     """Of recipe and data: a run goes on only with what it began with."""
 

@@ -1,4 +1,4 @@
-"""Photos of the identifier: a CSV of labels and a taxonomy in, batches of augmented tensors out.
+"""Photos of the identifier: a CSV of labels and a taxonomy, or a project's shards, in; augmented batches out.
 
 Each photo is decoded once, by `pixels.network_input` as in serving, into one array in memory; augmentation works on
 whole batches. Millions of photos need shards instead: this holds some ten thousand (150 kB each at 224 px).
@@ -9,9 +9,9 @@ from __future__ import annotations
 import csv
 import hashlib
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,25 +26,62 @@ from carspotter.geometry import BoundingBox
 from carspotter.pixels import Preprocessing, decode, network_input
 from carspotter.taxonomy import Taxon, Taxonomy
 from carspotter.training.recipe import AugmentSettings, DataSettings, InputSettings, Recipe
+from carspotter.training.targets import Nodes, words
 
 Images = npt.NDArray[np.uint8]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class LabelledPhotos:
-    """Hold decoded photos `images` (n, h, w, 3), their classes `targets` (n,) and where they came from."""
+    """Hold decoded photos `images` (n, h, w, 3), what they are labelled with, and where they came from.
+
+    `targets` (n,) are nodes (`targets.Nodes`); `extras` further labels (n,), -1 where unknown; `groups` names photos
+    that belong together, such as those of an ad, by default each photo by itself.
+    """
 
     images: Images
     targets: npt.NDArray[np.int64]
     paths: tuple[str, ...]
+    groups: tuple[str, ...] = ()
+    extras: Mapping[str, npt.NDArray[np.int64]] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.targets)
 
     def take(self, chosen: npt.NDArray[np.bool_]) -> LabelledPhotos:
         """Keep the photos that `chosen` (n,) marks."""
-        kept = tuple(path for path, keep in zip(self.paths, chosen, strict=True) if keep)
-        return LabelledPhotos(images=self.images[chosen], targets=self.targets[chosen], paths=kept)
+        kept = np.flatnonzero(chosen).tolist()
+        return LabelledPhotos(
+            images=self.images[chosen],
+            targets=self.targets[chosen],
+            paths=tuple(self.paths[i] for i in kept),
+            groups=tuple(self.groups[i] for i in kept) if self.groups else (),
+            extras={name: values[chosen] for name, values in self.extras.items()},
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class IdentifierData:
+    """Hold photos to learn from and others to choose by, what their targets mean, and the words of each extra label."""
+
+    photos: LabelledPhotos
+    holdout: LabelledPhotos
+    nodes: Nodes
+    words: Mapping[str, tuple[str, ...]]
+
+
+def load_labels(recipe: Recipe) -> IdentifierData:
+    """Read the photos that a recipe's labels CSV names. Raises RecipeError."""
+    taxonomy, ids = load_taxonomy(recipe.path(recipe.data.taxonomy))
+    nodes = Nodes(taxonomy, ids)
+    labels = recipe.path(recipe.data.labels)
+    rows = labelled_rows(recipe.data, labels)
+    photos = load_photos(rows, labels, nodes, recipe.input)
+    named = {column: words(rows, column) for column in recipe.model.heads}
+    extras = {column: numbers for column, (_, numbers) in named.items()}
+    learnt, held = split_holdout(replace(photos, extras=extras), recipe.data.holdout)
+    found = {column: found for column, (found, _) in named.items()}
+    return IdentifierData(photos=learnt, holdout=held, nodes=nodes, words=found)
 
 
 def load_taxonomy(path: Path) -> tuple[Taxonomy, dict[str, int]]:
@@ -53,7 +90,7 @@ def load_taxonomy(path: Path) -> tuple[Taxonomy, dict[str, int]]:
     taxa = [
         Taxon(
             make=row["make"],
-            model=row["model"],
+            model=row["model"] or None,
             generation=row.get("generation") or None,
             year=int(row["year"]) if row.get("year") else None,
             body=row.get("body") or None,
@@ -78,15 +115,24 @@ def read_rows(path: Path, needed: tuple[str, ...]) -> list[dict[str, str]]:
     return rows
 
 
-def load_photos(settings: DataSettings, labels: Path, ids: dict[str, int], size: InputSettings) -> LabelledPhotos:
-    """Decode every photo that the CSV `labels` names for `settings.split`. Raises RecipeError."""
-    rows = read_rows(labels, ("path", "class_id"))
+def labelled_rows(settings: DataSettings, labels: Path) -> list[dict[str, str]]:
+    """Read the rows of a labels CSV that belong to `settings.split`. Raises RecipeError where there are none."""
+    rows = read_rows(labels, ("path",))
+    if not {"class_id", "make"} & set(rows[0]):
+        raise RecipeError(f"data: {labels} lacks the column 'class_id' (or 'make'); it has {', '.join(rows[0])}")
     rows = [row for row in rows if not settings.split or row.get("split") == settings.split]
-    unknown = next((row["class_id"] for row in rows if row["class_id"] not in ids), None)
-    if not rows or unknown is not None:
-        what = f"class_id {unknown!r} is not in the taxonomy" if rows else f"no row with split {settings.split!r}"
-        raise RecipeError(f"data: {labels}: {what}")
-    preprocessing = Preprocessing(width=size.width, height=size.height, fit=size.fit, pad=size.pad)
+    if not rows:
+        raise RecipeError(f"data: {labels}: no row with split {settings.split!r}")
+    return rows
+
+
+def load_photos(rows: list[dict[str, str]], labels: Path, nodes: Nodes, size: InputSettings) -> LabelledPhotos:
+    """Decode every photo of `rows`, whose paths count from the folder of `labels`. Raises RecipeError."""
+    preprocessing = preprocessing_of(size)
+    try:
+        targets = np.array([nodes.of(row) for row in rows], np.int64)
+    except RecipeError as error:
+        raise RecipeError(f"data: {labels}: {error}") from error
 
     def read(row: dict[str, str]) -> Images:
         path = labels.parent / row["path"]
@@ -101,23 +147,41 @@ def load_photos(settings: DataSettings, labels: Path, ids: dict[str, int], size:
     with ThreadPoolExecutor(2) as pool:
         for index, image in enumerate(pool.map(read, rows)):
             images[index] = image
-    targets = np.array([ids[row["class_id"]] for row in rows], np.int64)
-    return LabelledPhotos(images=images, targets=targets, paths=tuple(row["path"] for row in rows))
+    groups = tuple(row.get("group") or row["path"] for row in rows)
+    return LabelledPhotos(images=images, targets=targets, paths=tuple(row["path"] for row in rows), groups=groups)
+
+
+def preprocessing_of(size: InputSettings) -> Preprocessing:
+    """Return how photos become the input, in the words of `pixels`."""
+    return Preprocessing(width=size.width, height=size.height, fit=size.fit, pad=size.pad)
 
 
 def split_holdout(photos: LabelledPhotos, part: float) -> tuple[LabelledPhotos, LabelledPhotos]:
-    """Return what is learnt from and what is held out: of each class the photos with the smallest hash of their path.
+    """Return what is learnt from and what is held out: of each target the groups with the smallest hashes.
 
-    It depends on the paths alone, so that it is the same for every seed, and each class keeps at least one of both.
+    It depends on the groups alone, so that it is the same for every seed. No group is in both; each target with more
+    than one group keeps at least one to learn from, and gives one where none of its groups is held out already.
     """
-    order = np.array([hashlib.sha256(path.encode()).hexdigest() for path in photos.paths])
-    held = np.zeros(len(photos), bool)
-    for target in np.unique(photos.targets):
-        members = np.flatnonzero(photos.targets == target)
+    names, group = np.unique(np.array(photos.groups or photos.paths, dtype=str), return_inverse=True)
+    rank = np.argsort(np.argsort([hashlib.sha256(name.encode()).hexdigest() for name in names.tolist()]))
+    held = np.zeros(len(names), bool)
+    for target in np.unique(photos.targets).tolist():
+        members = np.unique(group[photos.targets == target])
         if len(members) > 1:
             count = min(max(1, round(part * len(members))), len(members) - 1)
-            held[members[np.argsort(order[members])[:count]]] = True
-    return photos.take(~held), photos.take(held)
+            held[members[np.argsort(rank[members])[: count - int(held[members].sum())]]] = count > held[members].sum()
+    chosen = held[group]
+    return photos.take(~chosen), photos.take(chosen)
+
+
+def take_fraction(photos: LabelledPhotos, part: float) -> LabelledPhotos:
+    """Keep a part of each target's photos, at least one, those with the largest hashes: for data curves."""
+    rank = np.argsort(np.argsort([hashlib.sha256(f"part {path}".encode()).hexdigest() for path in photos.paths]))
+    kept = np.zeros(len(photos), bool)
+    for target in np.unique(photos.targets).tolist():
+        members = np.flatnonzero(photos.targets == target)
+        kept[members[np.argsort(-rank[members])[: max(1, round(part * len(members)))]]] = True
+    return photos.take(kept)
 
 
 def fingerprint(recipe: Recipe, photos: LabelledPhotos) -> str:
@@ -130,32 +194,58 @@ def fingerprint(recipe: Recipe, photos: LabelledPhotos) -> str:
     return hashlib.sha256(repr((sorted(settings.items()), labels)).encode()).hexdigest()[:16]
 
 
-def batches(n_photos: int, batch: int, generator: torch.Generator) -> Iterator[Tensor]:
-    """Yield the photos' numbers in a new order, `batch` at a time; the incomplete rest waits for the next epoch."""
-    order = torch.randperm(n_photos, generator=generator)
+def batches(
+    n_photos: int, batch: int, generator: torch.Generator, *, weights: Tensor | None = None
+) -> Iterator[Tensor]:
+    """Yield the photos' numbers in a new order, `batch` at a time; the incomplete rest waits for the next epoch.
+
+    With `weights` (n_photos,) as many are drawn, with replacement, each in proportion to its weight.
+    """
+    if weights is None:
+        order = torch.randperm(n_photos, generator=generator)
+    else:
+        order = torch.multinomial(weights, n_photos, replacement=True, generator=generator)
     whole = order[: n_photos - n_photos % batch] if n_photos >= batch else order
     yield from whole.split(batch)
 
 
-def augment(images: Tensor, size: tuple[int, int], settings: AugmentSettings, generator: torch.Generator) -> Tensor:
-    """Crop, turn, flip, recolour and erase a batch: uint8 (n, h, w, 3) to uint8-ranged floats (n, 3, height, width)."""
+def augment(
+    images: Tensor, size: tuple[int, int], settings: AugmentSettings, generator: torch.Generator
+) -> tuple[Tensor, Tensor]:
+    """Crop, turn, flip, recolour and erase a batch of uint8 (n, h, w, 3).
+
+    Return uint8-ranged floats (n, 3, height, width), and which photos were flipped (n,): their left is now right.
+    """
     height, width = size
     # A quarter larger than the target: the crops below then sample about one to one, without aliasing.
     pixels = images.permute(0, 3, 1, 2)
     around = (min(round(height * 1.25), pixels.shape[2]), min(round(width * 1.25), pixels.shape[3]))
+    if settings.randaugment:
+        pixels = _randaugment(pixels, settings, generator)
     pixels = F.interpolate(pixels, around, mode="bilinear", antialias=True).float()
-    grid = F.affine_grid(_crops(len(images), settings, generator), [len(images), 3, height, width], align_corners=False)
+    crops, flipped = _crops(len(images), settings, generator)
+    grid = F.affine_grid(crops, [len(images), 3, height, width], align_corners=False)
     pixels = F.grid_sample(pixels, grid, padding_mode="reflection", align_corners=False)
     pixels = _recolor(pixels, settings, generator)
-    return _erase(pixels, settings, generator).contiguous(memory_format=torch.channels_last)
+    return _erase(pixels, settings, generator).contiguous(memory_format=torch.channels_last), flipped
+
+
+def _randaugment(pixels: Tensor, settings: AugmentSettings, generator: torch.Generator) -> Tensor:
+    """Change each photo by some of RandAugment's operations (Cubuk et al. 2020), as torchvision has them."""
+    from torchvision.transforms.v2 import RandAugment
+
+    change = RandAugment(settings.randaugment, settings.randaugment_strength)
+    # torchvision draws from the global generator; it follows ours, so that a resumed run sees the same.
+    torch.manual_seed(int(torch.randint(2**31, (), generator=generator)))
+    return torch.stack([change(photo) for photo in pixels])
 
 
 def _uniform(n: int, low: float, high: float, generator: torch.Generator) -> Tensor:
     return torch.rand(n, generator=generator) * (high - low) + low
 
 
-def _crops(n: int, settings: AugmentSettings, generator: torch.Generator) -> Tensor:
-    """Draw affine maps (n, 2, 3) from output to input, both in -1…1."""
+def _crops(n: int, settings: AugmentSettings, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """Draw affine maps (n, 2, 3) from output to input, both in -1…1, and say which of them flip (n,)."""
     area = _uniform(n, settings.min_area, 1.0, generator).sqrt()
     skew = _uniform(n, -settings.aspect, settings.aspect, generator).div(2).exp()
     limit = 1 + settings.zoom_out
@@ -166,7 +256,7 @@ def _crops(n: int, settings: AugmentSettings, generator: torch.Generator) -> Ten
     angle = _uniform(n, -settings.rotate, settings.rotate, generator) * (math.pi / 180)
     cosine, sine = angle.cos(), angle.sin()
     rows = [cosine * scale_x * mirror, -sine * scale_y, shift_x, sine * scale_x * mirror, cosine * scale_y, shift_y]
-    return torch.stack(rows, dim=1).view(n, 2, 3)
+    return torch.stack(rows, dim=1).view(n, 2, 3), mirror < 0
 
 
 def _recolor(pixels: Tensor, settings: AugmentSettings, generator: torch.Generator) -> Tensor:

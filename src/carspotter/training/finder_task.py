@@ -63,12 +63,12 @@ class FinderTask:
         del phase
         return max(1, round(len(self.pictures.photos) * PICTURES_A_PHOTO) // self.recipe.train.batch)
 
-    def batches(self, phase: Phase, epoch: int, seed: int) -> Iterator[Batch]:
-        """Yield batches of pictures; the same for the same seed and epoch."""
-        rng = np.random.default_rng((seed, epoch))
+    def batches(self, phase: Phase, epoch: int, seed: int, part: tuple[int, int] = (0, 1)) -> Iterator[Batch]:
+        """Yield batches of pictures; the same for the same seed, epoch and part."""
+        rng = np.random.default_rng((seed, epoch, part[0]) if part[0] else (seed, epoch))
         size = (phase.width, phase.height)
         for _ in range(self.steps(phase)):
-            yield collate([self.pictures.picture(size, rng) for _ in range(self.recipe.train.batch)])
+            yield collate([self.pictures.picture(size, rng) for _ in range(self.recipe.train.batch // part[1])])
 
     def loss(self, model: nn.Module, batch: Batch) -> Tensor:
         """Compute the loss of a batch."""

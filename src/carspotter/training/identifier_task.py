@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from functools import partial
 from typing import Any, cast
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from carspotter.runtime.calibration import calibrate
-from carspotter.training import data
-from carspotter.training.losses import hierarchical_cross_entropy
+from carspotter.taxonomy import Taxonomy
+from carspotter.training import data, losses
+from carspotter.training.mixing import mix
 from carspotter.training.model import Identifier, build_identifier
 from carspotter.training.recipe import Phase, Recipe
+from carspotter.training.shards import load_shards
+from carspotter.training.targets import mirrored
+from carspotter.training.teachers import soft_labels
 
-Batch = tuple[Tensor, Tensor]
+Batch = dict[str, Tensor]
 
 
 class IdentifierTask:
@@ -24,62 +28,133 @@ class IdentifierTask:
 
     def __init__(self, recipe: Recipe) -> None:
         self.recipe = recipe
-        self.taxonomy, ids = data.load_taxonomy(recipe.path(recipe.data.taxonomy))
-        photos = data.load_photos(recipe.data, recipe.path(recipe.data.labels), ids, recipe.input)
-        self.fingerprint = data.fingerprint(recipe, photos)
-        self.photos, self.holdout = data.split_holdout(photos, recipe.data.holdout)
+        found = load_shards(recipe) if recipe.data.shards else data.load_labels(recipe)
+        self.taxonomy: Taxonomy = found.nodes.taxonomy
+        self.photos, self.holdout, self.words = found.photos, found.holdout, found.words
+        if recipe.data.fraction < 1:
+            self.photos = data.take_fraction(self.photos, recipe.data.fraction)
+        self.fingerprint = data.fingerprint(recipe, self.photos)
+        self.members = torch.from_numpy(found.nodes.members)
         self.parents = torch.from_numpy(self.taxonomy.index("make").astype(np.int64))
+        self.levels = {level: torch.from_numpy(found.nodes.level(level)) for level in ("make", "model")}
+        self.soft = soft_labels(recipe, self.photos.paths, self.taxonomy) if recipe.train.distill else None
+        counts = np.bincount(self.photos.targets, minlength=len(self.members)).clip(1)
+        self.frequency = torch.from_numpy(counts / counts.sum()).float()
+        flips = recipe.augment.flip > 0
+        self.mirror = {name: torch.from_numpy(mirrored(known)) for name, known in self.words.items() if flips}
 
     def build_model(self) -> Identifier:
         """Make the network with its first weights."""
-        return build_identifier(self.recipe.model, self.recipe, len(self.taxonomy))
+        heads = {name: len(known) for name, known in self.words.items()}
+        return build_identifier(self.recipe, self.taxonomy, heads)
 
     def steps(self, phase: Phase) -> int:  # noqa: ARG002  # Task has it: a finder's scenes depend on the phase
         """Count the batches of an epoch."""
         return max(1, len(self.photos) // self.recipe.train.batch)
 
-    def batches(self, phase: Phase, epoch: int, seed: int) -> Iterator[Batch]:
-        """Yield augmented batches, the same for the same seed and epoch: a resumed run sees what it would have seen."""
-        generator = torch.Generator().manual_seed(seed * 100_003 + epoch)
-        change = partial(data.augment, settings=self.recipe.augment, generator=generator)
+    def batches(self, phase: Phase, epoch: int, seed: int, part: tuple[int, int] = (0, 1)) -> Iterator[Batch]:
+        """Yield augmented batches, the same for the same seed and epoch: a resumed run sees what it would have seen.
+
+        All processes draw the same photos; each changes and mixes its own part of them.
+        """
+        order = torch.Generator().manual_seed(seed * 100_003 + epoch)
+        generator = torch.Generator().manual_seed((seed * 100_003 + epoch) * 1009 + part[0])
         images, targets = torch.from_numpy(self.photos.images), torch.from_numpy(self.photos.targets)
-        for chosen in data.batches(len(self.photos), self.recipe.train.batch, generator):
-            yield change(images[chosen], (phase.height, phase.width)), targets[chosen]
+        power = self.recipe.train.balance
+        weights = self.frequency[targets].pow(-power) if power else None
+        for drawn in data.batches(len(self.photos), self.recipe.train.batch, order, weights=weights):
+            chosen = drawn[part[0] :: part[1]]
+            settings = self.recipe.augment
+            pixels, flipped = data.augment(images[chosen], (phase.height, phase.width), settings, generator)
+            mixed = mix(pixels, settings, generator)
+            batch = {"pixels": mixed.pixels, "target": targets[chosen], "partner": mixed.partner, "share": mixed.share}
+            if self.soft is not None:
+                batch["soft"] = self.soft[chosen]
+            for name, values in self.photos.extras.items():
+                batch[name] = self._extra(name, torch.from_numpy(values)[chosen], flipped)
+            yield batch
 
     def loss(self, model: nn.Module, batch: Batch) -> Tensor:
-        """Compute the loss of a batch."""
-        pixels, targets = batch
+        """Compute the loss of a batch: of the classes, of the teachers, of the further heads."""
         settings = self.recipe.train
-        logits = model(pixels).float()
-        parents = self.parents.to(logits.device)
-        return hierarchical_cross_entropy(
-            logits, targets, parents, smoothing=settings.label_smoothing, weight=settings.hierarchy
-        )
+        logits, extras = model(batch["pixels"])
+        logits = logits.float()
+        loss = self._of_classes(logits, batch)
+        if settings.distill:
+            taught, other = (
+                losses.distillation(logits, soft, temperature=settings.temperature)
+                for soft in (batch["soft"], batch["soft"][batch["partner"]])
+            )
+            loss = loss.lerp(batch["share"] * taught + (1 - batch["share"]) * other, settings.distill)
+        heads = [settings.heads_weight * _of_head(answer.float(), batch, name) for name, answer in extras.items()]
+        return torch.stack([loss.mean(), *heads]).sum()
 
     def evaluate(self, model: nn.Module) -> dict[str, float]:
-        """Return top-1 (the primary figure), top-5, make and loss on the held-out photos."""
-        logits = predict(model, self.holdout.images)
+        """Return top-1 (the primary figure), top-5, make and loss on the held-out photos.
+
+        A photo that is labelled with several classes counts as right when its answer is any of them, for top-1 and
+        top-5 only photos labelled with one.
+        """
+        logits, extras = predict(cast(Identifier, model), self.holdout.images)
         targets = torch.from_numpy(self.holdout.targets)
+        single = targets < logits.shape[1]
         best = logits.topk(min(5, logits.shape[1]), dim=1).indices
-        hits = best == targets[:, None]
+        hits = (best == targets[:, None])[single]
         make = torch.from_numpy(self.taxonomy.sum_to("make", logits.softmax(1).numpy())).argmax(1)
-        return {
+        truth = self.levels["make"][targets]
+        figures = {
             "top1": hits[:, 0].float().mean().item(),
             "top5": hits.any(1).float().mean().item(),
-            "make": (make == self.parents[targets]).float().mean().item(),
-            "loss": nn.functional.cross_entropy(logits, targets).item(),
+            "make": (make == truth)[truth >= 0].float().mean().item(),
+            "loss": -losses.node_log_probability(logits, self.members[targets]).mean().item(),
         }
+        for name, values in self.holdout.extras.items():
+            known = torch.from_numpy(values)
+            figures[name] = (extras[name].argmax(1) == known)[known >= 0].float().mean().item()
+        return figures
 
     def export_module(self, model: nn.Module) -> nn.Module:
         """Wrap the network for export: uint8 pixels (n, h, w, 3) to logits and a unit-length embedding."""
         return ExportedIdentifier(cast(Identifier, model))
 
     def calibrate(self, model: nn.Module) -> tuple[dict[str, Any], dict[str, float]]:
-        """Fit the temperature and choose a threshold a level on the held-out photos."""
+        """Fit the temperature and choose a threshold a level on the held-out photos that are labelled with a class."""
         figures = self.evaluate(model)
-        logits, targets = predict(model, self.holdout.images).double().numpy(), self.holdout.targets
-        calibration, error = calibrate(logits, targets, self.taxonomy)
+        logits = predict(cast(Identifier, model), self.holdout.images)[0].double().numpy()
+        single = self.holdout.targets < logits.shape[1]
+        calibration, error = calibrate(logits[single], self.holdout.targets[single], self.taxonomy)
         return calibration, {**figures, "ECE": error}
+
+    def _of_classes(self, logits: Tensor, batch: Batch) -> Tensor:
+        """Return each photo's loss (n,) by its label, and by its partner's where two photos were mixed."""
+        settings, target = self.recipe.train, batch["target"]
+        if settings.logit_adjustment:
+            prior = self.frequency[: logits.shape[1]].to(logits.device)
+            logits = logits + settings.logit_adjustment * (prior / prior.sum()).log()
+        own, share = self._of_nodes(logits, target), batch["share"]
+        if bool((share == 1).all()):
+            return own
+        return share * own + (1 - share) * self._of_nodes(logits, target[batch["partner"]])
+
+    def _of_nodes(self, logits: Tensor, target: Tensor) -> Tensor:
+        settings = self.recipe.train
+        members = self.members.to(logits.device)[target]
+        if settings.loss == "generalized":
+            loss = losses.generalized_cross_entropy(logits, members, q=settings.q)
+        else:
+            parents = self.parents.to(logits.device)
+            loss = losses.hierarchical_cross_entropy(
+                logits, members, parents, smoothing=settings.label_smoothing, weight=settings.hierarchy
+            )
+        if settings.class_weights:
+            weights = self.frequency.to(logits.device).pow(-settings.class_weights)[target]
+            loss = loss * weights / weights.mean()
+        return loss
+
+    def _extra(self, name: str, values: Tensor, flipped: Tensor) -> Tensor:
+        if name not in self.mirror:
+            return values
+        return torch.where(flipped & (values >= 0), self.mirror[name][values.clamp_min(0)], values)
 
 
 class ExportedIdentifier(nn.Module):
@@ -94,13 +169,26 @@ class ExportedIdentifier(nn.Module):
         return self.model.head(features), nn.functional.normalize(features, dim=1)
 
 
-def predict(model: nn.Module, images: data.Images, *, batch: int = 32) -> Tensor:
-    """Run a network over photos (n, h, w, 3) as they stand; return logits (n, n_classes) on the CPU."""
+def predict(model: Identifier, images: data.Images, *, batch: int = 32) -> tuple[Tensor, dict[str, Tensor]]:
+    """Run a network over photos (n, h, w, 3) as they stand; return logits (n, n_classes), and those of each head."""
     model.eval()
     device = next(model.parameters()).device
-    outputs = []
+    outputs: list[Tensor] = []
+    extras: dict[str, list[Tensor]] = {name: [] for name in model.heads}
     with torch.inference_mode():
         for chosen in torch.from_numpy(images).split(batch):
             pixels = chosen.to(device).permute(0, 3, 1, 2).float().contiguous(memory_format=torch.channels_last)
-            outputs.append(cast(Tensor, model(pixels)).float().cpu())
-    return torch.cat(outputs)
+            features = model.embed(pixels)
+            outputs.append(model.head(features).float().cpu())
+            for name, head in model.heads.items():
+                extras[name].append(head(features).float().cpu())
+    return torch.cat(outputs), {name: torch.cat(parts) for name, parts in extras.items()}
+
+
+def _of_head(logits: Tensor, batch: Batch, name: str) -> Tensor:
+    """Return the cross-entropy of a further head, unlabelled photos left out, mixed ones by their share."""
+    target, share = batch[name], batch["share"]
+    own = F.cross_entropy(logits, target, ignore_index=-1, reduction="none")
+    other = F.cross_entropy(logits, target[batch["partner"]], ignore_index=-1, reduction="none")
+    labelled = share * (target >= 0) + (1 - share) * (target[batch["partner"]] >= 0)
+    return (share * own + (1 - share) * other).sum() / labelled.sum().clamp_min(1e-6)

@@ -1,4 +1,4 @@
-"""Losses of the identifier: logits and targets in, one number out."""
+"""Losses of the identifier: logits and targets in, one number a photo out."""
 
 from __future__ import annotations
 
@@ -7,18 +7,46 @@ import torch.nn.functional as F
 from torch import Tensor
 
 
-def hierarchical_cross_entropy(
-    logits: Tensor, targets: Tensor, parents: Tensor, *, smoothing: float, weight: float
-) -> Tensor:
-    """Add to the classes' cross-entropy that of their parents, whose probability is the sum of their classes'.
+def node_log_probability(logits: Tensor, members: Tensor) -> Tensor:
+    """Return the log of the summed probability (n,) of the classes that each photo may be.
 
-    `logits` (n, c), `targets` (n,), `parents` (c,) the parent of each class; `smoothing` is spread over all classes.
-    A confusion within a make costs less than one between makes, and both levels come from one set of logits.
+    `logits` (n, c); `members` (n, c) marks these classes: one for a photo labelled down to its class, all of its make
+    where only that is known.
     """
-    loss = F.cross_entropy(logits, targets, label_smoothing=smoothing)
+    return torch.logsumexp(F.log_softmax(logits, dim=1).masked_fill(~members, -torch.inf), dim=1)
+
+
+def hierarchical_cross_entropy(
+    logits: Tensor, members: Tensor, parents: Tensor, *, smoothing: float, weight: float
+) -> Tensor:
+    """Return each photo's cross-entropy (n,), with that of the parents, whose probability is the sum of their classes'.
+
+    `members` (n, c) marks the classes that a photo may be, all of one parent; `parents` (c,) is the parent of each
+    class; `smoothing` is spread over all classes. A confusion within a make costs less than one between makes.
+    """
+    log_probabilities = F.log_softmax(logits, dim=1)
+    of_node = torch.logsumexp(log_probabilities.masked_fill(~members, -torch.inf), dim=1)
+    loss = -(1 - smoothing) * of_node - smoothing * log_probabilities.mean(dim=1)
     if weight == 0:
         return loss
-    log_probabilities = F.log_softmax(logits, dim=1)
-    same = parents[None, :] == parents[targets][:, None]  # (n, c)
-    of_parent = torch.logsumexp(log_probabilities.masked_fill(~same, -torch.inf), dim=1)
-    return loss - weight * of_parent.mean()
+    same = parents[None, :] == parents[members.int().argmax(dim=1)][:, None]  # (n, c)
+    return loss - weight * torch.logsumexp(log_probabilities.masked_fill(~same, -torch.inf), dim=1)
+
+
+def generalized_cross_entropy(logits: Tensor, members: Tensor, *, q: float) -> Tensor:
+    """Return (1 - p^q) / q of each photo (n,): a wrong label pulls less the less likely it is.
+
+    Zhang and Sabuncu, "Generalized Cross Entropy Loss", 2018; q near 0 is cross-entropy, 1 the mean absolute error.
+    """
+    return (1 - (q * node_log_probability(logits, members)).exp()) / q
+
+
+def distillation(logits: Tensor, teacher: Tensor, *, temperature: float) -> Tensor:
+    """Return each photo's cross-entropy (n,) to a teacher's probabilities (n, c), both softened by `temperature`.
+
+    Hinton, Vinyals and Dean, "Distilling the Knowledge in a Neural Network", 2015; times its square, so that gradients
+    keep their size. A row of zeros has no teacher and costs nothing.
+    """
+    soft = teacher.clamp_min(1e-8).pow(1 / temperature)
+    soft = soft / soft.sum(dim=1, keepdim=True) * (teacher.sum(dim=1, keepdim=True) > 0)
+    return -(soft * F.log_softmax(logits / temperature, dim=1)).sum(dim=1) * temperature**2

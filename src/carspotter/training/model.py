@@ -7,17 +7,23 @@ from __future__ import annotations
 
 import copy
 import os
+from collections.abc import Mapping
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, Self, cast
 
 import timm
 import torch
+from safetensors import SafetensorError
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from carspotter.errors import RecipeError, suggestion
+from carspotter.taxonomy import Taxonomy
+from carspotter.training.checkpoint import BEST, TAXONOMY, load_checkpoint
 from carspotter.training.recipe import ModelSettings, Recipe, TrainSettings
+
+PRETRAINED = "pretrained"
 
 
 class Freezable(nn.Module):
@@ -27,6 +33,8 @@ class Freezable(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
+        self.at_least_frozen = 0
+        """Stages that stand still in every phase, by `model.layers`."""
         self.n_frozen = 0
         self._fast_frozen: list[nn.Module] = []
 
@@ -34,18 +42,25 @@ class Freezable(nn.Module):
         """Keep the stem and the first `stages` stages as they are; their batch statistics stand still, too."""
         for module in self._frozen_stages():
             module.requires_grad_(True)
-        self.n_frozen = stages
+        self.n_frozen = max(stages, self.at_least_frozen)
         for module in self._frozen_stages():
             module.requires_grad_(False)
         self.train(self.training)
         # A plain list: the copies are no part of the state that is saved, averaged or exported.
-        self._fast_frozen = [fuse_norms(module) for module in self._frozen_stages()]
+        self._fast_frozen = [fuse_norms(module) for module in self._frozen_stages()] if self._has_fast_way else []
 
     def train(self, mode: bool = True) -> Self:
         super().train(mode)
         for module in self._frozen_stages():
             module.eval()
+        if not any(weights.requires_grad for weights in self.backbone.parameters()):
+            self.backbone.eval()  # only the heads learn: batch statistics stand still as well
         return self
+
+    @property
+    def _has_fast_way(self) -> bool:
+        """Tell whether the frozen stages can be passed apart from the others, as those of an EfficientNet can."""
+        return all(hasattr(self.backbone, name) for name in ("conv_stem", "blocks", "conv_head", "bn2"))
 
     def pass_frozen(self, normalized: Tensor) -> Tensor:
         """Pass pixels through the frozen stages, without gradients and with their norms folded in."""
@@ -59,19 +74,29 @@ class Freezable(nn.Module):
 
 
 class Identifier(Freezable):
-    """Classify crops: floats (n, 3, h, w) in 0…255 to logits (n, n_classes); `embed` gives what the head reads."""
+    """Classify crops: floats (n, 3, h, w) in 0…255 to logits (n, n_classes); `embed` gives what the heads read.
 
-    def __init__(self, backbone: nn.Module, n_classes: int, *, dropout: float = 0.0) -> None:
+    `heads` are linear layers for further labels of a photo; `forward` returns the logits and those of each of them.
+    """
+
+    def __init__(
+        self, backbone: nn.Module, n_classes: int, *, dropout: float = 0.0, heads: Mapping[str, int] | None = None
+    ) -> None:
         super().__init__()
         self.backbone = backbone
         self.dropout = nn.Dropout(dropout)
-        self.head = nn.Linear(int(cast(int, backbone.num_features)), n_classes)
+        width = int(cast(int, getattr(backbone, "head_hidden_size", None) or backbone.num_features))
+        self.head = nn.Linear(width, n_classes)
+        self.heads = nn.ModuleDict({name: nn.Linear(width, count) for name, count in (heads or {}).items()})
         self.register_buffer("mean", _statistic(backbone, "mean"), persistent=False)
         self.register_buffer("std", _statistic(backbone, "std"), persistent=False)
 
     def embed(self, pixels: Tensor) -> Tensor:
         """Return the pooled features (n, d), not normalised."""
         normalized = (pixels - cast(Tensor, self.mean)) / cast(Tensor, self.std)
+        if not torch.is_grad_enabled() or not any(weights.requires_grad for weights in self.backbone.parameters()):
+            with torch.no_grad():
+                return cast(Tensor, self.backbone(normalized))
         if not (self.training and self._fast_frozen):
             return cast(Tensor, self.backbone(normalized))
         backbone = cast(Any, self.backbone)
@@ -79,17 +104,62 @@ class Identifier(Freezable):
         features = backbone.bn2(backbone.conv_head(backbone.blocks[self.n_frozen :](features)))
         return cast(Tensor, backbone.forward_head(features, pre_logits=True))
 
-    def forward(self, pixels: Tensor) -> Tensor:
-        return cast(Tensor, self.head(self.dropout(self.embed(pixels))))
+    def forward(self, pixels: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        features = self.dropout(self.embed(pixels))
+        return self.head(features), {name: head(features) for name, head in self.heads.items()}
 
 
-def build_identifier(settings: ModelSettings, recipe: Recipe, n_classes: int) -> Identifier:
-    """Make the network of a recipe, with its first weights. Raises RecipeError."""
+def build_identifier(recipe: Recipe, taxonomy: Taxonomy, heads: Mapping[str, int]) -> Identifier:
+    """Make the network of a recipe, with its first weights and further `heads` of so many words. Raises RecipeError."""
+    settings = recipe.model
     backbone = load_backbone(settings, recipe)
-    model = Identifier(backbone, n_classes, dropout=settings.dropout)
-    nn.init.normal_(model.head.weight, std=0.01)
-    nn.init.zeros_(model.head.bias)
+    model = Identifier(backbone, len(taxonomy), dropout=settings.dropout, heads=heads)
+    for head in (model.head, *cast(list[nn.Linear], list(model.heads.values()))):
+        nn.init.normal_(head.weight, std=0.01)
+        nn.init.zeros_(head.bias)
+    if settings.start:
+        start_from(model, recipe.path(settings.start), taxonomy)
+    choose_layers(model, settings.layers)
     return model
+
+
+def start_from(model: Identifier, run: Path, taxonomy: Taxonomy) -> None:
+    """Take over a run's best averaged weights, and of its head the rows whose classes are among ours.
+
+    Raises TrainingError without a checkpoint, RecipeError for another backbone.
+    """
+    saved = load_checkpoint(run / BEST).averaged
+    known = Taxonomy.load(run / TAXONOMY)
+    backbone = {name: value for name, value in saved.items() if name.startswith("backbone.")}
+    try:
+        model.load_state_dict(backbone, strict=False)
+    except RuntimeError as error:
+        raise RecipeError(f"model.start: {run} has another backbone: {str(error).splitlines()[0]}") from error
+    if set(backbone) != {name for name in model.state_dict() if name.startswith("backbone.")}:
+        raise RecipeError(f"model.start: {run} has another backbone than model.backbone says")
+    ours = {taxon: index for index, taxon in enumerate(taxonomy.classes)}
+    pairs = [(old, ours[taxon]) for old, taxon in enumerate(known.classes) if taxon in ours]
+    if pairs:
+        old, new = (list(side) for side in zip(*pairs, strict=True))
+        with torch.no_grad():
+            model.head.weight[new] = saved["head.weight"][old]
+            model.head.bias[new] = saved["head.bias"][old]
+
+
+def choose_layers(model: Freezable, layers: str) -> None:
+    """Let only the heads learn (`head`), or these and the last N stages of the backbone (`last-N`), or all.
+
+    Raises RecipeError for a backbone without stages, or with fewer.
+    """
+    if layers == "all":
+        return
+    if layers == "head":
+        model.backbone.requires_grad_(False)
+        return
+    count, stages = int(layers.removeprefix("last-")), stages_of(model.backbone)
+    if count >= len(stages):
+        raise RecipeError(f"model.layers is {layers!r}; {len(stages) - 1} stages can be chosen, or all")
+    model.at_least_frozen = len(stages) - count - 1
 
 
 def load_backbone(settings: ModelSettings, recipe: Recipe) -> nn.Module:
@@ -98,18 +168,41 @@ def load_backbone(settings: ModelSettings, recipe: Recipe) -> nn.Module:
         raise RecipeError(
             f"model.backbone: {settings.backbone!r} is unknown; {suggestion(settings.backbone, timm.list_models())}"
         )
+    if settings.weights == PRETRAINED:
+        return _pretrained(settings.backbone)
     backbone = timm.create_model(settings.backbone, num_classes=0)
     if settings.weights:
-        from safetensors.torch import load_file
-
-        path = find_weights(settings.weights, recipe)
-        missing = backbone.load_state_dict(load_file(path), strict=False).missing_keys
-        lacking = [key for key in missing if not key.endswith("num_batches_tracked")]
-        if lacking:
-            raise RecipeError(
-                f"model.weights: {path} lacks {len(lacking)} weights of {settings.backbone}, as {lacking[0]}"
-            )
+        load_weights(backbone, find_weights(settings.weights, recipe), settings.backbone)
     return backbone
+
+
+def load_weights(backbone: nn.Module, path: Path, name: str) -> None:
+    """Load a .safetensors file into the backbone called `name`. Raises RecipeError where weights are missing."""
+    from safetensors.torch import load_file
+
+    try:
+        missing = backbone.load_state_dict(load_file(path), strict=False).missing_keys
+    except (RuntimeError, SafetensorError) as error:
+        raise RecipeError(f"model.weights: {path} is not of {name}: {str(error).splitlines()[0]}") from error
+    lacking = [key for key in missing if not key.endswith("num_batches_tracked")]
+    if lacking:
+        raise RecipeError(f"model.weights: {path} lacks {len(lacking)} weights of {name}, as {lacking[0]}")
+
+
+def _pretrained(name: str) -> nn.Module:
+    """Make a backbone with timm's own weights: from $CARSPOTTER_WEIGHTS, or downloaded from where timm says."""
+    path = Path(os.environ.get("CARSPOTTER_WEIGHTS", ".")) / f"{name}.safetensors"
+    if path.is_file():
+        backbone = timm.create_model(name, num_classes=0)
+        load_weights(backbone, path, name)
+        return backbone
+    try:
+        return timm.create_model(name, num_classes=0, pretrained=True)
+    except (OSError, RuntimeError, ValueError) as error:
+        raise RecipeError(
+            f"model.weights: those of {name} cannot be downloaded ({str(error).splitlines()[0][:200]}); "
+            f"put them as {path.name} into the folder that CARSPOTTER_WEIGHTS names"
+        ) from error
 
 
 def find_weights(name: str, recipe: Recipe) -> Path:
@@ -123,11 +216,16 @@ def find_weights(name: str, recipe: Recipe) -> Path:
 
 
 def stages_of(backbone: nn.Module) -> list[nn.Module]:
-    """Return the stem and the stages, in the order in which pixels pass. Raises RecipeError where it has none."""
-    if not all(hasattr(backbone, name) for name in ("conv_stem", "bn1", "blocks")):
-        raise RecipeError(f"phases.frozen: {type(backbone).__name__} has no stages to freeze; use 0")
-    stem = nn.Sequential(cast(nn.Module, backbone.conv_stem), cast(nn.Module, backbone.bn1))
-    return [stem, *cast(nn.Sequential, backbone.blocks)]
+    """Return the stem and the stages, in the order in which pixels pass. Raises RecipeError where it has none.
+
+    Known are EfficientNets and MobileNets (blocks), ResNets (layers) and ConvNeXts and ResNetV2s (stages) of timm.
+    """
+    for stem, stages in (("conv_stem bn1", "blocks"), ("conv1 bn1", "layer1 layer2 layer3 layer4"), ("stem", "stages")):
+        if all(hasattr(backbone, name) for name in (*stem.split(), *stages.split())):
+            first = nn.Sequential(*(cast(nn.Module, getattr(backbone, name)) for name in stem.split()))
+            found = [getattr(backbone, name) for name in stages.split()]
+            return [first, *(found if len(found) > 1 else cast(nn.Sequential, found[0]))]
+    raise RecipeError(f"phases.frozen: {type(backbone).__name__} has no stages to freeze; use 0")
 
 
 def parameter_groups(model: nn.Module, settings: TrainSettings) -> list[dict[str, object]]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 import tomllib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -17,8 +18,11 @@ from typing import Any, Literal
 from carspotter.errors import RecipeError
 from carspotter.settings import read_section
 
-TaskName = Literal["identifier", "finder"]
+TaskName = Literal["identifier", "finder", "hog", "linear", "knn"]
+BASELINES: tuple[TaskName, ...] = ("hog", "linear", "knn")
+"""Tasks that learn in one step, without epochs: HOG and a linear classifier, or frozen features and one of two."""
 Precision = Literal["float32", "bfloat16", "auto"]
+Loss = Literal["cross-entropy", "generalized"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,10 +30,13 @@ class DataSettings:
     """Say which photos are learnt from.
 
     `labels` is a CSV with a row a photo; its column `path` counts from the CSV's folder. Identifier: `class_id` names a
-    row of the CSV `taxonomy`, `x1,y1,x2,y2` (may be absent) is the vehicle's box. Finder: see `finder_data`.
+    row of the CSV `taxonomy`, or is empty and `make`, `model`, … say as much as is known; `x1,y1,x2,y2` (may be absent)
+    is the vehicle's box; photos of one `group` (may be absent) are held out together. Finder: see `finder_data`.
     """
 
-    labels: str
+    labels: str = ""
+    shards: str = ""
+    """Folder of a project's shards, instead of `labels` and `taxonomy`; its split `train` is learnt from."""
     taxonomy: str = ""
     split: str = ""
     """Keep the rows whose column `split` says this; empty keeps all."""
@@ -37,6 +44,12 @@ class DataSettings:
     """Part of each class that is kept for choosing and calibrating, never for learning."""
     backgrounds: str = ""
     """Folder of photos without vehicles, to paste vehicles on (finder)."""
+    test: str = ""
+    """The split that a baseline answers; empty: the photos held out."""
+    fraction: float = 1.0
+    """Part of each class's photos that is learnt from, for data curves."""
+    teachers: tuple[str, ...] = ()
+    """Prediction tables of the photos that are learnt from, averaged; what `train.distill` follows."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,8 +58,15 @@ class ModelSettings:
 
     backbone: str = "tf_efficientnet_lite0"
     weights: str = ""
-    """A .safetensors file, looked for in the recipe's folder and in $CARSPOTTER_WEIGHTS; empty: random weights."""
+    """A .safetensors file, looked for in the recipe's folder and in $CARSPOTTER_WEIGHTS; `pretrained`: timm's own,
+    looked for as BACKBONE.safetensors in $CARSPOTTER_WEIGHTS and else downloaded; empty: random weights."""
     dropout: float = 0.2
+    start: str = ""
+    """A run to go on from: its best weights, and the rows of its head whose classes are among ours."""
+    layers: str = "all"
+    """What is trained: `all`, `head`, or `last-N`, the head and the last N stages of the backbone."""
+    heads: tuple[str, ...] = ()
+    """Columns of the labels that are learnt beside the class, such as viewpoint or body; an empty cell is left out."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,6 +97,15 @@ class AugmentSettings:
     gray: float = 0.05
     erase: float = 0.25
     """Share of photos with a rectangle (2 to 20 % of the area) replaced by noise."""
+    mixup: float = 0.0
+    """Two photos blended: the parameter of the Beta distribution their shares are drawn from."""
+    cutmix: float = 0.0
+    """A window of one photo pasted into another: likewise."""
+    mix: float = 1.0
+    """Share of batches that are mixed, where `mixup` or `cutmix` is not 0."""
+    randaugment: int = 0
+    """RandAugment: changes a photo, out of torchvision's fourteen."""
+    randaugment_strength: int = 9
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,6 +120,24 @@ class TrainSettings:
     warmup: float = 0.04
     """Part of all steps in which the learning rate rises."""
     label_smoothing: float = 0.1
+    loss: Loss = "cross-entropy"
+    """`generalized` (Zhang and Sabuncu 2018) is robust against wrong labels."""
+    q: float = 0.7
+    """How robust `generalized` is: from near 0, cross-entropy, to 1, the mean absolute error."""
+    logit_adjustment: float = 0.0
+    """Strength of the logit adjustment for rare classes (Menon et al. 2021); 1 is theirs."""
+    class_weights: float = 0.0
+    """Power of the inverse of a class's frequency that its photos weigh; 0: all alike."""
+    balance: float = 0.0
+    """Power of the inverse of a class's frequency by which its photos are drawn; 1: each class as often."""
+    distill: float = 0.0
+    """Weight of the teachers' answers against the labels, 0 to 1."""
+    temperature: float = 2.0
+    """Of the teachers' answers."""
+    heads_weight: float = 0.2
+    """Weight of the loss of each of `model.heads`."""
+    patience: int = 0
+    """Epochs without a better figure after which the training stops; 0: never."""
     hierarchy: float = 0.2
     """Weight of the loss at the level of the make, its probability being the sum of its classes'."""
     ema: float = 0.998
@@ -129,7 +176,7 @@ class Recipe:
     task: TaskName
     name: str
     data: DataSettings
-    phases: tuple[Phase, ...]
+    phases: tuple[Phase, ...] = ()
     seed: int = 0
     claim: str = ""
     """What the recipe reaches and how long it takes, with the machine, in words."""
@@ -164,19 +211,36 @@ class Recipe:
 
 
 def load_recipe(path: str | Path, changes: Sequence[str] = ()) -> Recipe:
-    """Read a recipe, TOML or the JSON of a run, and apply changes like `train.lr=1e-3`. Raises RecipeError."""
+    """Read a recipe, TOML or the JSON of a run, and apply changes like `train.lr=1e-3`. Raises RecipeError.
+
+    `extends = "other.toml"` begins with another recipe of the same folder.
+    """
     path = Path(path)
-    try:
-        text = path.read_text(encoding="utf-8")
-        content = json.loads(text) if path.suffix == ".json" else tomllib.loads(text)
-    except (OSError, UnicodeDecodeError, ValueError) as error:
-        raise RecipeError(f"recipe {path}: cannot be read: {error}") from error
+    content = _content(path, ())
     for change in changes:
         _apply(content, change, where=path.name)
     content.setdefault("folder", str(path.parent.resolve()))
     recipe = read_section(Recipe, content, where=f"recipe {path.name}", error=RecipeError)
     _check(recipe, path.name)
     return recipe
+
+
+def _content(path: Path, above: tuple[Path, ...]) -> dict[str, Any]:
+    """Read a recipe's settings; those of the recipe that it `extends` stand where it says nothing itself."""
+    try:
+        text = path.read_text(encoding="utf-8")
+        content: dict[str, Any] = json.loads(text) if path.suffix == ".json" else tomllib.loads(text)
+    except (OSError, UnicodeDecodeError, ValueError) as error:
+        raise RecipeError(f"recipe {path}: cannot be read: {error}") from error
+    other = content.pop("extends", None)
+    if other is None:
+        return content
+    if not isinstance(other, str) or path.resolve() in above:
+        raise RecipeError(f"recipe {path}: extends {other!r}; it must name another recipe, and not itself")
+    base = _content(path.parent / other, (*above, path.resolve()))
+    for key, value in content.items():
+        base[key] = {**base[key], **value} if isinstance(value, dict) and isinstance(base.get(key), dict) else value
+    return base
 
 
 def _apply(content: dict[str, Any], change: str, *, where: str) -> None:
@@ -199,7 +263,7 @@ def _check(recipe: Recipe, where: str) -> None:
     """Refuse values that would only fail hours later."""
     train = recipe.train
     rules = [
-        (bool(recipe.phases), "phases: at least one is needed"),
+        (bool(recipe.phases) or recipe.task in BASELINES, "phases: at least one is needed"),
         (all(phase.epochs > 0 for phase in recipe.phases), "phases: epochs must be 1 or more"),
         (all(min(phase.width, phase.height) >= 32 for phase in recipe.phases), "phases: width and height from 32 px"),
         (train.batch >= 2, f"train.batch is {train.batch}; batch normalisation needs 2 or more"),
@@ -207,6 +271,17 @@ def _check(recipe: Recipe, where: str) -> None:
         (0 <= train.ema < 1, f"train.ema is {train.ema}; it must be from 0 to below 1"),
         (0 <= train.label_smoothing < 1, f"train.label_smoothing is {train.label_smoothing}; from 0 to below 1"),
         (0 < recipe.data.holdout < 1, f"data.holdout is {recipe.data.holdout}; it must be between 0 and 1"),
+        (0 < recipe.data.fraction <= 1, f"data.fraction is {recipe.data.fraction}; above 0, at most 1"),
+        (0 < train.q <= 1, f"train.q is {train.q}; above 0, at most 1"),
+        (0 <= train.distill <= 1, f"train.distill is {train.distill}; it must be from 0 to 1"),
+        (train.temperature > 0, f"train.temperature is {train.temperature}; it must be above 0"),
+        (not train.distill or bool(recipe.data.teachers), "train.distill needs data.teachers: tables to follow"),
+        (bool(recipe.data.labels) != bool(recipe.data.shards), "data: give labels or shards, one of the two"),
+        (min(recipe.augment.mixup, recipe.augment.cutmix) >= 0, "augment.mixup and cutmix must not be negative"),
+        (
+            bool(re.fullmatch(r"all|head|last-[1-9]\d*", recipe.model.layers)),
+            f"model.layers is {recipe.model.layers!r}; allowed: all, head, last-N",
+        ),
         (0 < recipe.augment.min_area <= 1, f"augment.min_area is {recipe.augment.min_area}; above 0, at most 1"),
     ]
     for holds, message in rules:

@@ -1,7 +1,8 @@
 """The training loop: a recipe in; a run folder with `recipe.json`, `log.jsonl`, `last.pt` and `best.pt` out.
 
 It knows no task: a `Task` gives the network, the batches, the loss and the figures. Learning rate and batches depend
-on seed and step alone, so that a run that was killed goes on, from its last whole epoch, as if it had not been.
+on seed and step alone, so that a run that was killed goes on, from its last whole epoch, as if it had not been. With
+several processes the first one judges and writes.
 """
 
 from __future__ import annotations
@@ -10,23 +11,27 @@ import copy
 import json
 import logging
 import math
-import sys
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import torch
+from lightning_fabric import Fabric
 from torch import Tensor, nn
+from torch.utils.tensorboard import SummaryWriter
 
 from carspotter.errors import TrainingError
 from carspotter.taxonomy import Taxonomy
-from carspotter.training.checkpoint import BEST, LAST, Checkpoint, load_checkpoint
+from carspotter.training.checkpoint import BEST, LAST, TAXONOMY, Checkpoint, load_checkpoint
+from carspotter.training.device import chooses_bfloat16, environment, open_fabric
 from carspotter.training.model import parameter_groups
-from carspotter.training.recipe import Phase, Precision, Recipe, load_recipe
+from carspotter.training.progress import Progress
+from carspotter.training.recipe import BASELINES, Phase, Recipe, load_recipe
 
 logger = logging.getLogger(__name__)
-RECIPE, LOG = "recipe.json", "log.jsonl"
+RECIPE, LOG, ENVIRONMENT = "recipe.json", "log.jsonl", "environment.json"
+HOLDOUT = "predictions.parquet"
 
 
 class Task(Protocol):
@@ -46,8 +51,11 @@ class Task(Protocol):
     def steps(self, phase: Phase) -> int:
         """Count the batches of an epoch."""
 
-    def batches(self, phase: Phase, epoch: int, seed: int) -> Iterator[Any]:
-        """Yield an epoch's batches, tensors in tuples or dicts; they depend on the arguments alone."""
+    def batches(self, phase: Phase, epoch: int, seed: int, part: tuple[int, int] = (0, 1)) -> Iterator[Any]:
+        """Yield an epoch's batches, tensors in tuples or dicts; they depend on the arguments alone.
+
+        `part` is the number of this process and how many there are: of each batch it gets that part.
+        """
 
     def loss(self, model: nn.Module, batch: Any) -> Tensor:
         """Compute a batch's loss, one number."""
@@ -79,35 +87,54 @@ def train(
     """Train a recipe; return a line with the run's folder and best figures. Raises RecipeError, TrainingError."""
     recipe = load_recipe(recipe_path, changes)
     run = Path(out) if out else Path("runs") / recipe.name
-    if (run / LAST).exists() and not resume:
+    if ((run / LAST).exists() or (run / HOLDOUT).exists()) and not resume:
         raise TrainingError(f"{run} holds a training already; go on with --resume, or name another folder with --out")
     if recipe.train.threads:
         torch.set_num_threads(recipe.train.threads)
+    if recipe.task in BASELINES:
+        return _fit_baseline(recipe, run)
+    fabric = open_fabric(recipe)
     run.mkdir(parents=True, exist_ok=True)
-    training = Training(recipe, open_task(recipe), run)
+    training = Training(recipe, open_task(recipe), run, fabric)
     if resume and (run / LAST).exists():
         training.restore(load_checkpoint(run / LAST))
-    (run / RECIPE).write_text(json.dumps(recipe.to_dict(), indent=2) + "\n", encoding="utf-8")
+    training.describe()
     training.fit()
-    return f"{run}: best {training.task_name} {training.best:.4f} after {recipe.epochs} epochs"
+    return f"{run}: best {training.task_name} {training.best:.4f} after {training.epoch} epochs"
+
+
+def _fit_baseline(recipe: Recipe, run: Path) -> str:
+    """Fit a baseline and write what it says of the held-out photos, for `carspotter compare`."""
+    from carspotter.training.baselines import run_baseline
+
+    table = run_baseline(recipe, method=cast(Any, recipe.task), test=recipe.data.test)
+    path = table.save(run / HOLDOUT)
+    (run / RECIPE).write_text(json.dumps(recipe.to_dict(), indent=2) + "\n", encoding="utf-8")
+    known = table.truth >= 0
+    right = float((table.probabilities.argmax(1) == table.truth)[known].mean()) if known.any() else math.nan
+    return f"{path}: top-1 {right:.4f} of {int(known.sum())} held-out photos"
 
 
 class Training:
     """Hold the state of one run between epochs."""
 
-    def __init__(self, recipe: Recipe, task: Task, run: Path) -> None:
+    def __init__(self, recipe: Recipe, task: Task, run: Path, fabric: Fabric | None = None) -> None:
         torch.manual_seed(recipe.seed)
         self.recipe, self.task, self.run = recipe, task, run
-        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self.fabric = fabric or open_fabric(recipe)
+        self.device = self.fabric.device
         self.model = task.build_model().to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.averaged = copy.deepcopy(self.model).requires_grad_(False)
-        self.optimizer = torch.optim.AdamW(parameter_groups(self.model, recipe.train), lr=recipe.train.lr)
-        self.epoch = self.step = 0
+        optimizer = torch.optim.AdamW(parameter_groups(self.model, recipe.train), lr=recipe.train.lr)
+        self.network, self.optimizer = self.fabric.setup(self.model, optimizer)
+        self.epoch = self.step = self.best_epoch = 0
         self.best = -math.inf
         self.task_name = "figure"
         starts = [task.steps(recipe.phase_of(epoch)) for epoch in range(recipe.epochs)]
         self.n_steps = sum(starts)
         self.autocast: bool | None = None  # decided on the first batch, by measuring
+        self.progress = Progress(self.n_steps, recipe.train.batch)
+        self.board: SummaryWriter | None = None  # of the process that writes
 
     def restore(self, saved: Checkpoint) -> None:
         """Go on from a checkpoint of the same recipe and data. Raises TrainingError."""
@@ -116,19 +143,37 @@ class Training:
         self.model.load_state_dict(saved.model)
         self.averaged.load_state_dict(saved.averaged)
         self.optimizer.load_state_dict(saved.optimizer)
-        self.epoch, self.step, self.best = saved.epoch, saved.step, saved.best
+        self.epoch, self.step, self.best, self.best_epoch = saved.epoch, saved.step, saved.best, saved.best_epoch
+
+    def describe(self) -> None:
+        """Write the resolved recipe, the classes and what the run runs on into its folder."""
+        if not self.fabric.is_global_zero:
+            return
+        (self.run / RECIPE).write_text(json.dumps(self.recipe.to_dict(), indent=2) + "\n", encoding="utf-8")
+        said = environment(self.device) | {"data": self.task.fingerprint, "seed": self.recipe.seed}
+        (self.run / ENVIRONMENT).write_text(json.dumps(said, indent=2) + "\n", encoding="utf-8")
+        if self.task.taxonomy is not None:
+            self.task.taxonomy.save(self.run / TAXONOMY)
 
     def fit(self) -> None:
-        """Train until the recipe's last epoch, with a checkpoint and a line in the log after each."""
-        while self.epoch < self.recipe.epochs:
+        """Train until the recipe's last epoch, with a checkpoint and a line in the log after each.
+
+        With `train.patience` it stops when the figure has not risen for so many epochs.
+        """
+        patience = self.recipe.train.patience
+        while self.epoch < self.recipe.epochs and not (patience and self.epoch - self.best_epoch > patience):
             started = time.monotonic()
             loss = self._train_epoch(self.recipe.phase_of(self.epoch))
             self.epoch += 1
-            figures = self.task.evaluate(self.averaged)
+            figures = self.task.evaluate(self.averaged) if self.fabric.is_global_zero else {}
+            figures = self.fabric.broadcast(figures)
             self.task_name, primary = next(iter(figures.items()))
-            self.best, is_best = max(self.best, primary), primary > self.best
-            self._save(is_best)
-            self._log({"epoch": self.epoch, "loss": loss, **figures, "seconds": time.monotonic() - started})
+            is_best = primary > self.best
+            self.best, self.best_epoch = (primary, self.epoch) if is_best else (self.best, self.best_epoch)
+            if self.fabric.is_global_zero:
+                self._save(is_best)
+                self._log({"epoch": self.epoch, "loss": loss, **figures, "seconds": time.monotonic() - started})
+            self.fabric.barrier()
 
     def _train_epoch(self, phase: Phase) -> float:
         freeze = getattr(self.model, "freeze", None)
@@ -136,16 +181,29 @@ class Training:
             freeze(phase.frozen)
         self.model.train()
         torch.manual_seed(self.recipe.seed * 100_003 + self.epoch)  # dropout, too, must not depend on a restart
-        total, count, started = 0.0, 0, time.monotonic()
-        n_steps = self.task.steps(phase)
-        place = f"{self.epoch + 1}/{self.recipe.epochs}"
-        for batch in self.task.batches(phase, self.epoch, self.recipe.seed):
+        total, count = 0.0, 0
+        part = (self.fabric.global_rank, self.fabric.world_size)
+        for batch in self.task.batches(phase, self.epoch, self.recipe.seed, part):
+            batch = _to(batch, self.device)
             if self.autocast is None:
-                self.autocast = self._chooses_bfloat16(batch, self.recipe.train.precision)
-            total += self._train_step(_to(batch, self.device))
+                self.autocast = self._chooses_bfloat16(batch)
+            total += self._step_or_explain(batch, phase)
             count += 1
-            _progress(place, count / n_steps, loss=total / count, started=started)
-        return total / max(1, count)
+            self.progress.show(self.step, f"epoch {self.epoch + 1}/{self.recipe.epochs}", loss=total / count)
+        mean = self.fabric.all_reduce(torch.tensor(total / max(1, count)))
+        return float(mean) if isinstance(mean, Tensor) else total / max(1, count)
+
+    def _step_or_explain(self, batch: Any, phase: Phase) -> float:
+        """Take a step; turn running out of memory into an error that says which setting to lower."""
+        try:
+            return self._train_step(batch)
+        except RuntimeError as error:
+            if not isinstance(error, torch.OutOfMemoryError) and "not enough memory" not in str(error):
+                raise
+            raise TrainingError(
+                f"{self.run}: out of memory at train.batch={self.recipe.train.batch} with {phase.width}x{phase.height} "
+                "px; lower train.batch (and train.lr as much), or the size of the phase, or model.layers"
+            ) from error
 
     def _train_step(self, batch: Any) -> float:
         self._set_learning_rate()
@@ -154,7 +212,7 @@ class Training:
         if not math.isfinite(value):
             raise TrainingError(f"{self.run}: the loss became {value} at step {self.step}; lower train.lr and --resume")
         self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()
+        self.fabric.backward(loss)
         nn.utils.clip_grad_norm_(self.model.parameters(), self.recipe.train.clip)
         self.optimizer.step()
         self.step += 1
@@ -163,7 +221,13 @@ class Training:
 
     def _loss(self, batch: Any) -> Tensor:
         with torch.autocast(self.device.type, torch.bfloat16, enabled=bool(self.autocast)):
-            return self.task.loss(self.model, batch)
+            return self.task.loss(self.network, batch)
+
+    def _chooses_bfloat16(self, batch: Any) -> bool:
+        chosen = chooses_bfloat16(
+            lambda: self.task.loss(self.model, batch), self.model, self.device, self.recipe.train.precision
+        )
+        return bool(self.fabric.broadcast(chosen))  # processes that measure differently must agree
 
     def _set_learning_rate(self) -> None:
         """Rise in a line, then fall as a half cosine to 1 % (Loshchilov and Hutter 2017, without restarts)."""
@@ -184,21 +248,6 @@ class Training:
             else:
                 mean.copy_(value)
 
-    def _chooses_bfloat16(self, batch: Any, precision: Precision) -> bool:
-        """Time a step of each where it is `auto`: bfloat16 is six times as fast with AMX, 13 times slower without."""
-        if precision != "auto" or self.device.type == "cuda":
-            return precision != "float32"  # on a GPU, auto means bfloat16
-        seconds: dict[bool, float] = {}
-        kept = copy.deepcopy(self.model.state_dict())
-        for autocast in (False, True):
-            self.autocast = autocast
-            started = time.monotonic()
-            self._loss(batch).backward()
-            seconds[autocast] = time.monotonic() - started
-        self.model.load_state_dict(kept)
-        logger.info("precision: float32 %.2f s a step, bfloat16 %.2f s", seconds[False], seconds[True])
-        return seconds[True] < seconds[False]
-
     def _save(self, is_best: bool) -> None:
         checkpoint = Checkpoint(
             epoch=self.epoch,
@@ -207,6 +256,7 @@ class Training:
             averaged=self.averaged.state_dict(),
             optimizer=self.optimizer.state_dict(),
             best=self.best,
+            best_epoch=self.best_epoch,
             fingerprint=self.task.fingerprint,
         )
         if is_best:
@@ -216,6 +266,11 @@ class Training:
     def _log(self, line: dict[str, float]) -> None:
         with (self.run / LOG).open("a", encoding="utf-8") as file:
             file.write(json.dumps({key: round(value, 5) for key, value in line.items()}) + "\n")
+        if self.board is None:
+            self.board = SummaryWriter(str(self.run / "tensorboard"))
+        for key, value in line.items():
+            self.board.add_scalar(key, value, self.epoch)
+        self.board.flush()
         logger.info("%s", "  ".join(f"{key} {value:.4g}" for key, value in line.items()))
 
 
@@ -227,14 +282,3 @@ def _to(batch: Any, device: torch.device) -> Any:
     if isinstance(batch, tuple | list):
         return type(batch)(_to(value, device) for value in batch)
     return batch
-
-
-def _progress(epoch: str, part: float, *, loss: float, started: float) -> None:
-    """Draw one line on a terminal: the epoch, its part done, the mean loss, the seconds left."""
-    if not sys.stderr.isatty():
-        return
-    left = (time.monotonic() - started) * (1 / part - 1)
-    sys.stderr.write(f"\repoch {epoch} {part:4.0%} loss {loss:.3f} {left:4.0f} s left ")
-    if part >= 1:
-        sys.stderr.write("\n")
-    sys.stderr.flush()

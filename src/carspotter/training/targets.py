@@ -1,0 +1,85 @@
+"""What is known of each photo: a row of a labels CSV in, the number of the set of classes that it may be out.
+
+A photo need not be labelled down to a class: one of which only the make is known may be any class of that make, and
+is taught as such, so that sources of different depth learn together. It reads no photo.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from carspotter.errors import RecipeError
+from carspotter.taxonomy import LEVELS, Level, Taxonomy
+
+Bools = npt.NDArray[np.bool_]
+
+
+class Nodes:
+    """Number what photos are labelled with: the c classes first, then sets of classes that share a part of a name."""
+
+    def __init__(self, taxonomy: Taxonomy, ids: Mapping[str, int]) -> None:
+        self.taxonomy, self.ids = taxonomy, dict(ids)
+        self._sets: list[Bools] = list(np.eye(len(taxonomy), dtype=bool))
+        self._numbers: dict[tuple[str, ...], int] = {}
+
+    @property
+    def members(self) -> Bools:
+        """Return which classes each node stands for, (m, c); the first c are the classes themselves."""
+        return np.stack(self._sets)
+
+    def of(self, row: Mapping[str, str]) -> int:
+        """Return the node of a row: its `class_id`, or all classes that agree with its make, model, generation, year.
+
+        Raises RecipeError where the taxonomy has no such class.
+        """
+        name = row.get("class_id") or ""
+        if name:
+            if name not in self.ids:
+                raise RecipeError(f"class_id {name!r} is not in the taxonomy")
+            return self.ids[name]
+        parts = tuple(row.get(level) or "" for level in LEVELS)
+        if parts not in self._numbers:
+            self._numbers[parts] = self._add(parts)
+        return self._numbers[parts]
+
+    def level(self, level: Level) -> npt.NDArray[np.int64]:
+        """Return of each node (m,) its taxon in `taxonomy.names(level)`, -1 where its classes differ."""
+        index = self.taxonomy.index(level)
+        shared = [index[classes] for classes in self._sets]
+        return np.array([found[0] if (found == found[0]).all() else -1 for found in shared], np.int64)
+
+    def _add(self, parts: tuple[str, ...]) -> int:
+        if not parts[0]:
+            raise RecipeError("a row has neither class_id nor make")
+        known = [[str(getattr(taxon, level) or "") for level in LEVELS] for taxon in self.taxonomy.classes]
+        fits = np.array([all(want in ("", have) for want, have in zip(parts, each, strict=True)) for each in known])
+        if not fits.any():
+            raise RecipeError(f"no class is a {' '.join(part for part in parts if part)!r}; add it to the taxonomy")
+        if fits.sum() == 1:
+            return int(fits.argmax())
+        self._sets.append(fits)
+        return len(self._sets) - 1
+
+
+def words(rows: list[dict[str, Any]], column: str) -> tuple[tuple[str, ...], npt.NDArray[np.int64]]:
+    """Return the words of a column in order of the alphabet, and each row's number (n,), -1 where it is empty."""
+    found = tuple(sorted({row.get(column) or "" for row in rows} - {""}))
+    numbers = {word: number for number, word in enumerate(found)}
+    return found, np.array([numbers.get(row.get(column) or "", -1) for row in rows], np.int64)
+
+
+def mirrored(names: tuple[str, ...]) -> npt.NDArray[np.int64]:
+    """Return for each word the number of what it becomes in a mirrored photo: left and right change places.
+
+    Raises RecipeError where one side is among the words and the other is not.
+    """
+    places = {"left": "right", "right": "left"}
+    swapped = ["-".join(places.get(part, part) for part in name.split("-")) for name in names]
+    lone = [name for name, other in zip(names, swapped, strict=True) if other not in names]
+    if lone:
+        raise RecipeError(f"{lone[0]!r} occurs, its mirror image does not; set augment.flip=0 or label both sides")
+    return np.array([names.index(name) for name in swapped], np.int64)
