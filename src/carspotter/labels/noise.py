@@ -1,0 +1,309 @@
+"""Embeddings and the labels that sellers gave in; the labels to doubt, most doubtful first, and the class pairs out.
+
+`out_of_fold` has every photo judged by a probe that learnt from other ads, `find_doubts` compares that with the labels
+by confident learning (Northcutt et al. 2021, by cleanlab). Pure functions of arrays: the caller hands in the embeddings
+and how a probe is fitted, and a person decides what a doubt is worth (`doubts_page`).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from carspotter.errors import LabelError, MissingExtraError
+from carspotter.runtime.calibration import fit_temperature, softmax
+
+Floats = npt.NDArray[np.floating[Any]]
+Ints = npt.NDArray[np.int64]
+Bools = npt.NDArray[np.bool_]
+Fit = Callable[[Floats, Ints, int], Callable[[Floats], Floats]]
+"""Fits a probe: embeddings (n, d), classes (n,) and the number of classes in, a function, embeddings to logits, out."""
+
+FOLDS = 5
+"""Each probe learns from four fifths of the ads; cleanlab's own cross-validation takes as many."""
+LEAST_UNITS = 3
+"""Ads (or photos) that must say the same of a class pair: one is an accident, two may be one seller."""
+
+ALWAYS = -1
+"""Stands for a fold: learnt from in every fold and not judged."""
+# One number is fitted, for which so many logits are plenty: 2000 photos of 200 classes.
+_ENOUGH_LOGITS = 400_000
+_LEAST_PHOTOS = 200
+_Z = 1.959964  # 95 % of a normal distribution
+_TINY = 1e-12
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClassPair:
+    """Say that photos of class `true` are called `given`: in `share` of cases, with its 95 % interval `low` to `high`.
+
+    `count` units (ads where they are known, else photos) show it with confidence; `share` is cleanlab's estimate over
+    all units that are truly of the class, the unsure ones among them. Classes are indices.
+    """
+
+    true: int
+    given: int
+    count: int
+    share: float
+    low: float
+    high: float
+
+    def sentence(self, names: Sequence[str]) -> str:
+        """Say it in words."""
+        return f"sellers call {names[self.true]} a {names[self.given]} in {self.share:.0%} of cases"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Doubts:
+    """Hold how far the labels of m judged photos, or ads, are to be doubted, the most doubtful first.
+
+    `position` (m,) says where each stood in the arrays given; `given` and `suggested` (m,) are classes, the second the
+    likeliest other one, with their probabilities `given_probability` and `suggested_probability`; `quality` (m,) in
+    0…1 is the score, the label's share of the two, below 0.5 where the other is likelier; `flagged` (m,) are the
+    lowest, so many as confident learning takes for wrong. `unjudged` are positions whose class no other ad has. `ads`
+    holds the same per ad, where `ad_ids` names them.
+    """
+
+    names: tuple[str, ...]
+    position: Ints
+    given: Ints
+    suggested: Ints
+    given_probability: Floats
+    suggested_probability: Floats
+    quality: Floats
+    flagged: Bools
+    unjudged: Ints
+    pairs: tuple[ClassPair, ...] = ()
+    ads: Doubts | None = None
+    ad_ids: npt.NDArray[Any] | None = None
+
+    def __len__(self) -> int:
+        return len(self.position)
+
+    def rows(self, limit: int | None = None) -> Iterator[dict[str, Any]]:
+        """Yield a row for each, the most doubtful first: rank from 1, position, ad_id if known, classes by name."""
+        for i in range(len(self) if limit is None else min(limit, len(self))):
+            row = {
+                "rank": i + 1, "position": int(self.position[i]), "given": self.names[self.given[i]],
+                "suggested": self.names[self.suggested[i]], "given_probability": float(self.given_probability[i]),
+                "suggested_probability": float(self.suggested_probability[i]), "quality": float(self.quality[i]),
+                "flagged": bool(self.flagged[i]),
+            }  # fmt: skip
+            yield row if self.ad_ids is None else {**row, "ad_id": self.ad_ids[self.position[i]].item()}
+
+    def pair_rows(self) -> list[dict[str, Any]]:
+        """Return the class pairs with their classes by name and the `unit` that is counted: "ad" or "photo"."""
+        unit = "photo" if self.ads is None and self.ad_ids is None else "ad"
+        return [
+            {"true": self.names[pair.true], "given": self.names[pair.given], "count": pair.count, "share": pair.share,
+             "low": pair.low, "high": pair.high, "unit": unit}
+            for pair in self.pairs
+        ]  # fmt: skip
+
+
+def out_of_fold(
+    embeddings: Floats,
+    classes: Ints,
+    groups: npt.NDArray[Any],
+    n_classes: int,
+    *,
+    fit: Fit,
+    folds: int = FOLDS,
+    seed: int = 0,
+) -> Floats:
+    """Return class probabilities (n, n_classes) of photos, each by a probe that learnt from other groups alone.
+
+    `embeddings` (n, d), `classes` (n,) from 0, `groups` (n,) of any type: an ad, or ads tied by duplicates, is never
+    torn apart. A class that only one group has is always learnt and never judged: rows of NaN. Each fold's logits are
+    divided by the temperature that suits the others. Raises LabelError where nothing can be judged, ValueError for
+    arrays that do not fit together.
+    """
+    classes = _checked(embeddings, classes, groups, n_classes=n_classes)
+    fold = deal_folds(classes, groups, folds=folds, seed=seed)
+    if len(np.unique(classes[fold != ALWAYS])) < 2:
+        raise LabelError(
+            "labels cannot be judged: fewer than 2 classes have photos in 2 ads or more; add listings, or choose a "
+            "level with fewer classes"
+        )
+    logits = np.full((len(classes), n_classes), np.nan, np.float32)
+    for number in np.unique(fold[fold != ALWAYS]):
+        inside = fold == number
+        judge = fit(embeddings[~inside], classes[~inside], n_classes)
+        found = np.array(judge(embeddings[inside]), np.float32)
+        # Groups of mixed labels can leave a class without a teacher; a probe knows nothing of it, whatever it says.
+        taught = np.bincount(classes[~inside], minlength=n_classes) > 0
+        found[~taught[classes[inside]]] = np.nan
+        logits[inside] = found
+    return _tempered(logits, classes, fold)
+
+
+def deal_folds(classes: Ints, groups: npt.NDArray[Any], *, folds: int = FOLDS, seed: int = 0) -> Ints:
+    """Return a fold (n,) for each photo: groups stay whole and each class is spread over the folds as far as it goes.
+
+    Groups of the rarest classes are dealt first, each to the fold with the fewest photos of its rarest class, then
+    with the fewest photos. A group with a class that no other group has is `ALWAYS` learnt from.
+    """
+    if folds < 2:
+        raise ValueError(f"folds is {folds}; it must be at least 2")
+    _, group = np.unique(groups, return_inverse=True)
+    group = group.reshape(-1)
+    n_groups = int(group.max()) + 1 if len(group) else 0
+    pairs = np.unique(np.stack([group, classes], axis=1), axis=0) if len(group) else np.zeros((0, 2), np.int64)
+    spread = np.bincount(pairs[:, 1], minlength=int(classes.max(initial=0)) + 1)  # groups of each class
+    rarest = np.full(n_groups, -1)
+    for place in np.argsort(-spread[pairs[:, 1]], kind="stable"):  # the rarest is written last
+        rarest[pairs[place, 0]] = pairs[place, 1]
+    sizes = np.bincount(group, minlength=n_groups)
+    held = np.zeros((folds, len(spread)))
+    total = np.zeros(folds)
+    dealt = np.full(n_groups, ALWAYS)
+    shuffled = np.random.default_rng(seed).permutation(n_groups)
+    # Large groups first, so that small ones fill the gaps.
+    order = shuffled[np.lexsort((-sizes[shuffled], spread[rarest[shuffled]]))]
+    for each in order[spread[rarest[order]] > 1]:
+        fold = int(np.lexsort((total, held[:, rarest[each]]))[0])
+        dealt[each] = fold
+        held[fold, rarest[each]] += sizes[each]
+        total[fold] += sizes[each]
+    return dealt[group].astype(np.int64)
+
+
+def find_doubts(
+    probabilities: Floats, classes: Ints, names: Sequence[str], *, ads: npt.NDArray[Any] | None = None
+) -> Doubts:
+    """Rank labels by how far they are to be doubted and name the class pairs that sellers mix up.
+
+    `probabilities` (n, c) as `out_of_fold` returns them, `classes` (n,) the labels, `names` of the c classes, `ads`
+    (n,) the ad of each photo. With ads, the class pairs count ads, and the result holds the doubts of ads as well:
+    an ad's probabilities are the mean logarithms of its photos', its label is theirs. Raises ValueError for arrays that
+    do not fit together, MissingExtraError without the extra `train`.
+    """
+    probabilities = np.asarray(probabilities)
+    if probabilities.ndim != 2 or probabilities.shape[1] != len(names):
+        raise ValueError(f"probabilities of {probabilities.shape}; they must be (n, {len(names)}), a column a class")
+    classes = _checked(probabilities, classes, classes if ads is None else ads, n_classes=len(names))
+    photos = _doubts(probabilities, classes, tuple(names), with_pairs=ads is None)
+    if ads is None:
+        return photos
+    ad_ids, fused, given = fuse_ads(probabilities, classes, ads)
+    of_ads = _doubts(fused, given, tuple(names), with_pairs=True, ad_ids=ad_ids)
+    return replace(photos, pairs=of_ads.pairs, ads=of_ads)
+
+
+def fuse_ads(probabilities: Floats, classes: Ints, ads: npt.NDArray[Any]) -> tuple[npt.NDArray[Any], Floats, Ints]:
+    """Return ad ids (a,), probabilities (a, c) and labels (a,) of ads, out of those of their photos.
+
+    An ad's probabilities are the mean logarithm of its photos', made to sum to 1; photos that were not judged count
+    for nothing. Where photos of one ad have different labels, each label makes a row.
+    """
+    ids, ad = np.unique(ads, return_inverse=True)
+    pairs, unit = np.unique(np.stack([ad.reshape(-1), classes], axis=1), axis=0, return_inverse=True)
+    unit = unit.reshape(-1)
+    judged = ~np.isnan(probabilities).any(axis=1)
+    logs = np.zeros((len(pairs), probabilities.shape[1]))
+    np.add.at(logs, unit[judged], np.log(np.maximum(probabilities[judged], _TINY)))
+    counts = np.bincount(unit[judged], minlength=len(pairs))
+    fused = softmax(logs / np.maximum(counts, 1)[:, None])
+    fused[counts == 0] = np.nan
+    return ids[pairs[:, 0]], fused, pairs[:, 1].astype(np.int64)
+
+
+def wilson(share: float, n: float) -> tuple[float, float]:
+    """Return the 95 % interval of a share of n cases (Wilson 1927); of no case it is everything."""
+    if n <= 0:
+        return 0.0, 1.0
+    squared = _Z * _Z
+    middle = (share + squared / (2 * n)) / (1 + squared / n)
+    half = _Z * math.sqrt(share * (1 - share) / n + squared / (4 * n * n)) / (1 + squared / n)
+    return max(0.0, middle - half), min(1.0, middle + half)
+
+
+# ---- the parts
+
+
+def _doubts(
+    probabilities: Floats, classes: Ints, names: tuple[str, ...], *, with_pairs: bool, ad_ids: Any = None
+) -> Doubts:
+    is_judged = ~np.isnan(probabilities).any(axis=1)
+    position = np.flatnonzero(is_judged)
+    judged, given = probabilities[position].astype(np.float64), classes[position]
+    rows = np.arange(len(position))
+    others = judged.copy()
+    others[rows, given] = -1.0
+    suggested = others.argmax(axis=1) if len(position) else np.zeros(0, np.int64)
+    best = judged[rows, suggested]
+    # The label's share of the two likeliest: it ranks as their ratio does, and better than cleanlab's two scores, which
+    # take a doubt at 0.1 against 0.3 for a smaller one than 0.4 against 0.7.
+    quality = judged[rows, given] / np.maximum(judged[rows, given] + best, _TINY)
+    order = np.lexsort((position, quality))
+    # So many as confident learning counts, but the most doubtful ones: order and flag never contradict each other.
+    flagged = np.arange(len(order)) < _n_wrong(judged, given)
+    return Doubts(
+        names=names, position=position[order], given=given[order], suggested=suggested[order],
+        given_probability=judged[rows, given][order], suggested_probability=best[order],
+        quality=quality[order], flagged=flagged, unjudged=np.flatnonzero(~is_judged),
+        pairs=_pairs(judged, given) if with_pairs else (), ad_ids=ad_ids,
+    )  # fmt: skip
+
+
+def _n_wrong(probabilities: Floats, classes: Ints) -> int:
+    """Count labels that confident learning takes for wrong."""
+    if len(np.unique(classes)) < 2:
+        return 0
+    return int(_cleanlab().num_label_issues(classes, probabilities))
+
+
+def _pairs(probabilities: Floats, classes: Ints) -> tuple[ClassPair, ...]:
+    """Return the pairs that `LEAST_UNITS` units show, those with the highest lower bound first."""
+    if len(np.unique(classes)) < 2:
+        return ()
+    count = _cleanlab()
+    sure = count.compute_confident_joint(classes, probabilities, calibrate=False)  # (given, true)
+    joint = count.calibrate_confident_joint(sure, classes)
+    found = []
+    for given, true in np.argwhere(sure >= LEAST_UNITS):
+        if given == true:
+            continue
+        share = float(joint[given, true] / max(1, joint[:, true].sum()))
+        # The interval rests on what was counted with confidence, not on what was estimated from it.
+        low, high = wilson(share, int(sure[:, true].sum()))
+        found.append(
+            ClassPair(true=int(true), given=int(given), count=int(sure[given, true]), share=share, low=low, high=high)
+        )
+    return tuple(sorted(found, key=lambda pair: (-pair.low, -pair.count, pair.true, pair.given)))
+
+
+def _tempered(logits: Floats, classes: Ints, fold: Ints) -> Floats:
+    judged = ~np.isnan(logits).any(axis=1)
+    rows = max(_LEAST_PHOTOS, _ENOUGH_LOGITS // logits.shape[1])
+    result = np.full_like(logits, np.nan)
+    for number in np.unique(fold[judged]):
+        inside = judged & (fold == number)
+        others = np.flatnonzero(judged & (fold != number))
+        others = others[:: max(1, len(others) // rows)]
+        temperature = fit_temperature(logits[others].astype(np.float64), classes[others]) if len(others) else 1.0
+        result[inside] = softmax(logits[inside].astype(np.float64) / temperature)
+    return result
+
+
+def _checked(values: Floats, classes: Ints, groups: npt.NDArray[Any], *, n_classes: int) -> Ints:
+    n = len(values)
+    classes = np.asarray(classes)
+    if classes.shape != (n,) or np.shape(groups) != (n,):
+        raise ValueError(f"{n} photos, but classes of {classes.shape} and ads of {np.shape(groups)}; each needs ({n},)")
+    if n and (classes.dtype.kind not in "iu" or classes.min() < 0 or classes.max() >= n_classes):
+        raise ValueError(f"classes must be whole numbers from 0 to {n_classes - 1}; given are {np.unique(classes)[:5]}")
+    return classes.astype(np.int64)
+
+
+def _cleanlab() -> Any:
+    try:
+        from cleanlab import count
+    except ModuleNotFoundError as error:
+        raise MissingExtraError("cleanlab", "train") from error
+    return count
