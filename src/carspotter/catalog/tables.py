@@ -116,6 +116,16 @@ _ALL = (
         },
     ),
     Table(
+        name="reviews",
+        key="photo_id",
+        growth="snapshot",
+        about="what people said of single photos against their ads: another taxon, or `dropped`",
+        columns={
+            "photo_id": "text", "make": "text", "model": "text", "generation": "text", "year": "int", "name": "text",
+            "said_by": "text", **_STATUS,
+        },
+    ),
+    Table(
         name="classes",
         key="taxon",
         growth="snapshot",

@@ -17,11 +17,13 @@ from carspotter.dataset.certificate import MAX_DISTANCE, LeakCertificate, certif
 from carspotter.dataset.split import SPLITS, split
 from carspotter.labels.classes import classes, read_merges, suggest
 from carspotter.labels.corrections import Corrections, to_csv, unresolved
+from carspotter.labels.doubts_page import read_decisions
 from carspotter.labels.resolve import Resolver, label_rows
 from carspotter.photos.checks import CheckSettings, judge
 from carspotter.photos.duplicates import Embeddings, find_duplicates
 from carspotter.project.build import Build
 from carspotter.project.look import LocateSettings, Look
+from carspotter.project.reviews import PHOTO_LABELS, REVIEWED, reviewed
 
 Row = dict[str, Any]
 
@@ -32,9 +34,9 @@ CHECKED = """SELECT c.photo_id, p.ad_id, c.sha256, c.phash, c.dhash, c.width, c.
 FROM checks c JOIN listing_photos p USING (photo_id) WHERE c.sha256 IS NOT NULL"""
 """Every photo with bytes, good or bad: a dark copy ties two ads as well as a bright one."""
 
-USABLE = """SELECT p.photo_id, p.ad_id, w.name AS taxon, w.make, w.model, w.generation, w.year
+USABLE = f"""SELECT p.photo_id, p.ad_id, w.name AS taxon, w.make, w.model, w.generation, w.year
 FROM listing_photos p JOIN listings l USING (ad_id) JOIN checks c USING (photo_id) JOIN findings v USING (photo_id)
-JOIN labels w ON w.ad_id = p.ad_id
+JOIN ({PHOTO_LABELS}) w ON w.photo_id = p.photo_id
 WHERE p.status = 'ok' AND l.status = 'ok' AND c.status = 'ok' AND v.status = 'ok' AND v.passed AND v.x1 IS NOT NULL
 AND w.status = 'ok'"""
 """Every photo that shows a whole vehicle of a known taxon."""
@@ -128,7 +130,7 @@ def _embeddings(photo_ids: Any, columns: Mapping[str, Any]) -> Embeddings | None
 def resolve_labels(build: Build) -> Mapping[str, Any]:
     """Turn sellers' words into taxa, and list those that are not understood in `labels/unresolved.csv`."""
     catalog, folder = build.catalog, build.project.labels
-    words = folder / "words.csv"
+    words, decisions = folder / "words.csv", folder / REVIEWED
     listings_sql = "SELECT ad_id, source, make, model, submodel, year, title FROM listings WHERE status = 'ok'"
 
     def work() -> Mapping[str, Any]:
@@ -141,17 +143,20 @@ def resolve_labels(build: Build) -> Mapping[str, Any]:
         fresh = [row for row in rows if not _same(row, old.get(row["ad_id"]))]
         if fresh:
             catalog.append("labels", fresh)
+        reviews = reviewed(catalog, read_decisions(decisions))
+        catalog.replace("reviews", reviews)
         missing = unresolved(listings, rows)
         storage.write(folder / "unresolved.csv", to_csv(missing).encode())
         methods = Counter(row["method"] for row in rows if row["status"] == OK)
         n_ok = sum(methods.values())
-        return {"resolved": n_ok, "unresolved": len(rows) - n_ok, "methods": dict(methods.most_common())}
+        said = {"reviewed photos": len(reviews)} if reviews else {}
+        return {"resolved": n_ok, "unresolved": len(rows) - n_ok, "methods": dict(methods.most_common()), **said}
 
-    settings = words.read_text(encoding="utf-8-sig", errors="replace") if words.exists() else ""
+    settings = [path.read_text(encoding="utf-8-sig", errors="replace") for path in (words, decisions) if path.exists()]
     return build.whole(
         "resolve",
         reads=(listings_sql,),
-        writes=("SELECT * FROM labels",),
+        writes=("SELECT * FROM labels", "SELECT * FROM reviews"),
         settings=[LABEL_VERSION, settings],
         work=work,
     )

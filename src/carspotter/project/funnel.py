@@ -32,7 +32,7 @@ SELECT p.photo_id,
     WHEN f.photo_id IS NULL OR f.status <> 'ok' THEN 'fetch'
     WHEN c.photo_id IS NULL OR c.status <> 'ok' THEN 'check'
     WHEN v.photo_id IS NULL OR v.status <> 'ok' OR NOT v.passed OR v.x1 IS NULL THEN 'locate'
-    WHEN w.ad_id IS NULL OR w.status <> 'ok' THEN 'resolve'
+    WHEN r.photo_id IS NULL AND (w.ad_id IS NULL OR w.status <> 'ok') OR r.status <> 'ok' THEN 'resolve'
     WHEN k.taxon IS NULL OR k.status NOT IN ('ok', 'merged') THEN 'classes'
     WHEN s.photo_id IS NULL OR s.status <> 'ok' THEN 'split'
   END AS stage,
@@ -48,8 +48,9 @@ SELECT p.photo_id,
     WHEN v.status <> 'ok' THEN v.status
     WHEN NOT v.passed THEN CASE WHEN v.kind = 'exterior' THEN 'unsure' ELSE v.kind END
     WHEN v.x1 IS NULL THEN 'no-vehicle'
-    WHEN w.ad_id IS NULL THEN 'pending'
-    WHEN w.status <> 'ok' THEN w.status
+    WHEN r.status <> 'ok' THEN r.status
+    WHEN r.photo_id IS NULL AND w.ad_id IS NULL THEN 'pending'
+    WHEN r.photo_id IS NULL AND w.status <> 'ok' THEN w.status
     WHEN k.taxon IS NULL THEN 'pending'
     WHEN k.status NOT IN ('ok', 'merged') THEN k.status
     WHEN s.photo_id IS NULL THEN 'pending'
@@ -62,7 +63,8 @@ LEFT JOIN files f ON f.photo_id = p.photo_id
 LEFT JOIN checks c ON c.photo_id = p.photo_id
 LEFT JOIN findings v ON v.photo_id = p.photo_id
 LEFT JOIN labels w ON w.ad_id = p.ad_id
-LEFT JOIN classes k ON k.taxon = w.name
+LEFT JOIN reviews r ON r.photo_id = p.photo_id
+LEFT JOIN classes k ON k.taxon = coalesce(r.name, w.name)
 LEFT JOIN samples s ON s.photo_id = p.photo_id
 """
 """SQL: where each photo stopped (`stage`, null when it is in the dataset) and why (`reason`, or its split)."""

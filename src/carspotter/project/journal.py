@@ -23,8 +23,9 @@ def fingerprint(catalog: Catalog, queries: tuple[str, ...], settings: Any) -> st
     """Name what a step depends on: the rows of some queries, in whatever order, and its settings."""
     parts = [json.dumps(_plain(settings), sort_keys=True, default=str)]
     for query in queries:
-        # An exclusive or of the rows' hashes does not depend on their order, nor on how parts are cut.
-        row = catalog.rows(f"SELECT count(*) AS n, bit_xor(hash(t)) AS x FROM ({query}) AS t")[0]
+        # An exclusive or of the rows' hashes does not depend on their order, nor on how parts are cut. Of their texts,
+        # since DuckDB mixes a row's columns by exclusive or too: an even number of equal changes would cancel out.
+        row = catalog.rows(f"SELECT count(*) AS n, bit_xor(hash(t::VARCHAR)) AS x FROM ({query}) AS t")[0]
         parts.append(f"{row['n']}:{row['x']}")
     return blake2b("|".join(parts).encode(), digest_size=12).hexdigest()
 

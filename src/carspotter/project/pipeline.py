@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from carspotter.errors import ProjectError, suggestion
-from carspotter.project import curate, intake, products
+from carspotter.project import curate, doubting, intake, products
 from carspotter.project.build import Build, Quiet, Watch
 from carspotter.project.folder import Project
 from carspotter.project.journal import Journal
@@ -48,8 +48,9 @@ PARTS: tuple[Step, ...] = (
         about="locate and embed vehicles",
         work=lambda build: curate.look_at_photos(build, ("findings", "embeddings")),
     ),
+    Step(name="doubts", about="find labels to be doubted", work=doubting.find),
 )
-"""Halves of `look` that can be asked for alone."""
+"""What can be asked for alone: halves of `look`, and what needs a person afterwards."""
 
 
 def build(

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from carspotter.project.build import Build
 from carspotter.project.report import write_report as draw_report
+from carspotter.project.reviews import PHOTO_LABELS
 from carspotter.recognition.gallery import Gallery, learn, save_gallery
 from carspotter.runtime.bundle import ModelBundle, shipped
 from carspotter.taxonomy import Taxon, Taxonomy
@@ -23,10 +24,10 @@ TOP = 5
 EMBEDDED = """SELECT s.photo_id, s.ad_id, s.class_name, s.split, e.embedding FROM samples s
 JOIN embeddings e USING (photo_id) WHERE s.status = 'ok' AND e.status = 'ok'"""
 
-SAMPLED = """SELECT s.photo_id, s.ad_id, s.class_name, s.split, f.path, v.x1, v.y1, v.x2, v.y2, v.viewpoint,
+SAMPLED = f"""SELECT s.photo_id, s.ad_id, s.class_name, s.split, f.path, v.x1, v.y1, v.x2, v.y2, v.viewpoint,
 k.make, k.model, k.generation, k.year, w.said_by
-FROM samples s JOIN files f USING (photo_id) JOIN findings v USING (photo_id) LEFT JOIN labels w ON w.ad_id = s.ad_id
-LEFT JOIN classes k ON k.taxon = w.name WHERE s.status = 'ok'"""
+FROM samples s JOIN files f USING (photo_id) JOIN findings v USING (photo_id)
+LEFT JOIN ({PHOTO_LABELS}) w ON w.photo_id = s.photo_id LEFT JOIN classes k ON k.taxon = w.name WHERE s.status = 'ok'"""
 
 
 def learn_classes(build: Build) -> Mapping[str, Any]:

@@ -1,0 +1,114 @@
+"""Doubts of a built project: found, written for a person, and what the person decides obeyed by the next build."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from carspotter.errors import LabelError, ProjectError
+from carspotter.project.folder import Project, create
+from carspotter.project.funnel import funnel
+from carspotter.project.pipeline import build
+
+SETTINGS = 'name = "doubted"\n[classes]\nlevel = "model"\nmin_photos = 5\n'
+MODELS = (("Audi", "A4"), ("BMW", "X5"), ("Opel", "Astra"))
+WRONG = "3"  # an ad of the first model whose seller calls it the second
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Project:
+    """Make a project whose photos were looked at: 30 ads of three models, four photos each, far apart in embeddings."""
+    project = create(tmp_path / "project", SETTINGS)
+    random = np.random.default_rng(0)
+    photos = [(f"{ad}/{n}", str(ad), ad % 3) for ad in range(30) for n in range(4)]
+    said = {str(ad): MODELS[1 if str(ad) == WRONG else ad % 3] for ad in range(30)}
+    vectors = np.eye(8)[[model for _, _, model in photos]] + random.normal(0, 0.1, (len(photos), 8))
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    ok = {"status": "ok"}
+    with project.catalog() as catalog:
+        catalog.append(
+            "listings", [{"ad_id": ad, "make": make, "model": model, **ok} for ad, (make, model) in said.items()]
+        )
+        catalog.append("listing_photos", [{"photo_id": p, "ad_id": ad, "url": f"{p}.jpg", **ok} for p, ad, _ in photos])
+        catalog.append("files", [{"photo_id": p, "path": f"{p}.jpg", **ok} for p, _, _ in photos])
+        catalog.append(
+            "checks",
+            [
+                {"photo_id": p, "sha256": p, "phash": int(random.integers(2**63)), "dhash": 1, "width": 800,
+                 "height": 600, "contrast": 0.3, "sharpness": 500.0, **ok}
+                for p, _, _ in photos
+            ],
+        )  # fmt: skip
+        catalog.append(
+            "findings",
+            [
+                {"photo_id": p, "kind": "exterior", "passed": True, "x1": 0.0, "y1": 0.0, "x2": 9.0, "y2": 9.0, **ok}
+                for p, _, _ in photos
+            ],
+        )
+        catalog.append(
+            "embeddings", [{"photo_id": p[0], "embedding": v, **ok} for p, v in zip(photos, vectors, strict=True)]
+        )
+    build(project, only=("resolve", "classes", "split"))
+    return project
+
+
+def decide(project: Project, **decisions: str) -> None:
+    """Fill the decisions of rows of `doubts.csv` by their ad, as a person does, and save it as `reviewed.csv`."""
+    with (project.labels / "doubts.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    with (project.labels / "reviewed.csv").open("w", newline="") as file:
+        writer = csv.DictWriter(file, list(rows[0]))
+        writer.writeheader()
+        whole = [row for row in rows if not row["photo_id"]]
+        writer.writerows({**row, "decision": decisions.get(f"ad{row['ad_id']}", "")} for row in whole)
+
+
+def test_the_ad_with_the_wrong_label_is_found_and_set_right(project: Project) -> None:
+    said = build(project, only=("doubts",))["doubts"]
+    assert said["ads"] == 1
+    with (project.labels / "doubts.csv").open() as file:
+        row = next(row for row in csv.DictReader(file) if not row["photo_id"])
+    assert (row["ad_id"], row["given"], row["becomes_model"]) == (WRONG, "BMW X5", "A4")
+    assert "BMW X5" in (project.labels / "doubts.html").read_text()
+    decide(project, ad3="relabel")
+    again = build(project, only=("resolve", "classes", "split", "doubts"))
+    assert again["resolve"]["reviewed photos"] == 4
+    assert again["doubts"]["ads"] == 0
+    with project.catalog() as catalog:
+        rows = catalog.rows("SELECT DISTINCT class_name FROM samples WHERE ad_id = ?", WRONG)
+        assert [row["class_name"] for row in rows] == ["Audi A4"]
+
+
+def test_a_dropped_ad_leaves_the_dataset_with_a_reason(project: Project) -> None:
+    build(project, only=("doubts",))
+    decide(project, ad3="drop")
+    build(project, only=("resolve", "classes", "split"))
+    with project.catalog() as catalog:
+        assert catalog.rows("SELECT count(*) AS n FROM samples WHERE ad_id = ? AND status = 'ok'", WRONG)[0]["n"] == 0
+        stage = next(stage for stage in funnel(catalog).stages if stage.name == "resolve")
+    assert stage.stopped == {"dropped": 4}
+
+
+def test_what_was_kept_is_not_asked_again(project: Project) -> None:
+    build(project, only=("doubts",))
+    decide(project, ad3="keep")
+    said = build(project, only=("resolve", "doubts"))
+    assert "reviewed photos" not in said["resolve"]
+    assert said["doubts"]["ads"] == 0
+    assert said["doubts"]["reviewed"] >= 1
+
+
+def test_a_wrong_decision_names_its_line(project: Project) -> None:
+    build(project, only=("doubts",))
+    decide(project, ad3="perhaps")
+    with pytest.raises(LabelError, match=r"reviewed\.csv line \d+.*perhaps"):
+        build(project, only=("resolve",))
+
+
+def test_too_little_to_doubt(tmp_path: Path) -> None:
+    with pytest.raises(ProjectError, match="build the project first"):
+        build(create(tmp_path / "empty", SETTINGS), only=("doubts",))
