@@ -57,7 +57,7 @@ LOCATED = """SELECT p.photo_id, p.ad_id, f.path, v.x1, v.y1, v.x2, v.y2, w.make,
 FROM listing_photos p JOIN files f USING (photo_id) JOIN findings v USING (photo_id) JOIN labels w ON w.ad_id = p.ad_id
 LEFT JOIN duplicates d ON d.photo_id = p.photo_id
 WHERE w.make IS NOT NULL AND v.passed AND v.x1 IS NOT NULL ORDER BY p.photo_id"""
-FIELDS = ("path", "split", "group", "class_id", "make", "x1", "y1", "x2", "y2", "body", "view")
+FIELDS = ("path", "split", "source", "group", "class_id", "make", "x1", "y1", "x2", "y2", "body", "view")
 TEST_SHARE = 5  # every fifth group by hash
 
 
@@ -106,7 +106,8 @@ def ad_rows(located: list[Row], out: Path) -> list[Row]:
         digest = int(hashlib.sha256(name.encode()).hexdigest(), 16)
         rows.append({
             "path": os.path.relpath(row["path"], out), "split": "ads-test" if digest % TEST_SHARE == 0 else "train",
-            "group": f"ad {name}", "make": row["make"], "model": row["model"], "view": row["viewpoint"] or "",
+            "source": "ads", "group": f"ad {name}",
+            "make": row["make"], "model": row["model"], "view": row["viewpoint"] or "",
             **{side: round(row[side], 2) for side in ("x1", "y1", "x2", "y2")},
         })  # fmt: skip
     return rows
@@ -166,7 +167,7 @@ def stanford_rows(rows: list[Row], folder: Path, out: Path) -> list[Row]:
         {
             "path": os.path.relpath(folder / row["path"], out),
             "split": "stanford-test" if row["split"] == "test" else "train",
-            "group": f"stanford {row['path']}", "class_id": row["class_id"], "make": row["make"],
+            "source": "stanford", "group": f"stanford {row['path']}", "class_id": row["class_id"], "make": row["make"],
             "body": row["body"], "view": "",
         }
         for row in rows

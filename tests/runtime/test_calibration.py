@@ -7,11 +7,13 @@ import pytest
 
 from carspotter.runtime.calibration import (
     LOWEST,
+    calibrate,
     choose_threshold,
     expected_calibration_error,
     fit_temperature,
     softmax,
 )
+from carspotter.taxonomy import Taxon, Taxonomy
 
 
 def answers(temperature: float) -> tuple[np.ndarray, np.ndarray]:
@@ -44,3 +46,22 @@ def test_threshold_gives_the_precision() -> None:
     assert choose_threshold(confidence, right, 0.75) == 0.7
     assert choose_threshold(confidence, ~right, 0.9) == 1.0
     assert choose_threshold(confidence / 10, right, 0.5) == LOWEST
+
+
+def test_a_large_easy_source_does_not_vouch_for_a_hard_one() -> None:
+    taxonomy = Taxonomy(tuple(Taxon(make=name) for name in "ABCDE"))
+    easy, hard = answers(1.0), answers(1.0)
+    logits = np.concatenate([easy[0] * 3, hard[0][:1000]])  # the easy ones are surer, and right
+    targets = np.concatenate([(easy[0] * 3).argmax(1), hard[1][:1000]])
+    sources = ["easy"] * 4000 + ["hard"] * 1000
+    together, _ = calibrate(logits, targets, taxonomy)
+    apart, _ = calibrate(logits, targets, taxonomy, sources=sources)
+    assert apart["temperature"] == together["temperature"]
+    assert apart["thresholds"]["make"] > together["thresholds"]["make"]
+    probabilities = softmax(logits / apart["temperature"])[4000:]
+    answered = probabilities.max(1) >= apart["thresholds"]["make"] - 5e-4  # it is rounded to three places
+    assert (probabilities.argmax(1) == targets[4000:])[answered].mean() >= 0.94
+    few, _ = calibrate(logits, targets, taxonomy, sources=["easy"] * 4980 + ["hard"] * 20)
+    assert (
+        few["thresholds"] == calibrate(logits, targets, taxonomy, sources=["easy"] * 4980 + [""] * 20)[0]["thresholds"]
+    )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -75,7 +76,7 @@ def compare(
 
     if weights_from and len(weights_from) != len(runs):
         raise typer.BadParameter(f"--ensemble: {len(weights_from)} tables for {len(runs)} runs; give one for each")
-    tables = [Predictions.load(_table_of(run)) for run in runs]
+    tables = _named([Predictions.load(_table_of(run)) for run in runs], runs)
     if weights_from:
         weights = comparing.fit_weights([Predictions.load(_table_of(run)) for run in weights_from])
         tables.append(comparing.ensemble(tables, weights))
@@ -88,6 +89,15 @@ def compare(
     from carspotter.cli.figures import show_comparison
 
     show_comparison(found)
+
+
+def _named(tables: list[Predictions], runs: list[Path]) -> list[Predictions]:
+    """Tell tables of one name apart by where they lie, as those of several seeds of a recipe."""
+    names = [table.name for table in tables]
+    return [
+        replace(table, name=str(run)) if names.count(table.name) > 1 else table
+        for table, run in zip(tables, runs, strict=True)
+    ]
 
 
 def _bundle_of(model: Path) -> Path:

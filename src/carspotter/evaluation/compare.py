@@ -16,7 +16,7 @@ import numpy.typing as npt
 from carspotter.errors import EvaluationError
 from carspotter.evaluation.intervals import Estimate, Share, holm, mcnemar, paired_difference
 from carspotter.evaluation.metrics import DEPTHS, Depth, Evaluation, evaluate, plain, probabilities_at, truth_at
-from carspotter.evaluation.predictions import UNLABELLED, Predictions, in_common
+from carspotter.evaluation.predictions import UNLABELLED, Predictions, in_common, same_photos
 from carspotter.taxonomy import Taxonomy
 
 Bools = npt.NDArray[np.bool_]
@@ -81,7 +81,7 @@ def compare(tables: Sequence[Predictions]) -> Comparison:
     """
     tables = _named(tables)
     same = all(table.taxonomy.classes == tables[0].taxonomy.classes for table in tables)
-    shared = in_common(tables) if same else _by_name_of_photo(tables)
+    shared = in_common(tables) if same else same_photos(tables)
     right = {depth: _right_by_name(shared, depth) for depth in DEPTHS}
     depth = next((depth for depth in DEPTHS if right[depth].shape[1]), None)
     if depth is None:
@@ -155,18 +155,6 @@ def _named(tables: Sequence[Predictions]) -> list[Predictions]:
     if twice is not None:
         raise EvaluationError(f"two prediction tables are called {twice!r}; give each a name of its own")
     return list(tables)
-
-
-def _by_name_of_photo(tables: list[Predictions]) -> list[Predictions]:
-    """Return the tables with the photos that all have, in one order, whatever their classes."""
-    shared = set(tables[0].photos.tolist()).intersection(*(table.photos.tolist() for table in tables[1:]))
-    if not shared:
-        raise EvaluationError(f"{' and '.join(table.name for table in tables)} have no photo in common")
-    result = []
-    for table in tables:
-        order = np.argsort(table.photos, kind="stable")
-        result.append(table.take(order[np.isin(table.photos[order], sorted(shared))]))
-    return result
 
 
 def _right_by_name(tables: list[Predictions], depth: Depth) -> Bools:

@@ -7,7 +7,7 @@ every class; the taxonomy stands in the file's metadata. Whoever runs a network 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -151,8 +151,8 @@ class Predictions:
             raise EvaluationError(f"predictions {self.name}: a photo occurs twice; each has one row")
 
 
-def in_common(tables: list[Predictions]) -> list[Predictions]:
-    """Return the tables with the photos that all have, in one order. Raises EvaluationError where truths differ."""
+def same_photos(tables: Sequence[Predictions]) -> list[Predictions]:
+    """Return the tables with the photos that all have, in one order. Raises EvaluationError where there are none."""
     shared = set(tables[0].photos.tolist()).intersection(*(table.photos.tolist() for table in tables[1:]))
     if not shared:
         raise EvaluationError(f"{' and '.join(table.name for table in tables)} have no photo in common")
@@ -160,14 +160,17 @@ def in_common(tables: list[Predictions]) -> list[Predictions]:
     for table in tables:
         order = np.argsort(table.photos, kind="stable")
         result.append(table.take(order[np.isin(table.photos[order], sorted(shared))]))
-    first = result[0]
-    for other in result[1:]:
+    return result
+
+
+def in_common(tables: Sequence[Predictions]) -> list[Predictions]:
+    """Return tables of the same classes with the photos that all have. Raises EvaluationError where truths differ."""
+    first, *others = result = same_photos(tables)
+    for other in others:
         if other.taxonomy.classes != first.taxonomy.classes:
             raise EvaluationError(f"{first.name} and {other.name} have different classes; compare them by level")
         if (other.truth != first.truth).any():
-            raise EvaluationError(
-                f"{first.name} and {other.name} disagree on the truth of photos; they are of other data"
-            )
+            raise EvaluationError(f"{first.name} and {other.name} disagree on the truth of photos: their data differ")
     return result
 
 

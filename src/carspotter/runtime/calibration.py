@@ -5,6 +5,7 @@ Trained networks and learned heads are calibrated alike; `recognition.identifier
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,8 @@ Floats = npt.NDArray[np.float64]
 Bools = npt.NDArray[np.bool_]
 PRECISION = 0.95
 """What an answer should be right in, of the held-out photos that get one."""
+LEAST_PHOTOS = 50
+"""Photos that a source needs to have a say in the thresholds: of fewer one more mistake moves them too far."""
 LOWEST = 0.5
 """No threshold goes below: an answer that is more likely wrong than right is none."""
 
@@ -57,10 +60,13 @@ def expected_calibration_error(confidence: Floats, right: Bools, bins: int = 15)
     return error
 
 
-def calibrate(logits: Floats, targets: npt.NDArray[np.int64], taxonomy: Taxonomy) -> tuple[dict[str, Any], float]:
+def calibrate(
+    logits: Floats, targets: npt.NDArray[np.int64], taxonomy: Taxonomy, *, sources: Sequence[str] = ()
+) -> tuple[dict[str, Any], float]:
     """Return a bundle's `temperature` and `thresholds` by level, and the calibration error that is left.
 
-    `logits` (n, n_classes) are of photos that were not learnt from, `targets` (n,) their classes.
+    `logits` (n, n_classes) are of photos that were not learnt from, `targets` (n,) their classes. With `sources` (n,),
+    answers must be right often enough on the photos of each source: a large easy one must not vouch for a hard one.
     """
     temperature = fit_temperature(logits, targets)
     probabilities = softmax(logits / temperature)
@@ -68,6 +74,16 @@ def calibrate(logits: Floats, targets: npt.NDArray[np.int64], taxonomy: Taxonomy
     for level in LEVELS:
         summed = taxonomy.sum_to(level, probabilities)
         right = summed.argmax(1) == taxonomy.index(level)[targets]
-        thresholds[level] = round(choose_threshold(summed.max(1), right), 3)
+        parts = [summed.max(1)[part] for part in _parts(sources, len(targets))]
+        rights = [right[part] for part in _parts(sources, len(targets))]
+        chosen = max(choose_threshold(each, true) for each, true in zip(parts, rights, strict=True))
+        thresholds[level] = round(chosen, 3)
     error = expected_calibration_error(probabilities.max(1), probabilities.argmax(1) == targets)
     return {"temperature": round(temperature, 4), "thresholds": thresholds}, float(error)
+
+
+def _parts(sources: Sequence[str], n: int) -> list[Bools]:
+    """Return which photos (n,) each source with enough of them has; all photos are one where no source has."""
+    names = np.asarray(sources, dtype=str)
+    parts = [names == name for name in np.unique(names)] if len(names) == n else []
+    return [part for part in parts if part.sum() >= LEAST_PHOTOS] or [np.ones(n, bool)]

@@ -36,13 +36,14 @@ class LabelledPhotos:
     """Hold decoded photos `images` (n, h, w, 3), what they are labelled with, and where they came from.
 
     `targets` (n,) are nodes (`targets.Nodes`); `extras` further labels (n,), -1 where unknown; `groups` names photos
-    that belong together, such as those of an ad, by default each photo by itself.
+    that belong together, such as those of an ad, by default each photo by itself; `sources` the market or data set.
     """
 
     images: Images
     targets: npt.NDArray[np.int64]
     paths: tuple[str, ...]
     groups: tuple[str, ...] = ()
+    sources: tuple[str, ...] = ()
     extras: Mapping[str, npt.NDArray[np.int64]] = field(default_factory=dict)
 
     def __len__(self) -> int:
@@ -56,6 +57,7 @@ class LabelledPhotos:
             targets=self.targets[chosen],
             paths=tuple(self.paths[i] for i in kept),
             groups=tuple(self.groups[i] for i in kept) if self.groups else (),
+            sources=tuple(self.sources[i] for i in kept) if self.sources else (),
             extras={name: values[chosen] for name, values in self.extras.items()},
         )
 
@@ -147,8 +149,13 @@ def load_photos(rows: list[dict[str, str]], labels: Path, nodes: Nodes, size: In
     with ThreadPoolExecutor(2) as pool:
         for index, image in enumerate(pool.map(read, rows)):
             images[index] = image
-    groups = tuple(row.get("group") or row["path"] for row in rows)
-    return LabelledPhotos(images=images, targets=targets, paths=tuple(row["path"] for row in rows), groups=groups)
+    return LabelledPhotos(
+        images=images,
+        targets=targets,
+        paths=tuple(row["path"] for row in rows),
+        groups=tuple(row.get("group") or row["path"] for row in rows),
+        sources=tuple(row.get("source") or "" for row in rows),
+    )
 
 
 def preprocessing_of(size: InputSettings) -> Preprocessing:

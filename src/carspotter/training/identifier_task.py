@@ -79,13 +79,9 @@ class IdentifierTask:
         settings = self.recipe.train
         logits, extras = model(batch["pixels"])
         logits = logits.float()
-        loss = self._of_classes(logits, batch)
-        if settings.distill:
-            taught, other = (
-                losses.distillation(logits, soft, temperature=settings.temperature)
-                for soft in (batch["soft"], batch["soft"][batch["partner"]])
-            )
-            loss = loss.lerp(batch["share"] * taught + (1 - batch["share"]) * other, settings.distill)
+        loss, share = self._of_photos(logits, batch), batch["share"]
+        if bool((share < 1).any()):
+            loss = share * loss + (1 - share) * self._of_photos(logits, batch, batch["partner"])
         heads = [settings.heads_weight * _of_head(answer.float(), batch, name) for name, answer in extras.items()]
         return torch.stack([loss.mean(), *heads]).sum()
 
@@ -122,19 +118,25 @@ class IdentifierTask:
         figures = self.evaluate(model)
         logits = predict(cast(Identifier, model), self.holdout.images)[0].double().numpy()
         single = self.holdout.targets < logits.shape[1]
-        calibration, error = calibrate(logits[single], self.holdout.targets[single], self.taxonomy)
+        held = self.holdout.take(single)
+        calibration, error = calibrate(logits[single], held.targets, self.taxonomy, sources=held.sources)
         return calibration, {**figures, "ECE": error}
 
-    def _of_classes(self, logits: Tensor, batch: Batch) -> Tensor:
-        """Return each photo's loss (n,) by its label, and by its partner's where two photos were mixed."""
-        settings, target = self.recipe.train, batch["target"]
+    def _of_photos(self, logits: Tensor, batch: Batch, partner: Tensor | None = None) -> Tensor:
+        """Return each photo's loss (n,) by its own label and teacher, or by those of its partner."""
+        settings = self.recipe.train
+        target = batch["target"] if partner is None else batch["target"][partner]
+        shifted = logits
         if settings.logit_adjustment:
             prior = self.frequency[: logits.shape[1]].to(logits.device)
-            logits = logits + settings.logit_adjustment * (prior / prior.sum()).log()
-        own, share = self._of_nodes(logits, target), batch["share"]
-        if bool((share == 1).all()):
-            return own
-        return share * own + (1 - share) * self._of_nodes(logits, target[batch["partner"]])
+            shifted = logits + settings.logit_adjustment * (prior / prior.sum()).log()
+        loss = self._of_nodes(shifted, target)
+        if not settings.distill:
+            return loss
+        soft = batch["soft"] if partner is None else batch["soft"][partner]
+        taught = losses.distillation(logits, soft, temperature=settings.temperature)
+        # A photo that no teacher saw learns from its label as if there were none.
+        return loss.lerp(taught, settings.distill * (soft.sum(dim=1) > 0).float())
 
     def _of_nodes(self, logits: Tensor, target: Tensor) -> Tensor:
         settings = self.recipe.train
