@@ -1,7 +1,8 @@
 """Write labels and taxonomy for one identifier of two markets: Stanford Cars, and used-car advertisements.
 
 In: both data sets. The advertisements are built as a carspotter project in `--out` (gate, boxes, duplicates, sellers'
-words). Out: `labels.csv` (path, split, group, class_id or make, box) and `classes.csv`. Groups are ads tied by
+words). Out: `labels.csv` (path, split, source, group, class_id or make, box), `stanford.csv` with
+its Stanford rows, for a teacher that knows no other, and `classes.csv`. Groups are ads tied by
 duplicates; a fifth of them is split `ads-test`. A model of at least `--min-photos` photographs to learn from is a
 class; another one is its make's class for the rest, or, where Stanford has models that it may be, known by make alone.
 
@@ -78,6 +79,7 @@ def main() -> None:
     rows += stanford_rows(stanford, given.stanford.resolve(), given.out)
     write(given.out / "classes.csv", classes, ("class_id", "make", "model", "generation", "year", "body"))
     write(given.out / "labels.csv", rows, FIELDS)
+    write(given.out / "stanford.csv", [row for row in rows if row["source"] == "stanford"], FIELDS)
     print(f"{len(classes)} classes; photos: {dict(Counter(row['split'] for row in rows))}")
     print(f"known by make alone: {sum(not row['class_id'] for row in rows)}")
 
