@@ -49,6 +49,7 @@ def test_perfect_answers_have_perfect_figures() -> None:
     answers = [told(), told("interior", 0.1, boxes=[]), told("other", 0.1, boxes=[])]
     assert figures_of(answers) == {
         "mean": 1, "exterior": 1, "recall": 1, "iou": 1, "view8": 1, "view5": 1, "false_alarms": 0,
+        "kind_exterior": 1, "kind_interior": 1, "kind_other": 0,  # this one was told as an interior
     }  # fmt: skip
 
 

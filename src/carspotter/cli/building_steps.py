@@ -75,6 +75,24 @@ def check(
         print_json({name: dict(words) for name, words in said.items()})
 
 
+def finder_rows(
+    project: ProjectArgument = Path(),
+    *,
+    out: Annotated[Path, typer.Option("--out", help="The manifest to write.")] = Path("finder.csv"),
+    as_json: JsonOption = False,
+) -> None:
+    """Write a project's photos of known kind or viewpoint as a finder's manifest, for `carspotter train`."""
+    from carspotter.project.finder_rows import write_finder_rows
+    from carspotter.project.folder import Project
+
+    said = write_finder_rows(Project.open(project), out)
+    if as_json:
+        print_json(dict(said))
+        return
+    kinds = ", ".join(f"{count} {name}" for name, count in said["kinds"].items())
+    typer.echo(f"{out}: {said['photos']} photos ({kinds}); next: carspotter train recipes/finder.toml")
+
+
 def crawl(
     project: ProjectArgument = Path(),
     *,

@@ -16,7 +16,7 @@ import typer
 from typer.core import TyperGroup
 
 from carspotter import __version__
-from carspotter.cli.building_steps import STEP_COMMANDS, check, crawl, step_command
+from carspotter.cli.building_steps import STEP_COMMANDS, check, crawl, finder_rows, step_command
 from carspotter.cli.evaluate import compare, evaluate
 from carspotter.cli.export import export
 from carspotter.cli.identify import identify
@@ -92,6 +92,7 @@ for _command in (init, build, status, sql, demo, crawl, check):
     app.command()(_command)
 for _name, _steps, _help in STEP_COMMANDS:
     app.command(_name)(step_command(_steps, _help))
+app.command()(finder_rows)
 app.command()(models)
 app.command()(train)
 app.command()(evaluate)

@@ -136,7 +136,18 @@ def figures_of(told: Sequence[Told], gate: float = 0.5) -> dict[str, float]:
         "view5": macro_f1(five_way(true), five_way(said)),
         "false_alarms": false_alarms(told),
     }
-    return {"mean": _mean([figures[name] for name in ("exterior", "recall", "iou", "view8")]), **figures}
+    mean = _mean([figures[name] for name in ("exterior", "recall", "iou", "view8")])
+    return {"mean": mean, **figures, **kind_recalls(told)}
+
+
+def kind_recalls(told: Sequence[Told]) -> dict[str, float]:
+    """Return of each kind that occurs the share of its photos whose likeliest kind it is, as `kind_<name>`."""
+    found: dict[str, float] = {}
+    for number, name in enumerate(KINDS):
+        right = [int(entry.kind.argmax()) == number for entry in told if entry.true_kind == number]
+        if right:
+            found[f"kind_{name}"] = float(np.mean(right))
+    return found
 
 
 def choose_score(told: Sequence[Told]) -> float:

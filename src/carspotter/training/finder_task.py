@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from carspotter.errors import RecipeError
 from carspotter.geometry import suppress
+from carspotter.training.checkpoint import BEST, load_checkpoint
 from carspotter.training.finder_augment import Picture, Variation, place
 from carspotter.training.finder_data import LabelledPhoto, load, read_manifest
 from carspotter.training.finder_figures import Told, choose_gate, choose_score, figures_of
@@ -56,7 +57,14 @@ class FinderTask:
 
     def build_model(self) -> Finder:
         """Make the network with the backbone's first weights."""
-        return Finder(load_backbone(self.recipe.model, self.recipe), dropout=self.recipe.model.dropout)
+        model = Finder(load_backbone(self.recipe.model, self.recipe), dropout=self.recipe.model.dropout)
+        if self.recipe.model.start:
+            saved = load_checkpoint(self.recipe.path(self.recipe.model.start) / BEST).averaged
+            try:
+                model.load_state_dict(saved)
+            except RuntimeError as error:
+                raise RecipeError(f"model.start: not a finder of this shape: {str(error).splitlines()[0]}") from error
+        return model
 
     def steps(self, phase: Phase) -> int:
         """Count the batches of an epoch."""

@@ -1,0 +1,68 @@
+"""A project's photos of which a source or a person said the kind or the viewpoint in, a finder's manifest out.
+
+Boxes are those that the project's finder told: a teacher for where a vehicle is, not for what a photo shows. Ads are
+never torn apart: a fifth of them is for choosing, by a hash of their id.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+import os
+from collections import Counter
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from carspotter import storage
+from carspotter.errors import ProjectError
+from carspotter.project.folder import Project
+
+COLUMNS = ("path", "part", "source", "kind", "viewpoint", "x1", "y1", "x2", "y2", "ignore", "ad_id")
+CHOOSING = 5
+LEAST = 50
+"""Photos without which nothing can be learnt: a few hundred are where it begins to be of use."""
+
+LABELLED = """SELECT p.photo_id, p.ad_id, p.kind, p.viewpoint, f.path, v.x1, v.y1, v.x2, v.y2
+FROM listing_photos p JOIN files f USING (photo_id) JOIN findings v USING (photo_id) JOIN checks c USING (photo_id)
+WHERE (p.kind IS NOT NULL OR p.viewpoint IS NOT NULL) AND f.status = 'ok' AND v.status = 'ok' AND c.status = 'ok'
+ORDER BY p.photo_id"""
+
+
+def write_finder_rows(project: Project, out: Path) -> Mapping[str, Any]:
+    """Write the manifest, and return how many photos of each kind and part it has.
+
+    Raises ProjectError for too few labelled photos, StorageError when the file cannot be written.
+    """
+    with project.catalog() as catalog:
+        found = [row for row in map(_labelled, catalog.rows(LABELLED)) if row is not None]
+    if len(found) < LEAST:
+        raise ProjectError(
+            f"{project.folder}: the kind or viewpoint of {len(found)} photos is labelled, {LEAST} are needed; "
+            "give a source a column for kind or viewpoint (docs/sources.md)"
+        )
+    text = io.StringIO()
+    writer = csv.DictWriter(text, COLUMNS, lineterminator="\n", restval="")
+    writer.writeheader()
+    for row in found:
+        writer.writerow({**row, "path": os.path.relpath(project.folder / row["path"], out.resolve().parent)})
+    storage.write(out, text.getvalue().encode())
+    return {
+        "photos": len(found), "kinds": dict(Counter(row["kind"] for row in found).most_common()),
+        "parts": dict(Counter(row["part"] for row in found).most_common()),
+    }  # fmt: skip
+
+
+def _labelled(row: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Return a photo's row; None for a whole vehicle without a box, of which nothing could be learnt."""
+    kind = row["kind"] or "exterior"
+    is_vehicle = kind == "exterior"
+    if is_vehicle and row["x1"] is None:
+        return None
+    digest = int(hashlib.sha256(row["ad_id"].encode()).hexdigest(), 16)
+    sides = {side: round(row[side], 2) for side in ("x1", "y1", "x2", "y2")} if is_vehicle else {}
+    return {
+        "path": row["path"], "part": "choose" if digest % CHOOSING == 0 else "train", "source": "photos", "kind": kind,
+        "viewpoint": (row["viewpoint"] or "") if is_vehicle else "", "ad_id": row["ad_id"], **sides,
+    }  # fmt: skip
