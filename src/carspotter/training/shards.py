@@ -6,18 +6,18 @@ crosses. Crops are decoded once into memory.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
-from dataclasses import replace
-from typing import Any
 
 import numpy as np
 
-from carspotter.dataset.manifest import load_manifest
+from carspotter import storage
+from carspotter.dataset.manifest import join, load_manifest
 from carspotter.dataset.reader import read_webdataset
 from carspotter.dataset.samples import Sample
-from carspotter.errors import RecipeError, TaxonomyError
+from carspotter.errors import RecipeError, StorageError
 from carspotter.pixels import decode, network_input
-from carspotter.taxonomy import LEVELS, Taxon, Taxonomy
+from carspotter.taxonomy import Taxon, Taxonomy
 from carspotter.training.data import IdentifierData, LabelledPhotos, preprocessing_of, split_holdout
 from carspotter.training.recipe import Recipe
 from carspotter.training.targets import Nodes, words
@@ -26,11 +26,11 @@ from carspotter.training.targets import Nodes, words
 def load_shards(recipe: Recipe) -> IdentifierData:
     """Read what a recipe's `data.shards` hold. Raises RecipeError, DatasetError."""
     folder = str(recipe.path(recipe.data.shards))
-    names = load_manifest(folder).classes
-    samples = {split: _samples(folder, split) for split in ("train", "validation")}
+    manifest = load_manifest(folder)
+    samples = {split: _samples(folder, split) if split in manifest.counts else [] for split in ("train", "validation")}
     if not samples["train"]:
         raise RecipeError(f"data: {folder} has no sample of split 'train' with a class; build the project first")
-    taxonomy = Taxonomy(classes=_taxa(names, [*samples["train"], *samples["validation"]]))
+    taxonomy = _taxonomy(folder, manifest.classes)
     found = {column: _words(samples, column) for column in recipe.model.heads}
     learnt, held = (_photos(recipe, samples[split], found) for split in ("train", "validation"))
     if not len(held):
@@ -69,21 +69,10 @@ def _cell(sample: Sample, column: str) -> str:
     return str(sample.metadata.get(column) or "")
 
 
-def _taxa(names: Sequence[str], samples: Sequence[Sample]) -> tuple[Taxon, ...]:
-    """Give each class its taxon: as much of a sample's own make, model, … as the name of its class has."""
-    taxa = {name: Taxon(make=name) for name in names}
-    seen: set[str] = set()
-    for sample in samples:
-        name = str(sample.metadata.get("class_name"))
-        if name in taxa and name not in seen:
-            seen.add(name)
-            taxa[name] = _taxon(name, sample.metadata)
-    return tuple(replace(taxa[name], body=None) for name in names)
-
-
-def _taxon(name: str, metadata: Any) -> Taxon:
+def _taxonomy(folder: str, names: Sequence[str]) -> Taxonomy:
+    """Return the taxonomy that lies beside the shards; where none was given, each class is a make of its own."""
     try:
-        whole = Taxon(**{level: metadata.get(level) for level in LEVELS})
-    except TaxonomyError:
-        return Taxon(make=name)
-    return next((part for level in LEVELS if (part := whole.up_to(level)).name() == name), Taxon(make=name))
+        content = storage.read(join(folder, "taxonomy.json"))
+    except StorageError:
+        return Taxonomy(tuple(Taxon(make=name) for name in names))
+    return Taxonomy.from_dict(json.loads(content))
