@@ -77,8 +77,8 @@ def test_runs_are_compared_and_joined(evaluated: Path, tmp_path: Path) -> None:
         "--out", tmp_path / "both.parquet",
     )  # fmt: skip
     assert code == 0, wrong
-    assert json.loads(said)["names"][-1] == "ensemble"
-    assert Predictions.load(tmp_path / "both.parquet").name == "ensemble"
+    assert json.loads(said)["names"][-1] == "fitted ensemble"
+    assert Predictions.load(tmp_path / "both.parquet").name == "fitted ensemble"
 
 
 def test_a_photo_that_cannot_be_read_is_left_out_and_said(trained: Path, drawn_data: Path, tmp_path: Path) -> None:

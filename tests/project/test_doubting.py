@@ -100,6 +100,19 @@ def test_what_was_kept_is_not_asked_again(project: Project) -> None:
     assert "reviewed photos" not in said["resolve"]
     assert said["doubts"]["ads"] == 0
     assert said["doubts"]["reviewed"] >= 1
+    # A second round saves the first one's decisions again: its file takes the place of the other.
+    page = (project.labels / "doubts.html").read_text()
+    before = next(line for line in page.splitlines() if line.startswith("const before = "))
+    assert '"decision": "keep"' in before
+
+
+def test_a_new_photo_of_a_reviewed_ad_follows_the_decision(project: Project) -> None:
+    build(project, only=("doubts",))
+    decide(project, ad3="relabel")
+    build(project, only=("resolve",))
+    with project.catalog() as catalog:
+        catalog.append("listing_photos", [{"photo_id": "3/9", "ad_id": WRONG, "url": "9.jpg", "status": "ok"}])
+    assert build(project, only=("resolve",))["resolve"]["reviewed photos"] == 5
 
 
 def test_a_wrong_decision_names_its_line(project: Project) -> None:

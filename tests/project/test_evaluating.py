@@ -26,6 +26,11 @@ def test_a_class_is_found_whatever_its_body() -> None:
     assert known(taxon) == (0, ["Audi", "Audi A4", "Audi A4 2008-2015", "Audi A4 2012"])
 
 
+def test_a_label_deeper_than_the_classes_belongs_to_its_parent() -> None:
+    assert known(Taxon(make="Opel", model="Astra", year=2012))[0] == 3
+    assert known(Taxon(make="Audi", model="TT", generation="2006-2014"))[0] == 1
+
+
 def test_of_a_photo_known_less_deeply_only_that_is_judged() -> None:
     assert known(Taxon(make="Audi", model="A4")) == (-1, ["Audi", "Audi A4", "", ""])
     assert known(Taxon(make="Opel")) == (-1, ["Opel", "", "", ""])

@@ -32,7 +32,8 @@ def shards_of(drawn_data: Path, folder: Path, splits: tuple[str, ...] = ("train"
         rows.append({
             "photo_id": f"{ad}/{number}", "ad_id": str(ad), "path": row["path"], "x1": 0.0, "y1": 0.0, "x2": 96.0,
             "y2": 72.0, "class_name": taxon.name(), "class_index": int(row["class_id"]) - 1, "make": taxon.make,
-            "model": taxon.model, "split": splits[ad % len(splits)], "viewpoint": "front", "said_by": "seller",
+            "model": taxon.model, "year": 2012, "split": splits[ad % len(splits)], "viewpoint": "front",
+            "said_by": "seller",
         })  # fmt: skip
     settings = ShardSettings(size=64, per_shard=16)
     write(rows, settings, folder, root=drawn_data / "photos", taxonomy=TAXONOMY)
@@ -48,6 +49,10 @@ def test_a_training_keeps_the_split_of_its_project(drawn_data: Path, tmp_path: P
     task = IdentifierTask(load_recipe(drawn_data / "recipe.toml", changes))
     assert task.taxonomy.classes == TAXONOMY.classes
     assert set(task.photos.groups).isdisjoint(task.holdout.groups)
+    # Named as an evaluation names them, so that its table can be a teacher's.
+    assert set(task.holdout.paths) == {
+        photo.name for photo in from_shards(changes[0].partition("=")[2], split="validation")
+    }
     assert {int(group) % 3 for group in task.holdout.groups} == {2}
     assert task.photos.images.shape[1:] == (64, 64, 3)
     train(drawn_data / "recipe.toml", changes, tmp_path / "run")
@@ -64,7 +69,8 @@ def test_without_a_validation_split_some_ads_are_held_out(drawn_data: Path, tmp_
 
 def test_samples_are_judged_by_what_their_shards_say(drawn_data: Path, tmp_path: Path) -> None:
     photos = from_shards(str(shards_of(drawn_data, tmp_path / "shards")), split="validation")
-    assert {photo.taxon for photo in photos} <= set(TAXONOMY.classes)
+    assert {photo.taxon for photo in photos} == set(TAXONOMY.classes)  # an ad's year is no part of its class
+    assert {photo.name.split("/")[0] for photo in photos} == {photo.about["ad_id"] for photo in photos}
     assert {int(photo.about["ad_id"]) % 3 for photo in photos} == {2}
     assert np.array([photo.box is not None for photo in photos]).all()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from pathlib import Path
 
 import pytest
@@ -48,10 +49,15 @@ def test_figures_are_there_for_tensorboard(run: Path) -> None:
     assert shown == pytest.approx([line["loss"] for line in lines], abs=1e-4)
 
 
-def test_a_run_that_was_stopped_goes_on_as_if_it_had_not_been(drawn_data: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("changes", [[], ["train.precision=auto", "model.dropout=0.3"]], ids=["float32", "auto"])
+def test_a_run_that_was_stopped_goes_on_as_if_it_had_not_been(
+    drawn_data: Path, tmp_path: Path, changes: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if changes:  # both steps are timed, which must move nothing; the outcome is pinned, as clocks differ
+        monkeypatch.setattr(time, "monotonic", iter(range(10**9)).__next__)
     whole, cut = tmp_path / "whole", tmp_path / "cut"
-    train(drawn_data / "recipe.toml", [], whole)
-    recipe = load_recipe(drawn_data / "recipe.toml")
+    train(drawn_data / "recipe.toml", changes, whole)
+    recipe = load_recipe(drawn_data / "recipe.toml", changes)
     cut.mkdir()
     stopped = Training(recipe, IdentifierTask(recipe), cut)
     calls = iter(range(3))
@@ -65,7 +71,7 @@ def test_a_run_that_was_stopped_goes_on_as_if_it_had_not_been(drawn_data: Path, 
     stopped.task.evaluate = evaluate_and_die
     with pytest.raises(KeyboardInterrupt):
         stopped.fit()
-    train(drawn_data / "recipe.toml", [], cut, resume=True)
+    train(drawn_data / "recipe.toml", changes, cut, resume=True)
     assert losses(cut) == losses(whole)
     ends = [load_checkpoint(run / LAST).averaged for run in (whole, cut)]
     assert all(torch.equal(ends[0][name], ends[1][name]) for name in ends[0])

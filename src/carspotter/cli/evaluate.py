@@ -79,7 +79,7 @@ def compare(
     tables = _named([Predictions.load(_table_of(run)) for run in runs], runs)
     if weights_from:
         weights = comparing.fit_weights([Predictions.load(_table_of(run)) for run in weights_from])
-        tables.append(comparing.ensemble(tables, weights))
+        tables.append(comparing.ensemble(tables, weights, name="fitted ensemble"))
         if out:
             tables[-1].save(out)
     found = comparing.compare(tables)
@@ -105,7 +105,8 @@ def _bundle_of(model: Path) -> Path:
     if not (model / "recipe.json").exists():
         return model
     bundle, weights = model / "bundle", model / "best.pt"
-    if not (bundle / "bundle.json").exists() or (bundle / "bundle.json").stat().st_mtime < weights.stat().st_mtime:
+    manifest = bundle / "bundle.json"
+    if not manifest.exists() or (weights.exists() and manifest.stat().st_mtime < weights.stat().st_mtime):
         try:
             from carspotter.export.onnx import export
         except ModuleNotFoundError as error:

@@ -12,7 +12,8 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from carspotter import storage
-from carspotter.errors import DatasetError, StorageError
+from carspotter.errors import DatasetError, StorageError, TaxonomyError
+from carspotter.taxonomy import Taxon, Taxonomy
 
 FORMAT = 1
 MANIFEST = "manifest.json"
@@ -124,6 +125,27 @@ def load_manifest(folder: str) -> Manifest:
         )
     except (KeyError, TypeError) as error:
         raise DatasetError(f"{where}: {error} is missing; write the shards again") from error
+
+
+def load_classes(folder: str) -> Taxonomy:
+    """Return the classes of a folder of shards: the taxonomy beside them, or else each name as a make of its own.
+
+    Raises DatasetError for a taxonomy of another dataset.
+    """
+    names = load_manifest(folder).classes
+    try:
+        content = storage.read(join(folder, "taxonomy.json"))
+    except StorageError:
+        return Taxonomy(tuple(Taxon(make=name) for name in names))
+    try:
+        taxonomy = Taxonomy.from_dict(json.loads(content))
+    except (ValueError, TaxonomyError) as error:
+        raise DatasetError(f"{folder}: taxonomy.json cannot be read: {error}; write the shards again") from error
+    if len(taxonomy) != len(names):
+        raise DatasetError(
+            f"{folder}: taxonomy.json has {len(taxonomy)} classes, the shards {len(names)}; write the shards again"
+        )
+    return taxonomy
 
 
 def verify(folder: str) -> Manifest:

@@ -23,7 +23,8 @@ from carspotter.errors import TrainingError
 from carspotter.pixels import Preprocessing
 from carspotter.runtime.bundle import TASK_OUTPUTS, ModelBundle
 from carspotter.runtime.session import open_session
-from carspotter.training.checkpoint import BEST, load_checkpoint
+from carspotter.taxonomy import Taxonomy
+from carspotter.training.checkpoint import BEST, TAXONOMY, load_checkpoint
 from carspotter.training.model import fuse_norms
 from carspotter.training.recipe import Recipe, load_recipe
 from carspotter.training.trainer import RECIPE, Task, open_task
@@ -45,6 +46,7 @@ def export(run: str | Path, out: str | Path) -> ModelBundle:
     if recipe.task not in ("identifier", "finder"):
         raise TrainingError(f"{run} is the baseline {recipe.task!r}: it has no network to export")
     task = open_task(recipe)
+    _check_classes(task, run)
     model = task.build_model()
     checkpoint = load_checkpoint(run / BEST)
     model.load_state_dict(checkpoint.averaged)
@@ -60,6 +62,13 @@ def export(run: str | Path, out: str | Path) -> ModelBundle:
         card=_card(recipe, task, figures, checkpoint.epoch),
     )
     return bundle.save(out, content)
+
+
+def _check_classes(task: Task, run: Path) -> None:
+    """Raise TrainingError where the classes are no longer those that the run learnt: names would be wrong silently."""
+    learnt = Taxonomy.load(run / TAXONOMY).classes if (run / TAXONOMY).exists() else None
+    if task.taxonomy is not None and learnt is not None and learnt != task.taxonomy.classes:
+        raise TrainingError(f"{run}: its classes differ from those of data.taxonomy now; restore that file")
 
 
 def to_onnx(module: nn.Module, recipe: Recipe, outputs: tuple[str, ...]) -> bytes:

@@ -128,6 +128,14 @@ def read_decisions(path: str | Path) -> Decisions:
     return parse_decisions(text, where=str(path))
 
 
+def decided_rows(path: str | Path) -> list[dict[str, str]]:
+    """Return the rows of a reviewed file in which something was decided; none where there is no file."""
+    path = Path(path)
+    read_decisions(path)  # names the line that is wrong
+    text = path.read_text(encoding="utf-8-sig") if path.exists() else ""
+    return [row for _, row in rows_of(text, str(path), needed=NEEDED, known=COLUMNS) if row["decision"]] if text else []
+
+
 def parse_decisions(text: str, *, where: str = "reviewed.csv") -> Decisions:
     """Read CSV text, with commas or semicolons. Raises LabelError that names the line."""
     photos: dict[str, Decision] = {}
@@ -151,11 +159,13 @@ def write_page(
     thumbnail: Callable[[str], str | None],
     pairs: Sequence[Mapping[str, Any]] = (),
     judged: int | None = None,
+    decided: Sequence[Mapping[str, str]] = (),
 ) -> None:
     """Draw the page: class pairs, doubts in the order given, outliers by class.
 
     `thumbnail` returns a photo's picture as a data URI, None where there is none. `pairs` are `Doubts.pair_rows`,
-    `judged` is how many photos or ads were looked at. Raises MissingExtraError without the extra `data`, StorageError.
+    `judged` is how many photos or ads were looked at, `decided` are rows of earlier rounds (`decided_rows`), which the
+    page saves again with its own. Raises MissingExtraError without the extra `data`, StorageError.
     """
     try:
         import jinja2
@@ -169,6 +179,7 @@ def write_page(
     html = template.render(
         title=title, columns=COLUMNS, pairs=list(pairs), judged=judged, n_doubts=len(doubts), n_outliers=len(outliers),
         doubts=[_card(review, thumbnail) for review in doubts[:CARDS]], outliers=_by_class(outliers, thumbnail),
+        decided=[{name: row.get(name, "") for name in COLUMNS} for row in decided],
     )  # fmt: skip
     storage.write(path, html.encode())
 

@@ -155,7 +155,7 @@ def resolve_labels(build: Build) -> Mapping[str, Any]:
     settings = [path.read_text(encoding="utf-8-sig", errors="replace") for path in (words, decisions) if path.exists()]
     return build.whole(
         "resolve",
-        reads=(listings_sql,),
+        reads=(listings_sql, "SELECT photo_id, ad_id FROM listing_photos"),
         writes=("SELECT * FROM labels", "SELECT * FROM reviews"),
         settings=[LABEL_VERSION, settings],
         work=work,

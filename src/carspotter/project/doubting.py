@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from carspotter.errors import ProjectError
-from carspotter.labels.doubts_page import Review, read_decisions, write_csv, write_page
+from carspotter.labels.doubts_page import Review, decided_rows, read_decisions, write_csv, write_page
 from carspotter.labels.noise import Doubts, find_doubts, out_of_fold
 from carspotter.labels.outliers import find_outliers
 from carspotter.project.build import Build
@@ -104,6 +104,7 @@ def _write(build: Build, reviews: Sequence[Review], doubts: Doubts) -> Mapping[s
     write_page(
         page, open_, title=build.project.settings.name or build.project.folder.name,
         thumbnail=partial(_picture, build, files), pairs=doubts.pair_rows(), judged=len(doubts),
+        decided=decided_rows(folder / REVIEWED),
     )  # fmt: skip
     build.watch.advance(3, 3)
     n_ads = sum(review.is_ad for review in open_)

@@ -7,17 +7,19 @@ runtime as in serving. What is computed from the table is the business of `evalu
 from __future__ import annotations
 
 import csv
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
 
 from carspotter import storage
+from carspotter.dataset.manifest import load_classes
 from carspotter.dataset.reader import read_webdataset
 from carspotter.errors import EvaluationError, ImageError, StorageError, TaxonomyError
 from carspotter.evaluation.mistakes import sample_mistakes, write_review
@@ -46,6 +48,8 @@ class LabelledPhoto:
     read: Callable[[], bytes]
     taxon: Taxon | None
     box: BoundingBox | None = None
+    is_class: bool = True
+    """Whether the taxon is the photo's class; else no more than the taxon is known, and it is judged at its levels."""
     about: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -59,6 +63,10 @@ def from_labels(labels: Path, *, split: str = "", classes: Path | None = None) -
     if not rows:
         raise EvaluationError(f"{labels}: no row with split {split!r}")
     taxa = {row["class_id"]: _taxon(row) for row in _rows(classes, "class_id")} if classes else {}
+    names = Counter(row["path"] for row in rows)
+    twice = next((name for name, count in names.items() if count > 1), None)
+    if twice is not None:
+        raise EvaluationError(f"{labels}: {twice} occurs {names[twice]} times; each photo is judged once")
     photos = []
     for row in rows:
         path = labels.parent / row["path"]
@@ -66,7 +74,7 @@ def from_labels(labels: Path, *, split: str = "", classes: Path | None = None) -
             LabelledPhoto(
                 name=row["path"], read=lambda path=path: storage.read(path),  # type: ignore[misc]
                 taxon=taxa.get(row.get("class_id") or "") or _taxon(row),
-                box=BoundingBox(*(float(row[side]) for side in _SIDES)) if row.get("x2") else None,
+                box=_box(row, labels), is_class=bool(row.get("class_id")) or not classes,
                 about={
                     "path": row["path"], "ad_id": row.get("ad_id") or row.get("group") or "",
                     "viewpoint": row.get("viewpoint") or row.get("view") or "",
@@ -80,12 +88,13 @@ def from_labels(labels: Path, *, split: str = "", classes: Path | None = None) -
 def from_shards(folder: str, *, split: str = "test") -> list[LabelledPhoto]:
     """Read the crops of a project's shards. Raises DatasetError, and EvaluationError for a split without samples."""
     photos = []
+    classes = load_classes(folder).classes
     for sample in read_webdataset(folder, split=split or None):
-        said, box = sample.metadata, sample.box
+        said, box, number = sample.metadata, sample.box, sample.class_index
         photos.append(
             LabelledPhoto(
                 name=str(said.get("photo_id") or sample.key), read=lambda data=sample.image: data,  # type: ignore[misc]
-                taxon=_taxon({level: str(said.get(level) or "") for level in LEVELS}), box=box,
+                taxon=classes[number] if number is not None else None, box=box,
                 about={
                     "path": str(said.get("path") or ""), "ad_id": str(said.get("ad_id") or ""),
                     "viewpoint": str(said.get("viewpoint") or ""),
@@ -118,6 +127,7 @@ def predict(
             f"none of {len(unread)} photos can be read; {next(iter(unread.values()), 'there is none')}"
         )
     truth, levels = truths([photo.taxon for photo in kept], bundle.taxonomy)
+    truth = np.where([photo.is_class for photo in kept], truth, UNLABELLED)
     names = sorted({name for photo in kept for name in photo.about})
     table = Predictions(
         name=bundle.name, taxonomy=bundle.taxonomy, photos=np.array([photo.name for photo in kept]),
@@ -134,9 +144,9 @@ def truths(
 
     A taxon of which only the make is known has a truth at that level alone.
     """
-    classes = {replace_body(taxon): number for number, taxon in enumerate(taxonomy.classes)}
+    classes = {taxon.up_to("year"): number for number, taxon in enumerate(taxonomy.classes)}
     numbers = {level: {name: n for n, name in enumerate(taxonomy.names(level))} for level in LEVELS}
-    truth = [classes.get(replace_body(taxon), UNLABELLED) if taxon else UNLABELLED for taxon in taxa]
+    truth = [_class_of(taxon, classes) if taxon else UNLABELLED for taxon in taxa]
     levels = {
         level: np.array([
             numbers[level].get(taxon.name(level), UNLABELLED) if taxon and _knows(taxon, level) else UNLABELLED
@@ -145,11 +155,6 @@ def truths(
         for level in LEVELS
     }  # fmt: skip
     return np.array(truth, np.int64), levels
-
-
-def replace_body(taxon: Taxon) -> Taxon:
-    """Return a taxon without its body, which is no part of its name."""
-    return taxon.up_to("year")
 
 
 def write_evaluation(
@@ -176,6 +181,13 @@ def write_evaluation(
     )  # fmt: skip
     write_review(out / REVIEW, sample_mistakes(predictions, REVIEWED), predictions)
     return out / REPORT
+
+
+def _class_of(taxon: Taxon, classes: Mapping[Taxon, int]) -> int:
+    """Return the class of a taxon, whatever its body; a label deeper than the classes belongs to its parent's."""
+    levels = ("year", "generation", "model") if taxon.model else ("make",)
+    parts = (taxon.up_to(cast(Level, level)) for level in levels)
+    return next((classes[part] for part in parts if part in classes), UNLABELLED)
 
 
 def _knows(taxon: Taxon, level: Level) -> bool:
@@ -222,7 +234,18 @@ def _rows(path: Path, needed: str) -> list[dict[str, Any]]:
         raise EvaluationError(f"{path} cannot be read: {error}") from error
     if not rows or needed not in rows[0]:
         raise EvaluationError(f"{path} has no row with a column {needed!r}")
+    if any(None in row or None in row.values() for row in rows):
+        raise EvaluationError(f"{path}: a row has more or fewer cells than the header")
     return rows
+
+
+def _box(row: Mapping[str, str], where: Path) -> BoundingBox | None:
+    if not row.get("x2"):
+        return None
+    try:
+        return BoundingBox(*(float(row.get(side) or "") for side in _SIDES))
+    except ValueError as error:
+        raise EvaluationError(f"{where}: box of {row['path']}: {error}") from error
 
 
 def _taxon(row: Mapping[str, str]) -> Taxon | None:

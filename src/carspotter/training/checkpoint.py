@@ -28,6 +28,10 @@ class Checkpoint:
     optimizer: State
     best: float
     best_epoch: int = 0
+    autocast: bool | None = None
+    """Whether bfloat16 was chosen: timed anew after a restart, it might be chosen otherwise."""
+    log: tuple[str, ...] = ()
+    """The lines of the log up to here: a kill between checkpoint and log would lose the last one."""
     fingerprint: str
     """Of recipe and data: a run goes on only with what it began with."""
 

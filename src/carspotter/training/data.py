@@ -94,23 +94,34 @@ def load_taxonomy(path: Path) -> tuple[Taxonomy, dict[str, int]]:
             make=row["make"],
             model=row["model"] or None,
             generation=row.get("generation") or None,
-            year=int(row["year"]) if row.get("year") else None,
+            year=_year(row["year"], path) if row.get("year") else None,
             body=row.get("body") or None,
         )
         for row in rows
     ]
-    return Taxonomy(classes=tuple(taxa)), {row["class_id"]: index for index, row in enumerate(rows)}
+    ids = {row["class_id"]: index for index, row in enumerate(rows)}
+    if len(ids) < len(rows):
+        raise RecipeError(f"data: {path}: a class_id occurs twice")
+    return Taxonomy(classes=tuple(taxa)), ids
+
+
+def _year(text: str, path: Path) -> int:
+    if not text.isdecimal():
+        raise RecipeError(f"data: {path}: year is {text!r}; it must be a number or empty")
+    return int(text)
 
 
 def read_rows(path: Path, needed: tuple[str, ...]) -> list[dict[str, str]]:
     """Read a CSV whose header has the `needed` columns. Raises RecipeError."""
     try:
-        with path.open(newline="", encoding="utf-8") as file:
+        with path.open(newline="", encoding="utf-8-sig") as file:  # spreadsheets begin their CSV with a mark
             rows = list(csv.DictReader(file))
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise RecipeError(f"data: {path} cannot be read: {error}") from error
     if not rows:
         raise RecipeError(f"data: {path} has no row")
+    if any(None in row or None in row.values() for row in rows):
+        raise RecipeError(f"data: {path}: a row has more or fewer cells than the header")
     missing = [name for name in needed if name not in rows[0]]
     if missing:
         raise RecipeError(f"data: {path} lacks the column {missing[0]!r}; it has {', '.join(rows[0])}")
@@ -139,11 +150,11 @@ def load_photos(rows: list[dict[str, str]], labels: Path, nodes: Nodes, size: In
     def read(row: dict[str, str]) -> Images:
         path = labels.parent / row["path"]
         try:
-            photo = decode(path.read_bytes())
-        except (OSError, ImageError) as error:
+            sides = [float(row.get(side) or "") for side in ("x1", "y1", "x2", "y2")] if row.get("x2") else None
+            box = BoundingBox(*sides) if sides else None
+            return network_input(decode(path.read_bytes()).pixels, preprocessing, box)
+        except (OSError, ValueError, ImageError) as error:
             raise RecipeError(f"data: {labels} names {path}, which cannot be read: {error}") from error
-        box = BoundingBox(*(float(row[side]) for side in ("x1", "y1", "x2", "y2"))) if row.get("x2") else None
-        return network_input(photo.pixels, preprocessing, box)
 
     images = np.empty((len(rows), size.height, size.width, 3), np.uint8)
     with ThreadPoolExecutor(2) as pool:
@@ -176,7 +187,8 @@ def split_holdout(photos: LabelledPhotos, part: float) -> tuple[LabelledPhotos, 
         members = np.unique(group[photos.targets == target])
         if len(members) > 1:
             count = min(max(1, round(part * len(members))), len(members) - 1)
-            held[members[np.argsort(rank[members])[: count - int(held[members].sum())]]] = count > held[members].sum()
+            free = members[~held[members]]
+            held[free[np.argsort(rank[free])[: max(0, count - int(held[members].sum()))]]] = True
     chosen = held[group]
     return photos.take(~chosen), photos.take(chosen)
 
@@ -191,13 +203,15 @@ def take_fraction(photos: LabelledPhotos, part: float) -> LabelledPhotos:
     return photos.take(kept)
 
 
-def fingerprint(recipe: Recipe, photos: LabelledPhotos) -> str:
-    """Tell recipe and data apart in 16 letters; paths, phases and words may change without a new fingerprint."""
+def fingerprint(recipe: Recipe, photos: LabelledPhotos, classes: tuple[Taxon, ...] = ()) -> str:
+    """Tell recipe, data and classes apart in 16 letters; folders, phases and words may change without a new one."""
     settings: dict[str, Any] = recipe.to_dict()
     for free in ("folder", "claim", "card", "data", "phases"):
         settings.pop(free)
     settings["train"].pop("threads")
-    labels = hashlib.sha256(repr((photos.paths, photos.targets.tolist())).encode()).hexdigest()
+    extras = {name: values.tolist() for name, values in photos.extras.items()}
+    learnt = (photos.paths, photos.targets.tolist(), extras, recipe.data.holdout, recipe.data.teachers)
+    labels = hashlib.sha256(repr((learnt, classes)).encode()).hexdigest()
     return hashlib.sha256(repr((sorted(settings.items()), labels)).encode()).hexdigest()[:16]
 
 

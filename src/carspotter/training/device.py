@@ -45,11 +45,12 @@ def chooses_bfloat16(loss: Callable[[], Tensor], model: nn.Module, device: torch
         return precision != "float32"
     seconds: dict[bool, float] = {}
     kept = copy.deepcopy(model.state_dict())
-    for autocast in (False, True):
-        started = time.monotonic()
-        with torch.autocast(device.type, torch.bfloat16, enabled=autocast):
-            loss().backward()
-        seconds[autocast] = time.monotonic() - started
+    with torch.random.fork_rng(devices=[]):  # the dropout of these steps must not move that of the training
+        for autocast in (False, True):
+            started = time.monotonic()
+            with torch.autocast(device.type, torch.bfloat16, enabled=autocast):
+                loss().backward()
+            seconds[autocast] = time.monotonic() - started
     model.load_state_dict(kept)
     model.zero_grad(set_to_none=True)
     return seconds[True] < seconds[False]

@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from carspotter.errors import RecipeError
 from carspotter.runtime.calibration import calibrate
 from carspotter.taxonomy import Taxonomy
 from carspotter.training import data, losses
@@ -21,6 +22,8 @@ from carspotter.training.targets import mirrored
 from carspotter.training.teachers import soft_labels
 
 Batch = dict[str, Tensor]
+HEAD = "head "
+"""Begins the names of further heads in batches and figures, so that none hides one of ours."""
 
 
 class IdentifierTask:
@@ -33,7 +36,8 @@ class IdentifierTask:
         self.photos, self.holdout, self.words = found.photos, found.holdout, found.words
         if recipe.data.fraction < 1:
             self.photos = data.take_fraction(self.photos, recipe.data.fraction)
-        self.fingerprint = data.fingerprint(recipe, self.photos)
+        self.fingerprint = data.fingerprint(recipe, self.photos, self.taxonomy.classes)
+        self._check()
         self.members = torch.from_numpy(found.nodes.members)
         self.parents = torch.from_numpy(self.taxonomy.index("make").astype(np.int64))
         self.levels = {level: torch.from_numpy(found.nodes.level(level)) for level in ("make", "model")}
@@ -42,6 +46,17 @@ class IdentifierTask:
         self.frequency = torch.from_numpy(counts / counts.sum()).float()
         flips = recipe.augment.flip > 0
         self.mirror = {name: torch.from_numpy(mirrored(known)) for name, known in self.words.items() if flips}
+
+    def _check(self) -> None:
+        """Refuse what would only show after hours."""
+        if not (self.holdout.targets < len(self.taxonomy)).any():
+            raise RecipeError(
+                "data: no photo of a known class is held out, by which the best epoch could be chosen; label some down "
+                "to their class, with two photos or groups of one class at least"
+            )
+        for name, known in self.words.items():
+            if len(known) < 2:
+                raise RecipeError(f"model.heads: column {name!r} of the labels has {len(known)} words; two are needed")
 
     def build_model(self) -> Identifier:
         """Make the network with its first weights."""
@@ -71,7 +86,7 @@ class IdentifierTask:
             if self.soft is not None:
                 batch["soft"] = self.soft[chosen]
             for name, values in self.photos.extras.items():
-                batch[name] = self._extra(name, torch.from_numpy(values)[chosen], flipped)
+                batch[HEAD + name] = self._extra(name, torch.from_numpy(values)[chosen], flipped)
             yield batch
 
     def loss(self, model: nn.Module, batch: Batch) -> Tensor:
@@ -106,7 +121,7 @@ class IdentifierTask:
         }
         for name, values in self.holdout.extras.items():
             known = torch.from_numpy(values)
-            figures[name] = (extras[name].argmax(1) == known)[known >= 0].float().mean().item()
+            figures[HEAD + name] = (extras[name].argmax(1) == known)[known >= 0].float().mean().item()
         return figures
 
     def export_module(self, model: nn.Module) -> nn.Module:
@@ -176,20 +191,20 @@ def predict(model: Identifier, images: data.Images, *, batch: int = 32) -> tuple
     model.eval()
     device = next(model.parameters()).device
     outputs: list[Tensor] = []
-    extras: dict[str, list[Tensor]] = {name: [] for name in model.heads}
+    extras: dict[str, list[Tensor]] = {name: [] for name in model.head_names.values()}
     with torch.inference_mode():
         for chosen in torch.from_numpy(images).split(batch):
             pixels = chosen.to(device).permute(0, 3, 1, 2).float().contiguous(memory_format=torch.channels_last)
             features = model.embed(pixels)
             outputs.append(model.head(features).float().cpu())
-            for name, head in model.heads.items():
-                extras[name].append(head(features).float().cpu())
+            for key, head in model.heads.items():
+                extras[model.head_names[key]].append(head(features).float().cpu())
     return torch.cat(outputs), {name: torch.cat(parts) for name, parts in extras.items()}
 
 
 def _of_head(logits: Tensor, batch: Batch, name: str) -> Tensor:
     """Return the cross-entropy of a further head, unlabelled photos left out, mixed ones by their share."""
-    target, share = batch[name], batch["share"]
+    target, share = batch[HEAD + name], batch["share"]
     own = F.cross_entropy(logits, target, ignore_index=-1, reduction="none")
     other = F.cross_entropy(logits, target[batch["partner"]], ignore_index=-1, reduction="none")
     labelled = share * (target >= 0) + (1 - share) * (target[batch["partner"]] >= 0)

@@ -33,6 +33,7 @@ class Freezable(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
+        self.is_head_only = False
         self.at_least_frozen = 0
         """Stages that stand still in every phase, by `model.layers`."""
         self.n_frozen = 0
@@ -40,6 +41,8 @@ class Freezable(nn.Module):
 
     def freeze(self, stages: int) -> None:
         """Keep the stem and the first `stages` stages as they are; their batch statistics stand still, too."""
+        if self.is_head_only:
+            return
         for module in self._frozen_stages():
             module.requires_grad_(True)
         self.n_frozen = max(stages, self.at_least_frozen)
@@ -87,7 +90,11 @@ class Identifier(Freezable):
         self.dropout = nn.Dropout(dropout)
         width = int(cast(int, getattr(backbone, "head_hidden_size", None) or backbone.num_features))
         self.head = nn.Linear(width, n_classes)
-        self.heads = nn.ModuleDict({name: nn.Linear(width, count) for name, count in (heads or {}).items()})
+        # A column may be called like a method of torch, or have a dot in it: modules get names that cannot.
+        self.head_names = {f"head_{name.replace('.', '_')}": name for name in heads or {}}
+        self.heads = nn.ModuleDict(
+            {key: nn.Linear(width, (heads or {})[name]) for key, name in self.head_names.items()}
+        )
         self.register_buffer("mean", _statistic(backbone, "mean"), persistent=False)
         self.register_buffer("std", _statistic(backbone, "std"), persistent=False)
 
@@ -106,7 +113,7 @@ class Identifier(Freezable):
 
     def forward(self, pixels: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         features = self.dropout(self.embed(pixels))
-        return self.head(features), {name: head(features) for name, head in self.heads.items()}
+        return self.head(features), {self.head_names[key]: head(features) for key, head in self.heads.items()}
 
 
 def build_identifier(recipe: Recipe, taxonomy: Taxonomy, heads: Mapping[str, int]) -> Identifier:
@@ -155,6 +162,7 @@ def choose_layers(model: Freezable, layers: str) -> None:
         return
     if layers == "head":
         model.backbone.requires_grad_(False)
+        model.is_head_only = True
         return
     count, stages = int(layers.removeprefix("last-")), stages_of(model.backbone)
     if count >= len(stages):

@@ -6,18 +6,15 @@ crosses. Crops are decoded once into memory.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 
 import numpy as np
 
-from carspotter import storage
-from carspotter.dataset.manifest import join, load_manifest
+from carspotter.dataset.manifest import load_classes, load_manifest
 from carspotter.dataset.reader import read_webdataset
 from carspotter.dataset.samples import Sample
-from carspotter.errors import RecipeError, StorageError
+from carspotter.errors import RecipeError
 from carspotter.pixels import decode, network_input
-from carspotter.taxonomy import Taxon, Taxonomy
 from carspotter.training.data import IdentifierData, LabelledPhotos, preprocessing_of, split_holdout
 from carspotter.training.recipe import Recipe
 from carspotter.training.targets import Nodes, words
@@ -30,7 +27,7 @@ def load_shards(recipe: Recipe) -> IdentifierData:
     samples = {split: _samples(folder, split) if split in manifest.counts else [] for split in ("train", "validation")}
     if not samples["train"]:
         raise RecipeError(f"data: {folder} has no sample of split 'train' with a class; build the project first")
-    taxonomy = _taxonomy(folder, manifest.classes)
+    taxonomy = load_classes(folder)
     found = {column: _words(samples, column) for column in recipe.model.heads}
     learnt, held = (_photos(recipe, samples[split], found) for split in ("train", "validation"))
     if not len(held):
@@ -52,13 +49,18 @@ def _photos(recipe: Recipe, samples: Sequence[Sample], found: dict[str, tuple[st
     return LabelledPhotos(
         images=images,
         targets=np.array([sample.class_index for sample in samples], np.int64),
-        paths=tuple(sample.key for sample in samples),
-        groups=tuple(str(sample.metadata.get("ad_id") or sample.key) for sample in samples),
+        paths=tuple(map(_name, samples)),
+        groups=tuple(str(sample.metadata.get("ad_id") or _name(sample)) for sample in samples),
         extras={
             column: np.array([known.get(_cell(sample, column), -1) for sample in samples], np.int64)
             for column, known in numbers.items()
         },
     )
+
+
+def _name(sample: Sample) -> str:
+    """Name a sample by its photo: keys are running numbers, which move when the project grows."""
+    return str(sample.metadata.get("photo_id") or sample.key)
 
 
 def _words(samples: dict[str, list[Sample]], column: str) -> tuple[str, ...]:
@@ -67,12 +69,3 @@ def _words(samples: dict[str, list[Sample]], column: str) -> tuple[str, ...]:
 
 def _cell(sample: Sample, column: str) -> str:
     return str(sample.metadata.get(column) or "")
-
-
-def _taxonomy(folder: str, names: Sequence[str]) -> Taxonomy:
-    """Return the taxonomy that lies beside the shards; where none was given, each class is a make of its own."""
-    try:
-        content = storage.read(join(folder, "taxonomy.json"))
-    except StorageError:
-        return Taxonomy(tuple(Taxon(make=name) for name in names))
-    return Taxonomy.from_dict(json.loads(content))

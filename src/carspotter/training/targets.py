@@ -6,7 +6,7 @@ is taught as such, so that sources of different depth learn together. It reads n
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -56,13 +56,21 @@ class Nodes:
         if not parts[0]:
             raise RecipeError("a row has neither class_id nor make")
         known = [[str(getattr(taxon, level) or "") for level in LEVELS] for taxon in self.taxonomy.classes]
-        fits = np.array([all(want in ("", have) for want, have in zip(parts, each, strict=True)) for each in known])
+        fits = np.array([_fits(parts, each) for each in known])
         if not fits.any():
             raise RecipeError(f"no class is a {' '.join(part for part in parts if part)!r}; add it to the taxonomy")
         if fits.sum() == 1:
             return int(fits.argmax())
         self._sets.append(fits)
         return len(self._sets) - 1
+
+
+def _fits(wanted: Sequence[str], known: Sequence[str]) -> bool:
+    """Tell whether a class may be what a label says; one that ends at its model does not contradict a deeper label."""
+    return all(
+        want in ("", have) or (level > 1 and not have)
+        for level, (want, have) in enumerate(zip(wanted, known, strict=True))
+    )
 
 
 def words(rows: list[dict[str, Any]], column: str) -> tuple[tuple[str, ...], npt.NDArray[np.int64]]:

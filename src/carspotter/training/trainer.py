@@ -134,6 +134,7 @@ class Training:
         self.n_steps = sum(starts)
         self.autocast: bool | None = None  # decided on the first batch, by measuring
         self.progress = Progress(self.n_steps, recipe.train.batch)
+        self.lines: list[str] = []
         self.board: SummaryWriter | None = None  # of the process that writes
 
     def restore(self, saved: Checkpoint) -> None:
@@ -144,6 +145,9 @@ class Training:
         self.averaged.load_state_dict(saved.averaged)
         self.optimizer.load_state_dict(saved.optimizer)
         self.epoch, self.step, self.best, self.best_epoch = saved.epoch, saved.step, saved.best, saved.best_epoch
+        self.autocast, self.lines = saved.autocast, list(saved.log)
+        if self.lines and self.fabric.is_global_zero:
+            (self.run / LOG).write_text("".join(self.lines), encoding="utf-8")
 
     def describe(self) -> None:
         """Write the resolved recipe, the classes and what the run runs on into its folder."""
@@ -161,7 +165,7 @@ class Training:
         With `train.patience` it stops when the figure has not risen for so many epochs.
         """
         patience = self.recipe.train.patience
-        while self.epoch < self.recipe.epochs and not (patience and self.epoch - self.best_epoch > patience):
+        while self.epoch < self.recipe.epochs and not (patience and self.epoch - self.best_epoch >= patience):
             started = time.monotonic()
             loss = self._train_epoch(self.recipe.phase_of(self.epoch))
             self.epoch += 1
@@ -171,8 +175,9 @@ class Training:
             is_best = primary > self.best
             self.best, self.best_epoch = (primary, self.epoch) if is_best else (self.best, self.best_epoch)
             if self.fabric.is_global_zero:
+                self._note({"epoch": self.epoch, "loss": loss, **figures, "seconds": time.monotonic() - started})
                 self._save(is_best)
-                self._log({"epoch": self.epoch, "loss": loss, **figures, "seconds": time.monotonic() - started})
+                (self.run / LOG).write_text("".join(self.lines), encoding="utf-8")
             self.fabric.barrier()
 
     def _train_epoch(self, phase: Phase) -> float:
@@ -189,7 +194,8 @@ class Training:
                 self.autocast = self._chooses_bfloat16(batch)
             total += self._step_or_explain(batch, phase)
             count += 1
-            self.progress.show(self.step, f"epoch {self.epoch + 1}/{self.recipe.epochs}", loss=total / count)
+            if self.fabric.is_global_zero:
+                self.progress.show(self.step, f"epoch {self.epoch + 1}/{self.recipe.epochs}", loss=total / count)
         mean = self.fabric.all_reduce(torch.tensor(total / max(1, count)))
         return float(mean) if isinstance(mean, Tensor) else total / max(1, count)
 
@@ -210,14 +216,22 @@ class Training:
         loss = self._loss(batch)
         value = loss.item()
         if not math.isfinite(value):
-            raise TrainingError(f"{self.run}: the loss became {value} at step {self.step}; lower train.lr and --resume")
+            raise self._diverged("loss", value)
         self.optimizer.zero_grad(set_to_none=True)
         self.fabric.backward(loss)
-        nn.utils.clip_grad_norm_(self.model.parameters(), self.recipe.train.clip)
+        norm = nn.utils.clip_grad_norm_(self.model.parameters(), self.recipe.train.clip).item()
+        if not math.isfinite(norm):
+            raise self._diverged("gradient", norm)  # before it gets into the weights, and they into a checkpoint
         self.optimizer.step()
         self.step += 1
         self._average()
         return value
+
+    def _diverged(self, what: str, value: float) -> TrainingError:
+        return TrainingError(
+            f"{self.run}: the {what} became {value} at step {self.step}; lower train.lr and begin again under another "
+            "--out"
+        )
 
     def _loss(self, batch: Any) -> Tensor:
         with torch.autocast(self.device.type, torch.bfloat16, enabled=bool(self.autocast)):
@@ -257,15 +271,18 @@ class Training:
             optimizer=self.optimizer.state_dict(),
             best=self.best,
             best_epoch=self.best_epoch,
+            autocast=self.autocast,
+            log=tuple(self.lines),
             fingerprint=self.task.fingerprint,
         )
         if is_best:
             checkpoint.save(self.run / BEST)
         checkpoint.save(self.run / LAST)
 
-    def _log(self, line: dict[str, float]) -> None:
-        with (self.run / LOG).open("a", encoding="utf-8") as file:
-            file.write(json.dumps({key: round(value, 5) for key, value in line.items()}) + "\n")
+    def _note(self, line: dict[str, float]) -> None:
+        """Keep an epoch's figures for the log, and show them to TensorBoard; one that is no number is null."""
+        kept = {key: round(value, 5) if math.isfinite(value) else None for key, value in line.items()}
+        self.lines.append(json.dumps(kept) + "\n")
         if self.board is None:
             self.board = SummaryWriter(str(self.run / "tensorboard"))
         for key, value in line.items():
