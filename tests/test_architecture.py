@@ -17,7 +17,7 @@ import pytest
 
 SOURCE = Path(__file__).parent.parent / "src" / "carspotter"
 
-VOCABULARY = {"errors", "geometry", "taxonomy", "records", "headers", "pixels", "storage", "settings"}
+VOCABULARY = {"errors", "geometry", "taxonomy", "records", "headers", "pixels", "hashes", "storage", "settings"}
 ENGINES = {"runtime", "catalog", "compute"}
 STAGES = {"sources", "photos", "vehicles", "labels", "dataset", "recognition", "training", "export", "evaluation"}
 WHOLE = {"project"}
@@ -35,6 +35,7 @@ DOORS: dict[str, tuple[str, ...]] = {
     "numpy": ("",),
     "PIL": (
         "pixels",
+        "hashes",
         "photos",
         "dataset",
         "sources.showroom",

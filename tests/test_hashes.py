@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from carspotter.photos import hashes
-from carspotter.photos.hashes import count_bits, dhash, distance, phash
+from carspotter import hashes
+from carspotter.hashes import count_bits, dhash, distance, phash
 from carspotter.pixels import decode
 from photo_drawings import copies, jpeg, picture
 

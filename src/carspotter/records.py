@@ -132,7 +132,8 @@ class Vehicle:
     """Hold one recognised vehicle; the box is in pixels of the upright original photo.
 
     `levels` has the top candidates of each taxonomy level, best first. `answer` is None when no level is sure enough,
-    and `undecided` then says why in words. `embedding` has unit length.
+    and `undecided` then says why in words. `probabilities` are those of the identifier's classes, in the order of its
+    taxonomy; `embedding` has unit length. Neither is written unless asked for.
     """
 
     box: BoundingBox
@@ -141,6 +142,7 @@ class Vehicle:
     answer: Answer | None
     levels: Mapping[str, tuple[Candidate, ...]]
     undecided: str | None = None
+    probabilities: tuple[float, ...] | None = None
     embedding: tuple[float, ...] | None = None
 
     def __post_init__(self) -> None:
@@ -148,8 +150,10 @@ class Vehicle:
         if self.answer is not None and self.undecided is not None:
             raise ValueError("a vehicle has an answer or a reason why it is undecided, not both")
         object.__setattr__(self, "levels", {level: tuple(ranked) for level, ranked in self.levels.items()})
-        if self.embedding is not None:
-            object.__setattr__(self, "embedding", tuple(float(value) for value in self.embedding))
+        for name in ("probabilities", "embedding"):
+            values = getattr(self, name)
+            if values is not None:
+                object.__setattr__(self, name, tuple(map(float, values)))
 
     def to_dict(self, *, with_embedding: bool = False) -> dict[str, Any]:
         """Return the vehicle as JSON values, numbers rounded for reading."""
@@ -199,7 +203,7 @@ class Prediction:
     """Hold all that is said about one photo; with an `error` there is no size, no kind and no vehicle.
 
     `width` and `height` are of the upright original in pixels, `bundles` the names of the models by task,
-    `milliseconds` the time each step took.
+    `milliseconds` the time each step took. `hashes` are the two perceptual ones, pHash and dHash, where asked for.
     """
 
     photo: str
@@ -210,6 +214,7 @@ class Prediction:
     error: PhotoError | None = None
     bundles: Mapping[str, str] = field(default_factory=dict)
     milliseconds: Mapping[str, float] = field(default_factory=dict)
+    hashes: tuple[int, int] | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "vehicles", tuple(self.vehicles))

@@ -8,9 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from carspotter.errors import ImageError
+from carspotter.hashes import count_bits
 from carspotter.photos.checks import CheckSettings, check
 from carspotter.photos.duplicates import DuplicateSettings, Embeddings, find_duplicates
-from carspotter.photos.hashes import count_bits
 from carspotter.photos.near import pairs_within
 from carspotter.pixels import decode
 from photo_drawings import copies, jpeg, picture

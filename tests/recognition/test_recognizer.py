@@ -286,3 +286,29 @@ def test_a_strip_is_not_kept_long() -> None:
     small = module._shrunk(photo, 10)
     assert small.pixels.shape[1] <= module.LONGEST * 10
     assert small.pixels.shape[0] == 1
+
+
+def test_photos_together_are_each_selected_by_themselves(recognizer: Recognizer) -> None:
+    photo = file_of(draw_photo(SIZE, [RED, BLUE]))
+    one, both, broken = recognizer.recognize_together([photo, photo, b"no photo"], ["largest", "all", "all"])
+    assert (len(one.vehicles), len(both.vehicles)) == (1, 2)
+    assert one.vehicles[0].answer == recognizer.recognize(photo).vehicles[0].answer
+    assert broken.error is not None
+    assert len(recognizer.recognize_together([photo])[0].vehicles) == 1
+    with pytest.raises(ValueError, match="2 photos and 1 selections"):
+        recognizer.recognize_together([photo, photo], ["all"])
+    with pytest.raises(ValueError, match="unknown"):
+        recognizer.recognize_together([photo], ["most"])  # type: ignore[list-item]
+
+
+def test_hashes_and_probabilities_come_along_and_stay_out_of_the_json(bundles: dict[str, Path]) -> None:
+    recognizer = Recognizer.open(**bundles, threads=1, with_hashes=True)  # type: ignore[arg-type]
+    photo, smaller = draw_photo(SIZE, [RED]), draw_photo((400, 300), [("red", (50, 100, 250, 250))])
+    found, copy = recognizer.recognize(photo), recognizer.recognize(smaller)
+    assert found.hashes is not None
+    assert copy.hashes is not None
+    assert all((a ^ b).bit_count() <= 6 for a, b in zip(found.hashes, copy.hashes, strict=True))
+    (vehicle,) = found.vehicles
+    assert vehicle.probabilities is not None
+    assert sum(vehicle.probabilities) == pytest.approx(1)
+    assert not {"hashes", "probabilities"} & {*found.to_dict(), *vehicle.to_dict()}

@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 
 from carspotter.catalog.tables import OK
 from carspotter.errors import ImageError, suggestion
+from carspotter.hashes import dhash, grey, phash
 from carspotter.headers import sniff
-from carspotter.photos.hashes import dhash, grey, phash
 from carspotter.pixels import DecodedPhoto
 
 Row = dict[str, Any]

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from carspotter.errors import MissingExtraError
-from carspotter.photos.hashes import count_bits
+from carspotter.hashes import count_bits
 from carspotter.photos.near import MAX_RADIUS, pairs_within
 
 Columns = Mapping[str, Sequence[Any] | NDArray[Any]]

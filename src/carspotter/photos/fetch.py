@@ -26,8 +26,8 @@ from uuid import uuid4
 from carspotter import storage
 from carspotter.catalog.tables import OK
 from carspotter.errors import ImageError, StorageError
+from carspotter.hashes import phash
 from carspotter.headers import sniff
-from carspotter.photos.hashes import phash
 from carspotter.photos.hosts import Hosts
 from carspotter.pixels import decode
 

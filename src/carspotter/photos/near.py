@@ -13,7 +13,7 @@ from itertools import combinations
 import numpy as np
 from numpy.typing import NDArray
 
-from carspotter.photos.hashes import count_bits
+from carspotter.hashes import count_bits
 
 BANDS = 4
 BAND_BITS = 16

@@ -35,12 +35,13 @@ class Identification:
     """What the identifier says of one crop.
 
     `levels` has the top candidates of each level, best first; exactly one of `answer` and `undecided` is set;
-    `embedding` is (d,) float32 of unit length.
+    `probabilities` (n_classes,) are those of the bundle's classes, `embedding` is (d,) float32 of unit length.
     """
 
     levels: Mapping[str, tuple[Candidate, ...]]
     answer: Answer | None
     undecided: str | None
+    probabilities: NDArray[np.float64]
     embedding: NDArray[np.float32]
 
 
@@ -63,7 +64,7 @@ class Identifier:
             )
         self.bundle = bundle
         self.preprocessing = bundle.preprocessing
-        self._taxonomy = taxonomy
+        self.taxonomy = taxonomy
         self._session = session
         self._top = top
         self._temperature = _temperature(bundle)
@@ -76,8 +77,7 @@ class Identifier:
         if not len(crops):
             return []
         probabilities, embeddings = self._run(crops)
-        levels = {level: self._taxonomy.sum_to(level, probabilities) for level in LEVELS}
-        return [self._judge({k: v[i] for k, v in levels.items()}, embeddings[i]) for i in range(len(crops))]
+        return [self.judge(*one) for one in zip(probabilities, embeddings, strict=True)]
 
     def probabilities(self, crops: NDArray[np.uint8]) -> NDArray[np.float64]:
         """Return the calibrated probability of every class (n, n_classes) for crops (n, H, W, 3), in order."""
@@ -90,12 +90,15 @@ class Identifier:
         logits = outputs["logits"] if head is None else head.logits(embeddings)
         return softmax(logits, self._temperature), embeddings
 
-    def _judge(self, levels: Mapping[Level, NDArray[np.floating]], embedding: NDArray[np.float32]) -> Identification:
+    def judge(self, probabilities: NDArray[np.float64], embedding: NDArray[np.float32]) -> Identification:
+        """Say what class probabilities (n_classes,) mean: one photo's, or those that several photos agree on."""
+        levels = {level: self.taxonomy.sum_to(level, probabilities) for level in LEVELS}
         answer = self._answer(levels)
         return Identification(
             levels={level: self._candidates(level, values) for level, values in levels.items()},
             answer=answer,
             undecided=None if answer else self._reason(levels[LEVELS[0]]),
+            probabilities=probabilities,
             embedding=embedding,
         )
 

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from carspotter import storage
 from carspotter.errors import CarspotterError, suggestion
+from carspotter.hashes import dhash, phash
 from carspotter.pixels import DecodedPhoto, Preprocessing, check_pixels, decode, network_input
 from carspotter.recognition.identifier import DEFAULT_TOP, Identification, Identifier
 from carspotter.records import Detection, PhotoError, Prediction, Vehicle
@@ -63,6 +64,7 @@ class _Loaded:
     decoded: DecodedPhoto | None
     error: PhotoError | None
     milliseconds: float
+    hashes: tuple[int, int] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,10 +86,12 @@ class Recognizer:
         detector: Detector | None = None,
         select: How = "largest",
         threads: int | None = None,
+        with_hashes: bool = False,
     ) -> None:
         """Join a finder and an identifier; `threads` bounds a batch's decoding threads (default: cores, at most 4).
 
-        Raises ValueError for an unknown `select`, BundleError for a calibration outside of 0..1.
+        `with_hashes` tells each photo's perceptual hashes, by which copies are known. Raises ValueError for an unknown
+        `select`, BundleError for a calibration outside of 0..1.
         """
         if select not in HOWS:
             raise ValueError(f"select {select!r} is unknown; {suggestion(select, HOWS)}")
@@ -95,6 +99,7 @@ class Recognizer:
         self.identifier = identifier
         self.detector = detector
         self.select = select
+        self.with_hashes = with_hashes
         self.bundles = {"finder": finder.bundle.name, "identifier": identifier.bundle.name}
         self._threads = threads or min(4, _cores())
         self._min_side = min_side(finder.bundle.preprocessing, identifier.preprocessing)
@@ -114,6 +119,7 @@ class Recognizer:
         threshold: float | None = None,
         top: int = DEFAULT_TOP,
         detector: str | None = None,
+        with_hashes: bool = False,
     ) -> Recognizer:
         """Open bundle folders, or the bundles that ship with the package.
 
@@ -130,11 +136,25 @@ class Recognizer:
             detector=_detector(detector, engine, threads) if detector else None,
             select=select,
             threads=threads,
+            with_hashes=with_hashes,
         )
 
     def recognize(self, photo: Photo) -> Prediction:
         """Recognize one photo: a path, a URL, the bytes of a file, or an upright sRGB array (h, w, 3) uint8."""
         return self._answer([self._load(photo)])[0]
+
+    def recognize_together(self, photos: Sequence[Photo], selects: Sequence[How] | None = None) -> list[Prediction]:
+        """Recognize a few photos in the calling thread, in one run of each network, each with its own selection.
+
+        Raises ValueError for an unknown selection, or one list longer than the other.
+        """
+        wanted = [self.select] * len(photos) if selects is None else list(selects)
+        for how in wanted:
+            if how not in HOWS:
+                raise ValueError(f"select {how!r} is unknown; {suggestion(how, HOWS)}")
+        if len(wanted) != len(photos):
+            raise ValueError(f"{len(photos)} photos and {len(wanted)} selections; each photo has one")
+        return self._answer([self._load(photo) for photo in photos], wanted)
 
     def recognize_batch(self, photos: Iterable[Photo], batch_size: int = 16) -> Generator[Prediction, None, None]:
         """Recognize many photos, in order and lazily; one batch is decoded while the networks see the one before.
@@ -166,7 +186,8 @@ class Recognizer:
             decoded = self._decode(photo)
         except CarspotterError as problem:
             error = PhotoError.of(problem)
-        return _Loaded(name=_name(photo), decoded=decoded, error=error, milliseconds=_since(start))
+        hashes = (phash(decoded.pixels), dhash(decoded.pixels)) if self.with_hashes and decoded else None
+        return _Loaded(name=_name(photo), decoded=decoded, error=error, milliseconds=_since(start), hashes=hashes)
 
     def _decode(self, photo: Photo) -> DecodedPhoto:
         if isinstance(photo, np.ndarray):
@@ -175,13 +196,15 @@ class Recognizer:
         data = photo if isinstance(photo, bytes) else storage.read(photo)
         return _shrunk(decode(data, min_side=self._min_side), self._min_side)
 
-    def _answer(self, batch: Sequence[_Loaded]) -> list[Prediction]:
+    def _answer(self, batch: Sequence[_Loaded], selects: Sequence[How] | None = None) -> list[Prediction]:
         photos = [loaded.decoded for loaded in batch if loaded.decoded is not None]
+        hows = [how for how, loaded in zip(selects or [self.select] * len(batch), batch, strict=True) if loaded.decoded]
         start = time.perf_counter()
         findings = self._find(photos)
         find_ms = _since(start) / max(1, len(photos))
         start = time.perf_counter()
-        vehicles = self._identify(photos, [self._candidates(f, p) for f, p in zip(findings, photos, strict=True)])
+        candidates = [self._candidates(*one) for one in zip(findings, photos, hows, strict=True)]
+        vehicles = self._identify(photos, candidates)
         identify_ms = _since(start) / max(1, len(photos))
         found = iter(zip(findings, vehicles, strict=True))
         return [self._prediction(loaded, found, find=find_ms, identify=identify_ms) for loaded in batch]
@@ -199,7 +222,7 @@ class Recognizer:
             for finding, detections in zip(findings, foreign, strict=True)
         ]
 
-    def _candidates(self, finding: Finding, photo: DecodedPhoto) -> list[_Candidate]:
+    def _candidates(self, finding: Finding, photo: DecodedPhoto, how: How) -> list[_Candidate]:
         """Decide which vehicles are listed and which of them are identified.
 
         Exterior and detail photos list their vehicles. Interiors and photos of other things list none, whatever the
@@ -211,7 +234,7 @@ class Recognizer:
             return []
         height, width = photo.pixels.shape[:2]
         inside = [replace(d, box=d.box.clip(width, height)) for d in finding.detections]
-        chosen = select_vehicles(inside, self.select, width, height)
+        chosen = select_vehicles(inside, how, width, height)
         refusals = [self._gate_refusal(d, finding, passes=passes) or self._size_refusal(d, photo) for d in chosen]
         return [_Candidate(detection=d, refusal=refusal) for d, refusal in zip(chosen, refusals, strict=True)]
 
@@ -275,6 +298,7 @@ class Recognizer:
             vehicles=vehicles,
             bundles=self.bundles,
             milliseconds={**milliseconds, "find": find, "identify": identify},
+            hashes=loaded.hashes,
         )
 
 
@@ -315,6 +339,7 @@ def _vehicle(photo: DecodedPhoto, candidate: _Candidate, identification: Identif
         answer=identification.answer if identification else None,
         levels=identification.levels if identification else dict.fromkeys(LEVELS, ()),
         undecided=identification.undecided if identification else candidate.refusal,
+        probabilities=tuple(identification.probabilities.tolist()) if identification else None,
         embedding=tuple(identification.embedding.tolist()) if identification else None,
     )
 
