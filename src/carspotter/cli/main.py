@@ -22,6 +22,7 @@ from carspotter.cli.export import export
 from carspotter.cli.identify import identify
 from carspotter.cli.models import models
 from carspotter.cli.project import build, demo, init, sql, status
+from carspotter.cli.serve import key, serve
 from carspotter.cli.train import train
 from carspotter.errors import CarspotterError
 
@@ -88,6 +89,8 @@ def _options(
 
 
 app.command()(identify)
+app.command()(serve)
+app.command()(key)
 for _command in (init, build, status, sql, demo, crawl, check):
     app.command()(_command)
 for _name, _steps, _help in STEP_COMMANDS:

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from carspotter import storage
 from carspotter.errors import CarspotterError, suggestion
 from carspotter.hashes import dhash, phash
-from carspotter.pixels import DecodedPhoto, Preprocessing, check_pixels, decode, network_input
+from carspotter.pixels import MAX_PIXELS, DecodedPhoto, Preprocessing, check_pixels, decode, network_input
 from carspotter.recognition.identifier import DEFAULT_TOP, Identification, Identifier
 from carspotter.records import Detection, PhotoError, Prediction, Vehicle
 from carspotter.runtime.bundle import ModelBundle, Task, shipped
@@ -87,11 +87,12 @@ class Recognizer:
         select: How = "largest",
         threads: int | None = None,
         with_hashes: bool = False,
+        max_pixels: int = MAX_PIXELS,
     ) -> None:
         """Join a finder and an identifier; `threads` bounds a batch's decoding threads (default: cores, at most 4).
 
-        `with_hashes` tells each photo's perceptual hashes, by which copies are known. Raises ValueError for an unknown
-        `select`, BundleError for a calibration outside of 0..1.
+        `with_hashes` tells each photo's perceptual hashes, by which copies are known; photos over `max_pixels` are not
+        decoded. Raises ValueError for an unknown `select`, BundleError for a calibration outside of 0..1.
         """
         if select not in HOWS:
             raise ValueError(f"select {select!r} is unknown; {suggestion(select, HOWS)}")
@@ -100,6 +101,7 @@ class Recognizer:
         self.detector = detector
         self.select = select
         self.with_hashes = with_hashes
+        self.max_pixels = max_pixels
         self.bundles = {"finder": finder.bundle.name, "identifier": identifier.bundle.name}
         self._threads = threads or min(4, _cores())
         self._min_side = min_side(finder.bundle.preprocessing, identifier.preprocessing)
@@ -120,6 +122,7 @@ class Recognizer:
         top: int = DEFAULT_TOP,
         detector: str | None = None,
         with_hashes: bool = False,
+        max_pixels: int = MAX_PIXELS,
     ) -> Recognizer:
         """Open bundle folders, or the bundles that ship with the package.
 
@@ -137,6 +140,7 @@ class Recognizer:
             select=select,
             threads=threads,
             with_hashes=with_hashes,
+            max_pixels=max_pixels,
         )
 
     def recognize(self, photo: Photo) -> Prediction:
@@ -194,7 +198,7 @@ class Recognizer:
             check_pixels(photo)
             return DecodedPhoto(pixels=photo, width=photo.shape[1], height=photo.shape[0])
         data = photo if isinstance(photo, bytes) else storage.read(photo)
-        return _shrunk(decode(data, min_side=self._min_side), self._min_side)
+        return _shrunk(decode(data, min_side=self._min_side, max_pixels=self.max_pixels), self._min_side)
 
     def _answer(self, batch: Sequence[_Loaded], selects: Sequence[How] | None = None) -> list[Prediction]:
         photos = [loaded.decoded for loaded in batch if loaded.decoded is not None]

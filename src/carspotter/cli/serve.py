@@ -1,0 +1,138 @@
+"""`carspotter serve` and `carspotter key`: the service, and the keys of who may ask it. Thin calls to `serving`."""
+
+from __future__ import annotations
+
+import importlib.util
+import logging
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+from carspotter.errors import CarspotterError, MissingExtraError
+
+if TYPE_CHECKING:
+    from carspotter.serving.settings import ServeSettings
+
+DEFAULT_KEYS = Path("carspotter-keys.txt")
+TOP = 20
+"""Candidates of each level that a client may ask for."""
+
+
+def _option(*names: str, help: str, **more: Any) -> Any:
+    return typer.Option(*names, help=help, show_default=False, **more)
+
+
+_Host = Annotated[str, typer.Option(help="Address to listen on; 0.0.0.0 for all.")]
+_Port = Annotated[int, typer.Option(min=0, max=65535, help="Port to listen on; 0 takes a free one.")]
+_Keys = Annotated[Path | None, _option(help="File of API keys (carspotter key NAME); without it anyone may ask.")]
+_Rate = Annotated[float, typer.Option(min=0, help="Photos a second for each key; 0: no limit.")]
+_Urls = Annotated[bool, typer.Option("--allow-urls", help="Read photos by URL, from public addresses only.")]
+_Hosts = Annotated[list[str] | None, _option(help="Host that URLs may name (.example.com: and below); repeatable.")]
+_Feedback = Annotated[Path | None, _option(help="Keep photos here whose sender says if the answer was right.")]
+_Cors = Annotated[list[str] | None, _option(help="Origin whose pages may ask; repeatable.")]
+_Queue = Annotated[int, typer.Option(min=1, help="Photos that may wait; over that: 429.")]
+_Batch = Annotated[int, typer.Option(min=1, help="Most photos in one run of the networks.")]
+_Wait = Annotated[float, typer.Option(min=0, help="Milliseconds to wait for a batch to fill.")]
+_Workers = Annotated[int | None, _option(help="Threads that recognize; by default one a core.", min=1)]
+_Timeout = Annotated[float, typer.Option(min=0.05, help="Deadline of a request in seconds.")]
+_Bytes = Annotated[float, typer.Option(min=0.001, help="Largest photo in MiB.")]
+_Pixels = Annotated[float, typer.Option(min=0.001, help="Largest photo in million pixels.")]
+_Photos = Annotated[int, typer.Option(min=1, help="Most photos of an ad.")]
+_Threshold = Annotated[float | None, _option(help="Least probability of an answer.", min=0, max=1)]
+_Engine = Annotated[Literal["auto", "openvino", "onnxruntime"], typer.Option(help="What runs the networks.")]
+_Device = Annotated[Literal["cpu", "cuda"], typer.Option(help="Where they run.")]
+_Threads = Annotated[int, typer.Option(min=1, help="Threads of one run of a network.")]
+_Finder = Annotated[str | None, _option(help="Folder of another finder.", metavar="BUNDLE")]
+_Identifier = Annotated[str | None, _option(help="Folder of another identifier.", metavar="BUNDLE")]
+_Level = Annotated[Literal["debug", "info", "warning", "error"], typer.Option(help="Least log level.")]
+
+
+def serve(
+    *,
+    host: _Host = "127.0.0.1",
+    port: _Port = 8000,
+    keys: _Keys = None,
+    rate: _Rate = 0.0,
+    allow_urls: _Urls = False,
+    allow_host: _Hosts = None,
+    feedback: _Feedback = None,
+    cors: _Cors = None,
+    queue: _Queue = 64,
+    batch: _Batch = 4,
+    wait_ms: _Wait = 0.0,
+    workers: _Workers = None,
+    timeout: _Timeout = 15.0,
+    max_mib: _Bytes = 20.0,
+    max_megapixels: _Pixels = 50.4,
+    max_photos: _Photos = 40,
+    threshold: _Threshold = None,
+    engine: _Engine = "auto",
+    device: _Device = "cpu",
+    threads: _Threads = 1,
+    finder: _Finder = None,
+    identifier: _Identifier = None,
+    log_level: _Level = "info",
+) -> None:
+    """Serve the HTTP API and the web pages.
+
+    Logs go to stderr as JSON lines; SIGTERM finishes what was accepted.
+    """
+    for package in ("fastapi", "uvicorn", "prometheus_client", "python_multipart"):
+        if importlib.util.find_spec(package) is None:
+            raise MissingExtraError(package, "serve")
+    from carspotter.recognition.recognizer import Recognizer
+    from carspotter.serving.settings import MEGABYTE, ServeSettings
+
+    try:
+        settings = ServeSettings(
+            keys=keys, rate=rate, allow_urls=allow_urls, allow_hosts=tuple(allow_host or ()), feedback=feedback,
+            cors=tuple(cors or ()), queue=queue, batch=batch, wait_ms=wait_ms, workers=workers or 0, timeout_s=timeout,
+            max_bytes=round(max_mib * MEGABYTE), max_pixels=round(max_megapixels * 1e6), max_photos=max_photos,
+        )  # fmt: skip
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from error
+    recognizer = Recognizer.open(
+        finder=finder, identifier=identifier, engine=engine, device=device, threads=threads, threshold=threshold,
+        top=TOP, with_hashes=True, max_pixels=settings.max_pixels,
+    )  # fmt: skip
+    _run(settings, recognizer, host=host, port=port, level=log_level)
+
+
+def key(
+    name: Annotated[str, typer.Argument(help="Who the key is for.", show_default=False)],
+    *,
+    file: Annotated[Path, typer.Option(help="File that holds the hashes.")] = DEFAULT_KEYS,
+) -> None:
+    """Make an API key, print it once, and add its hash to a file."""
+    from carspotter.serving.keys import add_key
+
+    try:
+        made = add_key(file, name)
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from error
+    print(made)
+    typer.echo(f"Its hash is in {file}; the key itself is kept nowhere.", err=True)
+
+
+def _run(settings: ServeSettings, recognizer: Any, *, host: str, port: int, level: str) -> None:
+    import uvicorn
+
+    from carspotter.serving.app import create_app
+    from carspotter.serving.logs import log_to_stderr
+
+    log_to_stderr(level)
+    config = uvicorn.Config(
+        create_app(settings, recognizer), host=host, port=port, log_config=None, access_log=False, server_header=False,
+        timeout_graceful_shutdown=round(settings.timeout_s) + 5, limit_max_requests=None,
+    )  # fmt: skip
+    server = uvicorn.Server(config)
+    try:
+        bound = config.bind_socket()
+    except SystemExit as error:  # uvicorn's way to say that the port is taken; its log has said why
+        raise CarspotterError(f"cannot listen on {host} port {port}: it is taken, or not allowed") from error
+    bound.listen(config.backlog)  # who reads the line below may connect at once
+    shown, taken = bound.getsockname()[:2]
+    print(f"carspotter serves at http://{shown}:{taken}", flush=True)
+    logging.getLogger("carspotter.serve").debug("settings %s", settings)
+    server.run(sockets=[bound])

@@ -1,0 +1,116 @@
+"""Stand before every request: give it an id, ask for its key, and note how it ended.
+
+In: an ASGI application. Out: the same with `X-Request-ID` and safety headers on each answer, a line in the log and a
+count in the metrics for each request, and 401 where a key is needed and wrong. Pages and probes of life need no key.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from uuid import uuid4
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from carspotter.serving.keys import Keys
+from carspotter.serving.metrics import Metrics
+from carspotter.serving.problems import ProblemError, respond
+
+log = logging.getLogger("carspotter.serve")
+
+ANYONE = "anyone"
+GONE = 499
+"""nginx's status of a request whose client left before the answer; it stands in log and metrics only."""
+
+_ROUTES = frozenset(
+    (
+        "/",
+        "/ad",
+        "/livez",
+        "/readyz",
+        "/metrics",
+        "/openapi.json",
+        "/v1/photos",
+        "/v1/ads",
+        "/v1/models",
+        "/v1/feedback",
+    )
+)
+_SAFETY = {
+    "x-content-type-options": "nosniff",
+    "referrer-policy": "no-referrer",
+    "x-frame-options": "DENY",
+    # Scripts, styles and pictures of our own only; blob: and data: for the photo that the visitor chose.
+    "content-security-policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:; "
+    "connect-src 'self'; form-action 'none'; base-uri 'none'; frame-ancestors 'none'",
+}
+
+
+class Gate:
+    """Wrap an application."""
+
+    def __init__(self, app: ASGIApp, *, keys: Keys | None, metrics: Metrics) -> None:
+        """Take the keys that may pass, None for everyone, and where to count."""
+        self._app = app
+        self._keys = keys
+        self._metrics = metrics
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        started = time.perf_counter()
+        state = scope.setdefault("state", {})
+        state |= {"request_id": uuid4().hex, "client": ANYONE, "rate": None, "started": started, "code": None}
+        status = GONE
+
+        async def send_on(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                headers = MutableHeaders(scope=message)
+                headers["x-request-id"] = state["request_id"]
+                for name, value in _SAFETY.items():
+                    headers.setdefault(name, value)
+            await send(message)
+
+        try:
+            if self._may_pass(scope):
+                await self._app(scope, receive, send_on)
+            else:
+                problem = ProblemError(401, "no-key", "give your key as Authorization: Bearer KEY or X-API-Key: KEY")
+                state["code"] = problem.code
+                await respond(problem, state["request_id"])(scope, receive, send_on)
+        finally:
+            self._note(scope, status, time.perf_counter() - started)
+
+    def _may_pass(self, scope: Scope) -> bool:
+        path = scope["path"]
+        is_open = not (path.startswith("/v1/") or path == "/metrics") or scope["method"] == "OPTIONS"
+        if self._keys is None or is_open:
+            return True
+        entry = self._keys.find(_key_in(Headers(scope=scope)))
+        if entry is None:
+            return False
+        scope["state"] |= {"client": entry.name, "rate": entry.rate}
+        return True
+
+    def _note(self, scope: Scope, status: int, seconds: float) -> None:
+        path, state = scope["path"], scope["state"]
+        route = path if path in _ROUTES else "/static" if path.startswith("/static/") else "other"
+        self._metrics.requests.labels(route, str(status)).observe(seconds)
+        if state["code"]:
+            self._metrics.errors.labels(state["code"]).inc()
+        extra = {
+            "request_id": state["request_id"], "method": scope["method"], "route": route, "status": status,
+            "code": state["code"], "milliseconds": round(seconds * 1000, 2), "client": state["client"],
+            "photos": state.get("photos"),
+        }  # fmt: skip
+        log.log(logging.DEBUG if route in ("/livez", "/readyz", "/metrics") else logging.INFO, "request", extra=extra)
+
+
+def _key_in(headers: Headers) -> str:
+    scheme, _, key = headers.get("authorization", "").partition(" ")
+    return key.strip() if scheme.casefold() == "bearer" else headers.get("x-api-key", "")

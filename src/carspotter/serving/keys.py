@@ -1,0 +1,129 @@
+"""A file of hashed API keys in; who a key belongs to, and whether it may send more now, out.
+
+A line is `NAME SHA256`, after which `rate=2.5` may set a rate of its own; `#` begins a comment. Keys are 256 random
+bits, so that one round of SHA-256 keeps them safe: no word list can hold them. The comparison takes the same time
+whatever the key. It knows no HTTP.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import re
+import secrets
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from carspotter.errors import StorageError
+
+PREFIX = "cs_"
+_LINE = re.compile(r"(?P<name>[\w.-]+)\s+(?P<digest>[0-9a-f]{64})(?:\s+rate=(?P<rate>\d+(?:\.\d+)?))?")
+
+
+def new_key() -> str:
+    """Make a key: 256 random bits in letters that a URL and a shell take as they are."""
+    return PREFIX + secrets.token_urlsafe(32)
+
+
+def digest_of(key: str) -> str:
+    """Return what is kept of a key."""
+    return hashlib.sha256(key.encode(errors="surrogateescape")).hexdigest()
+
+
+def add_key(path: Path, name: str) -> str:
+    """Make a key for `name`, append its hash to the file, and return the key, which is not kept.
+
+    Raises ValueError for a name that the file cannot hold or holds already, StorageError if it cannot be written.
+    """
+    if not re.fullmatch(r"[\w.-]+", name):
+        raise ValueError(f"name {name!r}: letters, digits, dot, dash and underscore only")
+    if path.exists() and name in {entry.name for entry in read_keys(path).entries}:
+        raise ValueError(f"{path} has a key named {name!r} already; take its line out, or give another name")
+    key = new_key()
+    try:
+        with path.open("a", encoding="utf-8") as file:
+            file.write(f"{name} {digest_of(key)}\n")
+        path.chmod(0o600)
+    except OSError as error:
+        raise StorageError(f"{path} cannot be written: {error.strerror}") from error
+    return key
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeyEntry:
+    """Name who holds a key; `rate` is photos a second, None for the service's."""
+
+    name: str
+    digest: str
+    rate: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Keys:
+    """Hold the entries of a file of keys."""
+
+    entries: tuple[KeyEntry, ...]
+
+    def find(self, key: str) -> KeyEntry | None:
+        """Return whose key it is; every entry is compared, so that the time tells nothing."""
+        digest = digest_of(key)
+        found = None
+        for entry in self.entries:
+            if hmac.compare_digest(entry.digest, digest):
+                found = entry
+        return found
+
+
+def read_keys(path: Path) -> Keys:
+    """Read a file of keys; raises StorageError when it cannot be read or a line is none."""
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise StorageError(f"{path} cannot be read: {getattr(error, 'strerror', None) or error}") from error
+    entries = []
+    for number, line in enumerate(lines, 1):
+        text = line.partition("#")[0].strip()
+        if not text:
+            continue
+        match = _LINE.fullmatch(text)
+        if match is None:
+            raise StorageError(
+                f"{path}, line {number}: expected NAME SHA256 [rate=N]; make one with: carspotter key NAME"
+            )
+        rate = float(match["rate"]) if match["rate"] else None
+        entries.append(KeyEntry(name=match["name"], digest=match["digest"], rate=rate))
+    if not entries:
+        raise StorageError(f"{path} holds no key; make one with: carspotter key NAME --file {path}")
+    return Keys(entries=tuple(entries))
+
+
+@dataclass(slots=True, kw_only=True)
+class _Bucket:
+    tokens: float
+    at: float
+
+
+@dataclass(slots=True, kw_only=True)
+class Rates:
+    """Count photos of each client against a rate: a token bucket for each, filled `rate` times a second to `burst`."""
+
+    rate: float
+    burst: int
+    clock: Callable[[], float] = time.monotonic
+    _buckets: dict[str, _Bucket] = field(default_factory=dict)
+
+    def take(self, client: str, photos: int, rate: float | None = None) -> float:
+        """Take so many photos; return 0 when they may pass, else the seconds to wait, and take none."""
+        rate = self.rate if rate is None else rate
+        if not rate:
+            return 0.0
+        now = self.clock()
+        bucket = self._buckets.setdefault(client, _Bucket(tokens=self.burst, at=now))
+        bucket.tokens = min(self.burst, bucket.tokens + (now - bucket.at) * rate)
+        bucket.at = now
+        if bucket.tokens + 1e-9 < photos:
+            return (photos - bucket.tokens) / rate
+        bucket.tokens -= photos
+        return 0.0

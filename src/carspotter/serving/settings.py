@@ -1,0 +1,78 @@
+"""What a person says of a service on the command line, as one frozen record, each value checked.
+
+In: numbers, paths and words. Out: `ServeSettings`, which every other module of this folder reads. It opens nothing.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from carspotter.headers import FORMATS
+from carspotter.pixels import MAX_PIXELS
+
+MEGABYTE = 1 << 20
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServeSettings:
+    """Say what a service takes, how much of it at once, and from whom.
+
+    `max_bytes` of a photo, `max_pixels` of it, `max_photos` of an ad, `formats` as `headers.sniff` names them. `queue`
+    is the number of photos that may wait, `batch` the most that one run of the networks takes, `wait_ms` how long an
+    idle worker waits for a batch to fill, `workers` the threads that recognise (0: one a core). `timeout_s` is the
+    deadline of a request. `uploads` bounds the bytes of all bodies that are being received or wait. `rate` is photos
+    a second for each key, with a burst of `burst` (0: four seconds' worth, at least an ad). `keys` is a file of hashed
+    keys, None lets everyone in. `cors` lists the origins of foreign pages that may ask; `allow_urls` lets a client
+    name a photo by URL, of `allow_hosts` only where given. `feedback` is the folder in which photos are kept when
+    their sender says whether the answer was right; without it nothing is kept.
+    """
+
+    max_bytes: int = 20 * MEGABYTE
+    max_pixels: int = MAX_PIXELS
+    max_photos: int = 40
+    formats: tuple[str, ...] = FORMATS
+    queue: int = 64
+    batch: int = 4
+    wait_ms: float = 0.0
+    workers: int = 0
+    timeout_s: float = 15.0
+    uploads: int = 256 * MEGABYTE
+    rate: float = 0.0
+    burst: int = 0
+    keys: Path | None = None
+    cors: tuple[str, ...] = ()
+    allow_urls: bool = False
+    allow_hosts: tuple[str, ...] = ()
+    feedback: Path | None = None
+    threads: int = field(default=1)
+
+    def __post_init__(self) -> None:
+        for name in ("max_bytes", "max_pixels", "max_photos", "queue", "batch", "threads"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1")
+        for name in ("wait_ms", "workers", "rate", "burst"):
+            if not 0 <= getattr(self, name) < float("inf"):
+                raise ValueError(f"{name} is {getattr(self, name)}; it must be 0 or more")
+        if not 0 < self.timeout_s < float("inf"):
+            raise ValueError(f"timeout_s is {self.timeout_s}; it must be over 0")
+        if self.queue < self.max_photos:
+            raise ValueError(f"queue is {self.queue}; an ad of {self.max_photos} photos (max_photos) must fit into it")
+        if self.uploads < self.max_bytes:
+            raise ValueError(f"uploads is {self.uploads} bytes; one photo of {self.max_bytes} must fit into it")
+        unknown = [form for form in self.formats if form not in FORMATS]
+        if unknown or not self.formats:
+            raise ValueError(f"formats are {', '.join(self.formats) or 'none'}; allowed: {', '.join(FORMATS)}")
+
+    @property
+    def n_workers(self) -> int:
+        """Return how many threads recognise: as many as asked for, or one for each core this process may use."""
+        return self.workers or (
+            len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        )
+
+    @property
+    def n_burst(self) -> int:
+        """Return how many photos a key may send at once after a rest."""
+        return self.burst or max(self.max_photos, round(4 * self.rate))

@@ -1,0 +1,128 @@
+"""`carspotter serve` as a process of its own: how it starts, what it refuses to start with, and how it stops."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx
+import pytest
+
+from serving.conftest import RED, jpeg
+from tiny_bundles import tiny_finder, tiny_identifier
+
+COMMAND = (sys.executable, "-m", "carspotter.cli.main")
+
+
+@pytest.fixture(scope="module")
+def bundles(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    """The options that name tiny bundles."""
+    folder = tmp_path_factory.mktemp("bundles")
+    tiny_finder(folder / "finder")
+    tiny_identifier(folder / "identifier")
+    return ["--finder", str(folder / "finder"), "--identifier", str(folder / "identifier")]
+
+
+@contextmanager
+def started(*options: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
+    """Start the command on a free port; give the process and its URL."""
+    process = subprocess.Popen(
+        [*COMMAND, "serve", "--port", "0", *options], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    assert process.stdout is not None
+    try:
+        line = process.stdout.readline()
+        match = re.fullmatch(r"carspotter serves at (http://127\.0\.0\.1:\d+)\n", line)
+        assert match, (line, process.stderr and process.stderr.read())
+        yield process, match[1]
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def ask(url: str, **more: object) -> httpx.Response:
+    photo = {"content": jpeg(RED), "headers": {"content-type": "image/jpeg"}}
+    return httpx.post(f"{url}/v1/photos", timeout=20, trust_env=False, **photo | more)  # type: ignore[arg-type]
+
+
+def test_it_answers_from_its_first_line_on_and_logs_lines_of_json(bundles: list[str]) -> None:
+    with started(*bundles) as (process, url):
+        answer = ask(url, params={"top": 1})
+        assert answer.status_code == 200
+        assert "server" not in answer.headers
+        process.terminate()
+        _, logged = process.communicate(timeout=20)
+    assert process.returncode in (0, -signal.SIGTERM)
+    lines = [json.loads(line) for line in logged.splitlines()]
+    (request,) = [line for line in lines if line["event"] == "request"]
+    assert request["status"] == 200
+    assert request["request_id"] == answer.headers["x-request-id"]
+    assert "top" not in json.dumps(request)  # no query, whoever sent it
+
+
+def test_sigterm_finishes_what_was_accepted(bundles: list[str]) -> None:
+    with started(*bundles, "--wait-ms", "700", "--batch", "4", "--workers", "1") as (process, url):
+        answers: list[httpx.Response] = []
+        asking = threading.Thread(target=lambda: answers.append(ask(url)))
+        asking.start()
+        time.sleep(0.4)  # it waits for its batch to fill
+        process.terminate()
+        asking.join()
+        process.communicate(timeout=20)
+    assert [answer.status_code for answer in answers] == [200]
+
+
+@pytest.mark.parametrize(
+    ("options", "code", "words"),
+    [
+        (["--keys", "nothing.txt"], 1, "nothing.txt cannot be read"),
+        (["--queue", "10"], 2, "an ad of 40 photos"),
+        (["--finder", "nowhere"], 1, "nowhere"),
+        (["--device", "tpu"], 2, "tpu"),
+        (["--timeout", "0"], 2, "0"),
+    ],
+)
+def test_what_it_does_not_start_with(options: list[str], code: int, words: str, tmp_path: Path) -> None:
+    done = subprocess.run([*COMMAND, "serve", *options], capture_output=True, text=True, cwd=tmp_path, check=False)
+    assert done.returncode == code
+    assert words in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_port_that_is_taken(bundles: list[str]) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = str(taken.getsockname()[1])
+        done = subprocess.run(
+            [*COMMAND, "serve", "--port", port, *bundles], capture_output=True, text=True, check=False
+        )
+    assert done.returncode == 1
+    assert f"port {port}" in done.stderr.splitlines()[-1]
+    assert "Traceback" not in done.stderr
+
+
+def test_a_key_is_printed_once_and_opens_the_service(bundles: list[str], tmp_path: Path) -> None:
+    file = tmp_path / "keys"
+    made = subprocess.run(
+        [*COMMAND, "key", "shop", "--file", str(file)], capture_output=True, text=True, check=True, env=os.environ
+    )
+    key = made.stdout.strip()
+    assert key not in file.read_text() + made.stderr
+    with started(*bundles, "--keys", str(file)) as (_, url):
+        assert ask(url).status_code == 401
+        headers = {"content-type": "image/jpeg", "authorization": f"Bearer {key}"}
+        assert ask(url, headers=headers).status_code == 200
+    again = subprocess.run([*COMMAND, "key", "shop", "--file", str(file)], capture_output=True, text=True, check=False)
+    assert again.returncode == 2
+    assert "already" in again.stderr

@@ -1,0 +1,94 @@
+"""A real service on loopback: uvicorn in a thread, tiny real bundles behind it, one for a module of tests."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from io import BytesIO
+from pathlib import Path
+
+import httpx
+import pytest
+import uvicorn
+from PIL import Image
+
+from carspotter.recognition.recognizer import Recognizer
+from carspotter.serving.app import create_app
+from carspotter.serving.settings import ServeSettings
+from tiny_bundles import draw_photo, tiny_finder, tiny_identifier
+
+RED = ("red", (100, 200, 500, 500))
+SIZE = (800, 600)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Running:
+    """A service that runs, and a client for it."""
+
+    url: str
+    http: httpx.Client
+    server: uvicorn.Server
+
+
+def jpeg(*cars: tuple[str, tuple[int, int, int, int]], size: tuple[int, int] = SIZE) -> bytes:
+    """Return the file of a drawn photo with these cars."""
+    buffer = BytesIO()
+    Image.fromarray(draw_photo(size, list(cars))).save(buffer, "JPEG", quality=95)
+    return buffer.getvalue()
+
+
+@pytest.fixture(scope="session")
+def bundles(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """The folders of a tiny finder and a tiny identifier."""
+    folder = tmp_path_factory.mktemp("bundles")
+    tiny_finder(folder / "finder")
+    tiny_identifier(folder / "identifier")
+    return {"finder": folder / "finder", "identifier": folder / "identifier"}
+
+
+@pytest.fixture(scope="session")
+def recognizer(bundles: dict[str, Path]) -> Recognizer:
+    """A recognizer on the tiny bundles, as the command opens it."""
+    return Recognizer.open(**bundles, engine="onnxruntime", threads=1, top=20, with_hashes=True)  # type: ignore[arg-type]
+
+
+@contextmanager
+def running(settings: ServeSettings, recognizer: Recognizer) -> Iterator[Running]:
+    """Run a service on a free port until the context ends."""
+    config = uvicorn.Config(create_app(settings, recognizer), port=0, log_config=None, access_log=False, lifespan="on")
+    server = uvicorn.Server(config)
+    socket = config.bind_socket()
+    socket.listen(128)  # from now on a client waits instead of being refused
+    thread = threading.Thread(target=server.run, kwargs={"sockets": [socket]})
+    thread.start()
+    url = f"http://127.0.0.1:{socket.getsockname()[1]}"
+    try:
+        with httpx.Client(base_url=url, timeout=20, trust_env=False) as client:
+            yield Running(url=url, http=client, server=server)
+    finally:
+        server.should_exit = True
+        thread.join()
+        socket.close()
+
+
+Serve = Callable[..., Running]
+
+
+@pytest.fixture
+def serve(recognizer: Recognizer) -> Iterator[Serve]:
+    """Start services with settings, each until the test ends."""
+    from contextlib import ExitStack
+
+    with ExitStack() as stack:
+        yield lambda other=None, **settings: stack.enter_context(
+            running(ServeSettings(**settings), other or recognizer)
+        )
+
+
+@pytest.fixture(scope="module")
+def service(recognizer: Recognizer) -> Iterator[Running]:
+    """A service with the usual settings."""
+    with running(ServeSettings(), recognizer) as found:
+        yield found

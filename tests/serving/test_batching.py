@@ -1,0 +1,153 @@
+"""The queue by itself: who is served, who is refused, and what a stop leaves."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+
+from carspotter.records import Prediction
+from carspotter.serving.batching import Batcher, FailedError, QueueFullError, StoppingError
+
+PAUSE_S = 0.05
+
+
+class Echo:
+    """Answer each photo with its own bytes as its name, after a pause; remember the batches."""
+
+    def __init__(self, pause_s: float = PAUSE_S) -> None:
+        self.pause_s = pause_s
+        self.batches: list[list[bytes]] = []
+        self.busy = self.most_busy = 0
+        self._lock = threading.Lock()
+
+    def recognize_together(self, photos: Sequence[bytes], selects: Any = None) -> list[Prediction]:
+        with self._lock:
+            self.batches.append(list(photos))
+            self.busy += 1
+            self.most_busy = max(self.most_busy, self.busy)
+        time.sleep(self.pause_s)
+        with self._lock:
+            self.busy -= 1
+        if b"bad" in photos:
+            raise KeyError("engine")
+        return [Prediction(photo=f"{photo.decode()} {how}") for photo, how in zip(photos, selects, strict=True)]
+
+
+def batcher(echo: Echo, **more: Any) -> Batcher:
+    return Batcher(echo, **{"workers": 1, "batch": 4, "capacity": 100, **more})
+
+
+def test_each_gets_its_own_answer_and_batches_are_bounded() -> None:
+    echo, heard = Echo(0.002), []
+    queue = batcher(echo, workers=2, batch=3, on_batch=lambda photos, seconds: heard.append(photos))
+
+    async def one(number: int) -> str:
+        how = "all" if number % 2 else "largest"
+        ((prediction, waited),) = await queue.submit([str(number).encode()], [how])  # type: ignore[list-item]
+        assert waited >= 0
+        return prediction.photo
+
+    async def run() -> list[str]:
+        return list(await asyncio.gather(*map(one, range(60))))
+
+    assert asyncio.run(run()) == [f"{n} {'all' if n % 2 else 'largest'}" for n in range(60)]
+    queue.close()
+    assert max(map(len, echo.batches)) <= 3
+    assert sum(heard) == sum(map(len, echo.batches)) == 60
+    assert echo.most_busy == 2
+
+
+def test_an_ad_is_shared_among_idle_workers() -> None:
+    echo = Echo()
+    queue = batcher(echo, workers=2, batch=8)
+    asyncio.run(queue.submit([b"a", b"b", b"c", b"d"], ["all"] * 4))
+    queue.close()
+    assert echo.most_busy == 2
+
+
+def test_all_or_none_of_an_ad_is_taken() -> None:
+    queue = batcher(Echo(), capacity=3)
+
+    async def run() -> None:
+        with pytest.raises(QueueFullError) as caught:
+            await queue.submit([b"a"] * 4, ["all"] * 4)
+        assert caught.value.retry_after_s > 0
+        assert queue.waiting == 0
+        assert len(await queue.submit([b"a"] * 3, ["all"] * 3)) == 3
+
+    asyncio.run(run())
+    queue.close()
+
+
+def test_waiting_fills_a_batch() -> None:
+    echo = Echo()
+    queue = batcher(echo, batch=2, wait_s=5.0)
+
+    async def run() -> None:
+        first = asyncio.ensure_future(queue.submit([b"a"], ["all"]))
+        await asyncio.sleep(0.05)
+        await asyncio.gather(first, queue.submit([b"b"], ["all"]))
+
+    asyncio.run(run())
+    queue.close()
+    assert echo.batches == [[b"a", b"b"]]
+
+
+def test_waiting_ends_by_itself() -> None:
+    echo = Echo(0)
+    queue = batcher(echo, batch=2, wait_s=0.02)
+    asyncio.run(queue.submit([b"a"], ["all"]))
+    queue.close()
+    assert echo.batches == [[b"a"]]
+
+
+def test_what_was_given_up_is_not_worked_on() -> None:
+    echo = Echo()
+    queue = batcher(echo, batch=1)
+
+    async def run() -> None:
+        first = asyncio.ensure_future(queue.submit([b"a"], ["all"]))
+        second = asyncio.ensure_future(queue.submit([b"b"], ["all"]))
+        await asyncio.sleep(PAUSE_S / 5)
+        second.cancel()
+        await first
+        await queue.submit([b"c"], ["all"])
+
+    asyncio.run(run())
+    queue.close()
+    assert echo.batches == [[b"a"], [b"c"]]
+
+
+def test_a_batch_that_fails_kills_no_worker() -> None:
+    queue = batcher(Echo())
+
+    async def run() -> None:
+        with pytest.raises(FailedError):
+            await queue.submit([b"bad"], ["all"])
+        assert len(await queue.submit([b"good"], ["all"])) == 1
+
+    asyncio.run(run())
+    queue.close()
+
+
+def test_closing_finishes_what_waits_and_takes_nothing_new() -> None:
+    echo = Echo()
+    queue = batcher(echo, batch=1)
+
+    async def run() -> list[Any]:
+        waiting = [asyncio.ensure_future(queue.submit([str(n).encode()], ["all"])) for n in range(4)]
+        await asyncio.sleep(PAUSE_S / 5)
+        closing = asyncio.ensure_future(asyncio.to_thread(queue.close))
+        await asyncio.sleep(PAUSE_S / 5)
+        with pytest.raises(StoppingError):
+            await queue.submit([b"late"], ["all"])
+        await closing
+        return [await one for one in waiting]
+
+    assert len(asyncio.run(run())) == 4
+    assert sum(map(len, echo.batches)) == 4

@@ -1,0 +1,81 @@
+"""Keys and rates by themselves."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from carspotter.errors import StorageError
+from carspotter.serving.keys import PREFIX, Rates, add_key, digest_of, read_keys
+
+
+def test_a_key_is_found_and_stands_nowhere(tmp_path: Path) -> None:
+    file = tmp_path / "keys"
+    first, second = add_key(file, "shop-1"), add_key(file, "shop.2")
+    assert first.startswith(PREFIX)
+    assert len(first) > 40
+    assert first not in file.read_text()
+    assert file.stat().st_mode & 0o077 == 0
+    keys = read_keys(file)
+    assert [getattr(keys.find(key), "name", None) for key in (first, second, "", first + "x", first[:-1])] == [
+        "shop-1", "shop.2", None, None, None,
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ["", "two words", "a\nb", "a#b"])
+def test_a_name_that_the_file_cannot_hold(name: str, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="letters, digits"):
+        add_key(tmp_path / "keys", name)
+
+
+def test_a_name_twice(tmp_path: Path) -> None:
+    add_key(tmp_path / "keys", "shop")
+    with pytest.raises(ValueError, match="already"):
+        add_key(tmp_path / "keys", "shop")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [("shop secret", "line 1: expected NAME SHA256"), ("# nobody\n\n", "holds no key"), ("a b c d", "line 1"),
+     (f"a {'0' * 64} rate=fast", "line 1")],
+)  # fmt: skip
+def test_a_file_that_is_none(text: str, message: str, tmp_path: Path) -> None:
+    (tmp_path / "keys").write_text(text)
+    with pytest.raises(StorageError, match=message):
+        read_keys(tmp_path / "keys")
+    with pytest.raises(StorageError, match="cannot be read"):
+        read_keys(tmp_path / "nothing")
+
+
+def test_comments_and_rates_are_read(tmp_path: Path) -> None:
+    (tmp_path / "keys").write_text(f"# ours\nshop {digest_of('k')} rate=2.5 # the large one\n")
+    entry = read_keys(tmp_path / "keys").find("k")
+    assert entry is not None
+    assert (entry.name, entry.rate) == ("shop", 2.5)
+
+
+@given(st.lists(st.tuples(st.floats(0, 2), st.integers(1, 5)), max_size=60))
+def test_no_client_ever_passes_more_than_its_rate(steps: list[tuple[float, int]]) -> None:
+    now, passed, start = 0.0, 0, 0.0
+    rates = Rates(rate=3.0, burst=5, clock=lambda: now)
+    for pause_s, photos in steps:
+        now += pause_s
+        wait_s = rates.take("a", photos)
+        if wait_s == 0:
+            passed += photos
+        else:
+            now += wait_s
+            assert rates.take("a", photos) == 0  # who waits as told may pass
+            passed += photos
+        assert passed <= 5 + 3.0 * (now - start) + 1e-6
+
+
+def test_clients_have_buckets_of_their_own_and_no_rate_is_no_limit() -> None:
+    rates = Rates(rate=1.0, burst=1, clock=lambda: 0.0)
+    assert rates.take("a", 1) == 0
+    assert rates.take("b", 1) == 0
+    assert rates.take("a", 1) == pytest.approx(1)
+    assert rates.take("a", 10, rate=0) == 0
