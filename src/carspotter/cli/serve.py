@@ -29,6 +29,7 @@ _Keys = Annotated[Path | None, _option(help="File of API keys (carspotter key NA
 _Rate = Annotated[float, typer.Option(min=0, help="Photos a second for each key; 0: no limit.")]
 _Urls = Annotated[bool, typer.Option("--allow-urls", help="Read photos by URL, from public addresses only.")]
 _Hosts = Annotated[list[str] | None, _option(help="Host that URLs may name (.example.com: and below); repeatable.")]
+_Networks = Annotated[list[str] | None, _option(help="Network that is not public and yet allowed; repeatable.")]
 _Feedback = Annotated[Path | None, _option(help="Keep photos here whose sender says if the answer was right.")]
 _Cors = Annotated[list[str] | None, _option(help="Origin whose pages may ask; repeatable.")]
 _Queue = Annotated[int, typer.Option(min=1, help="Photos that may wait; over that: 429.")]
@@ -56,6 +57,7 @@ def serve(
     rate: _Rate = 0.0,
     allow_urls: _Urls = False,
     allow_host: _Hosts = None,
+    allow_network: _Networks = None,
     feedback: _Feedback = None,
     cors: _Cors = None,
     queue: _Queue = 64,
@@ -86,7 +88,8 @@ def serve(
 
     try:
         settings = ServeSettings(
-            keys=keys, rate=rate, allow_urls=allow_urls, allow_hosts=tuple(allow_host or ()), feedback=feedback,
+            keys=keys, rate=rate, allow_urls=allow_urls, allow_hosts=tuple(allow_host or ()),
+            allow_networks=tuple(allow_network or ()), feedback=feedback,
             cors=tuple(cors or ()), queue=queue, batch=batch, wait_ms=wait_ms, workers=workers or 0, timeout_s=timeout,
             max_bytes=round(max_mib * MEGABYTE), max_pixels=round(max_megapixels * 1e6), max_photos=max_photos,
         )  # fmt: skip

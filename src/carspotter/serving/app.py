@@ -20,12 +20,13 @@ from starlette.middleware.cors import CORSMiddleware
 
 from carspotter import __version__
 from carspotter.errors import CarspotterError
+from carspotter.recognition import declared
 from carspotter.recognition.recognizer import Recognizer
 from carspotter.records import PhotoError, Prediction
 from carspotter.serving import metrics, problems, schemas
 from carspotter.serving.gate import Gate
 from carspotter.serving.problems import ProblemError, request_id_of
-from carspotter.serving.service import Service, body_of, milliseconds_since
+from carspotter.serving.service import Service, body_of, milliseconds_since, trimmed
 from carspotter.serving.settings import ServeSettings
 from carspotter.serving.uploads import Received, Upload
 from carspotter.vehicles.locate import How
@@ -108,17 +109,14 @@ def _add_photos(app: FastAPI, service: Service) -> None:
                 raise ProblemError(status, prediction.error.type, prediction.error.message)
             if service.feedback is not None:
                 service.feedback.hold(request_id_of(request), upload.data, prediction)
-        content = body_of(prediction, top)
+        content = trimmed(body_of(prediction), top)
         content["milliseconds"]["total"] = milliseconds_since(request)
         return JSONResponse(content)
 
 
 def _add_ads(app: FastAPI, service: Service) -> None:
-    declared: dict[str, Any] = {
-        "type": "object",
-        "properties": {n: {"type": "string"} for n in ("make", "model", "title")},
-    }
-    declared["properties"]["year"] = {"type": "integer"}
+    words: dict[str, Any] = {name: {"type": "string"} for name in ("make", "model", "title")}
+    by_words = {"type": "object", "properties": {**words, "year": {"type": "integer"}}}
     most = service.settings.max_photos
     form = {
         "type": "object",
@@ -136,13 +134,15 @@ def _add_ads(app: FastAPI, service: Service) -> None:
                 "type": "array", "minItems": 1, "maxItems": most,
                 "items": {"type": "object", "properties": {"url": _URL}, "required": ["url"]},
             },
-            "declared": declared,
+            "declared": by_words,
         },
     }  # fmt: skip
     body = {"multipart/form-data": {"schema": form}, "application/json": {"schema": by_url}}
 
     @app.post("/v1/ads", **_route("Recognise the vehicle of an ad from all its photos", body, schemas.AdShape))
-    async def ads(request: Request) -> JSONResponse:
+    async def ads(
+        request: Request, top: Annotated[int, Query(ge=1, le=20, description="Candidates of each level.")] = 5
+    ) -> JSONResponse:
         from carspotter.recognition.listing import answer_ad
 
         async with service.receive(request, photos=most, name="photos") as received:
@@ -155,7 +155,7 @@ def _add_ads(app: FastAPI, service: Service) -> None:
         taxon = await asyncio.to_thread(_resolved, service, words) if words else None
         answer = await asyncio.to_thread(answer_ad, predictions, service.recognizer.identifier, declared=taxon)
         waited = max((prediction.milliseconds.get("queue", 0.0) for prediction in predictions), default=0.0)
-        content = answer.to_dict()
+        content = trimmed(answer.to_dict(), top)
         content["bundles"] = service.recognizer.bundles
         content["milliseconds"] = {"queue": round(waited, 2), "total": milliseconds_since(request)}
         return JSONResponse(content)
@@ -277,8 +277,13 @@ def _declared(received: Received) -> schemas.DeclaredWords | None:
         first = error.errors()[0]
         where = ".".join(map(str, ("declared", *first["loc"])))
         raise ProblemError(422, "wrong-value", f"{where}: {first['msg']}") from None
-    return words if words.make or words.model or words.title else None
+    return words
 
 
-def _resolved(service: Service, words: schemas.DeclaredWords) -> Any:
-    return service.resolver().resolve(words.make, words.model, year=words.year, title=words.title)
+def _resolved(service: Service, words: schemas.DeclaredWords) -> declared.DeclaredWords:
+    """Read sellers' words as a taxon; what cannot be read keeps what was said, for the answer's words."""
+    found = service.resolver().resolve(words.make, words.model, year=words.year, title=words.title)
+    said = " ".join(str(word) for word in (words.make, words.model, words.year, words.title) if word)
+    return declared.DeclaredWords(
+        make=found.make, model=found.model, generation=found.generation, year=found.year or words.year, said=said
+    )

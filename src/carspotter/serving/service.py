@@ -11,6 +11,7 @@ import time
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from ipaddress import ip_network
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -180,9 +181,11 @@ class Service:
         """Fetch photos by URL through the guard, some at a time; what cannot be read is its error."""
         from carspotter.web import UrlPolicy, fetch_photo
 
+        networks = tuple(map(ip_network, self.settings.allow_networks))
         policy = UrlPolicy(
-            max_bytes=self.settings.max_bytes, timeout_s=self.settings.timeout_s, allow_hosts=self.settings.allow_hosts
-        )
+            max_bytes=self.settings.max_bytes, timeout_s=self.settings.timeout_s, allow_hosts=self.settings.allow_hosts,
+            allow_networks=networks, ports=None if networks else (80, 443),
+        )  # fmt: skip
         gate = asyncio.Semaphore(_URLS_AT_ONCE)
 
         async def one(url: str) -> Upload | CarspotterError:
@@ -195,13 +198,21 @@ class Service:
         return await asyncio.gather(*map(one, urls))
 
 
-def body_of(prediction: Prediction, top: int | None = None) -> dict[str, Any]:
-    """Return a prediction as the API tells it, with at most `top` candidates of a level."""
-    content = prediction.to_dict() | {"undecided": why_no_vehicle(prediction)}
-    if top is not None:
-        for vehicle in content["vehicles"]:
-            vehicle["levels"] = {level: ranked[:top] for level, ranked in vehicle["levels"].items()}
-    return content
+def body_of(prediction: Prediction) -> dict[str, Any]:
+    """Return a prediction as the API tells it: with the reason why no vehicle is answered."""
+    return prediction.to_dict() | {"undecided": why_no_vehicle(prediction)}
+
+
+def trimmed(content: Any, top: int) -> Any:
+    """Return an answer with at most `top` candidates at each of its `levels`, however deep they stand."""
+    if isinstance(content, list):
+        return [trimmed(entry, top) for entry in content]
+    if not isinstance(content, dict):
+        return content
+    return {
+        key: {level: ranked[:top] for level, ranked in value.items()} if key == "levels" else trimmed(value, top)
+        for key, value in content.items()
+    }
 
 
 def milliseconds_since(request: Request) -> float:

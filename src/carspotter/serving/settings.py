@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass, field
+from ipaddress import ip_network
 from pathlib import Path
 
 from carspotter.headers import FORMATS
@@ -24,9 +25,11 @@ class ServeSettings:
     idle worker waits for a batch to fill, `workers` the threads that recognise (0: one a core). `timeout_s` is the
     deadline of a request. `uploads` bounds the bytes of all bodies that are being received or wait. `rate` is photos
     a second for each key, with a burst of `burst` (0: four seconds' worth, at least an ad). `keys` is a file of hashed
-    keys, None lets everyone in. `cors` lists the origins of foreign pages that may ask; `allow_urls` lets a client
-    name a photo by URL, of `allow_hosts` only where given. `feedback` is the folder in which photos are kept when
-    their sender says whether the answer was right; without it nothing is kept.
+    keys, None lets everyone in. `cors` lists the origins of foreign pages that may ask.
+
+    `allow_urls` lets a client name a photo by URL, of `allow_hosts` only where given; `allow_networks` ("10.0.0.0/8")
+    are not public and yet allowed, and then at any port. `feedback` is the folder in which photos are kept when their
+    sender says whether the answer was right; without it nothing is kept.
     """
 
     max_bytes: int = 20 * MEGABYTE
@@ -45,6 +48,7 @@ class ServeSettings:
     cors: tuple[str, ...] = ()
     allow_urls: bool = False
     allow_hosts: tuple[str, ...] = ()
+    allow_networks: tuple[str, ...] = ()
     feedback: Path | None = None
     threads: int = field(default=1)
 
@@ -61,6 +65,8 @@ class ServeSettings:
             raise ValueError(f"queue is {self.queue}; an ad of {self.max_photos} photos (max_photos) must fit into it")
         if self.uploads < self.max_bytes:
             raise ValueError(f"uploads is {self.uploads} bytes; one photo of {self.max_bytes} must fit into it")
+        for network in self.allow_networks:
+            ip_network(network)  # a ValueError that names it
         unknown = [form for form in self.formats if form not in FORMATS]
         if unknown or not self.formats:
             raise ValueError(f"formats are {', '.join(self.formats) or 'none'}; allowed: {', '.join(FORMATS)}")
