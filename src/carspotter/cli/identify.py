@@ -16,6 +16,7 @@ from carspotter.errors import StorageError
 if TYPE_CHECKING:
     from carspotter.cli.drawings import Drawings
     from carspotter.cli.inputs import Source
+    from carspotter.cli.remote import RemoteRecognizer
     from carspotter.recognition.recognizer import Recognizer
     from carspotter.records import Prediction
 
@@ -63,25 +64,60 @@ def _option(*names: str, help: str, **more: Any) -> Any:
 _Photos = Annotated[
     list[str],
     typer.Argument(
-        metavar="PHOTO", help="Photos, folders, URLs, or - for a photo on standard input.", show_default=False
+        metavar="PHOTO",
+        help="Photos, folders, URLs, or - for a photo on standard input.",
+        show_default=False,
     ),
 ]
-_Json = Annotated[bool, typer.Option("--json", help="One JSON object for a photo, an array for many.")]
-_Jsonl = Annotated[bool, typer.Option("--jsonl", help="One JSON object a line, as soon as it is known.")]
+_Json = Annotated[
+    bool, typer.Option("--json", help="One JSON object for a photo, an array for many.")
+]
+_Jsonl = Annotated[
+    bool,
+    typer.Option("--jsonl", help="One JSON object a line, as soon as it is known."),
+]
 _Draw = Annotated[
-    Path | None, _option(help="Write annotated pictures into this folder or, for one photo, file.", metavar="OUT")
+    Path | None,
+    _option(
+        help="Write annotated pictures into this folder or, for one photo, file.",
+        metavar="OUT",
+    ),
 ]
 _Top = Annotated[int, typer.Option(min=1, help="Candidates per level.")]
 _Threshold = Annotated[
-    float | None, _option(help="Least probability of an answer; by default as calibrated.", min=0, max=1)
+    float | None,
+    _option(
+        help="Least probability of an answer; by default as calibrated.", min=0, max=1
+    ),
 ]
-_Select = Annotated[Literal["all", "largest", "center"], typer.Option(help="Which vehicles of a photo.")]
+_Select = Annotated[
+    Literal["all", "largest", "center"], typer.Option(help="Which vehicles of a photo.")
+]
 _Recursive = Annotated[bool, typer.Option(help="Look into the folders of a folder.")]
-_Engine = Annotated[Literal["auto", "openvino", "onnxruntime"], typer.Option(help="What runs the networks.")]
-_Threads = Annotated[int | None, _option(help="Threads to use; by default all cores.", min=1)]
-_Finder = Annotated[str | None, _option(help="Folder of another finder.", metavar="BUNDLE")]
-_Identifier = Annotated[str | None, _option(help="Folder of another identifier.", metavar="BUNDLE")]
-_Detector = Annotated[str | None, _option(help="Take boxes from a foreign detector.", metavar="PATH|NAME")]
+_Engine = Annotated[
+    Literal["auto", "openvino", "onnxruntime"],
+    typer.Option(help="What runs the networks."),
+]
+_Threads = Annotated[
+    int | None, _option(help="Threads to use; by default all cores.", min=1)
+]
+_Finder = Annotated[
+    str | None, _option(help="Folder of another finder.", metavar="BUNDLE")
+]
+_Identifier = Annotated[
+    str | None, _option(help="Folder of another identifier.", metavar="BUNDLE")
+]
+_Detector = Annotated[
+    str | None, _option(help="Take boxes from a foreign detector.", metavar="PATH|NAME")
+]
+_Server = Annotated[
+    str | None,
+    _option(help="Ask this service (carspotter serve) instead.", metavar="URL"),
+]
+_Key = Annotated[
+    str | None,
+    _option("--key", envvar="CARSPOTTER_KEY", help="API key for the service."),
+]
 
 
 def identify(
@@ -99,6 +135,8 @@ def identify(
     finder: _Finder = None,
     identifier: _Identifier = None,
     detector: _Detector = None,
+    server: _Server = None,
+    key: _Key = None,
 ) -> None:
     """Name the vehicle on each photo.
 
@@ -106,7 +144,6 @@ def identify(
     """
     from carspotter.cli.drawings import Drawings
     from carspotter.cli.inputs import gather, is_folder
-    from carspotter.recognition.recognizer import Recognizer
 
     if as_json and as_jsonl:
         raise typer.BadParameter("--json and --jsonl exclude each other")
@@ -117,13 +154,29 @@ def identify(
     if not sources:
         raise typer.Exit(1)
     drawings = Drawings.plan(draw, sources) if draw is not None else None
-    recognizer = Recognizer.open(
-        finder=finder, identifier=identifier, engine=engine, threads=threads,
-        select=select, threshold=threshold, top=top, detector=detector,
-    )  # fmt: skip
+    recognizer: Recognizer | RemoteRecognizer
+    if server is not None:
+        _refuse_local(
+            finder=finder,
+            identifier=identifier,
+            detector=detector,
+            threads=threads,
+            threshold=threshold,
+            engine=None if engine == "auto" else engine,
+        )
+        recognizer = _remote(server, key, select=select, top=top)
+    else:
+        from carspotter.recognition.recognizer import Recognizer
+
+        recognizer = Recognizer.open(
+            finder=finder, identifier=identifier, engine=engine, threads=threads,
+            select=select, threshold=threshold, top=top, detector=detector,
+        )  # fmt: skip
     form: _Form = "jsonl" if as_jsonl else "json" if as_json else "text"
     tally = _Tally()
-    with closing(_results(recognizer, sources, drawings=drawings, tally=tally, form=form)) as results:
+    with closing(
+        _results(recognizer, sources, drawings=drawings, tally=tally, form=form)
+    ) as results:
         _write(results, form, is_single=is_single)
     _close(tally)
 
@@ -131,17 +184,48 @@ def identify(
 _Form = Literal["text", "json", "jsonl"]
 
 
+def _refuse_local(**options: object) -> None:
+    """Raise where an option is set that only this machine's own networks could obey."""
+    given = [f"--{name}" for name, value in options.items() if value is not None]
+    if given:
+        raise typer.BadParameter(
+            f"--server excludes {', '.join(given)}: the service has its own"
+        )
+
+
+def _remote(server: str, key: str | None, *, select: str, top: int) -> RemoteRecognizer:
+    from carspotter.cli.remote import RemoteRecognizer
+    from carspotter.client import Client
+
+    try:
+        client = Client(server, key=key)
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from error
+    return RemoteRecognizer(client, select=select, top=top)
+
+
 def _results(
-    recognizer: Recognizer, sources: list[Source], *, drawings: Drawings | None, tally: _Tally, form: _Form
+    recognizer: Recognizer | RemoteRecognizer,
+    sources: list[Source],
+    *,
+    drawings: Drawings | None,
+    tally: _Tally,
+    form: _Form,
 ) -> Generator[_Result, None, None]:
     from carspotter.cli.progress import watched
 
-    with closing(recognizer.recognize_batch(source.photo for source in sources)) as predictions:
+    with closing(
+        recognizer.recognize_batch(source.photo for source in sources)
+    ) as predictions:
         watch = watched(predictions, len(sources), is_streaming=form != "text")
         for source, prediction in zip(sources, watch, strict=True):
             named = replace(prediction, photo=source.name)
             tally.count(named)
-            drawn = drawings.write(source, named) if drawings and named.error is None else None
+            drawn = (
+                drawings.write(source, named)
+                if drawings and named.error is None
+                else None
+            )
             yield _Result(prediction=named, drawn=drawn)
 
 
@@ -175,6 +259,8 @@ def _close(tally: _Tally) -> None:
     if total == tally.failed == 1:
         typer.echo(f"carspotter: {tally.last}", err=True)
     elif tally.failed:
-        typer.echo(f"carspotter: {tally.failed} of {total} photos could not be read", err=True)
+        typer.echo(
+            f"carspotter: {tally.failed} of {total} photos could not be read", err=True
+        )
     if not tally.read:
         raise typer.Exit(1)
