@@ -1,0 +1,132 @@
+"""What the photos of one ad say by themselves in, what they say together out; and which of them show another vehicle.
+
+Each photo has one voice. It reads no photo and decides nothing: thresholds are the identifier's, words are `listing`'s.
+All constants were chosen on one half of 169 ads and checked on the other (benchmarks/ad_answers.py, docs/ads.md).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from carspotter.taxonomy import LEVELS, Taxonomy
+
+Floats = NDArray[np.floating]
+
+INDEPENDENCE = 0.3
+"""How much n photos of one vehicle count: as n to this power. 0 would be the mean of their logarithms, 1 the product,
+which takes photos of one car in one yard for independent witnesses and is far too sure. Least loss on the choosing
+half, for two photos as for all of an ad."""
+
+LEAST_AGREEMENT = 0.07
+"""A photo whose probabilities overlap those of the others less (Bhattacharyya's coefficient, 0..1) may show another
+vehicle. With `LEAST_LIKENESS` and calibrated classes: precision 1.0 on the choosing half, at 0.17 found."""
+
+LEAST_LIKENESS = 0.6
+"""… if besides no other photo's embedding is so near to its own (cosine). Two sides of one car reach 0.45 to 0.80, two
+photos of the same side 0.5 where the cars differ."""
+
+FEWEST = 3
+"""Photos that it takes to say which of them is the odd one."""
+
+_FLOOR = 1e-9  # keeps logarithms finite; from 1e-9 to 1e-3 nothing changes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Stranger:
+    """A photo (its row) that shows another vehicle than the `others` (n_classes,) agree on."""
+
+    row: int
+    others: Floats
+
+
+def fuse(probabilities: Floats, taxonomy: Taxonomy, *, independence: float = INDEPENDENCE) -> NDArray[np.float64]:
+    """Return the class probabilities (n_classes,) on which photos with probabilities (n, n_classes) agree.
+
+    A logarithmic opinion pool (Genest and Zidek, "Combining Probability Distributions", 1986), taken level by level:
+    first which make, then which model of each make, … A pool over classes alone would let photos that name two years of
+    one model vote both away. Below a make a photo has as much to say as it believes in that make. One photo gives its
+    own probabilities; the order does not matter. Raises ValueError without photos.
+    """
+    if not len(probabilities):
+        raise ValueError("no photo to fuse; at least one is needed")
+    floor = _FLOOR if len(probabilities) > 1 else 0.0
+    voices: NDArray[np.float64] = np.maximum(np.asarray(probabilities, np.float64), floor)
+    voices /= voices.sum(axis=1, keepdims=True)
+    if len(voices) == 1:
+        one: NDArray[np.float64] = voices[0]
+        return one
+    # Sorted, so that sums are rounded alike whatever the order of the photos.
+    voices = voices[np.lexsort(voices.T[::-1])]
+    result: NDArray[np.float64] = np.ones(len(taxonomy))
+    above, parent = np.ones_like(voices), np.zeros(len(taxonomy), np.intp)
+    # Two classes may differ in their body alone, so that the classes themselves are the last level.
+    for index in (*(taxonomy.index(level) for level in LEVELS), np.arange(len(taxonomy))):
+        here = _sums(voices, index)
+        # (n_classes,) how many photos speak of the taxon above, and their mean log share of this one in it.
+        said = above.sum(axis=0)
+        logs = (above * np.log(here / above)).sum(axis=0) / said
+        result *= _among_siblings(logs * np.maximum(said, 1.0) ** independence, index, parent)
+        above, parent = here, index
+    result /= result.sum()
+    return result
+
+
+def find_strangers(
+    probabilities: Floats,
+    embeddings: Floats,
+    taxonomy: Taxonomy,
+    *,
+    agreement: float = LEAST_AGREEMENT,
+    likeness: float = LEAST_LIKENESS,
+) -> tuple[Stranger, ...]:
+    """Return the photos whose vehicle surely is another one than most of the photos show, the surest first.
+
+    `probabilities` are (n, n_classes), `embeddings` (n, d) of unit length. One is taken away at a time, and more than
+    half of the photos always stay. Of fewer than three photos none is the odd one.
+    """
+    found: list[Stranger] = []
+    stay = list(range(len(probabilities)))
+    while len(stay) >= FEWEST and 2 * (len(stay) - 1) > len(probabilities):
+        likest = _likest(np.asarray(embeddings)[stay])
+        odd: tuple[float, Stranger] | None = None
+        for place, row in enumerate(stay):
+            if likest[place] >= likeness:
+                continue
+            others = fuse(probabilities[[other for other in stay if other != row]], taxonomy)
+            overlap = float(np.sqrt(np.maximum(probabilities[row], 0) * others).sum())
+            if overlap < agreement and (odd is None or overlap < odd[0]):
+                odd = overlap, Stranger(row=row, others=others)
+        if odd is None:
+            break
+        found.append(odd[1])
+        stay.remove(odd[1].row)
+    return tuple(found)
+
+
+def mean_direction(embeddings: Floats) -> NDArray[np.float32]:
+    """Return the unit vector (d,) in the middle of embeddings (n, d)."""
+    total = np.asarray(embeddings, np.float64).sum(axis=0)
+    return np.asarray(total / max(float(np.linalg.norm(total)), 1e-12), np.float32)
+
+
+def _sums(voices: Floats, index: NDArray[np.intp]) -> NDArray[np.float64]:
+    """Return for each photo and class the probability of the class's taxon, (n, n_classes)."""
+    sums = np.stack([np.bincount(index, weights=voice) for voice in voices])
+    return np.asarray(sums[:, index])
+
+
+def _among_siblings(logs: Floats, index: NDArray[np.intp], parent: NDArray[np.intp]) -> NDArray[np.float64]:
+    """Turn logarithms into shares that sum to one over the taxa of each parent; classes of one taxon repeat it."""
+    powers = np.exp(logs)
+    total = np.bincount(parent, weights=powers / np.bincount(index)[index])
+    return np.asarray(powers / total[parent])
+
+
+def _likest(embeddings: Floats) -> Sequence[float]:
+    cosines = embeddings @ embeddings.T
+    np.fill_diagonal(cosines, -1.0)
+    return list(map(float, cosines.max(axis=1)))

@@ -1,0 +1,245 @@
+"""The predictions of all photos of an ad in; one answer for the ad out, and what each photo has to do with it.
+
+Copies count once, a photo of another vehicle not at all, the others together (`fusion`). What the seller declared is
+compared with what is seen (`declared`); views and the leading photo come from `ad_views`. It decodes no photo, and the
+probabilities and thresholds are the identifier's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from carspotter.recognition.ad_views import VIEWS, find_copies, lead_of, views_of
+from carspotter.recognition.declared import Declared, DeclaredWords, Seen, compare
+from carspotter.recognition.fusion import find_strangers, fuse, mean_direction
+from carspotter.recognition.identifier import Identification, Identifier
+from carspotter.recognition.recognizer import why_no_vehicle
+from carspotter.records import Answer, Candidate, Prediction
+from carspotter.taxonomy import LEVELS, Taxon
+
+Role = Literal["view", "other-vehicle", "interior", "detail", "other", "duplicate", "unreadable"]
+
+_COPY = "the same picture as another photo of the ad"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AdPhoto:
+    """Say what a photo is in its ad.
+
+    `weight` is its share of the answer, 0..1; those of all photos sum to 1 where there is something to answer from.
+    `why` says why it has none. `duplicate_of` is the index of the photo whose picture it repeats.
+    """
+
+    prediction: Prediction
+    role: Role
+    weight: float = 0.0
+    duplicate_of: int | None = None
+    why: str | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the photo as JSON values; its prediction says besides why it lists no vehicle."""
+        return {
+            "role": self.role,
+            "duplicate_of": self.duplicate_of,
+            "weight": round(self.weight, 4),
+            "why": self.why,
+            "prediction": {**self.prediction.to_dict(), "undecided": why_no_vehicle(self.prediction)},
+        }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AdAnswer:
+    """Hold what is said of an ad: one of `answer` and `undecided`, the candidates of each level, and its photos.
+
+    `lead` is the index of the photo that should come first; `seen` and `missing` part the eight viewpoints and
+    "interior". `probabilities` are those of the identifier's classes, None where no photo shows the vehicle.
+    """
+
+    answer: Answer | None
+    undecided: str | None
+    levels: Mapping[str, tuple[Candidate, ...]]
+    photos: tuple[AdPhoto, ...]
+    lead: int | None = None
+    seen: tuple[str, ...] = ()
+    missing: tuple[str, ...] = VIEWS
+    declared: Declared | None = None
+    probabilities: tuple[float, ...] | None = field(default=None, repr=False)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the answer as JSON values, numbers rounded for reading; the class probabilities are left out."""
+        return {
+            "answer": None if self.answer is None else {"level": self.answer.level, **_named(self.answer)},
+            "undecided": self.undecided,
+            "levels": {level: [_named(candidate) for candidate in ranked] for level, ranked in self.levels.items()},
+            "lead": self.lead,
+            "views": {"seen": list(self.seen), "missing": list(self.missing)},
+            "declared": None if self.declared is None else self.declared.to_dict(),
+            "photos": [photo.to_dict() for photo in self.photos],
+        }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class _Voices:
+    """The photos whose vehicle was identified: indices (n), class probabilities (n, n_classes), embeddings (n, d)."""
+
+    indices: tuple[int, ...]
+    probabilities: NDArray[np.float64]
+    embeddings: NDArray[np.float64]
+
+    def without(self, indices: Sequence[int]) -> _Voices:
+        """Return the voices less those of some photos."""
+        rows = [row for row, index in enumerate(self.indices) if index not in indices]
+        return _Voices(
+            indices=tuple(self.indices[row] for row in rows),
+            probabilities=self.probabilities[rows],
+            embeddings=self.embeddings[rows],
+        )
+
+
+def answer_ad(
+    predictions: Sequence[Prediction], identifier: Identifier, *, declared: Taxon | DeclaredWords | None = None
+) -> AdAnswer:
+    """Answer for an ad from the predictions of its photos, and compare it with what was declared.
+
+    The predictions come from a recognizer with `with_hashes=True` (without hashes no copy is known) and this
+    identifier. Of a photo with several vehicles the first counts. No photo at all, or none that can be read, is an
+    answer that says so. Raises ValueError for identified vehicles without probabilities, as read back from JSON.
+    """
+    copies = find_copies(predictions)
+    voices = _voices(predictions, copies)
+    strangers = _strangers(voices, identifier)
+    voices = voices.without(list(strangers))
+    together = _together(voices, identifier)
+    photos = tuple(
+        _photo(index, prediction, copies=copies, strangers=strangers, voices=voices)
+        for index, prediction in enumerate(predictions)
+    )
+    nothing = _nothing(photos) if together is None else None
+    own = {index: photo.prediction for index, photo in enumerate(photos) if photo.role not in _NOT_OWN}
+    seen = {view for prediction in own.values() for view in views_of(prediction)}
+    return AdAnswer(
+        answer=together.answer if together else None,
+        undecided=together.undecided if together else nothing,
+        levels=together.levels if together else dict.fromkeys(LEVELS, ()),
+        photos=photos,
+        lead=lead_of({index: photo for index, photo in own.items() if photos[index].role == "view"}),
+        seen=tuple(view for view in VIEWS if view in seen),
+        missing=tuple(view for view in VIEWS if view not in seen),
+        declared=_declared(declared, together, voices, identifier=identifier, nothing=nothing),
+        probabilities=tuple(together.probabilities.tolist()) if together else None,
+    )
+
+
+_NOT_OWN = ("unreadable", "other-vehicle", "duplicate")
+
+
+def _voices(predictions: Sequence[Prediction], copies: Mapping[int, int]) -> _Voices:
+    indices, probabilities, embeddings = [], [], []
+    for index, prediction in enumerate(predictions):
+        vehicle = prediction.vehicles[0] if prediction.vehicles else None
+        if vehicle is None or index in copies or not any(vehicle.levels.values()):
+            continue
+        if vehicle.probabilities is None or vehicle.embedding is None:
+            raise ValueError(
+                f"photo {index}, {prediction.photo!r}: its vehicle has no class probabilities or no embedding; "
+                "predictions read from JSON lack them, so ask the recognizer"
+            )
+        indices.append(index)
+        probabilities.append(vehicle.probabilities)
+        embeddings.append(vehicle.embedding)
+    return _Voices(
+        indices=tuple(indices),
+        probabilities=np.array(probabilities, np.float64),
+        embeddings=np.array(embeddings, np.float64),
+    )
+
+
+def _strangers(voices: _Voices, identifier: Identifier) -> dict[int, str]:
+    """Return the photos of another vehicle, each with the reason in words."""
+    reasons = {}
+    for stranger in find_strangers(voices.probabilities, voices.embeddings, identifier.taxonomy):
+        here = _best(voices.probabilities[stranger.row], voices.embeddings[stranger.row], identifier)
+        there = _best(stranger.others, voices.embeddings[stranger.row], identifier)
+        reasons[voices.indices[stranger.row]] = f"another vehicle: {here} here, {there} on the other photos"
+    return reasons
+
+
+def _best(
+    probabilities: NDArray[np.floating[Any]], embedding: NDArray[np.floating[Any]], identifier: Identifier
+) -> str:
+    found = identifier.judge(np.asarray(probabilities, np.float64), np.asarray(embedding, np.float32))
+    best = found.answer or found.levels[LEVELS[0]][0]
+    return f"{best.name} ({best.probability:.2f})"
+
+
+def _together(voices: _Voices, identifier: Identifier) -> Identification | None:
+    if not voices.indices:
+        return None
+    found = identifier.judge(fuse(voices.probabilities, identifier.taxonomy), mean_direction(voices.embeddings))
+    return replace(found, undecided=_plural(found.undecided, len(voices.indices)))
+
+
+def _declared(
+    declared: Taxon | DeclaredWords | None,
+    together: Identification | None,
+    voices: _Voices,
+    *,
+    identifier: Identifier,
+    nothing: str | None,
+) -> Declared | None:
+    if declared is None:
+        return None
+    seen = None
+    if together is not None:
+        seen = Seen(together=together, indices=voices.indices, probabilities=voices.probabilities)
+    return compare(declared, seen, identifier.taxonomy, nothing=nothing or "")
+
+
+def _photo(
+    index: int, prediction: Prediction, *, copies: Mapping[int, int], strangers: Mapping[int, str], voices: _Voices
+) -> AdPhoto:
+    if prediction.error is not None:
+        return AdPhoto(prediction=prediction, role="unreadable", why=prediction.error.message)
+    if index in copies:
+        return AdPhoto(prediction=prediction, role="duplicate", duplicate_of=copies[index], why=_COPY)
+    if index in strangers:
+        return AdPhoto(prediction=prediction, role="other-vehicle", why=strangers[index])
+    role = _role(prediction)
+    if index in voices.indices:
+        return AdPhoto(prediction=prediction, role=role, weight=1 / len(voices.indices))
+    refusal = prediction.vehicles[0].undecided if prediction.vehicles else why_no_vehicle(prediction)
+    return AdPhoto(prediction=prediction, role=role, why=refusal)
+
+
+def _role(prediction: Prediction) -> Role:
+    kind = prediction.kind.name if prediction.kind else "other"
+    if kind == "interior":
+        return "interior"
+    if kind == "detail":
+        return "detail"
+    return "view" if kind == "exterior" and prediction.vehicles else "other"
+
+
+def _nothing(photos: Sequence[AdPhoto]) -> str:
+    """Say in words why there is nothing to answer from."""
+    if not photos:
+        return "the ad has no photo"
+    if len(photos) == 1:
+        return photos[0].why or "the photo shows no vehicle to identify"
+    if all(photo.role == "unreadable" for photo in photos):
+        return f"none of the {len(photos)} photos can be read"
+    return f"none of the {len(photos)} photos shows a vehicle's outside well enough to identify it"
+
+
+def _plural(undecided: str | None, count: int) -> str | None:
+    """Let the identifier's reason speak of all photos that were heard."""
+    return undecided.replace("from this photo", f"from {count} photos") if undecided and count > 1 else undecided
+
+
+def _named(record: Answer | Candidate) -> dict[str, Any]:
+    return {"name": record.name, "probability": round(record.probability, 4)}
