@@ -69,9 +69,7 @@ _Photos = Annotated[
         show_default=False,
     ),
 ]
-_Json = Annotated[
-    bool, typer.Option("--json", help="One JSON object for a photo, an array for many.")
-]
+_Json = Annotated[bool, typer.Option("--json", help="One JSON object for a photo, an array for many.")]
 _Jsonl = Annotated[
     bool,
     typer.Option("--jsonl", help="One JSON object a line, as soon as it is known."),
@@ -86,30 +84,18 @@ _Draw = Annotated[
 _Top = Annotated[int, typer.Option(min=1, help="Candidates per level.")]
 _Threshold = Annotated[
     float | None,
-    _option(
-        help="Least probability of an answer; by default as calibrated.", min=0, max=1
-    ),
+    _option(help="Least probability of an answer; by default as calibrated.", min=0, max=1),
 ]
-_Select = Annotated[
-    Literal["all", "largest", "center"], typer.Option(help="Which vehicles of a photo.")
-]
+_Select = Annotated[Literal["all", "largest", "center"], typer.Option(help="Which vehicles of a photo.")]
 _Recursive = Annotated[bool, typer.Option(help="Look into the folders of a folder.")]
 _Engine = Annotated[
     Literal["auto", "openvino", "onnxruntime"],
     typer.Option(help="What runs the networks."),
 ]
-_Threads = Annotated[
-    int | None, _option(help="Threads to use; by default all cores.", min=1)
-]
-_Finder = Annotated[
-    str | None, _option(help="Folder of another finder.", metavar="BUNDLE")
-]
-_Identifier = Annotated[
-    str | None, _option(help="Folder of another identifier.", metavar="BUNDLE")
-]
-_Detector = Annotated[
-    str | None, _option(help="Take boxes from a foreign detector.", metavar="PATH|NAME")
-]
+_Threads = Annotated[int | None, _option(help="Threads to use; by default all cores.", min=1)]
+_Finder = Annotated[str | None, _option(help="Folder of another finder.", metavar="BUNDLE")]
+_Identifier = Annotated[str | None, _option(help="Folder of another identifier.", metavar="BUNDLE")]
+_Detector = Annotated[str | None, _option(help="Take boxes from a foreign detector.", metavar="PATH|NAME")]
 _Server = Annotated[
     str | None,
     _option(help="Ask this service (carspotter serve) instead.", metavar="URL"),
@@ -174,9 +160,7 @@ def identify(
         )  # fmt: skip
     form: _Form = "jsonl" if as_jsonl else "json" if as_json else "text"
     tally = _Tally()
-    with closing(
-        _results(recognizer, sources, drawings=drawings, tally=tally, form=form)
-    ) as results:
+    with closing(_results(recognizer, sources, drawings=drawings, tally=tally, form=form)) as results:
         _write(results, form, is_single=is_single)
     _close(tally)
 
@@ -188,9 +172,7 @@ def _refuse_local(**options: object) -> None:
     """Raise where an option is set that only this machine's own networks could obey."""
     given = [f"--{name}" for name, value in options.items() if value is not None]
     if given:
-        raise typer.BadParameter(
-            f"--server excludes {', '.join(given)}: the service has its own"
-        )
+        raise typer.BadParameter(f"--server excludes {', '.join(given)}: the service has its own")
 
 
 def _remote(server: str, key: str | None, *, select: str, top: int) -> RemoteRecognizer:
@@ -214,18 +196,12 @@ def _results(
 ) -> Generator[_Result, None, None]:
     from carspotter.cli.progress import watched
 
-    with closing(
-        recognizer.recognize_batch(source.photo for source in sources)
-    ) as predictions:
+    with closing(recognizer.recognize_batch(source.photo for source in sources)) as predictions:
         watch = watched(predictions, len(sources), is_streaming=form != "text")
         for source, prediction in zip(sources, watch, strict=True):
             named = replace(prediction, photo=source.name)
             tally.count(named)
-            drawn = (
-                drawings.write(source, named)
-                if drawings and named.error is None
-                else None
-            )
+            drawn = drawings.write(source, named) if drawings and named.error is None else None
             yield _Result(prediction=named, drawn=drawn)
 
 
@@ -259,8 +235,6 @@ def _close(tally: _Tally) -> None:
     if total == tally.failed == 1:
         typer.echo(f"carspotter: {tally.last}", err=True)
     elif tally.failed:
-        typer.echo(
-            f"carspotter: {tally.failed} of {total} photos could not be read", err=True
-        )
+        typer.echo(f"carspotter: {tally.failed} of {total} photos could not be read", err=True)
     if not tally.read:
         raise typer.Exit(1)

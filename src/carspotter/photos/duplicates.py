@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from carspotter.errors import MissingExtraError
-from carspotter.hashes import count_bits
+from carspotter.hashes import BOTH_BITS, MOST_BITS, SAME_BITS, SAME_LOOK, count_bits
 from carspotter.photos.near import MAX_RADIUS, pairs_within
 
 Columns = Mapping[str, Sequence[Any] | NDArray[Any]]
@@ -33,14 +33,14 @@ class DuplicateSettings:
     within 8 bits of `phash`, and of those within 14 none is within 23 bits of both hashes.
     """
 
-    same: int = 3
+    same: int = SAME_BITS
     """Bits of the perceptual hash within which no witness is needed; what the leak certificate looks for at most."""
-    max_distance: int = 10
+    max_distance: int = MOST_BITS
     """Bits of the perceptual hash beyond which no witness helps."""
-    both: int = 16
+    both: int = BOTH_BITS
     """Bits of both hashes together within which the difference hash agrees. 16 finds 95 % of copies that were cut by
     2 % on each side and 76 % of those cut by 3 %."""
-    cosine: float = 0.985
+    cosine: float = SAME_LOOK
     """Cosine of the embeddings from which they agree; another photo of the same car from the same side reaches 0.97."""
     min_contrast: float = 0.08
     """Photos plainer than this are compared by their bytes alone: the hash of a plain area is noise."""

@@ -17,13 +17,12 @@ from carspotter.dataset.certificate import MAX_DISTANCE, LeakCertificate, certif
 from carspotter.dataset.split import SPLITS, split
 from carspotter.labels.classes import classes, read_merges, suggest
 from carspotter.labels.corrections import Corrections, to_csv, unresolved
-from carspotter.labels.doubts_page import read_decisions
 from carspotter.labels.resolve import Resolver, label_rows
 from carspotter.photos.checks import CheckSettings, judge
 from carspotter.photos.duplicates import Embeddings, find_duplicates
 from carspotter.project.build import Build
 from carspotter.project.look import LocateSettings, Look
-from carspotter.project.reviews import PHOTO_LABELS, REVIEWED, reviewed
+from carspotter.project.reviews import PHOTO_LABELS, all_decisions, decision_texts, reviewed, settle_words
 
 Row = dict[str, Any]
 
@@ -130,7 +129,8 @@ def _embeddings(photo_ids: Any, columns: Mapping[str, Any]) -> Embeddings | None
 def resolve_labels(build: Build) -> Mapping[str, Any]:
     """Turn sellers' words into taxa, and list those that are not understood in `labels/unresolved.csv`."""
     catalog, folder = build.catalog, build.project.labels
-    words, decisions = folder / "words.csv", folder / REVIEWED
+    words = folder / "words.csv"
+    settle_words(folder)
     listings_sql = "SELECT ad_id, source, make, model, submodel, year, title FROM listings WHERE status = 'ok'"
 
     def work() -> Mapping[str, Any]:
@@ -143,7 +143,7 @@ def resolve_labels(build: Build) -> Mapping[str, Any]:
         fresh = [row for row in rows if not _same(row, old.get(row["ad_id"]))]
         if fresh:
             catalog.append("labels", fresh)
-        reviews = reviewed(catalog, read_decisions(decisions))
+        reviews = reviewed(catalog, all_decisions(folder))
         catalog.replace("reviews", reviews)
         missing = unresolved(listings, rows)
         storage.write(folder / "unresolved.csv", to_csv(missing).encode())
@@ -152,12 +152,11 @@ def resolve_labels(build: Build) -> Mapping[str, Any]:
         said = {"reviewed photos": len(reviews)} if reviews else {}
         return {"resolved": n_ok, "unresolved": len(rows) - n_ok, "methods": dict(methods.most_common()), **said}
 
-    settings = [path.read_text(encoding="utf-8-sig", errors="replace") for path in (words, decisions) if path.exists()]
     return build.whole(
         "resolve",
         reads=(listings_sql, "SELECT photo_id, ad_id FROM listing_photos"),
         writes=("SELECT * FROM labels", "SELECT * FROM reviews"),
-        settings=[LABEL_VERSION, settings],
+        settings=[LABEL_VERSION, decision_texts(folder)],
         work=work,
     )
 

@@ -13,12 +13,12 @@ from typing import Any
 import numpy as np
 
 from carspotter.errors import ProjectError
-from carspotter.labels.doubts_page import Review, decided_rows, read_decisions, write_csv, write_page
+from carspotter.labels.doubts_page import Review, decided_rows, write_csv, write_page
 from carspotter.labels.noise import Doubts, find_doubts, out_of_fold
 from carspotter.labels.outliers import find_outliers
 from carspotter.project.build import Build
 from carspotter.project.products import EMBEDDED, class_taxa
-from carspotter.project.reviews import REVIEWED
+from carspotter.project.reviews import REVIEWED, all_decisions
 from carspotter.project.thumbs import thumb
 from carspotter.recognition.probes import fit_probe
 from carspotter.taxonomy import Taxon
@@ -91,7 +91,7 @@ def _outlier_reviews(x: Any, classes: Any, samples: Mapping[str, Any]) -> list[R
 
 def _write(build: Build, reviews: Sequence[Review], doubts: Doubts) -> Mapping[str, Any]:
     folder = build.project.labels
-    open_ = read_decisions(folder / REVIEWED).pending(reviews)
+    open_ = all_decisions(folder).pending(reviews)
     page = folder / "doubts.html"
     write_csv(folder / "doubts.csv", open_)
     files = {

@@ -1,7 +1,8 @@
 """A project's photos of which a source or a person said the kind or the viewpoint in, a finder's manifest out.
 
-Boxes are those that the project's finder told: a teacher for where a vehicle is, not for what a photo shows. Ads are
-never torn apart: a fifth of them is for choosing, by a hash of their id.
+What a person decided in a review stands above what the source says. Boxes are those that the project's finder told: a
+teacher for where a vehicle is, not for what a photo shows. Ads are never torn apart: a fifth of them is for choosing,
+by a hash of their id.
 """
 
 from __future__ import annotations
@@ -17,7 +18,9 @@ from typing import Any
 
 from carspotter import storage
 from carspotter.errors import ProjectError
+from carspotter.labels.decisions import DECISIONS, DecisionStore, Task
 from carspotter.project.folder import Project
+from carspotter.records import UNKNOWN_VIEWPOINT
 
 COLUMNS = ("path", "part", "source", "kind", "viewpoint", "x1", "y1", "x2", "y2", "ignore", "ad_id")
 CHOOSING = 5
@@ -26,7 +29,8 @@ LEAST = 50
 
 LABELLED = """SELECT p.photo_id, p.ad_id, p.kind, p.viewpoint, f.path, v.x1, v.y1, v.x2, v.y2
 FROM listing_photos p JOIN files f USING (photo_id) JOIN findings v USING (photo_id) JOIN checks c USING (photo_id)
-WHERE (p.kind IS NOT NULL OR p.viewpoint IS NOT NULL) AND f.status = 'ok' AND v.status = 'ok' AND c.status = 'ok'
+WHERE (p.kind IS NOT NULL OR p.viewpoint IS NOT NULL OR list_contains(?::VARCHAR[], p.photo_id))
+AND f.status = 'ok' AND v.status = 'ok' AND c.status = 'ok'
 ORDER BY p.photo_id"""
 
 
@@ -35,12 +39,14 @@ def write_finder_rows(project: Project, out: Path) -> Mapping[str, Any]:
 
     Raises ProjectError for too few labelled photos, StorageError when the file cannot be written.
     """
+    said = reviewed_photos(project)
     with project.catalog() as catalog:
-        found = [row for row in map(_labelled, catalog.rows(LABELLED)) if row is not None]
+        rows = catalog.rows(LABELLED, list(said))
+    found = [row for each in rows if (row := _labelled({**each, **said.get(each["photo_id"], {})})) is not None]
     if len(found) < LEAST:
         raise ProjectError(
             f"{project.folder}: the kind or viewpoint of {len(found)} photos is labelled, {LEAST} are needed; "
-            "give a source a column for kind or viewpoint (docs/sources.md)"
+            "label some with carspotter review, or give a source a column for kind or viewpoint (docs/sources.md)"
         )
     text = io.StringIO()
     writer = csv.DictWriter(text, COLUMNS, lineterminator="\n", restval="")
@@ -54,8 +60,22 @@ def write_finder_rows(project: Project, out: Path) -> Mapping[str, Any]:
     }  # fmt: skip
 
 
+def reviewed_photos(project: Project) -> dict[str, dict[str, str | None]]:
+    """Return what people decided of kind and viewpoint by photo; an unknown viewpoint is None, above the source's."""
+    store, found = DecisionStore(project.labels / DECISIONS), dict[str, dict[str, str | None]]()
+    tasks: tuple[Task, ...] = ("kind", "viewpoint")
+    for task in tasks:
+        for entry in store.settled(task).values():
+            if entry.photo_id is not None:
+                word = None if entry.says == UNKNOWN_VIEWPOINT else entry.says
+                found.setdefault(entry.photo_id, {})[task] = word
+    return found
+
+
 def _labelled(row: Mapping[str, Any]) -> dict[str, Any] | None:
-    """Return a photo's row; None for a whole vehicle without a box, of which nothing could be learnt."""
+    """Return a photo's row; None where there is nothing to learn: a whole vehicle without a box, or nothing said."""
+    if row["kind"] is None and row["viewpoint"] is None:
+        return None
     kind = row["kind"] or "exterior"
     is_vehicle = kind == "exterior"
     if is_vehicle and row["x1"] is None:

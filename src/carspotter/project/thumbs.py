@@ -1,4 +1,7 @@
-"""A photo on disk in, a small picture as a data URI out, with its box drawn: the report must be one file."""
+"""A photo in, a picture of it for people out: a small data URI, since a report is one file, or a JPEG for a screen.
+
+None has any of the photo's metadata.
+"""
 
 from __future__ import annotations
 
@@ -20,6 +23,9 @@ HEIGHT = 120
 LONGEST = 3.0
 """A panorama is cut in its middle to so many times its height."""
 QUALITY = 78
+LONGEST_ON_SCREEN = 1280
+"""Pixels of the longer side of a picture that is looked at alone: sharp on a laptop, some 150 kB."""
+SCREEN_QUALITY = 84
 BOX_COLOR = "#2f9e44"
 
 
@@ -52,3 +58,13 @@ def data_uri(image: Image.Image) -> str:
     buffer = io.BytesIO()
     image.convert("RGB").save(buffer, "JPEG", quality=QUALITY)
     return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode()
+
+
+def screen_picture(data: bytes, *, longest: int = LONGEST_ON_SCREEN) -> bytes:
+    """Return a photo's bytes as a JPEG of at most so many pixels, upright, without metadata. Raises ImageError."""
+    photo = decode(data, min_side=longest)
+    image = Image.fromarray(photo.pixels)
+    image.thumbnail((longest, longest), Image.Resampling.BILINEAR, reducing_gap=2.0)
+    buffer = io.BytesIO()
+    image.save(buffer, "JPEG", quality=SCREEN_QUALITY)
+    return buffer.getvalue()

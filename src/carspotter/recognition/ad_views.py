@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 
+from carspotter.hashes import BOTH_BITS, MOST_BITS, SAME_BITS, SAME_LOOK
 from carspotter.records import UNKNOWN_VIEWPOINT, VIEWPOINTS, Prediction, Vehicle
 
 INTERIOR = "interior"
@@ -17,13 +18,6 @@ VIEWS = (*VIEWPOINTS, INTERIOR)
 SURE_VIEW = 0.5
 """Least probability of a viewpoint, or of the kind interior, for a view to count as seen. On the choosing half of the
 ads F1 is the same from 0 to 0.6 and falls from there."""
-
-# From photos/duplicates.py, where they were chosen: bits of pHash within which no witness is needed, beyond which none
-# helps, of both hashes together, and the cosine of embeddings.
-_SAME_BITS = 3
-_MOST_BITS = 10
-_BOTH_BITS = 16
-_SAME_LOOK = 0.985
 
 # What a buyer wants to see first: the front from an angle. Ranks, chosen by hand.
 _LEADS: Mapping[str, float] = {
@@ -76,18 +70,18 @@ def _is_copy(one: Prediction, other: Prediction) -> bool:
     if one.hashes is None or other.hashes is None:
         return False
     bits, more = ((left ^ right).bit_count() for left, right in zip(one.hashes, other.hashes, strict=True))
-    if bits <= _SAME_BITS:
+    if bits <= SAME_BITS:
         return True
-    if bits > _MOST_BITS:
+    if bits > MOST_BITS:
         return False
-    return bits + more <= _BOTH_BITS or _look_alike(one, other)
+    return bits + more <= BOTH_BITS or _look_alike(one, other)
 
 
 def _look_alike(one: Prediction, other: Prediction) -> bool:
     left, right = (photo.vehicles[0].embedding if photo.vehicles else None for photo in (one, other))
     if left is None or right is None:
         return False
-    return sum(x * y for x, y in zip(left, right, strict=True)) >= _SAME_LOOK
+    return sum(x * y for x, y in zip(left, right, strict=True)) >= SAME_LOOK
 
 
 def _worth(prediction: Prediction) -> tuple[float, ...]:
