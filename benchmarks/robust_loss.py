@@ -25,6 +25,7 @@ RECIPES = Path(__file__).parent.parent / "recipes"
 NOISES = (0.0, 0.2, 0.4)
 WAYS = {
     "cross-entropy": ["train.loss=cross-entropy"],
+    "generalized, q 0.2": ["train.loss=generalized", "train.q=0.2", "train.label_smoothing=0.0"],
     "generalized, q 0.5": ["train.loss=generalized", "train.q=0.5", "train.label_smoothing=0.0"],
 }
 

@@ -42,7 +42,7 @@ def started(*options: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
     assert process.stdout is not None
     try:
         line = process.stdout.readline()
-        match = re.fullmatch(r"carspotter serves at (http://127\.0\.0\.1:\d+)\n", line)
+        match = re.fullmatch(r"listening on (http://127\.0\.0\.1:\d+)\n", line)
         assert match, (line, process.stderr and process.stderr.read())
         yield process, match[1]
     finally:

@@ -22,6 +22,7 @@ from carspotter.cli.export import export
 from carspotter.cli.identify import identify
 from carspotter.cli.models import models
 from carspotter.cli.project import build, demo, init, sql, status
+from carspotter.cli.review import review
 from carspotter.cli.serve import key, serve
 from carspotter.cli.train import train
 from carspotter.errors import CarspotterError
@@ -95,6 +96,7 @@ for _command in (init, build, status, sql, demo, crawl, check):
     app.command()(_command)
 for _name, _steps, _help in STEP_COMMANDS:
     app.command(_name)(step_command(_steps, _help))
+app.command()(review)
 app.command()(finder_rows)
 app.command()(models)
 app.command()(train)

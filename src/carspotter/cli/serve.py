@@ -136,6 +136,6 @@ def _run(settings: ServeSettings, recognizer: Any, *, host: str, port: int, leve
         raise CarspotterError(f"cannot listen on {host} port {port}: it is taken, or not allowed") from error
     bound.listen(config.backlog)  # who reads the line below may connect at once
     shown, taken = bound.getsockname()[:2]
-    print(f"carspotter serves at http://{shown}:{taken}", flush=True)
+    print(f"listening on http://{shown}:{taken}", flush=True)
     logging.getLogger("carspotter.serve").debug("settings %s", settings)
     server.run(sockets=[bound])

@@ -1,0 +1,84 @@
+"""`carspotter review`: label photos of a project by keyboard, in the browser. A thin call to `serving`."""
+
+from __future__ import annotations
+
+import getpass
+import importlib.util
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from carspotter.cli.project import ProjectArgument
+from carspotter.errors import CarspotterError, MissingExtraError
+
+_EVERYWHERE = ("0.0.0.0", "::", "")
+
+
+def review(
+    project: ProjectArgument = Path(),
+    *,
+    person: Annotated[
+        str | None,
+        typer.Option("--person", help="Who decides; by default the name of the user.", show_default=False),
+    ] = None,
+    queue: Annotated[
+        str, typer.Option("--queue", help="random, uncertain, kind, viewpoint, doubts or unresolved.")
+    ] = "kind",
+    task: Annotated[
+        str | None,
+        typer.Option("--task", help="What random or uncertain asks: kind, viewpoint or class.", show_default=False),
+    ] = None,
+    count: Annotated[
+        int | None,
+        typer.Option("--count", min=1, help="Most items of a queue; 200 for a random sample.", show_default=False),
+    ] = None,
+    seed: Annotated[int, typer.Option("--seed", help="Seed of random orders.")] = 0,
+    host: Annotated[
+        str, typer.Option("--host", help="Address to listen on; anyone who reaches it may decide.")
+    ] = "127.0.0.1",
+    port: Annotated[
+        int, typer.Option("--port", min=0, max=65535, help="Port to listen on; 0 takes a free one.")
+    ] = 8765,
+    open_: Annotated[bool, typer.Option("--open/--no-open", help="Open the page in the browser.")] = True,
+) -> None:
+    """Review a project: label kind, viewpoint, class, doubts and words by keyboard, one key a decision."""
+    if host in _EVERYWHERE:
+        raise typer.BadParameter(f"--host {host!r}: name the address that people open, such as 192.168.1.5")
+    for package in ("fastapi", "uvicorn"):
+        if importlib.util.find_spec(package) is None:
+            raise MissingExtraError(package, "serve")
+    from carspotter.serving.review import review_app
+
+    app = review_app(
+        project,
+        person=person or getpass.getuser(),
+        queue=queue,
+        task=task,
+        count=count,
+        seed=seed,
+        hosts=(host, f"[{host}]"),
+    )
+    _run(app, host=host, port=port, open_=open_)
+
+
+def _run(app: Any, *, host: str, port: int, open_: bool) -> None:
+    import uvicorn
+
+    config = uvicorn.Config(
+        app, host=host, port=port, log_level="warning", access_log=False, server_header=False,
+        timeout_graceful_shutdown=3,
+    )  # fmt: skip
+    try:
+        bound = config.bind_socket()
+    except SystemExit as error:  # uvicorn's way to say that the port is taken
+        raise CarspotterError(
+            f"cannot listen on {host} port {port}: it is taken, or not allowed; choose another with --port"
+        ) from error
+    bound.listen()  # now, not when the loop runs: the browser comes at once
+    shown, taken = bound.getsockname()[:2]
+    address = f"http://{f'[{shown}]' if ':' in shown else shown}:{taken}/"
+    typer.echo(f"Review at {address}; every decision is saved at once, Ctrl-C ends it.")
+    if open_:
+        typer.launch(address)
+    uvicorn.Server(config).run(sockets=[bound])

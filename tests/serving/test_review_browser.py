@@ -1,0 +1,186 @@
+"""The review in a real browser: ten photos by keyboard, a reload, an undo, a taxon typed, a server that comes back."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from carspotter.labels.decisions import DecisionStore
+from carspotter.project.folder import Project
+from carspotter.project.pipeline import build
+from carspotter.serving.review import review_app
+from review_project import review_process, review_project, served
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no chromium on this machine")
+ARGUMENTS = [
+    "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
+    "--disable-component-update", "--disable-sync",
+]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    """Start the browser once."""
+    playwright = pytest.importorskip("playwright.sync_api")
+    with playwright.sync_playwright() as started:
+        browser = started.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def page(browser: Any) -> Iterator[Any]:
+    """Open a page that must make no errors."""
+    context = browser.new_context(viewport={"width": 1280, "height": 800})
+    page = context.new_page()
+    faults: list[str] = []
+    page.on("pageerror", lambda error: faults.append(str(error)))
+    yield page
+    context.close()
+    assert faults == []
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Project:
+    """Make a project whose words were resolved, the last ad's in vain."""
+    made = review_project(tmp_path / "project")
+    build(made, only=("resolve", "classes", "split"))
+    return made
+
+
+def said(project: Project) -> list[str]:
+    """Read what was said, as it stands on the disk."""
+    return [entry.says for entry in DecisionStore(project.labels / "decisions.jsonl").entries()]
+
+
+def shown(page: Any) -> str:
+    """Wait for a photo and name it."""
+    return str(page.wait_for_selector("#photo[data-photo]").get_attribute("data-photo"))
+
+
+def saved(page: Any) -> None:
+    """Wait until the page says that all is saved."""
+    page.wait_for_selector("#saved:text-is('saved')")
+
+
+def test_ten_photos_by_keyboard_a_reload_and_an_undo(page: Any, project: Project) -> None:
+    with served(review_app(project.folder, person="Ann")) as address:
+        page.goto(address)
+        photos = []
+        for key in "eidoeidoei":
+            photos.append(shown(page))
+            page.keyboard.press(key)
+        saved(page)
+        assert len(set(photos)) == 10
+        assert said(project) == ["exterior", "interior", "detail", "other"] * 2 + ["exterior", "interior"]
+        entries = DecisionStore(project.labels / "decisions.jsonl").entries()
+        assert [entry.photo_id for entry in entries] == photos
+        assert len(page.evaluate("performance.getEntriesByName('next photo')")) == 10
+        eleventh = shown(page)
+        page.reload()
+        assert shown(page) == eleventh
+        assert page.text_content("#count") == "10 of 24"
+        page.keyboard.press("z")
+        page.wait_for_selector(f"#photo[data-photo='{photos[-1]}']")
+        saved(page)
+        assert said(project)[-2:] == ["other", "exterior"]
+        page.keyboard.press("s")
+        assert shown(page) == eleventh
+        assert len(said(project)) == 9
+
+
+def test_every_key_of_the_dial(page: Any, project: Project) -> None:
+    keys = {
+        "8": "front",
+        "o": "front-right",
+        "6": "right",
+        ".": "back-right",
+        "2": "back",
+        "m": "back-left",
+        "4": "left",
+        "u": "front-left",
+        "0": "unknown",
+    }
+    with served(review_app(project.folder, person="Ann", queue="viewpoint")) as address:
+        page.goto(address)
+        for key in keys:
+            shown(page)
+            page.keyboard.press(key)
+        saved(page)
+        assert said(project) == list(keys.values())
+
+
+def test_the_machine_is_asked_by_a_key_alone(page: Any, project: Project) -> None:
+    with served(review_app(project.folder, person="Ann")) as address:
+        page.goto(address)
+        shown(page)
+        assert page.text_content("#hint") == "what the machine says"
+        page.keyboard.press("e")
+        shown(page)
+        assert "machine" in page.text_content("#last")
+        page.keyboard.press("h")
+        assert page.text_content("#hint").startswith("machine: ")
+        page.keyboard.press("e")
+        saved(page)
+        entries = DecisionStore(project.labels / "decisions.jsonl").entries()
+        assert [entry.shown for entry in entries] == [False, True]
+
+
+def test_another_class_is_typed_and_words_too(page: Any, project: Project) -> None:
+    with served(review_app(project.folder, person="Ann", queue="random", task="class")) as address:
+        page.goto(address)
+        shown(page)
+        page.keyboard.press("a")
+        page.keyboard.type("opel as")
+        page.wait_for_selector("#taxa li")
+        page.keyboard.press("Enter")
+        saved(page)
+        page.select_option("#queue", "unresolved/words")
+        page.wait_for_selector("#question:has-text('Qqzzx')")
+        page.keyboard.type("citroen c4")
+        page.wait_for_selector("#taxa li")
+        page.keyboard.press("Enter")
+        saved(page)
+        page.wait_for_selector("#question:text-is('Done')")
+        page.reload()
+        page.wait_for_selector("#message:has-text('Well done')")
+    names = [
+        entry.becomes.name() for entry in DecisionStore(project.labels / "decisions.jsonl").entries() if entry.becomes
+    ]
+    assert names == ["Opel Astra", "Citroën C4"]
+    assert "Qqzzx,Vbnmk,,Citroën,C4" in (project.labels / "words.csv").read_text()
+
+
+@pytest.mark.slow
+def test_a_page_goes_on_when_its_server_was_killed_and_comes_back(page: Any, project: Project) -> None:
+    with review_process(project.folder) as (process, address):
+        page.goto(address)
+        shown(page)
+        page.keyboard.press("e")
+        saved(page)
+        process.kill()
+        process.wait()
+        page.keyboard.press("i")
+        page.keyboard.press("d")
+        page.wait_for_selector("#saved:has-text('not saved')")
+        assert said(project) == ["exterior"]
+    with served(review_app(project.folder, person="Ann"), port=int(address.rsplit(":", 1)[1])):
+        saved(page)
+        assert said(project) == ["exterior", "interior", "detail"]
+
+
+@pytest.mark.parametrize("width", [390, 1360])
+def test_nothing_is_wider_than_the_screen(width: int, browser: Any, project: Project) -> None:
+    with served(review_app(project.folder, person="Ann")) as address:
+        page = browser.new_page(viewport={"width": width, "height": 844})
+        page.goto(address)
+        for queue in ("kind/kind", "viewpoint/viewpoint", "random/class", "unresolved/words"):
+            page.select_option("#queue", queue)
+            shown(page)
+            assert page.evaluate("document.documentElement.scrollWidth") <= width, queue
+        page.close()

@@ -1,0 +1,274 @@
+"""The notebook: a widget whose messages are real ones, in a page that speaks its protocol, and shown answers."""
+
+from __future__ import annotations
+
+import base64
+import io
+import shutil
+import threading
+from collections.abc import Iterator
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import comm
+import numpy as np
+import pytest
+from PIL import Image
+
+import carspotter
+from carspotter.errors import LabelError, ProjectError, StorageError
+from carspotter.geometry import BoundingBox
+from carspotter.labels.decisions import DecisionStore
+from carspotter.notebook import Labeller, show
+from carspotter.project.folder import Project
+from carspotter.records import Answer, Candidate, Kind, PhotoError, Prediction, Vehicle, Viewpoint
+from review_project import review_project
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+
+
+class Wire(comm.BaseComm):  # type: ignore[misc]
+    """The comm of a kernel whose messages are kept for whoever reads them next."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        self.sent: list[dict[str, Any]] = []
+        super().__init__(*args, **kwargs)
+
+    def publish_msg(
+        self, msg_type: str, data: Any = None, metadata: Any = None, buffers: Any = None, **keys: Any
+    ) -> None:
+        self.sent.append({"type": msg_type, "data": data or {}, "buffers": list(buffers or [])})
+
+
+@pytest.fixture(autouse=True)
+def wire(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Give widgets such a comm, as a kernel gives them its own."""
+    monkeypatch.setattr(comm, "create_comm", Wire)
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Project:
+    """Make a project of 24 photos."""
+    return review_project(tmp_path / "project")
+
+
+def hear(labeller: Labeller, content: Any) -> list[dict[str, Any]]:
+    """Send what the page sends, by the widget's protocol; return what the kernel sends back."""
+    labeller.comm.sent.clear()
+    labeller.comm.handle_msg({"content": {"data": {"method": "custom", "content": content}}, "buffers": []})
+    return list(labeller.comm.sent)
+
+
+def custom(messages: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Keep the custom messages."""
+    return [message["data"]["content"] for message in messages if message["data"].get("method") == "custom"]
+
+
+def test_decisions_by_messages(project: Project) -> None:
+    labeller = Labeller(project, person="Ann")
+    first = labeller.items[0]
+    (picture,) = hear(labeller, {"type": "picture", "photo": first["photo"]})
+    assert picture["data"]["content"] == {"type": "picture", "photo": first["photo"]}
+    with Image.open(io.BytesIO(picture["buffers"][0])) as image:
+        assert image.size == (320, 240)
+    said = {"type": "decide", "id": uuid4().hex, "task": "kind", "photo": first["photo"], "says": "detail"}
+    states = [message["data"]["state"] for message in hear(labeller, said)]
+    assert states[0]["done"] == 1
+    assert first["key"] not in [item["key"] for item in states[0]["items"]]
+    assert [entry["says"] for entry in labeller.decisions] == ["detail"]
+    assert [entry.by for entry in DecisionStore(project.labels / "decisions.jsonl").entries()] == ["Ann"]
+    (undone,) = custom(hear(labeller, {"type": "undo", "id": said["id"]}))
+    assert undone["item"]["key"] == first["key"]
+    assert (labeller.done, labeller.decisions) == (0, [])
+    labeller.close()
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (None, "message None; it must be picture, decide, undo or taxa"),
+        ({"type": "picture", "photo": "../x"}, "in no queue"),
+        ({"type": "decide", "says": "detail"}, "must be a text"),
+        ({"type": "undo", "id": "f" * 32}, "made none of this id"),
+    ],
+)
+def test_what_is_wrong_is_told_to_the_page(content: Any, message: str, project: Project) -> None:
+    labeller = Labeller(project.folder, person="Ann")
+    (told,) = custom(hear(labeller, content))
+    assert told["type"] == "error"
+    assert message in told["text"]
+    labeller.close()
+
+
+def test_taxa_come_when_they_are_asked_for(project: Project) -> None:
+    labeller = Labeller(project, "viewpoint", person="Ann")
+    assert labeller.total == 18
+    (told,) = custom(hear(labeller, {"type": "taxa"}))
+    assert {"make": "Audi", "model": "A4"} in [row["taxon"] for row in told["taxa"]]
+    labeller.close()
+
+
+def test_a_plain_folder_of_photos(tmp_path: Path) -> None:
+    for name in ("a.jpg", "below/b.png"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        Image.new("RGB", (64, 48), (90, 20, 20)).save(tmp_path / name)
+    labeller = Labeller(tmp_path, person="Ann")
+    assert {item["photo"] for item in labeller.items} == {"a.jpg", "below/b.png"}
+    hear(labeller, {"type": "decide", "id": uuid4().hex, "task": "kind", "photo": "below/b.png", "says": "other"})
+    assert len(hear(labeller, {"type": "picture", "photo": "a.jpg"})[0]["buffers"]) == 1
+    (told,) = custom(hear(labeller, {"type": "picture", "photo": "../a.jpg"}))
+    assert "is not in" in told["text"]
+    assert DecisionStore(tmp_path / "decisions.jsonl").entries()[0].photo_id == "below/b.png"
+    assert Labeller(tmp_path, person="Bob").done == 1
+
+
+def test_wrong_beginnings(tmp_path: Path) -> None:
+    with pytest.raises(ProjectError, match="is no folder"):
+        Labeller(tmp_path / "absent", person="Ann")
+    with pytest.raises(ProjectError, match="holds no photo"):
+        Labeller(tmp_path, person="Ann")
+    Image.new("RGB", (8, 8)).save(tmp_path / "a.jpg")
+    with pytest.raises(ProjectError, match="make a project of it"):
+        Labeller(tmp_path, "class", person="Ann")
+    with pytest.raises(ProjectError, match="count is for a project's queues"):
+        Labeller(tmp_path, person="Ann", count=3)
+    with pytest.raises(LabelError, match="one line of 1 to 80"):
+        Labeller(tmp_path, person=" ")
+
+
+# ---- shown predictions
+
+EVIL = '<img src=x onerror="alert(1)">'
+
+
+def prediction(**changes: Any) -> Prediction:
+    """Make one of a vehicle whose name is hostile."""
+    vehicle = Vehicle(
+        box=BoundingBox(10, 10, 90, 60), score=0.9, viewpoint=Viewpoint(name="front", probability=0.8),
+        answer=Answer(level="make", name=EVIL, probability=0.91),
+        levels={"make": (Candidate(name=EVIL, probability=0.91), Candidate(name="Audi", probability=0.05))},
+    )  # fmt: skip
+    said = {
+        "photo": "a.jpg",
+        "width": 100,
+        "height": 80,
+        "kind": Kind(name="exterior", probability=0.99),
+        "vehicles": (vehicle,),
+    }
+    return Prediction(**{**said, **changes})
+
+
+def test_a_prediction_is_shown_with_its_bars(tmp_path: Path) -> None:
+    html = show(prediction(), np.full((80, 100, 3), 120, np.uint8))._repr_html_()
+    assert EVIL not in html
+    assert "&lt;img src=x" in html
+    assert "width:91.0%" in html
+    assert "seen from front 80%" in html
+    data = base64.b64decode(html.partition("base64,")[2].partition('"')[0])
+    with Image.open(io.BytesIO(data)) as picture:
+        pixels = np.asarray(picture)
+    assert pixels.std() > 5  # the box is drawn
+    Image.new("RGB", (100, 80)).save(tmp_path / "a.jpg")
+    assert "data:image/jpeg" in show(prediction(photo=str(tmp_path / "a.jpg"))).html
+    assert "data:image/jpeg" in show(prediction(), (tmp_path / "a.jpg").read_bytes()).html
+
+
+def test_what_is_undecided_or_unreadable_is_said() -> None:
+    pixels = np.zeros((80, 100, 3), np.uint8)
+    inside = prediction(kind=Kind(name="interior", probability=0.9), vehicles=())
+    assert "an interior: no whole vehicle to identify" in show(inside, pixels).html
+    broken = Prediction(photo="b.jpg", error=PhotoError(type="truncated", message="<b>cut</b>"))
+    assert "&lt;b&gt;cut" in show(broken).html
+    with pytest.raises(StorageError):
+        show(prediction(photo="absent.jpg"))
+
+
+# ---- in a page
+
+HOST = """<!doctype html><meta charset="utf-8"><div id="here"></div><script type="module">
+import widget from "/labeller.js";
+const state = JSON.parse(await window.kernel(JSON.stringify({start: true}))).state, heard = {};
+const model = {
+  get: name => state[name],
+  on: (name, call) => { (heard[name] ??= []).push(call); },
+  send: async content => {
+    for (const message of JSON.parse(await window.kernel(JSON.stringify({content})))) {
+      if (message.state) {
+        Object.assign(state, message.state);
+        for (const name of Object.keys(message.state)) (heard[`change:${name}`] ?? []).forEach(call => call());
+      } else {
+        const bytes = text => new DataView(Uint8Array.from(atob(text), c => c.charCodeAt(0)).buffer);
+        const buffers = message.buffers.map(bytes);
+        (heard["msg:custom"] ?? []).forEach(call => call(message.content, buffers));
+      }
+    }
+  },
+};
+widget.render({model, el: document.getElementById("here")});
+</script>"""
+
+
+@pytest.fixture
+def host(tmp_path: Path) -> Iterator[str]:
+    """Serve a page that plays the notebook."""
+    folder = tmp_path / "host"
+    folder.mkdir()
+    (folder / "index.html").write_text(HOST)
+    shutil.copy(Path(carspotter.__file__).with_name("labeller.js"), folder)
+    handler = type("Quiet", (SimpleHTTPRequestHandler,), {"log_message": lambda *_: None})
+    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(handler, directory=str(folder)))
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    yield f"http://127.0.0.1:{server.server_port}/"
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+def kernel(labeller: Labeller, text: str) -> str:
+    """Answer a message of the page as a kernel does."""
+    import json
+
+    asked = json.loads(text)
+    if asked.get("start"):
+        names = ("task", "items", "total", "done", "last")
+        return json.dumps({"state": {name: getattr(labeller, name) for name in names}})
+    answers = []
+    for message in hear(labeller, asked["content"]):
+        data = message["data"]
+        if data["method"] == "update":
+            answers.append({"state": data["state"]})
+        else:
+            answers.append(
+                {"content": data["content"], "buffers": [base64.b64encode(b).decode() for b in message["buffers"]]}
+            )
+    return json.dumps(answers)
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="no chromium on this machine")
+def test_ten_photos_by_keyboard_in_a_page(host: str, project: Project) -> None:
+    playwright = pytest.importorskip("playwright.sync_api")
+    labeller = Labeller(project, person="Ann")
+    with playwright.sync_playwright() as started:
+        browser = started.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"])
+        page = browser.new_page()
+        page.expose_function("kernel", partial(kernel, labeller))
+        page.goto(host)
+        photos = []
+        for key in "eidoeidoei":
+            page.wait_for_selector(".photo img")
+            photos.append(page.get_attribute(".photo", "data-photo"))
+            page.press(".spot", key)
+        page.wait_for_selector(".top:has-text('10 of 24')")
+        page.press(".spot", "z")
+        page.wait_for_selector(".top:has-text('9 of 24')")
+        page.wait_for_selector(f".photo[data-photo='{photos[-1]}']")
+        browser.close()
+    assert len(set(photos)) == 10
+    entries = DecisionStore(project.labels / "decisions.jsonl").entries()
+    assert [entry.photo_id for entry in entries] == photos[:-1]
+    assert [entry.says for entry in entries][:4] == ["exterior", "interior", "detail", "other"]
+    labeller.close()
