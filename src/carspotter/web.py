@@ -14,8 +14,10 @@ import logging
 import re
 import socket
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
 from typing import TYPE_CHECKING, Any, Protocol
 from urllib.parse import SplitResult, quote, urljoin, urlsplit
@@ -77,12 +79,17 @@ class Resolver(Protocol):
         ...
 
 
+# Threads of its own: a name server that does not answer must not keep the loop's other work waiting.
+_ASKING = ThreadPoolExecutor(16, thread_name_prefix="resolve")
+
+
 class SystemResolver:
     """Ask the operating system, as every other program does; its threads do not block the loop."""
 
     async def resolve(self, host: str, port: int) -> Sequence[str]:
         """Return every address of a host; raises OSError where it has none."""
-        found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        ask = partial(socket.getaddrinfo, host, port, type=socket.SOCK_STREAM)
+        found = await asyncio.get_running_loop().run_in_executor(_ASKING, ask)
         return [str(entry[4][0]) for entry in found]
 
 

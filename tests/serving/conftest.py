@@ -16,6 +16,7 @@ from PIL import Image
 
 from carspotter.recognition.recognizer import Recognizer
 from carspotter.serving.app import create_app
+from carspotter.serving.protocol import BoundedProtocol
 from carspotter.serving.settings import ServeSettings
 from tiny_bundles import draw_photo, tiny_finder, tiny_identifier
 
@@ -57,7 +58,16 @@ def recognizer(bundles: dict[str, Path]) -> Recognizer:
 @contextmanager
 def running(settings: ServeSettings, recognizer: Recognizer) -> Iterator[Running]:
     """Run a service on a free port until the context ends."""
-    config = uvicorn.Config(create_app(settings, recognizer), port=0, log_config=None, access_log=False, lifespan="on")
+    config = uvicorn.Config(
+        create_app(settings, recognizer),
+        port=0,
+        log_config=None,
+        access_log=False,
+        lifespan="on",
+        http=BoundedProtocol,
+        ws="none",
+        loop="asyncio",
+    )
     server = uvicorn.Server(config)
     socket = config.bind_socket()
     socket.listen(128)  # from now on a client waits instead of being refused

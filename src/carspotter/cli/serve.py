@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from carspotter.serving.settings import ServeSettings
 
 DEFAULT_KEYS = Path("carspotter-keys.txt")
+CONNECTIONS = 900
+"""Connections at once, under the usual limit of 1024 open files; over that a connection is told 503."""
 TOP = 20
 """Candidates of each level that a client may ask for."""
 
@@ -80,7 +82,7 @@ def serve(
 
     Logs go to stderr as JSON lines; SIGTERM finishes what was accepted.
     """
-    for package in ("fastapi", "uvicorn", "prometheus_client", "python_multipart"):
+    for package in ("fastapi", "uvicorn", "httptools", "prometheus_client", "python_multipart"):
         if importlib.util.find_spec(package) is None:
             raise MissingExtraError(package, "serve")
     from carspotter.recognition.recognizer import Recognizer
@@ -123,10 +125,12 @@ def _run(settings: ServeSettings, recognizer: Any, *, host: str, port: int, leve
 
     from carspotter.serving.app import create_app
     from carspotter.serving.logs import log_to_stderr
+    from carspotter.serving.protocol import BoundedProtocol
 
     log_to_stderr(level)
     config = uvicorn.Config(
         create_app(settings, recognizer), host=host, port=port, log_config=None, access_log=False, server_header=False,
+        http=BoundedProtocol, ws="none", loop="asyncio", limit_concurrency=CONNECTIONS,
         timeout_graceful_shutdown=round(settings.timeout_s) + 5, limit_max_requests=None,
     )  # fmt: skip
     server = uvicorn.Server(config)

@@ -12,15 +12,15 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
-from fastapi import FastAPI, Query, Request, Response
+from fastapi import Depends, FastAPI, Header, Query, Request, Response
 from fastapi.responses import FileResponse, JSONResponse
 from fastapi.staticfiles import StaticFiles
 from pydantic import ValidationError
 from starlette.middleware.cors import CORSMiddleware
+from starlette.types import ASGIApp
 
 from carspotter import __version__
 from carspotter.errors import CarspotterError
-from carspotter.recognition import declared
 from carspotter.recognition.recognizer import Recognizer
 from carspotter.records import PhotoError, Prediction
 from carspotter.serving import metrics, problems, schemas
@@ -28,7 +28,7 @@ from carspotter.serving.gate import Gate
 from carspotter.serving.problems import ProblemError, request_id_of
 from carspotter.serving.service import Service, body_of, milliseconds_since, trimmed
 from carspotter.serving.settings import ServeSettings
-from carspotter.serving.uploads import Received, Upload
+from carspotter.serving.uploads import Upload
 from carspotter.vehicles.locate import How
 
 WEB = Path(__file__).parent / "web"
@@ -37,29 +37,28 @@ _DESCRIPTION = (
     "Names make, model, generation and year, the viewpoint and the box of each vehicle in a photo, and says so when a "
     "photo does not tell."
 )
+_FEEDBACK_BYTES = 4096
 _FILE = {"type": "string", "format": "binary"}
 _URL = {"type": "string", "examples": ["https://example.com/car.jpg"]}
 
 
-def create_app(settings: ServeSettings, recognizer: Recognizer) -> FastAPI:
+def create_app(settings: ServeSettings, recognizer: Recognizer) -> ASGIApp:
     """Make the application; it is ready once its lifespan has begun."""
     service = Service(settings, recognizer)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncGenerator[None, None]:
         await asyncio.to_thread(service.start)
-        yield
+        async with service.sweeping():
+            yield
         await asyncio.to_thread(service.stop)
 
-    # FastAPI's own pages of documentation load scripts from a CDN; /openapi.json is what programs read.
+    # FastAPI's own pages of documentation load scripts from a CDN; /openapi.json is what programs read. A slash too
+    # many is no reason to redirect: the address would come from the client's Host.
     app = FastAPI(
-        title="carspotter",
-        version=__version__,
-        description=_DESCRIPTION,
-        lifespan=lifespan,
-        docs_url=None,
-        redoc_url=None,
-    )
+        title="carspotter", version=__version__, description=_DESCRIPTION, lifespan=lifespan,
+        docs_url=None, redoc_url=None, redirect_slashes=False,
+    )  # fmt: skip
     problems.install(app)
     _add_photos(app, service)
     _add_ads(app, service)
@@ -68,15 +67,17 @@ def create_app(settings: ServeSettings, recognizer: Recognizer) -> FastAPI:
         _add_feedback(app, service)
     _add_probes(app, service)
     _add_pages(app)
-    _describe_shapes(app)
-    if settings.cors:
-        app.add_middleware(
-            CORSMiddleware, allow_origins=list(settings.cors), allow_methods=["GET", "POST"],
-            allow_headers=["authorization", "content-type", "x-api-key", "x-timeout-s"],
-            expose_headers=["x-request-id", "retry-after"],
-        )  # fmt: skip
-    app.add_middleware(Gate, keys=service.keys, metrics=service.metrics)
-    return app
+    _describe(app, needs_key=service.keys is not None)
+    # Outside of FastAPI, so that its answer to an unforeseen error passes the gate as well; CORS outside of the gate,
+    # so that a page may read why it was not let in.
+    gate = Gate(app, keys=service.keys, metrics=service.metrics)
+    if not settings.cors:
+        return gate
+    return CORSMiddleware(
+        gate, allow_origins=list(settings.cors), allow_methods=["GET", "POST"],
+        allow_headers=["authorization", "content-type", "x-api-key", "x-timeout-s"],
+        expose_headers=["x-request-id", "retry-after"],
+    )  # fmt: skip
 
 
 # ---- version 1
@@ -99,8 +100,8 @@ def _add_photos(app: FastAPI, service: Service) -> None:
         top: Annotated[int, Query(ge=1, le=20, description="Candidates of each level.")] = 5,
         select: Annotated[How, Query(description="Which vehicles of the photo.")] = "largest",
     ) -> JSONResponse:
-        async with service.receive(request, photos=1, name="photo") as received:
-            (upload,) = await _uploads(service, received)
+        async with service.receive(request, is_ad=False) as came:
+            (upload,) = came.uploads
             if isinstance(upload, CarspotterError):
                 raise upload
             (prediction,) = await service.recognize(request, [upload], select)
@@ -143,17 +144,12 @@ def _add_ads(app: FastAPI, service: Service) -> None:
     async def ads(
         request: Request, top: Annotated[int, Query(ge=1, le=20, description="Candidates of each level.")] = 5
     ) -> JSONResponse:
-        from carspotter.recognition.listing import answer_ad
-
-        async with service.receive(request, photos=most, name="photos") as received:
-            words = _declared(received)
-            uploads = await _uploads(service, received)
-            service.charge(request, len(uploads) - 1)
-            good = [upload for upload in uploads if isinstance(upload, Upload)]
+        async with service.receive(request, is_ad=True) as came:
+            words = _declared(came.fields.get("declared"))
+            good = [upload for upload in came.uploads if isinstance(upload, Upload)]
             found = iter(await service.recognize(request, good, "largest"))
-        predictions = [next(found) if isinstance(one, Upload) else _unread(one) for one in uploads]
-        taxon = await asyncio.to_thread(_resolved, service, words) if words else None
-        answer = await asyncio.to_thread(answer_ad, predictions, service.recognizer.identifier, declared=taxon)
+        predictions = [next(found) if isinstance(one, Upload) else _unread(one) for one in came.uploads]
+        answer = await service.answer_ad(request, predictions, words)
         waited = max((prediction.milliseconds.get("queue", 0.0) for prediction in predictions), default=0.0)
         content = trimmed(answer.to_dict(), top)
         content["bundles"] = service.recognizer.bundles
@@ -182,15 +178,19 @@ def _add_models(app: FastAPI, service: Service) -> None:
 
 
 def _add_feedback(app: FastAPI, service: Service) -> None:
-    feedback = service.feedback
-    assert feedback is not None
+    shape = schemas.FeedbackShape.model_json_schema()
+    more = {"requestBody": {"required": True, "content": {"application/json": {"schema": shape}}}}
+    statuses = (401, 404, 408, 413, 422, 429, 500, 503)
 
-    @app.post("/v1/feedback", status_code=204, responses=_problems(401, 404, 422))
-    async def say(said: schemas.FeedbackShape) -> Response:
+    @app.post("/v1/feedback", status_code=204, responses=_problems(*statuses), openapi_extra=more)
+    async def say(request: Request) -> Response:
         """Say of an answer of the last ten minutes whether it was right; this keeps its photo."""
-        is_known = await asyncio.to_thread(feedback.say, said.request_id, right=said.right, said=said.said)
-        if not is_known:
-            raise ProblemError(404, "not-found", "no photo of this request is held any more")
+        data = await service.receive_words(request, _FEEDBACK_BYTES)
+        try:
+            said = schemas.FeedbackShape.model_validate_json(data)
+        except ValidationError as error:
+            raise _wrong(error) from None
+        await service.say(said.request_id, right=said.right, said=said.said)
         return Response(status_code=204)
 
 
@@ -198,11 +198,13 @@ def _add_feedback(app: FastAPI, service: Service) -> None:
 
 
 def _add_probes(app: FastAPI, service: Service) -> None:
+    @app.head("/livez", include_in_schema=False)
     @app.get("/livez")
     async def livez() -> dict[str, str]:
         """Say that the process lives."""
         return {"status": "ok"}
 
+    @app.head("/readyz", include_in_schema=False)
     @app.get("/readyz", responses=_problems(503))
     async def readyz() -> dict[str, str]:
         """Say whether photos are answered now."""
@@ -217,7 +219,7 @@ def _add_probes(app: FastAPI, service: Service) -> None:
 
 def _add_pages(app: FastAPI) -> None:
     for path, name in (("/", "photo.html"), ("/ad", "ad.html")):
-        app.add_api_route(path, _page(WEB / name), include_in_schema=False, methods=["GET"])
+        app.add_api_route(path, _page(WEB / name), include_in_schema=False, methods=["GET", "HEAD"])
     app.mount("/static", StaticFiles(directory=WEB, check_dir=False))
 
 
@@ -231,9 +233,19 @@ def _page(file: Path) -> Any:
 # ---- what the routes share
 
 
+async def _take_deadline(
+    request: Request,
+    x_timeout_s: Annotated[
+        float | None, Header(gt=0, allow_inf_nan=False, description="Seconds to wait at most.")
+    ] = None,
+) -> None:
+    request.state.timeout_s = x_timeout_s
+
+
 def _route(summary: str, body: dict[str, Any], shape: type[Any]) -> dict[str, Any]:
     return {
         "summary": summary,
+        "dependencies": [Depends(_take_deadline)],
         "responses": {200: {"model": shape}, **_problems(*(status for status in schemas.PROBLEMS if status != 404))},
         "openapi_extra": {"requestBody": {"required": True, "content": body}},
     }
@@ -243,47 +255,42 @@ def _problems(*statuses: int | str) -> dict[int | str, dict[str, Any]]:
     return {status: schemas.PROBLEMS[status] for status in statuses}
 
 
-def _describe_shapes(app: FastAPI) -> None:
-    """Put the shape of a problem among the schemas, since responses name it by reference."""
+def _describe(app: FastAPI, *, needs_key: bool) -> None:
+    """Put the shape of a problem among the schemas, since responses name it by reference, and how a key is sent."""
     made = app.openapi
 
     def openapi() -> dict[str, Any]:
         content = made()
+        parts = content.setdefault("components", {})
         shape = schemas.ProblemShape.model_json_schema(ref_template="#/components/schemas/{model}")
-        content.setdefault("components", {}).setdefault("schemas", {}).setdefault("ProblemShape", shape)
+        parts.setdefault("schemas", {}).setdefault("ProblemShape", shape)
+        if needs_key:
+            bearer, header = (
+                {"type": "http", "scheme": "bearer"},
+                {"type": "apiKey", "in": "header", "name": "X-API-Key"},
+            )
+            parts["securitySchemes"] = {"bearer": bearer, "key": header}
+            content["security"] = [{"bearer": []}, {"key": []}]
         return content
 
     app.openapi = openapi  # type: ignore[method-assign]
-
-
-async def _uploads(service: Service, received: Received) -> list[Upload | CarspotterError]:
-    return await service.fetch(received.urls) if received.urls else list(received.uploads)
 
 
 def _unread(error: CarspotterError) -> Prediction:
     return Prediction(photo="photo", error=PhotoError.of(error))
 
 
-def _declared(received: Received) -> schemas.DeclaredWords | None:
-    content = received.fields.get("declared")
+def _declared(content: Any) -> schemas.DeclaredWords | None:
     if content in (None, ""):
         return None
     try:
         if isinstance(content, str):
-            words = schemas.DeclaredWords.model_validate_json(content)
-        else:
-            words = schemas.DeclaredWords.model_validate(content)
+            return schemas.DeclaredWords.model_validate_json(content)
+        return schemas.DeclaredWords.model_validate(content)
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(map(str, ("declared", *first["loc"])))
-        raise ProblemError(422, "wrong-value", f"{where}: {first['msg']}") from None
-    return words
+        raise _wrong(error, "declared") from None
 
 
-def _resolved(service: Service, words: schemas.DeclaredWords) -> declared.DeclaredWords:
-    """Read sellers' words as a taxon; what cannot be read keeps what was said, for the answer's words."""
-    found = service.resolver().resolve(words.make, words.model, year=words.year, title=words.title)
-    said = " ".join(str(word) for word in (words.make, words.model, words.year, words.title) if word)
-    return declared.DeclaredWords(
-        make=found.make, model=found.model, generation=found.generation, year=found.year or words.year, said=said
-    )
+def _wrong(error: ValidationError, *where: str) -> ProblemError:
+    first = error.errors()[0]
+    return ProblemError(422, "wrong-value", f"{'.'.join(map(str, (*where, *first['loc']))) or 'body'}: {first['msg']}")

@@ -13,6 +13,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Protocol
@@ -24,7 +25,6 @@ log = logging.getLogger("carspotter.serve")
 
 _SMOOTHING = 0.1
 """Weight of the newest batch in the running mean of a photo's time: some ten batches of memory."""
-_FIRST_GUESS_S = 0.05
 
 
 class Recognizes(Protocol):
@@ -69,9 +69,12 @@ class Batcher:
 
     def __init__(
         self, recognizer: Recognizes, *, workers: int, batch: int, capacity: int, wait_s: float = 0.0,
-        on_batch: Callable[[int, float], None] | None = None,
+        on_batch: Callable[[int, float], None] | None = None, first_guess_s: float = 0.05,
     ) -> None:  # fmt: skip
-        """Start `workers` threads; `capacity` photos may wait, `on_batch` hears of each batch's photos and seconds."""
+        """Start `workers` threads; `capacity` photos may wait, `on_batch` hears of each batch's photos and seconds.
+
+        `first_guess_s` is the time of a photo until some were seen, for the waiting time that is told.
+        """
         self._recognizer = recognizer
         self._batch = batch
         self._capacity = capacity
@@ -80,7 +83,7 @@ class Batcher:
         self._jobs: deque[_Job] = deque()
         self._changed = threading.Condition()
         self._is_stopping = False
-        self._photo_s = _FIRST_GUESS_S
+        self._photo_s = first_guess_s
         self._threads = [
             threading.Thread(target=self._work, name=f"recognize-{i}", daemon=True) for i in range(workers)
         ]
@@ -118,8 +121,20 @@ class Batcher:
         try:
             return list(await asyncio.gather(*(job.future for job in jobs)))
         finally:
+            self._give_up(jobs)
+
+    def _give_up(self, jobs: Sequence[_Job]) -> None:
+        """Let go of the photos of a request that has ended, so that those not begun hold neither place nor memory."""
+        with self._changed:
             for job in jobs:
                 job.is_given_up = True
+            if any(not job.future.done() or job.future.cancelled() for job in jobs):
+                self._jobs = deque(job for job in self._jobs if not job.is_given_up)
+
+    @property
+    def is_alive(self) -> bool:
+        """Tell whether all workers live."""
+        return all(thread.is_alive() for thread in self._threads)
 
     def close(self) -> None:
         """Take nothing new, finish what waits, and end the workers."""
@@ -135,15 +150,12 @@ class Batcher:
         while batch := self._take():
             started = time.perf_counter()
             try:
-                predictions = self._recognizer.recognize_together(
-                    [job.photo for job in batch], [job.how for job in batch]
-                )
+                photos, hows = [job.photo for job in batch], [job.how for job in batch]
+                _deliver(batch, self._recognizer.recognize_together(photos, hows), started)
+                self._count(len(batch), time.perf_counter() - started)
             except Exception as error:  # whatever an engine raises: a dead worker would hang the service
                 log.exception("failed", exc_info=error)
                 _settle(batch)
-                continue
-            _deliver(batch, predictions, started)
-            self._count(len(batch), time.perf_counter() - started)
 
     def _take(self) -> list[_Job]:
         """Wait for photos and return a batch of them; nothing when the service stops and none wait."""
@@ -202,5 +214,5 @@ def _fail(job: _Job) -> None:
 
 
 def _call(loop: asyncio.AbstractEventLoop, what: Callable[[], object]) -> None:
-    if not loop.is_closed():
+    with suppress(RuntimeError):  # the loop was closed, so that nobody waits
         loop.call_soon_threadsafe(what)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import threading
 import time
 from collections import OrderedDict
 from dataclasses import dataclass, field
@@ -20,11 +21,14 @@ from typing import Any
 from PIL import Image
 
 from carspotter import storage
+from carspotter.errors import StorageError
 from carspotter.pixels import decode
 from carspotter.records import Prediction
 
 KEEP_S = 600.0
 KEEP_BYTES = 64 << 20
+PREDICTION_BYTES = 32 << 10  # as Python objects, with its embedding and probabilities
+FOLDER_BYTES = 4 << 30
 QUALITY = 92
 LINES = "feedback.jsonl"
 _ID = re.compile(r"[0-9a-f]{32}")
@@ -37,30 +41,45 @@ class _Held:
     at: float
 
 
+class FullError(Exception):
+    """Say that the folder holds as much as it may."""
+
+
 @dataclass(slots=True, kw_only=True)
 class Feedback:
-    """Hold the last photos until their senders speak, and write down what they say."""
+    """Hold the last photos until their senders speak, and write down what they say; safe to call from threads."""
 
     folder: Path
     _held: OrderedDict[str, _Held] = field(default_factory=OrderedDict)
     _bytes: int = 0
+    _written: int | None = None
+    _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def hold(self, request_id: str, photo: bytes, prediction: Prediction) -> None:
         """Keep a photo in memory for a while; the oldest go when there are too many."""
-        self._held[request_id] = _Held(photo=photo, prediction=prediction, at=time.monotonic())
-        self._bytes += len(photo)
-        while self._held and (self._bytes > KEEP_BYTES or self._oldest() < time.monotonic() - KEEP_S):
-            self._drop(next(iter(self._held)))
+        with self._lock:
+            self._held[request_id] = _Held(photo=photo, prediction=prediction, at=time.monotonic())
+            self._bytes += _size(photo)
+            while self._bytes > KEEP_BYTES:
+                self._drop(next(iter(self._held)))
+
+    def sweep(self) -> None:
+        """Let go of the photos whose time is over."""
+        with self._lock:
+            for request_id in [name for name, held in self._held.items() if held.at < time.monotonic() - KEEP_S]:
+                self._drop(request_id)
 
     def say(self, request_id: str, *, right: bool, said: str | None) -> bool:
         """Write the photo and what was said of it; False for a request that is not held any more.
 
-        Raises StorageError when the folder cannot be written.
+        Raises StorageError when the folder cannot be written, and FullError when it holds enough; the photo is held on.
         """
-        held = self._held.get(request_id)
+        with self._lock:
+            held = self._held.get(request_id)
         if held is None or not _ID.fullmatch(request_id) or held.at < time.monotonic() - KEEP_S:
             return False
-        self._drop(request_id)
+        if self._size_of_folder() > FOLDER_BYTES:
+            raise FullError(f"{self.folder} holds over {FOLDER_BYTES >> 20} MiB")
         encoded = BytesIO()
         Image.fromarray(decode(held.photo).pixels).save(encoded, "JPEG", quality=QUALITY)
         storage.write(self.folder / f"{request_id}.jpg", encoded.getvalue())
@@ -68,16 +87,33 @@ class Feedback:
             "request_id": request_id, "time": datetime.now(UTC).isoformat(timespec="seconds"), "right": right,
             "said": said, "prediction": {**held.prediction.to_dict(), "photo": f"{request_id}.jpg"},
         }  # fmt: skip
-        # One write in append mode: two processes on one folder do not mix their lines.
-        file = os.open(self.folder / LINES, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
-        try:
-            os.write(file, (json.dumps(line) + "\n").encode())
-        finally:
-            os.close(file)
+        self._append(json.dumps(line) + "\n")
+        with self._lock:
+            self._written = (self._written or 0) + len(encoded.getvalue())
+            if request_id in self._held:
+                self._drop(request_id)
         return True
 
-    def _oldest(self) -> float:
-        return next(iter(self._held.values())).at
+    def _append(self, line: str) -> None:
+        # One write in append mode: two processes on one folder do not mix their lines.
+        try:
+            file = os.open(self.folder / LINES, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+            try:
+                os.write(file, line.encode())
+            finally:
+                os.close(file)
+        except OSError as error:
+            raise StorageError(f"{self.folder / LINES} cannot be written: {error.strerror}") from error
+
+    def _size_of_folder(self) -> int:
+        if self._written is None:
+            files = self.folder.glob("*.jpg") if self.folder.is_dir() else ()
+            self._written = sum(file.stat().st_size for file in files)
+        return self._written
 
     def _drop(self, request_id: str) -> None:
-        self._bytes -= len(self._held.pop(request_id).photo)
+        self._bytes -= _size(self._held.pop(request_id).photo)
+
+
+def _size(photo: bytes) -> int:
+    return len(photo) + PREDICTION_BYTES

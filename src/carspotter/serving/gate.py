@@ -63,7 +63,12 @@ class Gate:
             return
         started = time.perf_counter()
         state = scope.setdefault("state", {})
-        state |= {"request_id": uuid4().hex, "client": ANYONE, "rate": None, "started": started, "code": None}
+        state |= {
+            "request_id": uuid4().hex, "client": ANYONE, "rate": None, "started": started, "code": None,
+            "timeout_s": None,
+            # Whose rate it is: a key's holder or, where there are no keys, an address, which stands in no log.
+            "bucket": str((scope.get("client") or ("",))[0]),
+        }  # fmt: skip
         status = GONE
 
         async def send_on(message: Message) -> None:
@@ -94,7 +99,7 @@ class Gate:
         entry = self._keys.find(_key_in(Headers(scope=scope)))
         if entry is None:
             return False
-        scope["state"] |= {"client": entry.name, "rate": entry.rate}
+        scope["state"] |= {"client": entry.name, "bucket": entry.name, "rate": entry.rate}
         return True
 
     def _note(self, scope: Scope, status: int, seconds: float) -> None:

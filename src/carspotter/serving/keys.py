@@ -1,8 +1,8 @@
 """A file of hashed API keys in; who a key belongs to, and whether it may send more now, out.
 
-A line is `NAME SHA256`, after which `rate=2.5` may set a rate of its own; `#` begins a comment. Keys are 256 random
-bits, so that one round of SHA-256 keeps them safe: no word list can hold them. The comparison takes the same time
-whatever the key. It knows no HTTP.
+A line is `NAME SHA256`, after which `rate=2.5` may set a rate of its own (0: no limit); `#` begins a comment. Keys are
+256 random bits, so that one round of SHA-256 keeps them safe: no word list can hold them. The comparison takes the same
+time whatever the key. It knows no HTTP.
 """
 
 from __future__ import annotations
@@ -43,8 +43,9 @@ def add_key(path: Path, name: str) -> str:
         raise ValueError(f"{path} has a key named {name!r} already; take its line out, or give another name")
     key = new_key()
     try:
+        ends_well = not path.exists() or path.read_bytes()[-1:] in (b"", b"\n")
         with path.open("a", encoding="utf-8") as file:
-            file.write(f"{name} {digest_of(key)}\n")
+            file.write(f"{'' if ends_well else chr(10)}{name} {digest_of(key)}\n")
         path.chmod(0o600)
     except OSError as error:
         raise StorageError(f"{path} cannot be written: {error.strerror}") from error
@@ -99,6 +100,10 @@ def read_keys(path: Path) -> Keys:
     return Keys(entries=tuple(entries))
 
 
+_MOST_BUCKETS = 10_000
+"""Buckets before full ones are looked for: clients without a key are told apart by address."""
+
+
 @dataclass(slots=True, kw_only=True)
 class _Bucket:
     tokens: float
@@ -114,16 +119,26 @@ class Rates:
     clock: Callable[[], float] = time.monotonic
     _buckets: dict[str, _Bucket] = field(default_factory=dict)
 
-    def take(self, client: str, photos: int, rate: float | None = None) -> float:
-        """Take so many photos; return 0 when they may pass, else the seconds to wait, and take none."""
+    def take(self, client: str, photos: int, rate: float | None = None, *, only_look: bool = False) -> float:
+        """Take so many photos; return 0 when they may pass, else the seconds to wait, and take none.
+
+        `only_look` takes none in any case. More photos than the burst never pass: `ServeSettings` sees to that.
+        """
         rate = self.rate if rate is None else rate
         if not rate:
             return 0.0
         now = self.clock()
+        if len(self._buckets) > _MOST_BUCKETS:
+            self._forget(now, rate)
         bucket = self._buckets.setdefault(client, _Bucket(tokens=self.burst, at=now))
         bucket.tokens = min(self.burst, bucket.tokens + (now - bucket.at) * rate)
         bucket.at = now
         if bucket.tokens + 1e-9 < photos:
             return (photos - bucket.tokens) / rate
-        bucket.tokens -= photos
+        bucket.tokens -= 0 if only_look else photos
         return 0.0
+
+    def _forget(self, now: float, rate: float) -> None:
+        """Drop the buckets that are full again by now: a new one would be as full."""
+        left = {name: b for name, b in self._buckets.items() if b.tokens + (now - b.at) * rate < self.burst}
+        self._buckets = left

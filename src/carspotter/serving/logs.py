@@ -35,8 +35,10 @@ def log_to_stderr(level: str) -> None:
     """Send the service's records and uvicorn's, of at least this level, to stderr as JSON lines."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(JsonLines())
+    logging.getLogger().handlers = [handler]  # what libraries say would otherwise reach stderr as plain text
     for name in ("carspotter.serve", "uvicorn"):
         logger = logging.getLogger(name)
-        logger.handlers = [handler]
+        logger.handlers = []
         logger.setLevel(level.upper())
-        logger.propagate = False
+    # It warns of every byte of a broken form, as its sender pleases; the form is refused, and that is logged.
+    logging.getLogger("python_multipart").setLevel(logging.CRITICAL)

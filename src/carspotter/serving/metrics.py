@@ -53,9 +53,10 @@ class Metrics:
         self.batches.observe(photos)
         self.batch_seconds.observe(seconds)
 
-    def count_photo(self, prediction: Prediction, waited_s: float) -> None:
-        """Count one photo's prediction."""
-        self.queued.observe(waited_s)
+    def count_photo(self, prediction: Prediction, waited_s: float | None) -> None:
+        """Count one photo's prediction; `waited_s` is None for one that was refused before the queue."""
+        if waited_s is not None:
+            self.queued.observe(waited_s)
         self.photos.labels("unreadable" if prediction.kind is None else prediction.kind.name).inc()
         for vehicle in prediction.vehicles:
             self.answers.labels("none" if vehicle.answer is None else vehicle.answer.level).inc()

@@ -22,6 +22,7 @@ from carspotter.errors import CarspotterError, ImageError, StorageError
 MEDIA_TYPE = "application/problem+json"
 
 _STATUS_OF_IMAGE = {"too-large": 413, "unsupported-format": 415}
+_PHRASES = {status.value: status.phrase for status in HTTPStatus}
 _CODES = {404: "not-found", 405: "method-not-allowed"}
 
 log = logging.getLogger("carspotter.serve")
@@ -51,7 +52,7 @@ def respond(problem: ProblemError, request_id: str) -> JSONResponse:
     """Write a problem as a response."""
     body: dict[str, Any] = {
         "type": "about:blank",
-        "title": HTTPStatus(problem.status).phrase,
+        "title": _PHRASES.get(problem.status, "Client Closed Request"),
         "status": problem.status,
         "detail": problem.detail,
         "code": problem.code,
@@ -106,6 +107,8 @@ def install(app: FastAPI) -> None:
         return response
 
     @app.exception_handler(Exception)
-    async def _fault(request: Request, error: Exception) -> JSONResponse:
-        log.error("failed", extra={"request_id": request_id_of(request)}, exc_info=error)
-        return tell(request, ProblemError(500, "fault", "the service failed on this request; its log says more"))
+    async def _fault(request: Request, _: Exception) -> JSONResponse:
+        # Starlette raises it again after this answer, and uvicorn writes it into the log.
+        response = tell(request, ProblemError(500, "fault", "the service failed on this request; its log says more"))
+        response.headers["connection"] = "close"  # which uvicorn does after an error
+        return response

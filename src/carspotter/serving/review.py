@@ -120,7 +120,7 @@ def _name(host: str) -> str:
 
 
 def _pages(app: FastAPI) -> None:
-    web = resources.files("carspotter.serving") / "web"
+    web = resources.files("carspotter.serving") / "web_review"
     for path, (name, media_type) in _FILES.items():
         content = web.joinpath(name).read_bytes()
         app.add_api_route(path, _page(content, media_type), methods=["GET"])

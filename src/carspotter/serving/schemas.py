@@ -185,6 +185,6 @@ PROBLEMS: dict[int | str, dict[str, Any]] = {
         413: "Too many bytes, pixels or photos.",
         415: "No photo that can be read.", 422: "The photo is broken, or a field is wrong.",
         429: "The queue is full, or the key's rate is reached; Retry-After says when.",
-        503: "The service is stopping.", 504: "The deadline passed.",
+        500: "The service failed; its log says more.", 503: "The service is stopping.", 504: "The deadline passed.",
     }.items()
 }  # fmt: skip

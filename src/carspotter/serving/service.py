@@ -6,38 +6,56 @@ It holds the recognizer, the queue and the limits of one service. HTTP's words s
 from __future__ import annotations
 
 import asyncio
+import logging
 import threading
 import time
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from functools import partial
 from ipaddress import ip_network
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 from fastapi import Request
 
-from carspotter.errors import CarspotterError, ImageError
+from carspotter.errors import CarspotterError, ImageError, StorageError
 from carspotter.headers import sniff
+from carspotter.recognition import declared as declaring
+from carspotter.recognition.listing import AdAnswer, answer_ad
 from carspotter.recognition.recognizer import why_no_vehicle
 from carspotter.records import PhotoError, Prediction
 from carspotter.serving.batching import Batcher, FailedError, QueueFullError, StoppingError
-from carspotter.serving.feedback import Feedback
+from carspotter.serving.feedback import Feedback, FullError
 from carspotter.serving.keys import Rates, read_keys
 from carspotter.serving.metrics import Metrics
 from carspotter.serving.problems import ProblemError
+from carspotter.serving.schemas import DeclaredWords
 from carspotter.serving.settings import ServeSettings
-from carspotter.serving.uploads import Inbox, Received, Upload
+from carspotter.serving.uploads import Hold, Inbox, Upload, readable
 from carspotter.vehicles.locate import How
 
 if TYPE_CHECKING:
     from carspotter.labels.resolve import Resolver
     from carspotter.recognition.recognizer import Recognizer
 
-_URLS_AT_ONCE = 8
+_URLS_AT_ONCE = 4
+_SWEEP_S = 30.0
 _LEAST_TIMEOUT_S = 0.05
 
+log = logging.getLogger("carspotter.serve")
+
 Waited = tuple[Prediction, float]
+Result = TypeVar("Result")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Came:
+    """What came with a request: photos in order, or why one named by URL did not, and the other fields."""
+
+    uploads: Sequence[Upload | CarspotterError]
+    fields: Mapping[str, Any]
 
 
 class Service:
@@ -55,15 +73,20 @@ class Service:
         self.batcher: Batcher | None = None
         self._resolver: Resolver | None = None
         self._resolver_lock = threading.Lock()
+        self._pool = ThreadPoolExecutor(2, thread_name_prefix="answer")
+        self._writer = ThreadPoolExecutor(1, thread_name_prefix="feedback")
 
     @property
     def is_ready(self) -> bool:
         """Tell whether photos are answered."""
-        return self.batcher is not None
+        return self.batcher is not None and self.batcher.is_alive
 
     def start(self) -> None:
-        """Answer a grey photo, so that no client pays for the first run, and start the workers."""
-        self.recognizer.recognize(np.full((480, 640, 3), 127, np.uint8))
+        """Answer a grey photo twice, so that no client pays for the first run, and start the workers."""
+        grey = np.full((480, 640, 3), 127, np.uint8)
+        self.recognizer.recognize(grey)
+        began = time.perf_counter()
+        self.recognizer.recognize(grey)
         self.batcher = Batcher(
             self.recognizer,
             workers=self.settings.n_workers,
@@ -71,6 +94,7 @@ class Service:
             capacity=self.settings.queue,
             wait_s=self.settings.wait_ms / 1000,
             on_batch=self.metrics.count_batch,
+            first_guess_s=2 * (time.perf_counter() - began),  # a grey photo has no vehicle to identify
         )
 
     def stop(self) -> None:
@@ -78,26 +102,37 @@ class Service:
         batcher, self.batcher = self.batcher, None
         if batcher is not None:
             batcher.close()
+        self._pool.shutdown()
+        self._writer.shutdown()
 
     @asynccontextmanager
-    async def receive(self, request: Request, *, photos: int, name: str) -> AsyncGenerator[Received, None]:
-        """Read a request's body, fetching what it names by URL; its bytes are counted while the context lasts.
+    async def receive(self, request: Request, *, is_ad: bool) -> AsyncGenerator[Came, None]:
+        """Read a request's body and fetch what it names by URL; the bytes are counted while the context lasts.
 
         Refuses before the body is read when the queue is full or the client's rate is reached.
         """
         self._check_room(1)
-        self.charge(request, 1)
-        received, size = await self.inbox.receive(request, photos=photos, name=name)
-        try:
-            yield received
-        finally:
-            self.inbox.release(size)
+        self._charge(request, 1, only_look=True)
+        with self.inbox.holding() as hold:
+            received = await self.inbox.receive(request, hold, is_ad=is_ad)
+            self._charge(request, len(received.uploads) + len(received.urls))
+            uploads: Sequence[Upload | CarspotterError] = received.uploads
+            if received.urls:
+                uploads = await self._race(request, self._fetch(received.urls, hold))
+            yield Came(uploads=uploads, fields=received.fields)
 
-    def charge(self, request: Request, photos: int) -> None:
+    async def receive_words(self, request: Request, limit: int) -> bytes:
+        """Read a small body; it counts as a photo against the client's rate."""
+        self._charge(request, 1)
+        with self.inbox.holding() as hold:
+            return await self.inbox.receive_words(request, hold, limit)
+
+    def _charge(self, request: Request, photos: int, *, only_look: bool = False) -> None:
         """Take photos from the client's rate; raises ProblemError with the time to wait."""
-        wait_s = self.rates.take(request.state.client, photos, request.state.rate)
+        wait_s = self.rates.take(request.state.bucket, photos, request.state.rate, only_look=only_look)
         if wait_s:
-            raise ProblemError(429, "rate", f"your rate is reached; try again in {wait_s:.1f} s", retry_after_s=wait_s)
+            words = f"your rate is reached; {photos} more may come in {wait_s:.1f} s"
+            raise ProblemError(429, "rate", words, retry_after_s=wait_s)
 
     async def recognize(self, request: Request, uploads: Sequence[Upload], how: How) -> list[Prediction]:
         """Recognise uploads in order; one that cannot be read is a prediction with an error.
@@ -110,19 +145,34 @@ class Service:
         found = iter(await self._queued(request, good, how) if good else [])
         predictions = []
         for upload, error in zip(uploads, refused, strict=True):
-            waited = next(found) if error is None else (Prediction(photo="", error=error), 0.0)
-            self.metrics.count_photo(*waited)
-            predictions.append(_timed(waited, upload.name or "photo"))
+            prediction, waited_s = next(found) if error is None else (Prediction(photo="", error=error), None)
+            self.metrics.count_photo(prediction, waited_s)
+            predictions.append(_timed(prediction, waited_s or 0.0, upload.name or "photo"))
         return predictions
 
-    def resolver(self) -> Resolver:
-        """Return what reads sellers' words, opened when first asked for; call it in a thread."""
+    async def answer_ad(
+        self, request: Request, predictions: Sequence[Prediction], words: DeclaredWords | None
+    ) -> AdAnswer:
+        """Fuse an ad's predictions, and compare what was declared, in threads of the service's own."""
+        work = partial(self._answer_ad, predictions, words)
+        return await self._race(request, asyncio.get_running_loop().run_in_executor(self._pool, work))
+
+    def _answer_ad(self, predictions: Sequence[Prediction], words: DeclaredWords | None) -> AdAnswer:
+        declared = None if words is None else self._resolved(words)
+        return answer_ad(predictions, self.recognizer.identifier, declared=declared)
+
+    def _resolved(self, words: DeclaredWords) -> declaring.DeclaredWords:
+        """Read sellers' words as a taxon; what cannot be read keeps what was said, for the answer's words."""
         with self._resolver_lock:
             if self._resolver is None:
                 from carspotter.labels.resolve import Resolver
 
                 self._resolver = Resolver()
-            return self._resolver
+            found = self._resolver.resolve(words.make, words.model, year=words.year, title=words.title)
+        said = " ".join(str(word) for word in (words.make, words.model, words.year, words.title) if word)
+        return declaring.DeclaredWords(
+            make=found.make, model=found.model, generation=found.generation, year=found.year or words.year, said=said
+        )
 
     def _check_room(self, photos: int) -> Batcher:
         try:
@@ -132,7 +182,7 @@ class Service:
         except QueueFullError as error:
             raise ProblemError(429, "queue-full", str(error), retry_after_s=error.retry_after_s) from None
         except StoppingError:
-            raise ProblemError(503, "stopping", "the service is starting or stopping", retry_after_s=1) from None
+            raise _stopping() from None
         return self.batcher
 
     def _refusal(self, upload: Upload) -> PhotoError | None:
@@ -146,38 +196,69 @@ class Service:
         allowed = ", ".join(self.settings.formats)
         return PhotoError(type="unsupported-format", message=f"{form} is not taken here; allowed: {allowed}")
 
-    async def _queued(self, request: Request, photos: Sequence[bytes], how: How) -> list[Waited]:
-        batcher, left_s = self._check_room(len(photos)), self._left_s(request)
-        work = asyncio.ensure_future(batcher.submit(photos, [how] * len(photos)))
-        gone = asyncio.ensure_future(_leaves(request))
+    async def say(self, request_id: str, *, right: bool, said: str | None) -> None:
+        """Keep a photo of the last minutes with what its sender says; one at a time, since a photo may be large."""
+        assert self.feedback is not None
+        say = partial(self.feedback.say, request_id, right=right, said=said)
         try:
-            await asyncio.wait({work, gone}, timeout=left_s, return_when=asyncio.FIRST_COMPLETED)
-            if work.done():
-                return work.result()
-        except (QueueFullError, StoppingError):
-            self._check_room(len(photos))
-            raise ProblemError(429, "queue-full", "the queue is full", retry_after_s=1) from None
+            is_known = await asyncio.get_running_loop().run_in_executor(self._writer, say)
+        except StorageError as error:
+            log.error("feedback cannot be kept: %s", error)
+            raise ProblemError(500, "fault", "what you say cannot be kept now; the service's log says why") from None
+        except FullError as error:
+            log.error("feedback cannot be kept: %s", error)
+            raise ProblemError(503, "feedback-full", "no more photos are kept", retry_after_s=3600) from None
+        if not is_known:
+            raise ProblemError(404, "not-found", "no photo of this request is held any more")
+
+    @asynccontextmanager
+    async def sweeping(self) -> AsyncGenerator[None, None]:
+        """Let go of held photos in time, for as long as the context lasts."""
+        task = asyncio.ensure_future(self._sweep())
+        try:
+            yield
+        finally:
+            task.cancel()
+
+    async def _sweep(self) -> None:
+        while self.feedback is not None:
+            await asyncio.sleep(_SWEEP_S)
+            self.feedback.sweep()
+
+    async def _queued(self, request: Request, photos: Sequence[bytes], how: How) -> list[Waited]:
+        batcher = self._check_room(len(photos))
+        try:
+            return await self._race(request, batcher.submit(photos, [how] * len(photos)))
+        except QueueFullError as error:
+            raise ProblemError(429, "queue-full", str(error), retry_after_s=error.retry_after_s) from None
+        except StoppingError:
+            raise _stopping() from None
         except FailedError:
             raise ProblemError(500, "fault", "the networks failed on this photo; the log says more") from None
+
+    async def _race(self, request: Request, work: Awaitable[Result]) -> Result:
+        """Wait for work until the request's deadline, or until its client leaves; then the work is cancelled."""
+        doing = asyncio.ensure_future(work)
+        gone = asyncio.ensure_future(_leaves(request))
+        try:
+            await asyncio.wait({doing, gone}, timeout=self._left_s(request), return_when=asyncio.FIRST_COMPLETED)
+            has_left = gone.done()
+            if doing.done():
+                return doing.result()
         finally:
-            work.cancel()
+            doing.cancel()
             gone.cancel()
-        if gone.done():
+            await asyncio.wait({doing, gone})  # what it holds is counted until it has let go
+        if has_left:
             raise ProblemError(499, "gone", "the client left")
         raise ProblemError(504, "deadline", "the photo was not answered in time; the service is busy")
 
     def _left_s(self, request: Request) -> float:
         """Return the time that is left for a request: the service's, or what the client wants to wait."""
-        limit = self.settings.timeout_s
-        wanted = request.headers.get("x-timeout-s", "")
-        if wanted:
-            try:
-                limit = min(limit, float(wanted)) if float(wanted) > 0 else limit
-            except ValueError:
-                raise ProblemError(422, "wrong-value", "X-Timeout-S must be a number of seconds") from None
+        limit = min(self.settings.timeout_s, request.state.timeout_s or self.settings.timeout_s)
         return max(_LEAST_TIMEOUT_S, limit - milliseconds_since(request) / 1000)
 
-    async def fetch(self, urls: Sequence[str]) -> list[Upload | CarspotterError]:
+    async def _fetch(self, urls: Sequence[str], hold: Hold) -> list[Upload | CarspotterError]:
         """Fetch photos by URL through the guard, some at a time; what cannot be read is its error."""
         from carspotter.web import UrlPolicy, fetch_photo
 
@@ -190,12 +271,24 @@ class Service:
 
         async def one(url: str) -> Upload | CarspotterError:
             async with gate:
+                hold.add(policy.max_bytes)  # as much as may come; then as much as came
+                came = 0
                 try:
-                    return Upload(data=await fetch_photo(url, policy), name=url)
+                    data = await fetch_photo(url, policy)
+                    came = len(data)
+                    return Upload(data=data, name=readable(url))
                 except CarspotterError as error:
                     return error
+                finally:
+                    hold.drop(policy.max_bytes - came)
 
-        return await asyncio.gather(*map(one, urls))
+        tasks = [asyncio.ensure_future(one(url)) for url in urls]
+        try:
+            return list(await asyncio.gather(*tasks))
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
 
 
 def body_of(prediction: Prediction) -> dict[str, Any]:
@@ -227,6 +320,9 @@ async def _leaves(request: Request) -> None:
         pass
 
 
-def _timed(waited: Waited, name: str) -> Prediction:
-    prediction, seconds = waited
-    return replace(prediction, photo=name, milliseconds={**prediction.milliseconds, "queue": seconds * 1000})
+def _timed(prediction: Prediction, waited_s: float, name: str) -> Prediction:
+    return replace(prediction, photo=name, milliseconds={**prediction.milliseconds, "queue": waited_s * 1000})
+
+
+def _stopping() -> ProblemError:
+    return ProblemError(503, "stopping", "the service is starting or stopping", retry_after_s=1)

@@ -63,6 +63,8 @@ class ServeSettings:
             raise ValueError(f"timeout_s is {self.timeout_s}; it must be over 0")
         if self.queue < self.max_photos:
             raise ValueError(f"queue is {self.queue}; an ad of {self.max_photos} photos (max_photos) must fit into it")
+        if 0 < self.burst < self.max_photos:
+            raise ValueError(f"burst is {self.burst}; an ad of {self.max_photos} photos (max_photos) must pass at once")
         if self.uploads < self.max_bytes:
             raise ValueError(f"uploads is {self.uploads} bytes; one photo of {self.max_bytes} must fit into it")
         for network in self.allow_networks:

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Coroutine, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 from fastapi import Request
 from starlette.datastructures import UploadFile
@@ -22,6 +23,11 @@ from carspotter.serving.settings import MEGABYTE, ServeSettings
 
 _JSON_BYTES = MEGABYTE
 _FIELDS = 16
+_FIELDS_OF_TEXT = ("declared",)  # curl sends these as files, too: -F declared=@words.json
+_MOST_DIGITS = 15
+_MOST_NAME = 500
+
+Read = TypeVar("Read")
 _FORM_OVERHEAD = 64 << 10  # boundaries and headers of an ad's parts
 
 
@@ -50,94 +56,131 @@ class Inbox:
         self._settings = settings
         self.held = 0
 
-    async def receive(self, request: Request, *, photos: int, name: str) -> tuple[Received, int]:
-        """Read a body of at most so many photos, multipart files in the field `name`; return it and its bytes.
+    async def receive(self, request: Request, hold: Hold, *, is_ad: bool) -> Received:
+        """Read a body: one photo, in a form the field `photo`; of an ad several, in the field `photos`.
 
-        The bytes stay counted until `release`. Raises ProblemError for a body too large, too slow or of no known form.
+        Raises ProblemError for a body too large, too slow or of no known form.
         """
-        limit = photos * self._settings.max_bytes + _FORM_OVERHEAD
         kind = request.headers.get("content-type", "").partition(";")[0].strip().casefold()
-        length = request.headers.get("content-length", "")
-        if length.isdigit() and int(length) > limit:
-            raise _too_large(limit)
-        meter, is_received = _Meter(self, limit), False
+        photos = self._settings.max_photos if is_ad else 1
+        body = self._open(request, hold, photos * self._settings.max_bytes, spare=_FORM_OVERHEAD)
+        if kind == "multipart/form-data":
+            return await self._timed(self._form(request, body, photos, "photos" if is_ad else "photo"))
+        if kind == "application/json":
+            body.lower_to(_JSON_BYTES)
+            return self._json(await self._timed(body.whole()), photos, is_ad=is_ad)
+        if not is_ad and (kind.startswith("image/") or kind in ("application/octet-stream", "")):
+            body.lower_to(self._settings.max_bytes)
+            return Received(uploads=(Upload(data=await self._timed(body.whole())),))
+        forms = "multipart/form-data or JSON" if is_ad else "multipart/form-data, image/*, octet-stream or JSON"
+        raise ProblemError(415, "unsupported-body", f"a body of type {kind or 'unknown'}; send {forms}")
+
+    async def receive_words(self, request: Request, hold: Hold, limit: int) -> bytes:
+        """Read a small body of at most `limit` bytes whole; raises ProblemError as `receive` does."""
+        return await self._timed(self._open(request, hold, limit).whole())
+
+    @contextmanager
+    def holding(self) -> Iterator[Hold]:
+        """Count bytes for as long as a request holds them."""
+        hold = Hold(self)
         try:
-            async with asyncio.timeout(self._settings.timeout_s):
-                received = await self._read(request, kind, meter, photos=photos, name=name)
-            is_received = True
-        except TimeoutError:
-            raise ProblemError(408, "too-slow", f"the body did not arrive in {self._settings.timeout_s:g} s") from None
-        except ClientDisconnect:
-            raise ProblemError(400, "gone", "the body broke off") from None
+            yield hold
         finally:
-            if not is_received:
-                self.release(meter.bytes)
-        return received, meter.bytes
+            self.held -= hold.bytes
 
-    def release(self, size: int) -> None:
-        """Forget the bytes of a body that is no longer held."""
-        self.held -= size
-
-    def hold(self, size: int) -> None:
-        """Count bytes that came; raises ProblemError when all requests together hold too much."""
+    def take(self, size: int) -> None:
+        """Count bytes; raises ProblemError when all requests together hold too much."""
         if self.held + size > self._settings.uploads:
             raise ProblemError(429, "busy", "too many bytes are being sent at once; try again", retry_after_s=1)
         self.held += size
 
-    async def _read(self, request: Request, kind: str, meter: _Meter, *, photos: int, name: str) -> Received:
-        if kind == "multipart/form-data":
-            return await self._form(request, meter, photos=photos, name=name)
-        if kind == "application/json":
-            return self._json(await _whole(request, meter, _JSON_BYTES), photos)
-        if photos == 1 and (kind.startswith("image/") or kind in ("application/octet-stream", "")):
-            data = await _whole(request, meter, self._settings.max_bytes)
-            return Received(uploads=(Upload(data=data),))
-        forms = "multipart/form-data or JSON" if photos > 1 else "multipart/form-data, image/*, octet-stream or JSON"
-        raise ProblemError(415, "unsupported-body", f"a body of type {kind or 'unknown'}; send {forms}")
+    def _open(self, request: Request, hold: Hold, limit: int, *, spare: int = 0) -> _Body:
+        """Begin a body, and refuse one that is announced too large; what could never be held is too large."""
+        body = _Body(request, hold, min(limit, self._settings.uploads), spare=spare)
+        length = request.headers.get("content-length", "").lstrip("0")
+        if length.isdigit() and (len(length) > _MOST_DIGITS or int(length) > body.limit + spare):
+            raise _too_large(body.limit)
+        return body
 
-    async def _form(self, request: Request, meter: _Meter, *, photos: int, name: str) -> Received:
-        parser = _InMemory(request.headers, meter.read(request), max_files=photos + 1, max_fields=_FIELDS)
+    async def _timed(self, reading: Coroutine[Any, Any, Read]) -> Read:
         try:
-            return await self._parts(parser, photos=photos, name=name)
+            async with asyncio.timeout(self._settings.timeout_s):
+                return await reading
+        except TimeoutError:
+            raise ProblemError(408, "too-slow", f"the body did not arrive in {self._settings.timeout_s:g} s") from None
+        except ClientDisconnect:
+            raise ProblemError(400, "gone", "the body broke off") from None
+
+    async def _form(self, request: Request, body: _Body, photos: int, name: str) -> Received:
+        parser = _InMemory(request.headers, body.pieces(), max_files=photos + 1, max_fields=_FIELDS)
+        try:
+            parts = (await parser.parse()).multi_items()
+            return await self._parts(parts, photos, name)
         except (MultiPartException, KeyError, ValueError, UnicodeError) as error:
             message = getattr(error, "message", "") or "it is no multipart form"
+            if "Too many files" in message:
+                raise _too_many(photos) from None
             raise ProblemError(422, "wrong-form", f"the form cannot be read: {message}"[:200]) from None
         finally:
             parser.close_all()
 
-    async def _parts(self, parser: _InMemory, *, photos: int, name: str) -> Received:
-        uploads, fields = [], {}
-        for key, value in (await parser.parse()).multi_items():
-            if not isinstance(value, UploadFile):
-                fields[key] = value
-            elif key == name:
-                uploads.append(Upload(data=await value.read(), name=value.filename or ""))
-        for upload in uploads:
-            if len(upload.data) > self._settings.max_bytes:
+    async def _parts(self, parts: Sequence[tuple[str, UploadFile | str]], photos: int, name: str) -> Received:
+        uploads: list[Upload] = []
+        fields: dict[str, Any] = {}
+        for key, value in parts:
+            data = await value.read() if isinstance(value, UploadFile) else value.encode()
+            if len(data) > self._settings.max_bytes:
                 raise _too_large(self._settings.max_bytes)
+            if isinstance(value, UploadFile) and key == name:
+                uploads.append(Upload(data=data, name=readable(value.filename or "")))
+            elif isinstance(value, UploadFile) and key not in _FIELDS_OF_TEXT:
+                raise ProblemError(
+                    422, "no-photo", f"the form has a file in {readable(key)!r}; photos go into {name!r}"
+                )
+            else:
+                fields[key] = data.decode("utf-8", "replace")
         if len(uploads) > photos:
-            raise ProblemError(413, "too-many", f"over {photos} photos; send at most {photos}")
+            raise _too_many(photos)
         if not uploads:
             raise ProblemError(422, "no-photo", f"the form has no file in its field {name!r}")
         return Received(uploads=tuple(uploads), fields=fields)
 
-    def _json(self, data: bytes, photos: int) -> Received:
+    def _json(self, data: bytes, photos: int, *, is_ad: bool) -> Received:
         try:
             content = json.loads(data)
         except (ValueError, RecursionError):
             raise ProblemError(422, "wrong-json", "the body is no JSON") from None
         if not isinstance(content, dict):
             raise ProblemError(422, "wrong-json", "the body must be a JSON object")
-        entries = content.get("photos") if photos > 1 else [content]
+        entries = content.get("photos") if is_ad else [content]
         urls = _urls(entries)
         if not urls:
-            form = '{"photos": [{"url": "https://…"}]}' if photos > 1 else '{"url": "https://…"}'
+            form = '{"photos": [{"url": "https://…"}]}' if is_ad else '{"url": "https://…"}'
             raise ProblemError(422, "wrong-json", f"the body must be {form}")
         if len(urls) > photos:
-            raise ProblemError(413, "too-many", f"{len(urls)} photos; send at most {photos}")
+            raise _too_many(photos)
         if not self._settings.allow_urls:
             raise ProblemError(403, "no-urls", "this service reads no URLs; send the photo itself")
         return Received(urls=tuple(urls), fields={k: v for k, v in content.items() if k not in ("url", "photos")})
+
+
+class Hold:
+    """The bytes that one request holds."""
+
+    def __init__(self, inbox: Inbox) -> None:
+        """Begin with none."""
+        self._inbox = inbox
+        self.bytes = 0
+
+    def add(self, size: int) -> None:
+        """Hold more; raises ProblemError when all requests together hold too much."""
+        self._inbox.take(size)
+        self.bytes += size
+
+    def drop(self, size: int) -> None:
+        """Hold less."""
+        self._inbox.held -= size
+        self.bytes -= size
 
 
 class _InMemory(MultiPartParser):
@@ -151,26 +194,38 @@ class _InMemory(MultiPartParser):
             file.close()
 
 
-class _Meter:
-    """Count the pieces of one body."""
+class _Body:
+    """A body that is being read: its pieces, counted as they come; `spare` bytes above the limit are a form's own."""
 
-    def __init__(self, inbox: Inbox, limit: int) -> None:
-        self._inbox = inbox
+    def __init__(self, request: Request, hold: Hold, limit: int, *, spare: int) -> None:
+        self._request = request
+        self._hold = hold
+        self._spare = spare
         self.limit = limit
-        self.bytes = 0
 
-    async def read(self, request: Request) -> AsyncGenerator[bytes, None]:
-        async for piece in request.stream():
-            self._inbox.hold(len(piece))
-            self.bytes += len(piece)
-            if self.bytes > self.limit:
+    def lower_to(self, limit: int) -> None:
+        """Take less than what was said at first, and nothing to spare."""
+        self.limit = min(limit, self.limit)
+        self._spare = 0
+
+    async def pieces(self) -> AsyncGenerator[bytes, None]:
+        """Yield the pieces; raises ProblemError when they pass the limit."""
+        read = 0
+        async for piece in self._request.stream():
+            self._hold.add(len(piece))
+            read += len(piece)
+            if read > self.limit + self._spare:
                 raise _too_large(self.limit)
             yield piece
 
+    async def whole(self) -> bytes:
+        """Return all of it."""
+        return b"".join([piece async for piece in self.pieces()])
 
-async def _whole(request: Request, meter: _Meter, limit: int) -> bytes:
-    meter.limit = limit
-    return b"".join([piece async for piece in meter.read(request)])
+
+def readable(name: str) -> str:
+    """Return a client's text so that it can be written as JSON: odd character sets give halves of characters."""
+    return name.encode("utf-8", "replace").decode()[:_MOST_NAME]
 
 
 def _urls(entries: Any) -> list[str]:
@@ -182,4 +237,8 @@ def _urls(entries: Any) -> list[str]:
 
 
 def _too_large(limit: int) -> ProblemError:
-    return ProblemError(413, "too-large", f"over the limit of {limit / MEGABYTE:g} MiB")
+    return ProblemError(413, "too-large", f"over the limit of {limit / MEGABYTE:.4g} MiB")
+
+
+def _too_many(photos: int) -> ProblemError:
+    return ProblemError(413, "too-many", f"over {photos} photos; send at most {photos}")
