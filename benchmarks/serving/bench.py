@@ -23,6 +23,7 @@ import tempfile
 import threading
 import time
 from base64 import b64encode
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from io import BytesIO
@@ -101,14 +102,14 @@ def started(peer: str, cores: int) -> Iterator[tuple[str, int]]:
             os.killpg(process.pid, signal.SIGKILL)
 
 
-def wrk(url: str, folder: Path, count: int, connections: int, seconds: float) -> dict[str, Any]:
-    """Load a URL; return what `load.lua` prints."""
+def wrk(url: str, folder: Path, count: int, connections: int, seconds: float, *, pause_ms: float = 0) -> dict[str, Any]:
+    """Load a URL; return what `load.lua` prints. Each connection rests `pause_ms` between its requests."""
     words = [
         "wrk", "-t1", f"-c{connections}", f"-d{round(seconds)}s", "--timeout", "30s", "--latency",
         "-s", str(HERE / "load.lua"), url,
     ]  # fmt: skip
     kind = "json" if url.endswith("/predict") else "bin"
-    told = {**os.environ, "PHOTOS": str(folder), "COUNT": str(count), "KIND": kind}
+    told = {**os.environ, "PHOTOS": str(folder), "COUNT": str(count), "KIND": kind, "PAUSE_MS": str(pause_ms)}
     done = subprocess.run(words, env=told, capture_output=True, text=True, check=True)
     line = json.loads(next(line for line in done.stdout.splitlines() if line.startswith("{")))
     line["good_per_s"] = round(line["statuses"].get("200", 0) / line["seconds"], 2)
@@ -164,8 +165,10 @@ def overload(folder: Path, count: int, options: argparse.Namespace) -> None:
         stop = threading.Event()
         asked: list[tuple[int, float]] = []
         prober = threading.Thread(target=lambda: asyncio.run(probe(url, folder, stop, asked)))
+        # A refused request comes back at once, so that the pause alone sets how much is offered.
+        pause_ms = 1000 * options.flood / (options.times * capacity)
         offered = threading.Thread(
-            target=lambda: results.append(wrk(url, folder, count, options.flood, options.seconds))
+            target=lambda: results.append(wrk(url, folder, count, options.flood, options.seconds, pause_ms=pause_ms))
         )
         results: list[dict[str, Any]] = []
         prober.start()
@@ -178,11 +181,13 @@ def overload(folder: Path, count: int, options: argparse.Namespace) -> None:
         prober.join()
         (found,) = results
         refusals = sorted(seconds * 1000 for status, seconds in asked if status == 429)
-        sent = sum(found["statuses"].values()) / found["seconds"]
+        statuses = Counter({int(status): n for status, n in found["statuses"].items()})
+        statuses.update(status for status, _ in asked)
+        sent, good = statuses.total() / found["seconds"], statuses[200] / found["seconds"]
         print(json.dumps({
             "capacity_per_s": capacity, "offered_per_s": round(sent, 1), "times": round(sent / capacity, 2),
-            "goodput_per_s": found["good_per_s"], "goodput_share": round(found["good_per_s"] / capacity, 3),
-            "statuses": found["statuses"], "errors": found["errors"],
+            "goodput_per_s": round(good, 2), "goodput_share": round(good / capacity, 3),
+            "statuses": dict(statuses), "errors": found["errors"],
             "refusal_ms": {"count": len(refusals), "p50": percentile(refusals, 50), "p99": percentile(refusals, 99),
                            "most": percentile(refusals, 100)},
             "memory_mb": {"before": round(before), "half": round(memory[len(memory) // 2]), "end": round(memory[-1]),
@@ -196,10 +201,11 @@ def percentile(values: list[float], share: float) -> float | None:
 
 
 async def probe(url: str, folder: Path, stop: threading.Event, asked: list[tuple[int, float]]) -> None:
-    """Ask twenty times a second and note status and time."""
+    """Ask some twenty times a second, from eight connections, and note status and time."""
     body = (folder / "0.bin").read_bytes()
     headers = {"content-type": "multipart/form-data; boundary=b0undary"}
-    async with aiohttp.ClientSession() as session:
+
+    async def one(session: aiohttp.ClientSession) -> None:
         while not stop.is_set():
             began = time.perf_counter()
             try:
@@ -208,7 +214,10 @@ async def probe(url: str, folder: Path, stop: threading.Event, asked: list[tuple
                     asked.append((answer.status, time.perf_counter() - began))
             except aiohttp.ClientError:
                 asked.append((0, time.perf_counter() - began))
-            await asyncio.sleep(0.05)
+            await asyncio.sleep(0.4)
+
+    async with aiohttp.ClientSession() as session:
+        await asyncio.gather(*(one(session) for _ in range(8)))
 
 
 def soak(folder: Path, count: int, options: argparse.Namespace) -> None:
@@ -240,6 +249,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--cores", type=int, default=len(os.sched_getaffinity(0)))
     parser.add_argument("--connections", type=int, nargs="+", default=[4, 16])
+    parser.add_argument("--times", type=float, default=6.5, help="the capacity, offered by the overload")
     parser.add_argument("--flood", type=int, default=400, help="connections of the overload")
     parser.add_argument("--peers", nargs="+", choices=PEERS, default=list(PEERS))
     options = parser.parse_args()

@@ -25,6 +25,12 @@ function request()
   return wrk.format(nil, nil, nil, bodies[turn % count])
 end
 
+-- Milliseconds between an answer and the next request of a connection, so that the rate offered is set from outside.
+local pause = tonumber(os.getenv("PAUSE_MS") or "0")
+if pause > 0 then
+  function delay() return pause end
+end
+
 function response(status)
   statuses[status] = (statuses[status] or 0) + 1
 end

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import logging
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
     from carspotter.serving.settings import ServeSettings
 
 DEFAULT_KEYS = Path("carspotter-keys.txt")
+SWITCH_S = 0.001
+"""How long a worker's Python code keeps the interpreter from the loop, which may want to refuse; Python's own: 5 ms."""
 CONNECTIONS = 900
 """Connections at once, under the usual limit of 1024 open files; over that a connection is told 503."""
 TOP = 20
@@ -128,6 +131,7 @@ def _run(settings: ServeSettings, recognizer: Any, *, host: str, port: int, leve
     from carspotter.serving.protocol import BoundedProtocol
 
     log_to_stderr(level)
+    sys.setswitchinterval(SWITCH_S)
     config = uvicorn.Config(
         create_app(settings, recognizer), host=host, port=port, log_config=None, access_log=False, server_header=False,
         http=BoundedProtocol, ws="none", loop="asyncio", limit_concurrency=CONNECTIONS,

@@ -70,7 +70,7 @@ def create_app(settings: ServeSettings, recognizer: Recognizer) -> ASGIApp:
     _describe(app, needs_key=service.keys is not None)
     # Outside of FastAPI, so that its answer to an unforeseen error passes the gate as well; CORS outside of the gate,
     # so that a page may read why it was not let in.
-    gate = Gate(app, keys=service.keys, metrics=service.metrics)
+    gate = Gate(app, keys=service.keys, metrics=service.metrics, room=service.room)
     if not settings.cors:
         return gate
     return CORSMiddleware(

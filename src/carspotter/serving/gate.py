@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Callable
 from uuid import uuid4
 
 from starlette.datastructures import Headers, MutableHeaders
@@ -37,6 +38,7 @@ _ROUTES = frozenset(
         "/v1/feedback",
     )
 )
+_PHOTOS = ("/v1/photos", "/v1/ads")
 _SAFETY = {
     "x-content-type-options": "nosniff",
     "referrer-policy": "no-referrer",
@@ -50,9 +52,12 @@ _SAFETY = {
 class Gate:
     """Wrap an application."""
 
-    def __init__(self, app: ASGIApp, *, keys: Keys | None, metrics: Metrics) -> None:
-        """Take the keys that may pass, None for everyone, and where to count."""
+    def __init__(
+        self, app: ASGIApp, *, keys: Keys | None, metrics: Metrics, room: Callable[[], ProblemError | None]
+    ) -> None:
+        """Take the keys that may pass, None for everyone, where to count, and what tells why no photo is taken now."""
         self._app = app
+        self._room = room
         self._keys = keys
         self._metrics = metrics
 
@@ -82,14 +87,20 @@ class Gate:
             await send(message)
 
         try:
-            if self._may_pass(scope):
+            problem = self._refusal(scope)
+            if problem is None:
                 await self._app(scope, receive, send_on)
             else:
-                problem = ProblemError(401, "no-key", "give your key as Authorization: Bearer KEY or X-API-Key: KEY")
                 state["code"] = problem.code
                 await respond(problem, state["request_id"])(scope, receive, send_on)
         finally:
             self._note(scope, status, time.perf_counter() - started)
+
+    def _refusal(self, scope: Scope) -> ProblemError | None:
+        """Say why a request goes no further. A full queue refuses here already: under a flood each step counts."""
+        if not self._may_pass(scope):
+            return ProblemError(401, "no-key", "give your key as Authorization: Bearer KEY or X-API-Key: KEY")
+        return self._room() if scope["path"] in _PHOTOS and scope["method"] == "POST" else None
 
     def _may_pass(self, scope: Scope) -> bool:
         path = scope["path"]

@@ -109,9 +109,8 @@ class Service:
     async def receive(self, request: Request, *, is_ad: bool) -> AsyncGenerator[Came, None]:
         """Read a request's body and fetch what it names by URL; the bytes are counted while the context lasts.
 
-        Refuses before the body is read when the queue is full or the client's rate is reached.
+        Refuses before the body is read when the client's rate is reached; the gate did so for a full queue.
         """
-        self._check_room(1)
         self._charge(request, 1, only_look=True)
         with self.inbox.holding() as hold:
             received = await self.inbox.receive(request, hold, is_ad=is_ad)
@@ -174,16 +173,17 @@ class Service:
             make=found.make, model=found.model, generation=found.generation, year=found.year or words.year, said=said
         )
 
-    def _check_room(self, photos: int) -> Batcher:
+    def room(self, photos: int = 1) -> ProblemError | None:
+        """Say why so many photos would be refused now, None where they would not."""
         try:
             if self.batcher is None:
                 raise StoppingError
             self.batcher.check(photos)
         except QueueFullError as error:
-            raise ProblemError(429, "queue-full", str(error), retry_after_s=error.retry_after_s) from None
+            return ProblemError(429, "queue-full", str(error), retry_after_s=error.retry_after_s)
         except StoppingError:
-            raise _stopping() from None
-        return self.batcher
+            return _stopping()
+        return None
 
     def _refusal(self, upload: Upload) -> PhotoError | None:
         """Look at the first bytes, before a worker does."""
@@ -226,9 +226,10 @@ class Service:
             self.feedback.sweep()
 
     async def _queued(self, request: Request, photos: Sequence[bytes], how: How) -> list[Waited]:
-        batcher = self._check_room(len(photos))
+        if self.batcher is None:
+            raise _stopping()
         try:
-            return await self._race(request, batcher.submit(photos, [how] * len(photos)))
+            return await self._race(request, self.batcher.submit(photos, [how] * len(photos)))
         except QueueFullError as error:
             raise ProblemError(429, "queue-full", str(error), retry_after_s=error.retry_after_s) from None
         except StoppingError:
