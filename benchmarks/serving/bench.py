@@ -235,7 +235,7 @@ def soak(folder: Path, count: int, options: argparse.Namespace) -> None:
         slope, _ = statistics.linear_regression([minute for minute, _ in late], [mb for _, mb in late])
         print(json.dumps({
             "minutes": round(memory[-1][0], 1), **results[0], "mb_a_minute": round(slope, 3),
-            "memory_mb": {"after a fifth": round(late[0][1], 1), "end": round(late[-1][1], 1),
+            "memory_mb": {"by fifths": [round(memory[i * (len(memory) - 1) // 5][1], 1) for i in range(1, 6)],
                           "most": round(max(mb for _, mb in memory), 1)},
         }), flush=True)  # fmt: skip
 

@@ -88,7 +88,8 @@ def test_a_file_cut_anywhere_keeps_all_whole_lines(cut: int, tmp_path_factory: p
     data = path.read_bytes()
     kept = data[: cut % (len(data) + 1)]
     path.write_bytes(kept)
-    whole = kept.count(b"\n")
+    # Only the end of a line may be missing: then its decision is all there.
+    whole = sum(line.endswith(b"}") for line in kept.split(b"\n"))
     assert len(DecisionStore(path).entries()) == whole
     store.append(kind("new", "other"))  # this one had read more: the file that it knew was cut
     assert len(DecisionStore(path).entries()) == whole + 1

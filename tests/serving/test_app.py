@@ -201,7 +201,7 @@ def test_a_full_queue_refuses_at_once_and_says_when(serve: Callable[..., Running
     with ThreadPoolExecutor(8) as pool, httpx.Client(base_url=service.url, timeout=20) as http:
         answers = list(pool.map(lambda _: send(http, "form"), range(8)))
     codes = sorted(answer.status_code for answer in answers)
-    assert codes.count(200) >= 3
+    assert codes.count(200) >= 2
     assert codes.count(429) >= 3
     refused = next(answer for answer in answers if answer.status_code == 429)
     problem(refused, 429, "queue-full")

@@ -330,7 +330,7 @@ def test_a_key_is_asked_for_and_kept_in_the_tab_only(visit: Open, serve: Serve, 
 
 
 def test_a_busy_service_is_asked_again_after_a_countdown(visit: Open, serve: Serve) -> None:
-    page = visit(at=serve(rate=1.0, burst=1).url)
+    page = visit(at=serve(rate=1.0, burst=1, max_photos=1).url)
     page.watch.expected = {429}
     drop(page, ("car.jpg", jpeg(RED)))
     answer(page)

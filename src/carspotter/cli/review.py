@@ -45,7 +45,7 @@ def review(
     """Review a project: label kind, viewpoint, class, doubts and words by keyboard, one key a decision."""
     if host in _EVERYWHERE:
         raise typer.BadParameter(f"--host {host!r}: name the address that people open, such as 192.168.1.5")
-    for package in ("fastapi", "uvicorn"):
+    for package in ("fastapi", "uvicorn", "httptools"):
         if importlib.util.find_spec(package) is None:
             raise MissingExtraError(package, "serve")
     from carspotter.serving.review import review_app
@@ -65,9 +65,11 @@ def review(
 def _run(app: Any, *, host: str, port: int, open_: bool) -> None:
     import uvicorn
 
+    from carspotter.serving.protocol import BoundedProtocol
+
     config = uvicorn.Config(
         app, host=host, port=port, log_level="warning", access_log=False, server_header=False,
-        timeout_graceful_shutdown=3,
+        timeout_graceful_shutdown=3, http=BoundedProtocol, ws="none", loop="asyncio",
     )  # fmt: skip
     try:
         bound = config.bind_socket()
