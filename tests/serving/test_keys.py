@@ -50,6 +50,12 @@ def test_a_file_that_is_none(text: str, message: str, tmp_path: Path) -> None:
         read_keys(tmp_path / "nothing")
 
 
+def test_an_empty_file_takes_a_first_key(tmp_path: Path) -> None:
+    (tmp_path / "keys").write_text("# nobody yet\n")
+    key = add_key(tmp_path / "keys", "shop")
+    assert read_keys(tmp_path / "keys").find(key)
+
+
 def test_comments_and_rates_are_read(tmp_path: Path) -> None:
     (tmp_path / "keys").write_text(f"# ours\nshop {digest_of('k')} rate=2.5 # the large one\n")
     entry = read_keys(tmp_path / "keys").find("k")

@@ -25,7 +25,7 @@ from carspotter.recognition.recognizer import Recognizer
 from carspotter.records import PhotoError, Prediction
 from carspotter.serving import metrics, problems, schemas
 from carspotter.serving.gate import Gate
-from carspotter.serving.problems import ProblemError, request_id_of
+from carspotter.serving.problems import ProblemError, problem_of_photo, request_id_of
 from carspotter.serving.service import Service, body_of, milliseconds_since, trimmed
 from carspotter.serving.settings import ServeSettings
 from carspotter.serving.uploads import Upload
@@ -106,8 +106,7 @@ def _add_photos(app: FastAPI, service: Service) -> None:
                 raise upload
             (prediction,) = await service.recognize(request, [upload], select)
             if prediction.error is not None:
-                status = {"too-large": 413, "unsupported-format": 415}.get(prediction.error.type, 422)
-                raise ProblemError(status, prediction.error.type, prediction.error.message)
+                raise problem_of_photo(prediction.error.type, prediction.error.message)
             if service.feedback is not None:
                 service.feedback.hold(request_id_of(request), upload.data, prediction)
         content = trimmed(body_of(prediction), top)

@@ -39,7 +39,7 @@ def add_key(path: Path, name: str) -> str:
     """
     if not re.fullmatch(r"[\w.-]+", name):
         raise ValueError(f"name {name!r}: letters, digits, dot, dash and underscore only")
-    if path.exists() and name in {entry.name for entry in read_keys(path).entries}:
+    if path.exists() and name in {entry.name for entry in _entries(path)}:
         raise ValueError(f"{path} has a key named {name!r} already; take its line out, or give another name")
     key = new_key()
     try:
@@ -78,7 +78,14 @@ class Keys:
 
 
 def read_keys(path: Path) -> Keys:
-    """Read a file of keys; raises StorageError when it cannot be read or a line is none."""
+    """Read a file of keys; raises StorageError when it cannot be read, a line is none, or there is none."""
+    entries = _entries(path)
+    if not entries:
+        raise StorageError(f"{path} holds no key; make one with: carspotter key NAME --file {path}")
+    return Keys(entries=tuple(entries))
+
+
+def _entries(path: Path) -> list[KeyEntry]:
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
@@ -95,9 +102,7 @@ def read_keys(path: Path) -> Keys:
             )
         rate = float(match["rate"]) if match["rate"] else None
         entries.append(KeyEntry(name=match["name"], digest=match["digest"], rate=rate))
-    if not entries:
-        raise StorageError(f"{path} holds no key; make one with: carspotter key NAME --file {path}")
-    return Keys(entries=tuple(entries))
+    return entries
 
 
 _MOST_BUCKETS = 10_000

@@ -39,10 +39,15 @@ class ProblemError(Exception):
         self.retry_after_s = retry_after_s
 
 
+def problem_of_photo(code: str, message: str) -> ProblemError:
+    """Say by which status a photo that cannot be used is told."""
+    return ProblemError(_STATUS_OF_IMAGE.get(code, 422), code, message)
+
+
 def problem_of(error: CarspotterError) -> ProblemError:
     """Say by which status an error of the package's tree is told: what the client sent is its own fault."""
     if isinstance(error, ImageError):
-        return ProblemError(_STATUS_OF_IMAGE.get(error.code, 422), error.code, str(error))
+        return problem_of_photo(error.code, str(error))
     if isinstance(error, StorageError):  # a URL that cannot be read
         return ProblemError(422, error.code, str(error))
     return ProblemError(500, error.code, "the service is set up wrongly; its log says more")

@@ -6,7 +6,7 @@ In: numbers, paths and words. Out: `ServeSettings`, which every other module of 
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from ipaddress import ip_network
 from pathlib import Path
 
@@ -50,10 +50,9 @@ class ServeSettings:
     allow_hosts: tuple[str, ...] = ()
     allow_networks: tuple[str, ...] = ()
     feedback: Path | None = None
-    threads: int = field(default=1)
 
     def __post_init__(self) -> None:
-        for name in ("max_bytes", "max_pixels", "max_photos", "queue", "batch", "threads"):
+        for name in ("max_bytes", "max_pixels", "max_photos", "queue", "batch"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1")
         for name in ("wait_ms", "workers", "rate", "burst"):
