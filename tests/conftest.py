@@ -80,3 +80,14 @@ def drawn_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with (folder / "photos" / "labels.csv").open("w", newline="") as file:
         csv.writer(file).writerows(rows)
     return folder
+
+
+@pytest.fixture(scope="session")
+def bundles(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """The folders of a tiny finder and a tiny identifier."""
+    from tiny_bundles import tiny_finder, tiny_identifier
+
+    folder = tmp_path_factory.mktemp("bundles")
+    tiny_finder(folder / "finder")
+    tiny_identifier(folder / "identifier")
+    return {"finder": folder / "finder", "identifier": folder / "identifier"}

@@ -18,7 +18,7 @@ from carspotter.recognition.recognizer import Recognizer
 from carspotter.serving.app import create_app
 from carspotter.serving.protocol import BoundedProtocol
 from carspotter.serving.settings import ServeSettings
-from tiny_bundles import draw_photo, tiny_finder, tiny_identifier
+from tiny_bundles import draw_photo
 
 RED = ("red", (100, 200, 500, 500))
 SIZE = (800, 600)
@@ -38,15 +38,6 @@ def jpeg(*cars: tuple[str, tuple[int, int, int, int]], size: tuple[int, int] = S
     buffer = BytesIO()
     Image.fromarray(draw_photo(size, list(cars))).save(buffer, "JPEG", quality=95)
     return buffer.getvalue()
-
-
-@pytest.fixture(scope="session")
-def bundles(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """The folders of a tiny finder and a tiny identifier."""
-    folder = tmp_path_factory.mktemp("bundles")
-    tiny_finder(folder / "finder")
-    tiny_identifier(folder / "identifier")
-    return {"finder": folder / "finder", "identifier": folder / "identifier"}
 
 
 @pytest.fixture(scope="session")
