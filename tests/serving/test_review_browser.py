@@ -131,6 +131,24 @@ def test_the_machine_is_asked_by_a_key_alone(page: Any, project: Project) -> Non
         assert [entry.shown for entry in entries] == [False, True]
 
 
+def test_enter_before_the_classes_have_come_makes_no_new_class(page: Any, project: Project) -> None:
+    asked: list[Any] = []
+    page.route("**/v1/taxa*", lambda route: asked.append(route))
+    with served(review_app(project.folder, person="Ann", queue="random", task="class")) as address:
+        page.goto(address)
+        shown(page)
+        page.keyboard.press("a")
+        page.keyboard.type("opel as")
+        page.keyboard.press("Enter")
+        assert page.query_selector("#taxa li") is None
+        asked[0].continue_()
+        page.wait_for_selector("#taxa li")
+        page.keyboard.press("Enter")
+        saved(page)
+    entries = DecisionStore(project.labels / "decisions.jsonl").entries()
+    assert [entry.becomes.name() for entry in entries if entry.becomes] == ["Opel Astra"]
+
+
 def test_another_class_is_typed_and_words_too(page: Any, project: Project) -> None:
     with served(review_app(project.folder, person="Ann", queue="random", task="class")) as address:
         page.goto(address)

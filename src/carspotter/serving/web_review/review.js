@@ -345,9 +345,10 @@ async function openSearch() {
 function closeSearch() { $("search").hidden = true; if (document.activeElement === $("taxon")) $("taxon").blur(); }
 
 function findChoices() {
+  if (!taxa) return;  // until the classes are there, a known one could be taken for a new one
   const typed = $("taxon").value.trim(), words = fold(typed).split(/[^\p{L}\p{N}]+/u).filter(Boolean);
   const needsModel = state.task === "words";
-  choices = !words.length || !taxa ? [] : taxa.filter(row => (row.taxon.model || !needsModel) && words.every(word => row.words.some(each => each.startsWith(word)))).slice(0, 8);
+  choices = !words.length ? [] : taxa.filter(row => (row.taxon.model || !needsModel) && words.every(word => row.words.some(each => each.startsWith(word)))).slice(0, 8);
   const parts = typed.split(/\s+/);
   if (parts.length > 1 && !choices.some(row => fold(row.name) === fold(typed)))
     choices = [...choices.slice(0, 7), {taxon: {make: parts[0], model: parts.slice(1).join(" ")}, name: `${parts[0]} · ${parts.slice(1).join(" ")}`, note: "new: make · model"}];
