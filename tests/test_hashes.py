@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from carspotter import hashes
-from carspotter.hashes import count_bits, dhash, distance, phash
+from carspotter.hashes import count_bits, dhash, distance, greyscale, phash
 from carspotter.pixels import decode
 from photo_drawings import copies, jpeg, picture
 
@@ -33,6 +33,13 @@ def test_a_scaled_decode_gives_the_hash_of_the_full_one() -> None:
     full, scaled = decode(data), decode(data, min_side=300)
     assert scaled.pixels.shape[0] < full.pixels.shape[0]
     assert distance(phash(full.pixels), phash(scaled.pixels)) <= 2
+
+
+@pytest.mark.parametrize("measure", [phash, dhash])
+def test_grey_pixels_have_the_hash_of_the_coloured_ones(measure) -> None:
+    pixels = np.asarray(picture(4, (640, 480)))
+    assert greyscale(pixels).shape == pixels.shape[:2]
+    assert measure(greyscale(pixels)) == measure(pixels)
 
 
 @pytest.mark.parametrize("size", [(1, 1), (3, 500), (500, 3), (32, 32), (33, 31)])

@@ -35,34 +35,42 @@ def _cosines() -> NDArray[np.float32]:
 _COSINES = _cosines()
 
 
-def grey(pixels: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:
-    """Return upright sRGB pixels (h, w, 3) as a grey picture (height, width) of `size` (width, height), averaged.
+def greyscale(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Return upright sRGB pixels (h, w, 3) as luma (h, w); what is grey already stays as it is.
 
-    Averaged over areas, so that a scaled decode and a full one give nearly the same.
+    Whoever measures a photo several times does this once: it is half of what a hash costs.
     """
-    image = Image.fromarray(pixels)
+    return pixels if pixels.ndim == 2 else np.asarray(Image.fromarray(pixels).convert("L"))
+
+
+def shrink(pixels: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:
+    """Return pixels, grey (h, w) or sRGB (h, w, 3), as a grey picture of `size` (width, height), averaged over areas.
+
+    So a scaled decode and a full one give nearly the same.
+    """
+    image = Image.fromarray(greyscale(pixels))
     # `reduce` averages whole blocks, many times as fast as a resize that looks at each pixel. The last block may be
     # cut, so that blocks must be small beside the pixels asked for.
     factor = min(image.width // (8 * size[0]), image.height // (8 * size[1]))
     if factor > 1:
         image = image.reduce(factor)
-    return np.asarray(image.convert("L").resize(size, Image.Resampling.BOX))
+    return np.asarray(image.resize(size, Image.Resampling.BOX))
 
 
 def phash(pixels: NDArray[np.uint8]) -> int:
-    """Return the perceptual hash of upright sRGB pixels (h, w, 3), an unsigned number of 64 bits."""
-    small = grey(pixels, (SIDE, SIDE)).astype(np.float32)
+    """Return the perceptual hash of upright pixels, grey (h, w) or sRGB (h, w, 3): an unsigned number of 64 bits."""
+    small = shrink(pixels, (SIDE, SIDE)).astype(np.float32)
     low = (_COSINES @ small @ _COSINES.T).ravel()
     # The first coefficient is the mean brightness; it would only shift the median.
     return int(_POWERS[low > np.median(low[1:])].sum(dtype=np.uint64))
 
 
 def dhash(pixels: NDArray[np.uint8]) -> int:
-    """Return the difference hash of upright sRGB pixels (h, w, 3): which of two neighbours is brighter, 64 bits.
+    """Return the difference hash of upright pixels, grey or sRGB: which of two neighbours is brighter, 64 bits.
 
     After Krawetz ("Kind of Like That", 2013): 8 rows of 9 averages. It errs on other pictures than `phash` does.
     """
-    small = grey(pixels, (LOW + 1, LOW)).astype(np.int16)
+    small = shrink(pixels, (LOW + 1, LOW)).astype(np.int16)
     return int(_POWERS[(small[:, 1:] > small[:, :-1]).ravel()].sum(dtype=np.uint64))
 
 

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from carspotter.catalog.tables import OK
 from carspotter.errors import ImageError, suggestion
-from carspotter.hashes import dhash, grey, phash
+from carspotter.hashes import dhash, greyscale, phash, shrink
 from carspotter.headers import sniff
 from carspotter.pixels import DecodedPhoto
 
@@ -66,8 +66,8 @@ def check(data: bytes, seen: DecodedPhoto | ImageError, settings: CheckSettings)
     row: Row = {"format": _format(data), "sha256": sha256(data).hexdigest()} if data else {}
     if isinstance(seen, ImageError):
         return {**row, "flags": [], "status": seen.code, "message": str(seen)}
-    row |= {"width": seen.width, "height": seen.height, "phash": phash(seen.pixels), "dhash": dhash(seen.pixels)}
-    row |= scores(seen.pixels)
+    grey = greyscale(seen.pixels)
+    row |= {"width": seen.width, "height": seen.height, "phash": phash(grey), "dhash": dhash(grey), **scores(grey)}
     flags, status = judge(row, settings)
     return {**row, "flags": flags, "status": status}
 
@@ -80,10 +80,10 @@ def _format(data: bytes) -> str | None:
 
 
 def scores(pixels: NDArray[np.uint8]) -> Row:
-    """Measure brightness, contrast, sharpness and plainness of upright sRGB pixels (h, w, 3)."""
+    """Measure brightness, contrast, sharpness and plainness of upright pixels, grey (h, w) or sRGB (h, w, 3)."""
     height, width = pixels.shape[:2]
     scale = min(1.0, WORKING_SIDE / max(height, width))
-    small = grey(pixels, (max(3, round(width * scale)), max(3, round(height * scale)))).astype(np.float32)
+    small = shrink(pixels, (max(3, round(width * scale)), max(3, round(height * scale)))).astype(np.float32)
     inner = small[1:-1, 1:-1]
     laplacian = small[:-2, 1:-1] + small[2:, 1:-1] + small[1:-1, :-2] + small[1:-1, 2:] - 4 * inner
     counts = np.bincount((small / (256 / _LEVELS)).astype(np.intp).ravel(), minlength=_LEVELS)

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from carspotter import storage
 from carspotter.errors import CarspotterError, suggestion
-from carspotter.hashes import dhash, phash
+from carspotter.hashes import dhash, greyscale, phash
 from carspotter.pixels import MAX_PIXELS, DecodedPhoto, Preprocessing, check_pixels, decode, network_input
 from carspotter.recognition.identifier import DEFAULT_TOP, Identification, Identifier
 from carspotter.records import Detection, PhotoError, Prediction, Vehicle
@@ -190,7 +190,7 @@ class Recognizer:
             decoded = self._decode(photo)
         except CarspotterError as problem:
             error = PhotoError.of(problem)
-        hashes = (phash(decoded.pixels), dhash(decoded.pixels)) if self.with_hashes and decoded else None
+        hashes = _hashes(decoded.pixels) if self.with_hashes and decoded else None
         return _Loaded(name=_name(photo), decoded=decoded, error=error, milliseconds=_since(start), hashes=hashes)
 
     def _decode(self, photo: Photo) -> DecodedPhoto:
@@ -359,6 +359,11 @@ def _shrunk(photo: DecodedPhoto, side: int) -> DecodedPhoto:
         return photo
     small = Preprocessing(width=-(-width // factor), height=-(-height // factor))
     return replace(photo, pixels=network_input(photo.pixels, small), scale=small.width / photo.width)
+
+
+def _hashes(pixels: NDArray[np.uint8]) -> tuple[int, int]:
+    grey = greyscale(pixels)
+    return phash(grey), dhash(grey)
 
 
 def _bundle(task: Task, folder: str | Path | None) -> ModelBundle:
