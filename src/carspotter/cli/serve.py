@@ -66,7 +66,7 @@ def serve(
     feedback: _Feedback = None,
     cors: _Cors = None,
     queue: _Queue = 64,
-    batch: _Batch = 4,
+    batch: _Batch = 2,
     wait_ms: _Wait = 0.0,
     workers: _Workers = None,
     timeout: _Timeout = 15.0,

@@ -16,6 +16,9 @@ HEAD_BYTES = 32 << 10
 """Most bytes of a head that is not yet whole. nginx takes 4 times 8 KiB."""
 HEAD_S = 10.0
 """Longest time from the first byte of a head, or from a connection's begin, to its end."""
+READ_BYTES = 64 << 10
+"""Most bytes read from a connection at once. asyncio's own 256 KiB are held for each connection of a flood before any of
+them can be refused; uvicorn stops reading a body at 64 KiB in any case."""
 DRAIN_S = 10.0
 """How long the rest of a body is read and thrown away when its request was answered before it was whole."""
 
@@ -38,6 +41,8 @@ class BoundedProtocol(HttpToolsProtocol):
         for the client to acknowledge its head.
         """
         super().connection_made(transport)
+        if hasattr(transport, "max_size"):  # asyncio's own transports; others choose for themselves
+            transport.max_size = READ_BYTES
         raw = transport.get_extra_info("socket")
         if raw is not None and raw.family in (socket.AF_INET, socket.AF_INET6):
             raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)

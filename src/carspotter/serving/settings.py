@@ -37,7 +37,7 @@ class ServeSettings:
     max_photos: int = 40
     formats: tuple[str, ...] = FORMATS
     queue: int = 64
-    batch: int = 4
+    batch: int = 2
     wait_ms: float = 0.0
     workers: int = 0
     timeout_s: float = 15.0
