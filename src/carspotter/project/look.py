@@ -16,14 +16,14 @@ from numpy.typing import NDArray
 
 from carspotter import storage
 from carspotter.catalog.tables import OK
-from carspotter.errors import CarspotterError, ImageError
+from carspotter.errors import CarspotterError, ImageError, suggestion
 from carspotter.geometry import BoundingBox
 from carspotter.photos.checks import CheckSettings, check
 from carspotter.pixels import DecodedPhoto, decode, network_input
 from carspotter.recognition.identifier import Identifier
 from carspotter.recognition.recognizer import min_side
 from carspotter.records import KINDS, Detection
-from carspotter.runtime.bundle import ModelBundle, shipped
+from carspotter.runtime.bundle import PRECISIONS, ModelBundle, Task, shipped
 from carspotter.vehicles.finder import Finder, Finding
 from carspotter.vehicles.locate import DEFAULT_GATE, gate, select
 
@@ -43,16 +43,27 @@ NETWORK_BATCH = 16
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LocateSettings:
-    """Say which networks look, and how sure the finder must be; an empty name is the bundle that ships."""
+    """Say which networks look, and how sure the finder must be; an empty name is the bundle that ships.
+
+    `precision` "int8" takes the shipped networks in whole numbers. Raises ValueError, BundleError for unknown values.
+    """
 
     gate: float = DEFAULT_GATE
     """Least probability of `exterior` with which a photo counts as showing a whole vehicle."""
     finder: str = ""
     identifier: str = ""
+    precision: str = "float32"
 
     def __post_init__(self) -> None:
         if not 0 <= self.gate <= 1:
             raise ValueError(f"gate is {self.gate}; it must be from 0 to 1")
+        if self.precision not in PRECISIONS:
+            raise ValueError(f"precision is {self.precision!r}; {suggestion(self.precision, PRECISIONS)}")
+
+    def bundle(self, task: Task) -> ModelBundle:
+        """Open the bundle for a task; raises BundleError."""
+        folder = self.finder if task == "finder" else self.identifier
+        return ModelBundle.load(folder) if folder else shipped(task, self.precision)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,7 +101,7 @@ class Look:
 
     def setup(self) -> None:
         """Open the networks that are needed, on one thread each: the workers are as many as the cores."""
-        finder, identifier = _bundle("finder", self.locate), _bundle("identifier", self.locate)
+        finder, identifier = self.locate.bundle("finder"), self.locate.bundle("identifier")
         self._side = min_side(finder.preprocessing, identifier.preprocessing)
         if "findings" in self.parts or "embeddings" in self.parts:
             self._finder = Finder(finder, finder.open_session(threads=1))
@@ -138,17 +149,12 @@ class Look:
 
 
 def _versions(settings: LocateSettings) -> dict[str, str]:
-    finder, identifier = (_bundle(task, settings).name for task in ("finder", "identifier"))
+    finder, identifier = settings.bundle("finder").name, settings.bundle("identifier").name
     return {
         "checks": CHECK_VERSION,
         "findings": f"{LOCATE_VERSION}.{finder}",
         "embeddings": f"{EMBED_VERSION}.{finder}.{identifier}",
     }
-
-
-def _bundle(task: Any, settings: LocateSettings) -> ModelBundle:
-    folder = getattr(settings, task)
-    return ModelBundle.load(folder) if folder else shipped(task)
 
 
 def _lacking(photos: Sequence[_Opened], table: str) -> list[_Opened]:

@@ -13,7 +13,7 @@ from carspotter.project.build import Build
 from carspotter.project.report import write_report as draw_report
 from carspotter.project.reviews import PHOTO_LABELS
 from carspotter.recognition.gallery import Gallery, learn, save_gallery
-from carspotter.runtime.bundle import ModelBundle, shipped
+from carspotter.runtime.bundle import ModelBundle
 from carspotter.taxonomy import Taxon, Taxonomy
 
 Row = dict[str, Any]
@@ -85,8 +85,7 @@ def class_taxa(build: Build) -> dict[str, Taxon]:
 
 def base_bundle(build: Build) -> ModelBundle:
     """Return the identifier whose embeddings a project uses."""
-    name = build.project.settings.locate.identifier
-    return ModelBundle.load(name) if name else shipped("identifier")
+    return build.project.settings.locate.bundle("identifier")
 
 
 def _fit(
