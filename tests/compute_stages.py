@@ -41,7 +41,7 @@ class Count:
     def process(self, rows: list[Row]) -> dict[str, list[Row]]:
         """Answer each row, or go wrong at one."""
         time.sleep(self.seconds * len(rows))
-        found: dict[str, list[Row]] = {"files": [], "checks": []}
+        found: dict[str, list[Row]] = {table: [] for table in self.writes}
         for row in rows:
             if row["position"] == self.at:
                 self._go_wrong(found)

@@ -196,7 +196,8 @@ from carspotter.catalog.catalog import Catalog
 from carspotter.compute import run
 if __name__ == "__main__":
     with Catalog.open({project!r}) as catalog:
-        run(Count(kind={kind!r}), catalog, workers=2, batch_size=8, on={where!r})
+        stage = Count(kind={kind!r}, writes={{"checks": "1", "embeddings": "1"}})
+        run(stage, catalog, workers=2, batch_size=8, on={where!r})
 """
 
 
@@ -214,7 +215,7 @@ def test_a_ray_run_gives_the_same_tables(tmp_path: Path, kind: str) -> None:
         environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(TESTS), os.environ.get("PYTHONPATH", "")])}
         subprocess.run([sys.executable, str(program)], check=True, timeout=180, env=environment, capture_output=True)
         with Catalog.open(project) as catalog:
-            tables[where] = {name: status for name, (status, _) in facts(catalog).items()}
-            assert facts(catalog) == facts(catalog, "checks")
+            tables[where] = {name: status for name, (status, _) in facts(catalog, "checks").items()}
+            assert facts(catalog, "embeddings") == facts(catalog, "checks")
     assert tables["ray"] == tables["local"]
     assert tables["ray"]["a/00007"] == "error"

@@ -38,7 +38,8 @@ def train(
         from carspotter.training.trainer import train as run
     except ModuleNotFoundError as error:
         raise missing(error, "train") from error
-    typer.echo(run(recipe, changes or [], out, resume))
+    if line := run(recipe, changes or [], out, resume):  # of several processes, the first alone has something to say
+        typer.echo(line)
 
 
 def missing(error: ModuleNotFoundError, extra: str) -> Exception:

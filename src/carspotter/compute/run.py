@@ -6,7 +6,6 @@ that a run that is killed loses at most the batches under way, and goes on from 
 
 from __future__ import annotations
 
-import os
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -16,11 +15,13 @@ from itertools import islice
 from carspotter.catalog.catalog import Catalog
 from carspotter.catalog.tables import OK, TABLES
 from carspotter.compute.stage import Row, RowStage, Tables, error_rows
-from carspotter.compute.workers import Died, Inline, Outcome, Processes, Workers
+from carspotter.compute.workers import Died, Inline, Outcome, Processes, Workers, cores
 from carspotter.errors import CarspotterError, ComputeError
 
 BATCH = 64
 """Rows that a killed run loses for each worker; one part of each table has as many."""
+_FILES = "files"
+"""Who fills this table writes photographs below the project, and asks each host politely from one process."""
 
 Progress = Callable[[int, int], None]
 
@@ -47,42 +48,47 @@ def run(
     """Run a stage over the rows that lack its facts, and append what it finds.
 
     `on` is "local" (processes, as many as cores or `workers`; 0: in this process), "ray" (a Ray started here), or the
-    address of a cluster, "ray://host:10001" or "auto". `progress` hears rows done and rows in all. Raises ComputeError
-    when workers cannot be set up, MissingExtraError without Ray, CatalogError when the catalogue cannot be written.
+    address of a cluster, "ray://host:10001" or "auto" (as many actors as it has cores, or `workers`). A stage that
+    writes photographs (`files`) runs in one process here in place of a cluster. `progress` hears rows done and rows in
+    all. Raises ComputeError when workers cannot be set up, MissingExtraError without Ray, CatalogError when the
+    catalogue cannot be written.
     """
     start = time.monotonic()
     total = catalog.count_pending(stage.reads, stage.writes)
     if not total:
         return RunSummary(stage=stage.name, done=0, errors={}, seconds=0.0)
     # More workers than batches would only be set up.
-    count = min(_cores() if workers is None else workers, -(-total // batch_size))
-    pool = open_workers(stage, on=on, count=count)
+    pool = open_workers(stage, on=on, count=workers, most=-(-total // batch_size))
     errors: Counter[str] = Counter()
     done = 0
     try:
-        for rows, tables in _outcomes(stage, pool, catalog.pending(stage.reads, stage.writes), batch_size):
-            for table, found in tables.items():
-                if found:
-                    catalog.append(table, found, version=stage.writes[table])
-            done += len(rows)
-            errors.update(_worst(tables))
-            if progress is not None:
-                progress(done, total)
+        # Held throughout: each append alone would read the keys of its table anew.
+        with catalog.writer():
+            for rows, tables in _outcomes(stage, pool, catalog.pending(stage.reads, stage.writes), batch_size):
+                for table, found in tables.items():
+                    if found:
+                        catalog.append(table, found, version=stage.writes[table])
+                done += len(rows)
+                errors.update(_worst(tables))
+                if progress is not None:
+                    progress(done, total)
+            catalog.compact()
     finally:
         pool.close()
-    catalog.compact()
     return RunSummary(stage=stage.name, done=done, errors=dict(errors), seconds=time.monotonic() - start)
 
 
-def open_workers(stage: RowStage, *, on: str, count: int) -> Workers:
-    """Open the workers that `on` names; raises ComputeError for a word that names none."""
+def open_workers(stage: RowStage, *, on: str, count: int | None, most: int) -> Workers:
+    """Open the workers that `on` names, `count` or one a core, `most` at most; raises ComputeError for another word."""
+    if on not in ("local", "ray", "auto") and not on.startswith("ray://"):
+        raise ComputeError(f"on is {on!r}; allowed: local, ray (started here), ray://host:port or auto (a cluster)")
+    if on != "local" and _FILES in stage.writes:
+        on, count = "local", count or 1
     if on == "local":
-        return Processes(stage, count) if count else Inline(stage)
-    if on in ("ray", "auto") or on.startswith("ray://"):
-        from carspotter.compute.ray import RayWorkers
+        return Inline(stage) if count == 0 else Processes(stage, min(most, count or cores()))
+    from carspotter.compute.ray import RayWorkers
 
-        return RayWorkers(stage, count, address=None if on == "ray" else on)
-    raise ComputeError(f"on is {on!r}; allowed: local, ray (started here), ray://host:port or auto (a cluster)")
+    return RayWorkers(stage, count, most=most, address=None if on == "ray" else on)
 
 
 def _outcomes(
@@ -133,8 +139,3 @@ def _worst(tables: Tables) -> Iterator[str]:
             if row["status"] != OK and key not in seen:
                 seen.add(key)
                 yield row["status"]
-
-
-def _cores() -> int:
-    """Count the cores this process may use, which in a container are fewer than the machine has."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -23,7 +23,8 @@ class RowStage(Protocol):
     """Look at one row at a time: rows of `reads` in, facts of the tables in `writes` out.
 
     `reads` is SQL whose rows hold the key of every table in `writes`, which maps a table to the version of its facts. A
-    stage travels to its workers by pickle, before `setup`.
+    stage travels to its workers by pickle, before `setup`. Where it reads files, rows name them in `path`, and a
+    `folder` of the stage is where relative ones count from: so they reach nodes that do not see it (`files`).
     """
 
     @property
