@@ -17,7 +17,8 @@ from PIL import Image
 ROOT = Path(__file__).parent.parent.parent
 WEB = ROOT / "src" / "carspotter" / "serving" / "web"
 PAGES = ("photo.html", "ad.html")
-FILES = ("photo.html", "ad.html", "photo.js", "ad.js", "carspotter.js", "style.css", "favicon.svg")
+SCRIPTS = ("photo.js", "ad.js", "carspotter.js", "draw.js", "take.js", "answer.js")
+FILES = ("photo.html", "ad.html", *SCRIPTS, "style.css", "favicon.svg")
 ROUTES = {"/", "/ad", "/openapi.json"}
 VOID = {"meta", "link", "img", "input", "br", "hr"}
 SVG_NAMESPACE = "http://www.w3.org/2000/svg"
@@ -139,7 +140,7 @@ def test_a_strict_policy_holds(page: Page) -> None:
         assert tag not in ("style", "base", "iframe", "object", "embed")
 
 
-@pytest.mark.parametrize("name", ["photo.js", "ad.js", "carspotter.js"])
+@pytest.mark.parametrize("name", SCRIPTS)
 def test_scripts_write_text_never_html(name: str) -> None:
     forbidden = (
         r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|\beval\(|new Function|localStorage|style: \"|console\."
@@ -147,7 +148,9 @@ def test_scripts_write_text_never_html(name: str) -> None:
     assert not re.search(forbidden, read(name))
 
 
-@pytest.mark.parametrize(("script", "name"), [("photo.js", "photo.html"), ("ad.js", "ad.html")])
+@pytest.mark.parametrize(
+    ("script", "name"), [("photo.js", "photo.html"), ("answer.js", "photo.html"), ("ad.js", "ad.html")]
+)
 def test_what_a_script_looks_for_is_on_its_page(script: str, name: str) -> None:
     ids = {value for _, value in parse(read(name)).having("id")}
     wanted = set(re.findall(r'find\("#([\w-]+)"\)', read(script)))

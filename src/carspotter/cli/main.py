@@ -16,6 +16,7 @@ import typer
 from typer.core import TyperGroup
 
 from carspotter import __version__
+from carspotter.cli.browser import browser
 from carspotter.cli.building_steps import STEP_COMMANDS, check, crawl, finder_rows, step_command
 from carspotter.cli.evaluate import compare, evaluate
 from carspotter.cli.export import export
@@ -92,6 +93,7 @@ def _options(
 app.command()(identify)
 app.command()(serve)
 app.command()(key)
+app.command()(browser)
 for _command in (init, build, status, sql, demo, crawl, check):
     app.command()(_command)
 for _name, _steps, _help in STEP_COMMANDS:

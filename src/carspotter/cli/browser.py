@@ -1,0 +1,36 @@
+"""`carspotter browser`: a static site whose page recognises photos in the visitor's browser. Thin call to `serving`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+
+def browser(
+    out: Annotated[Path, typer.Argument(help="Folder to write the site into; an older site there is replaced.")],
+    *,
+    finder: Annotated[
+        Path | None, typer.Option(help="Folder of another finder.", metavar="BUNDLE", show_default=False)
+    ] = None,
+    identifier: Annotated[
+        Path | None, typer.Option(help="Folder of another identifier.", metavar="BUNDLE", show_default=False)
+    ] = None,
+    precision: Annotated[Literal["float32", "int8"], typer.Option(help="Of the networks that ship.")] = "float32",
+) -> None:
+    """Write a static site that recognises photos in the visitor's browser; the runtime comes from npm."""
+    from carspotter.runtime.bundle import ModelBundle, shipped
+    from carspotter.serving.browser import build_site
+
+    site = build_site(
+        out,
+        finder=shipped("finder", precision) if finder is None else ModelBundle.load(finder),
+        identifier=shipped("identifier", precision) if identifier is None else ModelBundle.load(identifier),
+    )
+    typer.echo(str(site.folder))
+    typer.echo(
+        f"carspotter: a visitor fetches {site.download_bytes / 1e6:.1f} MB once. Look at it: "
+        f"python -m http.server --bind 127.0.0.1 --directory {site.folder}",
+        err=True,
+    )

@@ -1,0 +1,221 @@
+"""Two bundles in; a folder out that any static web server can serve, whose page recognises photos in the browser.
+
+The page's own files lie in `web_browser/`, what it shares with the service's pages in `web/`. ONNX Runtime's
+WebAssembly comes from npm, pinned by version and checksum in `web_browser/package-lock.json`. It serves nothing, and
+needs neither FastAPI nor the extra `serve`.
+"""
+
+from __future__ import annotations
+
+import gzip
+import json
+import shutil
+import subprocess
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+from uuid import uuid4
+
+import numpy as np
+
+from carspotter import __version__
+from carspotter.errors import BundleError, StorageError
+from carspotter.runtime.bundle import ModelBundle, Task
+from carspotter.runtime.head import Head
+from carspotter.vehicles.registry import cache_folder
+
+PAGE = Path(__file__).parent / "web_browser"
+WEB = Path(__file__).parent / "web"
+
+MANIFEST = "site.json"
+"""What the page reads first and the build writes last; a folder with it is a site of ours and may be replaced."""
+
+_SHARED = ("style.css", "favicon.svg", "draw.js", "take.js", "answer.js")
+_EXAMPLES = ("front-left", "back-right", "two-cars", "right", "interior", "wheel")
+_LOCKS = ("package.json", "package-lock.json")
+# File of the npm package → its name on the site. Some servers do not know `.mjs`, and browsers then refuse it.
+_RUNTIME = {
+    "ort.wasm.min.mjs": "ort.js",
+    "ort-wasm-simd-threaded.mjs": "ort-wasm.js",
+    "ort-wasm-simd-threaded.wasm": "ort-wasm.bin",
+}
+_NPM_TIMEOUT_S = 900.0
+_NPM_WORDS = ("code", "errno", "syscall", "A complete log", "network ")  # lines of npm that say nothing by themselves
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Site:
+    """Tell of a site: its `folder`, and the bytes that a visitor fetches once for runtime and networks."""
+
+    folder: Path
+    download_bytes: int
+
+
+def build_site(out: Path, *, finder: ModelBundle, identifier: ModelBundle, cache: Path | None = None) -> Site:
+    """Write the static site into the folder `out`, which must be empty, missing, or a site that an earlier call wrote.
+
+    `cache` keeps what npm fetched (None: the platform's cache folder). Raises BundleError for bundles whose network is
+    no ONNX file or cannot be opened, StorageError where npm is missing or fails, or the folder cannot be written.
+    """
+    _check_bundle(finder, "finder")
+    _check_bundle(identifier, "identifier")
+    _check_folder(out)
+    runtime = fetch_runtime(cache)
+    with _replacing(out) as part:
+        for name in _SHARED:
+            shutil.copyfile(WEB / name, part / name)
+        for path in (*PAGE.glob("*.html"), *PAGE.glob("*.js"), *PAGE.glob("*.css")):
+            shutil.copyfile(path, part / path.name)
+        (part / "examples").mkdir()
+        for name in _EXAMPLES:
+            shutil.copyfile(WEB / "examples" / f"{name}.jpg", part / "examples" / f"{name}.jpg")
+        shutil.copytree(runtime, part / "runtime")
+        shutil.copyfile(PAGE / "runtime-licence.txt", part / "runtime" / "LICENSE.txt")
+        for bundle in (finder, identifier):
+            _copy_bundle(bundle, part / "networks" / bundle.task)
+        manifest = _manifest(part, finder, identifier)
+        (part / MANIFEST).write_text(json.dumps(manifest, ensure_ascii=False) + "\n", encoding="utf-8")
+    return Site(folder=out, download_bytes=sum(file["bytes"] for file in manifest["files"].values()))
+
+
+def fetch_runtime(cache: Path | None = None) -> Path:
+    """Return a folder with ONNX Runtime's files for the page, fetched by `npm ci` where the cache lacks them.
+
+    Raises StorageError where npm is missing, the registry cannot be reached, or what came is not what the lock names.
+    """
+    locked = b"".join((PAGE / name).read_bytes() for name in _LOCKS)
+    folder = (cache or cache_folder() / "browser") / sha256(locked).hexdigest()[:16]
+    if all((folder / name).is_file() for name in _RUNTIME.values()):
+        return folder
+    with TemporaryDirectory(prefix="carspotter-npm-") as place:
+        for name in _LOCKS:
+            shutil.copyfile(PAGE / name, Path(place) / name)
+        _npm_ci(Path(place))
+        with _replacing(folder) as part:
+            for name, ours in _RUNTIME.items():
+                content = (Path(place) / "node_modules" / "onnxruntime-web" / "dist" / name).read_bytes()
+                (part / ours).write_bytes(_packed(content) if name.endswith(".wasm") else _without_map(content))
+    return folder
+
+
+# ---- parts
+
+
+def _npm_ci(folder: Path) -> None:
+    npm = shutil.which("npm")
+    if npm is None:
+        raise StorageError(
+            "npm is not installed, and the page's runtime (onnxruntime-web) comes from it; install Node.js 18 or newer"
+        )
+    # No script of any package runs, and a registry that is away is told after seconds, not after minutes.
+    options = ("--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error", "--fetch-retries=1")
+    command = [npm, "ci", *options, "--fetch-retry-mintimeout=1000"]
+    try:
+        done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=_NPM_TIMEOUT_S, check=False)
+    except subprocess.TimeoutExpired as error:
+        raise StorageError(
+            f"npm ci did not end within {_NPM_TIMEOUT_S:g} s; check the network and try again"
+        ) from error
+    if done.returncode != 0:
+        raise StorageError(
+            f"npm could not fetch onnxruntime-web ({_npm_reason(done.stderr)}); "
+            "check the network, the registry that npm is set to, and try again"
+        )
+
+
+def _npm_reason(stderr: str) -> str:
+    lines = [line.removeprefix("npm error").strip() for line in stderr.splitlines() if line.startswith("npm error")]
+    telling = [line for line in lines if line and not line.startswith(_NPM_WORDS)]
+    return (telling or lines or ["it said nothing"])[0][:200]
+
+
+def _packed(content: bytes) -> bytes:
+    """Compress the WebAssembly, a quarter of its size, since few static servers do; the page unpacks it."""
+    return gzip.compress(content, 9, mtime=0)
+
+
+def _without_map(content: bytes) -> bytes:
+    """Drop the last line's pointer to a source map, which is not on the site."""
+    return content.rpartition(b"//# sourceMappingURL=")[0] or content
+
+
+def _check_bundle(bundle: ModelBundle, task: Task) -> None:
+    if bundle.task != task:
+        raise BundleError(f"bundle {bundle.name}: task is {bundle.task!r}, but the page needs a {task} here")
+    if bundle.model_path.suffix != ".onnx":
+        raise BundleError(
+            f"bundle {bundle.name}: its network is {bundle.model_path.name}, but browsers run model.onnx alone; "
+            "take a bundle that was exported to onnx"
+        )
+    bundle.open_session("onnxruntime", threads=1)
+
+
+def _check_folder(out: Path) -> None:
+    if out.exists() and not (out.is_dir() and (not any(out.iterdir()) or (out / MANIFEST).is_file())):
+        raise StorageError(f"{out} is there and no site of carspotter's; name an empty or a new folder")
+
+
+@contextmanager
+def _replacing(folder: Path) -> Iterator[Path]:
+    """Give a folder to write into, which takes the place of `folder` when all is written."""
+    part = folder.with_name(f".{folder.name}.{uuid4().hex[:8]}.part")
+    try:
+        part.mkdir(parents=True)
+        yield part
+        if folder.exists():
+            shutil.rmtree(folder)
+        part.rename(folder)
+    except OSError as error:
+        raise StorageError(f"{folder} cannot be written: {error.strerror or error}") from error
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+
+
+def _copy_bundle(bundle: ModelBundle, folder: Path) -> None:
+    folder.mkdir(parents=True)
+    source = bundle.model_path.parent
+    names = ["model.onnx", "bundle.json", "card.json", "CARD.md", *(["taxonomy.json"] if bundle.taxonomy else [])]
+    for name in names:
+        shutil.copyfile(source / name, folder / name)
+    if bundle.head is not None:
+        (folder / "head.bin").write_bytes(_head_bytes(bundle.head))
+
+
+def _head_bytes(head: Head) -> bytes:
+    """Lay weights and bias out as the page reads them: float32, least byte first, row after row."""
+    return b"".join(np.ascontiguousarray(part, "<f4").tobytes() for part in (head.weights, head.bias))
+
+
+def _manifest(part: Path, finder: ModelBundle, identifier: ModelBundle) -> dict[str, Any]:
+    paths = {
+        "runtime": "runtime/ort-wasm.bin",
+        "finder": "networks/finder/model.onnx",
+        "identifier": "networks/identifier/model.onnx",
+    }
+    if identifier.head is not None:
+        paths["head"] = "networks/identifier/head.bin"
+    classes = identifier.taxonomy.to_dict()["classes"] if identifier.taxonomy else []
+    return {
+        "carspotter": __version__,
+        "files": {name: _file(part, path) for name, path in paths.items()},
+        "finder": _told(finder),
+        "identifier": _told(identifier),
+        "taxonomy": {"classes": classes},
+    }
+
+
+def _file(part: Path, path: str) -> Mapping[str, Any]:
+    content = (part / path).read_bytes()
+    return {"path": path, "bytes": len(content), "sha256": sha256(content).hexdigest()}
+
+
+def _told(bundle: ModelBundle) -> Mapping[str, Any]:
+    return {
+        "name": bundle.name,
+        "preprocessing": bundle.preprocessing.to_dict(),
+        "calibration": dict(bundle.calibration),
+    }

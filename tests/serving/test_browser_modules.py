@@ -1,0 +1,277 @@
+"""The page's modules in Node against the same steps in Python, on random inputs: resizing, boxes, levels, headers."""
+
+from __future__ import annotations
+
+import base64
+import json
+import shutil
+import subprocess
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image, ImageCms
+
+from carspotter.errors import ImageError
+from carspotter.geometry import BoundingBox
+from carspotter.headers import orientation, sniff
+from carspotter.pixels import DecodedPhoto, Preprocessing, decode, network_input
+from carspotter.recognition.identifier import Identifier, softmax
+from carspotter.recognition.recognizer import Recognizer, _shrunk, min_side
+from carspotter.runtime.bundle import ModelBundle
+from carspotter.serving.browser import PAGE, _head_bytes
+from carspotter.taxonomy import LEVELS, Taxon, Taxonomy
+from carspotter.vehicles.finder import choose
+
+NODE = shutil.which("node")
+pytestmark = pytest.mark.skipif(NODE is None, reason="there is no node to run the page's modules")
+
+FLOATS = "const floats = (text) => new Float32Array(new Uint8Array(Buffer.from(text, 'base64')).buffer);"
+PIXELS = """const pixels = ({w, h, d}) => ({width: w, height: h, data: new Uint8Array(Buffer.from(d, 'base64'))});
+const told = ({width, height, data}) => ({w: width, h: height, d: Buffer.from(data).toString('base64')});"""
+
+
+def node(imports: str, answer: str, cases: list[Any]) -> list[Any]:
+    """Run `answer`, a function of a case, over the cases in one process of Node."""
+    names, module = imports.split(" from ")
+    script = f"""import {{{names}}} from {json.dumps((PAGE / module).as_uri())}; {FLOATS} {PIXELS}
+    let given = ''; for await (const part of process.stdin) given += part;
+    console.log(JSON.stringify(JSON.parse(given).map({answer})));"""
+    done = subprocess.run(
+        [str(NODE), "--input-type=module", "-e", script],
+        input=json.dumps(cases), capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    result: list[Any] = json.loads(done.stdout)
+    return result
+
+
+def packed(values: Any, kind: str) -> str:
+    return base64.b64encode(np.ascontiguousarray(values, kind).tobytes()).decode()
+
+
+def sent(pixels: np.ndarray) -> dict[str, Any]:
+    return {"w": pixels.shape[1], "h": pixels.shape[0], "d": packed(pixels, "u1")}
+
+
+def received(told: dict[str, Any]) -> np.ndarray:
+    return np.frombuffer(base64.b64decode(told["d"]), np.uint8).reshape(told["h"], told["w"], 3)
+
+
+def boxes_and_sizes(random: np.random.Generator) -> list[tuple[np.ndarray, Preprocessing, BoundingBox | None]]:
+    """Draw photos with targets: letterbox and squash, whole and boxes over the edges, larger and smaller."""
+    cases = []
+    for index in range(40):
+        height, width = (int(side) for side in random.integers(3, 300, 2))
+        pixels = random.integers(0, 256, (height, width, 3), dtype=np.uint8)
+        sides = {"width": int(random.integers(8, 260)), "height": int(random.integers(8, 260))}
+        target = Preprocessing(**sides, fit="squash" if index % 2 else "letterbox", pad=0.04)
+        x, y = np.sort(random.uniform(-5, width + 5, 2)), np.sort(random.uniform(-5, height + 5, 2))
+        box = BoundingBox(x[0], y[0], x[1], y[1])
+        inside = box.clip(width, height)
+        is_whole = index % 4 == 0 or min(inside.width, inside.height) < 2
+        cases.append((pixels, target, None if is_whole else box))
+    return cases
+
+
+def test_a_network_sees_the_same_bytes_as_on_the_server() -> None:
+    cases = boxes_and_sizes(np.random.default_rng(0))
+    given = [{**sent(photo), "to": to.to_dict(), "box": box and box.to_list()} for photo, to, box in cases]
+    answers = node("networkInput from resize.js", "(c) => told(networkInput(pixels(c), c.to, c.box))", given)
+    for (photo, to, box), told in zip(cases, answers, strict=True):
+        np.testing.assert_array_equal(received(told), network_input(photo, to, box), err_msg=f"{to} {box}")
+
+
+def test_large_photos_are_shrunk_to_the_same_bytes() -> None:
+    random = np.random.default_rng(1)
+    networks = Preprocessing(width=64, height=48), Preprocessing(width=56, height=56)
+    side = min_side(*networks)
+    photos = [random.integers(0, 256, (h, w, 3), dtype=np.uint8) for w, h in ((251, 225), (30, 1000), (224, 111))]
+    want = [_shrunk(DecodedPhoto(pixels=one, width=one.shape[1], height=one.shape[0]), side) for one in photos]
+    asked = """({side, ...c}) => { const photo = shrunk({pixels: pixels(c), width: c.w, height: c.h, scale: 1}, side);
+    const least = leastSide({width: 64, height: 48}, {width: 56, height: 56});
+    return {...told(photo.pixels), scale: photo.scale, least}; }"""
+    cases = [{**sent(photo), "side": side} for photo in photos]
+    for told, small in zip(node("shrunk, leastSide from recognizer.js", asked, cases), want, strict=True):
+        assert (told["scale"], told["least"]) == (small.scale, side)
+        np.testing.assert_array_equal(received(told), small.pixels)
+    assert [one.scale < 1 for one in want] == [True, True, False]
+
+
+def test_the_same_boxes_are_kept() -> None:
+    random = np.random.default_rng(2)
+    cases = []
+    for _ in range(30):
+        corners = random.uniform(0, 1, (60, 2, 2)).astype(np.float32)
+        boxes = np.concatenate([corners.min(1), corners.max(1)], axis=1)
+        boxes[40:] = boxes[:20] + random.uniform(-0.02, 0.02, (20, 4)).astype(np.float32)  # overlapping ones
+        boxes[random.integers(0, 60, 4)] = [[np.nan, 0, 1, 1], [0.5, 0, 0.4, 1], [0, 0, np.inf, 1], [0, 0, 1e30, 1]]
+        scores = np.round(random.uniform(0, 1, 60), 2).astype(np.float32)  # some are equal, one is the threshold's
+        scores[0] = np.float32(0.46)
+        cases.append((boxes, scores))
+    given = [{"boxes": packed(boxes, "<f4"), "scores": packed(scores, "<f4")} for boxes, scores in cases]
+    asked = "(c) => choose(floats(c.boxes), floats(c.scores), {score: 0.46, iou: 0.5})"
+    kept = node("choose from finder.js", asked, given)
+    assert kept == [choose(boxes, scores, score=0.46, iou=0.5).tolist() for boxes, scores in cases]
+    assert any(0 in one for one in kept), "a score at the threshold counts"
+
+
+ODD = Taxonomy(
+    classes=(
+        Taxon(make="Rubin", model="Alpha", generation="2010-2014", year=2012),
+        Taxon(make="Azur", model="Delta"),
+        Taxon(make="Rubin", model="Alpha", generation="2015-2019", year=2016),
+        Taxon(make="Azur"),
+        Taxon(make="Rubin", model="Beta", generation="2010-2014"),
+        Taxon(make="Smaragd", model="Gamma", year=2014),
+    )
+)
+
+
+def test_levels_answers_and_words_are_the_same(bundles: dict[str, Path]) -> None:
+    session = Recognizer.open(**bundles, engine="onnxruntime", threads=1).identifier._session  # type: ignore[arg-type]
+    random = np.random.default_rng(3)
+    cases, want = [], []
+    for index in range(120):
+        calibration: dict[str, Any] = {"temperature": float(random.uniform(0.3, 2))}
+        if index % 3:
+            calibration["thresholds"] = {level: float(random.uniform(0.2, 1)) for level in LEVELS}
+        if index % 2:
+            calibration["threshold"] = float(random.uniform(0.2, 0.9))
+        plain = ModelBundle.load(bundles["identifier"])
+        bundle = ModelBundle(
+            task="identifier", name="odd", preprocessing=plain.preprocessing, card=plain.card,
+            calibration=calibration, taxonomy=ODD,
+        )  # fmt: skip
+        logits = random.normal(0, 3, (1, len(ODD))).astype(np.float32)
+        said = Identifier(bundle, session).judge(
+            softmax(logits, calibration["temperature"])[0], np.zeros(1, np.float32)
+        )
+        want.append(said)
+        cases.append({"logits": packed(logits, "<f4"), "calibration": calibration, "classes": ODD.to_dict()["classes"]})
+    asked = "(c) => judge(softmax(floats(c.logits), c.calibration.temperature), numbered(c.classes), c.calibration)"
+    for told, said in zip(node("judge, numbered, softmax from identifier.js", asked, cases), want, strict=True):
+        answer = said.answer
+        assert told["undecided"] == said.undecided
+        assert told["answer"] == (
+            None
+            if answer is None
+            else {"level": answer.level, "name": answer.name, "probability": pytest.approx(answer.probability)}
+        )
+        for level in LEVELS:
+            assert told["levels"][level] == [
+                {"name": one.name, "probability": pytest.approx(one.probability)} for one in said.levels[level]
+            ]
+    assert {said.answer.level if said.answer else None for said in want} == {None, *LEVELS}
+
+
+def test_a_head_answers_the_same_logits() -> None:
+    from carspotter.runtime.head import Head
+
+    random = np.random.default_rng(4)
+    head = Head(weights=random.normal(size=(5, 16)), bias=random.normal(size=5))
+    embedding = random.normal(size=(1, 16)).astype(np.float32)
+    values = base64.b64encode(_head_bytes(head)).decode()
+    asked = """(c) => { const all = floats(c.head), head = {weights: all.subarray(0, -5), bias: all.subarray(-5)};
+    return Array.from(headLogits(floats(c.embedding), head)); }"""
+    (logits,) = node("headLogits from identifier.js", asked, [{"head": values, "embedding": packed(embedding, "<f4")}])
+    assert logits == pytest.approx(head.logits(embedding)[0].tolist(), abs=1e-5)
+
+
+def picture(form: str, turn: int | None, order: str = "little") -> bytes:
+    exif = Image.Exif()
+    exif.endian = "<" if order == "little" else ">"
+    if turn is not None:
+        exif[0x0112] = turn
+    pixels = np.zeros((24, 40, 3), np.uint8)
+    pixels[:8, :16], pixels[16:, 24:] = (250, 20, 20), (20, 20, 250)
+    out = BytesIO()
+    Image.fromarray(pixels).save(out, form, exif=exif, quality=95, lossless=True)
+    return out.getvalue()
+
+
+@pytest.mark.parametrize("form", ["JPEG", "PNG", "WEBP"])
+def test_exif_turns_as_on_the_server(form: str) -> None:
+    files = [picture(form, turn, "big" if turn and turn % 2 else "little") for turn in (None, *range(10))]
+    raw = [np.asarray(Image.open(BytesIO(data)).convert("RGB")) for data in files]
+    asked = """(c) => { const given = new Uint8Array(Buffer.from(c.file, 'base64'));
+    const {turn, bytes} = uprightBytes(given, c.form);
+    return {turn, again: uprightBytes(bytes, c.form).turn, same: bytes.length === given.length}; }"""
+    cases = [{"file": base64.b64encode(data).decode(), "form": form} for data in files]
+    told = node("uprightBytes from headers.js", asked, cases)
+    assert [one["turn"] for one in told] == [orientation(Image.open(BytesIO(data)).info.get("exif")) for data in files]
+    assert all(one["again"] in (0, 1) and one["same"] for one in told)
+    turns = [{**sent(photo), "turn": one["turn"]} for photo, one in zip(raw, told, strict=True)]
+    upright = node("turned from decode.js", "({turn, ...c}) => told(turned(pixels(c), turn))", turns)
+    for data, one in zip(files, upright, strict=True):
+        np.testing.assert_array_equal(received(one), decode(data).pixels)
+
+
+def jpeg_of(photo: np.ndarray, **options: Any) -> bytes:
+    out = BytesIO()
+    Image.fromarray(photo).save(out, "JPEG", **options)
+    return out.getvalue()
+
+
+def test_large_jpegs_are_scaled_to_the_same_bytes() -> None:
+    random = np.random.default_rng(5)
+    small = random.integers(0, 256, (19, 23, 3), dtype=np.uint8)
+    photo = np.asarray(Image.fromarray(small).resize((237, 191), Image.Resampling.BICUBIC))  # edges within blocks
+    srgb = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    kinds: list[dict[str, Any]] = [
+        *({"subsampling": colours, "quality": 85} for colours in ("4:4:4", "4:2:2", "4:2:0")),
+        {"progressive": True, "quality": 60}, {"restart_marker_blocks": 3}, {"quality": 10}, {"quality": 100},
+        {"icc_profile": srgb},
+    ]  # fmt: skip
+    files = [(jpeg_of(photo, **kind), side, str(kind)) for kind in kinds for side in (90, 45, 20)]
+    files += [(jpeg_of(photo[..., 0]), side, "grey") for side in (90, 45, 20)]
+    want = [decode(data, min_side=side) for data, side, _ in files]
+    steps = [round(1 / one.scale) for one in want]
+    assert set(steps) == {2, 4, 8}
+    cases = [{"file": base64.b64encode(data).decode(), "step": n} for (data, _, _), n in zip(files, steps, strict=True)]
+    asked = f"""await (async () => {{ const {{scaled}} = await import({json.dumps((PAGE / "jpeg_scaled.js").as_uri())});
+    return ({{file, step}}) => {{ const frame = coefficients(new Uint8Array(Buffer.from(file, 'base64')));
+    return told(scaled(frame, step)); }}; }})()"""
+    answers = node("coefficients from jpeg.js", asked, cases)
+    for told, one, (_, _, kind), step in zip(answers, want, files, steps, strict=True):
+        np.testing.assert_array_equal(received(told), one.pixels, err_msg=f"{kind} at 1/{step}")
+
+
+def test_jpegs_of_other_colours_are_left_to_the_browser() -> None:
+    photo = np.zeros((64, 64, 3), np.uint8)
+    other = ImageCms.ImageCmsProfile(ImageCms.createProfile("LAB")).tobytes()
+    cmyk = BytesIO()
+    Image.fromarray(photo).convert("CMYK").save(cmyk, "JPEG")
+    files = [jpeg_of(photo, icc_profile=other), cmyk.getvalue(), jpeg_of(photo, keep_rgb=True), jpeg_of(photo)]
+    cases = [base64.b64encode(data).decode() for data in files]
+    asked = "(file) => coefficients(new Uint8Array(Buffer.from(file, 'base64'))) === null"
+    assert node("coefficients from jpeg.js", asked, cases) == [True, True, True, False]
+
+
+def test_what_is_no_photo_and_what_is_cut_is_told() -> None:
+    whole = {form: picture(form, 1) for form in ("JPEG", "PNG", "WEBP")}
+    film = whole["JPEG"] + b"\0\0\0\x18ftypmp42" + b"film" * 100  # a phone's moving photo
+    files = [
+        *whole.values(),
+        film,
+        *(data[:-30] for data in whole.values()),
+        b"hello world",
+        b"",
+        b"\0\0\0\x18ftypheic",
+    ]
+    asked = """(file) => { const bytes = new Uint8Array(Buffer.from(file, 'base64'));
+    try { const form = sniff(bytes); return [form, lacksEnd(bytes, form)]; }
+    catch ({code, message}) { return [code, message]; } }"""
+    told = node("lacksEnd, sniff from headers.js", asked, [base64.b64encode(data).decode() for data in files])
+    assert told[:4] == [["JPEG", False], ["PNG", False], ["WEBP", False], ["JPEG", False]]
+    assert told[4:7] == [["JPEG", True], ["PNG", True], ["WEBP", True]]
+    words = 'not a photo that can be read: it begins with "hello wo"; allowed: JPEG, PNG, WEBP, AVIF, GIF, BMP, HEIC'
+    assert told[7] == ["unsupported-format", words]
+    assert told[8] == ["empty", "the file is empty (0 bytes)"]
+    assert told[9] == ["HEIC", False]
+    for data, (said, _) in zip(files[7:9], told[7:9], strict=True):
+        with pytest.raises(ImageError) as error:
+            sniff(data)
+        assert error.value.code == said
