@@ -1,10 +1,12 @@
 """How fast are photographs checked, located and embedded, and what share of that is mere decoding?
 
 In: photographs (`--photos`, by default soft shapes), written anew at `--size` into a temporary project. Out: images a
-second on the cores at hand for decoding alone (the same scaled decode, in as many processes), for check + locate, and
-with embeddings; then for five times as many, with the largest memory of any process, deduplication timed on the rows.
+second on the cores at hand for decoding alone (the same scaled decode, in as many processes), for the two networks
+alone, for check + locate, and with embeddings, the last also as a share of the limit: decoding and networks, one after
+the other, and nothing else. Then for five times as many, with the largest memory of any process, deduplication timed on
+the rows.
 
-    python benchmarks/curate.py --photos ../shared/data/used-car-ads/photos --size 1600x1200 [--count 200] [--json]
+    python benchmarks/curate.py --photos ../shared/data/used-car-ads/photos --size 1600x1200 [--precision int8] [--json]
 """
 
 import io
@@ -13,8 +15,9 @@ import resource
 import shutil
 import tempfile
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from concurrent.futures import ProcessPoolExecutor
+from functools import lru_cache
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -33,6 +36,8 @@ from carspotter.recognition.recognizer import min_side
 from carspotter.runtime.bundle import shipped
 from measure import CORES, machine, parser
 
+TASKS = ("finder", "identifier")
+PARTS = ("checks", "findings", "embeddings")
 QUALITY = 88
 CHUNK = 16
 
@@ -44,16 +49,17 @@ def main() -> None:
     options.add_argument("--size", default="1600x1200")
     options.add_argument("--count", type=int, default=200)
     options.add_argument("--repeats", type=int, default=3)
+    options.add_argument("--precision", default="float32", help="float32 or int8")
     options.add_argument("--growth", type=int, default=5, help="times as many photographs at last; 1 leaves it out")
     given = options.parse_args()
     width, height = map(int, given.size.split("x"))
     with tempfile.TemporaryDirectory() as folder:
         paths = list(write_photos(Path(folder) / "photos", sources(given.photos), (width, height), given.count))
-        result = rates(Path(folder), paths, given.repeats)
+        result = rates(Path(folder), paths, given.repeats, given.precision)
         if given.growth > 1:
             more = paths + [again(path, number) for number in range(1, given.growth) for path in paths]
             result["growth"] = growth(Path(folder), paths, more)
-    result |= {"size": given.size, "photographs": given.count, "machine": machine()}
+    result |= {"size": given.size, "precision": given.precision, "photographs": given.count, "machine": machine()}
     print(json.dumps(result, indent=None if given.json else 2))
 
 
@@ -93,35 +99,59 @@ def again(path: Path, number: int) -> Path:
     return target
 
 
-def rates(folder: Path, paths: list[Path], repeats: int) -> dict[str, Any]:
+def rates(folder: Path, paths: list[Path], repeats: int, precision: str) -> dict[str, Any]:
     """Measure images a second, the ways in turn, and give the median of each and its share of decoding alone."""
     side = min_side(shipped("finder").preprocessing, shipped("identifier").preprocessing)
-    ways = ("decode alone", "check + locate", "check + locate + embed")
+    ways = ("decode alone", "networks alone", "check + locate", "check + locate + embed")
     seconds: dict[str, list[float]] = {way: [] for way in ways}
     for _ in range(repeats):
-        seconds["decode alone"].append(decode_all(paths, side))
-        seconds["check + locate"].append(look_at(folder, paths, ("checks", "findings")))
-        seconds["check + locate + embed"].append(look_at(folder, paths, ("checks", "findings", "embeddings")))
-    medians = {way: len(paths) / float(np.median(values)) for way, values in seconds.items()}
-    shares = {f"{way}, share of decoding": medians[way] / medians["decode alone"] for way in ways[1:]}
-    return {"images a second": {k: round(v, 1) for k, v in medians.items()}} | {
-        k: round(v, 3) for k, v in shares.items()
+        seconds[ways[0]].append(in_processes(decode_some, [(paths[i : i + CHUNK], side) for i in chunks(paths)]))
+        seconds[ways[1]].append(
+            in_processes(run_networks, [(len(paths[i : i + CHUNK]), precision) for i in chunks(paths)])
+        )
+        seconds[ways[2]].append(look_at(folder, paths, PARTS[:2], precision=precision))
+        seconds[ways[3]].append(look_at(folder, paths, PARTS, precision=precision))
+    took = {way: float(np.median(values)) for way, values in seconds.items()}
+    return {
+        "images a second": {way: round(len(paths) / value, 1) for way, value in took.items()},
+        **{f"{way}, share of decoding": round(took[ways[0]] / took[way], 3) for way in ways[2:]},
+        f"{ways[3]}, share of the limit": round((took[ways[0]] + took[ways[1]]) / took[ways[3]], 3),
     }
 
 
-def decode_all(paths: list[Path], side: int) -> float:
-    """Decode all photographs in as many processes as there are cores; the start of the processes is not counted."""
+def chunks(paths: list[Path]) -> range:
+    """Give where each chunk of work begins."""
+    return range(0, len(paths), CHUNK)
+
+
+def in_processes(work: Callable[[Any], int], jobs: list[Any]) -> float:
+    """Do jobs in as many processes as there are cores; the start of the processes is not counted."""
     with ProcessPoolExecutor(CORES, mp_context=get_context("spawn")) as pool:
-        list(pool.map(decode_some, [([paths[0]], side)] * CORES * 2))
+        list(pool.map(work, jobs[:1] * CORES * 2))
         start = time.perf_counter()
-        chunks = [(paths[i : i + CHUNK], side) for i in range(0, len(paths), CHUNK)]
-        list(pool.map(decode_some, chunks))
+        list(pool.map(work, jobs))
         return time.perf_counter() - start
 
 
 def decode_some(job: tuple[list[Path], int]) -> int:
     """Read and decode some photographs."""
     return sum(decode(path.read_bytes(), min_side=job[1]).width for path in job[0])
+
+
+def run_networks(job: tuple[int, str]) -> int:
+    """Run both networks on as many pictures, one thread each, as a worker of the stage does."""
+    count, precision = job
+    for task in TASKS:
+        session = opened(task, precision)
+        form = session.input_form.shape
+        session.run(np.zeros((count, *form[1:]), np.uint8))  # what is in it changes no time
+    return count
+
+
+@lru_cache(maxsize=4)
+def opened(task: Any, precision: str) -> Any:
+    """Open a shipped network once a process."""
+    return shipped(task, precision).open_session(threads=1)
 
 
 def project_of(folder: Path, paths: list[Path]) -> Project:
@@ -136,10 +166,11 @@ def project_of(folder: Path, paths: list[Path]) -> Project:
     return project
 
 
-def look_at(folder: Path, paths: list[Path], parts: tuple[str, ...]) -> float:
+def look_at(folder: Path, paths: list[Path], parts: tuple[str, ...], *, precision: str = "float32") -> float:
     """Run the row stage over photographs; the time from the first rows to the last, without the start of workers."""
     project = project_of(folder, paths)
-    look = Look(folder=str(project.folder), check=CheckSettings(), locate=LocateSettings(), parts=parts)
+    locate = LocateSettings(precision=precision)
+    look = Look(folder=str(project.folder), check=CheckSettings(), locate=locate, parts=parts)
     times: list[tuple[float, int]] = []
     with project.catalog() as catalog:
         compute.run(look, catalog, batch_size=CHUNK, progress=lambda *p: times.append((time.perf_counter(), p[0])))

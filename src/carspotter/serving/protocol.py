@@ -17,8 +17,8 @@ HEAD_BYTES = 32 << 10
 HEAD_S = 10.0
 """Longest time from the first byte of a head, or from a connection's begin, to its end."""
 READ_BYTES = 64 << 10
-"""Most bytes read from a connection at once. asyncio's own 256 KiB are held for each connection of a flood before any of
-them can be refused; uvicorn stops reading a body at 64 KiB in any case."""
+"""Most bytes read from a connection at once. asyncio's own 256 KiB would be held for each connection of a flood before
+any is refused; uvicorn stops reading a body at 64 KiB in any case."""
 DRAIN_S = 10.0
 """How long the rest of a body is read and thrown away when its request was answered before it was whole."""
 
