@@ -48,8 +48,8 @@ test: $(VENV)/.installed
 	$(VENV)/bin/python -m pytest $(ARGS)
 
 check: $(VENV)/.installed
-	$(VENV)/bin/ruff format --check src tests benchmarks docs
-	$(VENV)/bin/ruff check src tests benchmarks docs
+	$(VENV)/bin/ruff format --check src tests benchmarks docs release
+	$(VENV)/bin/ruff check src tests benchmarks docs release
 	$(VENV)/bin/mypy
 
 docs: $(VENV)/.installed

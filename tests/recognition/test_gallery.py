@@ -1,6 +1,7 @@
 """Learn: drawn clusters are told apart, what is chosen is right, and the bundle answers like any other."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -298,3 +299,16 @@ def test_prototypes_of_equal_embeddings_are_finite() -> None:
     head = fit_prototypes(x, np.array([0, 0, 1, 1]), 2)
     assert isinstance(head, Head)
     assert np.isfinite(fit_probe(x, np.array([0, 0, 1, 1]), 2, strength=0.1).weights).all()
+
+
+def test_the_network_stays_in_its_own_file_and_precision(gallery: Gallery, base: ModelBundle, tmp_path: Path) -> None:
+    assert base.folder is not None
+    openvino = pytest.importorskip("openvino")
+    network = openvino.Core().read_model(base.model_path)
+    openvino.save_model(network, tmp_path / "model.xml", compress_to_fp16=False)
+    exported = replace(base, file="model.xml", precision="float16").save(
+        tmp_path / "base", (tmp_path / "model.xml").read_bytes(), weights=(tmp_path / "model.bin").read_bytes()
+    )
+    learned = saved(gallery, exported, tmp_path / "learned")
+    assert (learned.file, learned.precision) == ("model.xml", "float16")
+    learned.open_session("openvino", threads=1)

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import replace
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from hypothesis import strategies as st
 
 from carspotter.errors import BundleError, StorageError
 from carspotter.pixels import Preprocessing
+from carspotter.recognition.recognizer import Recognizer
 from carspotter.runtime.bundle import FORMAT, ModelBundle, list_bundles, shipped
 from carspotter.taxonomy import Taxonomy
 from tiny_bundles import CARD, FINDER_INPUT, IDENTIFIER_INPUT, TAXA, finder_model, tiny_finder, tiny_identifier
@@ -219,3 +221,78 @@ def test_what_ships_can_be_read() -> None:
 def test_no_folder_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(BundleError, match="it is no folder"):
         ModelBundle.load(tmp_path / "absent")
+
+
+def test_another_file_is_written_with_a_newer_format(tmp_path: Path) -> None:
+    finder = tiny_finder(tmp_path / "finder")
+    saved = finder.save(tmp_path / "lite", b"flat", file="model.tflite")
+    assert ModelBundle.load(tmp_path / "lite") == saved
+    assert (saved.model_path.name, saved.precision) == ("model.tflite", "float32")
+    assert json.loads((tmp_path / "lite" / "bundle.json").read_text())["format"] == 3
+    saved.verify()
+    int8 = replace(finder, precision="int8").save(tmp_path / "int8", b"network")
+    assert ModelBundle.load(tmp_path / "int8").precision == "int8"
+    assert json.loads((tmp_path / "int8" / "bundle.json").read_text())["format"] == 1
+    assert int8.read_network() == (b"network", None)
+
+
+def test_an_xml_has_its_weights(tmp_path: Path) -> None:
+    finder = tiny_finder(tmp_path)
+    saved = finder.save(tmp_path, b"<net/>", file="model.xml", weights=b"weights")
+    assert {path.name for path in tmp_path.glob("model.*")} == {"model.xml", "model.bin"}, "the ONNX file is gone"
+    assert ModelBundle.load(tmp_path).read_network() == (b"<net/>", b"weights")
+    (tmp_path / "model.bin").write_bytes(b"WEIGHTS")
+    with pytest.raises(BundleError, match=r"model\.bin: sha256"):
+        saved.verify()
+    (tmp_path / "model.bin").write_bytes(b"cut")
+    with pytest.raises(BundleError, match=r"model\.bin has 3 bytes, bundle.json says 7"):
+        ModelBundle.load(tmp_path)
+    (tmp_path / "model.bin").unlink()
+    with pytest.raises(BundleError, match=r"model\.bin is missing"):
+        ModelBundle.load(tmp_path)
+
+
+def test_weights_are_for_an_xml_alone(tmp_path: Path) -> None:
+    finder = tiny_finder(tmp_path)
+    with pytest.raises(BundleError, match=r"model\.xml needs its weights"):
+        finder.save(tmp_path / "new", b"<net/>", file="model.xml")
+    with pytest.raises(BundleError, match=r"model\.onnx holds its own weights"):
+        finder.save(tmp_path / "new", b"network", weights=b"weights")
+    with pytest.raises(BundleError, match=r"model file 'model\.pt' is unknown"):
+        finder.save(tmp_path / "new", b"network", file="model.pt")
+    assert not (tmp_path / "new").exists()
+
+
+@pytest.mark.parametrize(
+    ("stated", "message"),
+    [
+        ({"file": "model.tflite"}, r"format 1 knows no model file but model\.onnx"),
+        ({"file": "../model.onnx"}, "is unknown"),
+        ({"file": 7}, "model file 7 is unknown"),
+        ({"precision": "int4"}, "precision 'int4' is unknown"),
+        ({"precision": None}, "precision None is unknown"),
+        ({"weights": 5}, "weights are 5"),
+    ],
+)
+def test_an_odd_model_is_named(tmp_path: Path, stated: dict[str, Any], message: str) -> None:
+    tiny_finder(tmp_path)
+    edit(tmp_path, model=stated)
+    with pytest.raises(BundleError, match=message):
+        ModelBundle.load(tmp_path)
+
+
+def test_a_precision_ships_in_a_folder_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(resources, "files", lambda package: tmp_path)
+    finder = tiny_finder(tmp_path / "models" / "finder")
+    with pytest.raises(BundleError, match="has no finder in int8"):
+        shipped("finder", "int8")
+    replace(finder, precision="int8").save(tmp_path / "models" / "finder-int8", b"network")
+    assert (shipped("finder").precision, shipped("finder", "int8").precision) == ("float32", "int8")
+    with pytest.raises(BundleError, match="did you mean 'int8'"):
+        shipped("finder", "int9")
+
+
+def test_a_recognizer_opens_in_int8() -> None:
+    bundles = Recognizer.open(precision="int8", engine="onnxruntime", threads=1).bundles
+    assert bundles == {"finder": shipped("finder", "int8").name, "identifier": shipped("identifier", "int8").name}
+    assert all(name.endswith(".int8") for name in bundles.values())

@@ -89,9 +89,10 @@ _Threshold = Annotated[
 _Select = Annotated[Literal["all", "largest", "center"], typer.Option(help="Which vehicles of a photo.")]
 _Recursive = Annotated[bool, typer.Option(help="Look into the folders of a folder.")]
 _Engine = Annotated[
-    Literal["auto", "openvino", "onnxruntime"],
+    Literal["auto", "openvino", "onnxruntime", "litert"],
     typer.Option(help="What runs the networks."),
 ]
+_Precision = Annotated[Literal["float32", "int8"], typer.Option(help="Which of the shipped networks: int8 is faster.")]
 _Threads = Annotated[int | None, _option(help="Threads to use; by default all cores.", min=1)]
 _Finder = Annotated[str | None, _option(help="Folder of another finder.", metavar="BUNDLE")]
 _Identifier = Annotated[str | None, _option(help="Folder of another identifier.", metavar="BUNDLE")]
@@ -116,6 +117,7 @@ def identify(
     threshold: _Threshold = None,
     select: _Select = "largest",
     recursive: _Recursive = True,
+    precision: _Precision = "float32",
     engine: _Engine = "auto",
     threads: _Threads = None,
     finder: _Finder = None,
@@ -149,13 +151,14 @@ def identify(
             threads=threads,
             threshold=threshold,
             engine=None if engine == "auto" else engine,
+            precision=None if precision == "float32" else precision,
         )
         recognizer = _remote(server, key, select=select, top=top)
     else:
         from carspotter.recognition.recognizer import Recognizer
 
         recognizer = Recognizer.open(
-            finder=finder, identifier=identifier, engine=engine, threads=threads,
+            finder=finder, identifier=identifier, precision=precision, engine=engine, threads=threads,
             select=select, threshold=threshold, top=top, detector=detector,
         )  # fmt: skip
     form: _Form = "jsonl" if as_jsonl else "json" if as_json else "text"

@@ -130,7 +130,7 @@ def save_gallery(
     """
     if base.task != "identifier":
         raise BundleError(f"bundle {base.name}: task is {base.task!r}; a head needs an identifier's embeddings")
-    network = base.model_path.read_bytes()
+    network, weights = base.read_network()
     learned = ModelBundle(
         task="identifier",
         name=name,
@@ -139,8 +139,10 @@ def save_gallery(
         card=_card(gallery, base, card),
         taxonomy=gallery.taxonomy,
         head=gallery.head,
+        file=base.file,
+        precision=base.precision,
     )
-    return learned.save(folder, network)
+    return learned.save(folder, network, weights=weights)
 
 
 # ---- choosing

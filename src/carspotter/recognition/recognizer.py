@@ -25,7 +25,7 @@ from carspotter.hashes import dhash, greyscale, phash
 from carspotter.pixels import MAX_PIXELS, DecodedPhoto, Preprocessing, check_pixels, decode, network_input
 from carspotter.recognition.identifier import DEFAULT_TOP, Identification, Identifier
 from carspotter.records import Detection, PhotoError, Prediction, Vehicle
-from carspotter.runtime.bundle import ModelBundle, Task, shipped
+from carspotter.runtime.bundle import ModelBundle, Precision, Task, shipped
 from carspotter.runtime.session import Device, Engine
 from carspotter.taxonomy import LEVELS
 from carspotter.vehicles.finder import Finder, Finding
@@ -114,6 +114,7 @@ class Recognizer:
         *,
         finder: str | Path | None = None,
         identifier: str | Path | None = None,
+        precision: Precision = "float32",
         engine: Engine = "auto",
         device: Device = "cpu",
         threads: int | None = None,
@@ -124,12 +125,15 @@ class Recognizer:
         with_hashes: bool = False,
         max_pixels: int = MAX_PIXELS,
     ) -> Recognizer:
-        """Open bundle folders, or the bundles that ship with the package.
+        """Open bundle folders, or the bundles that ship with the package, in a `precision` that ships.
 
         `threshold` (0..1) replaces the calibrated one at all levels; `top` is the number of candidates per level;
         `detector` is the path or name of a foreign one. Raises BundleError, DetectorError or MissingExtraError.
         """
-        bundles = {"finder": _bundle("finder", finder), "identifier": _bundle("identifier", identifier)}
+        bundles = {
+            "finder": _bundle("finder", finder, precision),
+            "identifier": _bundle("identifier", identifier, precision),
+        }
         sessions = {
             task: bundle.open_session(engine, threads=threads, device=device) for task, bundle in bundles.items()
         }
@@ -366,8 +370,8 @@ def _hashes(pixels: NDArray[np.uint8]) -> tuple[int, int]:
     return phash(grey), dhash(grey)
 
 
-def _bundle(task: Task, folder: str | Path | None) -> ModelBundle:
-    return shipped(task) if folder is None else ModelBundle.load(Path(folder))
+def _bundle(task: Task, folder: str | Path | None, precision: Precision) -> ModelBundle:
+    return shipped(task, precision) if folder is None else ModelBundle.load(Path(folder))
 
 
 def _detector(name: str, engine: Engine, threads: int | None) -> Detector:

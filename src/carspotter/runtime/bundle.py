@@ -1,7 +1,8 @@
 """A folder in, a `ModelBundle` out: weights, preprocessing, taxonomy, calibration and card of one network; and back.
 
-A bundle says all that a runtime needs to know. The folder holds `model.onnx`, `bundle.json`, `card.json`, `CARD.md`
-(the card for people), for an identifier `taxonomy.json`, and for a learned one `head.npz`. Reading checks the folder;
+A bundle says all that a runtime needs to know. The folder holds the network (`model.onnx`; or `model.xml` and
+`model.bin`, or `model.tflite`), `bundle.json`, `card.json`, `CARD.md` (the card for people), for an identifier
+`taxonomy.json`, and for a learned one `head.npz`. Reading checks the folder;
 opening a session checks the network against it. Running it is `session.py`'s work; what its outputs mean is for
 `vehicles` and `recognition`.
 """
@@ -14,7 +15,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from importlib import resources
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from carspotter import storage
 from carspotter.errors import BundleError, StorageError, TaxonomyError, suggestion
@@ -28,12 +29,22 @@ from carspotter.runtime.session import Session, open_session
 from carspotter.taxonomy import Taxonomy
 
 Task = Literal["finder", "identifier"]
+Precision = Literal["float32", "float16", "int8"]
 
-FORMAT = 2
-"""Version of the folder's layout. It grows when an older carspotter could no longer read the folder rightly: 2 are
-bundles with a head, which would answer the network's own classes without it. All others are still written as 1."""
+FORMAT = 3
+"""Newest version of the folder's layout; it grows when an older carspotter could no longer read the folder rightly."""
 
 _PLAIN_FORMAT = 1
+_HEAD_FORMAT = 2
+"""Bundles with a head, which would answer the network's own classes without it."""
+_FILE_FORMAT = 3
+"""Bundles whose network is another file than model.onnx."""
+
+FILES: tuple[str, ...] = ("model.onnx", "model.xml", "model.tflite")
+"""What a bundle's network file may be called; its suffix says which engines can open it."""
+
+PRECISIONS: tuple[str, ...] = get_args(Precision)
+"""What a network may calculate in; the weights of a float32 one may be stored in less."""
 
 TASK_OUTPUTS: Mapping[str, tuple[str, ...]] = {
     "finder": ("kind", "scores", "boxes", "viewpoints"),
@@ -51,7 +62,8 @@ class ModelBundle:
 
     `calibration` maps names to numbers (or to mappings of numbers): of a finder `score`, `iou` and `gate`, of an
     identifier `temperature` and `thresholds`. `card` has the keys of `CARD_KEYS`. A `head` answers the taxonomy's
-    classes from the embedding, in place of the network's own logits. `folder` is None before `save`.
+    classes from the embedding, in place of the network's own logits. `file` is one of `FILES`, `precision` one of
+    `PRECISIONS`. `folder` is None before `save`.
     """
 
     task: Task
@@ -61,10 +73,13 @@ class ModelBundle:
     calibration: Mapping[str, Any] = field(default_factory=dict)
     taxonomy: Taxonomy | None = None
     head: Head | None = None
+    file: str = FILES[0]
+    precision: Precision = "float32"
     folder: Path | None = None
 
     def __post_init__(self) -> None:
         _check_task(self.task, f"bundle {self.name!r}")
+        _check_file(self.file, self.precision, f"bundle {self.name}")
         if not self.name.strip():
             raise BundleError("a bundle needs a name, such as lite0.stanford-cars.2026-11; set `name` in bundle.json")
         if (self.taxonomy is None) == (self.task == "identifier"):
@@ -83,7 +98,10 @@ class ModelBundle:
         if not folder.is_dir():
             raise BundleError(f"no bundle at {folder}: it is no folder; `carspotter models` lists the bundles")
         manifest = _read_manifest(folder / "bundle.json")
-        _check_model_file(folder / "model.onnx", manifest.get("model"))
+        stated = manifest.get("model", {})
+        file = stated.get("file", FILES[0])
+        for name, part in _parts(stated, file).items():
+            _check_model_file(folder / name, part)
         taxonomy = _read_taxonomy(folder / "taxonomy.json") if manifest["task"] == "identifier" else None
         return cls(
             task=manifest["task"],
@@ -93,29 +111,40 @@ class ModelBundle:
             card=_read_json(folder / "card.json"),
             taxonomy=taxonomy,
             head=_read_head(folder / "head.npz", manifest["head"]) if "head" in manifest else None,
+            file=file,
+            precision=stated.get("precision", "float32"),
             folder=folder,
         )
 
-    def save(self, folder: Path | str, model_bytes: bytes) -> ModelBundle:
+    def save(
+        self, folder: Path | str, model_bytes: bytes, *, file: str | None = None, weights: bytes | None = None
+    ) -> ModelBundle:
         """Write the folder, the manifest `bundle.json` last, and return the bundle that stands there.
 
-        Each file is written under a temporary name and renamed; a folder without its manifest is no bundle. Raises
-        StorageError when the folder cannot be written.
+        `file` (one of `FILES`; None: the bundle's own) says what `model_bytes` are; `weights` go with an `.xml`, and
+        only with one. Each file is written under a temporary name and renamed; a folder without its manifest is no
+        bundle. Raises StorageError when the folder cannot be written, BundleError for another file or odd weights.
         """
+        if file is not None and file != self.file:
+            return replace(self, file=file).save(folder, model_bytes, weights=weights)
+        contents = _contents(self.file, model_bytes, weights)
         folder = Path(folder)
         try:
             # A reader must not meet the old manifest beside new weights while the parts are replaced.
             (folder / "bundle.json").unlink(missing_ok=True)
         except OSError as error:
             raise StorageError(f"bundle {folder} cannot be written: {error.strerror}") from error
-        _write(folder / "model.onnx", model_bytes)
+        for name in {*_FILES_AND_WEIGHTS} - set(contents):  # of a bundle that stood here before
+            (folder / name).unlink(missing_ok=True)
+        for name, content in contents.items():
+            _write(folder / name, content)
         if self.taxonomy is not None:
             self.taxonomy.save(folder / "taxonomy.json")
         if self.head is not None:
             _write(folder / "head.npz", self.head.to_bytes())
         _write(folder / "card.json", _json_bytes(self.card))
         _write(folder / "CARD.md", render_card(self.card, name=self.name, task=self.task).encode())
-        _write(folder / "bundle.json", _json_bytes(self._manifest(model_bytes)))
+        _write(folder / "bundle.json", _json_bytes(self._manifest(contents)))
         return replace(self, folder=folder)
 
     def share(self, name: str, default: float) -> float:
@@ -132,7 +161,13 @@ class ModelBundle:
             raise BundleError(
                 f"bundle {self.name} is not saved yet, so it has no network file; call save(folder, bytes)"
             )
-        return self.folder / "model.onnx"
+        return self.folder / self.file
+
+    def read_network(self) -> tuple[bytes, bytes | None]:
+        """Return the network's file and, of an `.xml`, its weights, as `save` takes them; raises BundleError."""
+        path = self.model_path
+        weights = path.with_suffix(".bin").read_bytes() if path.suffix == ".xml" else None
+        return path.read_bytes(), weights
 
     def open_session(self, engine: str = "auto", *, threads: int | None = None, device: str = "cpu") -> Session:
         """Open the network with an engine and check it; raises as `session.open_session` and `check_session` do."""
@@ -165,10 +200,13 @@ class ModelBundle:
     def verify(self) -> None:
         """Read the network's and the head's file and raise BundleError unless they are the ones that were saved."""
         manifest = _read_manifest(self.model_path.with_name("bundle.json"))
-        for part, name in (("model", "model.onnx"), ("head", "head.npz")):
-            expected, path = manifest.get(part, {}).get("sha256"), self.model_path.with_name(name)
-            found = _sha256(path.read_bytes()) if part in manifest else None
-            if expected not in (None, found):
+        parts = _parts(manifest.get("model", {}), self.file)
+        if "head" in manifest:
+            parts["head.npz"] = manifest["head"]
+        for name, stated in parts.items():
+            path, expected = self.model_path.with_name(name), stated.get("sha256")
+            found = _sha256(path.read_bytes()) if expected is not None else None
+            if expected != found:
                 raise BundleError(f"{path}: sha256 is {found}, bundle.json says {expected}; copy the folder again")
 
     def _last_size(self, output: str) -> int | None:
@@ -179,20 +217,29 @@ class ModelBundle:
             sizes["logits"] = len(self.taxonomy)
         return sizes.get(output)
 
-    def _manifest(self, model_bytes: bytes) -> dict[str, Any]:
+    def _manifest(self, contents: Mapping[str, bytes]) -> dict[str, Any]:
+        plain = _PLAIN_FORMAT if self.head is None else _HEAD_FORMAT
         manifest = {
-            "format": _PLAIN_FORMAT if self.head is None else FORMAT,
+            "format": plain if self.file == FILES[0] else _FILE_FORMAT,
             "task": self.task,
             "name": self.name,
             "preprocessing": self.preprocessing.to_dict(),
             "calibration": dict(self.calibration),
             "outputs": list(TASK_OUTPUTS[self.task]),
-            "model": {"bytes": len(model_bytes), "sha256": _sha256(model_bytes)},
+            "model": self._model(contents),
         }
         if self.head is not None:
             data = self.head.to_bytes()
             manifest["head"] = {"kind": HEAD_KINDS[0], "bytes": len(data), "sha256": _sha256(data)}
         return manifest
+
+    def _model(self, contents: Mapping[str, bytes]) -> dict[str, Any]:
+        """State the network's file; what is as it always was stays unsaid, so that such manifests do not change."""
+        stated: dict[str, Any] = {} if self.file == FILES[0] else {"file": self.file}
+        if self.precision != "float32":
+            stated["precision"] = self.precision
+        model, *weights = (_stated(content) for content in contents.values())
+        return stated | model | ({"weights": weights[0]} if weights else {})
 
 
 def list_bundles(folder: Path | str | None = None) -> list[ModelBundle]:
@@ -212,18 +259,23 @@ def list_bundles(folder: Path | str | None = None) -> list[ModelBundle]:
     return sorted(found, key=lambda bundle: bundle.name)
 
 
-def shipped(task: Task) -> ModelBundle:
-    """Return the bundle inside the package for a task; raises BundleError when none is there.
+def shipped(task: Task, precision: str = "float32") -> ModelBundle:
+    """Return the bundle inside the package for a task; raises BundleError when none is there in this precision.
 
-    It is the folder named after the task; another shipped bundle for it is only an alternative, opened by its path.
+    It is the folder named after the task, with another precision behind it: `finder`, `finder-int8`. Any other shipped
+    bundle is only an alternative, opened by its path.
     """
     _check_task(task, "shipped bundle")
-    folder = _shipped_folder() / task
+    if precision not in PRECISIONS:
+        raise BundleError(f"shipped {task}: precision {precision!r} is unknown; {suggestion(precision, PRECISIONS)}")
+    folder = _shipped_folder() / (task if precision == "float32" else f"{task}-{precision}")
     if not folder.is_dir():
-        raise BundleError(f"this install has no {task} at {folder}; name a bundle's folder, or reinstall carspotter")
+        kind = task if precision == "float32" else f"{task} in {precision}"
+        raise BundleError(f"this install has no {kind} at {folder}; name a bundle's folder, or reinstall carspotter")
     return ModelBundle.load(folder)
 
 
+_FILES_AND_WEIGHTS = (*FILES, "model.bin")
 _EXPORT = "export it again with `carspotter export`"
 
 
@@ -240,6 +292,33 @@ def _sha256(data: bytes) -> str:
 def _check_task(task: object, what: str) -> None:
     if not isinstance(task, str) or task not in TASK_OUTPUTS:
         raise BundleError(f"{what}: task {task!r} is unknown; {suggestion(str(task), TASK_OUTPUTS)}")
+
+
+def _check_file(file: object, precision: object, what: str) -> None:
+    for key, value, allowed in (("file", file, FILES), ("precision", precision, PRECISIONS)):
+        if not isinstance(value, str) or value not in allowed:
+            raise BundleError(f"{what}: model {key} {value!r} is unknown; {suggestion(str(value), allowed)}")
+
+
+def _contents(file: str, model_bytes: bytes, weights: bytes | None) -> dict[str, bytes]:
+    """Return the network's files by name, the one that an engine opens first."""
+    needs = file.endswith(".xml")
+    if needs != (weights is not None):
+        fault = "needs its weights, the .bin" if needs else "holds its own weights"
+        raise BundleError(f"{file} {fault}; `weights` are for an .xml, and only for one")
+    return {file: model_bytes} | ({} if weights is None else {file.removesuffix(".xml") + ".bin": weights})
+
+
+def _parts(stated: Mapping[str, Any], file: str) -> dict[str, Mapping[str, Any]]:
+    """Return the files of a network and what the manifest states of each."""
+    parts: dict[str, Mapping[str, Any]] = {file: stated}
+    if file.endswith(".xml"):
+        parts[file.removesuffix(".xml") + ".bin"] = stated.get("weights", {})
+    return parts
+
+
+def _stated(content: bytes) -> dict[str, Any]:
+    return {"bytes": len(content), "sha256": _sha256(content)}
 
 
 def _check_calibration(values: Mapping[str, Any], what: str) -> None:
@@ -264,10 +343,20 @@ def _read_manifest(path: Path) -> dict[str, Any]:
         )
     _check_keys(manifest, path)
     _check_task(manifest["task"], str(path))
+    _check_model(manifest.get("model", {}), version, path)
     missing = set(TASK_OUTPUTS[manifest["task"]]) - set(manifest["outputs"])
     if missing:
         raise BundleError(f"{path}: outputs lack {', '.join(sorted(missing))}; {_EXPORT}")
     return manifest
+
+
+def _check_model(stated: Mapping[str, Any], version: int, path: Path) -> None:
+    file = stated.get("file", FILES[0])
+    _check_file(file, stated.get("precision", "float32"), str(path))
+    if file != FILES[0] and version < _FILE_FORMAT:
+        raise BundleError(f"{path}: format {version} knows no model file but {FILES[0]}, it names {file}; {_EXPORT}")
+    if not isinstance(stated.get("weights", {}), Mapping):
+        raise BundleError(f"{path}: model weights are {stated['weights']!r}; they must be a dict")
 
 
 def _check_keys(manifest: Mapping[str, Any], path: Path) -> None:
@@ -285,10 +374,10 @@ def _check_keys(manifest: Mapping[str, Any], path: Path) -> None:
         raise BundleError(f"{path}: outputs are {manifest['outputs']!r}; they must be names")
 
 
-def _check_model_file(path: Path, stated: Mapping[str, Any] | None) -> None:
+def _check_model_file(path: Path, stated: Mapping[str, Any]) -> None:
     if not path.is_file():
         raise BundleError(f"{path} is missing: the bundle has no weights; copy the whole folder again")
-    size, expected = path.stat().st_size, (stated or {}).get("bytes")
+    size, expected = path.stat().st_size, stated.get("bytes")
     # A cut download or Git LFS's pointer; the engine's own words for it would be about protobuf.
     if not size or expected not in (None, size):
         wanted = f", bundle.json says {expected}" if expected is not None else ""

@@ -1,7 +1,7 @@
 """The path of a network file in, a `Session` that runs batches out, whichever engine is installed.
 
-This file chooses the engine; `onnx.py` and `openvino.py` run it, each the only door to its library and imported only
-when a session is opened. It knows no task: what the arrays mean stands in the bundle (`bundle.py`).
+This file chooses the engine; `onnx.py`, `openvino.py` and `litert.py` run it, each the only door to its library and
+imported only when a session is opened. It knows no task: what the arrays mean stands in the bundle (`bundle.py`).
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from carspotter.errors import BundleError, MissingExtraError, suggestion
 from carspotter.runtime.form import TensorForm
 
-Engine = Literal["auto", "openvino", "onnxruntime"]
+Engine = Literal["auto", "openvino", "onnxruntime", "litert"]
 Device = Literal["cpu", "cuda"]
 Precision = Literal["float32", "auto"]
 
@@ -23,13 +23,17 @@ ENGINES: tuple[str, ...] = get_args(Engine)
 DEVICES: tuple[str, ...] = get_args(Device)
 PRECISIONS: tuple[str, ...] = get_args(Precision)
 
+_NAMES = {"openvino": "OpenVINO", "onnxruntime": "ONNX Runtime", "litert": "LiteRT"}
+_PACKAGES = {"litert": "ai_edge_litert"}
+_OPENED_BY = {".xml": ("openvino",), ".tflite": ("litert",)}
+
 
 class Session(Protocol):
     """A network opened by one engine, ready to run; may be used from several threads."""
 
     @property
     def engine(self) -> str:
-        """Return "openvino" or "onnxruntime"."""
+        """Return "openvino", "onnxruntime" or "litert"."""
 
     @property
     def input_name(self) -> str:
@@ -62,7 +66,7 @@ def open_session(
     device: str = "cpu",
     precision: str = "float32",
 ) -> Session:
-    """Open a network file (`.onnx`, or OpenVINO's `.xml` with its `.bin` beside it) with an engine.
+    """Open a network file (`.onnx`, OpenVINO's `.xml` with its `.bin` beside it, LiteRT's `.tflite`) with an engine.
 
     `threads` bounds the threads of one run (None: the engine's choice, as a rule one a core). `device` "cuda" needs
     ONNX Runtime's GPU build. `precision` "float32" makes all engines answer alike; "auto" lets OpenVINO take bfloat16
@@ -81,29 +85,33 @@ def open_session(
         from carspotter.runtime.openvino import OpenVinoSession
 
         return OpenVinoSession(path, threads=threads, precision=precision)
+    if chosen == "litert":
+        from carspotter.runtime.litert import LiteRtSession
+
+        return LiteRtSession(path, threads=threads)
     from carspotter.runtime.onnx import OnnxSession
 
     return OnnxSession(path, threads=threads, device=device)
 
 
 def choose_engine(engine: str, *, suffix: str = ".onnx", device: str = "cpu") -> str:
-    """Return the engine that will open a file with this suffix on this device: "openvino" or "onnxruntime".
+    """Return the engine that will open a file with this suffix on this device: a word of `ENGINES` other than "auto".
 
     "auto" takes OpenVINO where it is installed and the processor has Intel's matrix unit, AMX; elsewhere it is the
-    slower of both (RESULTS.md), and CUDA is ONNX Runtime's alone. Raises MissingExtraError when that engine is not
-    installed, BundleError when it cannot open such a file or use the device.
+    slower of both (RESULTS.md). LiteRT opens `.tflite` and nothing else, as it does on phones; CUDA is ONNX Runtime's
+    alone. Raises MissingExtraError when the engine is not installed, BundleError when it cannot open such a file or use
+    the device.
     """
-    if engine == "onnxruntime" and suffix == ".xml":
-        raise BundleError("ONNX Runtime cannot open OpenVINO's .xml networks; take engine openvino or auto")
-    if engine == "openvino" and device == "cuda":
-        raise BundleError("OpenVINO does not run on device cuda; take engine onnxruntime or auto, or device cpu")
-    if device == "cuda":
-        engine = "onnxruntime"
-    elif suffix == ".xml":
-        engine = "openvino"
-    elif engine == "auto":
-        engine = "openvino" if has_amx() and is_installed("openvino") else "onnxruntime"
-    if not is_installed(engine):
+    able = _OPENED_BY.get(suffix, ("onnxruntime", "openvino"))
+    if engine not in ("auto", *able):
+        raise BundleError(f"{_NAMES[engine]} cannot open {suffix} networks; take engine {' or '.join(able)}, or auto")
+    if device == "cuda" and (engine not in ("auto", "onnxruntime") or "onnxruntime" not in able):
+        name = _NAMES[able[0] if engine == "auto" else engine]
+        raise BundleError(f"{name} does not run on device cuda; take device cpu, or a .onnx network and ONNX Runtime")
+    if engine == "auto":
+        fast = "openvino" in able and device == "cpu" and has_amx() and is_installed("openvino")
+        engine = "openvino" if fast else able[0]
+    if not is_installed(_PACKAGES.get(engine, engine)):
         raise _missing(engine)
     return engine
 
@@ -129,5 +137,7 @@ def _check_word(word: str, allowed: tuple[str, ...]) -> None:
 def _missing(engine: str) -> MissingExtraError | BundleError:
     if engine == "openvino":
         return MissingExtraError("openvino", "openvino")
+    if engine == "litert":
+        return MissingExtraError("ai-edge-litert", "litert")
     # ONNX Runtime belongs to the base install, so no extra brings it back.
     return BundleError("onnxruntime is not installed, though the base needs it; run: pip install onnxruntime")

@@ -1,0 +1,181 @@
+"""What a person named as photos in, network inputs to calibrate and to compare on out, for `carspotter export`.
+
+A folder, a CSV with the column `path` and perhaps a box, or a project. An identifier gets crops, which the finder cuts
+where no box is given; a finder gets whole photos. Without photos it draws cars.
+"""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from carspotter import storage
+from carspotter.errors import BundleError, ImageError, StorageError
+from carspotter.geometry import BoundingBox
+from carspotter.pixels import decode, network_input
+
+if TYPE_CHECKING:
+    from carspotter.export.convert import Inputs
+    from carspotter.runtime.bundle import ModelBundle
+    from carspotter.vehicles.finder import Finder
+
+Images = NDArray[np.uint8]
+Named = tuple[str, BoundingBox | None]
+
+CALIBRATED, COMPARED = 300, 150
+"""Most photos that ranges are taken from, and most that both networks are compared on."""
+SHARE_COMPARED = 3
+"""Of the photos given every third is only compared on, so that no range has seen it."""
+DRAWN_ADS = 4
+_SIDES = ("x1", "y1", "x2", "y2")
+_OUTSIDES = "SELECT f.path, v.x1, v.y1, v.x2, v.y2 FROM files f JOIN findings v USING (photo_id) WHERE v.status = 'ok'"
+
+
+def read_inputs(bundle: ModelBundle, photos: str | None, *, labels: Path | None, classes: Path | None) -> Inputs:
+    """Read the photos that a person named, or draw some; raises BundleError where none can be read."""
+    from carspotter.export.convert import Inputs
+
+    cutter = _Cutter(bundle)
+    if photos is None:
+        drawn, calibration, said = cutter.drawn(), None, ""
+    else:
+        named = _shuffled(_listed(photos))
+        given = cutter.read(named[: CALIBRATED + COMPARED])
+        held = np.arange(len(given)) % SHARE_COMPARED == 0
+        if labels is not None:
+            held[:] = False
+        drawn, calibration = given[held][:COMPARED], given[~held][:CALIBRATED]
+        said = f"{len(calibration)} photos of its user"
+    if labels is None:
+        return Inputs(compared=drawn, calibration=calibration, about=said)
+    compared, targets = _labelled(bundle, labels, classes)
+    return Inputs(compared=compared, targets=targets, calibration=calibration, about=said)
+
+
+class _Cutter:
+    """Turn photos into inputs of one bundle's network."""
+
+    def __init__(self, bundle: ModelBundle) -> None:
+        self.bundle = bundle
+        self._finder: Finder | None = None
+
+    def read(self, named: list[Named]) -> Images:
+        """Return the inputs (n, h, w, 3) of photos; those that cannot be read or show no vehicle are left out."""
+        inputs = []
+        for name, box in named:
+            try:
+                pixels = decode(storage.read(name)).pixels
+            except (ImageError, StorageError):
+                continue
+            inputs += self.cut(pixels, box)
+        if not inputs:
+            raise BundleError(f"none of {len(named)} photos can be used; is there a vehicle on them?")
+        return np.stack(inputs)
+
+    def cut(self, pixels: Images, box: BoundingBox | None) -> list[Images]:
+        """Return the input of one photo, or none where an identifier needs a vehicle and there is none."""
+        if self.bundle.task == "finder":
+            return [network_input(pixels, self.bundle.preprocessing)]
+        if box is None:
+            found = self._find(pixels)
+            if found is None:
+                return []
+            box = found
+        return [network_input(pixels, self.bundle.preprocessing, box)]
+
+    def drawn(self) -> Images:
+        """Return inputs of drawn cars."""
+        from carspotter.sources.showroom.listings import ShowroomSettings, plan
+        from carspotter.sources.showroom.photos import draw_image
+
+        ads = plan(ShowroomSettings(ads=DRAWN_ADS, flaws=0))
+        inputs: list[Images] = []
+        for photo in (photo for ad in ads for photo in ad.photos if photo.kind == "exterior" and not photo.flaw):
+            picture, boxes = draw_image(photo)
+            sides = boxes[0] if boxes else None
+            inputs += self.cut(np.asarray(picture.convert("RGB")), BoundingBox(*sides) if sides else None)
+        return np.stack(inputs)
+
+    def _find(self, pixels: Images) -> BoundingBox | None:
+        from carspotter.runtime.bundle import shipped
+        from carspotter.vehicles.finder import Finder
+
+        if self._finder is None:
+            bundle = shipped("finder")
+            self._finder = Finder(bundle, bundle.open_session())
+        finding = self._finder.find([pixels])[0]
+        boxes = [detection.box for detection in finding.detections]
+        return max(boxes, key=lambda box: box.area, default=None)
+
+
+def _listed(photos: str) -> list[Named]:
+    path = Path(photos)
+    if (path / "carspotter.toml").is_file():
+        return list(_of_project(path))
+    if photos.lower().endswith(".csv"):
+        return list(_of_table(path))
+    from carspotter.cli.inputs import SUFFIXES
+
+    names = storage.list_files(photos, SUFFIXES, recursive=True)
+    if not names:
+        raise BundleError(f"--photos {photos}: no photo in this folder; looked for {' '.join(SUFFIXES)}")
+    return [(name, None) for name in names]
+
+
+def _of_table(path: Path) -> Iterator[Named]:
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            rows = list(csv.DictReader(file))
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise BundleError(f"--photos {path} cannot be read: {error}") from error
+    if not rows or "path" not in rows[0]:
+        raise BundleError(f"--photos {path} needs rows with a column path; it has {', '.join(rows[0]) if rows else 0}")
+    for number, row in enumerate(rows, 2):
+        yield str(path.parent / row["path"]), _box([row.get(side) or "" for side in _SIDES], f"{path} line {number}")
+
+
+def _box(sides: list[str], where: str) -> BoundingBox | None:
+    if not any(sides):
+        return None
+    try:
+        return BoundingBox(*(float(side) for side in sides))
+    except ValueError as error:
+        raise BundleError(
+            f"{where}: box {', '.join(sides)}: {error}; give x1, y1, x2, y2 or leave them empty"
+        ) from error
+
+
+def _of_project(folder: Path) -> Iterator[Named]:
+    from carspotter.project.folder import Project
+
+    project = Project.open(folder)
+    with project.catalog() as catalog:
+        rows = catalog.rows(_OUTSIDES)
+    for row in rows:
+        sides = [row[side] for side in _SIDES]
+        yield project.path(str(row["path"])), None if None in sides else BoundingBox(*sides)
+
+
+def _shuffled(named: list[Named]) -> list[Named]:
+    order = np.random.default_rng(0).permutation(len(named))
+    return [named[int(place)] for place in order]
+
+
+def _labelled(bundle: ModelBundle, labels: Path, classes: Path | None) -> tuple[Images, NDArray[np.int64]]:
+    """Return crops of labelled photos and their classes, -1 where the bundle does not know the class."""
+    from carspotter.project.evaluating import from_labels, truths
+
+    if bundle.taxonomy is None:
+        raise BundleError("--labels are classes, and a finder has none; leave them out")
+    crops, taxa = [], []
+    for photo in from_labels(labels, classes=classes):
+        pixels = decode(photo.read()).pixels
+        crops.append(network_input(pixels, bundle.preprocessing, photo.box))
+        taxa.append(photo.taxon)
+    truth, _ = truths(taxa, bundle.taxonomy)
+    return np.stack(crops), np.asarray(truth, np.int64)

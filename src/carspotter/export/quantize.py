@@ -1,0 +1,274 @@
+"""An ONNX network and network inputs for calibration in, the same network in static int8 or in float16 out.
+
+Int8 is ONNX Runtime's QDQ: weights by channel, signed, in 7 bits, so that processors without VNNI cannot overflow;
+activations unsigned. NNCF was measured beside it and keeps as much, but quantizes the inputs of depthwise convolutions
+by channel, which ONNX Runtime cannot run as integers: 40 ms an image against 9 (docs/export.md). It compares nothing
+(`parity.py`) and reads no photos.
+"""
+
+from __future__ import annotations
+
+import logging
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx import TensorProto, helper, numpy_helper
+from onnx.reference import ReferenceEvaluator
+
+from carspotter.errors import BundleError
+from carspotter.runtime.session import open_session
+
+Images = NDArray[np.uint8]
+
+CALIBRATED = 300
+"""Images that ranges are taken from; on held-out photos 300 and 96 did not differ by what one photo weighs."""
+CORRECTED = 96
+"""Images that biases are corrected on: a second round on other 96 moves them by 4 % of what the first did."""
+LEAST = 16
+"""Fewer images would give ranges that the next photo leaves."""
+
+_AXES, _REFERENCE = "correction.axes", ".reference"
+
+
+def to_int8(network: bytes, images: Images) -> bytes:
+    """Return the network in int8, calibrated on images uint8 (n, h, w, 3); raises BundleError for too few."""
+    if len(images) < LEAST:
+        raise BundleError(f"int8 is calibrated on {len(images)} images; it needs {LEAST}, better {CALIBRATED}")
+    plain = plain_weights(onnx.load_from_string(network))
+    flatten_plainly(plain)
+    quantized = _quantize(plain, images[:CALIBRATED])
+    _correct_biases(plain, quantized, images[:CORRECTED])
+    del quantized.metadata_props[:]
+    onnx.checker.check_model(quantized)
+    return bytes(quantized.SerializeToString())
+
+
+def to_float16(network: bytes) -> bytes:
+    """Return the network with arithmetic in float16; input and outputs keep their types."""
+    from onnxruntime.transformers.float16 import convert_float_to_float16
+
+    plain = plain_weights(onnx.load_from_string(network))
+    flatten_plainly(plain)
+    converted: onnx.ModelProto = convert_float_to_float16(plain, keep_io_types=True, disable_shape_infer=False)
+    return bytes(converted.SerializeToString())
+
+
+def plain_weights(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Return the network with float32 weights, without the Cast that weights stored in float16 have."""
+    stored = {tensor.name: tensor for tensor in model.graph.initializer}
+    result = onnx.ModelProto()
+    result.CopyFrom(model)
+    del result.graph.node[:], result.graph.initializer[:]
+    for node in model.graph.node:
+        if node.op_type == "Cast" and node.input[0] in stored and node.attribute[0].i == TensorProto.FLOAT:
+            values = numpy_helper.to_array(stored[node.input[0]]).astype(np.float32)
+            result.graph.initializer.append(numpy_helper.from_array(values, node.output[0]))
+        else:
+            result.graph.node.append(node)
+    needed = _read(result)
+    result.graph.initializer.extend(tensor for name, tensor in stored.items() if name in needed)
+    return result
+
+
+def flatten_plainly(model: onnx.ModelProto) -> None:
+    """Replace Reshape, Gather of all places in order, Reshape by the last Reshape alone.
+
+    torch writes the flatten after pooling so. In a quantized network OpenVINO 2026.4 gathers wrong numbers there:
+    logits were off by 0.7 on average, now by 0.05.
+    """
+    graph = model.graph
+    made = {node.output[0]: node for node in graph.node}
+    constants = {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.initializer}
+    for node in graph.node:
+        gather = made.get(node.input[0]) if node.op_type == "Reshape" else None
+        flat = made.get(gather.input[0]) if gather is not None and gather.op_type == "Gather" else None
+        if gather is None or flat is None or flat.op_type != "Reshape":
+            continue
+        size = constants.get(flat.input[1])
+        if size is not None and size.tolist() == [-1] and _counts_up(graph, gather.input[1]):
+            node.input[0] = flat.input[0]
+    _drop_unused(graph)
+
+
+def _counts_up(graph: onnx.GraphProto, index: str) -> bool:
+    """Say whether an index is computed as 0, 1, 2, …: evaluate its part of the graph for one photo and for two."""
+    shape = [size.dim_value for size in graph.input[0].type.tensor_type.shape.dim][1:]
+    part = onnx.GraphProto()
+    part.CopyFrom(graph)
+    del part.output[:], part.value_info[:]
+    part.output.append(helper.make_tensor_value_info(index, TensorProto.INT64, None))
+    _drop_unused(part)
+    if any(node.op_type in ("Conv", "Gemm", "MatMul") for node in part.node):
+        return False
+    session = ReferenceEvaluator(helper.make_model(part, opset_imports=[helper.make_opsetid("", 18)]))
+    found = [np.asarray(session.run(None, {"image": np.zeros((n, *shape), np.uint8)})) for n in (1, 2)]
+    return all(np.array_equal(each.ravel(), np.arange(each.size)) for each in found)
+
+
+def _drop_unused(graph: onnx.GraphProto) -> None:
+    wanted = {value.name for value in graph.output}
+    kept = []
+    for node in reversed(graph.node):
+        if wanted & set(node.output):
+            kept.append(node)
+            wanted |= set(node.input)
+    tensors = [tensor for tensor in graph.initializer if tensor.name in wanted]
+    del graph.node[:], graph.initializer[:]
+    graph.node.extend(reversed(kept))
+    graph.initializer.extend(tensors)
+
+
+def _read(model: onnx.ModelProto) -> set[str]:
+    return {name for node in model.graph.node for name in node.input}
+
+
+def _quantize(model: onnx.ModelProto, images: Images) -> onnx.ModelProto:
+    from onnxruntime.quantization import QuantFormat, QuantType, quantize_static
+
+    entry = model.metadata_props.add()  # says that the shapes are known, without which it complains
+    entry.key, entry.value = "onnx.quant.pre_process", "onnxruntime.quant"
+    chosen = _layers(model.graph)
+    with tempfile.TemporaryDirectory() as folder:
+        source, target = Path(folder) / "float32.onnx", Path(folder) / "int8.onnx"
+        onnx.save(model, source)
+        level = logging.getLogger().level
+        quantize_static(
+            source,
+            target,
+            _Reader(images),
+            quant_format=QuantFormat.QDQ,
+            nodes_to_quantize=chosen,
+            per_channel=True,
+            reduce_range=True,
+            activation_type=QuantType.QUInt8,
+            weight_type=QuantType.QInt8,
+        )
+        logging.getLogger().setLevel(level)
+        return onnx.load(target)
+
+
+def _layers(graph: onnx.GraphProto) -> list[str]:
+    """Name the nodes that become int8: convolutions, the ReLU6 behind them, and additions between them.
+
+    A layer whose outputs are answers stays float: the last product, and convolutions without an activation behind
+    which no other one comes. They cost next to nothing, and 256 steps over all logits would be their precision.
+    """
+    for number, node in enumerate(graph.node):
+        node.name = node.name or f"node_{number}"
+    readers: dict[str, list[onnx.NodeProto]] = {}
+    for node in graph.node:
+        for name in node.input:
+            readers.setdefault(name, []).append(node)
+    before: set[str] = set()  # names of nodes from which a convolution follows
+    for node in reversed(graph.node):
+        following = readers.get(node.output[0], [])
+        if any(each.op_type == "Conv" or each.name in before for each in following):
+            before.add(node.name)
+    chosen = []
+    for node in graph.node:
+        activated = any(each.op_type == "Clip" for each in readers.get(node.output[0], []))
+        is_between = node.op_type in ("Conv", "Add", "Clip") and node.name in before
+        if is_between or (node.op_type == "Conv" and activated):
+            chosen.append(node.name)
+    if not any(node.op_type == "Conv" for node in graph.node):
+        raise BundleError("int8 is for networks with convolutions; this one has none, export it in float16")
+    return chosen
+
+
+class _Reader:
+    """Hand images one by one to the calibration; the class that ONNX Runtime wants checks no type."""
+
+    def __init__(self, images: Images) -> None:
+        self._images: Iterator[Images] = iter(images)
+
+    def get_next(self) -> dict[str, Images] | None:
+        """Return the next image as a batch of one, None after the last."""
+        image = next(self._images, None)
+        return None if image is None else {"image": image[None]}
+
+
+def _correct_biases(plain: onnx.ModelProto, quantized: onnx.ModelProto, images: Images) -> None:
+    """Move each bias by what rounding the layer's weights does to its mean output (Nagel et al. 2019, section 4.2).
+
+    Both layers see the quantized network's own activations, so that each repairs its own rounding alone; repairing the
+    whole way up to a layer at once diverges. It halves the distance of the probabilities.
+    """
+    shifts = _mean_shifts(plain, quantized, images)
+    values = {tensor.name: tensor for tensor in quantized.graph.initializer}
+    scaled = {node.output[0]: node for node in quantized.graph.node if node.op_type == "DequantizeLinear"}
+    for node in quantized.graph.node:
+        if node.name not in shifts or len(node.input) < 3:
+            continue
+        bias = scaled.get(node.input[2])
+        if bias is None:
+            continue
+        scale = numpy_helper.to_array(values[bias.input[1]])
+        moved = numpy_helper.to_array(values[bias.input[0]]) + np.round(shifts[node.name] / scale).astype(np.int32)
+        values[bias.input[0]].CopyFrom(numpy_helper.from_array(moved.astype(np.int32), bias.input[0]))
+
+
+def _mean_shifts(plain: onnx.ModelProto, quantized: onnx.ModelProto, images: Images) -> dict[str, NDArray[Any]]:
+    """Return by layer how much the mean of each output channel lacks after rounding, (channels,)."""
+    wanted = {node.name: node for node in plain.graph.node if node.op_type == "Conv"}
+    tensors = {tensor.name: tensor for tensor in plain.graph.initializer}
+    pair = onnx.ModelProto()
+    pair.CopyFrom(quantized)
+    graph = pair.graph
+    del graph.output[:]
+    graph.initializer.append(numpy_helper.from_array(np.array([0, 2, 3]), _AXES))
+    layers = []
+    for node in quantized.graph.node:
+        if node.op_type != "Conv" or not node.input[1].endswith("_DequantizeLinear_Output"):
+            continue
+        parameters = list(wanted[node.name].input[1:])
+        graph.initializer.extend(_renamed(tensors[name], name + _REFERENCE) for name in parameters)
+        graph.node.extend(_difference(node, [name + _REFERENCE for name in parameters]))
+        graph.output.append(helper.make_tensor_value_info(f"{node.name}.shift", TensorProto.FLOAT, None))
+        layers.append(node.name)
+    means = _means(pair, images)
+    return {name: means[f"{name}.shift"] for name in layers}
+
+
+def _difference(node: onnx.NodeProto, parameters: Sequence[str]) -> list[onnx.NodeProto]:
+    reference = onnx.NodeProto()
+    reference.CopyFrom(node)
+    reference.name += _REFERENCE
+    reference.output[0] = f"{node.name}.whole"
+    del reference.input[1:]
+    reference.input.extend(parameters)
+    lack = helper.make_node("Sub", [reference.output[0], node.output[0]], [f"{node.name}.lack"])
+    mean = helper.make_node("ReduceMean", [f"{node.name}.lack", _AXES], [f"{node.name}.shift"], keepdims=0)
+    return [reference, lack, mean]
+
+
+def _means(model: onnx.ModelProto, images: Images) -> dict[str, NDArray[Any]]:
+    """Return the mean of each output over images."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "pair.onnx"
+        onnx.save(model, path)
+        session = open_session(path, "onnxruntime", threads=1)
+        sums: dict[str, NDArray[Any]] = {}
+        for image in images:
+            for name, value in session.run(image[None]).items():
+                sums[name] = sums.get(name, 0) + value.astype(np.float64)
+    return {name: total / len(images) for name, total in sums.items()}
+
+
+def _renamed(tensor: onnx.TensorProto, name: str) -> onnx.TensorProto:
+    result = onnx.TensorProto()
+    result.CopyFrom(tensor)
+    result.name = name
+    return result
+
+
+def stated(network: bytes, words: Mapping[str, str]) -> bytes:
+    """Return the ONNX network with words about it in its metadata, each under `carspotter.` and its name."""
+    model = onnx.load_from_string(network)
+    del model.metadata_props[:]
+    helper.set_model_props(model, {f"carspotter.{name}": word for name, word in words.items()})
+    return bytes(model.SerializeToString())

@@ -1,0 +1,107 @@
+"""Run a Core ML package where Core ML itself does not: its file is read back, and each operation done in torch.
+
+Only for tests, and only the operations that our networks become. The meaning of each is Apple's (the reference of MIL
+operations in coremltools' documentation), not taken from the network that was converted.
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch.nn import functional as F
+
+
+def run_package(path: Path, pixels: NDArray[np.uint8]) -> dict[str, NDArray[Any]]:
+    """Return the outputs of a `.mlpackage` for pixels (1, h, w, 3), red first."""
+    import coremltools
+    from coremltools.converters.mil.frontend.milproto.load import load
+
+    model = coremltools.models.MLModel(str(path), skip_model_load=True)
+    spec = model.get_spec()
+    program = load(spec, spec.specificationVersion, file_weights_dir=model.weights_dir)
+    function = program.functions["main"]
+    values = {"image": torch.from_numpy(pixels.astype(np.float32).transpose(0, 3, 1, 2).copy())}
+    for operation in function.operations:
+        if operation.op_type != "const":
+            given = {name: _value(variable, values) for name, variable in operation.inputs.items()}
+            values[operation.outputs[0].name] = OPERATIONS[operation.op_type](**given)
+    return {variable.name: values[variable.name].numpy() for variable in function.outputs}
+
+
+def _value(variable: Any, values: dict[str, torch.Tensor]) -> Any:
+    if isinstance(variable, tuple | list):
+        return [_value(one, values) for one in variable]
+    if variable is None or variable.val is None:
+        return None if variable is None else values[variable.name]
+    constant = variable.val
+    if isinstance(constant, np.ndarray) and (constant.dtype.kind == "f" or constant.ndim > 1):
+        return torch.from_numpy(constant.copy())
+    return constant.tolist() if isinstance(constant, np.ndarray | np.generic) else constant
+
+
+def _convolve(
+    *, x: Any, weight: Any, bias: Any = None, pad_type: str = "valid", pad: Any = (0, 0, 0, 0), strides: Any = (1, 1),
+    dilations: Any = (1, 1), groups: int = 1,
+) -> torch.Tensor:  # fmt: skip
+    assert pad_type in ("valid", "custom")
+    top, bottom, left, right = pad if pad_type == "custom" else (0, 0, 0, 0)
+    return F.conv2d(F.pad(x, (left, right, top, bottom)), weight, bias, strides, 0, dilations, groups)
+
+
+def _pad(*, x: Any, pad: Any, mode: str = "constant", constant_val: float = 0.0) -> torch.Tensor:
+    assert mode == "constant"
+    pairs = [pad[i : i + 2] for i in range(0, len(pad), 2)]  # before and after, of the last axes
+    return F.pad(x, [side for pair in reversed(pairs) for side in pair], value=float(constant_val))
+
+
+def _slice(*, x: Any, begin: Any, end: Any, begin_mask: Any = None, end_mask: Any = None) -> torch.Tensor:
+    sizes = range(x.ndim)
+    starts = [None if begin_mask and begin_mask[i] else begin[i] for i in sizes]
+    ends = [None if end_mask and end_mask[i] else end[i] for i in sizes]
+    return x[tuple(slice(start, stop) for start, stop in zip(starts, ends, strict=True))]
+
+
+def _enlarge(*, x: Any, scale_factor_height: float, scale_factor_width: float) -> torch.Tensor:
+    return F.interpolate(x, scale_factor=(scale_factor_height, scale_factor_width), mode="nearest")
+
+
+def _normalize(*, x: Any, mean: Any, variance: Any, gamma: Any, beta: Any, epsilon: float) -> torch.Tensor:
+    return F.batch_norm(x, mean, variance, gamma, beta, eps=float(epsilon))
+
+
+def _restore(*, quantized_data: Any, zero_point: Any, scale: Any, axis: int) -> torch.Tensor:
+    shape = [-1 if i == axis else 1 for i in range(quantized_data.ndim)]
+    zero = torch.as_tensor(zero_point).reshape(shape)
+    return (quantized_data.to(scale.dtype) - zero.to(scale.dtype)) * scale.reshape(shape)
+
+
+_TYPES = {"fp16": torch.float16, "fp32": torch.float32}
+
+OPERATIONS: dict[str, Callable[..., torch.Tensor]] = {
+    "add": lambda x, y: x + y,
+    "batch_norm": _normalize,
+    "cast": lambda x, dtype: x.to(_TYPES[dtype]),
+    "clip": lambda x, alpha, beta: torch.clamp(x, float(alpha), float(beta)),
+    "concat": lambda values, axis, interleave: torch.cat(values, dim=axis),
+    "constexpr_affine_dequantize": _restore,
+    "conv": _convolve,
+    "exp": lambda x: torch.exp(x),
+    "linear": lambda x, weight, bias=None: F.linear(x, weight, bias),
+    "mul": lambda x, y: x * y,
+    "pad": _pad,
+    "real_div": lambda x, y: x / y,
+    "reduce_l2_norm": lambda x, axes, keep_dims: torch.linalg.vector_norm(x, dim=axes, keepdim=keep_dims),
+    "reduce_mean": lambda x, axes, keep_dims: x.mean(dim=axes, keepdim=keep_dims),
+    "relu6": lambda x: torch.clamp(x, 0, 6),
+    "reshape": lambda x, shape: x.reshape(shape),
+    "sigmoid": lambda x: torch.sigmoid(x),
+    "slice_by_index": _slice,
+    "softmax": lambda x, axis: torch.softmax(x, dim=axis),
+    "sub": lambda x, y: x - y,
+    "tile": lambda x, reps: x.repeat(reps),
+    "transpose": lambda x, perm: x.permute(perm),
+    "upsample_nearest_neighbor": _enlarge,
+}

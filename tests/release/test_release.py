@@ -1,0 +1,193 @@
+"""What is released for phones: bundles that answer like those of the package, and examples that run or parse.
+
+Drawn cars only. Accuracy on photographs stands in release/phone.md and RESULTS.md.
+"""
+
+import importlib.util
+import json
+import re
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from carspotter.pixels import decode, network_input
+from carspotter.recognition.recognizer import Recognizer
+from carspotter.runtime.bundle import ModelBundle, shipped
+from carspotter.sources.showroom import ShowroomSettings
+from carspotter.sources.showroom.listings import plan
+from carspotter.sources.showroom.photos import draw_photo
+
+ROOT = Path(__file__).parent.parent.parent
+RELEASE = ROOT / "release"
+if not RELEASE.is_dir():
+    pytest.skip("the release folder is not here", allow_module_level=True)
+
+PAGE = (RELEASE / "phone.md").read_text(encoding="utf-8")
+BUNDLES = sorted(path.parent.name for path in RELEASE.glob("*/bundle.json"))
+
+litert = pytest.mark.skipif(
+    importlib.util.find_spec("ai_edge_litert") is None, reason="ai-edge-litert is not installed"
+)
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """Draw two cars; the shipped networks name the make of the first and the year of the second, as they see it."""
+    (ad,) = plan(ShowroomSettings(ads=1))
+    paths = [tmp_path_factory.mktemp("photos") / f"{number}.jpg" for number in range(2)]
+    for path, photo in zip(paths, ad.photos, strict=False):
+        path.write_bytes(draw_photo(photo).data or b"")
+    return paths
+
+
+# ---- bundles
+
+
+def test_both_networks_are_there_and_the_folder_is_small() -> None:
+    assert {"finder.litert", "identifier.litert"} <= set(BUNDLES)
+    assert sum(path.stat().st_size for path in RELEASE.rglob("*") if path.is_file()) < 25_000_000
+
+
+@pytest.mark.parametrize("name", BUNDLES)
+def test_a_bundle_is_whole_and_made_from_the_one_that_ships(name: str) -> None:
+    bundle = ModelBundle.load(RELEASE / name)
+    bundle.verify()
+    source = shipped(bundle.task)
+    assert bundle.file == "model.tflite"
+    assert bundle.name == f"{source.name}.litert.{bundle.precision}"
+    for part in ("preprocessing", "calibration", "card", "taxonomy"):
+        assert getattr(bundle, part) == getattr(source, part), part
+
+
+@litert
+@pytest.mark.parametrize("name", BUNDLES)
+def test_a_bundle_answers_like_the_one_that_ships(name: str, photos: list[Path]) -> None:
+    bundle = ModelBundle.load(RELEASE / name)
+    pixels = np.stack([network_input(decode(photo.read_bytes()).pixels, bundle.preprocessing) for photo in photos])
+    wanted = shipped(bundle.task).open_session("onnxruntime", threads=1).run(pixels)
+    found = bundle.open_session(threads=1).run(pixels)
+    if bundle.precision == "int8":  # 8 bits turn what it says of a photo a little: the cosine
+        said, meant = found["embedding"], wanted["embedding"]
+        assert ((said * meant).sum(axis=1) / np.linalg.norm(said, axis=1)).min() > 0.97
+        return
+    for output, values in wanted.items():
+        np.testing.assert_allclose(found[output], values, rtol=1e-3, atol=1e-3, err_msg=output)
+
+
+# ---- the example in Python
+
+
+def recognize(photo: Path) -> dict[str, Any]:
+    """Run the example as a reader would."""
+    command = [sys.executable, str(RELEASE / "identify.py"), str(photo)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
+    answer: dict[str, Any] = json.loads(done.stdout)
+    return answer
+
+
+@litert
+def test_the_example_answers_as_carspotter_does(photos: list[Path]) -> None:
+    recognizer = Recognizer.open(engine="onnxruntime", threads=1)
+    levels = []
+    for photo in photos:
+        said, prediction = recognize(photo), recognizer.recognize(photo)
+        vehicle = prediction.vehicles[0]
+        assert said["exterior"] == pytest.approx(prediction.kind.probability, abs=1e-3)
+        assert said["box"] == pytest.approx(vehicle.box.to_list(), abs=0.5)
+        assert said["viewpoint"] == vehicle.viewpoint.name
+        makes = {candidate.name: candidate.probability for candidate in vehicle.levels["make"][:3]}
+        assert said["makes"] == pytest.approx(makes, abs=5e-3)
+        assert (said["answer"]["level"], said["answer"]["name"]) == (vehicle.answer.level, vehicle.answer.name)
+        assert said["answer"]["probability"] == pytest.approx(vehicle.answer.probability, abs=5e-3)
+        levels.append(vehicle.answer.level)
+    assert levels == ["make", "year"]
+
+
+@pytest.mark.slow
+@litert
+def test_the_example_names_photographs_as_carspotter_does() -> None:
+    photos = sorted((ROOT.parent / "shared" / "data" / "used-car-ads" / "main").rglob("*.webp"))[:400:20]
+    if not photos:
+        pytest.skip("the photographs are not here")
+    recognizer = Recognizer.open(engine="onnxruntime", threads=1)
+    named = 0
+    for photo in photos:
+        said, vehicles = recognize(photo)["answer"], recognizer.recognize(photo).vehicles
+        answer = vehicles[0].answer if vehicles else None
+        assert (said or {}).get("name") == (answer.name if answer else None), photo
+        named += answer is not None
+    assert named
+
+
+@litert
+def test_the_file_says_itself_what_phone_md_reads_from_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(RELEASE)
+    (code,) = snippets("python")
+    scope: dict[str, object] = {}
+    exec(compile(code, "phone.md", "exec"), scope)
+    words, bundle = scope["words"], ModelBundle.load(RELEASE / "identifier.litert")
+    assert isinstance(words, dict)
+    assert words["calibration"] == bundle.calibration
+    assert words["preprocessing"].items() >= bundle.preprocessing.to_dict().items()
+    assert words["taxonomy"] == bundle.taxonomy.to_dict()
+    assert (words["precision"], words["input"]["shape"]) == (bundle.precision, [1, 224, 224, 3])
+
+
+# ---- the page
+
+
+def snippets(language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```", PAGE, flags=re.DOTALL | re.MULTILINE)
+
+
+def faults(language: str, code: str) -> list[str]:
+    """Parse code with tree-sitter's grammar and return what is no Kotlin, or no Swift."""
+    tree_sitter = pytest.importorskip("tree_sitter")
+    grammar = pytest.importorskip(f"tree_sitter_{language}")
+    tree = tree_sitter.Parser(tree_sitter.Language(grammar.language())).parse(code.encode())
+    found, nodes = [], [tree.root_node]
+    while nodes:
+        node = nodes.pop()
+        nodes += node.children
+        if node.is_error or node.is_missing:
+            found.append(f"line {node.start_point[0] + 1}: {node.text.decode()[:60]!r}")
+    return found
+
+
+@pytest.mark.parametrize("language", ["kotlin", "swift"])
+def test_snippets_parse(language: str) -> None:
+    (code,) = snippets(language)
+    assert faults(language, code) == []
+    assert len(code.splitlines()) <= 45
+    # The parser must see what a slip of the pen would do.
+    assert faults(language, code.replace("}", "", 1)) or faults(language, code + "\n}")
+    assert faults(language, code.replace("(", "((", 1))
+
+
+def test_numbers_of_the_page_are_those_of_the_bundles() -> None:
+    finder, identifier = (ModelBundle.load(RELEASE / f"{task}.litert") for task in ("finder", "identifier"))
+    for name in ("score", "iou", "gate"):
+        assert f"`calibration.{name}` ({finder.calibration[name]:g}" in PAGE
+    assert f"`calibration.temperature` ({identifier.calibration['temperature']:g})" in PAGE
+    assert PAGE.count(f"{identifier.calibration['temperature']:g}") == 3  # in words, in Kotlin, in Swift
+    assert f"`preprocessing.pad` ({identifier.preprocessing.pad:g})" in PAGE
+    assert f"uint8 (1, {finder.preprocessing.height}, {finder.preprocessing.width}, 3)" in PAGE
+    assert f"uint8 (1, {identifier.preprocessing.height}, {identifier.preprocessing.width}, 3)" in PAGE
+    assert f"FloatArray({len(identifier.taxonomy)})" in PAGE
+
+
+@pytest.mark.parametrize("name", BUNDLES)
+def test_sizes_on_the_page_are_those_of_the_files(name: str) -> None:
+    size = (RELEASE / name / "model.tflite").stat().st_size / 1e6
+    assert re.search(rf"`{re.escape(name)}` .*\| {size:.1f} MB \|", PAGE)
+
+
+def test_the_folder_is_outside_the_wheel() -> None:
+    build = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["hatch"]["build"]
+    assert build["targets"]["wheel"]["packages"] == ["src/carspotter"]
+    assert "/release" not in build["targets"]["sdist"]["include"]
