@@ -29,7 +29,8 @@ def test_one_photo_is_a_panel_with_bars(cli: Any, photos: Path) -> None:
     assert done.err == ""
 
 
-def test_many_photos_are_a_table_with_a_row_each(cli: Any, photos: Path) -> None:
+def test_many_photos_are_a_table_with_a_row_each(cli: Any, photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "200")  # the folder's name is long
     done = cli.identify(photos)
     assert done.code == 0
     lines = done.out.splitlines()
