@@ -210,7 +210,7 @@ def batch(bench: Bench) -> list[Row]:
 
 def identified(bundle: Any, engine: str, *, seconds: float = 5.0) -> float:
     """Give crops a second of `Identifier.identify`, a thread a core, each with batches of its own."""
-    identifier = Identifier(bundle, bundle.open_session(engine, threads=1))
+    identifier = Identifier(bundle, bundle.open_session(engine, threads=1, at_once=CORES))
     size = bundle.preprocessing
     crops = np.random.default_rng(0).integers(0, 256, (BATCH, size.height, size.width, 3), dtype=np.uint8)
     identifier.identify(crops)

@@ -82,6 +82,11 @@ def test_views_that_are_not_contiguous_are_read_rightly(identifier_path: Path, e
     np.testing.assert_array_equal(session.run(flipped)["logits"], session.run(flipped.copy())["logits"])
 
 
+def test_no_run_at_once_is_refused(identifier_path: Path) -> None:
+    with pytest.raises(ValueError, match="at_once=0: must be at least 1"):
+        open_session(identifier_path, "onnxruntime", at_once=0)
+
+
 @needs_openvino
 def test_engines_agree(finder_path: Path, identifier_path: Path) -> None:
     photo = draw_photo(cars=[("red", (50, 60, 200, 160)), ("blue", (250, 100, 380, 250))])
@@ -92,9 +97,10 @@ def test_engines_agree(finder_path: Path, identifier_path: Path) -> None:
             np.testing.assert_allclose(theirs[name], values, rtol=1e-5, atol=1e-4, err_msg=name)
 
 
+@pytest.mark.parametrize("at_once", [1, 3])
 @pytest.mark.parametrize("engine", ENGINES)
-def test_one_session_serves_many_threads(identifier_path: Path, engine: str) -> None:
-    session = open_session(identifier_path, engine, threads=1)
+def test_one_session_serves_many_threads(identifier_path: Path, engine: str, at_once: int) -> None:
+    session = open_session(identifier_path, engine, threads=1, at_once=at_once)
     batches = [batch_of(n) for n in range(1, 9)]
     expected = [session.run(batch)["logits"] for batch in batches]
     wrong: list[int] = []

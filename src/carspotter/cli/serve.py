@@ -104,6 +104,7 @@ def serve(
         raise typer.BadParameter(str(error)) from error
     recognizer = Recognizer.open(
         finder=finder, identifier=identifier, precision=precision, engine=engine, device=device, threads=threads,
+        at_once=settings.n_workers,
         threshold=threshold, top=TOP, with_hashes=True, max_pixels=settings.max_pixels,
     )  # fmt: skip
     _run(settings, recognizer, host=host, port=port, level=log_level)

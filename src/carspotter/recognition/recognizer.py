@@ -118,6 +118,7 @@ class Recognizer:
         engine: Engine = "auto",
         device: Device = "cpu",
         threads: int | None = None,
+        at_once: int = 1,
         select: How = "largest",
         threshold: float | None = None,
         top: int = DEFAULT_TOP,
@@ -127,15 +128,17 @@ class Recognizer:
     ) -> Recognizer:
         """Open bundle folders, or the bundles that ship with the package, in a `precision` that ships.
 
-        `threshold` (0..1) replaces the calibrated one at all levels; `top` is the number of candidates per level;
-        `detector` is the path or name of a foreign one. Raises BundleError, DetectorError or MissingExtraError.
+        `at_once` is the number of threads that will ask it, each with `threads` of its own. `threshold` (0..1) replaces
+        the calibrated one at all levels; `top` is the number of candidates per level; `detector` is the path or name of
+        a foreign one. Raises BundleError, DetectorError or MissingExtraError.
         """
         bundles = {
             "finder": _bundle("finder", finder, precision),
             "identifier": _bundle("identifier", identifier, precision),
         }
         sessions = {
-            task: bundle.open_session(engine, threads=threads, device=device) for task, bundle in bundles.items()
+            task: bundle.open_session(engine, threads=threads, device=device, at_once=at_once)
+            for task, bundle in bundles.items()
         }
         return cls(
             Finder(bundles["finder"], sessions["finder"]),

@@ -169,9 +169,11 @@ class ModelBundle:
         weights = path.with_suffix(".bin").read_bytes() if path.suffix == ".xml" else None
         return path.read_bytes(), weights
 
-    def open_session(self, engine: str = "auto", *, threads: int | None = None, device: str = "cpu") -> Session:
+    def open_session(
+        self, engine: str = "auto", *, threads: int | None = None, device: str = "cpu", at_once: int = 1
+    ) -> Session:
         """Open the network with an engine and check it; raises as `session.open_session` and `check_session` do."""
-        session = open_session(self.model_path, engine, threads=threads, device=device)
+        session = open_session(self.model_path, engine, threads=threads, device=device, at_once=at_once)
         self.check_session(session)
         return session
 

@@ -65,10 +65,12 @@ def open_session(
     threads: int | None = None,
     device: str = "cpu",
     precision: str = "float32",
+    at_once: int = 1,
 ) -> Session:
     """Open a network file (`.onnx`, OpenVINO's `.xml` with its `.bin` beside it, LiteRT's `.tflite`) with an engine.
 
-    `threads` bounds the threads of one run (None: the engine's choice, as a rule one a core). `device` "cuda" needs
+    `threads` bounds the threads of one run (None: the engine's choice, as a rule one a core); `at_once` says how many
+    runs other threads may start at a time, which OpenVINO wants to know beforehand. `device` "cuda" needs
     ONNX Runtime's GPU build. `precision` "float32" makes all engines answer alike; "auto" lets OpenVINO take bfloat16
     where the processor has it. Raises MissingExtraError when the engine is not installed, BundleError when the file or
     the device cannot be used, ValueError for an unknown engine, device, precision or thread count.
@@ -77,6 +79,8 @@ def open_session(
         _check_word(word, allowed)
     if threads is not None and threads < 1:
         raise ValueError(f"threads={threads}: must be at least 1, or None for the engine's own choice")
+    if at_once < 1:
+        raise ValueError(f"at_once={at_once}: must be at least 1")
     path = Path(model_path)
     chosen = choose_engine(engine, suffix=path.suffix.lower(), device=device)
     if not path.is_file():
@@ -84,7 +88,7 @@ def open_session(
     if chosen == "openvino":
         from carspotter.runtime.openvino import OpenVinoSession
 
-        return OpenVinoSession(path, threads=threads, precision=precision)
+        return OpenVinoSession(path, threads=threads, precision=precision, at_once=at_once)
     if chosen == "litert":
         from carspotter.runtime.litert import LiteRtSession
 
