@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -22,19 +23,25 @@ CHANGES = [
     "model.backbone=test_convnext", "model.dropout=0.0", "phases=[{epochs=2, width=32, height=32}]", "train.clip=100.0",
     "augment={min_area=1.0, zoom_out=0.0, aspect=0.0, rotate=0.0, flip=0.0, color=0.0, gray=0.0, erase=0.0}",
 ]  # fmt: skip
-RUN = "import sys; from carspotter.training.trainer import train; print(train(sys.argv[1], sys.argv[3:], sys.argv[2]))"
+ROOT = Path(__file__).parent.parent.parent
+TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+TRAIN = ["-m", "carspotter.cli.main", "train"]
+
+
+def torchrun(recipe: Path, out: Path, *more: str, changes: Sequence[str] = CHANGES) -> str:
+    """Train by two processes, as a person does on the command line; return what they print."""
+    words = [word for change in changes for word in ("--set", change)]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    command = [*TORCHRUN, *TRAIN, str(recipe), "--out", str(out), *words, *more]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=240, env=environment)
+    assert done.returncode == 0, done.stderr[-2000:]
+    return done.stdout
 
 
 def test_two_processes_learn_what_one_does(drawn_data: Path, tmp_path: Path) -> None:
-    train(drawn_data / "recipe.toml", CHANGES, tmp_path / "one")
-    script = tmp_path / "run.py"
-    script.write_text(RUN)
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", str(script)]
-    done = subprocess.run(
-        [*command, str(drawn_data / "recipe.toml"), str(tmp_path / "two"), *CHANGES],
-        capture_output=True, text=True, timeout=240, env={**os.environ, "OMP_NUM_THREADS": "1"},
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr[-2000:]
+    told = train(drawn_data / "recipe.toml", CHANGES, tmp_path / "one")
+    printed = torchrun(drawn_data / "recipe.toml", tmp_path / "two").split("\n")
+    assert [line for line in printed if line] == [told.replace("one", "two")]  # one process speaks
     logs = [[json.loads(line) for line in (tmp_path / name / LOG).read_text().splitlines()] for name in ("one", "two")]
     assert len(logs[1]) == 2  # one process writes
     for one, two in zip(*logs, strict=True):
@@ -49,3 +56,53 @@ def test_a_batch_that_cannot_be_shared_is_refused(drawn_data: Path, monkeypatch:
     monkeypatch.setenv("WORLD_SIZE", "3")
     with pytest.raises(RecipeError, match="3 processes need a multiple of 3"):
         open_fabric(load_recipe(drawn_data / "recipe.toml"))
+
+
+# As two hosts see it: each process has a folder of its own, and what is said of the second one.
+APART = """
+import os, sys
+from carspotter.training.trainer import train
+recipe, folder, second, *changes = sys.argv[1:]
+rank = os.environ["RANK"]
+train(recipe, changes + ([second] if second and rank == "1" else []), f"{folder}/{rank}", resume=True)
+"""
+
+
+def apart(recipe: Path, folder: Path, second: str, changes: Sequence[str]) -> subprocess.CompletedProcess[str]:
+    """Train by two processes that share no folder; `second` is a change for the second alone."""
+    script = folder / "apart.py"
+    script.write_text(APART)
+    command = [*TORCHRUN, str(script), str(recipe), str(folder), second, *changes]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    return subprocess.run(command, capture_output=True, text=True, timeout=240, env=environment)
+
+
+@pytest.mark.slow
+def test_all_processes_go_on_from_the_checkpoint_of_the_first(drawn_data: Path, tmp_path: Path) -> None:
+    longer = [change.replace("epochs=2", "epochs=3") for change in CHANGES]
+    for changes, epochs in ((CHANGES, 2), (longer, 3)):
+        done = apart(drawn_data / "recipe.toml", tmp_path, "", changes)
+        assert done.returncode == 0, done.stderr[-2000:]
+        assert load_checkpoint(tmp_path / "0" / LAST).epoch == epochs
+    assert [json.loads(line)["epoch"] for line in (tmp_path / "0" / LOG).read_text().splitlines()] == [1, 2, 3]
+    assert not (tmp_path / "1").exists()
+
+
+@pytest.mark.slow
+def test_a_host_with_other_data_is_refused(drawn_data: Path, tmp_path: Path) -> None:
+    done = apart(drawn_data / "recipe.toml", tmp_path, "data.holdout=0.5", CHANGES)
+    assert done.returncode != 0
+    assert "process 1 learns from other data; copy the same to each host" in done.stderr
+
+
+@pytest.mark.slow
+def test_two_hosts_learn_what_one_does(tmp_path: Path) -> None:
+    script = ROOT / "benchmarks" / "two_hosts_train.py"
+    done = subprocess.run([sys.executable, str(script), "--json"], capture_output=True, text=True, timeout=400)
+    if done.returncode and "needs" in done.stderr.splitlines()[-1]:
+        pytest.skip(done.stderr.splitlines()[-1])
+    assert done.returncode == 0, done.stderr[-2000:]
+    one, two = json.loads(done.stdout)["rows"]
+    assert (one["processes"], two["processes"]) == (1, 2)
+    assert two["loss"] == pytest.approx(one["loss"], rel=1e-3)
+    assert two["files of the second host"] == 0  # the first one alone writes

@@ -47,7 +47,7 @@ def export(run: str | Path, out: str | Path) -> ModelBundle:
         raise TrainingError(f"{run} is the baseline {recipe.task!r}: it has no network to export")
     task = open_task(recipe)
     _check_classes(task, run)
-    model = task.build_model()
+    model = task.build_model(blank=True)
     checkpoint = load_checkpoint(run / BEST)
     model.load_state_dict(checkpoint.averaged)
     model.eval()

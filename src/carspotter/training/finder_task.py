@@ -55,11 +55,12 @@ class FinderTask:
             raise RecipeError(f"{manifest}: it needs photos in part 'train' and photos in part 'choose'")
         self.fingerprint = _fingerprint(recipe, photos)
 
-    def build_model(self) -> Finder:
-        """Make the network with the backbone's first weights."""
-        model = Finder(load_backbone(self.recipe.model, self.recipe), dropout=self.recipe.model.dropout)
-        if self.recipe.model.start:
-            saved = load_checkpoint(self.recipe.path(self.recipe.model.start) / BEST).averaged
+    def build_model(self, *, blank: bool = False) -> Finder:
+        """Make the network with its first weights, or a `blank` one with any, for a checkpoint to fill."""
+        settings = self.recipe.model.without_weights() if blank else self.recipe.model
+        model = Finder(load_backbone(settings, self.recipe), dropout=settings.dropout)
+        if settings.start:
+            saved = load_checkpoint(self.recipe.path(settings.start) / BEST).averaged
             try:
                 model.load_state_dict(saved)
             except RuntimeError as error:

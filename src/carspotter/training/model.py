@@ -98,9 +98,13 @@ class Identifier(Freezable):
         self.register_buffer("mean", _statistic(backbone, "mean"), persistent=False)
         self.register_buffer("std", _statistic(backbone, "std"), persistent=False)
 
+    def normalize(self, pixels: Tensor) -> Tensor:
+        """Return pixels as the backbone takes them."""
+        return (pixels - cast(Tensor, self.mean)) / cast(Tensor, self.std)
+
     def embed(self, pixels: Tensor) -> Tensor:
         """Return the pooled features (n, d), not normalised."""
-        normalized = (pixels - cast(Tensor, self.mean)) / cast(Tensor, self.std)
+        normalized = self.normalize(pixels)
         if not torch.is_grad_enabled() or not any(weights.requires_grad for weights in self.backbone.parameters()):
             with torch.no_grad():
                 return cast(Tensor, self.backbone(normalized))
@@ -116,9 +120,14 @@ class Identifier(Freezable):
         return self.head(features), {self.head_names[key]: head(features) for key, head in self.heads.items()}
 
 
-def build_identifier(recipe: Recipe, taxonomy: Taxonomy, heads: Mapping[str, int]) -> Identifier:
-    """Make the network of a recipe, with its first weights and further `heads` of so many words. Raises RecipeError."""
-    settings = recipe.model
+def build_identifier(
+    recipe: Recipe, taxonomy: Taxonomy, heads: Mapping[str, int], *, blank: bool = False
+) -> Identifier:
+    """Make the network of a recipe, with its first weights and further `heads` of so many words. Raises RecipeError.
+
+    It is not pruned yet. A `blank` one has random weights and reads no file: a checkpoint will fill it.
+    """
+    settings = recipe.model.without_weights() if blank else recipe.model
     backbone = load_backbone(settings, recipe)
     model = Identifier(backbone, len(taxonomy), dropout=settings.dropout, heads=heads)
     for head in (model.head, *cast(list[nn.Linear], list(model.heads.values()))):

@@ -11,6 +11,7 @@ import copy
 import json
 import logging
 import math
+import os
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -45,8 +46,11 @@ class Task(Protocol):
     def taxonomy(self) -> Taxonomy | None:
         """Return the classes of an identifier, None for a finder."""
 
-    def build_model(self) -> nn.Module:
-        """Make the network with its first weights; all but its `backbone` is new, its `freeze` is called each phase."""
+    def build_model(self, *, blank: bool = False) -> nn.Module:
+        """Make the network with its first weights; all but its `backbone` is new, its `freeze` is called each phase.
+
+        A `blank` one has random weights and reads no file: a checkpoint fills it.
+        """
 
     def steps(self, phase: Phase) -> int:
         """Count the batches of an epoch."""
@@ -84,7 +88,10 @@ def open_task(recipe: Recipe) -> Task:
 def train(
     recipe_path: str | Path, changes: Sequence[str] = (), out: str | Path | None = None, resume: bool = False
 ) -> str:
-    """Train a recipe; return a line with the run's folder and best figures. Raises RecipeError, TrainingError."""
+    """Train a recipe; return a line with the run's folder and best figures. Raises RecipeError, TrainingError.
+
+    Of several processes, the others than the first return an empty line.
+    """
     recipe = load_recipe(recipe_path, changes)
     run = Path(out) if out else Path("runs") / recipe.name
     if ((run / LAST).exists() or (run / HOLDOUT).exists()) and not resume:
@@ -92,14 +99,20 @@ def train(
     if recipe.train.threads:
         torch.set_num_threads(recipe.train.threads)
     if recipe.task in BASELINES:
-        return _fit_baseline(recipe, run)
+        return _fit_baseline(recipe, run) if os.environ.get("RANK", "0") == "0" else ""  # one process is enough
     fabric = open_fabric(recipe)
-    run.mkdir(parents=True, exist_ok=True)
+    if fabric.is_global_zero:
+        run.mkdir(parents=True, exist_ok=True)
     training = Training(recipe, open_task(recipe), run, fabric)
-    if resume and (run / LAST).exists():
-        training.restore(load_checkpoint(run / LAST))
+    # Of several hosts, the first one's disk holds the run.
+    found = resume and (run / LAST).exists() and fabric.is_global_zero
+    saved = fabric.broadcast(load_checkpoint(run / LAST) if found else None)
+    if saved is not None:
+        training.restore(saved)
     training.describe()
     training.fit()
+    if not fabric.is_global_zero:
+        return ""
     return f"{run}: best {training.task_name} {training.best:.4f} after {training.epoch} epochs"
 
 
@@ -130,6 +143,8 @@ class Training:
         self.epoch = self.step = self.best_epoch = 0
         self.best = -math.inf
         self.task_name = "figure"
+        if self.fabric.broadcast(task.fingerprint) != task.fingerprint:
+            raise TrainingError(f"process {self.fabric.global_rank} learns from other data; copy the same to each host")
         starts = [task.steps(recipe.phase_of(epoch)) for epoch in range(recipe.epochs)]
         self.n_steps = sum(starts)
         self.autocast: bool | None = None  # decided on the first batch, by measuring
