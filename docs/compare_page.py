@@ -15,8 +15,11 @@ from typing import Any
 HERE = Path(__file__).parent
 WIDTH, LINE, LEFT, TOP = 760, 34, 330, 34
 TICKS = (0.5, 1, 2, 5, 10, 20, 50, 100, 200, 500, 1000)
-INK, SOFT, OURS, BEHIND = "#57606a", "#8c959f", "#2f81f7", "#bf8700"
-"""Colours that can be read on white and on near black, since the page may be shown in either."""
+OURS, BEHIND = "#2f81f7", "#bf8700"
+STYLE = (
+    "<style>text{fill:#24292f}.soft{fill:#6e7781}line{stroke:#8c959f;stroke-opacity:.35}"
+    "@media(prefers-color-scheme:dark){text{fill:#e6edf3}.soft{fill:#9198a1}}</style>"
+)
 
 PAGE = """# compare
 
@@ -78,18 +81,22 @@ def picture(rows: list[dict[str, Any]]) -> str:
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height}" '
         'font-family="system-ui, sans-serif" font-size="12">',
+        STYLE,
         *(tick(value, least, most, height) for value in TICKS if least <= value <= most),
     ]
     for number, row in enumerate(rows):
         end, top = place(row["times"], least, most), TOP + LINE * number
         colour = OURS if row["times"] >= 1 else BEHIND
-        work, peer = escape(row["job"]), escape(row["peer"].rpartition(":")[0])
+        work, ours, peer = (
+            escape(row[key].rpartition(":")[0] if key != "job" else row[key]) for key in ("job", "ours", "peer")
+        )
         parts += [
-            f'<text x="{LEFT - 12}" y="{top + 11}" fill="{INK}" text-anchor="end">{work}</text>',
-            f'<text x="{LEFT - 12}" y="{top + 24}" fill="{SOFT}" font-size="10" text-anchor="end">to {peer}</text>',
+            f'<text x="{LEFT - 12}" y="{top + 11}" text-anchor="end">{work}</text>',
+            f'<text x="{LEFT - 12}" y="{top + 24}" class="soft" font-size="10" text-anchor="end">'
+            f"{ours} : {peer}</text>",
             f'<rect x="{min(start, end):.1f}" y="{top + 4}" width="{max(abs(end - start), 1.5):.1f}" '
             f'height="16" rx="3" fill="{colour}"/>',
-            f'<text x="{max(start, end) + 6:.1f}" y="{top + 16}" fill="{INK}">{row["times"]:g}</text>',
+            f'<text x="{max(start, end) + 6:.1f}" y="{top + 16}">{row["times"]:g}</text>',
         ]
     return "\n".join([*parts, "</svg>", ""])
 
@@ -103,8 +110,8 @@ def tick(value: float, least: float, most: float, height: int) -> str:
     """Draw a mark of the scale."""
     x = place(value, least, most)
     return (
-        f'<line x1="{x:.1f}" y1="{TOP - 8}" x2="{x:.1f}" y2="{height - 10}" stroke="{SOFT}" stroke-opacity="0.35"/>'
-        f'<text x="{x:.1f}" y="{TOP - 14}" fill="{SOFT}" text-anchor="middle">{value:g}</text>'
+        f'<line x1="{x:.1f}" y1="{TOP - 8}" x2="{x:.1f}" y2="{height - 10}" />'
+        f'<text x="{x:.1f}" y="{TOP - 14}" class="soft" text-anchor="middle">{value:g}</text>'
     )
 
 
