@@ -109,6 +109,12 @@ def test_a_finder_has_no_classes(tmp_path: Path, photos: Path) -> None:
         read_inputs(tiny_finder(tmp_path / "f"), str(photos), labels=table(photos, "path"), classes=None)
 
 
+def test_what_is_neither_run_nor_bundle_is_named(tmp_path: Path) -> None:
+    done = CliRunner().invoke(app, ["export", str(tmp_path), "--out", str(tmp_path / "out")])
+    assert done.exit_code == 1
+    assert "is neither a run (recipe.json) nor a bundle (bundle.json)" in done.stderr
+
+
 def test_int8_without_photos_says_what_to_give(tmp_path: Path) -> None:
     tiny_identifier(tmp_path / "source")
     words = ["export", tmp_path / "source", "--precision", "int8", "--out", tmp_path / "out"]

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from carspotter.cli.train import missing
+from carspotter.errors import BundleError
 
 if TYPE_CHECKING:
     from carspotter.export.parity import Parity
@@ -51,8 +52,13 @@ def export(
     """
     is_run = source not in _SHIPPED and (Path(source) / "recipe.json").is_file()
     is_bundle = source in _SHIPPED or (Path(source) / "bundle.json").is_file()
+    if not is_run and not is_bundle:
+        raise BundleError(
+            f"{source} is neither a run (recipe.json) nor a bundle (bundle.json), nor the word finder or identifier; "
+            "`carspotter train` prints its run's folder, `carspotter models` lists the bundles that ship"
+        )
     try:
-        if not is_bundle and (not is_run or (to == "onnx" and precision == "float32")):
+        if not is_bundle and to == "onnx" and precision == "float32":
             from carspotter.export.onnx import export as write
 
             write(source, out)
