@@ -85,3 +85,9 @@ def test_what_suppress_keeps_does_not_overlap(scored, threshold):
     overlap = iou_matrix(boxes[kept], boxes[kept])
     np.fill_diagonal(overlap, 0)
     assert overlap.max() <= threshold
+
+
+def test_boxes_whose_area_overflows_float32_still_overlap() -> None:
+    far = np.float32(1.8e19)
+    boxes = np.array([[0, 0, far, far], [0, 0, far, far / 2]], dtype=np.float32)
+    assert iou_matrix(boxes, boxes) == pytest.approx(np.array([[1, 0.5], [0.5, 1]]))

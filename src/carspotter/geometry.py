@@ -115,6 +115,7 @@ class BoundingBox:
 
 def iou_matrix(a: FloatArray, b: FloatArray) -> FloatArray:
     """Return the intersection over union of each box of `a` (n, 4) with each of `b` (m, 4), as (n, m); 0 when empty."""
+    a, b = a.astype(np.float64), b.astype(np.float64)  # areas of what a network may say overflow float32
     top_left = np.maximum(a[:, None, :2], b[None, :, :2])
     bottom_right = np.minimum(a[:, None, 2:], b[None, :, 2:])
     shared = np.clip(bottom_right - top_left, 0, None).prod(axis=-1)  # (n, m)
