@@ -3,7 +3,7 @@
 In: a bundle and labels with makes. Photos whose make the bundle's taxonomy lacks are the unknown ones. Out: AUROC of
 the unknown score (1 less the probability of the best taxon), at each level, with its interval.
 
-    python benchmarks/open_set.py runs/joint-data/labels.csv --split train [--bundle FOLDER] [--prefix "ad "]
+    python benchmarks/open_set.py LABELS.csv --split train [--bundle FOLDER] [--prefix "ad "]
 """
 
 import json

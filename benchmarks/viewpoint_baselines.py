@@ -191,7 +191,7 @@ def frozen_lite0() -> Embed:
 
 def lite0() -> Identifier:
     """Make EfficientNet-Lite0 with the weights of ImageNet-1k and a new head."""
-    settings = ModelSettings(weights="tf_efficientnet_lite0.safetensors")
+    settings = ModelSettings(backbone="tf_efficientnet_lite0", weights="pretrained")
     recipe = Recipe(task="identifier", name="viewpoint", data=DataSettings(), phases=(), model=settings)
     model = Identifier(load_backbone(settings, recipe), len(VIEWS), dropout=settings.dropout)
     nn.init.normal_(model.head.weight, std=0.01)

@@ -36,9 +36,8 @@ litert = pytest.mark.skipif(
 
 
 def source_of(name: str) -> ModelBundle:
-    """Open the bundle that a file for phones was made from: one that ships, or one released beside it."""
-    beside = RELEASE / name.removesuffix(".litert")
-    return ModelBundle.load(beside) if beside.is_dir() else shipped(ModelBundle.load(RELEASE / name).task)
+    """Open the shipped bundle that a file for phones was made from."""
+    return shipped(ModelBundle.load(RELEASE / name).task)
 
 
 @pytest.fixture(scope="module")

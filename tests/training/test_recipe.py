@@ -21,13 +21,6 @@ def test_values_and_changes(drawn_data: Path) -> None:
     assert recipe.path(recipe.data.labels) == drawn_data / "photos" / "labels.csv"
 
 
-def test_a_pruned_network_may_follow_the_one_it_is_pruned_from(drawn_data: Path) -> None:
-    changes = ["model.keep=0.5", "model.start=run", "train.distill=0.5"]
-    assert load_recipe(drawn_data / "recipe.toml", changes).model.keep == 0.5
-    with pytest.raises(RecipeError, match="the run of an identifier"):
-        load_recipe(drawn_data / "recipe.toml", [*changes, "task=finder"])
-
-
 def test_json_of_a_run_is_the_same_recipe(drawn_data: Path, tmp_path: Path) -> None:
     recipe = load_recipe(drawn_data / "recipe.toml")
     (tmp_path / "recipe.json").write_text(json.dumps(recipe.to_dict()))
@@ -51,11 +44,7 @@ def test_json_of_a_run_is_the_same_recipe(drawn_data: Path, tmp_path: Path) -> N
         ("data.holdout=1", "between 0 and 1"),
         ("name.x=1", "holds no settings"),
         ("train.lr", "write it as key=value"),
-        ("model.keep=0", "model.keep is 0.0; above 0, at most 1"),
-        ("model.keep=1.5", "model.keep is 1.5; above 0, at most 1"),
-        ("model.keep=half", "expected float, got 'half'"),
-        ("model.keep=0.5", "model.keep below 1 needs model.start: the run of an identifier"),
-        ("train.distill=0.5", "train.distill needs data.teachers: tables to follow; or model.keep below 1"),
+        ("train.distill=0.5", "train.distill needs data.teachers: tables to follow"),
     ],
 )
 def test_refused(drawn_data: Path, change: str, words: str) -> None:

@@ -15,8 +15,7 @@ from carspotter.runtime.calibration import calibrate
 from carspotter.taxonomy import Taxonomy
 from carspotter.training import data, losses
 from carspotter.training.mixing import mix
-from carspotter.training.model import Identifier, build_identifier, fuse_norms
-from carspotter.training.pruning import narrow, prune
+from carspotter.training.model import Identifier, build_identifier
 from carspotter.training.recipe import Phase, Recipe
 from carspotter.training.shards import load_shards
 from carspotter.training.targets import mirrored
@@ -25,8 +24,6 @@ from carspotter.training.teachers import soft_labels
 Batch = dict[str, Tensor]
 HEAD = "head "
 """Begins the names of further heads in batches and figures, so that none hides one of ours."""
-PRUNED_BY = 256
-"""Photos by which channels are chosen: some ten thousand places of each channel, for at most some thousand weights."""
 
 
 class IdentifierTask:
@@ -44,10 +41,7 @@ class IdentifierTask:
         self.members = torch.from_numpy(found.nodes.members)
         self.parents = torch.from_numpy(self.taxonomy.index("make").astype(np.int64))
         self.levels = {level: torch.from_numpy(found.nodes.level(level)) for level in ("make", "model")}
-        follows = bool(recipe.train.distill and recipe.data.teachers)
-        self.soft = soft_labels(recipe, self.photos.paths, self.taxonomy) if follows else None
-        self.unpruned: nn.Module | None = None
-        """The teacher of a pruned network, set by `build_model` where the recipe asks for it."""
+        self.soft = soft_labels(recipe, self.photos.paths, self.taxonomy) if recipe.train.distill else None
         counts = np.bincount(self.photos.targets, minlength=len(self.members)).clip(1)
         self.frequency = torch.from_numpy(counts / counts.sum()).float()
         flips = recipe.augment.flip > 0
@@ -65,24 +59,9 @@ class IdentifierTask:
                 raise RecipeError(f"model.heads: column {name!r} of the labels has {len(known)} words; two are needed")
 
     def build_model(self, *, blank: bool = False) -> Identifier:
-        """Make the network with its first weights, pruned where the recipe says so; a `blank` one with any weights."""
+        """Make the network with its first weights; a `blank` one with any weights."""
         heads = {name: len(known) for name, known in self.words.items()}
-        model = build_identifier(self.recipe, self.taxonomy, heads, blank=blank)
-        keep = self.recipe.model.keep
-        if blank and keep < 1:
-            narrow(model.backbone, keep)
-        elif keep < 1:
-            if self.recipe.train.distill and self.soft is None:
-                self.unpruned = fuse_norms(model).requires_grad_(False)
-            prune(model.backbone, keep, model.normalize(self._pixels_to_prune_by()))
-        return model
-
-    def _pixels_to_prune_by(self) -> Tensor:
-        """Return learnt photos as they are (n, 3, h, w), at the size of the first phase."""
-        drawn = torch.randperm(len(self.photos), generator=torch.Generator().manual_seed(self.recipe.seed))[:PRUNED_BY]
-        pixels = torch.from_numpy(self.photos.images[drawn.numpy()]).permute(0, 3, 1, 2)
-        size = (self.recipe.phases[0].height, self.recipe.phases[0].width)
-        return F.interpolate(pixels, size, mode="bilinear", antialias=True).float()
+        return build_identifier(self.recipe, self.taxonomy, heads, blank=blank)
 
     def steps(self, phase: Phase) -> int:  # noqa: ARG002  # Task has it: a finder's scenes depend on the phase
         """Count the batches of an epoch."""
@@ -118,8 +97,6 @@ class IdentifierTask:
         loss, share = self._of_photos(logits, batch), batch["share"]
         if bool((share < 1).any()):
             loss = share * loss + (1 - share) * self._of_photos(logits, batch, batch["partner"])
-        if self.unpruned is not None:
-            loss = loss.lerp(self._followed(self.unpruned, logits, batch["pixels"]), settings.distill)
         heads = [settings.heads_weight * _of_head(answer.float(), batch, name) for name, answer in extras.items()]
         return torch.stack([loss.mean(), *heads]).sum()
 
@@ -175,12 +152,6 @@ class IdentifierTask:
         taught = losses.distillation(logits, soft, temperature=settings.temperature)
         # A photo that no teacher saw learns from its label as if there were none.
         return loss.lerp(taught, settings.distill * (soft.sum(dim=1) > 0).float())
-
-    def _followed(self, teacher: nn.Module, logits: Tensor, pixels: Tensor) -> Tensor:
-        """Return each photo's loss (n,) against what the unpruned network says of the same changed, mixed pixels."""
-        with torch.no_grad():
-            soft = teacher.to(pixels.device)(pixels)[0].float().softmax(dim=1)
-        return losses.distillation(logits, soft, temperature=self.recipe.train.temperature)
 
     def _of_nodes(self, logits: Tensor, target: Tensor) -> Tensor:
         settings = self.recipe.train

@@ -125,7 +125,7 @@ def build_identifier(
 ) -> Identifier:
     """Make the network of a recipe, with its first weights and further `heads` of so many words. Raises RecipeError.
 
-    It is not pruned yet. A `blank` one has random weights and reads no file: a checkpoint will fill it.
+    A `blank` one has random weights and reads no file: a checkpoint will fill it.
     """
     settings = recipe.model.without_weights() if blank else recipe.model
     backbone = load_backbone(settings, recipe)

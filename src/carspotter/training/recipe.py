@@ -56,15 +56,13 @@ class DataSettings:
 class ModelSettings:
     """Say which network is trained: any backbone of timm, and where its first weights come from."""
 
-    backbone: str = "tf_efficientnet_lite0"
+    backbone: str = "tf_mobilenetv3_small_100"
     weights: str = ""
     """A .safetensors file, looked for in the recipe's folder and in $CARSPOTTER_WEIGHTS; `pretrained`: timm's own,
     looked for as BACKBONE.safetensors in $CARSPOTTER_WEIGHTS and else downloaded; empty: random weights."""
     dropout: float = 0.2
     start: str = ""
     """A run to go on from: its best weights, and the rows of its head whose classes are among ours."""
-    keep: float = 1.0
-    """Part of the channels inside each block that stays: below 1 the first weights are pruned (`pruning`)."""
     layers: str = "all"
     """What is trained: `all`, `head`, or `last-N`, the head and the last N stages of the backbone."""
     heads: tuple[str, ...] = ()
@@ -137,8 +135,7 @@ class TrainSettings:
     balance: float = 0.0
     """Power of the inverse of a class's frequency by which its photos are drawn; 1: each class as often."""
     distill: float = 0.0
-    """Weight of the teachers' answers against the labels, 0 to 1. Without `data.teachers` a pruned network follows the
-    one that it was pruned from, on the very pixels that it sees itself."""
+    """Weight of the teachers' answers against the labels, 0 to 1."""
     temperature: float = 2.0
     """Of the teachers' answers."""
     heads_weight: float = 0.2
@@ -282,15 +279,7 @@ def _check(recipe: Recipe, where: str) -> None:
         (0 < train.q <= 1, f"train.q is {train.q}; above 0, at most 1"),
         (0 <= train.distill <= 1, f"train.distill is {train.distill}; it must be from 0 to 1"),
         (train.temperature > 0, f"train.temperature is {train.temperature}; it must be above 0"),
-        (
-            not train.distill or bool(recipe.data.teachers) or recipe.model.keep < 1,
-            "train.distill needs data.teachers: tables to follow; or model.keep below 1",
-        ),
-        (0 < recipe.model.keep <= 1, f"model.keep is {recipe.model.keep}; above 0, at most 1"),
-        (
-            recipe.model.keep == 1 or (recipe.task == "identifier" and bool(recipe.model.start)),
-            "model.keep below 1 needs model.start: the run of an identifier whose network is pruned",
-        ),
+        (not train.distill or bool(recipe.data.teachers), "train.distill needs data.teachers: tables to follow"),
         (bool(recipe.data.labels) != bool(recipe.data.shards), "data: give labels or shards, one of the two"),
         (min(recipe.augment.mixup, recipe.augment.cutmix) >= 0, "augment.mixup and cutmix must not be negative"),
         (
