@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,7 @@ from carspotter.training.finder_losses import FinderTargets, assign, distance_io
 from carspotter.training.finder_model import STRIDE, Finder, cell_centers, finder_export_module  # noqa: E402
 from carspotter.training.finder_pictures import group_weights  # noqa: E402
 from carspotter.training.finder_task import FinderTask  # noqa: E402
+from carspotter.training.model import choose_layers, load_backbone  # noqa: E402
 from carspotter.training.recipe import load_recipe  # noqa: E402
 from carspotter.training.trainer import train  # noqa: E402
 
@@ -82,6 +84,18 @@ def test_frozen_stages_stand_still_and_answer_the_same(task: FinderTask, model: 
     assert model.backbone.blocks[3][0].conv_pw.weight.grad is not None
     assert torch.equal(stem, model.backbone.conv_stem.weight)
     assert torch.equal(statistics, model.backbone.bn1.running_mean)
+
+
+def test_fixed_norms_are_those_of_the_backbone(task: FinderTask) -> None:
+    recipe = dataclasses.replace(task.recipe, model=dataclasses.replace(task.recipe.model, norms="fixed"))
+    model = Finder(load_backbone(recipe.model, recipe))
+    choose_layers(model, recipe.model)
+    model.train()
+    before = {name: value.clone() for name, value in model.state_dict().items() if "running_mean" in name}
+    task.loss(model, next(task.batches(task.recipe.phases[0], 0, 0)))
+    moved = {name for name, value in before.items() if not torch.equal(value, model.state_dict()[name])}
+    assert moved == {name for name in before if not name.startswith("backbone.")}
+    assert len(moved) < len(before)
 
 
 def test_the_middle_of_a_vehicle_speaks_for_it() -> None:

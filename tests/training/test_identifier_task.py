@@ -175,6 +175,18 @@ def test_only_the_chosen_layers_learn(drawn_data: Path, tmp_path: Path, layers: 
     assert not moves or any(name.startswith(allowed) for name in moved)
 
 
+def test_fixed_norms_keep_their_statistics_and_learn_their_weights(drawn_data: Path, tmp_path: Path) -> None:
+    recipe = load_recipe(
+        drawn_data / "recipe.toml", ["model.norms=fixed", "phases=[{epochs=1, width=32, height=32, frozen=1}]"]
+    )
+    training = Training(recipe, IdentifierTask(recipe), tmp_path)
+    before = {name: value.clone() for name, value in training.model.state_dict().items()}
+    training.fit()
+    moved = {name for name, value in training.model.state_dict().items() if not torch.equal(value, before[name])}
+    assert not [name for name in moved if "running_" in name or "num_batches" in name]
+    assert {"backbone.bn2.weight", "backbone.bn2.bias", "backbone.conv_head.weight"} <= moved
+
+
 def test_too_many_layers_are_refused(drawn_data: Path) -> None:
     with pytest.raises(RecipeError, match="stages can be chosen"):
         IdentifierTask(load_recipe(drawn_data / "recipe.toml", ["model.layers=last-99"])).build_model()

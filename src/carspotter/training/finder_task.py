@@ -25,7 +25,7 @@ from carspotter.training.finder_figures import Told, choose_gate, choose_score, 
 from carspotter.training.finder_losses import FinderTargets, finder_losses
 from carspotter.training.finder_model import STRIDE, Finder, FinderOutput, cell_centers, finder_export_module
 from carspotter.training.finder_pictures import CROPS, Batch, PictureSource, collate
-from carspotter.training.model import load_backbone
+from carspotter.training.model import choose_layers, load_backbone
 from carspotter.training.recipe import Phase, Recipe
 
 # Pictures an epoch for each training photo: over one, since a part of them are scenes.
@@ -65,6 +65,7 @@ class FinderTask:
                 model.load_state_dict(saved)
             except RuntimeError as error:
                 raise RecipeError(f"model.start: not a finder of this shape: {str(error).splitlines()[0]}") from error
+        choose_layers(model, settings)
         return model
 
     def steps(self, phase: Phase) -> int:

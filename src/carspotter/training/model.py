@@ -37,6 +37,8 @@ class Freezable(nn.Module):
         self.at_least_frozen = 0
         """Stages that stand still in every phase, by `model.layers`."""
         self.n_frozen = 0
+        self.has_fixed_norms = False
+        """Batch norms of the backbone keep their statistics, by `model.norms`."""
         self._fast_frozen: list[nn.Module] = []
 
     def freeze(self, stages: int) -> None:
@@ -56,6 +58,10 @@ class Freezable(nn.Module):
         super().train(mode)
         for module in self._frozen_stages():
             module.eval()
+        if self.has_fixed_norms:
+            for module in self.backbone.modules():
+                if isinstance(module, nn.BatchNorm2d):
+                    module.eval()
         if not any(weights.requires_grad for weights in self.backbone.parameters()):
             self.backbone.eval()  # only the heads learn: batch statistics stand still as well
         return self
@@ -135,7 +141,7 @@ def build_identifier(
         nn.init.zeros_(head.bias)
     if settings.start:
         start_from(model, recipe.path(settings.start), taxonomy)
-    choose_layers(model, settings.layers)
+    choose_layers(model, settings)
     return model
 
 
@@ -162,11 +168,13 @@ def start_from(model: Identifier, run: Path, taxonomy: Taxonomy) -> None:
             model.head.bias[new] = saved["head.bias"][old]
 
 
-def choose_layers(model: Freezable, layers: str) -> None:
-    """Let only the heads learn (`head`), or these and the last N stages of the backbone (`last-N`), or all.
+def choose_layers(model: Freezable, settings: ModelSettings) -> None:
+    """Let learn what `settings.layers` says: the heads (`head`), these and the last N stages (`last-N`), or all.
 
-    Raises RecipeError for a backbone without stages, or with fewer.
+    Norms of the backbone keep their statistics where `settings.norms` says so. Raises RecipeError for a backbone
+    without stages, or with fewer.
     """
+    layers, model.has_fixed_norms = settings.layers, settings.norms == "fixed"
     if layers == "all":
         return
     if layers == "head":

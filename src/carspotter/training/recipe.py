@@ -65,6 +65,9 @@ class ModelSettings:
     """A run to go on from: its best weights, and the rows of its head whose classes are among ours."""
     layers: str = "all"
     """What is trained: `all`, `head`, or `last-N`, the head and the last N stages of the backbone."""
+    norms: Literal["learn", "fixed"] = "learn"
+    """`fixed`: the backbone's batch norms keep their statistics, while their weights and biases learn; for first
+    weights whose norms are folded into the convolutions, and for small batches."""
     heads: tuple[str, ...] = ()
     """Columns of the labels that are learnt beside the class, such as viewpoint or body; an empty cell is left out."""
 
