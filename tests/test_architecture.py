@@ -75,7 +75,7 @@ DOORS: dict[str, tuple[str, ...]] = {
     "torchvision": ("training", "export"),
     "timm": ("training", "export"),
     "safetensors": ("training", "export"),
-    "onnx": ("export",),
+    "onnx": ("export", "training.start"),
     "onnxscript": ("export",),
     "fastapi": ("serving",),
     "starlette": ("serving",),

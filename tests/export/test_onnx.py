@@ -14,7 +14,7 @@ from carspotter.export.onnx import export, halve_weights
 from carspotter.runtime.bundle import ModelBundle
 from carspotter.training.checkpoint import BEST, load_checkpoint
 from carspotter.training.identifier_task import IdentifierTask, predict
-from carspotter.training.model import fuse_norms
+from carspotter.training.norms import fuse_norms
 from carspotter.training.recipe import load_recipe
 from carspotter.training.trainer import train
 

@@ -25,7 +25,7 @@ from carspotter.runtime.bundle import TASK_OUTPUTS, ModelBundle
 from carspotter.runtime.session import open_session
 from carspotter.taxonomy import Taxonomy
 from carspotter.training.checkpoint import BEST, TAXONOMY, load_checkpoint
-from carspotter.training.model import fuse_norms
+from carspotter.training.norms import fuse_norms
 from carspotter.training.recipe import Recipe, load_recipe
 from carspotter.training.trainer import RECIPE, Task, open_task
 

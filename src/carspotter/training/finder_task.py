@@ -18,7 +18,6 @@ from torch import Tensor, nn
 
 from carspotter.errors import RecipeError
 from carspotter.geometry import suppress
-from carspotter.training.checkpoint import BEST, load_checkpoint
 from carspotter.training.finder_augment import Picture, Variation, place
 from carspotter.training.finder_data import LabelledPhoto, load, read_manifest
 from carspotter.training.finder_figures import Told, choose_gate, choose_score, figures_of
@@ -27,6 +26,7 @@ from carspotter.training.finder_model import STRIDE, Finder, FinderOutput, cell_
 from carspotter.training.finder_pictures import CROPS, Batch, PictureSource, collate
 from carspotter.training.model import choose_layers, load_backbone
 from carspotter.training.recipe import Phase, Recipe
+from carspotter.training.start import open_start, take_all, take_backbone
 
 # Pictures an epoch for each training photo: over one, since a part of them are scenes.
 PICTURES_A_PHOTO = 1.6
@@ -60,11 +60,8 @@ class FinderTask:
         settings = self.recipe.model.without_weights() if blank else self.recipe.model
         model = Finder(load_backbone(settings, self.recipe), dropout=settings.dropout)
         if settings.start:
-            saved = load_checkpoint(self.recipe.path(settings.start) / BEST).averaged
-            try:
-                model.load_state_dict(saved)
-            except RuntimeError as error:
-                raise RecipeError(f"model.start: not a finder of this shape: {str(error).splitlines()[0]}") from error
+            start = open_start(self.recipe)
+            (take_all if start.task == "finder" else take_backbone)(model, start)
         choose_layers(model, settings)
         return model
 

@@ -5,10 +5,8 @@ Normalisation sits inside the network, so that no runtime can get it wrong.
 
 from __future__ import annotations
 
-import copy
 import os
 from collections.abc import Mapping
-from itertools import pairwise
 from pathlib import Path
 from typing import Any, Self, cast
 
@@ -16,12 +14,12 @@ import timm
 import torch
 from safetensors import SafetensorError
 from torch import Tensor, nn
-from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from carspotter.errors import RecipeError, suggestion
 from carspotter.taxonomy import Taxonomy
-from carspotter.training.checkpoint import BEST, TAXONOMY, load_checkpoint
+from carspotter.training.norms import are_folded, fuse_norms
 from carspotter.training.recipe import ModelSettings, Recipe, TrainSettings
+from carspotter.training.start import open_start, take_backbone, take_classes
 
 PRETRAINED = "pretrained"
 
@@ -140,40 +138,21 @@ def build_identifier(
         nn.init.normal_(head.weight, std=0.01)
         nn.init.zeros_(head.bias)
     if settings.start:
-        start_from(model, recipe.path(settings.start), taxonomy)
+        start = open_start(recipe)
+        take_backbone(model, start)
+        take_classes(model.head, start, taxonomy)
     choose_layers(model, settings)
     return model
-
-
-def start_from(model: Identifier, run: Path, taxonomy: Taxonomy) -> None:
-    """Take over a run's best averaged weights, and of its head the rows whose classes are among ours.
-
-    Raises TrainingError without a checkpoint, RecipeError for another backbone.
-    """
-    saved = load_checkpoint(run / BEST).averaged
-    known = Taxonomy.load(run / TAXONOMY)
-    backbone = {name: value for name, value in saved.items() if name.startswith("backbone.")}
-    try:
-        model.load_state_dict(backbone, strict=False)
-    except RuntimeError as error:
-        raise RecipeError(f"model.start: {run} has another backbone: {str(error).splitlines()[0]}") from error
-    if set(backbone) != {name for name in model.state_dict() if name.startswith("backbone.")}:
-        raise RecipeError(f"model.start: {run} has another backbone than model.backbone says")
-    ours = {taxon: index for index, taxon in enumerate(taxonomy.classes)}
-    pairs = [(old, ours[taxon]) for old, taxon in enumerate(known.classes) if taxon in ours]
-    if pairs:
-        old, new = (list(side) for side in zip(*pairs, strict=True))
-        with torch.no_grad():
-            model.head.weight[new] = saved["head.weight"][old]
-            model.head.bias[new] = saved["head.bias"][old]
 
 
 def choose_layers(model: Freezable, settings: ModelSettings) -> None:
     """Let learn what `settings.layers` says: the heads (`head`), these and the last N stages (`last-N`), or all.
 
     Norms of the backbone keep their statistics where `settings.norms` says so. Raises RecipeError for a backbone
-    without stages, or with fewer.
+    without stages, or with fewer, and for folded norms whose statistics would be learnt.
     """
+    if settings.norms == "learn" and settings.layers != "head" and are_folded(model.backbone):
+        raise RecipeError('model.norms: the norms of these first weights are folded; set model.norms = "fixed"')
     layers, model.has_fixed_norms = settings.layers, settings.norms == "fixed"
     if layers == "all":
         return
@@ -266,22 +245,6 @@ def parameter_groups(model: nn.Module, settings: TrainSettings) -> list[dict[str
             scale, decay = settings.head_lr if is_new else 1.0, settings.weight_decay if has_decay else 0.0
             groups.append({"params": chosen, "lr_scale": scale, "weight_decay": decay})
     return groups
-
-
-def fuse_norms(module: nn.Module) -> nn.Module:
-    """Return a copy in which each convolution has taken in the batch norm after it; for stages that stand still.
-
-    On a CPU a pass over the pixels for the norm costs about as much as a small convolution.
-    """
-    fused = copy.deepcopy(module).eval()
-    for parent in fused.modules():
-        names = [name for name, _ in parent.named_children()]
-        for name, following in pairwise(names):
-            convolution, norm = getattr(parent, name), getattr(parent, following)
-            if isinstance(convolution, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d):
-                setattr(parent, name, fuse_conv_bn_eval(convolution, norm))
-                setattr(parent, following, getattr(norm, "act", nn.Identity()))
-    return fused
 
 
 def _statistic(backbone: nn.Module, name: str) -> Tensor:
