@@ -51,6 +51,29 @@ def test_sums():
 
 
 @given(TAXONOMIES, st.integers(0, 1000))
+def test_the_way_down_takes_the_likeliest_child(taxonomy, seed):
+    probabilities = np.random.default_rng(seed).dirichlet(np.ones(len(taxonomy)), size=3)
+    sums = {level: taxonomy.sum_to(level, probabilities) for level in LEVELS}
+    way = taxonomy.descend(sums)
+    for row in range(3):
+        inside = np.ones(len(taxonomy), bool)  # the classes of the branch so far
+        for level in LEVELS:
+            children = set(taxonomy.index(level)[inside].tolist())
+            chosen = int(way[level][row])
+            assert chosen in children
+            assert sums[level][row, chosen] == max(sums[level][row, child] for child in children)
+            inside &= taxonomy.index(level) == chosen
+
+
+def test_names_that_say_no_more_than_the_level_above():
+    found = {level: np.array(TAXONOMY.names(level))[TAXONOMY.repeats(level)].tolist() for level in LEVELS}
+    assert found == {
+        "make": [], "model": ["smart"], "generation": ["Volkswagen Golf", "smart"],
+        "year": ["Ram C/V 2011-2015", "smart"],
+    }  # fmt: skip
+
+
+@given(TAXONOMIES, st.integers(0, 1000))
 def test_a_level_is_the_sum_of_its_children(taxonomy, seed):
     probabilities = np.random.default_rng(seed).dirichlet(np.ones(len(taxonomy)), size=3)
     for upper, lower in itertools.pairwise(LEVELS):

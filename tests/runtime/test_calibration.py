@@ -8,12 +8,13 @@ import pytest
 from carspotter.runtime.calibration import (
     LOWEST,
     calibrate,
-    choose_threshold,
+    choose_thresholds,
     expected_calibration_error,
     fit_temperature,
+    lowest_threshold,
     softmax,
 )
-from carspotter.taxonomy import Taxon, Taxonomy
+from carspotter.taxonomy import LEVELS, Taxon, Taxonomy
 
 
 def answers(temperature: float) -> tuple[np.ndarray, np.ndarray]:
@@ -42,10 +43,84 @@ def test_error_falls_with_the_right_temperature() -> None:
 def test_threshold_gives_the_precision() -> None:
     confidence = np.array([0.99, 0.9, 0.8, 0.7, 0.6])
     right = np.array([True, True, True, False, False])
-    assert choose_threshold(confidence, right, 1.0) == 0.8
-    assert choose_threshold(confidence, right, 0.75) == 0.7
-    assert choose_threshold(confidence, ~right, 0.9) == 1.0
-    assert choose_threshold(confidence / 10, right, 0.5) == LOWEST
+    assert lowest_threshold(confidence, right, 1.0) == 0.8
+    assert lowest_threshold(confidence, right, 0.75) == 0.7
+    assert lowest_threshold(confidence, ~right, 0.9) is None
+    assert lowest_threshold(confidence / 10, right, 0.5, least=LOWEST) == LOWEST
+
+
+def test_photos_of_equal_confidence_are_answered_together() -> None:
+    confidence = np.repeat([0.99, 0.9], 60)
+    right = np.repeat([True, False], 60)
+    assert lowest_threshold(confidence, right) == 0.99
+    mixed = np.where(np.arange(120) % 20 == 0, False, True)
+    assert lowest_threshold(np.full(120, 0.9), mixed, least=0.6) == 0.6  # nothing lies between
+
+
+def test_sets_of_classes_tell_the_temperature_as_well() -> None:
+    logits, targets = answers(2.5)
+    members = np.array([[1, 1, 0, 0, 0], [0, 0, 1, 0, 0], [0, 0, 0, 1, 1]], bool)
+    sets = np.array([0, 0, 1, 2, 2])[targets]
+    assert fit_temperature(logits, sets, members=members) == pytest.approx(2.5, rel=0.1)
+
+
+def test_heavy_photos_decide_the_temperature() -> None:
+    sharp, flat = answers(2.5), answers(1.0)
+    logits, targets = (np.concatenate(each) for each in zip(sharp, flat, strict=True))
+    weights = np.repeat([1.0, 1e-6], 4000)
+    assert fit_temperature(logits, targets, weights=weights) == pytest.approx(2.5, rel=0.06)
+
+
+DEEP = Taxonomy((Taxon(make="A"), Taxon(make="A", model="x"), Taxon(make="B", model="y"), Taxon(make="B", model="z")))
+
+
+def photos(*kinds: tuple[int, tuple[float, ...], int]) -> tuple[np.ndarray, dict]:
+    """Repeat photos of given class probabilities and true class; return probabilities and truths."""
+    p = np.concatenate([np.tile(values, (count, 1)) for count, values, _ in kinds])
+    true = np.concatenate([np.full(count, target) for count, _, target in kinds])
+    return p, {level: DEEP.index(level)[true].astype(np.int64) for level in LEVELS}
+
+
+def test_what_is_not_answered_below_is_judged_by_itself() -> None:
+    # Sure models are right; where the model is unsure the make is right at 0.85, and wrong at 0.7.
+    sure, unsure, wrong = (0.01, 0.97, 0.01, 0.01), (0.0, 0.15, 0.45, 0.4), (0.0, 0.3, 0.36, 0.34)
+    p, truths = photos((2000, sure, 1), (100, unsure, 3), (60, wrong, 1))
+    found = choose_thresholds(p, truths, DEEP)
+    assert 0.5 <= found["model"] <= 0.97
+    # All photos together would allow 0.7: 2100 of 2160 are right.
+    assert found["make"] == pytest.approx(0.85, abs=1e-3)
+
+
+def test_an_unknown_model_of_a_known_make_is_wrong_at_the_model() -> None:
+    new, known = (0.3, 0.6, 0.05, 0.05), (0.1, 0.8, 0.05, 0.05)
+    p, truths = photos((100, new, 0), (100, known, 1))
+    found = choose_thresholds(p, truths, DEEP)
+    assert found["model"] == pytest.approx(0.8, abs=1e-3)
+    assert found["make"] == LOWEST
+
+
+def test_photos_of_a_known_make_alone_count_at_the_make() -> None:
+    sure, less, wrong = (0.0, 0.0, 0.95, 0.05), (0.0, 0.0, 0.85, 0.15), (0.05, 0.6, 0.2, 0.15)
+    p, truths = photos((100, sure, 2), (100, less, 2), (100, wrong, 2))
+    only_make = {level: np.where(np.arange(300) < 100, truth, -1) for level, truth in truths.items()}
+    only_make["make"] = truths["make"]
+    found = choose_thresholds(p, only_make, DEEP)
+    assert found["model"] > 0.6  # the last hundred name another make, hence another model too
+
+
+def test_each_source_by_itself_and_the_small_ones_together() -> None:
+    right, wrong = (0.0, 0.0, 0.9, 0.1), (0.0, 0.7, 0.2, 0.1)
+    p, truths = photos((3000, right, 2), (60, wrong, 2))
+    everything = choose_thresholds(p, truths, DEEP)
+    apart = choose_thresholds(p, truths, DEEP, sources=["large"] * 3000 + ["hard"] * 60)
+    small = choose_thresholds(p, truths, DEEP, sources=["large"] * 3000 + ["h1"] * 30 + ["h2"] * 30)
+    assert everything["model"] <= 0.7 < apart["model"] == small["model"]
+
+
+def test_a_level_that_no_photo_judges_is_not_answered() -> None:
+    p, truths = photos((100, (0.0, 0.0, 0.9, 0.1), 2))
+    truths["model"] = np.full(100, -1)
+    assert choose_thresholds(p, truths, DEEP)["model"] == 1.0
 
 
 def test_a_large_easy_source_does_not_vouch_for_a_hard_one() -> None:
@@ -56,7 +131,7 @@ def test_a_large_easy_source_does_not_vouch_for_a_hard_one() -> None:
     sources = ["easy"] * 4000 + ["hard"] * 1000
     together, _ = calibrate(logits, targets, taxonomy)
     apart, _ = calibrate(logits, targets, taxonomy, sources=sources)
-    assert apart["temperature"] == together["temperature"]
+    assert apart["temperature"] > together["temperature"]  # the hard source counts as the root of its photos
     assert apart["thresholds"]["make"] > together["thresholds"]["make"]
     probabilities = softmax(logits / apart["temperature"])[4000:]
     answered = probabilities.max(1) >= apart["thresholds"]["make"] - 5e-4  # it is rounded to three places

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from carspotter.evaluation.intervals import Share
-from carspotter.runtime.calibration import PRECISION, expected_calibration_error
+from carspotter.runtime.calibration import PRECISION, expected_calibration_error, lowest_threshold
 
 BINS = 15
 """Bins of the reliability plot, as many as in Guo et al. (2017)."""
@@ -75,9 +75,9 @@ def coverage_at(best: npt.ArrayLike, right: Bools, precision: float = PRECISION)
 
     The threshold is chosen on the photos that it is measured on, so that it flatters a little.
     """
-    ranked, hits, ends = _ranked(best, right)
-    enough = ends[hits[ends] / (ends + 1) >= precision]
-    return _point(ranked, hits, int(enough[-1])) if len(enough) else None
+    ranked, hits, _ = _ranked(best, right)
+    threshold = lowest_threshold(np.asarray(best, np.float64), right, precision)
+    return None if threshold is None or not len(ranked) else _point(ranked, hits, int((ranked >= threshold).sum()) - 1)
 
 
 def _ranked(best: npt.ArrayLike, right: Bools) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.intp], Ends]:

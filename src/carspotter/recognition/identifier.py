@@ -70,7 +70,7 @@ class Identifier:
         self._temperature = _temperature(bundle)
         self._thresholds = _thresholds(bundle, threshold)
         self._names = {level: taxonomy.names(level) for level in LEVELS}
-        self._index = {level: taxonomy.index(level) for level in LEVELS}
+        self._repeats = {level: taxonomy.repeats(level) for level in LEVELS}
 
     def identify(self, crops: NDArray[np.uint8]) -> list[Identification]:
         """Identify crops (n, H, W, 3) in the bundle's input size, in order."""
@@ -109,27 +109,19 @@ class Identifier:
         return tuple(Candidate(name=names[i], probability=float(values[i])) for i in best)
 
     def _answer(self, levels: Mapping[Level, NDArray[np.floating]]) -> Answer | None:
-        """Walk from the make down, at each level among the children of the one chosen above.
+        """Return the deepest level on the way down from the likeliest make that is sure enough.
 
-        Taking the best of each level by itself could contradict itself: Audi at 0.5 over fourteen models is the best
-        make while one Bentley at 0.45 is the best model. The walk never leaves the chosen branch. It goes on below a
-        level that misses its threshold: thresholds are calibrated level by level, and the make's may be the stricter.
+        The way goes on below a level that misses its threshold: thresholds are calibrated level by level, and the
+        make's may be the stricter.
         """
-        answer: Answer | None = None
-        said = ""
-        inside = np.ones(len(self._index[LEVELS[0]]), dtype=bool)  # (n_classes,) the branch chosen so far
-        for level in LEVELS:
-            index, values = self._index[level], levels[level]
-            # Not np.unique: it loads numpy.ma, a twentieth of a second before the first answer.
-            children = np.flatnonzero(np.bincount(index[inside]))
-            best = int(children[np.argmax(values[children])])
-            inside &= index == best
-            name, probability = self._names[level][best], float(values[best])
-            # A class without generation or year repeats its parent's name: that says no more, so the level stays.
-            if name != said and probability >= self._thresholds[level]:
-                answer = Answer(level=level, name=name, probability=probability)
-            said = name
-        return answer
+        way = self.taxonomy.descend({level: values[None] for level, values in levels.items()})
+        for level in reversed(LEVELS):
+            best = int(way[level][0])
+            probability = float(levels[level][best])
+            # A class without generation or year repeats its parent's name: that says no more.
+            if probability >= self._thresholds[level] and not self._repeats[level][best]:
+                return Answer(level=level, name=self._names[level][best], probability=probability)
+        return None
 
     def _reason(self, makes: NDArray[np.floating]) -> str:
         best = int(np.argmax(makes))

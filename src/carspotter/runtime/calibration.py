@@ -1,24 +1,28 @@
 """Calibration: held-out logits and truth in; a temperature, thresholds and the calibration error out. Numpy alone.
 
 Trained networks and learned heads are calibrated alike; `recognition.identifier` applies what stands in the bundle.
+An answer is as deep as it is sure, so that a threshold is judged by what is then answered at its level, in every source
+by itself: a large easy one must not vouch for a hard one.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from carspotter.taxonomy import LEVELS, Taxonomy
+from carspotter.taxonomy import LEVELS, Level, Taxonomy
 
 Floats = npt.NDArray[np.float64]
 Bools = npt.NDArray[np.bool_]
+Ints = npt.NDArray[np.int64]
 PRECISION = 0.95
 """What an answer should be right in, of the held-out photos that get one."""
 LEAST_PHOTOS = 50
-"""Photos that a source needs to have a say in the thresholds: of fewer one more mistake moves them too far."""
+"""Photos that a source needs to be judged by itself, smaller ones being pooled: of fewer one mistake moves too much."""
 LOWEST = 0.5
 """No threshold goes below: an answer that is more likely wrong than right is none."""
 
@@ -29,25 +33,43 @@ def softmax(logits: Floats) -> Floats:
     return np.asarray(powers / powers.sum(axis=1, keepdims=True), np.float64)
 
 
-def fit_temperature(logits: Floats, targets: npt.NDArray[np.int64]) -> float:
-    """Return the temperature that makes the truth most likely (Guo et al. 2017), from 0.2 to 5 in 1 % steps."""
-    candidates = np.exp(np.arange(np.log(0.2), np.log(5.0), 0.01))
-    rows = np.arange(len(targets))
-    losses = [-np.log(softmax(logits / each)[rows, targets] + 1e-12).mean() for each in candidates]
-    return float(candidates[int(np.argmin(losses))])
+def fit_temperature(
+    logits: Floats, targets: Ints, *, members: Bools | None = None, weights: Floats | None = None
+) -> float:
+    """Return the temperature that makes the truth most likely (Guo et al. 2017), from 0.2 to 5 in 1 % steps.
 
-
-def choose_threshold(confidence: Floats, right: Bools, precision: float = PRECISION) -> float:
-    """Return the lowest threshold whose answers are right as often as `precision`; 1.0 when none is.
-
-    `confidence` (n,) is the best candidate's probability, `right` (n,) whether it is true.
+    `targets` (n,) are classes, or rows of `members` (m, n_classes): sets of classes, any of which may be the truth.
+    `weights` (n,) say how much each photo counts.
     """
-    order = np.argsort(-confidence, kind="stable")
-    share = np.cumsum(right[order]) / np.arange(1, len(order) + 1)
-    enough = np.flatnonzero(share >= precision)
-    if not len(enough):
-        return 1.0
-    return max(LOWEST, float(confidence[order[enough[-1]]]))
+    coarse = np.arange(math.log(0.2), math.log(5.0), 0.1)
+    counts = np.ones(len(targets)) if weights is None else np.asarray(weights, np.float64)
+
+    def loss(log_temperature: float) -> float:
+        p = softmax(logits / math.exp(log_temperature))
+        true = p[np.arange(len(targets)), targets] if members is None else (p * members[targets]).sum(axis=1)
+        return float(-(counts * np.log(true + 1e-12)).sum())
+
+    # The loss has one valley, so that a step of 10 % finds it and steps of 1 % its floor.
+    middle = min(coarse, key=loss)
+    fine = middle + np.arange(-0.1, 0.1, 0.01)
+    return math.exp(min(fine[(fine >= coarse[0]) & (fine < math.log(5.0))], key=loss))
+
+
+def lowest_threshold(
+    confidence: Floats, right: Bools, precision: float = PRECISION, *, least: float = 0.0
+) -> float | None:
+    """Return the lowest threshold, `least` or more, whose answers are right as often as `precision`; None if none is.
+
+    `confidence` (n,) is the best candidate's probability, `right` (n,) whether it is true. Answered is what reaches the
+    threshold, photos of equal confidence together; tried are `least` and the finite confidences that occur.
+    """
+    order = np.argsort(confidence, kind="stable")
+    ranked = confidence[order]
+    tried = np.unique([least, *ranked[np.isfinite(ranked) & (ranked > least)]])
+    first = np.searchsorted(ranked, tried, side="left")  # the least sure photo that is still answered
+    hits = np.append(np.cumsum(right[order][::-1])[::-1], 0)[first]
+    enough = hits >= precision * (len(order) - first) - 1e-9
+    return float(tried[enough][0]) if enough.any() else None
 
 
 def expected_calibration_error(confidence: Floats, right: Bools, bins: int = 15) -> float:
@@ -61,29 +83,98 @@ def expected_calibration_error(confidence: Floats, right: Bools, bins: int = 15)
 
 
 def calibrate(
-    logits: Floats, targets: npt.NDArray[np.int64], taxonomy: Taxonomy, *, sources: Sequence[str] = ()
+    logits: Floats,
+    targets: Ints,
+    taxonomy: Taxonomy,
+    *,
+    members: Bools | None = None,
+    sources: Sequence[str] = (),
 ) -> tuple[dict[str, Any], float]:
     """Return a bundle's `temperature` and `thresholds` by level, and the calibration error that is left.
 
-    `logits` (n, n_classes) are of photos that were not learnt from, `targets` (n,) their classes. With `sources` (n,),
-    answers must be right often enough on the photos of each source: a large easy one must not vouch for a hard one.
+    `logits` (n, n_classes) are of photos that were not learnt from, `targets` (n,) their classes, or with `members`
+    (m, n_classes) rows of it: sets of classes, for photos of which only the make or the model is known. `sources` (n,)
+    name the market of each: in the temperature one counts as the root of its photos, in the thresholds by itself.
     """
-    temperature = fit_temperature(logits, targets)
+    names = np.asarray(sources if len(sources) else [""] * len(targets), dtype=str)
+    photos = np.unique(names, return_inverse=True)[1]
+    weights = 1 / np.sqrt(np.bincount(photos))[photos]
+    temperature = round(fit_temperature(logits, targets, members=members, weights=weights), 4)
     probabilities = softmax(logits / temperature)
-    thresholds = {}
-    for level in LEVELS:
-        summed = taxonomy.sum_to(level, probabilities)
-        right = summed.argmax(1) == taxonomy.index(level)[targets]
-        parts = [summed.max(1)[part] for part in _parts(sources, len(targets))]
-        rights = [right[part] for part in _parts(sources, len(targets))]
-        chosen = max(choose_threshold(each, true) for each, true in zip(parts, rights, strict=True))
-        thresholds[level] = round(chosen, 3)
-    error = expected_calibration_error(probabilities.max(1), probabilities.argmax(1) == targets)
-    return {"temperature": round(temperature, 4), "thresholds": thresholds}, float(error)
+    truths = {level: _truth(taxonomy.index(level), targets, members) for level in LEVELS}
+    thresholds = choose_thresholds(probabilities, truths, taxonomy, sources=names.tolist())
+    known = np.ones(len(targets), bool) if members is None else members[targets].sum(axis=1) == 1
+    best = targets if members is None else members[targets].argmax(axis=1)
+    right = probabilities.argmax(1) == best
+    error = expected_calibration_error(probabilities.max(1)[known], right[known]) if known.any() else math.nan
+    return {"temperature": temperature, "thresholds": thresholds}, float(error)
 
 
-def _parts(sources: Sequence[str], n: int) -> list[Bools]:
-    """Return which photos (n,) each source with enough of them has; all photos are one where no source has."""
-    names = np.asarray(sources, dtype=str)
-    parts = [names == name for name in np.unique(names)] if len(names) == n else []
-    return [part for part in parts if part.sum() >= LEAST_PHOTOS] or [np.ones(n, bool)]
+def choose_thresholds(
+    probabilities: Floats, truths: Mapping[Level, Ints], taxonomy: Taxonomy, *, sources: Sequence[str] = ()
+) -> dict[Level, float]:
+    """Return for each level the lowest threshold whose answers are right as often as `PRECISION` in every source.
+
+    `probabilities` are (n, n_classes), `truths` (n,) stand in `taxonomy.names(level)`, -1 where unknown. An answer is
+    the deepest level that reaches its threshold, so that the deepest is chosen first, and the others for the photos
+    that are not answered below. Judged are, in every source of `LEAST_PHOTOS` and in the smaller ones together, what
+    is answered at the level, and all that is answered at it or below. A level that no photo can judge is not answered.
+    """
+    names = np.asarray(sources if len(sources) else [""] * len(probabilities), dtype=str)
+    sums = {level: np.asarray(taxonomy.sum_to(level, probabilities), np.float64) for level in LEVELS}
+    way = taxonomy.descend(sums)
+    rows = np.arange(len(probabilities))
+    done = np.zeros(len(probabilities), bool)  # answered at a deeper level
+    true = np.zeros(len(probabilities), bool)  # and that answer is right, as far as is known
+    thresholds: dict[Level, float] = {}
+    for level in reversed(LEVELS):
+        right, known = _right(way, truths, level)
+        confidence = sums[level][rows, way[level]]
+        says = ~taxonomy.repeats(level)[way[level]]
+        asked = says & ~done
+        if (asked & known).sum() >= LEAST_PHOTOS:
+            found = _by_source(confidence, right, asked & known, names)
+            surest = np.where(done, np.inf, confidence)
+            found += _by_source(surest, np.where(done, true, right), asked | done, names)
+        else:  # too few are left to judge by, so that those answered below judge as well
+            found = _by_source(confidence, right, says & known, names)
+        # Rounded up, since what lies just below may be wrong.
+        thresholds[level] = max((math.ceil(each * 1e4) / 1e4 for each in found), default=1.0)
+        answered = asked & (confidence >= thresholds[level])
+        done, true = done | answered, np.where(answered, right, true)
+    return {level: thresholds[level] for level in LEVELS}
+
+
+def _right(
+    way: Mapping[Level, npt.NDArray[np.intp]], truths: Mapping[Level, Ints], level: Level
+) -> tuple[Bools, Bools]:
+    """Return whether the way (n,) is true down to a level, as far as its truth is known, and whether it is known there.
+
+    A photo of which nothing is known counts as right: it speaks against no threshold.
+    """
+    above = LEVELS[: LEVELS.index(level) + 1]
+    right = np.all([(truths[each] < 0) | (way[each] == truths[each]) for each in above], axis=0)
+    return right, truths[level] >= 0
+
+
+def _by_source(confidence: Floats, right: Bools, asked: Bools, names: npt.NDArray[np.str_]) -> list[float]:
+    """Return the threshold that each source with enough of the asked photos (n,) needs, and the smaller ones together.
+
+    All photos together need one, too. A source whose confidences are all infinite needs none.
+    """
+    found, counts = np.unique(names[asked], return_counts=True)
+    large = found[counts >= LEAST_PHOTOS]
+    small = asked & ~np.isin(names, large)
+    parts = [asked & (names == name) for name in large] + ([small] if small.sum() >= LEAST_PHOTOS else []) + [asked]
+    parts = [part for part in parts if np.isfinite(confidence[part]).any()]
+    needed = [lowest_threshold(confidence[part], right[part], least=LOWEST) for part in parts]
+    return [1.0 if each is None else each for each in needed]
+
+
+def _truth(index: npt.NDArray[np.intp], targets: Ints, members: Bools | None) -> Ints:
+    """Return each photo's taxon at a level (n,), -1 where the classes that it may be differ."""
+    if members is None:
+        return np.asarray(index[targets], np.int64)
+    shared = [index[classes] for classes in members]
+    taxa = np.array([found[0] if (found == found[0]).all() else -1 for found in shared], np.int64)
+    return np.asarray(taxa[targets], np.int64)
