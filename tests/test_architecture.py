@@ -75,6 +75,7 @@ DOORS: dict[str, tuple[str, ...]] = {
     "torchvision": ("training", "export"),
     "timm": ("training", "export"),
     "safetensors": ("training", "export"),
+    "huggingface_hub": ("training.weights",),
     "onnx": ("export", "training.start"),
     "onnxscript": ("export",),
     "fastapi": ("serving",),

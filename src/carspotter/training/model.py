@@ -5,14 +5,11 @@ Normalisation sits inside the network, so that no runtime can get it wrong.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any, Self, cast
 
 import timm
 import torch
-from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from carspotter.errors import RecipeError, suggestion
@@ -20,6 +17,7 @@ from carspotter.taxonomy import Taxonomy
 from carspotter.training.norms import are_folded, fuse_norms
 from carspotter.training.recipe import ModelSettings, Recipe, TrainSettings
 from carspotter.training.start import open_start, take_backbone, take_classes
+from carspotter.training.weights import find_weights, load_weights, pretrained
 
 PRETRAINED = "pretrained"
 
@@ -173,50 +171,11 @@ def load_backbone(settings: ModelSettings, recipe: Recipe) -> nn.Module:
             f"model.backbone: {settings.backbone!r} is unknown; {suggestion(settings.backbone, timm.list_models())}"
         )
     if settings.weights == PRETRAINED:
-        return _pretrained(settings.backbone)
+        return pretrained(settings.backbone)
     backbone = timm.create_model(settings.backbone, num_classes=0)
     if settings.weights:
         load_weights(backbone, find_weights(settings.weights, recipe), settings.backbone)
     return backbone
-
-
-def load_weights(backbone: nn.Module, path: Path, name: str) -> None:
-    """Load a .safetensors file into the backbone called `name`. Raises RecipeError where weights are missing."""
-    from safetensors.torch import load_file
-
-    try:
-        missing = backbone.load_state_dict(load_file(path), strict=False).missing_keys
-    except (RuntimeError, SafetensorError) as error:
-        raise RecipeError(f"model.weights: {path} is not of {name}: {str(error).splitlines()[0]}") from error
-    lacking = [key for key in missing if not key.endswith("num_batches_tracked")]
-    if lacking:
-        raise RecipeError(f"model.weights: {path} lacks {len(lacking)} weights of {name}, as {lacking[0]}")
-
-
-def _pretrained(name: str) -> nn.Module:
-    """Make a backbone with timm's own weights: from $CARSPOTTER_WEIGHTS, or downloaded from where timm says."""
-    path = Path(os.environ.get("CARSPOTTER_WEIGHTS", ".")) / f"{name}.safetensors"
-    if path.is_file():
-        backbone = timm.create_model(name, num_classes=0)
-        load_weights(backbone, path, name)
-        return backbone
-    try:
-        return timm.create_model(name, num_classes=0, pretrained=True)
-    except (OSError, RuntimeError, ValueError) as error:
-        raise RecipeError(
-            f"model.weights: those of {name} cannot be downloaded ({str(error).splitlines()[0][:200]}); "
-            f"put them as {path.name} into the folder that CARSPOTTER_WEIGHTS names"
-        ) from error
-
-
-def find_weights(name: str, recipe: Recipe) -> Path:
-    """Look for a weights file beside the recipe, then in $CARSPOTTER_WEIGHTS. Raises RecipeError."""
-    places = [recipe.path(name), Path(os.environ.get("CARSPOTTER_WEIGHTS", ".")) / name]
-    for place in places:
-        if place.is_file():
-            return place
-    looked = " and ".join(str(place) for place in places)
-    raise RecipeError(f"model.weights: no file {looked}; put it there, set CARSPOTTER_WEIGHTS or leave weights empty")
 
 
 def stages_of(backbone: nn.Module) -> list[nn.Module]:
