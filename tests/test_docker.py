@@ -134,7 +134,7 @@ def test_what_is_copied_is_there_and_not_ignored(stages: list[list[Instruction]]
     sources = [word for copy in of(stages[0], "COPY") for word in copy.text.split()[:-1]]
     assert {source.split("/")[0] for source in sources} == let_in
     assert all((ROOT / source).exists() for source in sources)
-    needed = {"pyproject.toml", "README.md", "LICENSE"}  # what the build of the package names
+    needed = {"pyproject.toml", "README.md", "LICENSE", "NOTICE"}  # what the build of the package names
     assert needed <= set(sources)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -25,7 +26,7 @@ from carspotter.training.identifier_task import IdentifierTask  # noqa: E402
 from carspotter.training.model import Identifier, build_identifier  # noqa: E402
 from carspotter.training.norms import are_folded  # noqa: E402
 from carspotter.training.recipe import load_recipe  # noqa: E402
-from carspotter.training.start import Start, open_start, read_weights, take_classes  # noqa: E402
+from carspotter.training.start import Start, notice_of, open_start, read_weights, take_classes  # noqa: E402
 from carspotter.training.trainer import train  # noqa: E402
 
 ONE_EPOCH = "phases=[{epochs=1, width=32, height=32}]"
@@ -88,6 +89,22 @@ def test_training_goes_on_from_a_bundle(bundle: ModelBundle, drawn_data: Path, t
     train(drawn_data / "recipe.toml", [f"model.start={bundle.folder}", FIXED, ONE_EPOCH], tmp_path / "run")
     task = IdentifierTask(load_recipe(drawn_data / "recipe.toml", [f"model.start={tmp_path / 'run'}", FIXED]))
     assert are_folded(task.build_model().backbone), "statistics stood still"
+
+
+def test_what_a_card_must_repeat_goes_with_the_weights(bundle: ModelBundle, drawn_data: Path, tmp_path: Path) -> None:
+    source = dataclasses.replace(bundle, card={**bundle.card, "notice": "Copyright Ann"})
+    source.save(tmp_path / "bundle", bundle.model_path.read_bytes())
+    train(drawn_data / "recipe.toml", [f"model.start={tmp_path / 'bundle'}", FIXED, ONE_EPOCH], tmp_path / "first")
+    train(drawn_data / "recipe.toml", [f"model.start={tmp_path / 'first'}", FIXED, ONE_EPOCH], tmp_path / "second")
+    shutil.rmtree(tmp_path / "first")
+    told = export(tmp_path / "second", tmp_path / "told")
+    assert told.card["notice"] == "Copyright Ann"
+    assert (told.folder / "CARD.md").read_text().rstrip().endswith("## Notice\n\nCopyright Ann")
+    (tmp_path / "own.txt").write_text("Copyright Bob")
+    changes = [f"model.start={tmp_path / 'second'}", f"card.notice={tmp_path / 'own.txt'}"]
+    assert notice_of(load_recipe(drawn_data / "recipe.toml", changes)) == "Copyright Bob"
+    with pytest.raises(RecipeError, match=r"card\.notice"):
+        notice_of(load_recipe(drawn_data / "recipe.toml", ["card.notice=nowhere.txt"]))
 
 
 def test_folded_norms_must_be_fixed(bundle: ModelBundle, drawn_data: Path) -> None:

@@ -27,6 +27,7 @@ from carspotter.taxonomy import Taxonomy
 from carspotter.training.checkpoint import BEST, TAXONOMY, load_checkpoint
 from carspotter.training.norms import fuse_norms
 from carspotter.training.recipe import Recipe, load_recipe
+from carspotter.training.start import read_notice
 from carspotter.training.trainer import RECIPE, Task, open_task
 
 logger = logging.getLogger(__name__)
@@ -53,13 +54,14 @@ def export(run: str | Path, out: str | Path) -> ModelBundle:
     model.eval()
     content = to_onnx(task.export_module(model), recipe, TASK_OUTPUTS[recipe.task])
     calibration, figures = task.calibrate(model)
+    notice = read_notice(run)
     bundle = ModelBundle(
         task="finder" if recipe.task == "finder" else "identifier",
         name=recipe.name,
         preprocessing=_preprocessing(recipe),
         taxonomy=task.taxonomy,
         calibration=calibration,
-        card=_card(recipe, task, figures, checkpoint.epoch),
+        card=_card(recipe, task, figures, checkpoint.epoch) | ({"notice": notice} if notice else {}),
     )
     return bundle.save(out, content)
 

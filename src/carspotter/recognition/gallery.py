@@ -263,6 +263,7 @@ def _card(gallery: Gallery, base: ModelBundle, card: Mapping[str, Any]) -> dict[
         "recipe": {**recipe, "network": base.name, "network's recipe": base.card["recipe"]},
         "figures": {**judged, **card.get("figures", {})} or {"judged on": gallery.judged_on},
         "retrain": card.get("retrain") or "carspotter learn PROJECT",
+        **{key: base.card[key] for key in ("notice",) if key in base.card},
     }
     return {**said, **{key: value for key, value in card.items() if key not in said}}
 

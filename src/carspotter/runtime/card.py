@@ -21,6 +21,7 @@ _TITLES = {
     "recipe": "Recipe",
     "figures": "Figures",
     "retrain": "Train your own",
+    "notice": "Notice",
 }
 
 

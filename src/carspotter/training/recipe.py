@@ -164,6 +164,9 @@ class CardSettings:
     data: str = "not stated"
     use: str = "not stated: ask whoever trained it"
     licence: str = "not stated"
+    notice: str = ""
+    """A file beside the recipe whose text the card repeats, such as the licence of first weights; where it is empty,
+    the notice of what `model.start` names."""
     retrain: str = "carspotter train RECIPE, then carspotter export RUN --out BUNDLE"
 
 

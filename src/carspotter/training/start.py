@@ -25,6 +25,8 @@ from carspotter.training.recipe import Recipe
 
 logger = logging.getLogger(__name__)
 BACKBONE = "backbone."
+NOTICE = "NOTICE"
+"""The file of a run with what the card of its network must repeat."""
 _HEAD = ("head.weight", "head.bias")
 _LAST = ("conv_head.", "norm_head.", "bn2.")
 """What a backbone has for classifying alone; a finder may have no use for it."""
@@ -44,19 +46,49 @@ class Start:
 
 def open_start(recipe: Recipe) -> Start:
     """Read what `model.start` names: a shipped bundle by name, else a folder. Raises TrainingError, RecipeError."""
+    place = _place(recipe)
+    if isinstance(place, ModelBundle):
+        try:
+            return _of_bundle(place)
+        except BundleError as error:
+            raise RecipeError(f"model.start: {error}") from error
+    weights = load_checkpoint(place / BEST).averaged
+    classes = Taxonomy.load(place / TAXONOMY) if (place / TAXONOMY).is_file() else None
+    task: Task = "finder" if classes is None else "identifier"
+    return Start(place=str(place), task=task, weights=weights, is_folded=False, classes=classes)
+
+
+def _place(recipe: Recipe) -> ModelBundle | Path:
+    """Return the bundle that `model.start` names, or the folder of a run. Raises RecipeError for a broken bundle."""
     name = recipe.model.start
     try:
         if name in TASK_OUTPUTS:
-            return _of_bundle(shipped(cast(Task, name)))
+            return shipped(cast(Task, name))
         folder = recipe.path(name)
-        if (folder / "bundle.json").is_file():
-            return _of_bundle(ModelBundle.load(folder))
+        return ModelBundle.load(folder) if (folder / "bundle.json").is_file() else folder
     except BundleError as error:
         raise RecipeError(f"model.start: {error}") from error
-    weights = load_checkpoint(folder / BEST).averaged
-    classes = Taxonomy.load(folder / TAXONOMY) if (folder / TAXONOMY).is_file() else None
-    task: Task = "finder" if classes is None else "identifier"
-    return Start(place=str(folder), task=task, weights=weights, is_folded=False, classes=classes)
+
+
+def notice_of(recipe: Recipe) -> str:
+    """Return what the card of a network must repeat: the recipe's own notice, else that of where it starts from.
+
+    Raises RecipeError for a file that cannot be read, or a start that is not there.
+    """
+    if recipe.card.notice:
+        try:
+            return recipe.path(recipe.card.notice).read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise RecipeError(f"card.notice: {error}") from error
+    if not recipe.model.start:
+        return ""
+    place = _place(recipe)
+    return str(place.card.get("notice", "")) if isinstance(place, ModelBundle) else read_notice(place)
+
+
+def read_notice(run: Path) -> str:
+    """Return the notice that a run keeps, empty where it has none."""
+    return (run / NOTICE).read_text(encoding="utf-8") if (run / NOTICE).is_file() else ""
 
 
 def take_backbone(model: nn.Module, start: Start) -> None:

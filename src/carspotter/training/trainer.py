@@ -29,6 +29,7 @@ from carspotter.training.device import chooses_bfloat16, environment, open_fabri
 from carspotter.training.model import parameter_groups
 from carspotter.training.progress import Progress
 from carspotter.training.recipe import BASELINES, Phase, Recipe, load_recipe
+from carspotter.training.start import NOTICE, notice_of
 
 logger = logging.getLogger(__name__)
 RECIPE, LOG, ENVIRONMENT = "recipe.json", "log.jsonl", "environment.json"
@@ -165,7 +166,7 @@ class Training:
             (self.run / LOG).write_text("".join(self.lines), encoding="utf-8")
 
     def describe(self) -> None:
-        """Write the resolved recipe, the classes and what the run runs on into its folder."""
+        """Write the resolved recipe, the classes, the notice and what the run runs on into its folder."""
         if not self.fabric.is_global_zero:
             return
         (self.run / RECIPE).write_text(json.dumps(self.recipe.to_dict(), indent=2) + "\n", encoding="utf-8")
@@ -173,6 +174,8 @@ class Training:
         (self.run / ENVIRONMENT).write_text(json.dumps(said, indent=2) + "\n", encoding="utf-8")
         if self.task.taxonomy is not None:
             self.task.taxonomy.save(self.run / TAXONOMY)
+        if notice := notice_of(self.recipe):
+            (self.run / NOTICE).write_text(notice, encoding="utf-8")
 
     def fit(self) -> None:
         """Train until the recipe's last epoch, with a checkpoint and a line in the log after each.
