@@ -16,6 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from carspotter.errors import BundleError
 from carspotter.recognition.probes import Classes, Floats, fit_probe, fit_prototypes
+from carspotter.recognition.unknown import FOLDS, REFUSED, Fit, choose_refusal, left_out
 from carspotter.runtime.bundle import ModelBundle
 from carspotter.runtime.calibration import calibrate, softmax
 from carspotter.runtime.head import Head
@@ -28,8 +29,10 @@ STRENGTHS = (1.0, 0.3, 0.1, 0.03, 0.01, 0.003)
 """Strengths of the L2 penalty to choose from, strongest first: each fit begins where the stronger one ended."""
 
 # Without validation photos each fifth part is judged by a head fitted on the others; of many photos one part will do.
-_PARTS = 5
+_PARTS = FOLDS
 _MANY = 4000
+# Of classes with one photo each, few are left out at a time: a fifth less of them is felt.
+_SINGLE_FOLDS = 40
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -106,15 +109,16 @@ def learn(
     parts = None if held is not None else _parts(y, groups, settings.seed)
     if parts is not None and not _tested(parts).any():
         return _unjudged(x, y, taxonomy, settings)
-    trials = [_judged(way, x, y, taxonomy, held=held, parts=parts) for way in _ways(settings)]
+    trials = _judged(_way(settings), x, y, taxonomy, held=held, parts=parts)
     truth = held[1] if held is not None else y[_tested(parts)]
-    best = max((trial for found in trials for trial in found), key=lambda trial: (trial.accuracy, -trial.loss))
+    best = max(trials, key=lambda trial: (trial.accuracy, -trial.loss))
     head = _rounded(_head(best.method, x, y, n_classes=len(taxonomy), strength=best.strength, start=None))
     calibration, error = calibrate(best.logits, truth, taxonomy)
-    figures = {**_accuracies(best.logits, truth, taxonomy), "ECE": round(error, 4)}
+    evidence, refused = _refusal(best, x, y, held=held, parts=parts, seed=settings.seed)
+    figures = {**_accuracies(best.logits, truth, taxonomy), "ECE": round(error, 4), **refused}
     judged = f"{len(truth)} validation photos" if held is not None else f"{len(truth)} photos, held out in turn"
     return Gallery(
-        method=best.method, head=head, taxonomy=taxonomy, calibration=calibration, figures=figures,
+        method=best.method, head=head, taxonomy=taxonomy, calibration={**calibration, **evidence}, figures=figures,
         strength=best.strength, photos=len(y), judged_on=judged,
     )  # fmt: skip
 
@@ -152,10 +156,10 @@ _Way = tuple[LearnedBy, tuple[float, ...]]
 _Held = tuple[Floats, Classes]
 
 
-def _ways(settings: LearnSettings) -> list[_Way]:
-    strengths = (settings.strength,) if settings.strength else STRENGTHS
-    ways: dict[str, list[_Way]] = {"probe": [("probe", strengths)], "prototypes": [("prototypes", (0.0,))]}
-    return ways.get(settings.method, [*ways["prototypes"], *ways["probe"]])
+def _way(settings: LearnSettings) -> _Way:
+    if settings.method == "prototypes":
+        return "prototypes", (0.0,)
+    return "probe", (settings.strength,) if settings.strength else STRENGTHS
 
 
 def _judged(
@@ -192,15 +196,35 @@ def _tested(parts: Classes | None) -> NDArray[np.bool_]:
 def _unjudged(x: Floats, y: Classes, taxonomy: Taxonomy, settings: LearnSettings) -> Gallery:
     """Fit without holding anything out, where no class has a second photo: nothing is known of how good it is.
 
-    Without a calibration the identifier takes its own default threshold.
+    Without thresholds the identifier takes its own default. How the unknown looks is known: each class is to others.
     """
     method: LearnedBy = "probe" if settings.method == "probe" else "prototypes"
     strength = (settings.strength or STRENGTHS[0]) if method == "probe" else 0.0
     head = _head(method, x, y, n_classes=len(taxonomy), strength=strength, start=None)
+    apart = left_out(_fit(method, strength), x, y, folds=_SINGLE_FOLDS, seed=settings.seed)
+    unknown = [evidence for _, evidence in apart]
+    evidence = {"evidence": round(float(np.quantile(np.concatenate(unknown), REFUSED)), 4)} if unknown else {}
     return Gallery(
-        method=method, head=_rounded(head), taxonomy=taxonomy, calibration={"temperature": 1.0}, figures={},
-        strength=strength, photos=len(y), judged_on="no photo: no class has a second one to hold out",
+        method=method, head=_rounded(head), taxonomy=taxonomy, calibration={"temperature": 1.0, **evidence},
+        figures={}, strength=strength, photos=len(y), judged_on="no photo: no class has a second one to hold out",
     )  # fmt: skip
+
+
+def _refusal(
+    best: _Trial, x: Floats, y: Classes, *, held: _Held | None, parts: Classes | None, seed: int
+) -> tuple[dict[str, float], dict[str, float]]:
+    """Return the calibration's `evidence`, below which a vehicle is of no learnt class, and figures of what it does."""
+    most = None if len(y) < _MANY else 1
+    fit = _fit(best.method, best.strength)
+    found = choose_refusal(left_out(fit, x, y, held=held, parts=parts, most=most, seed=seed))
+    if found is None:
+        return {}, {}
+    figures = {"learnt classes kept": round(found.kept, 4), "classes left out refused": round(found.refused, 4)}
+    return {"evidence": round(found.least, 4)}, figures
+
+
+def _fit(method: LearnedBy, strength: float) -> Fit:
+    return lambda x, y, n_classes: _head(method, x, y, n_classes=n_classes, strength=strength, start=None)
 
 
 def _trial(method: LearnedBy, strength: float, logits: NDArray[np.float64], truth: Classes) -> _Trial:
@@ -229,11 +253,13 @@ def _parts(y: Classes, groups: Sequence[Any] | None, seed: int) -> Classes:
         raise BundleError(f"{len(names)} groups for {len(y)} photos; each photo needs one")
     order = np.random.default_rng(seed).permutation(int(names.max()) + 1)
     part = np.full(len(order), -1, np.int64)
+    dealt = 0  # each class begins where the one before ended, so that no part takes the only other photo of all
     for each in np.unique(y).tolist():
         members = np.unique(names[y == each])
         members = members[np.argsort(order[members])]
         if len(members) > 1:
-            part[members] = np.where(part[members] < 0, np.arange(len(members)) % _PARTS, part[members])
+            part[members] = np.where(part[members] < 0, (dealt + np.arange(len(members))) % _PARTS, part[members])
+            dealt += len(members)
     return part[names]
 
 

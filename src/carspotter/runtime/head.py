@@ -63,6 +63,16 @@ class Head:
         answer: NDArray[np.float32] = np.asarray(embeddings, np.float32) @ self.weights.T + self.bias
         return answer
 
+    def evidence(self, embeddings: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
+        """Return how much speaks for any of the classes (n,): the logarithm of the mean power of the logits.
+
+        But for the number of classes it is the negative energy of Liu et al. (2020): of a vehicle of no learnt class no
+        logit is large. It stays as high where years of one model share what speaks for it, unlike the best probability.
+        """
+        logits = self.logits(embeddings).astype(np.float64)
+        most = logits.max(axis=1)
+        return np.asarray(most + np.log(np.exp(logits - most[:, None]).mean(axis=1)), np.float64)
+
     def to_bytes(self) -> bytes:
         """Return the content of `head.npz`: weights in float16, bias in float32; equal heads give equal bytes."""
         buffer = BytesIO()
