@@ -1,6 +1,6 @@
 """How well does an identifier name the vehicles of Stanford Cars? Photos with labels in, the figures of RESULTS.md out.
 
-It runs the exported bundle as serving does: `pixels`, the runtime, the bundle's temperature and thresholds. The photos
+It runs the exported bundle as serving does: `pixels`, the runtime, the bundle's thresholds. The photos
 are crops already (the given box plus 16 px, squashed to 224 px), so that published figures, which start from whole
 photographs, are not quite comparable.
 
@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from carspotter.pixels import decode, network_input
-from carspotter.recognition.identifier import Identifier, softmax
+from carspotter.recognition.identifier import Identifier
 from carspotter.runtime.bundle import ModelBundle, shipped
 from carspotter.runtime.session import Session
 from carspotter.taxonomy import LEVELS, Level, Taxonomy
@@ -40,10 +40,10 @@ def main() -> None:
     assert bundle.taxonomy is not None
     rows = read_rows(given.data / "labels.csv", given.split, given.limit)
     session = bundle.open_session(given.engine)
-    logits, answers = run(bundle, session, [given.data / row["path"] for row in rows])
+    probabilities, answers = run(bundle, session, [given.data / row["path"] for row in rows])
     # A class is found by its place in the CSV of the taxonomy, which is the order of Stanford's numbers.
     targets = np.array([int(row["class_id"]) - 1 for row in rows])
-    figures = measure(bundle.taxonomy, logits / float(bundle.calibration["temperature"]), targets)
+    figures = measure(bundle.taxonomy, probabilities, targets)
     figures += measure_answers(bundle.taxonomy, answers, targets)
     conditions = {"bundle": bundle.name, "split": given.split, "photos": len(rows), "engine": session.engine}
     report("Identifier figures", figures, as_json=given.json, conditions=conditions)
@@ -59,14 +59,14 @@ def read_rows(labels: Path, split: str, limit: int | None) -> list[dict[str, str
 
 
 def run(bundle: ModelBundle, session: Session, paths: list[Path]) -> tuple[Array, list[tuple[Level, str] | None]]:
-    """Give logits (n, c), and for each photo level and name of the answer, or None where it abstained."""
+    """Give probabilities (n, c), and for each photo level and name of the answer, or None where it abstained."""
     identifier = Identifier(bundle, session)
-    logits, answers = [], []
+    probabilities, answers = [], []
     for crops in batches(paths, bundle):
-        logits.append(session.run(crops)["logits"])
         found = identifier.identify(crops)
+        probabilities += [each.probabilities for each in found]
         answers += [(cast(Level, each.answer.level), each.answer.name) if each.answer else None for each in found]
-    return np.concatenate(logits).astype(np.float64), answers
+    return np.stack(probabilities), answers
 
 
 def batches(paths: list[Path], bundle: ModelBundle) -> Iterator[npt.NDArray[np.uint8]]:
@@ -76,9 +76,8 @@ def batches(paths: list[Path], bundle: ModelBundle) -> Iterator[npt.NDArray[np.u
         yield np.stack([network_input(pixels, bundle.preprocessing) for pixels in photos])
 
 
-def measure(taxonomy: Taxonomy, logits: Array, targets: Array) -> list[dict[str, Any]]:
+def measure(taxonomy: Taxonomy, probabilities: Array, targets: Array) -> list[dict[str, Any]]:
     """Give top-1 and top-5, each level, calibration, and the coverage at 95 % precision on the make."""
-    probabilities = softmax(logits)
     order = np.argsort(-probabilities, axis=1)
     right = order[:, 0] == targets
     rows = [share("top-1 (class)", right), share("top-5 (class)", (order[:, :5] == targets[:, None]).any(1))]

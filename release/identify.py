@@ -60,75 +60,50 @@ def letterbox(image, words):
     return np.asarray(canvas), (left, top, *inner)
 
 
-def overlap(one, other):
-    """Return the IoU of two boxes."""
-    sides = np.minimum(one[2:], other[2:]) - np.maximum(one[:2], other[:2])
-    both = np.prod(np.maximum(sides, 0))
-    return both / (np.prod(one[2:] - one[:2]) + np.prod(other[2:] - other[:2]) - both)
-
-
 def find(finder, image):
     """Return the kinds' probabilities and the vehicles, best first: box in pixels, score, sides' probabilities."""
-    words, wanted = finder.words["preprocessing"], finder.words["calibration"]
+    words = finder.words["preprocessing"]
     pixels, (left, top, width, height) = letterbox(image, words)
     seen = finder.run(pixels)
-    kept = []
-    for index in np.argsort(-seen["scores"], kind="stable"):
-        box = seen["boxes"][index].astype(np.float64)
-        if seen["scores"][index] < wanted["score"]:
-            break
-        if (box[2:] > box[:2]).all() and all(overlap(box, seen["boxes"][i]) <= wanted["iou"] for i in kept):
-            kept.append(index)
     vehicles = []
-    for index in kept:
-        x1, y1, x2, y2 = seen["boxes"][index].astype(np.float64) * ([words["width"], words["height"]] * 2)
+    for score, relative, sides in zip(seen["scores"], seen["boxes"], seen["viewpoints"], strict=True):
+        if score < finder.words["calibration"]["score"] or score == 0:
+            break
+        x1, y1, x2, y2 = relative.astype(np.float64) * ([words["width"], words["height"]] * 2)
         corners = np.array([x1 - left, y1 - top, x2 - left, y2 - top])
         box = np.clip(corners * ([image.width / width, image.height / height] * 2), 0, [*image.size, *image.size])
         if min(box[2:] - box[:2]) >= 1:
-            vehicles.append((box, float(seen["scores"][index]), seen["viewpoints"][index]))
+            vehicles.append((box, float(score), sides))
     return seen["kind"], vehicles
 
 
 def identify(identifier, image, box):
-    """Return the probability of each class for the vehicle in a box."""
+    """Return what the identifier says of the vehicle in a box: probabilities of each level and attribute."""
     words = identifier.words["preprocessing"]
     pad = (box[2:] - box[:2]) * words["pad"]
     area = np.clip([*(box[:2] - pad), *(box[2:] + pad)], 0, [*image.size, *image.size])
     crop = image.resize((words["width"], words["height"]), Image.Resampling.BILINEAR, box=tuple(area))
-    logits = identifier.run(np.asarray(crop))["logits"].astype(np.float64)
-    powers = np.exp((logits - logits.max()) / identifier.words["calibration"]["temperature"])
-    return powers / powers.sum()
+    return identifier.run(np.asarray(crop))
 
 
-def name(taxon, level):
-    """Write a class down to a level: "Audi TTS Coupe 2012"; the year's name leaves the generation out."""
-    parts = [taxon["make"], taxon.get("model") if level != "make" else None]
-    if level == "generation" or (level == "year" and taxon.get("year") is None):
-        parts.append(taxon.get("generation"))
-    elif level == "year":
-        parts.append(taxon["year"])
-    return " ".join(str(part) for part in parts if part is not None)
+def is_car(words, said):
+    """Say whether the crop shows one whole car, where the identifier knows."""
+    if "subject" not in said:
+        return True
+    return said["subject"][words["attributes"]["subject"].index("car")] >= words["calibration"].get("subject", 0.5)
 
 
-def sums(classes, probabilities, level):
-    """Return the probability of each taxon of a level: that of all its classes together."""
-    result = {}
-    for taxon, probability in zip(classes, probabilities, strict=True):
-        result[name(taxon, level)] = result.get(name(taxon, level), 0.0) + float(probability)
-    return result
-
-
-def answer(words, probabilities):
+def answer(words, said):
     """Walk from the make down, always to the likeliest child; the answer is the deepest level that is sure enough."""
-    classes, thresholds = words["taxonomy"]["classes"], words["calibration"]["thresholds"]
-    inside, said, result = list(range(len(classes))), None, None
+    result, above, name = None, None, None
     for level in LEVELS:
-        children = sums([classes[i] for i in inside], [probabilities[i] for i in inside], level)
-        best = max(children, key=children.get)
-        inside = [i for i in inside if name(classes[i], level) == best]
-        if best != said and children[best] >= thresholds[level]:
-            result = {"level": level, "name": best, "probability": round(children[best], 4)}
-        said = best
+        names = words["names"][level]
+        inside = [place for place in range(len(names)) if above is None or words["parents"][level][place] == above]
+        best = max(inside, key=lambda place: said[level][place])
+        # A name that repeats the one above says no more: its generation or year is not known.
+        if names[best] != name and said[level][best] >= words["calibration"]["thresholds"][level]:
+            result = {"level": level, "name": names[best], "probability": round(float(said[level][best]), 4)}
+        above, name = best, names[best]
     return result
 
 
@@ -143,10 +118,10 @@ def recognize(photo, finder, identifier):
         certain = score >= CERTAIN_BOX and int(np.argmax(kinds)) in (EXTERIOR, DETAIL)
         sure = kinds[EXTERIOR] >= finder.words["calibration"]["gate"] or certain
         if sure and min(box[2:] - box[:2]) >= LEAST_SIDE:
-            probabilities = identify(identifier, image, box)
-            makes = sums(identifier.words["taxonomy"]["classes"], probabilities, "make")
-            said["makes"] = {make: round(makes[make], 4) for make in sorted(makes, key=makes.get)[:-4:-1]}
-            said["answer"] = answer(identifier.words, probabilities)
+            words, found = identifier.words, identify(identifier, image, box)
+            best = np.argsort(-found["make"], kind="stable")[:3]
+            said["makes"] = {words["names"]["make"][i]: round(float(found["make"][i]), 4) for i in best}
+            said["answer"] = answer(words, found) if is_car(words, found) else None
     return said
 
 

@@ -72,11 +72,11 @@ def drawn_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
         rows = [(number, make, f"{color} one", 2001) for number, make, color in CLASSES]
         csv.writer(file).writerows([("class_id", "make", "model", "year"), *rows])
     random = np.random.default_rng(0)
-    rows = [("path", "split", "class_id")]
+    rows = [("path", "split", "class_id", "color")]
     for index in range(64):
         number, make, color = CLASSES[index % 4]
         Image.fromarray(drawn(make, color, random)).save(folder / "photos" / f"{index}.png")
-        rows.append((f"{index}.png", "test" if index < 8 else "train", number))
+        rows.append((f"{index}.png", "test" if index < 8 else "train", number, color))
     with (folder / "photos" / "labels.csv").open("w", newline="") as file:
         csv.writer(file).writerows(rows)
     return folder

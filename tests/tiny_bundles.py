@@ -13,6 +13,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
+from carspotter.export.answers import finish_finder, finish_identifier
 from carspotter.pixels import Preprocessing
 from carspotter.runtime.bundle import ModelBundle
 from carspotter.taxonomy import Taxon, Taxonomy
@@ -33,7 +34,17 @@ COLORS: dict[str, tuple[int, int, int]] = {
 UNSURE_COLOR = "unsure red"
 """A paint for `draw_photo` half-way between red and dark red: the model is sure, generation and year are not."""
 
-_PAINTS = {**COLORS, UNSURE_COLOR: (183, 15, 15)}
+TOY_COLOR = "toy pink"
+"""A paint for `draw_photo` that the finder boxes and the identifier takes for no car."""
+
+_PAINTS = {**COLORS, UNSURE_COLOR: (183, 15, 15), TOY_COLOR: (250, 120, 170)}
+
+ATTRIBUTES: dict[str, tuple[str, ...]] = {
+    "colour": ("red", "orange", "green", "blue"),
+    "body": ("Sedan", "SUV", "Hatchback", "Coupe", "Convertible"),
+    "subject": ("car", "other"),
+}
+"""What the identifier tells besides names: the nearest of these paints, the body of the nearest class, no toy."""
 
 TAXA = (
     Taxon(make="Rubin", model="Alpha", generation="2010-2014", year=2012, body="Sedan"),
@@ -70,7 +81,10 @@ def draw_photo(
     *,
     background: int = BACKGROUNDS["exterior"],
 ) -> NDArray[np.uint8]:
-    """Draw cars on grey, each one of `COLORS` or `UNSURE_COLOR` and a box x1, y1, x2, y2; size is (width, height)."""
+    """Draw cars on grey, each one of `COLORS`, `UNSURE_COLOR` or `TOY_COLOR`, and a box x1, y1, x2, y2.
+
+    `size` is (width, height).
+    """
     pixels = np.full((size[1], size[0], 3), background, dtype=np.uint8)
     for color, (x1, y1, x2, y2) in cars:
         pixels[y1:y2, x1:x2] = _PAINTS[color]
@@ -83,7 +97,7 @@ def tiny_finder(folder: Path) -> ModelBundle:
         task="finder",
         name="tiny-finder",
         preprocessing=FINDER_INPUT,
-        calibration={"score": 0.4, "iou": 0.5, "gate": 0.7},
+        calibration={"score": 0.4, "gate": 0.7},
         card=CARD,
     )
     return bundle.save(folder, finder_model(FINDER_INPUT).SerializeToString())
@@ -95,9 +109,10 @@ def tiny_identifier(folder: Path) -> ModelBundle:
         task="identifier",
         name="tiny-identifier",
         preprocessing=IDENTIFIER_INPUT,
-        calibration={"temperature": 1.0, "thresholds": {"make": 0.6, "model": 0.6, "generation": 0.6, "year": 0.6}},
+        calibration={"thresholds": {"make": 0.6, "model": 0.6, "generation": 0.6, "year": 0.6}},
         card=CARD,
         taxonomy=Taxonomy(classes=TAXA),
+        attributes=ATTRIBUTES,
     )
     return bundle.save(folder, identifier_model(IDENTIFIER_INPUT).SerializeToString())
 
@@ -109,7 +124,7 @@ def finder_model(size: Preprocessing) -> onnx.ModelProto:
     others = graph.add("Max", graph.gather(x, [1, 0, 0], 3), graph.gather(x, [2, 2, 1], 3))
     leads = graph.add("Greater", graph.add("Sub", x, others), graph.weights([_LEAD]))
     mask = graph.floats(leads)  # (n, h, w, 3), 1 where the channel leads
-    area = graph.add("ReduceMean", mask, axes=[1, 2], keepdims=0)  # (n, 3)
+    area = graph.reduce("ReduceMean", mask, [1, 2])  # (n, 3)
     # 0.98 from 4.9 % of the photo on, less for smaller ones, so that a threshold has something to cut.
     graph.output(
         "scores",
@@ -120,37 +135,47 @@ def finder_model(size: Preprocessing) -> onnx.ModelProto:
     graph.output("boxes", _boxes(graph, mask, size))
     graph.output("viewpoints", _viewpoints(graph, area))
     graph.output("kind", _kind(graph, x, area))
-    return graph.model(
+    model = graph.model(
         {"kind": 2, "scores": 2, "boxes": 3, "viewpoints": 3}, last={"kind": 4, "boxes": 4, "viewpoints": 8}
     )
+    finish_finder(model, iou=0.5)
+    onnx.checker.check_model(model, full_check=True)
+    return model
 
 
 def identifier_model(size: Preprocessing) -> onnx.ModelProto:
     """Make the identifier's network: a linear layer over the mean colour, which is least squares in disguise."""
     graph = _Graph(size)
-    mean = graph.add("ReduceMean", graph.floats("image"), axes=[1, 2], keepdims=0)  # (n, 3)
-    palette = np.array(list(COLORS.values()), dtype=np.float64)  # (6, 3)
-    # -|m - c|² = 2 m·c - |c|² - |m|², and the last term is the same for all classes.
-    projected = graph.add("MatMul", mean, graph.weights(2 * _SHARPNESS * palette.T))
-    bias = graph.constant((-_SHARPNESS * (palette**2).sum(axis=1)).astype(np.float32))
-    graph.output("logits", graph.add("Add", projected, bias))
+    mean = graph.reduce("ReduceMean", graph.floats("image"), [1, 2])  # (n, 3)
+    logits = graph.nearness(mean, list(COLORS.values()))
+    graph.output("logits", logits)
     directions = np.random.default_rng(0).normal(size=(3, 16))
     graph.output(
         "embedding", graph.add("LpNormalization", graph.add("MatMul", mean, graph.weights(directions)), axis=1, p=2)
     )
-    return graph.model({"logits": 2, "embedding": 2}, last={"logits": len(palette), "embedding": 16})
+    graph.output("colour.logits", graph.nearness(mean, [COLORS[word] for word in ATTRIBUTES["colour"]]))
+    bodies = [graph.gather(logits, [first, 2, 3, 4, 5], 1) for first in (0, 1)]  # the first two classes are sedans
+    graph.output("body.logits", graph.add("Max", *bodies))
+    car = graph.reduce("ReduceMax", logits, [1], keepdims=1)
+    graph.output("subject.logits", graph.add("Concat", car, graph.nearness(mean, [_PAINTS[TOY_COLOR]]), axis=1))
+    last = {f"{name}.logits": len(words) for name, words in ATTRIBUTES.items()}
+    last |= {"logits": len(COLORS), "embedding": 16}
+    model = graph.model(dict.fromkeys(last, 2), last=last)
+    finish_identifier(model, Taxonomy(classes=TAXA), temperature=1.0, attributes=dict.fromkeys(ATTRIBUTES, 1.0))
+    onnx.checker.check_model(model, full_check=True)
+    return model
 
 
 def _boxes(graph: "_Graph", mask: str, size: Preprocessing) -> str:
     """Return relative x1, y1, x2, y2 of what is set in the mask, (n, 3, 4); of nothing a box that is none."""
     corners = {}
     for name, axis, length in (("y", 2, size.height), ("x", 1, size.width)):
-        present = graph.add("Greater", graph.add("ReduceMax", mask, axes=[axis], keepdims=0), graph.weights([0.5]))
+        present = graph.add("Greater", graph.reduce("ReduceMax", mask, [axis]), graph.weights([0.5]))
         places = np.arange(length, dtype=np.float32).reshape(1, length, 1) / length  # (1, length, 1)
         low = graph.add("Where", present, graph.constant(places), graph.weights([1.0]))
         high = graph.add("Where", present, graph.constant(places + np.float32(1 / length)), graph.weights([0.0]))
-        corners[name + "1"] = graph.add("ReduceMin", low, axes=[1], keepdims=0)
-        corners[name + "2"] = graph.add("ReduceMax", high, axes=[1], keepdims=0)
+        corners[name + "1"] = graph.reduce("ReduceMin", low, [1])
+        corners[name + "2"] = graph.reduce("ReduceMax", high, [1])
     return graph.add("Concat", *(graph.last_axis(corners[key]) for key in ("x1", "y1", "x2", "y2")), axis=2)
 
 
@@ -165,9 +190,9 @@ def _kind(graph: "_Graph", x: str, area: str) -> str:
 
     Grey 140 without a vehicle is exterior as well: a street with nothing on it.
     """
-    largest = graph.add("ReduceMax", area, axes=[1], keepdims=1)  # (n, 1)
+    largest = graph.reduce("ReduceMax", area, [1], keepdims=1)  # (n, 1)
     empty = graph.add("Less", largest, graph.weights([_LEAST_AREA]))
-    mean = graph.last_axis(graph.add("ReduceMean", x, axes=[1, 2, 3], keepdims=0), axis=1)  # (n, 1)
+    mean = graph.last_axis(graph.reduce("ReduceMean", x, [1, 2, 3]), axis=1)  # (n, 1)
     dark = graph.add("And", empty, graph.add("Less", mean, graph.weights([85.0])))
     bright = graph.add("And", empty, graph.add("Greater", mean, graph.weights([160.0])))
     street = graph.add("And", empty, graph.add("Greater", mean, graph.weights([132.0])))
@@ -215,6 +240,16 @@ class _Graph:
     def last_axis(self, name: str, axis: int = 2) -> str:
         return self.add("Unsqueeze", name, self.constant(np.array([axis], dtype=np.int64)))
 
+    def reduce(self, kind: str, name: str, axes: list[int], keepdims: int = 0) -> str:
+        return self.add(kind, name, self.constant(np.array(axes, dtype=np.int64)), keepdims=keepdims)
+
+    def nearness(self, mean: str, palette: list[tuple[int, int, int]]) -> str:
+        """Return how near mean colours (n, 3) are to each of a palette, as logits that leave out what all share."""
+        colors = np.array(palette, dtype=np.float64)
+        # -|m - c|² = 2 m·c - |c|² - |m|², and the last term is the same for all colours.
+        projected = self.add("MatMul", mean, self.weights(2 * _SHARPNESS * colors.T))
+        return self.add("Add", projected, self.constant((-_SHARPNESS * (colors**2).sum(axis=1)).astype(np.float32)))
+
     def output(self, name: str, of: str) -> None:
         self.nodes.append(helper.make_node("Identity", [of], [name]))
 
@@ -227,7 +262,7 @@ class _Graph:
             shape = ["n", *middle, last.get(name, 3)]
             outputs.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, shape))
         graph = helper.make_graph(self.nodes, "tiny", [image], outputs, self.initializers)
-        # Opset 17 is the last whose reductions take their axes as attributes; IR 8 came with it.
-        model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+        # The opset of what we export; IR 8 came with it.
+        model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=8)
         onnx.checker.check_model(model)
         return model

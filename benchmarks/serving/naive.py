@@ -33,11 +33,8 @@ def answer(data: bytes) -> dict[str, Any]:
     areas = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
     box = scaled(boxes[areas.argmax()], image)
     crop = image.crop(box).resize((IDENTIFIER.preprocessing.width, IDENTIFIER.preprocessing.height))
-    logits = run(identifier, crop)["logits"][0].astype(np.float64)
-    shares = np.exp(logits - logits.max())
-    assert IDENTIFIER.taxonomy is not None
-    sums = IDENTIFIER.taxonomy.sum_to("make", shares / shares.sum())
-    return {"make": MAKES[int(sums.argmax())], "probability": float(sums.max()), "box": list(box)}
+    makes = run(identifier, crop)["make"][0]
+    return {"make": MAKES[int(makes.argmax())], "probability": float(makes.max()), "box": list(box)}
 
 
 def scaled(box: np.ndarray[Any, Any], image: Image.Image) -> tuple[float, float, float, float]:

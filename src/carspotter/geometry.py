@@ -113,6 +113,12 @@ class BoundingBox:
         return [self.x1, self.y1, self.x2, self.y2]
 
 
+def are_boxes(corners: FloatArray) -> npt.NDArray[np.bool_]:
+    """Tell which of corners (n, 4) are boxes with an area: finite, and in the right order."""
+    finite, ordered = np.isfinite(corners), corners[:, 2:] > corners[:, :2]
+    return np.asarray(finite.all(axis=1) & ordered.all(axis=1))
+
+
 def iou_matrix(a: FloatArray, b: FloatArray) -> FloatArray:
     """Return the intersection over union of each box of `a` (n, 4) with each of `b` (m, 4), as (n, m); 0 when empty."""
     a, b = a.astype(np.float64), b.astype(np.float64)  # areas of what a network may say overflow float32

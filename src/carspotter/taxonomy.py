@@ -186,6 +186,10 @@ class Taxonomy:
         """Return for each class where its taxon stands in `names(level)`, as (n_classes,)."""
         return self._index[_known_level(level)]
 
+    def parents(self, level: Level) -> npt.NDArray[np.intp]:
+        """Return for each name of a level where its parent stands in the level above, as (names,); of makes zeros."""
+        return self._parents[_known_level(level)]
+
     def sum_to(self, level: Level, probabilities: npt.ArrayLike) -> npt.NDArray[np.floating[Any]]:
         """Sum class probabilities (…, n_classes) to (…, len(names(level))): a taxon has the sum of its children."""
         index = self.index(level)

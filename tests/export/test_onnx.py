@@ -12,6 +12,8 @@ import torch
 from carspotter.errors import TrainingError
 from carspotter.export.onnx import export, halve_weights
 from carspotter.runtime.bundle import ModelBundle
+from carspotter.runtime.calibration import softmax
+from carspotter.taxonomy import LEVELS
 from carspotter.training.checkpoint import BEST, load_checkpoint
 from carspotter.training.identifier_task import IdentifierTask, predict
 from carspotter.training.norms import fuse_norms
@@ -22,7 +24,7 @@ from carspotter.training.trainer import train
 @pytest.fixture(scope="module")
 def run(drawn_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("runs") / "tiny"
-    train(drawn_data / "recipe.toml", ["card.licence=free for tests"], out)
+    train(drawn_data / "recipe.toml", ["card.licence=free for tests", 'model.heads=["color"]'], out)
     return out
 
 
@@ -36,7 +38,8 @@ def test_the_bundle_says_what_it_is(bundle: ModelBundle) -> None:
     assert (again.task, again.name, again.preprocessing.width) == ("identifier", "tiny", 64)
     assert again.taxonomy.names("make") == ("Flat", "Round") or set(again.taxonomy.names("make")) == {"Flat", "Round"}
     assert set(again.calibration["thresholds"]) == {"make", "model", "generation", "year"}
-    assert 0.2 <= again.calibration["temperature"] <= 5
+    assert set(again.calibration) == {"thresholds"}, "temperatures are in the graph"
+    assert again.attributes == {"color": ("Blue", "Red")}
     assert again.card["licence"] == "free for tests"
     assert "choosing part: top1" in again.card["figures"]
 
@@ -49,9 +52,16 @@ def test_engines_answer_as_the_network_does(bundle: ModelBundle, run: Path, engi
     task = IdentifierTask(recipe)
     model = task.build_model()
     model.load_state_dict(load_checkpoint(run / BEST).averaged)
-    wanted = predict(model, task.holdout.images)[0].numpy()
+    logits, extras = predict(model, task.holdout.images)
+    calibration = task.calibrate(model)[0]
+    wanted = softmax(logits.double().numpy() / calibration["temperature"])
     found = bundle.open_session(engine, threads=1).run(task.holdout.images)
-    assert np.allclose(found["logits"], wanted, atol=0.02)
+    assert np.allclose(found["probabilities"], wanted, atol=0.02)
+    for level in LEVELS:
+        assert np.allclose(found[level], task.taxonomy.sum_to(level, wanted), atol=0.02)
+    for name, values in extras.items():
+        softened = softmax(values.double().numpy() / calibration["temperatures"][name])
+        assert np.allclose(found[name], softened, atol=0.02)
     assert np.allclose(np.linalg.norm(found["embedding"], axis=1), 1, atol=1e-3)
 
 

@@ -213,14 +213,14 @@ def test_the_licence_of_the_network_goes_on(gallery: Gallery, base: ModelBundle,
     assert "40 drawn crops" in (tmp_path / "CARD.md").read_text()
 
 
-def test_bundles_without_a_head_stay_readable_by_older_versions(base: ModelBundle) -> None:
-    assert base.folder is not None
-    assert json.loads((base.folder / "bundle.json").read_text())["format"] == 1
-
-
-def test_bundles_with_a_head_are_of_the_newer_format(gallery: Gallery, base: ModelBundle, tmp_path: Path) -> None:
-    saved(gallery, base, tmp_path)
-    assert json.loads((tmp_path / "bundle.json").read_text())["format"] == 2
+def test_what_the_network_tells_besides_names_stays(gallery: Gallery, base: ModelBundle, tmp_path: Path) -> None:
+    strict = replace(base, calibration={**base.calibration, "subject": 0.7})
+    learned = saved(gallery, strict, tmp_path)
+    assert learned.attributes == base.attributes == ModelBundle.load(tmp_path).attributes
+    assert (learned.calibration["subject"], learned.calibration["temperature"]) == (
+        0.7,
+        gallery.calibration["temperature"],
+    )
 
 
 def test_learning_on_a_learned_bundle_works(gallery: Gallery, base: ModelBundle, tmp_path: Path) -> None:

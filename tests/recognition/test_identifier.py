@@ -1,5 +1,6 @@
 """The identifier's arithmetic and its abstention, with a session that answers by rule."""
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -11,8 +12,10 @@ from numpy.typing import NDArray
 
 from carspotter.errors import BundleError
 from carspotter.pixels import Preprocessing
-from carspotter.recognition.identifier import DEFAULT_THRESHOLD, Identification, Identifier, softmax
+from carspotter.recognition.identifier import DEFAULT_THRESHOLD, NO_CAR, Identification, Identifier
 from carspotter.runtime.bundle import ModelBundle
+from carspotter.runtime.calibration import softmax
+from carspotter.runtime.head import Head
 from carspotter.runtime.session import TensorForm
 from carspotter.taxonomy import LEVELS, Taxon, Taxonomy
 
@@ -34,16 +37,21 @@ class RuleSession:
 
     engine = "rule"
     input_name = "image"
-    output_names = ("logits", "embedding")
+    output_names = ("probabilities", "embedding", *LEVELS)
     input_form = TensorForm(name="image", shape=(None, 8, 8, 3), dtype="uint8")
     output_forms = ()
 
-    def __init__(self, *probabilities: float) -> None:
+    def __init__(self, *probabilities: float, **attributes: tuple[float, ...]) -> None:
         self.probabilities = np.array(probabilities, np.float32)
+        self.attributes = {name: np.array(values, np.float32) for name, values in attributes.items()}
 
     def run(self, batch: NDArray[Any]) -> dict[str, NDArray[Any]]:
-        logits = np.log(np.maximum(self.probabilities, 1e-9))
-        return {"logits": np.tile(logits, (len(batch), 1)), "embedding": np.tile([0.6, 0.8], (len(batch), 1))}
+        levels = {level: TAXONOMY.sum_to(level, self.probabilities) for level in LEVELS}
+        each = {"probabilities": self.probabilities, "embedding": np.float32([0.6, 0.8]), **levels, **self.attributes}
+        return {name: np.tile(values, (len(batch), 1)) for name, values in each.items()}
+
+
+ATTRIBUTES = {"colour": ("red", "blue"), "subject": ("other", "car")}
 
 
 def bundle(**calibration: Any) -> ModelBundle:
@@ -117,13 +125,12 @@ def test_thresholds_come_by_level_then_single_then_default() -> None:
 @pytest.mark.parametrize(
     ("calibration", "message"),
     [
-        ({"temperature": 0}, "temperature is 0; it must be over 0"),
-        ({"temperature": {"make": 1}}, "must be over 0"),
         ({"threshold": 7}, "threshold is 7; it must be from 0 to 1"),
         ({"thresholds": 0.5}, "must be a mapping"),
         ({"thresholds": {"make": 7}}, "thresholds.make is 7"),
         ({"thresholds": {"make": {"a": 1}}}, "from 0 to 1"),
         ({"thresholds": {"mke": 0.5}}, "did you mean 'make'?"),
+        ({"subject": 2}, "subject is 2; it must be from 0 to 1"),
     ],
 )
 def test_a_calibration_that_cannot_be(calibration: dict[str, Any], message: str) -> None:
@@ -159,8 +166,23 @@ logits = arrays(np.float32, (2, 5), elements=st.floats(-50, 50, width=32))
 
 
 @given(logits, st.floats(0.1, 5))
+def test_a_head_answers_in_place_of_the_networks_classes(values: NDArray[np.float32], temperature: float) -> None:
+    head = Head(weights=np.zeros((5, 2)), bias=values[0])
+    with_head = replace(bundle(temperature=temperature), head=head)
+    found = Identifier(with_head, RuleSession(1, 0, 0, 0, 0)).identify(CROPS)[0]
+    np.testing.assert_allclose(found.probabilities, softmax(values[:1].astype(np.float64) / temperature)[0])
+
+
+@pytest.mark.parametrize("temperature", [0, {"make": 1}])
+def test_a_heads_temperature_that_cannot_be(temperature: Any) -> None:
+    with_head = replace(bundle(temperature=temperature), head=Head(weights=np.ones((5, 2)), bias=np.zeros(5)))
+    with pytest.raises(BundleError, match="must be over 0"):
+        Identifier(with_head, RuleSession(1, 0, 0, 0, 0))
+
+
+@given(logits, st.floats(0.1, 5))
 def test_softmax_sums_to_one_and_keeps_the_order(values: NDArray[np.float32], temperature: float) -> None:
-    result = softmax(values, temperature)
+    result = softmax(values.astype(np.float64) / temperature)
     assert np.allclose(result.sum(axis=-1), 1)
     assert (result >= 0).all()
     best = result[np.arange(2), values.argmax(axis=-1)]
@@ -169,7 +191,73 @@ def test_softmax_sums_to_one_and_keeps_the_order(values: NDArray[np.float32], te
 
 def test_a_temperature_above_one_is_less_sure() -> None:
     values = np.array([[2.0, 0.0]], np.float32)
-    assert softmax(values, 2.0)[0, 0] < softmax(values, 1.0)[0, 0] == pytest.approx(1 / (1 + np.exp(-2)))
+    assert softmax(values / 2.0)[0, 0] < softmax(values)[0, 0] == pytest.approx(1 / (1 + np.exp(-2)))
+
+
+def drawn_taxonomy(random: np.random.Generator) -> Taxonomy:
+    """Draw classes of uneven depth: makes alone, models, and some with generation and year."""
+    taxa = []
+    for _ in range(int(random.integers(1, 60))):
+        depth, year = int(random.integers(0, 4)), int(random.integers(2000, 2012))
+        make, model = f"make {int(random.integers(0, 6))}", f"model {int(random.integers(0, 4))}" if depth else None
+        generation = f"g{year // 4}" if depth > 1 else None
+        taxa.append(Taxon(make=make, model=model, generation=generation, year=year if depth > 2 else None))
+    return Taxonomy(tuple(dict.fromkeys(taxa)))
+
+
+def test_first_candidates_never_contradict_each_other() -> None:
+    random = np.random.default_rng(0)
+    contradictions = steps = 0
+    for _ in range(300):
+        taxonomy = drawn_taxonomy(random)
+        identifier = Identifier(replace(bundle(), taxonomy=taxonomy), RuleSession(), threshold=0.3)
+        probabilities = random.dirichlet(np.full(len(taxonomy), random.choice([0.05, 0.3, 2.0])))
+        found = identifier.judge(probabilities, np.zeros(2, np.float32))
+        first = {level: ranked[0].name for level, ranked in found.levels.items()}
+        below = {tuple(taxon.name(level) for level in LEVELS) for taxon in taxonomy.classes}
+        contradictions += tuple(first.values()) not in below
+        assert found.levels["make"][0].probability == max(one.probability for one in found.levels["make"])
+        if found.answer is not None:
+            assert first[found.answer.level] == found.answer.name
+        best = [taxonomy.sum_to(level, probabilities).argmax() for level in LEVELS]
+        steps += tuple(taxonomy.names(level)[i] for level, i in zip(LEVELS, best, strict=True)) not in below
+    assert contradictions == 0
+    assert steps > 20, "the best of each level by itself would often contradict the level above"
+
+
+def test_other_candidates_follow_by_probability_and_the_first_is_not_told_twice() -> None:
+    found = identify(0.25, 0.0, 0.35, 0.4, 0.0, threshold=0.3)
+    assert [c.name for c in found.levels["model"]] == ["Audi A6", "Bentley Continental", "Audi A4", "BMW X5"]
+    few = Identifier(bundle(), RuleSession(0.25, 0.0, 0.35, 0.4, 0.0), top=1).identify(CROPS)[0]
+    assert [[c.name for c in ranked] for ranked in few.levels.values()] == [
+        ["Audi"], ["Audi A6"], ["Audi A6 C7"], ["Audi A6 2012"],
+    ]  # fmt: skip
+
+
+def test_a_make_without_a_model_repeats_its_name_at_every_level() -> None:
+    taxonomy = Taxonomy((Taxon(make="Audi"), Taxon(make="Audi", model="A4", year=2012), Taxon(make="BMW")))
+    identifier = Identifier(replace(bundle(), taxonomy=taxonomy), RuleSession(), threshold=0.5)
+    found = identifier.judge(np.array([0.7, 0.2, 0.1]), np.zeros(2, np.float32))
+    assert [ranked[0].name for ranked in found.levels.values()] == ["Audi"] * 4
+    assert [ranked[0].probability for ranked in found.levels.values()] == pytest.approx([0.9, 0.7, 0.7, 0.7])
+    assert found.answer is not None
+    assert (found.answer.level, found.answer.name, found.answer.probability) == ("make", "Audi", pytest.approx(0.9))
+
+
+# ---- what is told besides names
+
+
+@pytest.mark.parametrize(("car", "least", "is_car"), [(0.5, None, True), (0.49, None, False), (0.49, 0.3, True)])
+def test_what_is_no_car_is_not_decided(car: float, least: float | None, is_car: bool) -> None:
+    calibration = {} if least is None else {"subject": least}
+    session = RuleSession(0.9, 0.1, 0, 0, 0, subject=(1 - car, car), colour=(0.25, 0.75))
+    found = Identifier(replace(bundle(**calibration), attributes=ATTRIBUTES), session).identify(CROPS)[0]
+    assert (found.answer is not None) == is_car
+    assert found.undecided == (None if is_car else NO_CAR)
+    assert found.levels["year"][0].name == "Audi A4 2010", "candidates stay"
+    assert {name: values.tolist() for name, values in found.attributes.items()} == {
+        "colour": [0.25, 0.75], "subject": pytest.approx([1 - car, car]),
+    }  # fmt: skip
 
 
 @given(logits, st.floats(0, 1))
@@ -180,7 +268,7 @@ def test_every_level_agrees_with_its_children(values: NDArray[np.float32], thres
     assert (found.answer is None) == (found.undecided is not None)
     for level in LEVELS:
         ranked = [candidate.probability for candidate in found.levels[level]]
-        assert ranked == sorted(ranked, reverse=True)
+        assert ranked[1:] == sorted(ranked[1:], reverse=True)
         assert sum(ranked) == pytest.approx(1, abs=1e-3)
     if found.answer is not None:
         assert found.answer.probability >= threshold

@@ -21,6 +21,7 @@ from carspotter.runtime.bundle import ModelBundle, shipped
 from carspotter.sources.showroom import ShowroomSettings
 from carspotter.sources.showroom.listings import plan
 from carspotter.sources.showroom.photos import draw_photo
+from carspotter.taxonomy import LEVELS
 
 ROOT = Path(__file__).parent.parent.parent
 RELEASE = ROOT / "release"
@@ -141,7 +142,14 @@ def test_the_file_says_itself_what_phone_md_reads_from_it(monkeypatch: pytest.Mo
     assert isinstance(words, dict)
     assert words["calibration"] == bundle.calibration
     assert words["preprocessing"].items() >= bundle.preprocessing.to_dict().items()
-    assert words["taxonomy"] == bundle.taxonomy.to_dict()
+    assert words["attributes"] == {name: list(said) for name, said in bundle.attributes.items()}
+    for level in LEVELS:
+        assert words["names"][level] == list(bundle.taxonomy.names(level))
+        above = np.array(words["names"][level if level == "make" else LEVELS[LEVELS.index(level) - 1]])
+        parents = np.array(words["parents"].get(level, range(len(above))))
+        upper = LEVELS[max(0, LEVELS.index(level) - 1)]
+        wanted = {taxon.name(level): taxon.name(upper) for taxon in bundle.taxonomy.classes}
+        assert dict(zip(words["names"][level], above[parents].tolist(), strict=True)) == wanted
     assert (words["precision"], words["input"]["shape"]) == (bundle.precision, [1, 224, 224, 3])
 
 
@@ -178,14 +186,16 @@ def test_snippets_parse(language: str) -> None:
 
 def test_numbers_of_the_page_are_those_of_the_bundles() -> None:
     finder, identifier = (ModelBundle.load(RELEASE / f"{task}.litert") for task in ("finder", "identifier"))
-    for name in ("score", "iou", "gate"):
+    for name in ("score", "gate"):
         assert f"`calibration.{name}` ({finder.calibration[name]:g}" in PAGE
-    assert f"`calibration.temperature` ({identifier.calibration['temperature']:g})" in PAGE
-    assert PAGE.count(f"{identifier.calibration['temperature']:g}") == 3  # in words, in Kotlin, in Swift
     assert f"`preprocessing.pad` ({identifier.preprocessing.pad:g})" in PAGE
     assert f"uint8 (1, {finder.preprocessing.height}, {finder.preprocessing.width}, 3)" in PAGE
     assert f"uint8 (1, {identifier.preprocessing.height}, {identifier.preprocessing.width}, 3)" in PAGE
-    assert f"FloatArray({len(identifier.taxonomy)})" in PAGE
+    assert f"FloatArray({len(identifier.taxonomy.names('make'))})" in PAGE
+    sizes = {level: len(identifier.taxonomy.names(level)) for level in LEVELS}
+    sizes |= {"probabilities": len(identifier.taxonomy)} | {n: len(words) for n, words in identifier.attributes.items()}
+    for name, size in sizes.items():
+        assert f"`{name}` (1, {size})" in PAGE
 
 
 @pytest.mark.parametrize("name", BUNDLES)

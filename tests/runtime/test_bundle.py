@@ -16,8 +16,17 @@ from carspotter.errors import BundleError, StorageError
 from carspotter.pixels import Preprocessing
 from carspotter.recognition.recognizer import Recognizer
 from carspotter.runtime.bundle import FORMAT, ModelBundle, list_bundles, shipped
-from carspotter.taxonomy import Taxonomy
-from tiny_bundles import CARD, FINDER_INPUT, IDENTIFIER_INPUT, TAXA, finder_model, tiny_finder, tiny_identifier
+from carspotter.taxonomy import LEVELS, Taxonomy
+from tiny_bundles import (
+    ATTRIBUTES,
+    CARD,
+    FINDER_INPUT,
+    IDENTIFIER_INPUT,
+    TAXA,
+    finder_model,
+    tiny_finder,
+    tiny_identifier,
+)
 
 
 @pytest.mark.parametrize("make", [tiny_finder, tiny_identifier])
@@ -69,10 +78,11 @@ def edit(folder: Path, **changes: Any) -> None:
         ({"format": FORMAT + 1, "task": "painter", "new_key": 1}, "upgrade carspotter"),
         ({"format": "1"}, "format is '1'"),
         ({"format": True}, "format is True"),
-        ({"format": 0}, "format is 0"),
+        ({"format": FORMAT - 1}, "format is 3, this carspotter reads 4; export the bundle again"),
+        ({"attributes": ["colour"]}, "attributes is \\['colour'\\]; it must be a dict"),
         ({"format": None}, "format is None"),
         ({"task": "fnder"}, "did you mean 'finder'"),
-        ({"task": "identifier"}, "outputs lack embedding, logits"),
+        ({"task": "identifier"}, "outputs lack embedding, generation, make, model, probabilities, year"),
         ({"task": None}, "'task' is missing"),
         ({"task": ["finder"]}, "is unknown"),
         ({"name": None}, "'name' is missing"),
@@ -175,8 +185,41 @@ def test_a_network_for_another_task_is_an_error(tmp_path: Path) -> None:
     wrong = ModelBundle(
         task="identifier", name="wrong", preprocessing=FINDER_INPUT, card=CARD, taxonomy=Taxonomy(classes=TAXA)
     ).save(tmp_path, finder)
-    with pytest.raises(BundleError, match="'logits' is missing"):
+    with pytest.raises(BundleError, match="'probabilities' is missing"):
         wrong.open_session("onnxruntime")
+
+
+@pytest.mark.parametrize(
+    ("attributes", "message"),
+    [
+        ({"make": ["red", "blue"]}, "'make' cannot be one"),
+        ({"": ["red", "blue"]}, "'' cannot be one"),
+        ({"colour": "red"}, "colour is 'red'; it must be a list"),
+        ({"colour": ["red"]}, "two words or more"),
+        ({"colour": ["red", "red"]}, "each another"),
+        ({"colour": ["red", 7]}, "each another"),
+        ({"subject": ["other", "toy"]}, "one of its words must be 'car'"),
+    ],
+)
+def test_an_odd_attribute_is_named(tmp_path: Path, attributes: dict[str, Any], message: str) -> None:
+    tiny_identifier(tmp_path)
+    content = json.loads((tmp_path / "bundle.json").read_text())
+    edit(tmp_path, attributes=attributes, outputs=[*content["outputs"], *attributes])
+    with pytest.raises(BundleError, match=message):
+        ModelBundle.load(tmp_path)
+
+
+def test_attributes_are_an_identifiers_and_in_its_network(tmp_path: Path) -> None:
+    identifier = tiny_identifier(tmp_path)
+    assert identifier.outputs == ("probabilities", "embedding", *LEVELS, *ATTRIBUTES)
+    edit(tmp_path, attributes={"colour": ["red", "blue"]})
+    with pytest.raises(BundleError, match=r"colour float32 \(n, 4\), wanted 2 last"):
+        ModelBundle.load(tmp_path).open_session("onnxruntime", threads=1)
+    edit(tmp_path, attributes={"size": ["small", "large"]})
+    with pytest.raises(BundleError, match="outputs lack size"):
+        ModelBundle.load(tmp_path)
+    with pytest.raises(BundleError, match="of an identifier"):
+        replace(tiny_finder(tmp_path / "finder"), attributes={"colour": ("red", "blue")})
 
 
 def test_classes_of_taxonomy_and_network_must_be_as_many(tmp_path: Path) -> None:
@@ -223,16 +266,14 @@ def test_no_folder_is_an_error(tmp_path: Path) -> None:
         ModelBundle.load(tmp_path / "absent")
 
 
-def test_another_file_is_written_with_a_newer_format(tmp_path: Path) -> None:
+def test_another_file_and_another_precision_are_told(tmp_path: Path) -> None:
     finder = tiny_finder(tmp_path / "finder")
     saved = finder.save(tmp_path / "lite", b"flat", file="model.tflite")
     assert ModelBundle.load(tmp_path / "lite") == saved
     assert (saved.model_path.name, saved.precision) == ("model.tflite", "float32")
-    assert json.loads((tmp_path / "lite" / "bundle.json").read_text())["format"] == 3
     saved.verify()
     int8 = replace(finder, precision="int8").save(tmp_path / "int8", b"network")
     assert ModelBundle.load(tmp_path / "int8").precision == "int8"
-    assert json.loads((tmp_path / "int8" / "bundle.json").read_text())["format"] == 1
     assert int8.read_network() == (b"network", None)
 
 
@@ -266,7 +307,7 @@ def test_weights_are_for_an_xml_alone(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("stated", "message"),
     [
-        ({"file": "model.tflite"}, r"format 1 knows no model file but model\.onnx"),
+        ({"file": "model.tflite"}, r"model\.tflite is missing"),
         ({"file": "../model.onnx"}, "is unknown"),
         ({"file": 7}, "model file 7 is unknown"),
         ({"precision": "int4"}, "precision 'int4' is unknown"),

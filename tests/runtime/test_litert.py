@@ -10,7 +10,7 @@ from carspotter.errors import BundleError, MissingExtraError
 from carspotter.runtime import session as session_module
 from carspotter.runtime.form import TensorForm
 from carspotter.runtime.session import Session, choose_engine, open_session
-from tiny_bundles import IDENTIFIER_INPUT, identifier_model
+from tiny_bundles import ATTRIBUTES, IDENTIFIER_INPUT, identifier_model
 
 PATH = Path(__file__).parent / "tiny_identifier.tflite"
 
@@ -28,10 +28,10 @@ def batch_of(n: int) -> np.ndarray:
 def test_a_tflite_file_is_opened_by_litert_and_tells_its_forms(session: Session) -> None:
     assert (session.engine, session.input_name) == ("litert", "image")
     assert session.input_form == TensorForm(name="image", shape=(None, 32, 32, 3), dtype="uint8")
-    assert session.output_forms == (
-        TensorForm(name="logits", shape=(None, 6), dtype="float32"),
-        TensorForm(name="embedding", shape=(None, 16), dtype="float32"),
-    )
+    sizes = {"probabilities": 6, "embedding": 16, "make": 3, "model": 5, "generation": 6, "year": 6}
+    sizes |= {name: len(words) for name, words in ATTRIBUTES.items()}
+    wanted = {TensorForm(name=name, shape=(None, size), dtype="float32") for name, size in sizes.items()}
+    assert set(session.output_forms) == wanted
 
 
 def test_it_answers_like_the_network_it_was_converted_from(session: Session, tmp_path: Path) -> None:
@@ -45,14 +45,15 @@ def test_it_answers_like_the_network_it_was_converted_from(session: Session, tmp
 @pytest.mark.parametrize("n", [0, 1, 3])
 def test_a_batch_is_run_photo_by_photo(session: Session, n: int) -> None:
     together = session.run(batch_of(n))
-    assert together["logits"].shape == (n, 6)
+    assert together["probabilities"].shape == (n, 6)
     assert together["embedding"].shape == (n, 16)
     for i in range(n):
-        np.testing.assert_array_equal(session.run(batch_of(n)[i : i + 1])["logits"][0], together["logits"][i])
+        one = session.run(batch_of(n)[i : i + 1])
+        np.testing.assert_array_equal(one["probabilities"][0], together["probabilities"][i])
 
 
 def test_an_answer_is_not_changed_by_the_next_run(session: Session) -> None:
-    first = session.run(batch_of(2))["logits"]
+    first = session.run(batch_of(2))["probabilities"]
     kept = first.copy()
     session.run(255 - batch_of(2))
     np.testing.assert_array_equal(first, kept)
@@ -60,12 +61,12 @@ def test_an_answer_is_not_changed_by_the_next_run(session: Session) -> None:
 
 def test_threads_do_not_disturb_each_other(session: Session) -> None:
     batches = [batch_of(n) for n in (1, 2, 3, 4)]
-    wanted = [session.run(batch)["logits"] for batch in batches]
+    wanted = [session.run(batch)["probabilities"] for batch in batches]
     wrong: list[int] = []
 
     def work(i: int) -> None:
         for _ in range(20):
-            if not np.array_equal(session.run(batches[i])["logits"], wanted[i]):
+            if not np.array_equal(session.run(batches[i])["probabilities"], wanted[i]):
                 wrong.append(i)
 
     threads = [threading.Thread(target=work, args=(i,)) for i in range(len(batches))]

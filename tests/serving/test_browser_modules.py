@@ -6,6 +6,7 @@ import base64
 import json
 import shutil
 import subprocess
+from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -18,12 +19,13 @@ from carspotter.errors import ImageError
 from carspotter.geometry import BoundingBox
 from carspotter.headers import orientation, sniff
 from carspotter.pixels import DecodedPhoto, Preprocessing, decode, network_input
-from carspotter.recognition.identifier import Identifier, softmax
+from carspotter.recognition.identifier import NO_CAR, Identifier
 from carspotter.recognition.recognizer import Recognizer, _shrunk, min_side
 from carspotter.runtime.bundle import ModelBundle
+from carspotter.runtime.calibration import softmax
 from carspotter.serving.browser import PAGE, _head_bytes
 from carspotter.taxonomy import LEVELS, Taxon, Taxonomy
-from carspotter.vehicles.finder import choose
+from carspotter.vehicles.finder import Finder
 
 NODE = shutil.which("node")
 pytestmark = pytest.mark.skipif(NODE is None, reason="there is no node to run the page's modules")
@@ -100,22 +102,35 @@ def test_large_photos_are_shrunk_to_the_same_bytes() -> None:
     assert [one.scale < 1 for one in want] == [True, True, False]
 
 
-def test_the_same_boxes_are_kept() -> None:
+def test_the_same_places_are_told(bundles: dict[str, Path]) -> None:
     random = np.random.default_rng(2)
-    cases = []
-    for _ in range(30):
-        corners = random.uniform(0, 1, (60, 2, 2)).astype(np.float32)
+    bundle = ModelBundle.load(bundles["finder"])
+    size = bundle.preprocessing
+    cases, want = [], []
+    for index in range(30):
+        corners = random.uniform(-0.1, 1.1, (50, 2, 2)).astype(np.float32)
         boxes = np.concatenate([corners.min(1), corners.max(1)], axis=1)
-        boxes[40:] = boxes[:20] + random.uniform(-0.02, 0.02, (20, 4)).astype(np.float32)  # overlapping ones
-        boxes[random.integers(0, 60, 4)] = [[np.nan, 0, 1, 1], [0.5, 0, 0.4, 1], [0, 0, np.inf, 1], [0, 0, 1e30, 1]]
-        scores = np.round(random.uniform(0, 1, 60), 2).astype(np.float32)  # some are equal, one is the threshold's
-        scores[0] = np.float32(0.46)
-        cases.append((boxes, scores))
-    given = [{"boxes": packed(boxes, "<f4"), "scores": packed(scores, "<f4")} for boxes, scores in cases]
-    asked = "(c) => choose(floats(c.boxes), floats(c.scores), {score: 0.46, iou: 0.5})"
-    kept = node("choose from finder.js", asked, given)
-    assert kept == [choose(boxes, scores, score=0.46, iou=0.5).tolist() for boxes, scores in cases]
-    assert any(0 in one for one in kept), "a score at the threshold counts"
+        boxes[random.integers(0, 50, 4)] = [[np.nan, 0, 1, 1], [0.5, 0, 0.4, 1], [0, 0, np.inf, 1], [0, 0, 1e30, 1]]
+        scores = np.sort(np.round(random.uniform(0, 1, 50), 2).astype(np.float32))[::-1].copy()
+        scores[40:] = 0  # empty places
+        least = float(scores[index]) if index else 0.0  # a score at the threshold counts
+        sides = softmax(random.normal(0, 2, (50, 8))).astype(np.float32)
+        outputs = {"kind": np.float32([0.6, 0.2, 0.1, 0.1]), "scores": scores, "boxes": boxes, "viewpoints": sides}
+        finder = Finder(replace(bundle, calibration={"score": least}), None)  # type: ignore[arg-type]  # never run
+        width, height = (int(side) for side in random.integers(40, 2000, 2))
+        want.append(finder._finding(outputs, np.zeros((height, width, 3), np.uint8)))
+        given = {name: packed(values, "<f4") for name, values in outputs.items()}
+        cases.append({"outputs": given, "size": [width, height], "preprocessing": size.to_dict(), "least": least})
+    asked = """({outputs, size, preprocessing, least}) => { const seen = Object.fromEntries(
+    Object.entries(outputs).map(([name, values]) => [name, floats(values)]));
+    return finding(seen, size, {preprocessing, calibration: {score: least}}); }"""
+    for told, said in zip(node("finding from finder.js", asked, cases), want, strict=True):
+        assert [one["score"] for one in told["detections"]] == [one.score for one in said.detections]
+        assert [one["viewpoint"]["name"] for one in told["detections"]] == [d.viewpoint.name for d in said.detections]
+        for one, detection in zip(told["detections"], said.detections, strict=True):
+            assert one["box"] == pytest.approx(detection.box.to_list())
+        assert told["kind"] == {"name": said.kind.name, "probability": pytest.approx(said.kind.probability)}
+    assert max(len(said.detections) for said in want) == 20, "no more are told"
 
 
 ODD = Taxonomy(
@@ -135,24 +150,26 @@ def test_levels_answers_and_words_are_the_same(bundles: dict[str, Path]) -> None
     random = np.random.default_rng(3)
     cases, want = [], []
     for index in range(120):
-        calibration: dict[str, Any] = {"temperature": float(random.uniform(0.3, 2))}
+        calibration: dict[str, Any] = {}
         if index % 3:
             calibration["thresholds"] = {level: float(random.uniform(0.2, 1)) for level in LEVELS}
         if index % 2:
             calibration["threshold"] = float(random.uniform(0.2, 0.9))
+        if index % 5:
+            calibration["subject"] = float(random.uniform(0, 0.5))
         plain = ModelBundle.load(bundles["identifier"])
         bundle = ModelBundle(
             task="identifier", name="odd", preprocessing=plain.preprocessing, card=plain.card,
-            calibration=calibration, taxonomy=ODD,
+            calibration=calibration, taxonomy=ODD, attributes={"subject": ("car", "other")},
         )  # fmt: skip
-        logits = random.normal(0, 3, (1, len(ODD))).astype(np.float32)
-        said = Identifier(bundle, session).judge(
-            softmax(logits, calibration["temperature"])[0], np.zeros(1, np.float32)
-        )
-        want.append(said)
-        cases.append({"logits": packed(logits, "<f4"), "calibration": calibration, "classes": ODD.to_dict()["classes"]})
-    asked = "(c) => judge(softmax(floats(c.logits), c.calibration.temperature), numbered(c.classes), c.calibration)"
-    for told, said in zip(node("judge, numbered, softmax from identifier.js", asked, cases), want, strict=True):
+        probabilities = softmax(random.normal(0, 3, (1, len(ODD))))[0]
+        subject = np.array([car := random.uniform(0.2, 1), 1 - car], np.float32)
+        want.append(Identifier(bundle, session).judge(probabilities, np.zeros(1, np.float32), {"subject": subject}))
+        given = {"probabilities": packed(probabilities, "<f8"), "car": packed(subject[:1], "<f4")}
+        cases.append({**given, "calibration": calibration, "classes": ODD.to_dict()["classes"]})
+    asked = """(c) => { const bytes = new Uint8Array(Buffer.from(c.probabilities, 'base64'));
+    return judge(new Float64Array(bytes.buffer), numbered(c.classes), c.calibration, {car: floats(c.car)[0]}); }"""
+    for told, said in zip(node("judge, numbered from identifier.js", asked, cases), want, strict=True):
         answer = said.answer
         assert told["undecided"] == said.undecided
         assert told["answer"] == (
@@ -165,6 +182,7 @@ def test_levels_answers_and_words_are_the_same(bundles: dict[str, Path]) -> None
                 {"name": one.name, "probability": pytest.approx(one.probability)} for one in said.levels[level]
             ]
     assert {said.answer.level if said.answer else None for said in want} == {None, *LEVELS}
+    assert 0 < sum(said.undecided == NO_CAR for said in want) < 60
 
 
 def test_a_head_answers_the_same_logits() -> None:

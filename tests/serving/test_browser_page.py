@@ -137,7 +137,7 @@ def test_bundles_that_no_browser_runs_are_refused(bundles: dict[str, Path], tmp_
     with pytest.raises(BundleError, match="is no network that ONNX Runtime"):
         build_site(tmp_path / "site", finder=damaged, identifier=both["identifier"])
     text = (tmp_path / "finder" / "bundle.json").read_text()
-    other = {**json.loads(text), "format": 3, "model": {"file": "model.tflite"}}
+    other = {**json.loads(text), "model": {"file": "model.tflite"}}
     (tmp_path / "finder" / "bundle.json").write_text(json.dumps(other))
     (tmp_path / "finder" / "model.tflite").write_bytes(b"other")
     phone = ModelBundle.load(tmp_path / "finder")

@@ -9,14 +9,18 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
 from onnx import TensorProto, helper, numpy_helper
 
 from carspotter.errors import DetectorError
-from carspotter.geometry import BoundingBox
-from carspotter.pixels import decode
+from carspotter.geometry import BoundingBox, iou_matrix
+from carspotter.pixels import Preprocessing, decode
 from carspotter.runtime.form import TensorForm
 from carspotter.vehicles import detector as detector_module
-from carspotter.vehicles.detector import ForeignDetector, make_detector, open_detector, prepare
+from carspotter.vehicles.detector import ForeignDetector, choose, make_detector, open_detector, prepare
+from carspotter.vehicles.finder import photo_box
 from carspotter.vehicles.registry import DetectorSource, InputForm, RemoteFile
 from tiny_bundles import draw_photo
 
@@ -218,3 +222,27 @@ def test_the_detector_of_the_zoo_finds_cars(monkeypatch: pytest.MonkeyPatch) -> 
         overlaps.append(max((one.box.iou(true) for one in found), default=0.0))
     assert np.mean(np.array(overlaps) > 0.5) >= 0.9  # .987 over all of them
     assert np.mean(overlaps) > 0.8
+
+
+FLOATS = st.floats(-2, 3, width=32) | st.floats(width=32)
+
+
+@settings(deadline=None, max_examples=150)
+@given(data=st.data(), n=st.integers(0, 30), score=st.floats(0, 1), iou=st.floats(0, 1))
+def test_whatever_a_network_answers_what_is_chosen_is_sane(
+    data: st.DataObject, n: int, score: float, iou: float
+) -> None:
+    boxes = data.draw(hnp.arrays(np.float32, (n, 4), elements=FLOATS))
+    scores = data.draw(hnp.arrays(np.float32, n, elements=st.floats(0, 1, width=32) | st.just(np.nan)))
+    chosen = choose(boxes, scores, score=score, iou=iou)
+    assert len(set(chosen.tolist())) == len(chosen)
+    kept = boxes[chosen]
+    assert np.isfinite(kept).all()
+    assert (kept[:, 2:] > kept[:, :2]).all()
+    assert (np.diff(scores[chosen]) <= 0).all()
+    assert (scores[chosen] >= score).all()
+    overlaps = iou_matrix(kept, kept)
+    assert (overlaps[~np.eye(len(kept), dtype=bool)] <= iou).all()
+    for index in chosen:
+        found = photo_box(boxes[index], (300, 100), Preprocessing(width=128, height=96, fit="letterbox"))
+        assert found is None or (found == found.clip(300, 100) and min(found.width, found.height) >= 1)

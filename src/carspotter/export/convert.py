@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from carspotter.errors import BundleError, suggestion
 from carspotter.export.parity import Parity, compare, write_report
 from carspotter.pixels import LETTERBOX_GREY
-from carspotter.runtime.bundle import PRECISIONS, TASK_OUTPUTS, ModelBundle, Precision
+from carspotter.runtime.bundle import PRECISIONS, ModelBundle, Precision
 
 Target = Literal["onnx", "openvino", "litert", "coreml"]
 TARGETS: tuple[str, ...] = get_args(Target)
@@ -97,9 +97,11 @@ def about(bundle: ModelBundle, precision: str) -> dict[str, str]:
         "fit": size.fit,
         "pad": f"{size.pad:g}",
         "letterbox_grey": str(LETTERBOX_GREY),
-        "outputs": ", ".join(TASK_OUTPUTS[bundle.task]),
+        "outputs": ", ".join(bundle.outputs),
         "calibration": json.dumps(dict(bundle.calibration)),
     }
+    if bundle.attributes:
+        words["attributes"] = json.dumps(dict(bundle.attributes), ensure_ascii=False)
     if bundle.taxonomy is not None:
         listed = json.dumps(bundle.taxonomy.to_dict(), sort_keys=True, ensure_ascii=False)
         words["classes"] = str(len(bundle.taxonomy))

@@ -41,9 +41,9 @@ class Network(nn.Module):
         self._steps: list[_Step] = []
         for node in graph.node:
             step = _Step(node, values)
-            values[step.output] = step(values)
+            step(values)
             if node.op_type != "Shape" and varying & set(node.input):
-                varying.add(step.output)
+                varying.update(step.outputs)
                 self._steps.append(step)
         self._steps = _transpose_later(self._steps, values)
         self._buffers_of: dict[str, str] = {}
@@ -56,7 +56,7 @@ class Network(nn.Module):
         values = {name: getattr(self, buffer) for name, buffer in self._buffers_of.items()}
         values["image"] = image
         for step in self._steps:
-            values[step.output] = step(values)
+            step(values)
         return tuple(values[name] for name in self.output_names)
 
 
@@ -64,7 +64,7 @@ class _Step:
     """One operator: which tensors it reads, and all else that it takes as plain numbers."""
 
     def __init__(self, node: onnx.NodeProto, values: dict[str, Tensor]) -> None:
-        self.output = node.output[0]
+        self.outputs = tuple(node.output)
         self.operator = node.op_type
         self.settings = {attribute.name: onnx.helper.get_attribute_value(attribute) for attribute in node.attribute}
         first = _NUMBERS_FROM.get(node.op_type, len(node.input))
@@ -72,9 +72,11 @@ class _Step:
         # A converter needs sizes and axes as numbers, not as tensors that could change.
         self._numbers = [values[name].tolist() if name else None for name in node.input[first:]]
 
-    def __call__(self, values: dict[str, Tensor]) -> Tensor:
+    def __call__(self, values: dict[str, Tensor]) -> None:
+        """Add what the operator answers to the values by name."""
         tensors = [values[name] for name in self.tensors]
-        return OPERATORS[self.operator](_Call(tensors=tensors, numbers=self._numbers, settings=self.settings))
+        result = OPERATORS[self.operator](_Call(tensors=tensors, numbers=self._numbers, settings=self.settings))
+        values.update(zip(self.outputs, (result,) if isinstance(result, Tensor) else result, strict=True))
 
 
 def _transpose_later(steps: list[_Step], values: dict[str, Tensor]) -> list[_Step]:
@@ -84,18 +86,18 @@ def _transpose_later(steps: list[_Step], values: dict[str, Tensor]) -> list[_Ste
         return steps
     pixels = "image"
     for step in steps[1:]:
-        before = steps[moved].output
+        before = steps[moved].outputs[0]
         if step.operator not in _ON_EACH_PIXEL or before not in step.tensors:
             break
         for name in set(step.tensors) - {before}:
             constant = values[name]
             values[f"{name} last"] = constant[(None,) * (4 - constant.ndim)].permute(0, 2, 3, 1).contiguous()
         step.tensors = tuple(pixels if name == before else f"{name} last" for name in step.tensors)
-        pixels, moved = f"{step.output} last", moved + 1
+        pixels, moved = f"{step.outputs[0]} last", moved + 1
     if moved:
-        first.tensors, first.output = (pixels,), steps[moved].output
+        first.tensors, first.outputs = (pixels,), steps[moved].outputs
         for step in steps[1 : moved + 1]:
-            step.output = f"{step.output} last"
+            step.outputs = (f"{step.outputs[0]} last",)
     return [*steps[1 : moved + 1], first, *steps[moved + 1 :]]
 
 
@@ -142,9 +144,9 @@ class _Call:
         return self.tensors[0]
 
 
-Operator = Callable[[_Call], Tensor]
+Operator = Callable[[_Call], Tensor | tuple[Tensor, ...]]
 
-_TYPES = {1: torch.float32, 7: torch.int64, 10: torch.float16}
+_TYPES = {1: torch.float32, 6: torch.int32, 7: torch.int64, 10: torch.float16}
 
 
 def _convolve(call: _Call) -> Tensor:
@@ -187,6 +189,29 @@ def _gather(call: _Call) -> Tensor:
     return torch.index_select(call.x, axis, torch.from_numpy(index.flatten())).reshape(shape)
 
 
+def _gather_rows(call: _Call) -> Tensor:
+    rows, places = call.tensors
+    if call.settings.get("batch_dims") != 1 or rows.shape[0] != 1 or places.shape[2:] != (1,):
+        raise BundleError("GatherND is known for rows of one photo alone, by one place each")
+    return torch.index_select(rows, 1, places.flatten())
+
+
+def _hard_sigmoid(call: _Call) -> Tensor:
+    # By its own name, which converters know, where it is torch's: relu6(x + 3) / 6.
+    alpha, beta = call.settings.get("alpha", 0.2), call.settings.get("beta", 0.5)
+    is_torchs = abs(alpha - 1 / 6) < 1e-6 and abs(beta - 0.5) < 1e-6
+    return F.hardsigmoid(call.x) if is_torchs else (call.x * alpha + beta).clamp(0, 1)
+
+
+def _pad(call: _Call) -> Tensor:
+    sizes, value = call.numbers[0], call.numbers[1] if len(call.numbers) > 1 else 0.0
+    if call.settings.get("mode", b"constant") != b"constant":
+        raise BundleError("Pad is known with a constant alone")
+    before, after = sizes[: call.x.ndim], sizes[call.x.ndim :]
+    pairs = [size for pair in zip(reversed(before), reversed(after), strict=True) for size in pair]
+    return F.pad(call.x, pairs, value=value)
+
+
 def _reshape(call: _Call) -> Tensor:
     keeps = not call.settings.get("allowzero")
     sizes = [call.x.shape[i] if keeps and size == 0 else size for i, size in enumerate(call.numbers[0])]
@@ -208,6 +233,10 @@ def _slice(call: _Call) -> Tensor:
     for axis, start, end, step in zip(axes, starts, ends, steps, strict=True):
         index[axis] = slice(start, end, step)
     return call.x[tuple(index)]
+
+
+def _top(call: _Call) -> tuple[Tensor, ...]:
+    return tuple(torch.topk(call.x, call.numbers[0][0], dim=call.settings.get("axis", -1)))
 
 
 def _unsqueeze(call: _Call) -> Tensor:
@@ -240,14 +269,25 @@ OPERATORS: Mapping[str, Operator] = {
     "Exp": _plain(torch.exp),
     "Expand": lambda call: call.x.expand(torch.broadcast_shapes(call.x.shape, call.numbers[0])),
     "Gather": _gather,
+    "GatherND": _gather_rows,
     "Gemm": _linear,
+    "Greater": _plain(torch.gt),
+    "HardSigmoid": _hard_sigmoid,
+    "HardSwish": _plain(F.hardswish),
     "Identity": lambda call: call.x,
+    "Less": _plain(torch.lt),
     "LpNormalization": lambda call: F.normalize(call.x, p=call.settings["p"], dim=call.settings["axis"]),
     "MatMul": _plain(torch.matmul),
+    "Max": _plain(torch.maximum),
+    "Min": _plain(torch.minimum),
     "Mul": _plain(torch.mul),
+    "Pad": _pad,
     "Range": lambda call: torch.arange(*call.numbers),
     "ReduceL2": _reduced(torch.linalg.vector_norm),
+    "ReduceMax": _reduced(torch.amax),
     "ReduceMean": _reduced(torch.mean),
+    "ReduceSum": _reduced(torch.sum),
+    "Relu": _plain(F.relu),
     "Reshape": _reshape,
     "Resize": _resize,
     "Shape": lambda call: torch.tensor(call.x.shape[call.settings.get("start", 0) : call.settings.get("end")]),
@@ -256,6 +296,7 @@ OPERATORS: Mapping[str, Operator] = {
     "Softmax": lambda call: torch.softmax(call.x, dim=call.settings.get("axis", -1)),
     "Squeeze": lambda call: call.x.squeeze(tuple(call.numbers[0])) if call.numbers else call.x.squeeze(),
     "Sub": _plain(torch.sub),
+    "TopK": _top,
     "Transpose": lambda call: call.x.permute(tuple(call.settings["perm"])),
     "Unsqueeze": _unsqueeze,
 }
@@ -264,7 +305,7 @@ OPERATORS: Mapping[str, Operator] = {
 _ON_EACH_PIXEL = ("Add", "Cast", "Div", "Mul", "Sub")
 
 _NUMBERS_FROM = {
-    "Clip": 1, "Expand": 1, "Gather": 1, "Range": 0, "ReduceL2": 1, "ReduceMean": 1, "Reshape": 1, "Resize": 1,
-    "Slice": 1, "Squeeze": 1, "Unsqueeze": 1,
+    "Clip": 1, "Expand": 1, "Gather": 1, "Pad": 1, "Range": 0, "ReduceL2": 1, "ReduceMax": 1, "ReduceMean": 1,
+    "ReduceSum": 1, "Reshape": 1, "Resize": 1, "Slice": 1, "Squeeze": 1, "TopK": 1, "Unsqueeze": 1,
 }  # fmt: skip
 """Which inputs are sizes, axes or bounds and no tensors, from this one on."""

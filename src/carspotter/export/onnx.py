@@ -1,8 +1,9 @@
 """A training run in, a model bundle with its network as ONNX out.
 
-The graph takes uint8 pixels (n, h, w, 3) and normalises them itself. Weights are kept as float16 and cast to float32 as
-the runtime loads them: half the size, and the arithmetic of every engine stays float32. The answers of the file are
-compared with the network's own before anything is written.
+The graph takes uint8 pixels (n, h, w, 3) and normalises them itself; it ends in answers (`answers.py`), for which the
+network is calibrated first. Weights are kept as float16 and cast to float32 as the runtime loads them: half the size,
+and the arithmetic of every engine stays float32. What comes before the answers is compared with the network's own
+before anything is written.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import io
 import logging
 import tempfile
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +22,7 @@ from onnx import TensorProto, helper, numpy_helper
 from torch import nn
 
 from carspotter.errors import TrainingError
+from carspotter.export.answers import finish_finder, finish_identifier
 from carspotter.pixels import Preprocessing
 from carspotter.runtime.bundle import TASK_OUTPUTS, ModelBundle
 from carspotter.runtime.session import open_session
@@ -52,18 +55,46 @@ def export(run: str | Path, out: str | Path) -> ModelBundle:
     checkpoint = load_checkpoint(run / BEST)
     model.load_state_dict(checkpoint.averaged)
     model.eval()
-    content = to_onnx(task.export_module(model), recipe, TASK_OUTPUTS[recipe.task])
     calibration, figures = task.calibrate(model)
+    network = to_onnx(task.export_module(model), recipe, raw_outputs(task.taxonomy, task.attributes))
+    content, calibration = finish(network, calibration, taxonomy=task.taxonomy, attributes=task.attributes)
     notice = read_notice(run)
     bundle = ModelBundle(
         task="finder" if recipe.task == "finder" else "identifier",
         name=recipe.name,
         preprocessing=_preprocessing(recipe),
         taxonomy=task.taxonomy,
+        attributes=task.attributes,
         calibration=calibration,
         card=_card(recipe, task, figures, checkpoint.epoch) | ({"notice": notice} if notice else {}),
     )
     return bundle.save(out, content)
+
+
+def raw_outputs(taxonomy: Taxonomy | None, attributes: Iterable[str] = ()) -> tuple[str, ...]:
+    """Return what a network ends in before `finish`, in the order of `Task.export_module`; only an identifier has a
+    taxonomy."""
+    if taxonomy is None:
+        return TASK_OUTPUTS["finder"]
+    return ("logits", "embedding", *(f"{name}.logits" for name in attributes))
+
+
+def finish(
+    network: bytes, calibration: Mapping[str, Any], *, taxonomy: Taxonomy | None, attributes: Iterable[str] = ()
+) -> tuple[bytes, dict[str, Any]]:
+    """Put what turns a network's raw outputs into answers into the graph; return it, and what is left to calibrate.
+
+    Of an identifier that is the calibration's `temperature` and `temperatures` by attribute, of a finder its `iou`.
+    """
+    model, left = onnx.load_from_string(network), dict(calibration)
+    if taxonomy is None:
+        finish_finder(model, iou=float(left.pop("iou", 0.5)))
+    else:
+        softness = left.pop("temperatures", {})
+        each = {name: float(softness.get(name, 1.0)) for name in attributes}
+        finish_identifier(model, taxonomy, temperature=float(left.pop("temperature", 1.0)), attributes=each)
+    onnx.checker.check_model(model, full_check=True)
+    return bytes(model.SerializeToString()), left
 
 
 def _check_classes(task: Task, run: Path) -> None:

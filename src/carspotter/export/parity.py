@@ -18,9 +18,9 @@ from numpy.typing import NDArray
 
 from carspotter import storage
 from carspotter.errors import BundleError
-from carspotter.geometry import iou_matrix, suppress
+from carspotter.geometry import are_boxes, iou_matrix
 from carspotter.runtime.bundle import ModelBundle
-from carspotter.runtime.calibration import softmax
+from carspotter.runtime.classes import class_probabilities
 from carspotter.runtime.session import Session
 
 Images = NDArray[np.uint8]
@@ -177,16 +177,10 @@ def _run(session: Session, images: Images) -> Outputs:
 _Answered = tuple[ModelBundle, Outputs]
 
 
-def probabilities(bundle: ModelBundle, outputs: Outputs) -> NDArray[np.float64]:
-    """Return an identifier's calibrated probabilities (n, classes) of its outputs, as recognition makes them."""
-    logits = outputs["logits"] if bundle.head is None else bundle.head.logits(outputs["embedding"])
-    return softmax(logits.astype(np.float64) / float(bundle.calibration.get("temperature", 1.0)))
-
-
 def _identifier_figures(
     reference: _Answered, exported: _Answered, targets: NDArray[np.int64] | None
 ) -> dict[str, float]:
-    ours, theirs = probabilities(*reference), probabilities(*exported)
+    ours, theirs = class_probabilities(*reference), class_probabilities(*exported)
     first, second = ours.argmax(1), theirs.argmax(1)
     lengths = np.linalg.norm(reference[1]["embedding"], axis=1) * np.linalg.norm(exported[1]["embedding"], axis=1)
     cosine = (reference[1]["embedding"] * exported[1]["embedding"]).sum(1) / np.maximum(lengths, 1e-9)
@@ -228,10 +222,10 @@ def _match(reference: _Answered, exported: _Answered, photo: int) -> tuple[list[
 
 
 def _vehicles(bundle: ModelBundle, outputs: Outputs, photo: int) -> NDArray[np.intp]:
-    """Return the places of the vehicles told: sure enough, and not overlapped by a surer one."""
-    scores, boxes = outputs["scores"][photo], outputs["boxes"][photo].astype(np.float64)
-    sure = np.flatnonzero((scores >= bundle.share("score", 0.4)) & (boxes[:, 2:] > boxes[:, :2]).all(1))
-    return np.asarray(sure[suppress(boxes[sure], scores[sure], bundle.share("iou", 0.5))], np.intp)
+    """Return the places of the vehicles told: those that are sure enough."""
+    scores, boxes = outputs["scores"][photo], outputs["boxes"][photo]
+    sure = (scores >= bundle.share("score", 0.4)) & (scores > 0)
+    return np.flatnonzero(sure & are_boxes(boxes))
 
 
 def _mean(values: Sequence[float]) -> float:

@@ -17,7 +17,7 @@ from numpy.typing import ArrayLike, NDArray
 from carspotter.errors import BundleError
 from carspotter.recognition.probes import Classes, Floats, fit_probe, fit_prototypes
 from carspotter.recognition.unknown import FOLDS, REFUSED, Fit, choose_refusal, left_out
-from carspotter.runtime.bundle import ModelBundle
+from carspotter.runtime.bundle import SUBJECT, ModelBundle
 from carspotter.runtime.calibration import calibrate, softmax
 from carspotter.runtime.head import Head
 from carspotter.taxonomy import Taxonomy
@@ -139,9 +139,10 @@ def save_gallery(
         task="identifier",
         name=name,
         preprocessing=base.preprocessing,
-        calibration=gallery.calibration,
+        calibration={**_subject(base), **gallery.calibration},
         card=_card(gallery, base, card),
         taxonomy=gallery.taxonomy,
+        attributes=base.attributes,
         head=gallery.head,
         file=base.file,
         precision=base.precision,
@@ -274,6 +275,11 @@ def _accuracies(logits: NDArray[np.float64], truth: Classes, taxonomy: Taxonomy)
         "top-5": round(float((ranked == truth[:, None]).any(axis=1).mean()), 4),
         "make": round(float((makes == taxonomy.index("make")[truth]).mean()), 4),
     }
+
+
+def _subject(base: ModelBundle) -> dict[str, Any]:
+    """Return what the network's own attribute `subject` is held to: it is calibrated with the network."""
+    return {key: value for key, value in base.calibration.items() if key == SUBJECT}
 
 
 def _card(gallery: Gallery, base: ModelBundle, card: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,15 +1,15 @@
 """Crops of vehicles in; make, model, generation and year with calibrated probabilities out, or a reason why not.
 
-The network's logits, or those of the bundle's head on the embedding, are softened by the bundle's temperature. A
-level's probability is the sum of its children's, so that levels agree with each other. The answer is the deepest level
-sure enough; below the threshold it abstains.
+A level's probability is the sum of its children's, so that levels agree with each other: of each the first candidate is
+one of the children of the first above. The answer is the deepest level sure enough; below the threshold, and where the
+network sees no whole car, it abstains.
 It decodes no photo and finds no vehicle: `recognizer` hands it crops of the size that the bundle asks for.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -17,6 +17,8 @@ from numpy.typing import NDArray
 
 from carspotter.errors import BundleError, suggestion
 from carspotter.records import Answer, Candidate
+from carspotter.runtime.bundle import CAR, SUBJECT
+from carspotter.runtime.classes import class_probabilities, head_temperature
 from carspotter.taxonomy import LEVELS, Level
 
 if TYPE_CHECKING:
@@ -29,13 +31,20 @@ DEFAULT_TOP = 5
 DEFAULT_THRESHOLD = 0.6
 """Used when a bundle's calibration names none. Of calibrated guesses at 0.6, six in ten are right."""
 
+DEFAULT_SUBJECT = 0.5
+"""Least probability of one whole car, when a bundle's calibration names no `subject`: more likely one than none."""
+
+NO_CAR = "not decidable: this does not look like a photograph of one whole car"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Identification:
     """What the identifier says of one crop.
 
-    `levels` has the top candidates of each level, best first; exactly one of `answer` and `undecided` is set;
-    `probabilities` (n_classes,) are those of the bundle's classes, `embedding` is (d,) float32 of unit length.
+    `levels` has the top candidates of each level: first the one on the way down from the likeliest make, then the
+    others by probability. Exactly one of `answer` and `undecided` is set. `probabilities` (n_classes,) are
+    those of the bundle's classes, `embedding` is (d,) float32 of unit length, `attributes` has for each of the bundle's
+    the probabilities (k,) of its words.
     """
 
     levels: Mapping[str, tuple[Candidate, ...]]
@@ -43,6 +52,7 @@ class Identification:
     undecided: str | None
     probabilities: NDArray[np.float64]
     embedding: NDArray[np.float32]
+    attributes: Mapping[str, NDArray[np.float32]] = field(default_factory=dict)
 
 
 class Identifier:
@@ -67,8 +77,9 @@ class Identifier:
         self.taxonomy = taxonomy
         self._session = session
         self._top = top
-        self._temperature = _temperature(bundle)
         self._thresholds = _thresholds(bundle, threshold)
+        self._least_subject = bundle.share(SUBJECT, DEFAULT_SUBJECT)
+        head_temperature(bundle)  # an odd one is an error now, not at the first photo
         self._names = {level: taxonomy.names(level) for level in LEVELS}
         self._repeats = {level: taxonomy.repeats(level) for level in LEVELS}
 
@@ -76,47 +87,60 @@ class Identifier:
         """Identify crops (n, H, W, 3) in the bundle's input size, in order."""
         if not len(crops):
             return []
-        probabilities, embeddings = self._run(crops)
-        return [self.judge(*one) for one in zip(probabilities, embeddings, strict=True)]
+        outputs = self._session.run(crops)
+        probabilities = class_probabilities(self.bundle, outputs)
+        embeddings = outputs["embedding"].astype(np.float32, copy=False)
+        attributes = [{name: outputs[name][i] for name in self.bundle.attributes} for i in range(len(crops))]
+        return [self.judge(*one) for one in zip(probabilities, embeddings, attributes, strict=True)]
 
     def probabilities(self, crops: NDArray[np.uint8]) -> NDArray[np.float64]:
         """Return the calibrated probability of every class (n, n_classes) for crops (n, H, W, 3), in order."""
-        return self._run(crops)[0]
+        return class_probabilities(self.bundle, self._session.run(crops))
 
-    def _run(self, crops: NDArray[np.uint8]) -> tuple[NDArray[np.float64], NDArray[np.float32]]:
-        outputs = self._session.run(crops)
-        embeddings = outputs["embedding"].astype(np.float32, copy=False)
-        head = self.bundle.head
-        logits = outputs["logits"] if head is None else head.logits(embeddings)
-        return softmax(logits, self._temperature), embeddings
+    def judge(
+        self,
+        probabilities: NDArray[np.float64],
+        embedding: NDArray[np.float32],
+        attributes: Mapping[str, NDArray[np.float32]] | None = None,
+    ) -> Identification:
+        """Say what class probabilities (n_classes,) mean: one photo's, or those that several photos agree on.
 
-    def judge(self, probabilities: NDArray[np.float64], embedding: NDArray[np.float32]) -> Identification:
-        """Say what class probabilities (n_classes,) mean: one photo's, or those that several photos agree on."""
+        `attributes` are what the network says besides; without them the subject is taken for a car.
+        """
+        attributes = attributes or {}
         levels = {level: self.taxonomy.sum_to(level, probabilities) for level in LEVELS}
-        answer = self._answer(levels)
+        way = {level: int(best[0]) for level, best in self.taxonomy.descend(_rows(levels)).items()}
+        answer = None if self._is_no_car(attributes) else self._answer(levels, way)
+        undecided = NO_CAR if self._is_no_car(attributes) else self._reason(levels[LEVELS[0]])
         return Identification(
-            levels={level: self._candidates(level, values) for level, values in levels.items()},
+            levels={level: self._candidates(level, values, way[level]) for level, values in levels.items()},
             answer=answer,
-            undecided=None if answer else self._reason(levels[LEVELS[0]]),
+            undecided=None if answer else undecided,
             probabilities=probabilities,
             embedding=embedding,
+            attributes=attributes,
         )
 
-    def _candidates(self, level: Level, values: NDArray[np.floating]) -> tuple[Candidate, ...]:
+    def _is_no_car(self, attributes: Mapping[str, NDArray[np.float32]]) -> bool:
+        if SUBJECT not in attributes:
+            return False
+        return float(attributes[SUBJECT][self.bundle.attributes[SUBJECT].index(CAR)]) < self._least_subject
+
+    def _candidates(self, level: Level, values: NDArray[np.floating], first: int) -> tuple[Candidate, ...]:
         # A stable sort keeps the taxonomy's order between equals: the same photo gives the same list on every engine.
-        best = np.argsort(-values, kind="stable")[: self._top]
+        ranked = np.argsort(-values, kind="stable")[: self._top + 1].tolist()
+        best = [first, *(i for i in ranked if i != first)][: self._top]
         names = self._names[level]
         return tuple(Candidate(name=names[i], probability=float(values[i])) for i in best)
 
-    def _answer(self, levels: Mapping[Level, NDArray[np.floating]]) -> Answer | None:
+    def _answer(self, levels: Mapping[Level, NDArray[np.floating]], way: Mapping[Level, int]) -> Answer | None:
         """Return the deepest level on the way down from the likeliest make that is sure enough.
 
-        The way goes on below a level that misses its threshold: thresholds are calibrated level by level, and the
-        make's may be the stricter.
+        It may lie below a level that misses its threshold: thresholds are calibrated level by level, and the make's may
+        be the stricter.
         """
-        way = self.taxonomy.descend({level: values[None] for level, values in levels.items()})
         for level in reversed(LEVELS):
-            best = int(way[level][0])
+            best = way[level]
             probability = float(levels[level][best])
             # A class without generation or year repeats its parent's name: that says no more.
             if probability >= self._thresholds[level] and not self._repeats[level][best]:
@@ -131,19 +155,8 @@ class Identifier:
         return f"not decidable from this photo: best guess {name} ({probability:.2f}) is below {threshold:.2f}"
 
 
-def softmax(logits: NDArray[np.floating], temperature: float = 1.0) -> NDArray[np.float64]:
-    """Turn logits (n, c) into probabilities that sum to one in each row; a temperature above 1 makes them softer."""
-    scaled = logits.astype(np.float64) / temperature
-    powers = np.exp(scaled - scaled.max(axis=-1, keepdims=True))
-    result: NDArray[np.float64] = powers / powers.sum(axis=-1, keepdims=True)
-    return result
-
-
-def _temperature(bundle: ModelBundle) -> float:
-    value = bundle.calibration.get("temperature", 1.0)
-    if not isinstance(value, int | float) or not value > 0:
-        raise BundleError(f"bundle {bundle.name}: calibration temperature is {value!r}; it must be over 0")
-    return float(value)
+def _rows(levels: Mapping[Level, NDArray[np.floating]]) -> dict[Level, NDArray[np.floating]]:
+    return {level: values[np.newaxis] for level, values in levels.items()}
 
 
 def _thresholds(bundle: ModelBundle, override: float | None) -> dict[Level, float]:

@@ -26,19 +26,14 @@ from carspotter.runtime.form import TensorForm
 from carspotter.runtime.head import KINDS as HEAD_KINDS
 from carspotter.runtime.head import Head
 from carspotter.runtime.session import Session, open_session
-from carspotter.taxonomy import Taxonomy
+from carspotter.taxonomy import LEVELS, Taxonomy
 
 Task = Literal["finder", "identifier"]
 Precision = Literal["float32", "float16", "int8"]
 
-FORMAT = 3
-"""Newest version of the folder's layout; it grows when an older carspotter could no longer read the folder rightly."""
-
-_PLAIN_FORMAT = 1
-_HEAD_FORMAT = 2
-"""Bundles with a head, which would answer the network's own classes without it."""
-_FILE_FORMAT = 3
-"""Bundles whose network is another file than model.onnx."""
+FORMAT = 4
+"""Version of the folder's layout, the only one that is read: an older network ends in raw numbers, a newer one in what
+this carspotter does not know."""
 
 FILES: tuple[str, ...] = ("model.onnx", "model.xml", "model.tflite")
 """What a bundle's network file may be called; its suffix says which engines can open it."""
@@ -48,22 +43,27 @@ PRECISIONS: tuple[str, ...] = get_args(Precision)
 
 TASK_OUTPUTS: Mapping[str, tuple[str, ...]] = {
     "finder": ("kind", "scores", "boxes", "viewpoints"),
-    "identifier": ("logits", "embedding"),
+    "identifier": ("probabilities", "embedding", *LEVELS),
 }
-"""What a network for each task must answer; `_last_size` knows their last dimension."""
+"""What a network for each task must answer, besides its attributes; `_last_size` knows their last dimension."""
+
+SUBJECT = "subject"
+"""The attribute that says whether a crop shows one whole car, in the word `CAR`, or what has no name for us."""
+CAR = "car"
 
 _REQUIRED = ("format", "task", "name", "preprocessing", "calibration", "outputs")
-_KNOWN = (*_REQUIRED, "model", "head")
+_KNOWN = (*_REQUIRED, "attributes", "model", "head")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelBundle:
     """Hold what travels with a network's weights; `load` reads one, `save` writes one.
 
-    `calibration` maps names to numbers (or to mappings of numbers): of a finder `score`, `iou` and `gate`, of an
-    identifier `temperature` and `thresholds`. `card` has the keys of `CARD_KEYS`. A `head` answers the taxonomy's
-    classes from the embedding, in place of the network's own logits. `file` is one of `FILES`, `precision` one of
-    `PRECISIONS`. `folder` is None before `save`.
+    `calibration` maps names to numbers (or to mappings of numbers): of a finder `score` and `gate`, of an identifier
+    `thresholds` and `subject`, and with a head `temperature`. `card` has the keys of `CARD_KEYS`. `attributes` are what
+    an identifier tells besides names, each with its words in the order of the output that is called like it. A `head`
+    answers the taxonomy's classes from the embedding, in place of the network's own. `file` is one of `FILES`,
+    `precision` one of `PRECISIONS`. `folder` is None before `save`.
     """
 
     task: Task
@@ -72,6 +72,7 @@ class ModelBundle:
     card: Mapping[str, Any]
     calibration: Mapping[str, Any] = field(default_factory=dict)
     taxonomy: Taxonomy | None = None
+    attributes: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     head: Head | None = None
     file: str = FILES[0]
     precision: Precision = "float32"
@@ -88,6 +89,8 @@ class ModelBundle:
         if self.head is not None and (self.taxonomy is None or self.head.n_classes != len(self.taxonomy)):
             known = "no classes" if self.taxonomy is None else f"{len(self.taxonomy)} classes"
             raise BundleError(f"bundle {self.name}: its head answers {self.head.n_classes}, its taxonomy has {known}")
+        _check_attributes(self.attributes, self.task, f"bundle {self.name}: attributes")
+        object.__setattr__(self, "attributes", {name: tuple(words) for name, words in self.attributes.items()})
         _check_calibration(self.calibration, f"bundle {self.name}: calibration")
         check_card(self.card, f"bundle {self.name}")
 
@@ -110,6 +113,7 @@ class ModelBundle:
             calibration=manifest["calibration"],
             card=_read_json(folder / "card.json"),
             taxonomy=taxonomy,
+            attributes=manifest.get("attributes", {}),
             head=_read_head(folder / "head.npz", manifest["head"]) if "head" in manifest else None,
             file=file,
             precision=stated.get("precision", "float32"),
@@ -155,6 +159,11 @@ class ModelBundle:
         return float(value)
 
     @property
+    def outputs(self) -> tuple[str, ...]:
+        """Return the names of all that the network answers."""
+        return (*TASK_OUTPUTS[self.task], *self.attributes)
+
+    @property
     def model_path(self) -> Path:
         """Return the path of the network file; raises BundleError before the bundle is saved."""
         if self.folder is None:
@@ -187,7 +196,7 @@ class ModelBundle:
                 f"bundle {self.name}: the network takes {given}, but bundle.json says {wanted}; {_EXPORT}"
             )
         forms = {form.name: form for form in session.output_forms}
-        for output in TASK_OUTPUTS[self.task]:
+        for output in self.outputs:
             if output not in forms:
                 answers = ", ".join(forms) or "nothing"
                 raise BundleError(
@@ -213,23 +222,26 @@ class ModelBundle:
 
     def _last_size(self, output: str) -> int | None:
         sizes = {"kind": len(KINDS), "boxes": 4, "viewpoints": len(VIEWPOINTS)}
+        sizes |= {name: len(words) for name, words in self.attributes.items()}
         if self.head is not None:  # the network's own classes are those of the bundle it was learned from
             sizes["embedding"] = self.head.width
         elif self.taxonomy is not None:
-            sizes["logits"] = len(self.taxonomy)
+            sizes["probabilities"] = len(self.taxonomy)
+            sizes |= {level: len(self.taxonomy.names(level)) for level in LEVELS}
         return sizes.get(output)
 
     def _manifest(self, contents: Mapping[str, bytes]) -> dict[str, Any]:
-        plain = _PLAIN_FORMAT if self.head is None else _HEAD_FORMAT
         manifest = {
-            "format": plain if self.file == FILES[0] else _FILE_FORMAT,
+            "format": FORMAT,
             "task": self.task,
             "name": self.name,
             "preprocessing": self.preprocessing.to_dict(),
             "calibration": dict(self.calibration),
-            "outputs": list(TASK_OUTPUTS[self.task]),
+            "outputs": list(self.outputs),
             "model": self._model(contents),
         }
+        if self.task == "identifier":
+            manifest["attributes"] = {name: list(words) for name, words in self.attributes.items()}
         if self.head is not None:
             data = self.head.to_bytes()
             manifest["head"] = {"kind": HEAD_KINDS[0], "bytes": len(data), "sha256": _sha256(data)}
@@ -323,6 +335,19 @@ def _stated(content: bytes) -> dict[str, Any]:
     return {"bytes": len(content), "sha256": _sha256(content)}
 
 
+def _check_attributes(attributes: object, task: str, what: str) -> None:
+    if not isinstance(attributes, Mapping) or (attributes and task != "identifier"):
+        raise BundleError(f"{what} are {attributes!r}; they must be a mapping from names to words, of an identifier")
+    for name, words in attributes.items():
+        if not isinstance(name, str) or not name or name in TASK_OUTPUTS[task]:
+            raise BundleError(f"{what}: {name!r} cannot be one; it must be a text, and no other output")
+        listed = isinstance(words, list | tuple) and all(isinstance(word, str) and word for word in words)
+        if not listed or len(set(words)) != len(words) or len(words) < 2:
+            raise BundleError(f"{what}.{name} is {words!r}; it must be a list of two words or more, each another")
+    if SUBJECT in attributes and CAR not in attributes[SUBJECT]:
+        raise BundleError(f"{what}.{SUBJECT} is {attributes[SUBJECT]!r}; one of its words must be {CAR!r}")
+
+
 def _check_calibration(values: Mapping[str, Any], what: str) -> None:
     for key, value in values.items():
         if isinstance(value, Mapping):
@@ -334,29 +359,24 @@ def _check_calibration(values: Mapping[str, Any], what: str) -> None:
 def _read_manifest(path: Path) -> dict[str, Any]:
     manifest = _read_json(path)
     version = manifest.get("format")
-    if isinstance(version, bool) or not isinstance(version, int) or version < 1:
-        raise BundleError(
-            f"{path}: format is {version!r}, this carspotter reads 1 to {FORMAT}; export the bundle again"
-        )
-    # Before anything else: of a newer format we know neither the keys nor what they mean.
+    # Before anything else: of another format we know neither the keys nor what they mean.
+    if isinstance(version, bool) or not isinstance(version, int) or version < FORMAT:
+        raise BundleError(f"{path}: format is {version!r}, this carspotter reads {FORMAT}; export the bundle again")
     if version > FORMAT:
         raise BundleError(
             f"{path}: format {version} is newer than this carspotter reads ({FORMAT}); upgrade carspotter"
         )
     _check_keys(manifest, path)
     _check_task(manifest["task"], str(path))
-    _check_model(manifest.get("model", {}), version, path)
-    missing = set(TASK_OUTPUTS[manifest["task"]]) - set(manifest["outputs"])
+    _check_model(manifest.get("model", {}), path)
+    missing = {*TASK_OUTPUTS[manifest["task"]], *manifest.get("attributes", {})} - set(manifest["outputs"])
     if missing:
         raise BundleError(f"{path}: outputs lack {', '.join(sorted(missing))}; {_EXPORT}")
     return manifest
 
 
-def _check_model(stated: Mapping[str, Any], version: int, path: Path) -> None:
-    file = stated.get("file", FILES[0])
-    _check_file(file, stated.get("precision", "float32"), str(path))
-    if file != FILES[0] and version < _FILE_FORMAT:
-        raise BundleError(f"{path}: format {version} knows no model file but {FILES[0]}, it names {file}; {_EXPORT}")
+def _check_model(stated: Mapping[str, Any], path: Path) -> None:
+    _check_file(stated.get("file", FILES[0]), stated.get("precision", "float32"), str(path))
     if not isinstance(stated.get("weights", {}), Mapping):
         raise BundleError(f"{path}: model weights are {stated['weights']!r}; they must be a dict")
 
@@ -365,7 +385,8 @@ def _check_keys(manifest: Mapping[str, Any], path: Path) -> None:
     for key in manifest:
         if key not in _KNOWN:
             raise BundleError(f"{path}: unknown key {key!r}; {suggestion(key, _KNOWN)}")
-    types = {"name": str, "preprocessing": dict, "calibration": dict, "outputs": list, "model": dict, "head": dict}
+    types = {"name": str, "preprocessing": dict, "calibration": dict, "outputs": list, "attributes": dict}
+    types |= {"model": dict, "head": dict}
     for key in _REQUIRED:
         if key not in manifest:
             raise BundleError(f"{path}: key {key!r} is missing; {_EXPORT}")

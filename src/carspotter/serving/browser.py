@@ -218,4 +218,5 @@ def _told(bundle: ModelBundle) -> Mapping[str, Any]:
         "name": bundle.name,
         "preprocessing": bundle.preprocessing.to_dict(),
         "calibration": dict(bundle.calibration),
+        "attributes": {name: list(words) for name, words in bundle.attributes.items()},
     }

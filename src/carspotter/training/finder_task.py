@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from math import sqrt
+from types import MappingProxyType
 from typing import Any, cast
 
 import numpy as np
@@ -41,6 +42,7 @@ class FinderTask:
     """Learn kinds, boxes and viewpoints from the photos of a manifest."""
 
     taxonomy = None
+    attributes: Mapping[str, tuple[str, ...]] = MappingProxyType({})
 
     def __init__(self, recipe: Recipe) -> None:
         _check(recipe)

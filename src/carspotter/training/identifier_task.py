@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any, cast
 
 import numpy as np
@@ -11,7 +11,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from carspotter.errors import RecipeError
-from carspotter.runtime.calibration import calibrate
+from carspotter.runtime.bundle import TASK_OUTPUTS
+from carspotter.runtime.calibration import calibrate, fit_temperature
 from carspotter.taxonomy import Taxonomy
 from carspotter.training import data, losses
 from carspotter.training.mixing import mix
@@ -57,6 +58,13 @@ class IdentifierTask:
         for name, known in self.words.items():
             if len(known) < 2:
                 raise RecipeError(f"model.heads: column {name!r} of the labels has {len(known)} words; two are needed")
+            if name in TASK_OUTPUTS["identifier"]:
+                raise RecipeError(f"model.heads: {name!r} is what every identifier answers; call the column otherwise")
+
+    @property
+    def attributes(self) -> Mapping[str, tuple[str, ...]]:
+        """Return the further heads, each with its words."""
+        return self.words
 
     def build_model(self, *, blank: bool = False) -> Identifier:
         """Make the network with its first weights; a `blank` one with any weights."""
@@ -125,17 +133,28 @@ class IdentifierTask:
         return figures
 
     def export_module(self, model: nn.Module) -> nn.Module:
-        """Wrap the network for export: uint8 pixels (n, h, w, 3) to logits and a unit-length embedding."""
+        """Wrap the network for export: uint8 pixels (n, h, w, 3) to logits, a unit-length embedding, each head's."""
         return ExportedIdentifier(cast(Identifier, model))
 
     def calibrate(self, model: nn.Module) -> tuple[dict[str, Any], dict[str, float]]:
         """Fit the temperature and choose a threshold a level on the held-out photos that are labelled with a class."""
         figures = self.evaluate(model)
-        logits = predict(cast(Identifier, model), self.holdout.images)[0].double().numpy()
+        answered, extras = predict(cast(Identifier, model), self.holdout.images)
+        logits = answered.double().numpy()
         single = self.holdout.targets < logits.shape[1]
         held = self.holdout.take(single)
         calibration, error = calibrate(logits[single], held.targets, self.taxonomy, sources=held.sources)
+        calibration["temperatures"] = self._temperatures(extras)
         return calibration, {**figures, "ECE": error}
+
+    def _temperatures(self, extras: Mapping[str, Tensor]) -> dict[str, float]:
+        """Fit the temperature of each further head on the held-out photos that are labelled for it."""
+        found = {}
+        for name, values in self.holdout.extras.items():
+            known = values >= 0
+            if known.any():
+                found[name] = round(fit_temperature(extras[name].double().numpy()[known], values[known]), 4)
+        return found
 
     def _of_photos(self, logits: Tensor, batch: Batch, partner: Tensor | None = None) -> Tensor:
         """Return each photo's loss (n,) by its own label and teacher, or by those of its partner."""
@@ -175,15 +194,16 @@ class IdentifierTask:
 
 
 class ExportedIdentifier(nn.Module):
-    """Take pixels as a photo has them and answer logits (n, c) and the embedding (n, d) at length 1."""
+    """Take pixels as a photo has them; answer logits (n, c), the embedding (n, d) at length 1, each head's logits."""
 
     def __init__(self, model: Identifier) -> None:
         super().__init__()
         self.model = model
 
-    def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, image: Tensor) -> tuple[Tensor, ...]:
         features = self.model.embed(image.permute(0, 3, 1, 2).float())
-        return self.model.head(features), nn.functional.normalize(features, dim=1)
+        heads = (head(features) for head in self.model.heads.values())
+        return self.model.head(features), nn.functional.normalize(features, dim=1), *heads
 
 
 def predict(model: Identifier, images: data.Images, *, batch: int = 32) -> tuple[Tensor, dict[str, Tensor]]:

@@ -13,7 +13,7 @@ import logging
 import math
 import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol, cast
 
@@ -47,6 +47,10 @@ class Task(Protocol):
     def taxonomy(self) -> Taxonomy | None:
         """Return the classes of an identifier, None for a finder."""
 
+    @property
+    def attributes(self) -> Mapping[str, tuple[str, ...]]:
+        """Return what an identifier tells besides classes, each with its words; empty for a finder."""
+
     def build_model(self, *, blank: bool = False) -> nn.Module:
         """Make the network with its first weights; all but its `backbone` is new, its `freeze` is called each phase.
 
@@ -69,10 +73,16 @@ class Task(Protocol):
         """Return figures on held-out photos, the primary one first."""
 
     def export_module(self, model: nn.Module) -> nn.Module:
-        """Wrap the network so that it takes uint8 pixels (n, h, w, 3) and returns a bundle's outputs in order."""
+        """Wrap the network so that it takes uint8 pixels (n, h, w, 3) and returns its raw outputs in order.
+
+        An identifier returns logits, the embedding and the logits of each of its `attributes`.
+        """
 
     def calibrate(self, model: nn.Module) -> tuple[dict[str, Any], dict[str, float]]:
-        """Return the bundle's calibration, chosen on held-out photos, and figures on them for its card."""
+        """Return the bundle's calibration, chosen on held-out photos, and figures on them for its card.
+
+        The temperatures in it (`temperature`, and `temperatures` by attribute) and `iou` go into the exported graph.
+        """
 
 
 def open_task(recipe: Recipe) -> Task:

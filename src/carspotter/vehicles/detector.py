@@ -15,15 +15,22 @@ import numpy as np
 from numpy.typing import NDArray
 
 from carspotter.errors import DetectorError, suggestion
+from carspotter.geometry import are_boxes, suppress
 from carspotter.pixels import Preprocessing, network_input
 from carspotter.records import Detection
 from carspotter.runtime.form import TensorForm
 from carspotter.runtime.session import Session, open_session
-from carspotter.vehicles.finder import DEFAULT_IOU, MAX_DETECTIONS, choose, photo_box
+from carspotter.vehicles.finder import MAX_DETECTIONS, photo_box
 from carspotter.vehicles.registry import DETECTORS, InputForm, fetch
 
 DEFAULT_SCORE = 0.5
 """Least score of a foreign detection; what the demos of the Open Model Zoo use."""
+
+SAME_VEHICLE = 0.5
+"""Two boxes that overlap more (IoU) are one vehicle; the usual value of Pascal VOC."""
+
+_MAX_CANDIDATES = 200
+"""Best boxes that are compared with each other, so that a photo on which all anchors fire costs 200 x 200 at most."""
 
 _ZOO_INPUT = InputForm(colors="bgr", divisor=1.0)
 _PLAIN_INPUT = InputForm(colors="rgb", divisor=255.0)
@@ -66,7 +73,7 @@ class ForeignDetector:
             boxes, scores = boxes[wanted], scores[wanted]
         height, width = pixels.shape[:2]
         detections = []
-        for index in choose(boxes, scores, score=self.score, iou=DEFAULT_IOU):
+        for index in choose(boxes, scores, score=self.score):
             box = photo_box(boxes[index], (width, height), self.preprocessing)
             if box is not None:
                 detections.append(Detection(box=box, score=float(np.clip(scores[index], 0, 1))))
@@ -77,6 +84,21 @@ class ForeignDetector:
         if self.answer_form == "ssd":
             return _ssd_rows(next(iter(outputs.values())))
         return _plain_rows(outputs, self.preprocessing)
+
+
+def choose(
+    boxes: NDArray[Any], scores: NDArray[Any], *, score: float = DEFAULT_SCORE, iou: float = SAME_VEHICLE
+) -> NDArray[np.intp]:
+    """Return the indices of the vehicles among boxes (a, 4) with scores (a,), best first.
+
+    They score at least `score`, have finite corners in the right order, and overlap no better one by more than `iou`.
+    Overlap does not change when an axis is stretched, so relative boxes do as well as pixels.
+    """
+    candidates = np.flatnonzero(scores >= score)
+    boxes = boxes.astype(np.float64)  # a stray corner of 1e30 has an area that float32 cannot hold
+    candidates = candidates[are_boxes(boxes[candidates])]
+    best = candidates[np.argsort(-scores[candidates], kind="stable")[:_MAX_CANDIDATES]]
+    return np.asarray(best[suppress(boxes[best], scores[best], iou)], dtype=np.intp)
 
 
 def open_detector(

@@ -1,6 +1,7 @@
 """Photos in; for each its kind and every vehicle's box, score and viewpoint out, by our own network.
 
-Each photo is resized once and the network sees the whole of it. Decoding photos and choosing among the vehicles is for
+Each photo is resized once and the network sees the whole of it; which of its boxes say the same vehicle it decides
+itself. Decoding photos and choosing among the vehicles is for
 others (`pixels`, `locate`); naming them is for `recognition`.
 """
 
@@ -14,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from carspotter.errors import BundleError
-from carspotter.geometry import BoundingBox, suppress
+from carspotter.geometry import BoundingBox, are_boxes
 from carspotter.pixels import Preprocessing, network_input, to_photo_box
 from carspotter.records import KINDS, Detection, Kind
 from carspotter.runtime.bundle import ModelBundle
@@ -23,14 +24,8 @@ from carspotter.runtime.session import Session
 DEFAULT_SCORE = 0.4
 """Least score of a vehicle when the bundle's calibration has no `score`: a start, a trained bundle brings its own."""
 
-DEFAULT_IOU = 0.5
-"""Two boxes that overlap more are one vehicle, when the calibration has no `iou`; the usual value of Pascal VOC."""
-
 MAX_DETECTIONS = 20
 """Most vehicles told of one photo: a dealer's yard has more, but they are a few pixels wide."""
-
-_MAX_CANDIDATES = 200
-"""Best boxes that are compared with each other, so that a photo on which all anchors fire costs 200 x 200 at most."""
 
 _MIN_SIDE = 1.0
 """Pixels of the photo: a box narrower or lower holds nothing that could be cropped."""
@@ -57,13 +52,12 @@ class Finder:
         session: Session,
         *,
         score: float | None = None,
-        iou: float | None = None,
         max_detections: int = MAX_DETECTIONS,
     ) -> None:
         """Take a bundle for the task `finder` and a session on its network.
 
-        `score` and `iou` (0..1) override the bundle's calibration. Raises BundleError for another task or a calibration
-        outside of 0..1, ValueError for an override outside of it.
+        `score` (0..1) overrides the bundle's calibration. Raises BundleError for another task or a calibration outside
+        of 0..1, ValueError for an override outside of it.
         """
         if bundle.task != "finder":
             raise BundleError(
@@ -71,8 +65,9 @@ class Finder:
                 "`carspotter models` lists the bundles"
             )
         self.bundle = bundle
-        self.score = _share("score", score, bundle, DEFAULT_SCORE)
-        self.iou = _share("iou", iou, bundle, DEFAULT_IOU)
+        if score is not None and not 0 <= score <= 1:
+            raise ValueError(f"score={score}: must be from 0 to 1")
+        self.score = bundle.share("score", DEFAULT_SCORE) if score is None else score
         self.max_detections = max_detections
         self._session = session
 
@@ -99,34 +94,16 @@ class Finder:
         )
 
     def _detections(self, outputs: Mapping[str, NDArray[Any]], size: tuple[int, int]) -> tuple[Detection, ...]:
-        """Choose among the boxes of one photo: `scores` (a,), `boxes` (a, 4) relative, `viewpoints` (a, 8)."""
-        preprocessing = self.bundle.preprocessing
+        """Read the places of one photo, best first: `scores` (k,), `boxes` (k, 4) relative, `viewpoints` (k, 8)."""
         boxes, scores = outputs["boxes"], outputs["scores"]
-        chosen = choose(boxes, scores, score=self.score, iou=self.iou)
         detections = []
-        for index in chosen:
-            box = photo_box(boxes[index], size, preprocessing)
+        # A place without a vehicle has the score 0, whatever the least score is.
+        for place in np.flatnonzero((scores >= self.score) & (scores > 0) & are_boxes(boxes)):
+            box = photo_box(boxes[place], size, self.bundle.preprocessing)
             if box is not None:
-                sides = tuple(float(value) for value in outputs["viewpoints"][index])
-                detections.append(Detection(box=box, score=float(scores[index]), viewpoints=sides))
+                sides = tuple(float(value) for value in outputs["viewpoints"][place])
+                detections.append(Detection(box=box, score=float(scores[place]), viewpoints=sides))
         return tuple(detections[: self.max_detections])
-
-
-def choose(
-    boxes: NDArray[Any], scores: NDArray[Any], *, score: float = DEFAULT_SCORE, iou: float = DEFAULT_IOU
-) -> NDArray[np.intp]:
-    """Return the indices of the vehicles among boxes (a, 4) with scores (a,), best first.
-
-    They score at least `score`, have finite corners in the right order, and overlap no better one by more than `iou`.
-    Overlap does not change when an axis is stretched, so relative boxes do as well as pixels.
-    """
-    candidates = np.flatnonzero(scores >= score)
-    boxes = boxes.astype(np.float64)  # a stray corner of 1e30 has an area that float32 cannot hold
-    corners = boxes[candidates]
-    is_box = np.isfinite(corners).all(axis=1) & (corners[:, 2:] > corners[:, :2]).all(axis=1)
-    candidates = candidates[is_box]
-    best = candidates[np.argsort(-scores[candidates], kind="stable")[:_MAX_CANDIDATES]]
-    return np.asarray(best[suppress(boxes[best], scores[best], iou)], dtype=np.intp)
 
 
 def photo_box(relative: NDArray[Any], size: tuple[int, int], preprocessing: Preprocessing) -> BoundingBox | None:
@@ -141,11 +118,3 @@ def photo_box(relative: NDArray[Any], size: tuple[int, int], preprocessing: Prep
 
 
 _OUTPUTS = ("kind", "scores", "boxes", "viewpoints")
-
-
-def _share(name: str, override: float | None, bundle: ModelBundle, default: float) -> float:
-    if override is not None:
-        if not 0 <= override <= 1:
-            raise ValueError(f"{name}={override}: must be from 0 to 1")
-        return override
-    return bundle.share(name, default)

@@ -1,4 +1,4 @@
-// Boxes as [x1, y1, x2, y2] in pixels, and which of many to keep: what `geometry` does in Python.
+// Boxes as [x1, y1, x2, y2] in pixels: what `geometry` does in Python.
 
 /** Cut off what lies outside a photo of this size. */
 export const clip = ([x1, y1, x2, y2], width, height) => [
@@ -20,21 +20,3 @@ export const scale = ([x1, y1, x2, y2], sx, sy) => [x1 * sx, y1 * sy, x2 * sx, y
 export const shift = ([x1, y1, x2, y2], dx, dy) => [x1 + dx, y1 + dy, x2 + dx, y2 + dy];
 export const center = ([x1, y1, x2, y2]) => [(x1 + x2) / 2, (y1 + y2) / 2];
 export const area = ([x1, y1, x2, y2]) => Math.max(x2 - x1, 0) * Math.max(y2 - y1, 0);
-
-/** Return the intersection over the union; 0 when both are empty. */
-export function iou(a, b) {
-  const width = Math.min(a[2], b[2]) - Math.max(a[0], b[0]);
-  const height = Math.min(a[3], b[3]) - Math.max(a[1], b[1]);
-  const shared = Math.max(width, 0) * Math.max(height, 0);
-  const union = area(a) + area(b) - shared;
-  return union > 0 ? shared / union : 0;
-}
-
-/** Return the places of the boxes to keep of a list that is best first: greedy non-maximum suppression. */
-export function suppress(boxes, threshold) {
-  const kept = [];
-  boxes.forEach((box, index) => {
-    if (!kept.some((better) => iou(boxes[better], box) > threshold)) kept.push(index);
-  });
-  return kept;
-}

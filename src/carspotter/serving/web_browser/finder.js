@@ -1,16 +1,14 @@
 // The finder's outputs in; kind and vehicles of a photo out, as `vehicles/finder.py` and `vehicles/locate.py` have them.
 
-import { area, clip, scale, suppress } from "./boxes.js";
+import { area, clip, scale } from "./boxes.js";
 import { toPhotoBox } from "./resize.js";
 
 export const KINDS = ["exterior", "interior", "detail", "other"];
 export const VIEWPOINTS = ["front", "front-right", "right", "back-right", "back", "back-left", "left", "front-left"];
 
 const DEFAULT_SCORE = 0.4;
-const DEFAULT_IOU = 0.5;
 const DEFAULT_GATE = 0.7;
 const MOST_DETECTIONS = 20;
-const MOST_CANDIDATES = 200;
 const LEAST_SIDE = 1;
 
 /** Return the place of the largest value, the first one of equals. */
@@ -25,27 +23,20 @@ export function finding(outputs, [width, height], { preprocessing, calibration }
   const kinds = Array.from(outputs.kind);
   const best = argmax(kinds);
   const sides = VIEWPOINTS.length;
-  const detections = choose(outputs.boxes, outputs.scores, calibration).flatMap((index) => {
-    const box = photoBox(outputs.boxes.subarray(4 * index, 4 * index + 4), [width, height], preprocessing);
-    if (!box) return [];
-    const viewpoints = outputs.viewpoints.subarray(sides * index, sides * (index + 1));
+  const detections = [];
+  const least = Math.fround(calibration.score ?? DEFAULT_SCORE); // numpy compares in the type of the scores
+  outputs.scores.forEach((score, place) => {
+    // A place without a vehicle has the score 0, whatever the least score is.
+    const relative = outputs.boxes.subarray(4 * place, 4 * place + 4);
+    const [x1, y1, x2, y2] = relative;
+    if (!(score >= least && score > 0 && relative.every(Number.isFinite) && x2 > x1 && y2 > y1)) return;
+    const box = photoBox(relative, [width, height], preprocessing);
+    if (!box) return;
+    const viewpoints = outputs.viewpoints.subarray(sides * place, sides * (place + 1));
     const side = argmax(viewpoints);
-    return [{ box, score: outputs.scores[index], viewpoint: { name: VIEWPOINTS[side], probability: viewpoints[side] } }];
+    detections.push({ box, score, viewpoint: { name: VIEWPOINTS[side], probability: viewpoints[side] } });
   });
   return { kind: { name: KINDS[best], probability: kinds[best] }, kinds, detections: detections.slice(0, MOST_DETECTIONS) };
-}
-
-/** Return the places of the vehicles among boxes (a x 4, relative) with scores (a), best first. */
-export function choose(boxes, scores, { score = DEFAULT_SCORE, iou = DEFAULT_IOU } = {}) {
-  const least = Math.fround(score); // numpy compares in the type of the scores
-  const candidates = [];
-  for (let i = 0; i < scores.length; i += 1) {
-    const [x1, y1, x2, y2] = boxes.subarray(4 * i, 4 * i + 4);
-    if (scores[i] >= least && [x1, y1, x2, y2].every(Number.isFinite) && x2 > x1 && y2 > y1) candidates.push(i);
-  }
-  candidates.sort((a, b) => scores[b] - scores[a] || a - b);
-  const best = candidates.slice(0, MOST_CANDIDATES);
-  return suppress(best.map((i) => Array.from(boxes.subarray(4 * i, 4 * i + 4))), iou).map((place) => best[place]);
 }
 
 function photoBox(relative, size, preprocessing) {

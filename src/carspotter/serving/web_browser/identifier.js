@@ -5,6 +5,8 @@ import { argmax } from "./finder.js";
 export const LEVELS = ["make", "model", "generation", "year"];
 
 const DEFAULT_THRESHOLD = 0.6;
+const DEFAULT_SUBJECT = 0.5;
+const NO_CAR = "not decidable: this does not look like a photograph of one whole car";
 
 /** Number the taxa of each level, in the order in which the classes first need them: {names, index} per level. */
 export function numbered(classes) {
@@ -53,11 +55,13 @@ export function headLogits(embedding, { weights, bias }) {
   });
 }
 
-/** Say what class probabilities mean: {levels, answer, undecided}. */
-export function judge(probabilities, taxonomy, calibration, top = 5) {
+/** Say what class probabilities mean: {levels, answer, undecided}. `car` is how surely the crop shows one whole car. */
+export function judge(probabilities, taxonomy, calibration, { car = 1, top = 5 } = {}) {
   const sums = Object.fromEntries(LEVELS.map((level) => [level, sumTo(taxonomy[level], probabilities)]));
-  const levels = Object.fromEntries(LEVELS.map((level) => [level, candidates(taxonomy[level].names, sums[level], top)]));
-  const answer = walk(taxonomy, sums, calibration);
+  const branch = walk(taxonomy, sums);
+  const levels = Object.fromEntries(LEVELS.map((level) => [level, candidates(taxonomy[level].names, sums[level], branch[level], top)]));
+  if (car < (calibration.subject ?? DEFAULT_SUBJECT)) return { levels, answer: null, undecided: NO_CAR };
+  const answer = deepest(taxonomy, sums, branch, calibration);
   return { levels, answer, undecided: answer ? null : reason(taxonomy.make.names, sums.make, calibration) };
 }
 
@@ -68,28 +72,36 @@ export function sumTo({ names, index }, probabilities) {
   return sums;
 }
 
-function candidates(names, values, top) {
+/** The one of the walked branch first, then the others by probability. */
+function candidates(names, values, first, top) {
   const order = Array.from(values.keys()).sort((a, b) => values[b] - values[a] || a - b);
-  return order.slice(0, top).map((i) => ({ name: names[i], probability: values[i] }));
+  return [first, ...order.filter((i) => i !== first)].slice(0, top).map((i) => ({ name: names[i], probability: values[i] }));
 }
 
 const threshold = (level, { thresholds = {}, threshold: all = DEFAULT_THRESHOLD }) => thresholds[level] ?? all;
 
-/** Walk from the make down, at each level among the children of the one chosen above; the deepest sure one is the answer. */
-function walk(taxonomy, sums, calibration) {
-  let answer = null;
-  let said = "";
+/** Walk from the make down, at each level to the best among the children of the one chosen above. */
+function walk(taxonomy, sums) {
+  const branch = {};
   let inside = taxonomy.make.index.map((_, taxon) => taxon); // the classes of the branch chosen so far
   for (const level of LEVELS) {
-    const { names, index } = taxonomy[level];
+    const { index } = taxonomy[level];
     const children = [...new Set(inside.map((taxon) => index[taxon]))].sort((a, b) => a - b);
-    const best = children[argmax(children.map((child) => sums[level][child]))];
-    inside = inside.filter((taxon) => index[taxon] === best);
+    branch[level] = children[argmax(children.map((child) => sums[level][child]))];
+    inside = inside.filter((taxon) => index[taxon] === branch[level]);
+  }
+  return branch;
+}
+
+/** The deepest of the branch that is sure enough is the answer. */
+function deepest(taxonomy, sums, branch, calibration) {
+  let answer = null;
+  let said = "";
+  for (const level of LEVELS) {
+    const [name, probability] = [taxonomy[level].names[branch[level]], sums[level][branch[level]]];
     // A class without generation or year repeats its parent's name: that says no more, so the level stays.
-    if (names[best] !== said && sums[level][best] >= threshold(level, calibration)) {
-      answer = { level, name: names[best], probability: sums[level][best] };
-    }
-    said = names[best];
+    if (name !== said && probability >= threshold(level, calibration)) answer = { level, name, probability };
+    said = name;
   }
   return answer;
 }

@@ -89,10 +89,11 @@ function sizeRefusal({ box: [x1, y1, x2, y2] }, photo, preprocessing) {
 }
 
 async function identify(pixels, box, identifier) {
-  const { preprocessing, calibration } = identifier.bundle;
+  const { preprocessing, calibration, attributes } = identifier.bundle;
   const outputs = await identifier.run(networkInput(pixels, preprocessing, box));
-  const logits = identifier.head ? headLogits(outputs.embedding, identifier.head) : outputs.logits;
-  return judge(softmax(logits, calibration.temperature ?? 1), identifier.taxonomy, calibration);
+  const own = identifier.head && softmax(headLogits(outputs.embedding, identifier.head), calibration.temperature ?? 1);
+  const car = attributes.subject ? outputs.subject[attributes.subject.indexOf("car")] : 1;
+  return judge(own ?? outputs.probabilities, identifier.taxonomy, calibration, { car });
 }
 
 function vehicle(photo, { box, score, viewpoint, refusal }, said) {

@@ -1,0 +1,194 @@
+"""An ONNX network that ends in raw numbers in, the same network that ends in answers out.
+
+An identifier gets its temperatures and the sums over the taxonomy's levels, a finder the suppression of boxes that say
+the same vehicle twice, so that no one who runs the file needs a copy of them. Only plain operators are used, which ONNX
+Runtime, OpenVINO, LiteRT, Core ML and browsers have alike: no loop, no scatter, no operator of detection; and none that
+quantizers turn into int8, such as Add, Pad or MatMul. It trains nothing and runs nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx import TensorProto, helper, numpy_helper
+
+from carspotter.records import VIEWPOINTS
+from carspotter.runtime.bundle import TASK_OUTPUTS
+from carspotter.taxonomy import LEVELS, Taxonomy
+
+CANDIDATES = 128
+"""Best boxes of a photo that are compared with each other; twenty vehicles are told at most, by six boxes each."""
+PLACES = 50
+"""Vehicles that a finder's outputs have room for."""
+ROUNDS = 9
+"""Rounds of suppression. After r rounds all is as one box after the other decides it, but for chains of more than r
+boxes each of which overlaps the next; with an odd number no two boxes that overlap are ever kept."""
+PREFIX = "answers/"
+"""Begins the names of all nodes that are added, so that a quantizer can leave them alone."""
+
+
+def finish_identifier(
+    model: onnx.ModelProto, taxonomy: Taxonomy, *, temperature: float, attributes: Mapping[str, float]
+) -> None:
+    """Turn outputs `logits` and `NAME.logits` of each attribute into probabilities, and add those of each level.
+
+    `attributes` are the attributes' temperatures. Class probabilities are (n, c), a level's (n, names of the level), in
+    the order of `taxonomy.names`.
+    """
+    tail = _Tail(model)
+    tail.soften("logits", temperature, "probabilities")
+    values, index = "probabilities", taxonomy.index(LEVELS[-1])
+    for level in reversed(LEVELS):
+        # Each level is summed from the one below it: a tree, so that all sums are short.
+        values, index = tail.sums(values, index, level), taxonomy.parents(level)
+    for name, softness in attributes.items():
+        tail.soften(f"{name}.logits", softness, name)
+    sizes: dict[str, int] = {level: len(taxonomy.names(level)) for level in LEVELS}
+    sizes |= {"probabilities": len(taxonomy)} | {name: tail.last_size(f"{name}.logits") for name in attributes}
+    sizes["embedding"] = tail.last_size("embedding")
+    tail.close({name: (size,) for name, size in sizes.items()}, (*TASK_OUTPUTS["identifier"], *attributes))
+
+
+def finish_finder(model: onnx.ModelProto, *, iou: float) -> None:
+    """Keep of outputs `scores` (n, a), `boxes` (n, a, 4) and `viewpoints` (n, a, 8) the best, each vehicle once.
+
+    Boxes are relative; those that overlap a better one that stays by more than `iou` lose their score. What comes out
+    has min(a, PLACES) places, best first; an empty one is all zeros.
+    """
+    tail = _Tail(model)
+    count = min(tail.last_size("scores"), CANDIDATES)
+    places = min(count, PLACES)
+    raw = {name: tail.rename(name) for name in ("scores", "boxes", "viewpoints")}
+    scores, order = tail.best(raw["scores"], count)
+    boxes = tail.add("Clip", tail.take(raw["boxes"], order), tail.number(0.0), tail.number(1.0))
+    views = tail.take(raw["viewpoints"], order)
+    kept = tail.add("Mul", scores, _alive(tail, boxes, count=count, iou=iou))
+    told, order = tail.best(kept, places, output="scores")
+    # Zeros where there is no vehicle: which of the suppressed boxes stands there would differ between engines.
+    is_one = tail.add("Unsqueeze", tail.floats(tail.add("Greater", told, tail.number(0.0))), tail.integers([2]))
+    tail.add("Mul", tail.take(boxes, order), is_one, output="boxes")
+    tail.add("Mul", tail.take(views, order), is_one, output="viewpoints")
+    sizes = {"scores": (places,), "boxes": (places, 4), "viewpoints": (places, len(VIEWPOINTS))}
+    tail.close({"kind": (tail.last_size("kind"),), **sizes}, TASK_OUTPUTS["finder"])
+
+
+def _alive(tail: _Tail, boxes: str, *, count: int, iou: float) -> str:
+    """Return (n, k) of k boxes (n, k, 4), best first: 1 for one that stays, 0 for one that is suppressed or is none."""
+    x1, y1, x2, y2 = (tail.column(boxes, place) for place in range(4))  # (n, k, 1) each
+    areas = tail.add("Mul", tail.extent(x1, x2), tail.extent(y1, y2))
+    shared = tail.add("Mul", tail.common(x1, x2), tail.common(y1, y2))  # (n, k, k)
+    union = tail.add("Sub", areas, tail.add("Sub", shared, tail.turned(areas)))
+    # No division: of two boxes without an area the union is 0, and nothing is over 0.
+    over = tail.floats(tail.add("Greater", shared, tail.add("Mul", union, tail.number(iou))))
+    places = tail.constant(np.arange(count, dtype=np.float32))
+    column, row = (tail.add("Unsqueeze", places, tail.integers([axis])) for axis in (1, 0))
+    # (n, k, k): 1 where the box of the row is better than that of the column, and overlaps it.
+    beats = tail.add("Mul", over, tail.floats(tail.add("Less", column, row)))
+    is_box = tail.floats(tail.add("Greater", areas, tail.number(0.0)))  # (n, k, 1)
+    alive = is_box
+    for _ in range(ROUNDS):
+        beaten = tail.add("ReduceMax", tail.add("Mul", beats, alive), tail.integers([1]), keepdims=1)  # (n, 1, k)
+        alive = tail.add("Mul", is_box, tail.add("Sub", tail.number(1.0), tail.turned(beaten)))
+    return tail.add("Squeeze", alive, tail.integers([2]))
+
+
+class _Tail:
+    """Append nodes to a network; every method that adds some returns the name of what they make."""
+
+    def __init__(self, model: onnx.ModelProto) -> None:
+        self.graph = model.graph
+        self._sizes = {value.name: int(value.type.tensor_type.shape.dim[-1].dim_value) for value in model.graph.output}
+
+    def last_size(self, output: str) -> int:
+        """Return the last size of an output of the network as it came."""
+        return self._sizes[output]
+
+    def rename(self, output: str) -> str:
+        """Free an output's name for what will be told in its place; return the name that its values have now."""
+        raw = f"{PREFIX}raw/{output}"
+        for node in self.graph.node:
+            for names in (node.input, node.output):
+                for place, name in enumerate(names):
+                    if name == output:
+                        names[place] = raw
+        return raw
+
+    def add(self, kind: str, *inputs: str, output: str = "", **settings: Any) -> str:
+        name = f"{PREFIX}{len(self.graph.node)}"
+        self.graph.node.append(helper.make_node(kind, list(inputs), [output or name], name=name, **settings))
+        return output or name
+
+    def constant(self, values: NDArray[Any]) -> str:
+        name = f"{PREFIX}constant/{len(self.graph.initializer)}"
+        self.graph.initializer.append(numpy_helper.from_array(values, name))
+        return name
+
+    def number(self, value: float) -> str:
+        return self.constant(np.array(value, np.float32))
+
+    def integers(self, values: Sequence[int]) -> str:
+        return self.constant(np.array(values, np.int64))
+
+    def floats(self, name: str) -> str:
+        return self.add("Cast", name, to=TensorProto.FLOAT)
+
+    def soften(self, logits: str, temperature: float, output: str) -> None:
+        """Add probabilities of logits (n, c): a temperature above 1 makes them softer."""
+        self.add("Softmax", self.add("Mul", logits, self.number(1 / temperature)), axis=1, output=output)
+
+    def sums(self, values: str, index: NDArray[np.intp], output: str) -> str:
+        """Sum values (n, c) to (n, groups); `index` (c,) says into which group each goes.
+
+        The members of each group are gathered side by side, where the shorter ones have a zero appended to the values.
+        That costs a few microseconds, where a product with a matrix of ones and zeros would read ten megabytes.
+        """
+        groups = [np.flatnonzero(index == group) for group in range(int(index.max()) + 1)]
+        if len(groups) == len(index):
+            return self.add("Identity", values, output=output)
+        members = np.full((len(groups), max(map(len, groups))), len(index), np.int32)
+        for row, group in zip(members, groups, strict=True):
+            row[: len(group)] = group
+        zero = self.add("Mul", self.column(values, 0, axis=1), self.number(0.0))
+        longer = self.add("Concat", values, zero, axis=1)
+        gathered = self.add("Gather", longer, self.constant(members), axis=1)  # (n, groups, members)
+        return self.add("ReduceSum", gathered, self.integers([2]), keepdims=0, output=output)
+
+    def best(self, scores: str, count: int, *, output: str = "") -> tuple[str, str]:
+        """Return the `count` largest of scores (n, a), largest first, and their places, (n, count) each."""
+        name = f"{PREFIX}{len(self.graph.node)}"
+        values, places = output or f"{name}.values", f"{name}.places"
+        node = helper.make_node("TopK", [scores, self.integers([count])], [values, places], name=name, axis=1)
+        self.graph.node.append(node)
+        return values, places
+
+    def take(self, rows: str, places: str) -> str:
+        """Return the rows (n, k, d) of (n, a, d) at places (n, k)."""
+        each = self.add("Unsqueeze", places, self.integers([2]))
+        return self.add("GatherND", rows, each, batch_dims=1)
+
+    def column(self, values: str, place: int, *, axis: int = 2) -> str:
+        """Return one place of an axis, such as a corner (n, k, 1) of boxes (n, k, 4)."""
+        return self.add("Slice", values, *(self.integers([number]) for number in (place, place + 1, axis)))
+
+    def turned(self, name: str) -> str:
+        """Return (n, 1, k) of (n, k, 1), or the other way round."""
+        return self.add("Transpose", name, perm=[0, 2, 1])
+
+    def extent(self, low: str, high: str) -> str:
+        return self.add("Relu", self.add("Sub", high, low))
+
+    def common(self, low: str, high: str) -> str:
+        """Return by how much each two of k intervals (n, k, 1) overlap, (n, k, k)."""
+        begins = self.add("Max", low, self.turned(low))
+        return self.extent(begins, self.add("Min", high, self.turned(high)))
+
+    def close(self, sizes: Mapping[str, tuple[int, ...]], outputs: Sequence[str]) -> None:
+        """Make these the outputs of the network, in this order; all are float32."""
+        del self.graph.output[:]
+        for name in outputs:
+            shape: list[str | int | None] = ["n", *sizes[name]]
+            self.graph.output.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, shape))

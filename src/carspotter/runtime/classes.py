@@ -1,0 +1,35 @@
+"""What an identifier's network answered in, the probability of each of the bundle's classes out.
+
+They are the network's own, or those of a learned bundle's head on the embedding.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from carspotter.errors import BundleError
+from carspotter.runtime.bundle import ModelBundle
+from carspotter.runtime.calibration import softmax
+
+
+def class_probabilities(bundle: ModelBundle, outputs: Mapping[str, NDArray[Any]]) -> NDArray[np.float64]:
+    """Return calibrated probabilities (n, n_classes) of a network's outputs; raises BundleError for an odd temperature.
+
+    A network softens its own logits, so that only a head needs the calibration's `temperature`.
+    """
+    if bundle.head is None:
+        return outputs["probabilities"].astype(np.float64)
+    logits = bundle.head.logits(outputs["embedding"]).astype(np.float64)
+    return softmax(logits / head_temperature(bundle))
+
+
+def head_temperature(bundle: ModelBundle) -> float:
+    """Return what the logits of the bundle's head are divided by; raises BundleError where it cannot be."""
+    value = bundle.calibration.get("temperature", 1.0)
+    if not isinstance(value, int | float) or not value > 0:
+        raise BundleError(f"bundle {bundle.name}: calibration temperature is {value!r}; it must be over 0")
+    return float(value)
