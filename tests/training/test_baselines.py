@@ -257,7 +257,7 @@ def test_frozen_features_learn(network: torch.nn.Module) -> None:
 
 
 def test_a_recipe_gives_a_prediction_table(drawn_data: Path) -> None:
-    recipe = load_recipe(drawn_data / "recipe.toml", ["data.labels=photos/labels.csv"])
+    recipe = load_recipe(drawn_data / "recipe.toml")
     table = run_baseline(recipe, method="hog", test="test", hog=SMALL)
     assert sorted(table.photos.tolist()) == [f"{index}.png" for index in range(8)]
     assert table.truth.tolist() == [0, 1, 2, 3] * 2
@@ -282,7 +282,7 @@ def test_photos_of_which_only_the_make_is_known_are_asked_and_not_learnt(drawn_d
 
 
 def test_a_split_without_rows_is_an_error(drawn_data: Path) -> None:
-    recipe = load_recipe(drawn_data / "recipe.toml", ["data.labels=photos/labels.csv"])
+    recipe = load_recipe(drawn_data / "recipe.toml")
     with pytest.raises(RecipeError, match="no row with split 'nowhere'"):
         run_baseline(recipe, method="hog", test="nowhere")
 

@@ -21,6 +21,22 @@ def test_values_and_changes(drawn_data: Path) -> None:
     assert recipe.path(recipe.data.labels) == drawn_data / "photos" / "labels.csv"
 
 
+def test_paths_in_changes_count_from_where_one_stands(
+    drawn_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    changes = ["data.labels=mine.csv", "data.teachers=['a.parquet']", "model.start=my-run"]
+    recipe = load_recipe(drawn_data / "recipe.toml", changes)
+    assert recipe.path(recipe.data.labels) == tmp_path / "mine.csv"
+    assert recipe.path(recipe.data.taxonomy) == drawn_data / "taxonomy.csv"
+    assert recipe.data.teachers == (str(tmp_path / "a.parquet"),)
+    assert recipe.path(recipe.model.start) == tmp_path / "my-run"
+    changes = ["model.start=identifier", "data.labels=", "data.shards=shards"]
+    recipe = load_recipe(drawn_data / "recipe.toml", changes)
+    assert (recipe.model.start, recipe.data.labels) == ("identifier", "")
+    assert load_recipe(drawn_data / "recipe.toml", ["model.weights=w.st"]).model.weights == "w.st"
+
+
 def test_json_of_a_run_is_the_same_recipe(drawn_data: Path, tmp_path: Path) -> None:
     recipe = load_recipe(drawn_data / "recipe.toml")
     (tmp_path / "recipe.json").write_text(json.dumps(recipe.to_dict()))

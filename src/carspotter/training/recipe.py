@@ -1,7 +1,8 @@
 """The recipe of a training: TOML and `key=value` overrides in, one frozen dataclass out.
 
 Every setting of a training stands here and nowhere else; unknown keys are errors that offer the nearest known one.
-Paths in a recipe count from the recipe's own folder. This module reads no photo and needs no torch.
+Paths in a recipe count from the recipe's own folder, those in changes from where the process stands. This module
+reads no photo and needs no torch.
 """
 
 from __future__ import annotations
@@ -13,9 +14,10 @@ import tomllib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from carspotter.errors import RecipeError
+from carspotter.runtime.bundle import Task
 from carspotter.settings import read_section
 
 TaskName = Literal["identifier", "finder", "hog", "linear", "knn"]
@@ -23,6 +25,10 @@ BASELINES: tuple[TaskName, ...] = ("hog", "linear", "knn")
 """Tasks that learn in one step, without epochs: HOG and a linear classifier, or frozen features and one of two."""
 Precision = Literal["float32", "bfloat16", "auto"]
 Loss = Literal["cross-entropy", "generalized"]
+_PLACES = {
+    "data": ("labels", "shards", "taxonomy", "backgrounds", "teachers"), "model": ("start",), "card": ("notice",)
+}  # fmt: skip
+"""Settings that name files or folders; `model.weights` is looked for in several places."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -224,7 +230,8 @@ class Recipe:
 def load_recipe(path: str | Path, changes: Sequence[str] = ()) -> Recipe:
     """Read a recipe, TOML or the JSON of a run, and apply changes like `train.lr=1e-3`. Raises RecipeError.
 
-    `extends = "other.toml"` begins with another recipe of the same folder.
+    `extends = "other.toml"` begins with another recipe of the same folder. Paths in a change count from where the
+    process stands, as others on its command line do.
     """
     path = Path(path)
     content = _content(path, ())
@@ -268,6 +275,16 @@ def _apply(content: dict[str, Any], change: str, *, where: str) -> None:
         table[last] = tomllib.loads(f"value = {text}")["value"]
     except tomllib.TOMLDecodeError:
         table[last] = text.strip()  # a bare word or path needs no quotes on the command line
+    if last in _PLACES.get(".".join(parents), ()):
+        table[last] = _from_here(table[last])
+
+
+def _from_here(value: Any) -> Any:
+    """Make a path, or each of a list, absolute; a shipped bundle's name and an empty text stay."""
+    if isinstance(value, list):
+        return [_from_here(item) for item in value]
+    is_path = isinstance(value, str) and value not in ("", *get_args(Task))
+    return str(Path.cwd() / value) if is_path else value
 
 
 def _check(recipe: Recipe, where: str) -> None:
