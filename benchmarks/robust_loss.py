@@ -84,8 +84,9 @@ def accuracy(given: Any, labels: Path, name: str, *, changes: list[str]) -> floa
     if not (run / "bundle" / "bundle.json").exists():
         phases = f"phases=[{{epochs={given.epochs},width={given.size},height={given.size}}}]"
         fixed = [f"data.labels={labels}", f"data.taxonomy={classes}", "train.batch=16", f"seed={given.seed}", phases]
+        fixed.append("model.backbone=tf_efficientnet_lite0")
         size = [f"input.width={given.size}", f"input.height={given.size}"]
-        train(RECIPES / "identifier.toml", [*fixed, *size, "train.precision=float32", *changes], run, resume=True)
+        train(RECIPES / "stanford-cars.toml", [*fixed, *size, "train.precision=float32", *changes], run, resume=True)
         export(run, run / "bundle")
     table, _ = predict(ModelBundle.load(run / "bundle"), from_labels(labels, split="test", classes=classes))
     return float((table.probabilities.argmax(1) == table.truth).mean())

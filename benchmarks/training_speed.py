@@ -117,10 +117,10 @@ class Ours:
     def __init__(self, labels: Path, size: int, run: Path) -> None:
         changes = [
             f"data.labels={labels}", f"data.taxonomy={RECIPES / 'stanford-cars.csv'}", "model.weights=''",
-            "train.precision=float32", f"train.batch={BATCH}", "train.threads=0",
+            f"model.backbone={BACKBONE}", "train.precision=float32", f"train.batch={BATCH}", "train.threads=0",
             f"phases=[{{epochs=1000,width={size},height={size}}}]",
         ]  # fmt: skip
-        recipe: Recipe = load_recipe(RECIPES / "identifier.toml", changes)
+        recipe: Recipe = load_recipe(RECIPES / "stanford-cars.toml", changes)
         self.training = Training(recipe, IdentifierTask(recipe), run)
         self.training.autocast = False
         self.training.model.train()

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import logging
 import shutil
+import socket
 from pathlib import Path
 
 import numpy as np
@@ -27,10 +29,13 @@ from carspotter.training.model import Identifier, build_identifier  # noqa: E402
 from carspotter.training.norms import are_folded  # noqa: E402
 from carspotter.training.recipe import load_recipe  # noqa: E402
 from carspotter.training.start import Start, notice_of, open_start, read_weights, take_classes  # noqa: E402
-from carspotter.training.trainer import train  # noqa: E402
+from carspotter.training.trainer import LOG, train  # noqa: E402
 
+RECIPES = Path(__file__).parents[2] / "recipes"
 ONE_EPOCH = "phases=[{epochs=1, width=32, height=32}]"
 FIXED = "model.norms=fixed"
+NO_FILE = "model.weights=nowhere.safetensors"
+"""What starts from a bundle looks for no other weights."""
 MOBILE = "model.backbone=tf_mobilenetv3_small_100"
 
 
@@ -177,11 +182,31 @@ def test_a_class_starts_from_the_deepest_one_above_it() -> None:
     assert head.weight[0].tolist() == weight[2].tolist()
 
 
+def test_own_photos_start_from_the_shipped_identifier_without_a_network(
+    drawn_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*args: object, **named: object) -> None:
+        raise OSError("there is no network")
+
+    monkeypatch.setattr(socket, "getaddrinfo", refuse)
+    monkeypatch.setattr(socket.socket, "connect", refuse)
+    monkeypatch.setenv("CARSPOTTER_WEIGHTS", str(tmp_path))
+    changes = [
+        f"data.labels={drawn_data / 'photos' / 'labels.csv'}", f"data.taxonomy={drawn_data / 'taxonomy.csv'}",
+        f"model.backbone={shipped('identifier').card['recipe']['backbone']}", "train.precision=float32",
+        "train.batch=16", "train.threads=1", "phases=[{epochs=1, width=64, height=64}]",
+    ]  # fmt: skip
+    train(RECIPES / "fine-tune.toml", changes, tmp_path / "run")
+    assert json.loads((tmp_path / "run" / LOG).read_text())["epoch"] == 1
+
+
 def test_a_shipped_bundle_is_named_by_its_task(drawn_data: Path, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO, "carspotter.training.start")
     source = shipped("identifier")
     backbone = source.card["recipe"]["backbone"]
-    recipe = load_recipe(drawn_data / "recipe.toml", ["model.start=identifier", f"model.backbone={backbone}", FIXED])
+    recipe = load_recipe(
+        drawn_data / "recipe.toml", ["model.start=identifier", f"model.backbone={backbone}", FIXED, NO_FILE]
+    )
     taxonomy = Taxonomy((Taxon(make="BMW"), source.taxonomy.classes[0]))
     model = build_identifier(recipe, taxonomy, {}).eval()
     assert torch.equal(model.head.weight[1], open_start(recipe).weights["head.weight"][0])

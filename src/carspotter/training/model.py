@@ -165,11 +165,16 @@ def choose_layers(model: Freezable, settings: ModelSettings) -> None:
 
 
 def load_backbone(settings: ModelSettings, recipe: Recipe) -> nn.Module:
-    """Make a backbone of timm without its classifier and load `settings.weights` into it. Raises RecipeError."""
+    """Make a backbone of timm without its classifier and load `settings.weights` into it. Raises RecipeError.
+
+    Where `settings.start` names another network, that one's weights follow, and these are not looked for.
+    """
     if settings.backbone not in timm.list_models():
         raise RecipeError(
             f"model.backbone: {settings.backbone!r} is unknown; {suggestion(settings.backbone, timm.list_models())}"
         )
+    if settings.start:
+        return timm.create_model(settings.backbone, num_classes=0)
     if settings.weights == PRETRAINED:
         return pretrained(settings.backbone)
     backbone = timm.create_model(settings.backbone, num_classes=0)

@@ -68,8 +68,8 @@ class ModelSettings:
     looked for as BACKBONE.safetensors in $CARSPOTTER_WEIGHTS and else downloaded; empty: random weights."""
     dropout: float = 0.2
     start: str = ""
-    """What to go on from: a shipped bundle by its name (`identifier`, `finder`), or the folder of a bundle or a run.
-    Of a head it takes the rows of classes that are ours, or stand above ours (`start`)."""
+    """What to go on from: a shipped bundle by its name (`identifier`, `finder`), or the folder of a bundle or a run,
+    in place of `weights`. Of a head it takes the rows of classes that are ours, or stand above ours (`start`)."""
     layers: str = "all"
     """What is trained: `all`, `head`, or `last-N`, the head and the last N stages of the backbone."""
     norms: Literal["learn", "fixed"] = "learn"
