@@ -18,7 +18,9 @@ torch = pytest.importorskip("torch", reason="training needs the extra `train`")
 pytest.importorskip("onnx", reason="a bundle's weights are read with the extra `train`")
 pytest.importorskip("onnxscript", reason="exporting needs the extra `export`")
 
-from carspotter.errors import RecipeError  # noqa: E402  # after the skip
+import timm  # noqa: E402  # after the skips
+
+from carspotter.errors import RecipeError  # noqa: E402
 from carspotter.export.onnx import export  # noqa: E402
 from carspotter.runtime.bundle import ModelBundle, shipped  # noqa: E402
 from carspotter.taxonomy import Taxon, Taxonomy  # noqa: E402
@@ -26,9 +28,9 @@ from carspotter.training.checkpoint import BEST, load_checkpoint  # noqa: E402
 from carspotter.training.finder_task import FinderTask  # noqa: E402
 from carspotter.training.identifier_task import IdentifierTask  # noqa: E402
 from carspotter.training.model import Identifier, build_identifier  # noqa: E402
-from carspotter.training.norms import are_folded  # noqa: E402
+from carspotter.training.norms import are_folded, fuse_norms  # noqa: E402
 from carspotter.training.recipe import load_recipe  # noqa: E402
-from carspotter.training.start import Start, notice_of, open_start, read_weights, take_classes  # noqa: E402
+from carspotter.training.start import Start, notice_of, open_start, read_weights, take_backbone, take_classes  # noqa: E402
 from carspotter.training.trainer import LOG, train  # noqa: E402
 
 RECIPES = Path(__file__).parents[2] / "recipes"
@@ -144,6 +146,33 @@ def test_a_finder_starts_from_an_identifier_and_an_identifier_from_a_finder(
     with torch.inference_mode():
         for found, wanted in zip(again(pixels), trained(pixels), strict=True):
             assert torch.allclose(found, wanted, atol=0.02 * float(wanted.abs().max()))
+
+
+class _Network(torch.nn.Module):
+    """Hold the backbone that ships, as a finder has it without what classifies alone."""
+
+    def __init__(self, *, classifies: bool) -> None:
+        super().__init__()
+        self.backbone = timm.create_model("tf_mobilenetv3_small_100", num_classes=0)
+        if not classifies:
+            self.backbone.conv_head = torch.nn.Identity()
+
+    def folded(self) -> Start:
+        weights = fuse_norms(self).state_dict()
+        return Start(place="x", task="identifier", weights=weights, is_folded=True, classes=None)
+
+
+def test_a_finder_may_leave_out_what_only_classifies(caplog: pytest.LogCaptureFixture) -> None:
+    torch.manual_seed(0)
+    pixels = torch.rand(1, 3, 64, 64)
+    with torch.inference_mode():
+        for classifies in (True, False):
+            source, target = _Network(classifies=classifies).eval(), _Network(classifies=not classifies).eval()
+            take_backbone(target, source.folded())
+            wanted = source.backbone.forward_features(pixels)
+            assert wanted.abs().max() > 0
+            assert torch.allclose(target.backbone.forward_features(pixels), wanted, rtol=1e-3, atol=1e-9)
+    assert "has no backbone.conv_head.bias, backbone.conv_head.weight" in caplog.text
 
 
 def test_another_backbone_is_refused(bundle: ModelBundle, drawn_data: Path) -> None:

@@ -29,7 +29,7 @@ NOTICE = "NOTICE"
 """The file of a run with what the card of its network must repeat."""
 _HEAD = ("head.weight", "head.bias")
 _LAST = ("conv_head.", "norm_head.", "bn2.")
-"""What a backbone has for classifying alone; a finder may have no use for it."""
+"""What a backbone has for classifying alone; a finder has no use for it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -140,9 +140,10 @@ def _fill(model: nn.Module, start: Start, prefix: str) -> list[str]:
         raise RecipeError(
             f"model.start: {start.place} has another backbone or shape than this network: {fault}"
         ) from error
-    odd = [name for name in set(given) - wanted if name.startswith(BACKBONE) and "num_batches" not in name]
     lacking = sorted(wanted - set(given))
-    odd += [name for name in lacking if name.startswith(BACKBONE) and not name[len(BACKBONE) :].startswith(_LAST)]
+    unwanted = [name for name in set(given) - wanted if "num_batches" not in name]
+    last = tuple(BACKBONE + name for name in _LAST)
+    odd = [name for name in [*lacking, *unwanted] if name.startswith(BACKBONE) and not name.startswith(last)]
     if odd:
         raise RecipeError(f"model.start: {start.place} has another backbone than model.backbone says: {min(odd)}")
     return lacking
