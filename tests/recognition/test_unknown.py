@@ -1,13 +1,18 @@
 """What a learned bundle refuses: drawn clusters that it learnt, and others that it did not."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
-from carspotter.recognition.gallery import LearnSettings, learn
+from carspotter.recognition.gallery import LearnSettings, learn, save_gallery
+from carspotter.recognition.identifier import UNKNOWN, Identifier
 from carspotter.recognition.probes import fit_probe
 from carspotter.recognition.unknown import KEPT, choose_refusal, left_out
+from carspotter.runtime.bundle import ModelBundle
 from carspotter.runtime.head import Head
 from carspotter.taxonomy import Taxon, Taxonomy
+from tiny_bundles import tiny_identifier
 
 CENTERS = np.abs(np.random.default_rng(7).normal(size=(24, 32)))
 TAXONOMY = Taxonomy(tuple(Taxon(make="Rubin", model=f"M{number}") for number in range(12)))
@@ -86,3 +91,20 @@ def test_the_refusal_weighs_both_sides() -> None:
     assert (alike.kept, alike.refused) == pytest.approx((KEPT, 1 - KEPT), abs=0.01)  # nine tenths of the known stay
     assert choose_refusal([]) is None
     assert choose_refusal([(known, np.zeros(0))]) is None
+
+
+def test_the_bundle_says_that_it_knows_no_such_class(tmp_path: Path) -> None:
+    base = tiny_identifier(tmp_path / "base")
+    session = base.open_session("onnxruntime")
+    random = np.random.default_rng(0)
+    crops = random.integers(0, 255, (30, base.preprocessing.height, base.preprocessing.width, 3), dtype=np.uint8)
+    embeddings = session.run(crops)["embedding"]
+    gallery = learn(embeddings, np.arange(30) % 12, TAXONOMY)
+    saved = save_gallery(gallery, base, tmp_path / "learned", name="mine", card={"data": "noise"})
+    strict = ModelBundle.load(tmp_path / "learned")
+    object.__setattr__(strict, "calibration", {**saved.calibration, "evidence": 1e6})
+    refused = Identifier(strict, session).identify(crops[:1])[0]
+    assert refused.answer is None
+    assert refused.undecided == UNKNOWN
+    assert len(refused.levels["model"]) == 5  # the candidates stay, to be looked at
+    assert Identifier(strict, session, threshold=0.0).identify(crops[:1])[0].answer is not None

@@ -19,7 +19,7 @@ from carspotter.errors import ImageError
 from carspotter.geometry import BoundingBox
 from carspotter.headers import orientation, sniff
 from carspotter.pixels import DecodedPhoto, Preprocessing, decode, network_input
-from carspotter.recognition.identifier import NO_CAR, Identifier
+from carspotter.recognition.identifier import NO_CAR, UNKNOWN, Identifier
 from carspotter.recognition.recognizer import Recognizer, _shrunk, min_side
 from carspotter.runtime.bundle import ModelBundle
 from carspotter.runtime.calibration import softmax
@@ -193,9 +193,20 @@ def test_a_head_answers_the_same_logits() -> None:
     embedding = random.normal(size=(1, 16)).astype(np.float32)
     values = base64.b64encode(_head_bytes(head)).decode()
     asked = """(c) => { const all = floats(c.head), head = {weights: all.subarray(0, -5), bias: all.subarray(-5)};
-    return Array.from(headLogits(floats(c.embedding), head)); }"""
-    (logits,) = node("headLogits from identifier.js", asked, [{"head": values, "embedding": packed(embedding, "<f4")}])
+    const logits = headLogits(floats(c.embedding), head);
+    return [...logits, evidenceOf(logits)]; }"""
+    cases = [{"head": values, "embedding": packed(embedding, "<f4")}]
+    ((*logits, evidence),) = node("headLogits, evidenceOf from identifier.js", asked, cases)
     assert logits == pytest.approx(head.logits(embedding)[0].tolist(), abs=1e-5)
+    assert evidence == pytest.approx(head.evidence(embedding)[0], abs=1e-5)
+
+
+def test_a_vehicle_with_too_little_evidence_is_refused() -> None:
+    asked = """(c) => ["answer", "undecided"].map((key) => judge(Float64Array.of(0.9, 0.1),
+      numbered([{make: "Rubin"}, {make: "Azur"}]), {evidence: 1, thresholds: {make: 0.5}}, {evidence: c})[key])"""
+    refused, answered = node("judge, numbered from identifier.js", asked, [0.9, 1.1])
+    assert refused == [None, UNKNOWN]
+    assert answered == [{"level": "make", "name": "Rubin", "probability": 0.9}, None]
 
 
 def picture(form: str, turn: int | None, order: str = "little") -> bytes:

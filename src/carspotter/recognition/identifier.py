@@ -1,8 +1,8 @@
 """Crops of vehicles in; make, model, generation and year with calibrated probabilities out, or a reason why not.
 
 A level's probability is the sum of its children's, so that levels agree with each other: of each the first candidate is
-one of the children of the first above. The answer is the deepest level sure enough; below the threshold, and where the
-network sees no whole car, it abstains.
+one of the children of the first above. The answer is the deepest level sure enough; below the threshold, where the
+network sees no whole car, and where a learned bundle sees none of its classes, it abstains.
 It decodes no photo and finds no vehicle: `recognizer` hands it crops of the size that the bundle asks for.
 """
 
@@ -36,6 +36,9 @@ DEFAULT_SUBJECT = 0.5
 
 NO_CAR = "not decidable: this does not look like a photograph of one whole car"
 
+UNKNOWN = "not decidable from this photo: it looks like none of the classes that were learnt"
+"""Why a vehicle in which a learned bundle sees too little of any of its classes has no answer."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Identification:
@@ -63,8 +66,9 @@ class Identifier:
     ) -> None:
         """Take a bundle for the task `identifier` and a session on its network.
 
-        `threshold` (0..1) overrides the bundle's calibration at all levels. Raises BundleError for another task or a
-        calibration that cannot be, ValueError for a threshold outside of 0..1.
+        `threshold` (0..1) overrides what the bundle's calibration asks of an answer at all levels, the evidence for any
+        class included. Raises BundleError for another task or a calibration that cannot be, ValueError for a threshold
+        outside of 0..1.
         """
         taxonomy = bundle.taxonomy
         if bundle.task != "identifier" or taxonomy is None:
@@ -79,6 +83,7 @@ class Identifier:
         self._top = top
         self._thresholds = _thresholds(bundle, threshold)
         self._least_subject = bundle.share(SUBJECT, DEFAULT_SUBJECT)
+        self._evidence = float(bundle.calibration.get("evidence", -np.inf)) if threshold is None else -np.inf
         head_temperature(bundle)  # an odd one is an error now, not at the first photo
         self._names = {level: taxonomy.names(level) for level in LEVELS}
         self._repeats = {level: taxonomy.repeats(level) for level in LEVELS}
@@ -110,21 +115,27 @@ class Identifier:
         attributes = attributes or {}
         levels = {level: self.taxonomy.sum_to(level, probabilities) for level in LEVELS}
         way = {level: int(best[0]) for level, best in self.taxonomy.descend(_rows(levels)).items()}
-        answer = None if self._is_no_car(attributes) else self._answer(levels, way)
-        undecided = NO_CAR if self._is_no_car(attributes) else self._reason(levels[LEVELS[0]])
+        refusal = self._refusal(embedding, attributes)
+        answer = None if refusal else self._answer(levels, way)
         return Identification(
             levels={level: self._candidates(level, values, way[level]) for level, values in levels.items()},
             answer=answer,
-            undecided=None if answer else undecided,
+            undecided=None if answer else refusal or self._reason(levels[LEVELS[0]]),
             probabilities=probabilities,
             embedding=embedding,
             attributes=attributes,
         )
 
-    def _is_no_car(self, attributes: Mapping[str, NDArray[np.float32]]) -> bool:
-        if SUBJECT not in attributes:
-            return False
-        return float(attributes[SUBJECT][self.bundle.attributes[SUBJECT].index(CAR)]) < self._least_subject
+    def _refusal(self, embedding: NDArray[np.floating], attributes: Mapping[str, NDArray[np.float32]]) -> str | None:
+        """Say why no class is to be named, whatever the probabilities; None where there is no such reason."""
+        if SUBJECT in attributes:
+            car = float(attributes[SUBJECT][self.bundle.attributes[SUBJECT].index(CAR)])
+            if car < self._least_subject:
+                return NO_CAR
+        head = self.bundle.head
+        if head is not None and head.evidence(embedding[np.newaxis])[0] < self._evidence:
+            return UNKNOWN
+        return None
 
     def _candidates(self, level: Level, values: NDArray[np.floating], first: int) -> tuple[Candidate, ...]:
         # A stable sort keeps the taxonomy's order between equals: the same photo gives the same list on every engine.

@@ -7,6 +7,7 @@ export const LEVELS = ["make", "model", "generation", "year"];
 const DEFAULT_THRESHOLD = 0.6;
 const DEFAULT_SUBJECT = 0.5;
 const NO_CAR = "not decidable: this does not look like a photograph of one whole car";
+const UNKNOWN = "not decidable from this photo: it looks like none of the classes that were learnt";
 
 /** Number the taxa of each level, in the order in which the classes first need them: {names, index} per level. */
 export function numbered(classes) {
@@ -55,12 +56,22 @@ export function headLogits(embedding, { weights, bias }) {
   });
 }
 
-/** Say what class probabilities mean: {levels, answer, undecided}. `car` is how surely the crop shows one whole car. */
-export function judge(probabilities, taxonomy, calibration, { car = 1, top = 5 } = {}) {
+/** Return how much speaks for any class of a head: the logarithm of the mean power of its logits. */
+export function evidenceOf(logits) {
+  const most = logits.reduce((a, b) => Math.max(a, b));
+  return most + Math.log(logits.reduce((sum, value) => sum + Math.exp(value - most), 0) / logits.length);
+}
+
+/**
+ * Say what class probabilities mean: {levels, answer, undecided}. `car` is how surely the crop shows one whole car,
+ * `evidence` how much speaks for any class of a learned bundle.
+ */
+export function judge(probabilities, taxonomy, calibration, { car = 1, evidence = Infinity, top = 5 } = {}) {
   const sums = Object.fromEntries(LEVELS.map((level) => [level, sumTo(taxonomy[level], probabilities)]));
   const branch = walk(taxonomy, sums);
   const levels = Object.fromEntries(LEVELS.map((level) => [level, candidates(taxonomy[level].names, sums[level], branch[level], top)]));
   if (car < (calibration.subject ?? DEFAULT_SUBJECT)) return { levels, answer: null, undecided: NO_CAR };
+  if (evidence < (calibration.evidence ?? -Infinity)) return { levels, answer: null, undecided: UNKNOWN };
   const answer = deepest(taxonomy, sums, branch, calibration);
   return { levels, answer, undecided: answer ? null : reason(taxonomy.make.names, sums.make, calibration) };
 }

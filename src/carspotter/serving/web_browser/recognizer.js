@@ -3,7 +3,7 @@
 
 import { clip, scale } from "./boxes.js";
 import { finding, gate, gateOf, largestFirst } from "./finder.js";
-import { headLogits, judge, LEVELS, softmax } from "./identifier.js";
+import { evidenceOf, headLogits, judge, LEVELS, softmax } from "./identifier.js";
 import { networkInput, roundHalfEven } from "./resize.js";
 
 const CERTAIN_BOX = 0.8;
@@ -91,9 +91,11 @@ function sizeRefusal({ box: [x1, y1, x2, y2] }, photo, preprocessing) {
 async function identify(pixels, box, identifier) {
   const { preprocessing, calibration, attributes } = identifier.bundle;
   const outputs = await identifier.run(networkInput(pixels, preprocessing, box));
-  const own = identifier.head && softmax(headLogits(outputs.embedding, identifier.head), calibration.temperature ?? 1);
+  const logits = identifier.head && headLogits(outputs.embedding, identifier.head);
+  const own = logits && softmax(logits, calibration.temperature ?? 1);
+  const evidence = logits ? evidenceOf(logits) : Infinity;
   const car = attributes.subject ? outputs.subject[attributes.subject.indexOf("car")] : 1;
-  return judge(own ?? outputs.probabilities, identifier.taxonomy, calibration, { car });
+  return judge(own ?? outputs.probabilities, identifier.taxonomy, calibration, { car, evidence });
 }
 
 function vehicle(photo, { box, score, viewpoint, refusal }, said) {
