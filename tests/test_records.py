@@ -12,6 +12,7 @@ from carspotter.geometry import BoundingBox
 from carspotter.records import (
     VIEWPOINTS,
     Answer,
+    Attribute,
     Candidate,
     Detection,
     Kind,
@@ -27,6 +28,7 @@ DOCUMENTED = """
  "kind": {"name": "exterior", "probability": 0.99},
  "vehicles": [{"box": [12.5, 80.0, 760.2, 540.9], "score": 0.98,
                "viewpoint": {"name": "front-left", "probability": 0.93},
+               "colour": {"name": "red", "probability": 0.97}, "body": null,
                "answer": {"level": "model", "name": "Audi TTS Coupe", "probability": 0.91},
                "levels": {"make": [{"name": "Audi", "probability": 0.97}], "model": [], "generation": [], "year": []},
                "undecided": null}],
@@ -46,6 +48,7 @@ PREDICTION = Prediction(
             viewpoint=Viewpoint(name="front-left", probability=0.93),
             answer=Answer(level="model", name="Audi TTS Coupe", probability=0.91),
             levels={"make": (Candidate(name="Audi", probability=0.97),), "model": (), "generation": (), "year": ()},
+            colour=Attribute(name="red", probability=0.97),
             embedding=(0.6, 0.8),
         ),
     ),
@@ -69,6 +72,23 @@ def test_added_fields_are_passed_over():
     content = json.loads(DOCUMENTED)
     content["new"] = content["kind"]["new"] = content["vehicles"][0]["new"] = 1
     assert Prediction.from_dict(content).to_dict() == PREDICTION.to_dict()
+
+
+def test_json_from_before_colours_is_read():
+    content = json.loads(DOCUMENTED)
+    del content["vehicles"][0]["colour"], content["vehicles"][0]["body"]
+    (vehicle,) = Prediction.from_dict(content).vehicles
+    assert (vehicle.colour, vehicle.body, vehicle.look) == (None, None, "")
+
+
+@pytest.mark.parametrize(
+    ("colour", "body", "look"),
+    [("red", "suv", "red suv"), ("red", None, "red"), (None, "suv", "suv"), (None, None, "")],
+)
+def test_a_look_is_what_is_known(colour, body, look):
+    colour, body = (None if word is None else Attribute(name=word, probability=0.9) for word in (colour, body))
+    values = {"box": BoundingBox(0, 0, 1, 1), "score": 1, "viewpoint": Viewpoint(), "levels": {}, "answer": None}
+    assert Vehicle(**values, colour=colour, body=body).look == look
 
 
 def test_a_bad_photo_has_an_error_and_no_vehicles():
@@ -115,6 +135,7 @@ def test_a_detection_knows_its_side():
         (lambda: Kind(name="exterior", probability=float("nan")), "0..1"),
         (lambda: Kind(name="outside", probability=1), "allowed: exterior"),
         (lambda: Viewpoint(name="top", probability=1), "allowed: front"),
+        (lambda: Attribute(name="red", probability=-0.1), "0..1"),
         (lambda: Detection(box=BoundingBox(0, 0, 1, 1), score=-1), "0..1"),
         (lambda: Detection(box=BoundingBox(0, 0, 1, 1), score=1, viewpoints=(1.0,)), "8 viewpoints"),
         (lambda: Prediction(photo="a", width=0), "at least 1"),

@@ -180,6 +180,7 @@ def _vehicle(vehicle: Vehicle) -> str:
         f"{answer.name} {answer.probability:.0%}" if answer else f"undecided: {vehicle.undecided or 'not identified'}"
     )
     side = f"seen from {vehicle.viewpoint.name} {vehicle.viewpoint.probability:.0%}"
+    side = f"{vehicle.look}, {side}" if vehicle.look else side
     levels = "".join(
         f'<div style="margin-top:6px;opacity:.7">{escape(level)}</div>' + "".join(map(_bar, ranked))
         for level, ranked in vehicle.levels.items()

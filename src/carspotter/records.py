@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal, get_args
+from typing import Any, Literal, get_args, overload
 
 from carspotter.errors import CarspotterError
 from carspotter.geometry import BoundingBox
@@ -89,6 +89,17 @@ class Candidate:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Attribute:
+    """Say in one word what colour or body a vehicle has, with its probability; the words are the identifier's."""
+
+    name: str
+    probability: float
+
+    def __post_init__(self) -> None:
+        _probability(self)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Answer:
     """Hold the deepest taxon that is sure enough; `level` is "make", "model", "generation" or "year"."""
 
@@ -132,8 +143,9 @@ class Vehicle:
     """Hold one recognised vehicle; the box is in pixels of the upright original photo.
 
     `levels` has the top candidates of each taxonomy level, best first. `answer` is None when no level is sure enough,
-    and `undecided` then says why in words. `probabilities` are those of the identifier's classes, in the order of its
-    taxonomy; `embedding` has unit length. Neither is written unless asked for.
+    and `undecided` then says why in words. `colour` and `body` are None where they are not sure enough.
+    `probabilities` are those of the identifier's classes, in the order of its taxonomy, `attributes` those of each
+    attribute's words; `embedding` has unit length. None of the three is written unless asked for.
     """
 
     box: BoundingBox
@@ -142,7 +154,10 @@ class Vehicle:
     answer: Answer | None
     levels: Mapping[str, tuple[Candidate, ...]]
     undecided: str | None = None
+    colour: Attribute | None = None
+    body: Attribute | None = None
     probabilities: tuple[float, ...] | None = None
+    attributes: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
     embedding: tuple[float, ...] | None = None
 
     def __post_init__(self) -> None:
@@ -154,15 +169,24 @@ class Vehicle:
             values = getattr(self, name)
             if values is not None:
                 object.__setattr__(self, name, tuple(map(float, values)))
+        attributes = {name: tuple(map(float, values)) for name, values in self.attributes.items()}
+        object.__setattr__(self, "attributes", attributes)
+
+    @property
+    def look(self) -> str:
+        """Say colour and body in few words, as far as they are sure enough: "red hatchback", or nothing."""
+        return look(self.colour, self.body)
 
     def to_dict(self, *, with_embedding: bool = False) -> dict[str, Any]:
         """Return the vehicle as JSON values, numbers rounded for reading."""
         content: dict[str, Any] = {
             "box": [round(value, _BOX_DECIMALS) for value in self.box.to_list()],
             "score": round(self.score, _PROBABILITY_DECIMALS),
-            "viewpoint": _named(self.viewpoint),
-            "answer": None if self.answer is None else {"level": self.answer.level, **_named(self.answer)},
-            "levels": {level: [_named(candidate) for candidate in ranked] for level, ranked in self.levels.items()},
+            "viewpoint": named(self.viewpoint),
+            "colour": named(self.colour),
+            "body": named(self.body),
+            "answer": None if self.answer is None else {"level": self.answer.level, **named(self.answer)},
+            "levels": {level: [named(candidate) for candidate in ranked] for level, ranked in self.levels.items()},
             "undecided": self.undecided,
         }
         if with_embedding:
@@ -181,6 +205,8 @@ class Vehicle:
             answer=None if answer is None else Answer(level=answer["level"], **_pick(answer)),
             levels={level: tuple(Candidate(**_pick(candidate)) for candidate in ranked) for level, ranked in levels},
             undecided=content["undecided"],
+            colour=_attribute(content.get("colour")),
+            body=_attribute(content.get("body")),
             embedding=None if embedding is None else tuple(embedding),
         )
 
@@ -231,7 +257,7 @@ class Prediction:
             "photo": self.photo,
             "width": self.width,
             "height": self.height,
-            "kind": None if self.kind is None else _named(self.kind),
+            "kind": named(self.kind),
             "vehicles": [vehicle.to_dict(with_embedding=with_embedding) for vehicle in self.vehicles],
             "error": None if self.error is None else {"type": self.error.type, "message": self.error.message},
             "bundles": dict(self.bundles),
@@ -256,8 +282,27 @@ class Prediction:
         )
 
 
-def _named(record: Kind | Viewpoint | Candidate | Answer) -> dict[str, Any]:
+def look(colour: Attribute | None, body: Attribute | None) -> str:
+    """Join the words of a colour and a body that are known."""
+    return " ".join(word.name for word in (colour, body) if word is not None)
+
+
+Named = Kind | Viewpoint | Candidate | Attribute | Answer
+
+
+@overload
+def named(record: Named) -> dict[str, Any]: ...
+@overload
+def named(record: Named | None) -> dict[str, Any] | None: ...
+def named(record: Named | None) -> dict[str, Any] | None:
+    """Return a name and its probability as JSON values, the probability rounded for reading; None stays None."""
+    if record is None:
+        return None
     return {"name": record.name, "probability": round(record.probability, _PROBABILITY_DECIMALS)}
+
+
+def _attribute(content: Mapping[str, Any] | None) -> Attribute | None:
+    return None if content is None else Attribute(**_pick(content))
 
 
 def _pick(content: Mapping[str, Any]) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from PIL import Image
 from carspotter.cli.inputs import SUFFIXES
 from carspotter.records import Prediction
 from hostile import hostile_files
+from tiny_bundles import TOY_COLOR, draw_photo
 
 Program = Callable[..., "subprocess.CompletedProcess[bytes]"]
 
@@ -23,7 +24,7 @@ def test_one_photo_is_a_panel_with_bars(cli: Any, photos: Path) -> None:
     done = cli.identify(photos / "car.jpg")
     assert done.code == 0
     assert "Rubin Alpha 2012  1.00" in done.out
-    assert "seen from front" in done.out
+    assert "red 1.00, Sedan 1.00, seen from front" in done.out
     assert "generation" in done.out
     assert "█" in done.out
     assert done.err == ""
@@ -34,11 +35,23 @@ def test_many_photos_are_a_table_with_a_row_each(cli: Any, photos: Path, monkeyp
     done = cli.identify(photos)
     assert done.code == 0
     lines = done.out.splitlines()
-    assert lines[0].split() == ["photo", "kind", "vehicle", "viewpoint", "box"]
+    assert lines[0].split() == ["photo", "kind", "vehicle", "look", "viewpoint", "box"]
     assert "Rubin Alpha 2012" in done.out
+    assert "red Sedan" in done.out
     assert "an interior: no whole vehicle to identify" in done.out
     assert "not a photo that can be read" in done.out
     assert "1 of 4 photos could not be read" in done.err
+
+
+def test_what_is_no_car_is_told_in_words(cli: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
+    for name in ("a.png", "b.png"):
+        Image.fromarray(draw_photo((800, 600), [(TOY_COLOR, (100, 200, 500, 500))])).save(tmp_path / name)
+    one, many = cli.identify(tmp_path / "a.png").out, cli.identify(tmp_path).out
+    for out in (one, many):
+        assert "not decidable: this does not look like a photograph of one whole car" in out
+        assert "Rubin" not in out
+    assert "seen from front" in one
 
 
 def test_json_of_one_photo_is_an_object_and_of_a_folder_an_array(cli: Any, photos: Path) -> None:

@@ -1,5 +1,7 @@
 """Drawings are checked by their pixels: where the labels lie, and that they can be read."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -8,7 +10,7 @@ from PIL import Image
 
 from carspotter.geometry import BoundingBox
 from carspotter.recognition.drawing import PALETTE, UNDECIDED, draw
-from carspotter.records import Answer, Kind, Prediction, Vehicle, Viewpoint
+from carspotter.records import Answer, Attribute, Kind, Prediction, Vehicle, Viewpoint
 
 GREY = 120
 
@@ -91,6 +93,15 @@ def test_letters_that_the_font_lacks_become_plain() -> None:
     box = BoundingBox(10, 100, 300, 300)
     plain = drawn((400, 400), vehicle(box, "Citroen"))
     assert np.array_equal(plain, drawn((400, 400), vehicle(box, "Citroën")))
+
+
+def test_colour_and_body_stand_on_the_label() -> None:
+    plain = vehicle(BoundingBox(100, 200, 500, 400))
+    words = [Attribute(name=name, probability=0.9) for name in ("red", "hatchback")]
+    above = (0, 150, 800, 198)
+    labels = [drawn((800, 600), one) for one in (plain, replace(plain, colour=words[0], body=words[1]))]
+    lit = [(np.asarray(label.crop(above)) == PALETTE[0]).all(axis=-1).any(axis=0).sum() for label in labels]
+    assert lit[1] > lit[0] + 60, "the label is longer by two words"
 
 
 def test_vehicles_have_colours_of_their_own_and_undecided_is_grey() -> None:

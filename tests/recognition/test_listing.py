@@ -12,15 +12,17 @@ from hypothesis import strategies as st
 
 from carspotter.geometry import BoundingBox
 from carspotter.recognition.ad_views import VIEWS
+from carspotter.recognition.attributes import Attributes
 from carspotter.recognition.declared import DeclaredWords
-from carspotter.recognition.fusion import find_strangers, fuse
-from carspotter.recognition.identifier import Identifier
+from carspotter.recognition.declared_attributes import NEAR, is_near
+from carspotter.recognition.fusion import find_strangers, fuse, fuse_words
+from carspotter.recognition.identifier import NO_CAR, Identifier
 from carspotter.recognition.listing import AdAnswer, answer_ad
 from carspotter.recognition.recognizer import Recognizer
 from carspotter.records import VIEWPOINTS, Kind, PhotoError, Prediction, Vehicle, Viewpoint
 from carspotter.runtime.bundle import ModelBundle
 from carspotter.taxonomy import LEVELS, Taxon, Taxonomy
-from tiny_bundles import BACKGROUNDS, CARD, IDENTIFIER_INPUT, TAXA, draw_photo
+from tiny_bundles import BACKGROUNDS, CARD, IDENTIFIER_INPUT, TAXA, TOY_COLOR, draw_photo
 
 ALPHA_2012, ALPHA_2016, BETA, GAMMA, DELTA, CABRIO = range(len(TAXA))
 SIDE = (90, 60, 310, 240)
@@ -54,8 +56,9 @@ def photo(
     hashes: tuple[int, int] | None = None,
     box: tuple[int, int, int, int] = SIDE,
     size: tuple[int, int] = (400, 300),
+    **attributes: tuple[float, ...],
 ) -> Prediction:
-    """Give the prediction of a photo; without probabilities it shows no vehicle."""
+    """Give the prediction of a photo; without probabilities it shows no vehicle. `attributes` are its words'."""
     vehicles: tuple[Vehicle, ...] = ()
     if probabilities is not None:
         judged = identifier.judge(np.array(probabilities), np.array(direction(angle), np.float32))
@@ -63,7 +66,7 @@ def photo(
             Vehicle(
                 box=BoundingBox(*box), score=0.95, viewpoint=Viewpoint(name=side, probability=0.9),
                 answer=judged.answer, levels=judged.levels, undecided=judged.undecided,
-                probabilities=probabilities, embedding=direction(angle),
+                probabilities=probabilities, embedding=direction(angle), attributes=attributes,
             ),
         )  # fmt: skip
     kind_said = Kind(name=kind, probability=0.97)
@@ -370,7 +373,9 @@ def test_declared(
     found = seen_as(identifier, best, sure, declared)
     assert (found.verdict, found.level, found.why) == (verdict, level, why)
     assert found.photos == ((0,) if verdict != "cannot-tell" else ())
-    assert set(found.to_dict()) == {"verdict", "level", "name", "probability", "photos", "why"}
+    content = found.to_dict()
+    assert list(content) == ["verdict", "level", "name", "probability", "photos", "why", "colour", "body"]
+    assert (content["colour"], content["body"]) == (None, None)
 
 
 def test_a_model_that_cannot_be_told_agrees_as_far_as_the_make(identifier: Identifier) -> None:
@@ -456,6 +461,120 @@ def test_any_words_get_a_verdict(identifier: Identifier, rows: list[Any], make: 
     json.dumps(found.to_dict())
 
 
+# ---- colour and body
+
+RED, ORANGE, BLUE = (0.96, 0.02, 0.01, 0.01), (0.01, 0.97, 0.01, 0.01), (0.001, 0.001, 0.001, 0.997)
+UNSURE = (0.4, 0.3, 0.0, 0.3)
+
+
+def test_an_ad_has_one_colour_and_one_body(identifier: Identifier) -> None:
+    sedan = (0.9, 0.05, 0.03, 0.01, 0.01)
+    photos = [
+        photo(identifier, said(BETA), side=side, colour=colour, body=sedan)
+        for side, colour in (("front", RED), ("left", UNSURE), ("back", UNSURE))
+    ]
+    assert Attributes(identifier.bundle).say("colour", photos[1].vehicles[0].attributes) is None
+    answer = answer_ad([photo(identifier, kind="interior"), *photos], identifier)
+    assert answer.colour is not None
+    assert answer.colour.name == "red"
+    assert answer.body is not None
+    assert answer.body.name == "Sedan"
+    assert 0.9 < answer.body.probability < 0.999, "three photos of one car are less than three witnesses"
+    content = answer.to_dict()
+    assert content["colour"] == {"name": "red", "probability": round(answer.colour.probability, 4)}
+
+
+def test_copies_and_strangers_have_no_say_in_the_colour(identifier: Identifier) -> None:
+    same = (7, 7)
+    photos = [
+        photo(identifier, said(BETA, 0.99), side="front", colour=RED, hashes=same),
+        photo(identifier, said(BETA, 0.99), side="front", colour=RED, hashes=same),
+        photo(identifier, said(BETA, 0.99), side="left", angle=0.1, colour=RED, hashes=((1 << 20) - 1, 7)),
+        photo(identifier, said(DELTA, 0.99999), side="back", angle=2.0, colour=BLUE, hashes=((1 << 60) - (1 << 30), 7)),
+    ]
+    answer = answer_ad(photos, identifier)
+    assert roles(answer)[1:] == ["duplicate", "view", "other-vehicle"]
+    assert answer.colour is not None
+    assert answer.colour.probability > 0.96
+
+
+def test_a_pool_of_words_is_that_of_one_level() -> None:
+    rows = np.array([[0.7, 0.2, 0.1], [0.5, 0.4, 0.1]])
+    flat = Taxonomy(tuple(Taxon(make=make) for make in ("Rubin", "Smaragd", "Azur")))
+    assert fuse_words(rows) == pytest.approx(fuse(rows, flat))
+    assert fuse_words(rows[:1]) == pytest.approx(rows[0])
+    with pytest.raises(ValueError, match="no photo"):
+        fuse_words(np.empty((0, 3)))
+
+
+def test_an_ad_without_attributes_says_none(identifier: Identifier) -> None:
+    answer = answer_ad([photo(identifier, said(BETA))], identifier, declared=DeclaredWords(colour="red"))
+    assert (answer.colour, answer.body) == (None, None)
+    assert answer.declared is not None
+    assert answer.declared.colour is not None
+    assert (answer.declared.colour.verdict, answer.declared.colour.why) == ("cannot-tell", "no photo tells the colour")
+    assert answer.declared.body is None
+
+
+@pytest.mark.parametrize(
+    ("seen", "declared", "verdict", "why"),
+    [
+        (RED, "red", "agrees", "the photos show red as declared"),
+        (RED, " RED ", "agrees", "the photos show red as declared"),
+        (BLUE, "red", "contradicts", "the photos show blue (1.00), red is declared"),
+        (ORANGE, "red", "cannot-tell", "the photos show orange (0.97), which is too near to red to tell"),
+        ((0.01, 0.04, 0.0, 0.95), "red", "cannot-tell", "the photos show blue (0.95), but not surely enough"),
+        (UNSURE, "red", "cannot-tell", "the photos do not tell the colour surely: best guess red (0.40)"),
+        (RED, "pink", "cannot-tell", "the bundle knows no colour 'pink'"),
+    ],
+)
+def test_a_declared_colour(identifier: Identifier, seen: Any, declared: str, verdict: str, why: str) -> None:
+    photos = [photo(identifier, said(BETA), colour=seen)]
+    found = answer_ad(photos, identifier, declared=DeclaredWords(make="Rubin", colour=declared)).declared
+    assert found is not None
+    assert found.verdict == "agrees", "the make has a verdict of its own"
+    assert found.colour is not None
+    assert (found.colour.verdict, found.colour.why) == (verdict, why)
+    assert found.colour.photos == ((0,) if verdict != "cannot-tell" else ())
+    assert found.to_dict()["colour"]["verdict"] == verdict
+
+
+def test_a_declared_body_and_photos_that_decide(identifier: Identifier) -> None:
+    coupe, unsure = (0.001, 0.001, 0.001, 0.995, 0.002), (0.3, 0.1, 0.1, 0.4, 0.1)
+    photos = [
+        photo(identifier, said(BETA), side=side, body=body)
+        for side, body in (("front", unsure), ("left", coupe), ("back", coupe))
+    ]
+    found = answer_ad(photos, identifier, declared=DeclaredWords(body="suv")).declared
+    assert found is not None
+    assert (found.verdict, found.why) == ("cannot-tell", "no make is declared")
+    assert found.body is not None
+    assert (found.body.verdict, found.body.name) == ("contradicts", "SUV")
+    assert found.body.photos == (1, 2, 0)
+
+
+def test_near_words_are_near_both_ways() -> None:
+    assert is_near("grey", "silver")
+    assert is_near("Silver", "GREY")
+    assert is_near("Coupe", "convertible")
+    assert not is_near("red", "blue")
+    assert not is_near("sedan", "pickup")
+    assert all(len(pair) == 2 for pair in NEAR)
+
+
+def test_what_is_no_car_has_no_say_in_an_ad(recognizer: Recognizer) -> None:
+    drawn = [draw_photo(cars=[(color, (60, 60, 340, 240))]) for color in ("green", TOY_COLOR)]
+    predictions = [recognizer.recognize(each) for each in drawn]
+    answer = answer_ad(predictions, recognizer.identifier)
+    assert answer.answer is not None
+    assert answer.answer.name.startswith("Smaragd")
+    assert [each.weight for each in answer.photos] == [1.0, 0.0]
+    assert (answer.photos[1].role, answer.photos[1].why) == ("other", NO_CAR)
+    assert (answer.lead, answer.seen) == (0, ("right",)), "the toy, which is seen from the front, is no view"
+    alone = answer_ad(predictions[1:], recognizer.identifier)
+    assert (alone.answer, alone.undecided, alone.colour) == (None, NO_CAR, None)
+
+
 # ---- the whole path
 
 
@@ -471,7 +590,9 @@ def test_drawn_photos(bundles: dict[str, Path]) -> None:
     answer = answer_ad([recognizer.recognize(each) for each in drawn], recognizer.identifier, declared=TAXA[GAMMA])
     assert roles(answer) == ["view", "interior", "view", "duplicate", "unreadable"]
     content = json.loads(json.dumps(answer.to_dict()))
-    assert set(content) == {"answer", "undecided", "levels", "lead", "views", "declared", "photos"}
+    parts = ["answer", "undecided", "colour", "body", "levels", "lead", "views", "declared", "photos"]
+    assert list(content) == parts
+    assert (content["colour"]["name"], content["body"]["name"]) == ("green", "Hatchback")
     assert content["answer"]["name"].startswith("Smaragd Gamma")
     assert content["views"]["seen"] == ["right", "interior"]
     assert content["declared"]["verdict"] == "agrees"

@@ -14,11 +14,12 @@ from carspotter.errors import BundleError
 from carspotter.geometry import BoundingBox
 from carspotter.pixels import DecodedPhoto, Preprocessing
 from carspotter.recognition import recognizer as module
+from carspotter.recognition.identifier import NO_CAR
 from carspotter.recognition.recognizer import Recognizer, min_side, why_no_vehicle
 from carspotter.records import KINDS, Detection, Kind, Prediction
 from carspotter.vehicles.finder import Finding
 from hostile import hostile_files
-from tiny_bundles import BACKGROUNDS, draw_photo
+from tiny_bundles import ATTRIBUTES, BACKGROUNDS, TOY_COLOR, draw_photo
 
 RED = ("red", (100, 200, 500, 500))
 BLUE = ("blue", (600, 100, 780, 250))
@@ -69,6 +70,30 @@ def test_every_form_of_a_photo_is_answered(form: str, recognizer: Recognizer, tm
     assert found.bundles == {"finder": "tiny-finder", "identifier": "tiny-identifier"}
     assert found.photo == {"bytes": "<bytes>", "array": "<array>"}.get(form, str(photo))
     assert Prediction.from_dict(found.to_dict()).vehicles[0].answer is not None
+
+
+def test_colour_and_body_are_told_with_what_they_come_from(recognizer: Recognizer) -> None:
+    for color, look in (("red", "red Sedan"), ("green", "green Hatchback"), ("light blue", "blue Convertible")):
+        (vehicle,) = recognizer.recognize(draw_photo(SIZE, [(color, RED[1])])).vehicles
+        assert vehicle.look == look
+        assert {name: len(values) for name, values in vehicle.attributes.items()} == {
+            name: len(words) for name, words in ATTRIBUTES.items()
+        }
+        assert sum(vehicle.attributes["colour"]) == pytest.approx(1, abs=1e-4)
+        assert "attributes" not in vehicle.to_dict()
+
+
+def test_what_is_no_car_has_a_box_and_nothing_of_a_car(recognizer: Recognizer) -> None:
+    toy, car = recognizer.recognize_together([draw_photo(SIZE, [(TOY_COLOR, RED[1])]), draw_photo(SIZE, [RED])])
+    (vehicle,) = toy.vehicles
+    assert vehicle.undecided == NO_CAR
+    assert vehicle.box.iou(BoundingBox(*map(float, RED[1]))) > 0.95
+    assert vehicle.answer is None
+    assert vehicle.look == ""
+    assert not any(vehicle.levels.values()), "no name, not even a guess"
+    assert (vehicle.probabilities, vehicle.embedding) == (None, None)
+    assert why_no_vehicle(toy) is None
+    assert car.vehicles[0].answer is not None
 
 
 def test_boxes_are_in_pixels_of_the_original(recognizer: Recognizer) -> None:

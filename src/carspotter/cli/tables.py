@@ -42,9 +42,9 @@ def clean(text: str) -> Text:
 def show_photos(predictions: Iterable[Prediction]) -> None:
     """Print one row a vehicle; a photo without any has one row that says why.
 
-    Only the answer shows its probability: six numbers a row would leave no room for names on 80 columns.
+    Only the answer shows its probability: eight numbers a row would leave no room for names on 80 columns.
     """
-    table = Table("photo", "kind", "vehicle", "viewpoint", "box", box=None, header_style="bold", pad_edge=False)
+    table = Table("photo", "kind", "vehicle", "look", "viewpoint", "box", box=None, header_style="bold", pad_edge=False)
     table.columns[0].overflow = table.columns[2].overflow = "fold"
     for prediction in predictions:
         for number, row in enumerate(_rows(prediction)):
@@ -53,15 +53,15 @@ def show_photos(predictions: Iterable[Prediction]) -> None:
     show(table)
 
 
-def _rows(prediction: Prediction) -> Iterator[tuple[Text, str, str]]:
+def _rows(prediction: Prediction) -> Iterator[tuple[Text, str, str, str]]:
     for vehicle in prediction.vehicles:
-        yield _verdict(vehicle), vehicle.viewpoint.name, _box(vehicle)
+        yield _verdict(vehicle), vehicle.look, vehicle.viewpoint.name, _box(vehicle)
     if prediction.error is not None:
         message = clean(prediction.error.message)
         message.stylize("red")
-        yield message, "", ""
+        yield message, "", "", ""
     elif not prediction.vehicles:
-        yield Text(why_no_vehicle(prediction) or "", "dim"), "", ""
+        yield Text(why_no_vehicle(prediction) or "", "dim"), "", "", ""
 
 
 def show_photo(prediction: Prediction) -> None:
@@ -97,7 +97,8 @@ def _box(vehicle: Vehicle) -> str:
 
 
 def _place(vehicle: Vehicle) -> str:
-    return f"seen from {_viewpoint(vehicle)}, box {_box(vehicle)}, score {vehicle.score:.2f}"
+    said = (f"{word.name} {word.probability:.2f}, " for word in (vehicle.colour, vehicle.body) if word is not None)
+    return f"{''.join(said)}seen from {_viewpoint(vehicle)}, box {_box(vehicle)}, score {vehicle.score:.2f}"
 
 
 def _candidates(vehicle: Vehicle) -> Table:

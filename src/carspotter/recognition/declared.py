@@ -30,27 +30,29 @@ ads all that contradicted was truly wrong, and 0.74 of the wrong found; at 0.05 
 class DeclaredWords:
     """Hold what is known of a declaration, any part of it; `said` is what the seller wrote, for the reason in words.
 
-    A `Taxon` will do as well; it cannot hold a year without a model, or a declaration of which no make is known.
+    `colour` and `body` are words of the bundle's attributes. A `Taxon` will do as well; it cannot hold a year without a
+    model, or a declaration of which no make is known, and its body is not compared.
     """
 
     make: str | None = None
     model: str | None = None
     generation: str | None = None
     year: int | None = None
+    colour: str | None = None
+    body: str | None = None
     said: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Declared:
-    """Say whether photos agree with a declaration, down to which level, and why in words.
+class Comparison:
+    """Say whether photos agree with what is declared, and why in words.
 
-    `name` is what is declared at that level and `probability` what the photos give it; `photos` are the indices of
-    those that decide, the strongest first. A verdict without a level means that nothing could be compared.
+    `name` is what is declared and `probability` what the photos give it; `photos` are the indices of those that decide,
+    the strongest first.
     """
 
     verdict: Verdict
     why: str
-    level: Level | None = None
     name: str | None = None
     probability: float | None = None
     photos: tuple[int, ...] = ()
@@ -59,12 +61,29 @@ class Declared:
         """Return the verdict as JSON values."""
         return {
             "verdict": self.verdict,
-            "level": self.level,
             "name": self.name,
             "probability": None if self.probability is None else round(self.probability, 4),
             "photos": list(self.photos),
             "why": self.why,
         }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Declared(Comparison):
+    """Say whether photos agree with a declared taxon, down to which level; colour and body have verdicts of their own.
+
+    A verdict without a level means that nothing could be compared; None that no colour, or no body, was declared.
+    """
+
+    level: Level | None = None
+    colour: Comparison | None = None
+    body: Comparison | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the verdicts as JSON values."""
+        more = {"colour": self.colour, "body": self.body}
+        content = {"verdict": self.verdict, "level": self.level} | Comparison.to_dict(self)
+        return content | {name: None if one is None else one.to_dict() for name, one in more.items()}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -134,20 +153,23 @@ def _walk(places: _Places, seen: Seen, taxonomy: Taxonomy) -> Declared:
 def _verdict(verdict: Verdict, level: Level, why: str, *, places: _Places, seen: Seen) -> Declared:
     mask = places.masks[level]
     return Declared(
-        verdict=verdict, level=level, why=why, name=_name(places.words, level), photos=_deciding(verdict, mask, seen),
+        verdict=verdict, level=level, why=why, name=_name(places.words, level),
         probability=min(1.0, float(seen.together.probabilities[mask].sum())),
+        photos=deciding(verdict, seen.probabilities[:, mask].sum(axis=1), seen.indices),
     )  # fmt: skip
 
 
-def _deciding(verdict: Verdict, mask: Mask, seen: Seen) -> tuple[int, ...]:
-    """Return the photos that by themselves speak for the verdict, the strongest first; none where none is given."""
+def deciding(verdict: Verdict, declared: NDArray[np.floating], indices: Sequence[int]) -> tuple[int, ...]:
+    """Return the photos that by themselves speak for a verdict, the strongest first; none where none is given.
+
+    `declared` (n,) is what each of the photos, of these indices, gives to the declaration.
+    """
     if verdict == "cannot-tell":
         return ()
-    declared = seen.probabilities[:, mask].sum(axis=1)
     strength = declared if verdict == "agrees" else 1 - declared
-    order = sorted(range(len(strength)), key=lambda row: (-strength[row], seen.indices[row]))
+    order = sorted(range(len(strength)), key=lambda row: (-strength[row], indices[row]))
     # Each at least even by itself; where only all together speak so, the strongest of them.
-    return tuple(seen.indices[row] for row in order if strength[row] > 0.5) or (seen.indices[order[0]],)
+    return tuple(indices[row] for row in order if strength[row] > 0.5) or (indices[order[0]],)
 
 
 # ---- names

@@ -48,7 +48,7 @@ class _Label:
 
 
 def draw(pixels: NDArray[np.uint8], prediction: Prediction) -> Image.Image:
-    """Draw each vehicle's box, answer, scores and viewpoint on pixels (h, w, 3), which may be smaller than the photo.
+    """Draw each vehicle's box, answer, look, viewpoint and score on pixels (h, w, 3), perhaps fewer than the photo's.
 
     Returns a new RGB picture, enlarged by a whole number when its shorter side is below 320 px.
     """
@@ -92,10 +92,10 @@ def _colour(vehicle: Vehicle, number: int) -> Colour:
 
 def _lines(vehicle: Vehicle) -> tuple[str, ...]:
     first = f"{_plain(vehicle.answer.name)}  {vehicle.answer.probability:.2f}" if vehicle.answer else "undecided"
-    second = f"vehicle {vehicle.score:.2f}"
+    second = [_plain(vehicle.look)] if vehicle.look else []
     if vehicle.viewpoint.name != UNKNOWN_VIEWPOINT:
-        second = f"{vehicle.viewpoint.name} {vehicle.viewpoint.probability:.2f}, {second}"
-    return first, second
+        second.append(f"{vehicle.viewpoint.name} {vehicle.viewpoint.probability:.2f}")
+    return first, ", ".join((*second, f"vehicle {vehicle.score:.2f}"))
 
 
 def _plain(text: str) -> str:

@@ -51,6 +51,21 @@ def fuse(probabilities: Floats, taxonomy: Taxonomy, *, independence: float = IND
     one model vote both away. Below a make a photo has as much to say as it believes in that make. One photo gives its
     own probabilities; the order does not matter. Raises ValueError without photos.
     """
+    # Two classes may differ in their body alone, so that the classes themselves are the last level.
+    indices = (*(taxonomy.index(level) for level in LEVELS), np.arange(len(taxonomy)))
+    return _pooled(probabilities, indices, independence)
+
+
+def fuse_words(probabilities: Floats, *, independence: float = INDEPENDENCE) -> NDArray[np.float64]:
+    """Return the probabilities (k,) of the words of one attribute on which photos with probabilities (n, k) agree.
+
+    The pool of `fuse` with a single level. Raises ValueError without photos.
+    """
+    return _pooled(probabilities, (np.arange(np.shape(probabilities)[-1]),), independence)
+
+
+def _pooled(probabilities: Floats, levels: Sequence[NDArray[np.intp]], independence: float) -> NDArray[np.float64]:
+    """Pool photos (n, k) from the first level down; each level says for every one of the k where it belongs."""
     if not len(probabilities):
         raise ValueError("no photo to fuse; at least one is needed")
     floor = _FLOOR if len(probabilities) > 1 else 0.0
@@ -61,12 +76,12 @@ def fuse(probabilities: Floats, taxonomy: Taxonomy, *, independence: float = IND
         return one
     # Sorted, so that sums are rounded alike whatever the order of the photos.
     voices = voices[np.lexsort(voices.T[::-1])]
-    result: NDArray[np.float64] = np.ones(len(taxonomy))
-    above, parent = np.ones_like(voices), np.zeros(len(taxonomy), np.intp)
-    # Two classes may differ in their body alone, so that the classes themselves are the last level.
-    for index in (*(taxonomy.index(level) for level in LEVELS), np.arange(len(taxonomy))):
+    size = voices.shape[1]
+    result: NDArray[np.float64] = np.ones(size)
+    above, parent = np.ones_like(voices), np.zeros(size, np.intp)
+    for index in levels:
         here = _sums(voices, index)
-        # (n_classes,) how many photos speak of the taxon above, and their mean log share of this one in it.
+        # (k,) how many photos speak of the taxon above, and their mean log share of this one in it.
         said = above.sum(axis=0)
         logs = (above * np.log(here / above)).sum(axis=0) / said
         result *= _among_siblings(logs * np.maximum(said, 1.0) ** independence, index, parent)

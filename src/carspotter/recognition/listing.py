@@ -1,8 +1,8 @@
 """The predictions of all photos of an ad in; one answer for the ad out, and what each photo has to do with it.
 
-Copies count once, a photo of another vehicle not at all, the others together (`fusion`). What the seller declared is
-compared with what is seen (`declared`); views and the leading photo come from `ad_views`. It decodes no photo, and the
-probabilities and thresholds are the identifier's.
+Copies count once, a photo of another vehicle not at all, the others together (`fusion`): one answer, one colour, one
+body. What the seller declared is compared with what is seen (`declared`, `declared_attributes`); views and the leading
+photo come from `ad_views`. It decodes no photo, and the probabilities and thresholds are the identifier's.
 """
 
 from __future__ import annotations
@@ -15,12 +15,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from carspotter.recognition.ad_views import VIEWS, find_copies, lead_of, views_of
-from carspotter.recognition.declared import Declared, DeclaredWords, Seen, compare
-from carspotter.recognition.fusion import find_strangers, fuse, mean_direction
-from carspotter.recognition.identifier import Identification, Identifier
+from carspotter.recognition.attributes import SHOWN, Attributes
+from carspotter.recognition.declared import Comparison, Declared, DeclaredWords, Seen, compare
+from carspotter.recognition.declared_attributes import SeenWords, compare_attribute
+from carspotter.recognition.fusion import find_strangers, fuse, fuse_words, mean_direction
+from carspotter.recognition.identifier import NO_CAR, Identification, Identifier
 from carspotter.recognition.recognizer import why_no_vehicle
-from carspotter.records import Answer, Candidate, Prediction
-from carspotter.taxonomy import LEVELS, Taxon
+from carspotter.records import Answer, Attribute, Candidate, Prediction, named
+from carspotter.taxonomy import LEVELS, Taxon, Taxonomy
 
 Role = Literal["view", "other-vehicle", "interior", "detail", "other", "duplicate", "unreadable"]
 
@@ -57,13 +59,16 @@ class AdAnswer:
     """Hold what is said of an ad: one of `answer` and `undecided`, the candidates of each level, and its photos.
 
     `lead` is the index of the photo that should come first; `seen` and `missing` part the eight viewpoints and
-    "interior". `probabilities` are those of the identifier's classes, None where no photo shows the vehicle.
+    "interior". `colour` and `body` are None where the photos are not sure. `probabilities` are those of the
+    identifier's classes, None where no photo shows the vehicle.
     """
 
     answer: Answer | None
     undecided: str | None
     levels: Mapping[str, tuple[Candidate, ...]]
     photos: tuple[AdPhoto, ...]
+    colour: Attribute | None = None
+    body: Attribute | None = None
     lead: int | None = None
     seen: tuple[str, ...] = ()
     missing: tuple[str, ...] = VIEWS
@@ -73,9 +78,11 @@ class AdAnswer:
     def to_dict(self) -> dict[str, Any]:
         """Return the answer as JSON values, numbers rounded for reading; the class probabilities are left out."""
         return {
-            "answer": None if self.answer is None else {"level": self.answer.level, **_named(self.answer)},
+            "answer": None if self.answer is None else {"level": self.answer.level, **named(self.answer)},
             "undecided": self.undecided,
-            "levels": {level: [_named(candidate) for candidate in ranked] for level, ranked in self.levels.items()},
+            "colour": named(self.colour),
+            "body": named(self.body),
+            "levels": {level: [named(candidate) for candidate in ranked] for level, ranked in self.levels.items()},
             "lead": self.lead,
             "views": {"seen": list(self.seen), "missing": list(self.missing)},
             "declared": None if self.declared is None else self.declared.to_dict(),
@@ -120,6 +127,7 @@ def answer_ad(
         for index, prediction in enumerate(predictions)
     )
     nothing = _nothing(photos) if together is None else None
+    looks = _looks(predictions, voices, identifier)
     own = {index: photo.prediction for index, photo in enumerate(photos) if photo.role not in _NOT_OWN}
     seen = {view for prediction in own.values() for view in views_of(prediction)}
     return AdAnswer(
@@ -127,15 +135,17 @@ def answer_ad(
         undecided=together.undecided if together else nothing,
         levels=together.levels if together else dict.fromkeys(LEVELS, ()),
         photos=photos,
+        colour=looks["colour"].sure if looks["colour"] else None,
+        body=looks["body"].sure if looks["body"] else None,
         lead=lead_of({index: photo for index, photo in own.items() if photos[index].role == "view"}),
         seen=tuple(view for view in VIEWS if view in seen),
         missing=tuple(view for view in VIEWS if view not in seen),
-        declared=_declared(declared, together, voices, identifier=identifier, nothing=nothing),
+        declared=_declared(declared, _seen(together, voices), identifier.taxonomy, looks=looks, nothing=nothing),
         probabilities=tuple(together.probabilities.tolist()) if together else None,
     )
 
 
-_NOT_OWN = ("unreadable", "other-vehicle", "duplicate")
+_NOT_OWN = ("unreadable", "other-vehicle", "duplicate", "other")
 
 
 def _voices(predictions: Sequence[Prediction], copies: Mapping[int, int]) -> _Voices:
@@ -184,20 +194,47 @@ def _together(voices: _Voices, identifier: Identifier) -> Identification | None:
     return replace(found, undecided=_plural(found.undecided, len(voices.indices)))
 
 
+def _looks(predictions: Sequence[Prediction], voices: _Voices, identifier: Identifier) -> dict[str, SeenWords | None]:
+    """Pool what the photos that are heard say of colour and body; None where none says anything."""
+    attributes = Attributes(identifier.bundle)
+    looks: dict[str, SeenWords | None] = dict.fromkeys(SHOWN)
+    for name, words in attributes.words.items():
+        said = {index: predictions[index].vehicles[0].attributes.get(name) for index in voices.indices}
+        heard = {index: values for index, values in said.items() if values}
+        if heard:
+            probabilities = np.array(list(heard.values()), np.float64)
+            together = fuse_words(probabilities)
+            looks[name] = SeenWords(
+                words=words, together=together, indices=tuple(heard), probabilities=probabilities,
+                sure=attributes.say(name, {name: together}),
+            )  # fmt: skip
+    return looks
+
+
+def _seen(together: Identification | None, voices: _Voices) -> Seen | None:
+    if together is None:
+        return None
+    return Seen(together=together, indices=voices.indices, probabilities=voices.probabilities)
+
+
 def _declared(
     declared: Taxon | DeclaredWords | None,
-    together: Identification | None,
-    voices: _Voices,
+    seen: Seen | None,
+    taxonomy: Taxonomy,
     *,
-    identifier: Identifier,
+    looks: Mapping[str, SeenWords | None],
     nothing: str | None,
 ) -> Declared | None:
     if declared is None:
         return None
-    seen = None
-    if together is not None:
-        seen = Seen(together=together, indices=voices.indices, probabilities=voices.probabilities)
-    return compare(declared, seen, identifier.taxonomy, nothing=nothing or "")
+    found = compare(declared, seen, taxonomy, nothing=nothing or "")
+    if not isinstance(declared, DeclaredWords):
+        return found
+
+    def against(name: str, word: str | None) -> Comparison | None:
+        return None if word is None else compare_attribute(name, word, looks[name], nothing=nothing or "")
+
+    return replace(found, colour=against("colour", declared.colour), body=against("body", declared.body))
 
 
 def _photo(
@@ -217,6 +254,8 @@ def _photo(
 
 
 def _role(prediction: Prediction) -> Role:
+    if prediction.vehicles and prediction.vehicles[0].undecided == NO_CAR:
+        return "other"
     kind = prediction.kind.name if prediction.kind else "other"
     if kind == "interior":
         return "interior"
@@ -239,7 +278,3 @@ def _nothing(photos: Sequence[AdPhoto]) -> str:
 def _plural(undecided: str | None, count: int) -> str | None:
     """Let the identifier's reason speak of all photos that were heard."""
     return undecided.replace("from this photo", f"from {count} photos") if undecided and count > 1 else undecided
-
-
-def _named(record: Answer | Candidate) -> dict[str, Any]:
-    return {"name": record.name, "probability": round(record.probability, 4)}

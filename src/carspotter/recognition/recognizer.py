@@ -23,7 +23,8 @@ from carspotter import storage
 from carspotter.errors import CarspotterError, suggestion
 from carspotter.hashes import dhash, greyscale, phash
 from carspotter.pixels import MAX_PIXELS, DecodedPhoto, Preprocessing, check_pixels, decode, network_input
-from carspotter.recognition.identifier import DEFAULT_TOP, Identification, Identifier
+from carspotter.recognition.attributes import Attributes
+from carspotter.recognition.identifier import DEFAULT_TOP, NO_CAR, Identification, Identifier
 from carspotter.records import Detection, PhotoError, Prediction, Vehicle
 from carspotter.runtime.bundle import ModelBundle, Precision, Task, shipped
 from carspotter.runtime.session import Device, Engine
@@ -103,6 +104,7 @@ class Recognizer:
         self.with_hashes = with_hashes
         self.max_pixels = max_pixels
         self.bundles = {"finder": finder.bundle.name, "identifier": identifier.bundle.name}
+        self._attributes = Attributes(identifier.bundle)
         self._threads = threads or min(4, _cores())
         self._min_side = min_side(finder.bundle.preprocessing, identifier.preprocessing)
         self._gate = finder.bundle.share("gate", DEFAULT_GATE)
@@ -278,7 +280,7 @@ class Recognizer:
         ]
         answers = iter(self._identifications(wanted))
         return [
-            tuple(_vehicle(photo, c, next(answers) if c.refusal is None else None) for c in found)
+            tuple(self._vehicle(photo, c, next(answers) if c.refusal is None else None) for c in found)
             for photo, found in zip(photos, candidates, strict=True)
         ]
 
@@ -293,6 +295,31 @@ class Recognizer:
                 crop[:] = network_input(photo.pixels, target, candidate.detection.box)
             results += self.identifier.identify(crops)
         return results
+
+    def _vehicle(self, photo: DecodedPhoto, candidate: _Candidate, identification: Identification | None) -> Vehicle:
+        detection = candidate.detection
+        height, width = photo.pixels.shape[:2]
+        # Both axes by themselves: the JPEG decoder rounds a scaled height and width up, each for itself.
+        box = detection.box.scale(photo.width / width, photo.height / height).clip(photo.width, photo.height)
+        found = Vehicle(
+            box=box, score=detection.score, viewpoint=detection.viewpoint, answer=None,
+            levels=dict.fromkeys(LEVELS, ()), undecided=candidate.refusal,
+        )  # fmt: skip
+        if identification is None:
+            return found
+        if identification.undecided == NO_CAR:  # whatever it is, a car's name, colour or body would be a wrong one
+            return replace(found, undecided=NO_CAR)
+        return replace(
+            found,
+            answer=identification.answer,
+            levels=identification.levels,
+            undecided=identification.undecided,
+            colour=self._attributes.say("colour", identification.attributes),
+            body=self._attributes.say("body", identification.attributes),
+            probabilities=tuple(identification.probabilities.tolist()),
+            attributes={name: tuple(values.tolist()) for name, values in identification.attributes.items()},
+            embedding=tuple(identification.embedding.tolist()),
+        )
 
     def _prediction(
         self, loaded: _Loaded, found: Iterator[tuple[Finding, tuple[Vehicle, ...]]], *, find: float, identify: float
@@ -336,23 +363,6 @@ def min_side(finder: Preprocessing, identifier: Preprocessing) -> int:
     """
     crop = max(identifier.width, identifier.height) / CROP_SHARE
     return round(max(crop, min(finder.width, finder.height)))
-
-
-def _vehicle(photo: DecodedPhoto, candidate: _Candidate, identification: Identification | None) -> Vehicle:
-    detection = candidate.detection
-    height, width = photo.pixels.shape[:2]
-    # Both axes by themselves: the JPEG decoder rounds a scaled height and width up, each for itself.
-    box = detection.box.scale(photo.width / width, photo.height / height).clip(photo.width, photo.height)
-    return Vehicle(
-        box=box,
-        score=detection.score,
-        viewpoint=detection.viewpoint,
-        answer=identification.answer if identification else None,
-        levels=identification.levels if identification else dict.fromkeys(LEVELS, ()),
-        undecided=identification.undecided if identification else candidate.refusal,
-        probabilities=tuple(identification.probabilities.tolist()) if identification else None,
-        embedding=tuple(identification.embedding.tolist()) if identification else None,
-    )
 
 
 def _shrunk(photo: DecodedPhoto, side: int) -> DecodedPhoto:

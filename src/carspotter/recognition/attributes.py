@@ -1,0 +1,44 @@
+"""What the identifier says of a vehicle's colour and body in; one word for each out, where it is sure enough.
+
+The words and their thresholds are the bundle's. A bundle without an attribute leaves it unsaid.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from carspotter.records import Attribute
+
+if TYPE_CHECKING:
+    from carspotter.runtime.bundle import ModelBundle
+
+SHOWN = ("colour", "body")
+"""The attributes that people are told; a bundle may have others for its own use."""
+
+DEFAULT_THRESHOLD = 0.5
+"""Used where a bundle's calibration names none: a word that is less likely than all others together is not said."""
+
+Probabilities = Mapping[str, Sequence[float] | NDArray[np.floating]]
+
+
+class Attributes:
+    """Know the words of a bundle's attributes, and how sure each must be."""
+
+    def __init__(self, bundle: ModelBundle) -> None:
+        """Take an identifier's bundle; raises BundleError for a threshold outside of 0..1."""
+        self.words = {name: bundle.attributes[name] for name in SHOWN if name in bundle.attributes}
+        self._thresholds = {name: bundle.share(name, DEFAULT_THRESHOLD) for name in self.words}
+
+    def say(self, name: str, probabilities: Probabilities) -> Attribute | None:
+        """Return the likeliest word of an attribute from the probabilities of its words, None where it is not sure."""
+        values = probabilities.get(name, ())
+        if name not in self.words or not len(values):
+            return None
+        best = int(np.argmax(values))
+        if values[best] < self._thresholds[name]:
+            return None
+        return Attribute(name=self.words[name][best], probability=float(values[best]))
