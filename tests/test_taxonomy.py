@@ -42,6 +42,13 @@ def test_names_go_down_to_their_level():
     assert len(TAXONOMY) == 5
 
 
+def test_the_extent_counts_what_can_be_named():
+    assert TAXONOMY.extent() == {"makes": 4, "models": 3, "years": [1991, 2015]}
+    assert Taxonomy((SMART,)).extent() == {"makes": 1, "models": 0, "years": None}
+    alone = Taxonomy((Taxon(make="Audi"), Taxon(make="Audi", model="100"), Taxon(make="Audi", model="2002 tii")))
+    assert alone.extent() == {"makes": 1, "models": 2, "years": None}, "a model that is called like a year is none"
+
+
 def test_sums():
     sums = TAXONOMY.sum_to("make", np.array([[0.1, 0.2, 0.3, 0.4, 0.0]], dtype=np.float32))
     assert sums.dtype == np.float32

@@ -130,7 +130,8 @@ class Client:
     def ad(self, photos: Iterable[Photo], *, declared: Mapping[str, Any] | None = None) -> dict[str, Any]:
         """Recognise an ad by all its photos, and compare it with what its seller declared.
 
-        `declared` has any of "make", "model", "year", "title". Photos are all URLs or none. Raises ServerError.
+        `declared` has any of "make", "model", "year", "colour", "body", "title". Photos are all URLs or none. Raises
+        ServerError.
         """
         named = list(photos)
         n_urls = sum(isinstance(photo, str) and is_url(photo) for photo in named)
@@ -150,6 +151,13 @@ class Client:
         """Return the service's bundles and limits. Raises ServerError."""
         answer = self._ask("GET", "/v1/models")
         if "bundles" not in answer:
+            raise self._stranger()
+        return answer
+
+    def taxonomy(self) -> dict[str, Any]:
+        """Return all that the service can name, as `Taxonomy.from_dict` reads it. Raises ServerError."""
+        answer = self._ask("GET", "/v1/taxonomy")
+        if "classes" not in answer:
             raise self._stranger()
         return answer
 

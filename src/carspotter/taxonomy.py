@@ -11,6 +11,7 @@ tree, merged taxonomies. It knows no photos and reads only local files, which co
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
@@ -26,6 +27,7 @@ LEVELS: tuple[Level, ...] = get_args(Level)
 FORMAT = 1
 
 _Path = tuple[str | int | None, ...]
+_YEAR = re.compile(r"(?<!\d)(?:19|20)\d\d(?!\d)")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -231,6 +233,14 @@ class Taxonomy:
     def bodies(self) -> tuple[str, ...]:
         """Return the bodies that occur, in the order of the classes."""
         return tuple(dict.fromkeys(taxon.body for taxon in self.classes if taxon.body is not None))
+
+    def extent(self) -> dict[str, Any]:
+        """Return how much can be named: numbers of "makes" and "models", first and last of "years" (None without)."""
+        models = {(taxon.make, taxon.model) for taxon in self.classes if taxon.model is not None}
+        said = (str(taxon.year or taxon.generation or "") for taxon in self.classes)
+        years = [int(year) for words in said for year in _YEAR.findall(words)]
+        span = [min(years), max(years)] if years else None
+        return {"makes": len(self.names("make")), "models": len(models), "years": span}
 
     def find(self, make: str) -> str:
         """Return how the taxonomy spells a make that is given in any case or as an alias."""

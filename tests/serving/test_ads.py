@@ -42,6 +42,28 @@ def test_one_answer_for_all_photos(service: Running) -> None:
 
 
 @pytest.mark.parametrize(
+    ("words", "name", "verdict"),
+    [
+        ({"colour": "Feuerrot metallic"}, "red", "agrees"),
+        ({"colour": "синий"}, "blue", "contradicts"),
+        ({"colour": "arancione"}, "orange", "cannot-tell"),
+        ({"colour": "pink"}, None, "cannot-tell"),
+        ({"body": "Limousine"}, "Sedan", "agrees"),
+    ],
+)
+def test_a_declared_look_in_the_sellers_words(words: dict[str, str], name: str, verdict: str, service: Running) -> None:
+    content = ask(service.http, [PHOTO, OTHER_SIDE], declared=words).json()
+    schemas.AdShape.model_validate(content)
+    assert (content["colour"]["name"], content["body"]["name"]) == ("red", "Sedan")
+    (attribute,) = words
+    other = "body" if attribute == "colour" else "colour"
+    found = content["declared"]
+    assert (found[attribute]["name"], found[attribute]["verdict"]) == (name, verdict)
+    assert found[other] is None
+    assert found["verdict"] == "cannot-tell"
+
+
+@pytest.mark.parametrize(
     ("words", "verdict"),
     [
         ({"make": "Xyzzy", "model": "Nope"}, "cannot-tell"),
@@ -62,6 +84,8 @@ def test_declared_words_that_cannot_be_compared(words: dict[str, Any], verdict: 
         ([1], "declared"),
         ({"year": "soon"}, "declared.year"),
         ({"make": "x" * 300}, "declared.make"),
+        ({"colour": 7}, "declared.colour"),
+        ({"body": "x" * 300}, "declared.body"),
     ],
 )
 def test_wrong_declarations(declared: Any, words: str, service: Running) -> None:

@@ -19,8 +19,10 @@ from carspotter.recognition.recognizer import Recognizer
 from carspotter.records import Prediction
 from carspotter.serving import schemas
 from carspotter.serving.keys import add_key
+from carspotter.taxonomy import Taxonomy
 from hostile import hostile_files
 from serving.conftest import RED, Running, jpeg
+from tiny_bundles import ATTRIBUTES
 
 PHOTO = jpeg(RED)
 
@@ -296,6 +298,10 @@ def test_many_at_once_are_answered_each_for_itself(service: Running, recognizer:
 def test_models_probes_and_metrics(service: Running) -> None:
     found = schemas.ModelsShape.model_validate(service.http.get("/v1/models").json())
     assert [bundle.task for bundle in found.bundles] == ["finder", "identifier"]
+    finder, identifier = found.bundles
+    assert (finder.knows, finder.attributes) == (None, {})
+    assert identifier.knows == schemas.ExtentShape(makes=3, models=5, years=[2012, 2018])
+    assert identifier.attributes == {name: list(ATTRIBUTES[name]) for name in ("colour", "body")}
     assert found.limits["photos"] == 40
     assert not found.feedback
     assert service.http.get("/livez").json() == service.http.get("/readyz").json() == {"status": "ok"}
@@ -310,6 +316,12 @@ def test_models_probes_and_metrics(service: Running) -> None:
     ):
         assert f"carspotter_{name}" in text
     assert 'carspotter_photos_total{kind="exterior"}' in text
+
+
+def test_all_that_can_be_named_is_told(service: Running, recognizer: Recognizer) -> None:
+    content = service.http.get("/v1/taxonomy").json()
+    schemas.TaxonomyShape.model_validate(content)
+    assert Taxonomy.from_dict(content) == recognizer.identifier.taxonomy
 
 
 def test_feedback_keeps_a_photo_only_when_asked(serve: Callable[..., Running], tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from carspotter.cli.remote import RemoteRecognizer
 from carspotter.client import Client, ServerError
 from carspotter.recognition.recognizer import Recognizer
 from carspotter.serving.keys import add_key
+from carspotter.taxonomy import Taxonomy
 from serving.conftest import RED, Running, Serve, jpeg
 
 
@@ -28,11 +29,13 @@ def test_the_service_says_what_the_recognizer_says(service: Running, recognizer:
     client = Client(service.url)
     assert client.ready()
     assert {bundle["task"] for bundle in client.models()["bundles"]} == {"finder", "identifier"}
+    assert Taxonomy.from_dict(client.taxonomy()) == recognizer.identifier.taxonomy
     there, here = client.photo(photo), recognizer.recognize(photo)
     assert there.photo == here.photo == str(photo)
     assert [vehicle.to_dict()["answer"] for vehicle in there.vehicles] == [
         vehicle.to_dict()["answer"] for vehicle in here.vehicles
     ]
+    assert there.vehicles[0].look == here.vehicles[0].look == "red Sedan"
     assert there.vehicles[0].box.iou(here.vehicles[0].box) > 0.99
 
 

@@ -21,8 +21,10 @@ from starlette.types import ASGIApp
 
 from carspotter import __version__
 from carspotter.errors import CarspotterError
+from carspotter.recognition.attributes import SHOWN
 from carspotter.recognition.recognizer import Recognizer
 from carspotter.records import PhotoError, Prediction
+from carspotter.runtime.bundle import ModelBundle
 from carspotter.serving import metrics, problems, schemas
 from carspotter.serving.gate import Gate
 from carspotter.serving.problems import ProblemError, problem_of_photo, request_id_of
@@ -115,15 +117,14 @@ def _add_photos(app: FastAPI, service: Service) -> None:
 
 
 def _add_ads(app: FastAPI, service: Service) -> None:
-    words: dict[str, Any] = {name: {"type": "string"} for name in ("make", "model", "title")}
-    by_words = {"type": "object", "properties": {**words, "year": {"type": "integer"}}}
+    by_words = schemas.DeclaredWords.model_json_schema()
     most = service.settings.max_photos
     form = {
         "type": "object",
         "required": ["photos"],
         "properties": {
             "photos": {"type": "array", "items": _FILE, "minItems": 1, "maxItems": most},
-            "declared": {"type": "string", "description": 'JSON: {"make": …, "model": …, "year": …, "title": …}'},
+            "declared": {"type": "string", "description": "JSON of make, model, year, colour, body, title."},
         },
     }
     by_url = {
@@ -163,17 +164,24 @@ def _add_models(app: FastAPI, service: Service) -> None:
         settings = service.settings
         return {
             "version": __version__,
-            "bundles": [
-                {
-                    "task": bundle.task, "name": bundle.name,
-                    "classes": len(bundle.taxonomy) if bundle.taxonomy else None,
-                    "input": [bundle.preprocessing.width, bundle.preprocessing.height], "card": dict(bundle.card),
-                }
-                for bundle in (service.recognizer.finder.bundle, service.recognizer.identifier.bundle)
-            ],
+            "bundles": [_bundle(one.bundle) for one in (service.recognizer.finder, service.recognizer.identifier)],
             "limits": {"bytes": settings.max_bytes, "pixels": settings.max_pixels, "photos": settings.max_photos},
             "formats": list(settings.formats), "urls": settings.allow_urls, "feedback": service.feedback is not None,
         }  # fmt: skip
+
+    @app.get("/v1/taxonomy", responses={200: {"model": schemas.TaxonomyShape}, **_problems(401)})
+    async def taxonomy() -> JSONResponse:
+        """Say all that can be named."""
+        return JSONResponse(service.recognizer.identifier.taxonomy.to_dict())
+
+
+def _bundle(bundle: ModelBundle) -> dict[str, Any]:
+    return {
+        "task": bundle.task, "name": bundle.name, "classes": len(bundle.taxonomy) if bundle.taxonomy else None,
+        "knows": bundle.taxonomy.extent() if bundle.taxonomy else None,
+        "attributes": {name: words for name, words in bundle.attributes.items() if name in SHOWN},
+        "input": [bundle.preprocessing.width, bundle.preprocessing.height], "card": dict(bundle.card),
+    }  # fmt: skip
 
 
 def _add_feedback(app: FastAPI, service: Service) -> None:

@@ -16,6 +16,7 @@ EXAMPLE: dict[str, Any] = {
         {
             "box": [12.5, 80.0, 760.2, 540.9], "score": 0.98,
             "viewpoint": {"name": "front-left", "probability": 0.93},
+            "colour": {"name": "red", "probability": 0.97}, "body": {"name": "coupe", "probability": 0.88},
             "answer": {"level": "model", "name": "Audi TTS Coupe", "probability": 0.91},
             "levels": {
                 "make": [{"name": "Audi", "probability": 0.97}],
@@ -54,6 +55,8 @@ class VehicleShape(_Shape):
     box: list[float] = Field(min_length=4, max_length=4)
     score: float = Field(ge=0, le=1)
     viewpoint: Named
+    colour: Named | None = Field(description="One word, or null where it is not sure.")
+    body: Named | None = Field(description="One word, or null where it is not sure.")
     answer: AnswerShape | None
     levels: dict[str, list[Named]]
     undecided: str | None
@@ -98,15 +101,22 @@ class ViewsShape(_Shape):
     missing: list[str]
 
 
-class DeclaredShape(_Shape):
-    """What the seller declared against what the photos show; `photos` are those that decide."""
+class ComparisonShape(_Shape):
+    """What is declared against what the photos show; `photos` are those that decide."""
 
     verdict: Literal["agrees", "contradicts", "cannot-tell"]
-    level: str | None
     name: str | None
     probability: float | None
     photos: list[int]
     why: str
+
+
+class DeclaredShape(ComparisonShape):
+    """The verdict on make, model and year, as deep as `level`; null where no colour, or no body, was declared."""
+
+    level: str | None
+    colour: ComparisonShape | None
+    body: ComparisonShape | None
 
 
 class AdShape(_Shape):
@@ -114,6 +124,8 @@ class AdShape(_Shape):
 
     answer: AnswerShape | None
     undecided: str | None
+    colour: Named | None
+    body: Named | None
     levels: dict[str, list[Named]]
     lead: int | None
     views: ViewsShape
@@ -134,12 +146,22 @@ class ProblemShape(_Shape):
     request_id: str
 
 
+class ExtentShape(_Shape):
+    """How much an identifier can name."""
+
+    makes: int
+    models: int
+    years: list[int] | None = Field(description="First and last, where it knows any.")
+
+
 class BundleShape(_Shape):
     """A model bundle in use."""
 
     task: Literal["finder", "identifier"]
     name: str
     classes: int | None
+    knows: ExtentShape | None
+    attributes: dict[str, list[str]] = Field(description="What is told besides, each with its words.")
     input: list[int]
     card: dict[str, Any]
 
@@ -153,6 +175,25 @@ class ModelsShape(_Shape):
     formats: list[str]
     urls: bool
     feedback: bool
+
+
+class TaxonShape(_Shape):
+    """One class; a part that is not known is missing, and a class without a model is a make of which no model is."""
+
+    make: str
+    model: str | None = None
+    generation: str | None = None
+    year: int | None = None
+    body: str | None = None
+
+
+class TaxonomyShape(_Shape):
+    """All that can be named, in the order of the network's classes; `aliases` are other spellings of makes."""
+
+    format: int
+    levels: list[str]
+    classes: list[TaxonShape]
+    aliases: dict[str, str]
 
 
 class FeedbackShape(BaseModel):
@@ -171,6 +212,8 @@ class DeclaredWords(BaseModel):
     make: str | None = Field(default=None, max_length=200)
     model: str | None = Field(default=None, max_length=200)
     year: int | None = Field(default=None, ge=1900, le=2100)
+    colour: str | None = Field(default=None, max_length=200)
+    body: str | None = Field(default=None, max_length=200)
     title: str | None = Field(default=None, max_length=500)
 
 

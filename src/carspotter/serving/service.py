@@ -22,6 +22,7 @@ from fastapi import Request
 
 from carspotter.errors import CarspotterError, ImageError, StorageError
 from carspotter.headers import sniff
+from carspotter.labels.attribute_words import find_word
 from carspotter.recognition import declared as declaring
 from carspotter.recognition.listing import AdAnswer, answer_ad
 from carspotter.recognition.recognizer import why_no_vehicle
@@ -170,8 +171,15 @@ class Service:
             found = self._resolver.resolve(words.make, words.model, year=words.year, title=words.title)
         said = " ".join(str(word) for word in (words.make, words.model, words.year, words.title) if word)
         return declaring.DeclaredWords(
-            make=found.make, model=found.model, generation=found.generation, year=found.year or words.year, said=said
-        )
+            make=found.make, model=found.model, generation=found.generation, year=found.year or words.year, said=said,
+            colour=self._attribute("colour", words.colour), body=self._attribute("body", words.body),
+        )  # fmt: skip
+
+    def _attribute(self, name: str, said: str | None) -> str | None:
+        """Read a seller's colour or body as one of the identifier's words; what cannot be read stays as it was said."""
+        if not said or not said.strip():
+            return None
+        return find_word(name, said, self.recognizer.identifier.bundle.attributes.get(name, ())) or said
 
     def room(self, photos: int = 1) -> ProblemError | None:
         """Say why so many photos would be refused now, None where they would not."""
