@@ -17,7 +17,7 @@ from PIL import Image
 ROOT = Path(__file__).parent.parent.parent
 WEB = ROOT / "src" / "carspotter" / "serving" / "web"
 PAGES = ("photo.html", "ad.html")
-SCRIPTS = ("photo.js", "ad.js", "carspotter.js", "draw.js", "take.js", "answer.js")
+SCRIPTS = ("photo.js", "ad.js", "carspotter.js", "draw.js", "take.js", "answer.js", "known.js")
 FILES = ("photo.html", "ad.html", *SCRIPTS, "style.css", "favicon.svg")
 ROUTES = {"/", "/ad", "/openapi.json"}
 VOID = {"meta", "link", "img", "input", "br", "hr"}

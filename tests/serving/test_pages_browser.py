@@ -22,7 +22,7 @@ from carspotter.recognition.recognizer import Recognizer
 from carspotter.serving.keys import add_key
 from carspotter.serving.settings import ServeSettings
 from serving.conftest import RED, Running, Serve, jpeg, running
-from tiny_bundles import UNSURE_COLOR, draw_photo
+from tiny_bundles import TOY_COLOR, UNSURE_COLOR, draw_photo
 
 playwright = pytest.importorskip("playwright.sync_api")
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
@@ -141,7 +141,11 @@ def test_a_dropped_photo_is_answered_and_its_box_drawn_where_it_is(visit: Open) 
     assert "exterior" in facts
     assert re.search(r"\d+ ms", facts)
     assert page.locator(".side.seen").get_attribute("data-side") == "front"
-    assert page.inner_text("#said").startswith("Rubin Alpha 2012, ")
+    assert re.fullmatch(r"Rubin Alpha 2012, .+, red Sedan, seen from front\.", page.inner_text("#said"))
+    assert re.fullmatch(r"red .+ Sedan .+", page.inner_text(".says").replace("\n", " "))
+    paint = page.eval_on_selector(".paint", "(at) => getComputedStyle(at).backgroundColor")
+    red, green, blue = map(int, re.findall(r"\d+", paint))
+    assert red > 2 * max(green, blue)
     assert "tiny-finder" in page.inner_text("#took")
     assert "car.jpg, 800 × 600" in page.inner_text("#caption")
     assert page.locator("#feedback").is_hidden(), "this service takes no feedback"
@@ -247,6 +251,52 @@ def test_what_cannot_be_decided_is_said_in_words(visit: Open, serve: Serve, bund
     assert page.locator(".box").count() == 0
 
 
+def test_what_is_no_car_has_no_name_and_no_colour(visit: Open) -> None:
+    page = visit()
+    drop(page, ("toy.jpg", jpeg((TOY_COLOR, RED[1]))))
+    assert answer(page) == "Undecided"
+    words = "Not decidable: this does not look like a photograph of one whole car"
+    assert page.inner_text("#answer .verdict p") == words
+    assert page.locator(".box").count() == 1
+    assert page.locator(".tile, .says").count() == 0, "not even a guess"
+
+
+def test_what_the_identifier_knows_stands_beside_its_answer(visit: Open) -> None:
+    page = visit()
+    words = "It knows 3 makes and 5 models, of the years 2012 to 2018."
+    assert page.inner_text("#knows") == words
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(request.url))
+    drop(page, ("car.jpg", jpeg(RED)))
+    answer(page)
+    assert page.inner_text("#known p").startswith(words)
+    known, shown = page.locator("#known").bounding_box(), page.locator("#answer").bounding_box()
+    assert known["y"] < shown["y"] + shown["height"], "beside it, not below"
+    assert not [url for url in asked if url.endswith("/v1/taxonomy")], "the list is asked for when it is opened"
+    page.click("#known summary")
+    page.wait_for_selector(".listed .make")
+    assert page.locator(".listed .make").all_inner_texts() == ["Azur\n2 models", "Rubin\n2 models", "Smaragd\n1 model"]
+    page.fill("#known-word", "gám")
+    assert page.locator(".listed li").all_inner_texts() == ["Gamma\n2014"]
+    page.fill("#known-word", "rubin al")
+    assert page.locator(".listed li").all_inner_texts() == ["Alpha\n2012 to 2016"]
+    page.fill("#known-word", "<b>Opel")
+    assert page.inner_text(".listed") == "“<b>Opel” is not among them."
+    assert "tiny-identifier" in page.inner_text("footer")
+    assert "classes" not in page.inner_text("footer")
+
+
+def test_a_tag_stays_on_its_photo(visit: Open) -> None:
+    page = visit(size=PHONE)
+    drop(page, ("two.jpg", jpeg(RED, ("blue", (720, 100, 798, 240)))))
+    answer(page)
+    photo = page.locator(".frame img").bounding_box()
+    for tag in page.locator(".box span").all():
+        place = tag.bounding_box()
+        assert place["x"] >= photo["x"] - 2
+        assert place["x"] + place["width"] <= photo["x"] + photo["width"] + 3
+
+
 def test_a_broken_file_is_told_in_words_and_the_next_photo_works(visit: Open) -> None:
     page = visit()
     page.watch.expected = {415, 422}
@@ -303,7 +353,7 @@ def test_the_curl_command_gives_the_same_answer(visit: Open, tmp_path: Path) -> 
     page.wait_for_selector("#copy >> text=Copied")
     command = page.evaluate("navigator.clipboard.readText()")
     told = subprocess.run(["sh", "-c", command], cwd=tmp_path, capture_output=True, check=True, timeout=30)
-    page.click("summary")
+    page.click("#program summary")
     shown = json.loads(page.inner_text("#json"))
     assert json.loads(told.stdout)["vehicles"] == shown["vehicles"]
     assert shown["vehicles"][0]["answer"]["name"] == "Rubin Alpha 2012"
@@ -393,6 +443,25 @@ def test_an_ad_is_answered_with_roles_views_and_the_sellers_word(visit: Open) ->
     assert """'declared={"make":"Rubin","model":"Alpha","year":2012}'""" in command
 
 
+def test_a_declared_colour_and_body_have_verdicts_of_their_own(visit: Open) -> None:
+    page = visit("/ad")
+    drop(page, ("1.jpg", jpeg(RED)), ("2.jpg", jpeg(("red", (140, 120, 620, 480)))))
+    page.fill("#colour", "Dunkelblau metallic")
+    page.fill("#body", "Limousine")
+    page.click("#go")
+    answer(page)
+    assert page.inner_text("#answer .says").startswith("red")
+    assert page.locator("#declared h4").all_inner_texts() == ["Colour", "Body"], "no make was declared"
+    assert page.locator(".verdict-line b").all_inner_texts() == ["Contradicts the seller", "Agrees with the seller"]
+    assert page.locator("#declared dl").first.inner_text().split("\n")[:4] == [
+        "declared", "Dunkelblau metallic", "read as", "blue",
+    ]  # fmt: skip
+    assert page.locator("#declared .strip").first.locator("li").count() == 2
+    assert "Colour: Contradicts the seller. Body: Agrees with the seller." in page.inner_text("#said")
+    assert '"colour":"Dunkelblau metallic"' in page.inner_text("#curl")
+    assert "from front, red Sedan" in page.inner_text("#photo-1")
+
+
 def test_a_folder_is_walked_and_a_photo_can_be_left_out(visit: Open, tmp_path: Path) -> None:
     folder = tmp_path / "ad"
     folder.mkdir()
@@ -447,7 +516,7 @@ def test_a_photo_is_answered_by_keyboard_alone(visit: Open) -> None:
     assert page.locator("input[name=level]:checked").get_attribute("value") == "generation"
     assert page.locator(".bars li span").first.inner_text() == "Azur Delta 2016-2020"
     tab_to("#copy")
-    tab_to("summary")
+    tab_to("#program summary")
     page.keyboard.press("Space")
     assert page.locator("#json").is_visible()
 

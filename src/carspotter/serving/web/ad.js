@@ -5,9 +5,10 @@ import * as car from "/static/carspotter.js";
 const ASK = "/v1/ads";
 const EXAMPLE = ["ad-1", "ad-2", "ad-3", "ad-4", "ad-5", "ad-6", "ad-7", "ad-8"];
 const DECLARED = {
-  right: { make: "Volkswagen", model: "Golf", year: "1991" },
-  wrong: { make: "BMW", model: "X5", year: "2008" },
+  right: { make: "Volkswagen", model: "Golf", year: "1991", colour: "", body: "" },
+  wrong: { make: "BMW", model: "X5", year: "2008", colour: "", body: "" },
 };
+const FIELDS = ["make", "model", "year", "colour", "body"];
 const ROLES = {
   view: "view",
   "other-vehicle": "another vehicle",
@@ -75,7 +76,7 @@ function thumbnail({ url, file }, index) {
 }
 
 const declared = () => {
-  const words = Object.fromEntries(["make", "model", "year"].map((name) => [name, form.elements[name].value.trim()]).filter(([, word]) => word));
+  const words = Object.fromEntries(FIELDS.map((name) => [name, form.elements[name].value.trim()]).filter(([, word]) => word));
   return words.year ? { ...words, year: Number(words.year) } : words;
 };
 
@@ -130,13 +131,13 @@ function progress(share, photos) {
 function present(photos, says, { content, milliseconds }) {
   main.dataset.state = "answered";
   car.find("#result").hidden = car.find("#program").hidden = false;
-  const parts = [car.verdict(content.answer, content.undecided), car.levelPicker(content.levels, content.answer, "level")];
+  const parts = [car.verdict(content.answer, content.undecided), car.look(content), car.levelPicker(content.levels, content.answer, "level")];
   car.find("#answer").replaceChildren(...parts.filter(Boolean));
   car.find("#declared").replaceChildren(...against(content, says, photos));
   car.find("#views").replaceChildren(...views(content));
   car.find("#note").textContent = isDrawn ? "These photos are drawn, so a name here says nothing about accuracy." : "";
   car.find("#photos").replaceChildren(...content.photos.map((photo, index) => card(photo, index, photos[index], content)));
-  car.find("#said").textContent = aloud(content);
+  car.find("#said").textContent = aloud(content, says);
   const declaration = Object.keys(says).length ? [["declared", JSON.stringify(says)]] : [];
   car.find("#curl").textContent = car.curl(ASK, [...photos.map(({ file }) => ["photos", `@${file.name}`]), ...declaration]);
   car.find("#json").textContent = JSON.stringify(content, null, 2);
@@ -145,10 +146,11 @@ function present(photos, says, { content, milliseconds }) {
   car.find("#answer").scrollIntoView({ block: "nearest" });
 }
 
-function aloud({ answer, undecided, declared: said, views: { missing } }) {
-  const what = answer ? `${answer.name}, ${car.percent(answer.probability)}.` : `Undecided: ${undecided}.`;
-  const seller = said ? ` ${VERDICTS[said.verdict]?.[1] ?? said.verdict}.` : "";
-  return `${what}${seller} ${missing.length ? `Missing: ${car.list(missing)}.` : "No view is missing."}`;
+function aloud({ answer, undecided, colour, body, declared: said, views: { missing } }, says) {
+  const look = car.lookWords({ colour, body });
+  const what = `${answer ? `${answer.name}, ${car.percent(answer.probability)}` : `Undecided: ${undecided}`}${look ? `, ${look}` : ""}.`;
+  const seller = comparisons(said, says).map(([title, { verdict }]) => ` ${title ? `${title}: ` : ""}${VERDICTS[verdict]?.[1] ?? verdict}.`);
+  return `${what}${seller.join("")} ${missing.length ? `Missing: ${car.list(missing)}.` : "No view is missing."}`;
 }
 
 const VERDICTS = {
@@ -157,21 +159,35 @@ const VERDICTS = {
   "cannot-tell": ["?", "Cannot tell whether the seller is right", "unsure"],
 };
 
+/** Part what was declared into what has a verdict of its own: [title, verdict, what the seller said]. */
+function comparisons(said, { colour, body, ...taxon }) {
+  const all = [["", said, Object.values(taxon).join(" ")], ["Colour", said?.colour, colour], ["Body", said?.body, body]];
+  return all.filter(([, found, words]) => found && words);
+}
+
 function against({ declared: said }, says, photos) {
   const head = car.make("h3", {}, "Declared against seen");
-  if (!said) return [head, car.make("p", { class: "soft" }, "Nothing was declared. Fill in make, model or year to have it compared.")];
-  const [sign, words, look] = VERDICTS[said.verdict] ?? ["?", said.verdict, "unsure"];
+  if (!said) return [head, car.make("p", { class: "soft" }, "Nothing was declared. Fill in make, model, year, colour or body to have it compared.")];
+  return [head, ...comparisons(said, says).flatMap(([title, found, words]) => comparison(title, found, words, photos))];
+}
+
+function comparison(title, { verdict, name, probability, why, photos: deciding }, said, photos) {
+  const [sign, words, look] = VERDICTS[verdict] ?? ["?", verdict, "unsure"];
   const line = car.make("p", { class: `verdict-line ${look}` }, car.make("span", { class: "sign", "aria-hidden": "true" }, sign), car.make("b", {}, words));
-  const read = [car.make("dt", {}, "declared"), car.make("dd", {}, Object.values(says).join(" "))];
-  if (said.name) read.push(car.make("dt", {}, "read as"), car.make("dd", {}, said.name));
-  if (said.probability !== null && said.probability !== undefined) read.push(car.make("dt", {}, "by the photos"), car.make("dd", {}, car.percent(said.probability)));
-  const why = said.why ? car.make("p", {}, car.sentence(said.why)) : null;
-  const links = (said.photos ?? []).map((index) => {
+  const read = [car.make("dt", {}, "declared"), car.make("dd", {}, said)];
+  if (name && name !== said) read.push(car.make("dt", {}, "read as"), car.make("dd", {}, name));
+  if (probability !== null && probability !== undefined) read.push(car.make("dt", {}, "by the photos"), car.make("dd", {}, car.percent(probability)));
+  const links = (deciding ?? []).map((index) => {
     const link = car.make("a", { href: `#photo-${index + 1}`, "aria-label": `Photo ${index + 1}` }, thumbnail(photos[index], index));
     return car.make("li", {}, link);
   });
-  const decide = links.length ? [car.make("p", { class: "soft fine decided" }, "Decided by"), car.make("ul", { class: "strip" }, ...links)] : [];
-  return [head, line, car.make("dl", {}, ...read), ...(why ? [why] : []), ...decide];
+  return [
+    ...(title ? [car.make("h4", {}, title)] : []),
+    line,
+    car.make("dl", {}, ...read),
+    ...(why ? [car.make("p", {}, car.sentence(why))] : []),
+    ...(links.length ? [car.make("p", { class: "soft fine decided" }, "Decided by"), car.make("ul", { class: "strip" }, ...links)] : []),
+  ];
 }
 
 function views({ views: { seen, missing }, photos }) {
@@ -201,7 +217,8 @@ function card({ role, duplicate_of: of, weight, why, prediction }, index, photo,
   const lines = [];
   if (vehicle && role !== "duplicate") {
     const what = vehicle.answer ? `${vehicle.answer.name}, ${car.percent(vehicle.answer.probability)}` : "undecided alone";
-    lines.push(car.make("p", {}, car.make("b", {}, what), car.make("span", { class: "soft" }, ` from ${vehicle.viewpoint.name}`)));
+    const look = car.lookWords(vehicle);
+    lines.push(car.make("p", {}, car.make("b", {}, what), car.make("span", { class: "soft" }, ` from ${vehicle.viewpoint.name}${look ? `, ${look}` : ""}`)));
   }
   if (why) lines.push(car.make("p", { class: "soft fine" }, car.sentence(why)));
   if (weight > 0) {

@@ -50,7 +50,8 @@ function aloud(content, index) {
   if (!vehicle) return `No vehicle: ${content.undecided}.`;
   const many = content.vehicles.length;
   const what = vehicle.answer ? `${vehicle.answer.name}, ${car.percent(vehicle.answer.probability)}` : `Undecided: ${vehicle.undecided}`;
-  return `${many > 1 ? `${many} vehicles. The largest: ` : ""}${what}, seen from ${vehicle.viewpoint.name}.`;
+  const look = car.lookWords(vehicle);
+  return `${many > 1 ? `${many} vehicles. The largest: ` : ""}${what}${look ? `, ${look}` : ""}, seen from ${vehicle.viewpoint.name}.`;
 }
 
 function tabs(content, selected) {
@@ -72,7 +73,7 @@ function select(content, index) {
   }
   const vehicle = content.vehicles[index];
   const parts = vehicle
-    ? [car.verdict(vehicle.answer, vehicle.undecided), car.levelPicker(vehicle.levels, vehicle.answer, "level")]
+    ? [car.verdict(vehicle.answer, vehicle.undecided), car.look(vehicle), car.levelPicker(vehicle.levels, vehicle.answer, "level")]
     : [car.verdict(null, content.undecided, "No vehicle to name")];
   car.find("#answer").replaceChildren(...parts.filter(Boolean));
   const facts = [vehicle && side(vehicle.viewpoint), kind(content.kind), time(content.milliseconds)];

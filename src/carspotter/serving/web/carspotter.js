@@ -1,6 +1,7 @@
 // What the service's pages share: ask the service, say in words what went wrong; and how all pages draw and take photos.
 
 import { list, make, sentence, show } from "./draw.js";
+import { showKnown } from "./known.js";
 
 export * from "./draw.js";
 export * from "./take.js";
@@ -189,8 +190,9 @@ export function copies(button, source) {
   });
 }
 
-/** Say in the footer which bundles answer. */
+/** Say which bundles answer, and what can be named: `load` gives the classes once somebody wants to see them. */
 export function sayBundles(place, { bundles }) {
-  const words = bundles.map(({ task, name, classes }) => `${task} ${name}${classes ? ` (${typeof classes === "number" ? classes : classes.length} classes)` : ""}`);
+  const words = bundles.map(({ task, name }) => `${task} ${name}`);
   if (words.length) place.textContent = `Answered by ${list(words)}.`;
+  showKnown(bundles.find(({ knows }) => knows)?.knows, async () => (await send("/v1/taxonomy", null, { method: "GET" })).content.classes);
 }

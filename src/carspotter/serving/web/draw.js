@@ -111,6 +111,24 @@ export function levelPicker(levels, answer, id) {
   return make("fieldset", { class: "levels" }, make("legend", { class: "aside" }, "Candidates of each level"), make("div", { class: "tiles" }, ...tiles), below);
 }
 
+// How the words for colours look; a word that is not here is said without a sample.
+const PAINTS = {
+  black: "#1b1c1f", white: "#fbfbf8", grey: "#7d8288", silver: "#c3c7cc", blue: "#2459b8", red: "#c8202b", green: "#2f7d43", brown: "#6f4a32",
+  beige: "#d9c8a5", golden: "#c39a3b", bordeaux: "#6d1b2c", yellow: "#f2cf1d", violet: "#6f48a8", orange: "#ec7a1c",
+};
+
+/** Say colour and body, each with how sure it is; nothing where neither is sure. */
+export function look({ colour, body }) {
+  if (!colour && !body) return null;
+  const sample = colour && PAINTS[colour.name] ? make("i", { class: "paint", "aria-hidden": "true" }) : null;
+  if (sample) sample.style.background = PAINTS[colour.name];
+  const words = [colour, body].filter(Boolean).map(({ name, probability }) => make("span", {}, `${name} `, make("em", {}, percent(probability))));
+  return make("p", { class: "says" }, sample, ...words);
+}
+
+/** Join the words of a colour and a body: "red hatchback"; empty where neither is sure. */
+export const lookWords = ({ colour, body }) => [colour, body].filter(Boolean).map(({ name }) => name).join(" ");
+
 /** Say an answer: its name and how sure it is, or that there is none and why. */
 export function verdict(answer, undecided, none = "Undecided") {
   if (!answer) return make("div", { class: "verdict undecided" }, make("h2", {}, none), make("p", {}, sentence(undecided ?? "no reason was given")));
@@ -179,6 +197,7 @@ export function stage(place, url, prediction, { names, selected, onSelect }) {
     button.style.width = `${(100 * (x2 - x1)) / prediction.width}%`;
     button.style.height = `${(100 * (y2 - y1)) / prediction.height}%`;
     button.classList.toggle("high", y1 / prediction.height < 0.08); // no room for the tag above
+    button.classList.toggle("end", x1 / prediction.width > 0.6 && x2 / prediction.width > 0.9); // nor to the right
     button.addEventListener("click", () => onSelect(index));
     frame.append(button);
   }
