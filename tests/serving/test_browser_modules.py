@@ -19,6 +19,7 @@ from carspotter.errors import ImageError
 from carspotter.geometry import BoundingBox
 from carspotter.headers import orientation, sniff
 from carspotter.pixels import DecodedPhoto, Preprocessing, decode, network_input
+from carspotter.recognition.attributes import Attributes
 from carspotter.recognition.identifier import NO_CAR, UNKNOWN, Identifier
 from carspotter.recognition.recognizer import Recognizer, _shrunk, min_side
 from carspotter.runtime.bundle import ModelBundle
@@ -183,6 +184,32 @@ def test_levels_answers_and_words_are_the_same(bundles: dict[str, Path]) -> None
             ]
     assert {said.answer.level if said.answer else None for said in want} == {None, *LEVELS}
     assert 0 < sum(said.undecided == NO_CAR for said in want) < 60
+
+
+def test_words_of_attributes_are_the_same(bundles: dict[str, Path]) -> None:
+    random = np.random.default_rng(6)
+    plain = ModelBundle.load(bundles["identifier"])
+    cases, want = [], []
+    for index in range(60):
+        calibration = {"colour": float(random.uniform(0.2, 0.9))} if index % 3 else {}
+        bundle = replace(plain, calibration=calibration)
+        name = ("colour", "body", "doors")[index % 3 if index % 2 else 0]
+        values = softmax(random.normal(0, 2, (1, len(bundle.attributes.get(name, "ab")))))[0].astype(np.float32)
+        if index == 1:
+            values[:] = [np.float32(calibration["colour"]), 0, 0, 0, 0][: len(values)]  # at the threshold counts
+        want.append(Attributes(bundle).say(name, {name: values}))
+        known = {"attributes": dict(bundle.attributes), "calibration": calibration}
+        cases.append({"name": name, "values": packed(values, "<f4"), "bundle": known})
+    asked = "(c) => likeliest(c.name, floats(c.values), c.bundle)"
+    for told, said in zip(node("likeliest from identifier.js", asked, cases), want, strict=True):
+        assert told == (said and {"name": said.name, "probability": pytest.approx(said.probability)})
+    assert 10 < sum(said is None for said in want) < 50
+
+
+@pytest.mark.parametrize("taxonomy", [ODD, Taxonomy((Taxon(make="smart"),))])
+def test_what_is_known_is_counted_the_same(taxonomy: Taxonomy) -> None:
+    (told,) = node("extent from ../web/known.js", "extent", [taxonomy.to_dict()["classes"]])
+    assert told == taxonomy.extent()
 
 
 def test_a_head_answers_the_same_logits() -> None:

@@ -27,6 +27,7 @@ from carspotter.recognition.recognizer import Recognizer, why_no_vehicle
 from carspotter.runtime.bundle import ModelBundle, shipped
 from carspotter.serving.browser import MANIFEST, PAGE, WEB, build_site
 from serving.conftest import RED, jpeg
+from tiny_bundles import TOY_COLOR
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 SWITCHES = ("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking")
@@ -60,7 +61,9 @@ def test_nothing_comes_from_elsewhere(name: str) -> None:
 def test_what_the_scripts_look_for_is_on_the_page() -> None:
     page = (PAGE / "index.html").read_text(encoding="utf-8")
     ids = re.findall(r'id="([\w-]+)"', page)
-    scripts = (PAGE / "page.js").read_text(encoding="utf-8") + (WEB / "answer.js").read_text(encoding="utf-8")
+    scripts = (PAGE / "page.js").read_text(encoding="utf-8") + "".join(
+        (WEB / name).read_text(encoding="utf-8") for name in ("answer.js", "known.js")
+    )
     wanted = set(re.findall(r'find\("#([\w-]+)"\)', scripts))
     assert len(ids) == len(set(ids))
     assert len(wanted) > 12
@@ -263,6 +266,8 @@ def same(page: Answer, recognizer: Recognizer, data: bytes, *, probability: floa
         assert told["box"] == pytest.approx(vehicle["box"], abs=2)
         assert told["viewpoint"]["name"] == vehicle["viewpoint"]["name"]
         assert told["undecided"] == vehicle["undecided"]
+        for name in ("colour", "body"):
+            assert (told[name] or {}).get("name") == (vehicle[name] or {}).get("name")
         assert (told["answer"] or {}).get("name") == (vehicle["answer"] or {}).get("name")
         assert (told["answer"] or {}).get("level") == (vehicle["answer"] or {}).get("level")
         for level, candidates in vehicle["levels"].items():
@@ -365,6 +370,13 @@ def test_bad_input_is_told_in_words_and_the_next_photo_works(
     assert page.inner_text("#answer h2") == "No vehicle to name"
     same(give(page, "car.jpg", whole), recognizer, whole)
     assert page.inner_text("#answer h2") == "Rubin Alpha 2012"
+    assert page.inner_text(".says").split()[0] == "red"
+    toy = jpeg((TOY_COLOR, RED[1]))
+    same(give(page, "toy.jpg", toy), recognizer, toy)
+    assert page.inner_text("#answer .verdict p").startswith("Not decidable: this does not look like")
+    page.click("#known summary")
+    assert page.locator(".listed .make").count() == 3
+    assert page.inner_text("#knows").startswith("It knows 3 makes and 5 models")
     small = jpeg(("red", (300, 200, 340, 230)))
     same(give(page, "small.jpg", small), recognizer, small)
 

@@ -34,7 +34,7 @@ WEB = Path(__file__).parent / "web"
 MANIFEST = "site.json"
 """What the page reads first and the build writes last; a folder with it is a site of ours and may be replaced."""
 
-_SHARED = ("style.css", "favicon.svg", "draw.js", "take.js", "answer.js")
+_SHARED = ("style.css", "favicon.svg", "draw.js", "take.js", "answer.js", "known.js")
 _EXAMPLES = ("front-left", "back-right", "two-cars", "right", "interior", "wheel")
 _LOCKS = ("package.json", "package-lock.json")
 # File of the npm package → its name on the site. Some servers do not know `.mjs`, and browsers then refuse it.

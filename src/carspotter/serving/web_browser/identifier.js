@@ -6,8 +6,11 @@ export const LEVELS = ["make", "model", "generation", "year"];
 
 const DEFAULT_THRESHOLD = 0.6;
 const DEFAULT_SUBJECT = 0.5;
-const NO_CAR = "not decidable: this does not look like a photograph of one whole car";
+const DEFAULT_WORD = 0.5;
 const UNKNOWN = "not decidable from this photo: it looks like none of the classes that were learnt";
+
+/** Why what is no whole car is not identified. */
+export const NO_CAR = "not decidable: this does not look like a photograph of one whole car";
 
 /** Number the taxa of each level, in the order in which the classes first need them: {names, index} per level. */
 export function numbered(classes) {
@@ -74,6 +77,14 @@ export function judge(probabilities, taxonomy, calibration, { car = 1, evidence 
   if (evidence < (calibration.evidence ?? -Infinity)) return { levels, answer: null, undecided: UNKNOWN };
   const answer = deepest(taxonomy, sums, branch, calibration);
   return { levels, answer, undecided: answer ? null : reason(taxonomy.make.names, sums.make, calibration) };
+}
+
+/** Return the likeliest word of an attribute from the probabilities of its words, null where it is not sure. */
+export function likeliest(name, probabilities, { attributes, calibration }) {
+  if (!attributes[name]) return null;
+  const best = argmax(probabilities);
+  const least = Math.fround(calibration[name] ?? DEFAULT_WORD); // numpy compares in the type of the probabilities
+  return probabilities[best] >= least ? { name: attributes[name][best], probability: probabilities[best] } : null;
 }
 
 /** Sum class probabilities up to a level: a taxon has the sum of its children. */

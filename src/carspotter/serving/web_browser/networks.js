@@ -18,8 +18,9 @@ export async function openNetworks(base, onProgress) {
   const ort = await openRuntime(base, await unpacked(content.runtime));
   const finder = { bundle: site.finder, run: await opened(ort, content.finder, site.finder) };
   const identifier = { bundle: site.identifier, run: await opened(ort, content.identifier, site.identifier) };
-  identifier.taxonomy = numbered(site.taxonomy.classes);
-  identifier.head = content.head ? head(content.head, site.taxonomy.classes.length) : null;
+  identifier.classes = site.taxonomy.classes;
+  identifier.taxonomy = numbered(identifier.classes);
+  identifier.head = content.head ? head(content.head, identifier.classes.length) : null;
   return { finder, identifier, threads: ort.env.wasm.numThreads, bytes: total };
 }
 

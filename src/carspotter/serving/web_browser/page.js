@@ -2,6 +2,7 @@
 
 import { busy, clear, showAnswer } from "./answer.js";
 import * as car from "./draw.js";
+import { extent, showKnown } from "./known.js";
 import { receive } from "./take.js";
 
 const main = car.find("#main");
@@ -29,7 +30,8 @@ const TOLD = {
     bar.value = loaded;
     car.find("#load-words").textContent = loaded < total ? `Loading the networks, once: ${car.bytes(loaded)} of ${car.bytes(total)}` : "Starting the networks";
   },
-  ready({ bundles, threads, bytes }) {
+  ready({ bundles, classes, threads, bytes }) {
+    showKnown(extent(classes), async () => classes);
     car.find("#loading").hidden = true;
     const words = `${car.bytes(bytes)} are kept by this browser for the next visit`;
     car.find("#bundles").textContent = `Answered by ${car.list(bundles)}, in this browser on ${threads > 1 ? `${threads} threads` : "one thread"}; ${words}.`;

@@ -3,7 +3,7 @@
 
 import { clip, scale } from "./boxes.js";
 import { finding, gate, gateOf, largestFirst } from "./finder.js";
-import { evidenceOf, headLogits, judge, LEVELS, softmax } from "./identifier.js";
+import { evidenceOf, headLogits, judge, LEVELS, likeliest, NO_CAR, softmax } from "./identifier.js";
 import { networkInput, roundHalfEven } from "./resize.js";
 
 const CERTAIN_BOX = 0.8;
@@ -95,7 +95,11 @@ async function identify(pixels, box, identifier) {
   const own = logits && softmax(logits, calibration.temperature ?? 1);
   const evidence = logits ? evidenceOf(logits) : Infinity;
   const car = attributes.subject ? outputs.subject[attributes.subject.indexOf("car")] : 1;
-  return judge(own ?? outputs.probabilities, identifier.taxonomy, calibration, { car, evidence });
+  const said = judge(own ?? outputs.probabilities, identifier.taxonomy, calibration, { car, evidence });
+  // Whatever it is, a car's name, colour or body would be a wrong one.
+  if (said.undecided === NO_CAR) return { undecided: NO_CAR, levels: {} };
+  const [colour, body] = ["colour", "body"].map((name) => likeliest(name, outputs[name], identifier.bundle));
+  return { ...said, colour, body };
 }
 
 function vehicle(photo, { box, score, viewpoint, refusal }, said) {
@@ -106,6 +110,8 @@ function vehicle(photo, { box, score, viewpoint, refusal }, said) {
     box: whole.map((value) => rounded(value, BOX_DIGITS)),
     score: rounded(score, PROBABILITY_DIGITS),
     viewpoint: told(viewpoint),
+    colour: said?.colour ? told(said.colour) : null,
+    body: said?.body ? told(said.body) : null,
     answer: said?.answer ? told(said.answer) : null,
     levels: Object.fromEntries(LEVELS.map((level) => [level, (said?.levels[level] ?? []).map(told)])),
     undecided: said ? said.undecided : refusal,

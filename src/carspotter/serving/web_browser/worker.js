@@ -11,7 +11,8 @@ let last = Promise.resolve();
 
 function load() {
   networks ??= openNetworks(base, (loaded, total) => postMessage({ type: "progress", loaded, total })).then((all) => {
-    postMessage({ type: "ready", bundles: [all.finder.bundle.name, all.identifier.bundle.name], threads: all.threads, bytes: all.bytes });
+    const bundles = [all.finder.bundle.name, all.identifier.bundle.name];
+    postMessage({ type: "ready", bundles, classes: all.identifier.classes, threads: all.threads, bytes: all.bytes });
     return all;
   });
   networks.catch(({ message }) => {
