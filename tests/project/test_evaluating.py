@@ -2,8 +2,15 @@
 
 from __future__ import annotations
 
-from carspotter.project.evaluating import truths
+from pathlib import Path
+
+from PIL import Image
+
+from carspotter.pixels import decode, network_input
+from carspotter.project.evaluating import from_labels, predict, truths
+from carspotter.recognition.identifier import Identifier
 from carspotter.taxonomy import LEVELS, Taxon, Taxonomy
+from tiny_bundles import tiny_identifier
 
 TAXONOMY = Taxonomy(
     classes=(
@@ -40,3 +47,37 @@ def test_of_a_photo_known_less_deeply_only_that_is_judged() -> None:
 def test_what_the_taxonomy_lacks_is_unlabelled() -> None:
     assert known(Taxon(make="Lada", model="Niva")) == (-1, ["", "", "", ""])
     assert known(None) == (-1, ["", "", "", ""])
+
+
+def test_a_row_may_say_more_than_its_class(tmp_path: Path) -> None:
+    (tmp_path / "classes.csv").write_text("class_id,make,model\n1,Audi,\n2,Audi,A4\n")
+    rows = (
+        "path,class_id,make,model,year,source",
+        "a.jpg,1,Audi,Q9,2012,Here",
+        "b.jpg,2,,,2010,Here",
+        "c.jpg,,Opel,,2011,",
+    )
+    (tmp_path / "labels.csv").write_text("\n".join(rows) + "\n")
+    photos = from_labels(tmp_path / "labels.csv", classes=tmp_path / "classes.csv")
+    assert [photo.taxon for photo in photos] == [
+        Taxon(make="Audi"), Taxon(make="Audi", model="A4"), Taxon(make="Opel"),
+    ]  # fmt: skip
+    assert [photo.label for photo in photos] == [
+        Taxon(make="Audi", model="Q9", year=2012), Taxon(make="Audi", model="A4", year=2010), Taxon(make="Opel"),
+    ]  # fmt: skip
+    assert [photo.about["source"] for photo in photos] == ["Here", "Here", ""]
+
+
+def test_the_table_says_what_was_answered_of_each_market(tmp_path: Path) -> None:
+    bundle = tiny_identifier(tmp_path / "bundle")
+    Image.new("RGB", (40, 30), (200, 20, 20)).save(tmp_path / "a.png")
+    (tmp_path / "labels.csv").write_text("path,make,model,market\na.png,Rubin,One,Here\n")
+    table, unread = predict(bundle, from_labels(tmp_path / "labels.csv"))
+    assert unread == {}
+    identifier = Identifier(bundle, bundle.open_session())
+    crop = network_input(decode((tmp_path / "a.png").read_bytes()).pixels, bundle.preprocessing)
+    wanted = identifier.identify(crop[None])[0].answer
+    said = {name: str(texts[0]) for name, texts in table.about.items()}
+    assert said["source"] == "Here"
+    assert (said["label_make"], said["label_model"], said["label_year"]) == ("Rubin", "Rubin One", "")
+    assert (said["answer_level"], said["answer"]) == ((wanted.level, wanted.name) if wanted else ("", ""))

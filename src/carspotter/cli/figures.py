@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from rich.table import Table
 
 from carspotter.cli.tables import clean, show
+from carspotter.taxonomy import LEVELS
 
 if TYPE_CHECKING:
     from carspotter.evaluation.compare import Comparison
@@ -26,6 +27,23 @@ def show_evaluation(figures: Mapping[str, Any]) -> None:
     error = figures["calibration_error"]
     table.add_row("calibration error", f"{error:.4f}" if error is not None else "-", "", "")
     show(table)
+    if figures["markets"]:
+        show(_markets(figures["markets"]))
+
+
+def _markets(markets: Sequence[Mapping[str, Any]]) -> Table:
+    """Make the table of the markets, each by itself; what is answered at a level is told with its count."""
+    head = ("market", "photos", "make", "make and model", "answered", "right where answered", *LEVELS)
+    table = Table(*head, box=None, header_style="bold", pad_edge=False)
+    for market in markets:
+        shares = [_cells(market[name])[0] for name in ("make", "model", "answered", "right")]
+        levels = [_of(market["by_level"].get(level)) for level in LEVELS]
+        table.add_row(str(clean(market["name"])), str(market["photos"]), *shares, *levels)
+    return table
+
+
+def _of(share: Mapping[str, Any] | None) -> str:
+    return "-" if not share or share["value"] is None else f"{share['value']:.3f} of {share['total']}"
 
 
 def show_comparison(found: Comparison) -> None:

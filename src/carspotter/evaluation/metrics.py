@@ -24,6 +24,7 @@ from carspotter.evaluation.curves import (
     reliability,
 )
 from carspotter.evaluation.intervals import Z95, Estimate, Share, auroc, grouped_interval
+from carspotter.evaluation.markets import MarketFigures, market_figures
 from carspotter.evaluation.predictions import UNLABELLED, Floats, Ints, Predictions
 from carspotter.records import UNKNOWN_VIEWPOINT, VIEWPOINTS
 from carspotter.taxonomy import LEVELS, Taxonomy
@@ -107,6 +108,7 @@ class Evaluation:
     classes: tuple[ClassFigures, ...]
     viewpoints: tuple[ViewpointFigures, ...]
     ads: AdFigures | None
+    markets: tuple[MarketFigures, ...]
 
     def to_dict(self) -> dict[str, Any]:
         """Return JSON values; a figure that cannot be counted is null."""
@@ -138,6 +140,7 @@ def evaluate(predictions: Predictions) -> Evaluation:
         levels=tuple(level_figures(predictions, level) for level in LEVELS),
         classes=class_figures(truth, answer, class_names(predictions.taxonomy)),
         viewpoints=viewpoint_figures(predictions), ads=ad_figures(predictions),
+        markets=market_figures(predictions),
     )  # fmt: skip
 
 

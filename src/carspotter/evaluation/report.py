@@ -40,6 +40,7 @@ from carspotter.evaluation.mistakes import (
 )
 from carspotter.evaluation.predictions import UNLABELLED, Predictions
 from carspotter.records import UNKNOWN_VIEWPOINT
+from carspotter.taxonomy import LEVELS
 
 PAIRS = 30
 """Confusion pairs on the page; the JSON has a hundred."""
@@ -90,7 +91,7 @@ def write_report(
         plots=plots, floor=plots.floor_of(each.right for each in figures.levels),
         view_floor=plots.floor_of(each for view in _views(figures) for each in (view.right, view.make_right)),
         reliability=plots.reliability_plot(figures.reliability), coverage=plots.coverage_plot(_shown(figures)),
-        views=_views(figures), version=__version__,
+        views=_views(figures), levels=LEVELS, version=__version__,
     )  # fmt: skip
     page = Path(path) / "report.html"
     storage.write(page.with_name("metrics.json"), (json.dumps(said, ensure_ascii=False, indent=1) + "\n").encode())

@@ -27,7 +27,7 @@ from carspotter.evaluation.predictions import UNLABELLED, Predictions
 from carspotter.evaluation.report import write_report
 from carspotter.geometry import BoundingBox
 from carspotter.pixels import decode, network_input
-from carspotter.recognition.identifier import Identifier
+from carspotter.recognition.identifier import Identification, Identifier
 from carspotter.runtime.bundle import ModelBundle
 from carspotter.taxonomy import LEVELS, Level, Taxon, Taxonomy
 
@@ -48,6 +48,8 @@ class LabelledPhoto:
     read: Callable[[], bytes]
     taxon: Taxon | None
     box: BoundingBox | None = None
+    label: Taxon | None = None
+    """What the label says, where it says more than the photo's class; None: no more than `taxon`."""
     is_class: bool = True
     """Whether the taxon is the photo's class; else no more than the taxon is known, and it is judged at its levels."""
     about: Mapping[str, str] = field(default_factory=dict)
@@ -56,7 +58,8 @@ class LabelledPhoto:
 def from_labels(labels: Path, *, split: str = "", classes: Path | None = None) -> list[LabelledPhoto]:
     """Read the photos of a labels CSV: path, class_id (a row of `classes`) or make, model, …; split, box, ad_id, view.
 
-    Raises EvaluationError for a file that cannot be read, or none of whose rows has the split.
+    A column `source` (or `market`) names where each comes from, to be judged apart. Raises EvaluationError for a file
+    that cannot be read, or none of whose rows has the split.
     """
     rows = _rows(labels, "path")
     rows = [row for row in rows if not split or row.get("split") == split]
@@ -70,13 +73,15 @@ def from_labels(labels: Path, *, split: str = "", classes: Path | None = None) -
     photos = []
     for row in rows:
         path = labels.parent / row["path"]
+        of_class = taxa.get(row.get("class_id") or "")
         photos.append(
             LabelledPhoto(
                 name=row["path"], read=lambda path=path: storage.read(path),  # type: ignore[misc]
-                taxon=taxa.get(row.get("class_id") or "") or _taxon(row),
+                taxon=of_class or _taxon(row), label=_label_of(row, of_class),
                 box=_box(row, labels), is_class=bool(row.get("class_id")) or not classes,
                 about={
                     "path": row["path"], "ad_id": row.get("ad_id") or row.get("group") or "",
+                    "source": row.get("source") or row.get("market") or "",
                     "viewpoint": row.get("viewpoint") or row.get("view") or "",
                     "box": " ".join(row[side] for side in _SIDES) if row.get("x2") else "",
                 },
@@ -117,24 +122,44 @@ def predict(
     identifier = Identifier(bundle, bundle.open_session(engine))
     assert bundle.taxonomy is not None
     kept: list[LabelledPhoto] = []
-    answers: list[npt.NDArray[np.float64]] = []
+    answers: list[Identification] = []
     unread: dict[str, str] = {}
     for part, crops in _crops(bundle, photos, unread):
         kept += part
-        answers.append(identifier.probabilities(crops))
+        answers += identifier.identify(crops)
     if not kept:
         raise EvaluationError(
             f"none of {len(unread)} photos can be read; {next(iter(unread.values()), 'there is none')}"
         )
     truth, levels = truths([photo.taxon for photo in kept], bundle.taxonomy)
     truth = np.where([photo.is_class for photo in kept], truth, UNLABELLED)
-    names = sorted({name for photo in kept for name in photo.about})
+    about = [
+        {**photo.about, **_said(photo.label or photo.taxon, answer)}
+        for photo, answer in zip(kept, answers, strict=True)
+    ]
     table = Predictions(
         name=bundle.name, taxonomy=bundle.taxonomy, photos=np.array([photo.name for photo in kept]),
-        probabilities=np.concatenate(answers).astype(np.float32), truth=truth, levels=levels,
-        about={name: np.array([photo.about.get(name, "") for photo in kept]) for name in names},
+        probabilities=np.stack([answer.probabilities for answer in answers]).astype(np.float32), truth=truth,
+        levels=levels, about={name: np.array([said.get(name, "") for said in about]) for name in sorted(about[0])},
     )  # fmt: skip
     return table, unread
+
+
+def _said(taxon: Taxon | None, found: Identification) -> dict[str, str]:
+    """Return what the label says down to each level, "" where it does not, and what was answered."""
+    said = {f"label_{level}": _label(taxon, level) for level in LEVELS}
+    answer = found.answer
+    return said | {"answer_level": answer.level if answer else "", "answer": answer.name if answer else ""}
+
+
+def _label(taxon: Taxon | None, level: Level) -> str:
+    return taxon.up_to(level).name(level) if taxon and getattr(taxon, level) is not None else ""
+
+
+def _label_of(row: Mapping[str, str], of_class: Taxon | None) -> Taxon | None:
+    """Return what a row and its class say together: of a class without a year the row may know it."""
+    known = of_class.to_dict() if of_class else {}
+    return _taxon({**row, **{level: str(known[level]) for level in LEVELS if level in known}})
 
 
 def truths(
@@ -252,11 +277,11 @@ def _taxon(row: Mapping[str, str]) -> Taxon | None:
     """Make the taxon of a row of make, model, generation and year; None without a make."""
     if not row.get("make"):
         return None
-    year = row.get("year") or ""
+    model, year = row.get("model") or None, row.get("year") or ""
     try:
         return Taxon(
-            make=row["make"], model=row.get("model") or None, generation=row.get("generation") or None,
-            year=int(year) if year.isdecimal() else None,
+            make=row["make"], model=model, generation=(row.get("generation") or None) if model else None,
+            year=int(year) if model and year.isdecimal() else None,
         )  # fmt: skip
     except TaxonomyError as error:
         raise EvaluationError(f"labels: {error}") from error

@@ -1,0 +1,127 @@
+"""A prediction table in, the figures of each market by itself out: a large easy one must not vouch for a hard one.
+
+A market is a value of the column `source`. Truths are the labels' own words (columns `label_make`, …), so that a car of
+a make that the taxonomy lacks counts as wrong; answers are those that were given (`answer`, `answer_level`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from carspotter.evaluation.curves import CurvePoint, calibration_error, coverage_at
+from carspotter.evaluation.intervals import Estimate, Share, grouped_interval
+from carspotter.evaluation.predictions import Predictions, Texts
+from carspotter.runtime.calibration import LEAST_PHOTOS
+from carspotter.taxonomy import LEVELS, Level
+
+SMALL = f"those under {LEAST_PHOTOS} photos"
+"""Names the markets that have too few photos each, taken together."""
+STRICT = 0.99
+"""The precision of the second coverage that is told; the first is `PRECISION`."""
+
+Bools = npt.NDArray[np.bool_]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MarketFigures:
+    """Hold the figures of a market.
+
+    `make` and `model` are right at top-1 where the label says them, the model on the way below the likeliest make;
+    `known_model` the latter of models that the taxonomy has. `at_95` and `at_99` are the most that can be answered with
+    the make right so often. `answered` is what was answered; `right` how much of that is true down to its level, or as
+    deep as the label goes, and `by_level` the answers that end at each level whose truth is known there. The last four
+    are of photos that were answered or not; they hold nothing where the table has no answers.
+    """
+
+    name: str
+    photos: int
+    top1: Share
+    make: Share
+    make_by_ad: Estimate
+    model: Share
+    known_model: Share
+    calibration_error: float
+    at_95: CurvePoint | None
+    at_99: CurvePoint | None
+    answered: Share
+    right: Share
+    right_by_ad: Estimate
+    by_level: Mapping[Level, Share]
+
+
+def market_figures(predictions: Predictions) -> tuple[MarketFigures, ...]:
+    """Return the figures of each market, by name, and of those with few photos together; () without markets."""
+    sources = predictions.about.get("source")
+    if sources is None or not (sources != "").any() or "label_make" not in predictions.about:
+        return ()
+    names, counts = np.unique(sources[sources != ""], return_counts=True)
+    found = [_market(str(name), predictions.take(sources == name)) for name in names]
+    small = names[counts < LEAST_PHOTOS]
+    if len(small) > 1:
+        found.append(_market(SMALL, predictions.take(np.isin(sources, small))))
+    return tuple(found)
+
+
+def _market(name: str, table: Predictions) -> MarketFigures:
+    way = _way(table)
+    make_known, model_known = table.about["label_make"] != "", table.about["label_model"] != ""
+    make, model = way["make"] == table.about["label_make"], way["model"] == table.about["label_model"]
+    is_class = np.isin(table.about["label_model"], table.taxonomy.names("model"))
+    best = table.at("make").max(axis=1).astype(np.float64)[make_known]
+    answered, right, by_level = _answers(table)
+    return MarketFigures(
+        name=name, photos=len(table),
+        top1=_share((table.probabilities.argmax(axis=1) == table.truth)[table.truth >= 0]),
+        make=_share(make[make_known]), make_by_ad=_by_ad(make, make_known, table),
+        model=_share((make & model)[model_known]), known_model=_share((make & model)[model_known & is_class]),
+        calibration_error=calibration_error(best, make[make_known]),
+        at_95=coverage_at(best, make[make_known]), at_99=coverage_at(best, make[make_known], STRICT),
+        answered=_share(answered[make_known]), right=_share(right[answered & make_known]),
+        right_by_ad=_by_ad(right, answered & make_known, table), by_level=by_level,
+    )  # fmt: skip
+
+
+def _way(table: Predictions) -> dict[Level, Texts]:
+    """Return the names on the way down from the likeliest make, (n,) of each level."""
+    chosen = table.taxonomy.descend({level: table.at(level) for level in LEVELS})
+    return {level: np.array(table.taxonomy.names(level), dtype=str)[chosen[level]] for level in LEVELS}
+
+
+def _answers(table: Predictions) -> tuple[Bools, Bools, dict[Level, Share]]:
+    """Return whether each photo (n,) was answered, whether rightly as far as is known, and the share at each level."""
+    if "answer_level" not in table.about:
+        nothing = np.zeros(len(table), bool)
+        return nothing, nothing, {}
+    depth = table.about["answer_level"]
+    answered = depth != ""
+    right = np.zeros(len(table), bool)
+    by_level: dict[Level, Share] = {}
+    said, deepest = table.about["answer"], np.full(len(table), "", dtype=str)
+    for level in LEVELS:
+        here, label = depth == level, table.about[f"label_{level}"]
+        by_level[level] = _share((said == label)[here & (label != "")])
+        # Where the label ends higher up, the answer is right as far as is known when it lies below.
+        right |= here & np.where(label != "", said == label, _lies_below(said, deepest))
+        deepest = np.where(label != "", label, deepest)
+    return answered, right, by_level
+
+
+def _lies_below(names: Texts, above: Texts) -> Bools:
+    pairs = zip(names.tolist(), above.tolist(), strict=True)
+    return np.array([f"{name} ".startswith(f"{top} ") for name, top in pairs], bool)
+
+
+def _by_ad(right: Bools, counted: Bools, table: Predictions) -> Estimate:
+    """Return a share of the counted photos with the interval that minds their ads."""
+    ads = table.about.get("ad_id", table.photos)[counted]
+    groups = np.unique(np.where(ads == "", table.photos[counted], ads), return_inverse=True)[1]
+    low, high = grouped_interval(right[counted], groups)
+    return Estimate(value=_share(right[counted]).value, low=low, high=high)
+
+
+def _share(right: Bools) -> Share:
+    return Share(count=int(right.sum()), total=len(right))
