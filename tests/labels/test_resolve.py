@@ -65,7 +65,7 @@ def said(found):
         ("Ford", "Focs C-Max", ("Ford", "Focus C-Max", "fuzzy")),
         ("Renault", "nouvelle Clio", ("Renault", "Clio", "inside")),
         ("Mazda", "Mazda 3", ("Mazda", "3", "pattern")),
-        ("Doge", "RAM 1500", ("Dodge", "Ram 1500", "exact")),
+        ("Doge", "RAM 1500", ("Dodge", "Ram 1500", "alias")),
         ("Adi", "A4", ("Audi", "A4", "exact")),
         (None, "Volkswagen Golf", ("Volkswagen", "Golf", "exact")),
         ("Volkswagen", "Volkswagen Golf", ("Volkswagen", "Golf", "exact")),
