@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator, Mapping
 from typing import Any, cast
 
@@ -16,7 +17,8 @@ from carspotter.runtime.calibration import calibrate, fit_temperature
 from carspotter.taxonomy import Taxonomy
 from carspotter.training import data, losses
 from carspotter.training.mixing import mix
-from carspotter.training.model import Identifier, build_identifier
+from carspotter.training.model import Identifier, build_identifier, fuse_norms
+from carspotter.training.probe import fit_heads, resized
 from carspotter.training.recipe import Phase, Recipe
 from carspotter.training.shards import load_shards
 from carspotter.training.targets import mirrored
@@ -42,7 +44,9 @@ class IdentifierTask:
         self.members = torch.from_numpy(found.nodes.members)
         self.parents = torch.from_numpy(self.taxonomy.index("make").astype(np.int64))
         self.levels = {level: torch.from_numpy(found.nodes.level(level)) for level in ("make", "model")}
-        self.soft = soft_labels(recipe, self.photos.paths, self.taxonomy) if recipe.train.distill else None
+        self.soft = soft_labels(recipe, self.photos.paths, self.taxonomy) if recipe.data.teachers else None
+        self.teacher: nn.Module | None = None
+        """The still network with fitted heads, which all epochs follow; set by `build_model` where the recipe asks."""
         counts = np.bincount(self.photos.targets, minlength=len(self.members)).clip(1)
         self.frequency = torch.from_numpy(counts / counts.sum()).float()
         flips = recipe.augment.flip > 0
@@ -69,7 +73,41 @@ class IdentifierTask:
     def build_model(self, *, blank: bool = False) -> Identifier:
         """Make the network with its first weights; a `blank` one with any weights."""
         heads = {name: len(known) for name, known in self.words.items()}
-        return build_identifier(self.recipe, self.taxonomy, heads, blank=blank)
+        model = build_identifier(self.recipe, self.taxonomy, heads, blank=blank)
+        if not blank and self.recipe.train.probe:
+            self._probe(model)
+        return model
+
+    def _probe(self, model: Identifier) -> None:
+        """Fit the heads before the first epoch, and those of the teacher, which sees larger pixels."""
+        settings = self.recipe.train
+        first = copy.deepcopy(model.head).requires_grad_(False)
+        if settings.distill and self.soft is None:
+            teacher = copy.deepcopy(model)
+            self._fit_heads(teacher, first, settings.teacher_side or self.recipe.input.height)
+            self.teacher = fuse_norms(teacher).eval().requires_grad_(False)
+        self._fit_heads(model, first, self.recipe.input.height)
+
+    def _fit_heads(self, model: Identifier, first: nn.Linear, side: int) -> None:
+        settings = self.recipe.train
+
+        def loss(features: Tensor, logits: Tensor, extras: Mapping[str, Tensor], chosen: Tensor) -> Tensor:
+            batch = self._labels(chosen)
+            said = losses.kept(logits, first(features), self.parents)
+            of_heads = [_of_head(answer, batch, name) for name, answer in extras.items()]
+            return torch.stack([(self._of_photos(logits, batch) + settings.keep * said).mean(), *of_heads]).sum()
+
+        fit_heads(
+            model, self.photos.images, loss, epochs=settings.probe, side=side, decay=settings.probe_decay,
+            seed=self.recipe.seed,
+        )  # fmt: skip
+
+    def _labels(self, chosen: Tensor) -> Batch:
+        """Return the labels of photos as a batch without pixels."""
+        batch = {"target": torch.from_numpy(self.photos.targets)[chosen], "share": torch.ones(len(chosen))}
+        batch["partner"] = torch.arange(len(chosen))
+        extras = {HEAD + name: torch.from_numpy(values)[chosen] for name, values in self.photos.extras.items()}
+        return batch | extras
 
     def steps(self, phase: Phase) -> int:  # noqa: ARG002  # Task has it: a finder's scenes depend on the phase
         """Count the batches of an epoch."""
@@ -105,6 +143,8 @@ class IdentifierTask:
         loss, share = self._of_photos(logits, batch), batch["share"]
         if bool((share < 1).any()):
             loss = share * loss + (1 - share) * self._of_photos(logits, batch, batch["partner"])
+        if self.teacher is not None:
+            loss = loss.lerp(self._followed(self.teacher, logits, batch), settings.distill)
         heads = [settings.heads_weight * _of_head(answer.float(), batch, name) for name, answer in extras.items()]
         return torch.stack([loss.mean(), *heads]).sum()
 
@@ -172,6 +212,15 @@ class IdentifierTask:
         # A photo that no teacher saw learns from its label as if there were none.
         return loss.lerp(taught, settings.distill * (soft.sum(dim=1) > 0).float())
 
+    def _followed(self, teacher: nn.Module, logits: Tensor, batch: Batch) -> Tensor:
+        """Return each photo's loss (n,) against what the teacher says of the same changed, mixed pixels."""
+        settings = self.recipe.train
+        with torch.no_grad():
+            pixels = resized(batch["pixels"], settings.teacher_side or batch["pixels"].shape[2])
+            soft = teacher.to(pixels.device)(pixels.contiguous(memory_format=torch.channels_last))[0].float()
+        known = ~self.members.to(logits.device)[batch["target"]].all(dim=1)
+        return losses.distillation(logits, soft.softmax(dim=1) * known[:, None], temperature=settings.temperature)
+
     def _of_nodes(self, logits: Tensor, target: Tensor) -> Tensor:
         settings = self.recipe.train
         members = self.members.to(logits.device)[target]
@@ -185,7 +234,7 @@ class IdentifierTask:
         if settings.class_weights:
             weights = self.frequency.to(logits.device).pow(-settings.class_weights)[target]
             loss = loss * weights / weights.mean()
-        return loss
+        return loss * ~members.all(dim=1)  # of a photo that may be any class there is nothing to learn
 
     def _extra(self, name: str, values: Tensor, flipped: Tensor) -> Tensor:
         if name not in self.mirror:

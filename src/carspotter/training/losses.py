@@ -41,6 +41,19 @@ def generalized_cross_entropy(logits: Tensor, members: Tensor, *, q: float) -> T
     return (1 - (q * node_log_probability(logits, members)).exp()) / q
 
 
+def kept(logits: Tensor, before: Tensor, parents: Tensor) -> Tensor:
+    """Return the cross-entropy (n,) at the level of the parents against what was said before, both logits (n, c).
+
+    A network that knows parents of which there are no photos must not forget them.
+    """
+    sums = [torch.zeros(len(each), int(parents.max()) + 1) for each in (logits, before)]
+    now, then = (
+        total.to(logits.device).index_add(1, parents.to(logits.device), each.softmax(1))
+        for total, each in zip(sums, (logits, before), strict=True)
+    )
+    return -(then * now.clamp_min(1e-8).log()).sum(dim=1)
+
+
 def distillation(logits: Tensor, teacher: Tensor, *, temperature: float) -> Tensor:
     """Return each photo's cross-entropy (n,) to a teacher's probabilities (n, c), both softened by `temperature`.
 

@@ -146,8 +146,16 @@ class TrainSettings:
     """Power of the inverse of a class's frequency by which its photos are drawn; 1: each class as often."""
     distill: float = 0.0
     """Weight of the teachers' answers against the labels, 0 to 1."""
+    teacher_side: int = 0
+    """Pixels of a side that the still network sees as the teacher of itself, where there are no `data.teachers`."""
     temperature: float = 2.0
     """Of the teachers' answers."""
+    probe: int = 0
+    """Epochs over still features in which the heads are fitted before the backbone learns (`probe`)."""
+    probe_decay: float = 3e-4
+    """How much it costs the heads to leave where they start."""
+    keep: float = 0.0
+    """Weight in the probe of what the first network says of the make: makes without photos are not forgotten."""
     heads_weight: float = 0.2
     """Weight of the loss of each of `model.heads`."""
     patience: int = 0
@@ -303,7 +311,10 @@ def _check(recipe: Recipe, where: str) -> None:
         (0 < train.q <= 1, f"train.q is {train.q}; above 0, at most 1"),
         (0 <= train.distill <= 1, f"train.distill is {train.distill}; it must be from 0 to 1"),
         (train.temperature > 0, f"train.temperature is {train.temperature}; it must be above 0"),
-        (not train.distill or bool(recipe.data.teachers), "train.distill needs data.teachers: tables to follow"),
+        (
+            not train.distill or bool(recipe.data.teachers) or train.probe > 0,
+            "train.distill needs data.teachers: tables to follow; or train.probe: the still network follows itself",
+        ),
         (bool(recipe.data.labels) != bool(recipe.data.shards), "data: give labels or shards, one of the two"),
         (min(recipe.augment.mixup, recipe.augment.cutmix) >= 0, "augment.mixup and cutmix must not be negative"),
         (

@@ -53,6 +53,9 @@ class Nodes:
         return np.array([found[0] if (found == found[0]).all() else -1 for found in shared], np.int64)
 
     def _add(self, parts: tuple[str, ...]) -> int:
+        if not any(parts):  # a photo that shows no car of a class: it teaches the further heads alone
+            self._sets.append(np.ones(len(self.taxonomy), bool))
+            return len(self._sets) - 1
         if not parts[0]:
             raise RecipeError("a row has neither class_id nor make")
         known = [[str(getattr(taxon, level) or "") for level in LEVELS] for taxon in self.taxonomy.classes]

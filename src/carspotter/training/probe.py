@@ -1,0 +1,75 @@
+"""Fit the heads of an identifier before its backbone learns: features of still photos in, linear layers out.
+
+A head that starts from nothing would first spoil the features it reads; one that is fitted to them before changes them
+gently (Kumar et al., "Fine-Tuning can Distort Pretrained Features and Underperform Out-of-Distribution", 2022).
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Callable, Mapping
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from carspotter.training.data import Images
+from carspotter.training.model import Identifier
+
+logger = logging.getLogger(__name__)
+BATCH = 1024
+"""Photos of a step: features are small, and more a step cost nothing."""
+LEARNING_RATE = 1e-3
+HeadLoss = Callable[[Tensor, Tensor, Mapping[str, Tensor], Tensor], Tensor]
+"""Takes features (m, d), logits (m, c), those of further heads, and the photos' numbers (m,); gives one number."""
+
+
+def fit_heads(
+    model: Identifier, images: Images, loss: HeadLoss, *, epochs: int, side: int, decay: float, seed: int = 0
+) -> None:
+    """Fit all heads of `model` to its features of `images` (n, h, w, 3), each and its mirror image, at `side` px.
+
+    `decay` weighs how far the weights move from where they start: knowledge of classes without photos lies there.
+    """
+    features = still_features(model, images, side)
+    heads = nn.ModuleList([model.head, *model.heads.values()])
+    first = [weights.detach().clone() for weights in heads.parameters()]
+    optimizer = torch.optim.Adam(heads.parameters(), lr=LEARNING_RATE)
+    generator = torch.Generator().manual_seed(seed)
+    batch = min(BATCH, len(features))
+    steps, step = epochs * (len(features) // batch), 0
+    for _ in range(epochs):
+        for chosen in torch.randperm(len(features), generator=generator)[: len(features) // batch * batch].split(batch):
+            view = torch.randint(features.shape[1], (batch,), generator=generator)
+            read = features[chosen, view]
+            answers = {model.head_names[key]: head(read) for key, head in model.heads.items()}
+            moved = sum(
+                ((weights - start) ** 2).sum() for weights, start in zip(heads.parameters(), first, strict=True)
+            )
+            value = loss(read, model.head(read), answers, chosen) + decay * moved
+            for group in optimizer.param_groups:
+                group["lr"] = LEARNING_RATE * (1 + math.cos(math.pi * step / steps)) / 2
+            optimizer.zero_grad()
+            value.backward()
+            optimizer.step()
+            step += 1
+    logger.info("heads fitted at %d px: %d photos, last loss %.3f", side, len(features), float(value))
+
+
+def still_features(model: Identifier, images: Images, side: int, batch: int = 64) -> Tensor:
+    """Return the features (n, 2, d) of photos (n, h, w, 3) as they stand and mirrored, at `side` px."""
+    model.eval()
+    parts = []
+    with torch.no_grad():
+        for chosen in torch.from_numpy(images).split(batch):
+            pixels = resized(chosen.permute(0, 3, 1, 2).float(), side).contiguous(memory_format=torch.channels_last)
+            parts.append(torch.stack([model.embed(pixels), model.embed(pixels.flip(3))], dim=1))
+    return torch.cat(parts)
+
+
+def resized(pixels: Tensor, side: int) -> Tensor:
+    """Return pixels (n, 3, h, w) in 0…255 at `side` x `side` px."""
+    if pixels.shape[2:] == (side, side):
+        return pixels
+    return F.interpolate(pixels, (side, side), mode="bicubic", align_corners=False, antialias=True).clamp(0, 255)
