@@ -74,7 +74,7 @@ def main() -> None:
     cars = [*other_cars(given.data / "more-cars", resolver), *advertised(given.data / "used-car-ads", resolver, teacher)]
     part(cars)
     stanford, classes = stanford_cars(given.data / "stanford-cars")
-    makes = network_makes(given.weights / "car-make.labels.txt", resolver)
+    makes = car_network(given.weights / "car-make.mobilenetv3_small.safetensors", given.out / "car-network", resolver)
     classes += new_classes(cars, {row["make"] for row in classes} | makes, given.min_photos)
     label(cars, classes)
     rows = [*stanford, *cars]
@@ -168,9 +168,30 @@ def stanford_cars(folder: Path) -> tuple[list[Row], list[dict[str, str]]]:
     return rows, classes
 
 
-def network_makes(path: Path, resolver: Resolver) -> set[str]:
-    """Return the makes that the car network knows, as the resolver spells them."""
-    return {resolved(resolver, make, "")[0] for make in path.read_text(encoding="utf-8").splitlines() if make}
+def car_network(weights: Path, out: Path, resolver: Resolver) -> set[str]:
+    """Write the car network as a run to start from, with its makes as classes; return these as the resolver spells them.
+
+    Of several spellings of one make, the row of that which is the make's own name stays.
+    """
+    from safetensors.torch import load_file
+
+    from carspotter.taxonomy import Taxon, Taxonomy
+    from carspotter.training.checkpoint import BEST, TAXONOMY, Checkpoint
+
+    labels = weights.with_name("car-make.labels.txt").read_text(encoding="utf-8").splitlines()
+    rows: dict[str, int] = {}
+    for row, name in enumerate(labels):
+        make = resolved(resolver, name, "")[0]
+        if make not in rows or make == name:
+            rows[make] = row
+    values = {name: value.float() for name, value in load_file(weights).items()}
+    head = {f"head.{part}": values.pop(f"classifier.{part}")[list(rows.values())] for part in ("weight", "bias")}
+    state = {f"backbone.{name}": value for name, value in values.items()} | head
+    out.mkdir(exist_ok=True)
+    empty = Checkpoint(epoch=0, step=0, model={}, averaged=state, optimizer={}, best=0.0, fingerprint="")
+    empty.save(out / BEST)
+    Taxonomy(classes=tuple(Taxon(make=make) for make in rows)).save(out / TAXONOMY)
+    return set(rows)
 
 
 def new_classes(rows: list[Row], makes: set[str], least: int) -> list[dict[str, str]]:

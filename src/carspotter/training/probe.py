@@ -54,7 +54,7 @@ def fit_heads(
             value.backward()
             optimizer.step()
             step += 1
-    logger.info("heads fitted at %d px: %d photos, last loss %.3f", side, len(features), float(value))
+    logger.info("heads fitted at %d px: %d photos, last loss %.3f", side, len(features), value.item())
 
 
 def still_features(model: Identifier, images: Images, side: int, batch: int = 64) -> Tensor:

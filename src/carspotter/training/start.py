@@ -111,7 +111,8 @@ def take_all(model: nn.Module, start: Start) -> None:
 def take_classes(head: nn.Linear, start: Start, taxonomy: Taxonomy) -> int:
     """Fill the rows of a head whose classes `start` knows, or knows the nearest of above; return how many.
 
-    The row of a make without a model is where a new model of that make starts.
+    The row of a make without a model is where a new model of that make starts; classes that start from one row have
+    its probability together.
     """
     if start.classes is None:
         return 0
@@ -121,9 +122,11 @@ def take_classes(head: nn.Linear, start: Start, taxonomy: Taxonomy) -> int:
     ]
     if pairs:
         old, own = (list(side) for side in zip(*pairs, strict=True))
+        weight, bias = (start.weights[name][old] for name in _HEAD)
+        # Classes that share a row share its probability: together they say what it said.
+        shared = torch.bincount(torch.tensor(old))[old].log()
         with torch.no_grad():
-            for values, name in zip((head.weight, head.bias), _HEAD, strict=True):
-                values[own] = start.weights[name][old]
+            head.weight[own], head.bias[own] = weight, bias - shared
     logger.info("model.start: %d of %d classes start from those of %s", len(pairs), len(taxonomy), start.place)
     return len(pairs)
 
