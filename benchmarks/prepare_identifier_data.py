@@ -218,16 +218,15 @@ def label(rows: list[Row], classes: list[dict[str, str]]) -> None:
             spans[row["make"], row["model"]].append(row["generation"])
     for row in rows:
         model = "/".join((row.make, row.model))
-        generation = "/".join((model, row.generation))
+        generation, row.generation = "/".join((model, row.generation)), ""
         if not row.model:
             continue
-        if row.generation and generation in ids:
+        if generation in ids:
             row.class_id = generation
         elif any(built(row.year, span) for span in spans[row.make, row.model]):
-            continue  # it may be one of Stanford's classes: make and model are what is known
+            row.year = ""  # it may be one of Stanford's classes: make and model are what is known
         else:
             row.class_id = model if model in ids else row.make
-        row.generation = ""
 
 
 def built(year: str, span: str) -> bool:

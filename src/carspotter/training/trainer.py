@@ -193,6 +193,8 @@ class Training:
         With `train.patience` it stops when the figure has not risen for so many epochs.
         """
         patience = self.recipe.train.patience
+        if self.recipe.train.probe and not self.lines and self.fabric.is_global_zero:
+            self._note({"epoch": 0, **self.task.evaluate(self.averaged)})  # what fitted heads reach by themselves
         while self.epoch < self.recipe.epochs and not (patience and self.epoch - self.best_epoch >= patience):
             started = time.monotonic()
             loss = self._train_epoch(self.recipe.phase_of(self.epoch))
