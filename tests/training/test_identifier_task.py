@@ -218,7 +218,7 @@ def test_a_node_needs_a_class_in_the_taxonomy(drawn_data: Path) -> None:
     assert nodes.of({"make": "Round"}) == nodes.of({"make": "Round"}) == 4
     assert nodes.level("make").tolist() == [*task.taxonomy.index("make").tolist(), 0]
     with pytest.raises(RecipeError, match="neither class_id nor make"):
-        nodes.of({})
+        nodes.of({"model": "Ball"})
 
 
 @pytest.mark.parametrize("backbone", ["test_resnet", "test_convnext"])
