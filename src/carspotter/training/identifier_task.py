@@ -93,7 +93,7 @@ class IdentifierTask:
 
         def loss(features: Tensor, logits: Tensor, extras: Mapping[str, Tensor], chosen: Tensor) -> Tensor:
             batch = self._labels(chosen)
-            said = losses.kept(logits, first(features), self.parents)
+            said = losses.kept(logits, first(features[:, : first.in_features]), self.parents)
             of_heads = [_of_head(answer, batch, name) for name, answer in extras.items()]
             return torch.stack([(self._of_photos(logits, batch) + settings.keep * said).mean(), *of_heads]).sum()
 
@@ -250,9 +250,9 @@ class ExportedIdentifier(nn.Module):
         self.model = model
 
     def forward(self, image: Tensor) -> tuple[Tensor, ...]:
-        features = self.model.embed(image.permute(0, 3, 1, 2).float())
-        heads = (head(features) for head in self.model.heads.values())
-        return self.model.head(features), nn.functional.normalize(features, dim=1), *heads
+        details = self.model.details(image.permute(0, 3, 1, 2).float())
+        logits, extras = self.model.answer(details)
+        return logits, nn.functional.normalize(details[:, : self.model.width], dim=1), *extras.values()
 
 
 def predict(model: Identifier, images: data.Images, *, batch: int = 32) -> tuple[Tensor, dict[str, Tensor]]:
@@ -264,10 +264,10 @@ def predict(model: Identifier, images: data.Images, *, batch: int = 32) -> tuple
     with torch.inference_mode():
         for chosen in torch.from_numpy(images).split(batch):
             pixels = chosen.to(device).permute(0, 3, 1, 2).float().contiguous(memory_format=torch.channels_last)
-            features = model.embed(pixels)
-            outputs.append(model.head(features).float().cpu())
-            for key, head in model.heads.items():
-                extras[model.head_names[key]].append(head(features).float().cpu())
+            logits, answers = model.answer(model.details(pixels))
+            outputs.append(logits.float().cpu())
+            for name, answer in answers.items():
+                extras[name].append(answer.float().cpu())
     return torch.cat(outputs), {name: torch.cat(parts) for name, parts in extras.items()}
 
 

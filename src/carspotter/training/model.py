@@ -94,9 +94,9 @@ class Identifier(Freezable):
         self.head = nn.Linear(width, n_classes)
         # A column may be called like a method of torch, or have a dot in it: modules get names that cannot.
         self.head_names = {f"head_{name.replace('.', '_')}": name for name in heads or {}}
-        self.heads = nn.ModuleDict(
-            {key: nn.Linear(width, (heads or {})[name]) for key, name in self.head_names.items()}
-        )
+        self.width = width
+        wide = width + 2 * sum(stage_channels(backbone)) if heads else width
+        self.heads = nn.ModuleDict({key: nn.Linear(wide, (heads or {})[name]) for key, name in self.head_names.items()})
         self.register_buffer("mean", _statistic(backbone, "mean"), persistent=False)
         self.register_buffer("std", _statistic(backbone, "std"), persistent=False)
 
@@ -118,8 +118,42 @@ class Identifier(Freezable):
         return cast(Tensor, backbone.forward_head(features, pre_logits=True))
 
     def forward(self, pixels: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        features = self.dropout(self.embed(pixels))
-        return self.head(features), {self.head_names[key]: head(features) for key, head in self.heads.items()}
+        return self.answer(self.dropout(self.details(pixels)))
+
+    def details(self, pixels: Tensor) -> Tensor:
+        """Return what the heads read (n, e): the pooled features and, with further heads, the means of each stage.
+
+        A colour is seen in the first stages and forgotten in the last, since it tells no make. Each stage gives its mean
+        over the crop and over the middle half of it, where the vehicle is.
+        """
+        if not self.heads:
+            return self.embed(pixels)
+        backbone = cast(Any, self.backbone)
+        learns = torch.is_grad_enabled() and any(weights.requires_grad for weights in backbone.parameters())
+        with torch.set_grad_enabled(learns):
+            final, stages = backbone.forward_intermediates(self.normalize(pixels))
+            features = backbone.forward_head(final, pre_logits=True)
+            return torch.cat([features, *(_means(stage) for stage in stages)], dim=1)
+
+    def answer(self, details: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        """Return the logits of the classes (n, n_classes) and those of the further heads, by name."""
+        answers = {self.head_names[key]: head(details) for key, head in self.heads.items()}
+        return self.head(details[:, : self.width]), answers
+
+
+def _means(stage: Tensor) -> Tensor:
+    """Return the means (n, 2c) of a stage (n, c, h, w), over all of it and over the middle half of each side."""
+    top, left = stage.shape[2] // 4, stage.shape[3] // 4
+    middle = stage[:, :, top : stage.shape[2] - top, left : stage.shape[3] - left]
+    return torch.cat([stage.mean((2, 3)), middle.mean((2, 3))], dim=1)
+
+
+def stage_channels(backbone: nn.Module) -> list[int]:
+    """Return the channels of each stage of a backbone of timm. Raises RecipeError where it tells none."""
+    known = getattr(backbone, "feature_info", None)
+    if known is None or not hasattr(backbone, "forward_intermediates"):
+        raise RecipeError(f"model.heads: {type(backbone).__name__} does not show its stages; leave model.heads empty")
+    return list(known.channels()) if hasattr(known, "channels") else [int(each["num_chs"]) for each in known]
 
 
 def build_identifier(

@@ -43,11 +43,11 @@ def fit_heads(
         for chosen in torch.randperm(len(features), generator=generator)[: len(features) // batch * batch].split(batch):
             view = torch.randint(features.shape[1], (batch,), generator=generator)
             read = features[chosen, view]
-            answers = {model.head_names[key]: head(read) for key, head in model.heads.items()}
+            logits, answers = model.answer(read)
             moved = sum(
                 ((weights - start) ** 2).sum() for weights, start in zip(heads.parameters(), first, strict=True)
             )
-            value = loss(read, model.head(read), answers, chosen) + decay * moved
+            value = loss(read, logits, answers, chosen) + decay * moved
             for group in optimizer.param_groups:
                 group["lr"] = LEARNING_RATE * (1 + math.cos(math.pi * step / steps)) / 2
             optimizer.zero_grad()
@@ -58,13 +58,13 @@ def fit_heads(
 
 
 def still_features(model: Identifier, images: Images, side: int, batch: int = 64) -> Tensor:
-    """Return the features (n, 2, d) of photos (n, h, w, 3) as they stand and mirrored, at `side` px."""
+    """Return what the heads read (n, 2, e) of photos (n, h, w, 3) as they stand and mirrored, at `side` px."""
     model.eval()
     parts = []
     with torch.no_grad():
         for chosen in torch.from_numpy(images).split(batch):
             pixels = resized(chosen.permute(0, 3, 1, 2).float(), side).contiguous(memory_format=torch.channels_last)
-            parts.append(torch.stack([model.embed(pixels), model.embed(pixels.flip(3))], dim=1))
+            parts.append(torch.stack([model.details(pixels), model.details(pixels.flip(3))], dim=1))
     return torch.cat(parts)
 
 
@@ -72,4 +72,4 @@ def resized(pixels: Tensor, side: int) -> Tensor:
     """Return pixels (n, 3, h, w) in 0…255 at `side` x `side` px."""
     if pixels.shape[2:] == (side, side):
         return pixels
-    return F.interpolate(pixels, (side, side), mode="bicubic", align_corners=False, antialias=True).clamp(0, 255)
+    return F.interpolate(pixels, (side, side), mode="bilinear", align_corners=False)
