@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from carspotter.errors import RecipeError
-from carspotter.runtime.bundle import TASK_OUTPUTS
+from carspotter.runtime.bundle import CAR, SUBJECT, TASK_OUTPUTS
 from carspotter.runtime.calibration import calibrate, fit_temperature
 from carspotter.taxonomy import Taxonomy
 from carspotter.training import data, losses
@@ -27,6 +27,8 @@ from carspotter.training.teachers import soft_labels
 Batch = dict[str, Tensor]
 HEAD = "head "
 """Begins the names of further heads in batches and figures, so that none hides one of ours."""
+CARS_LOST = 0.01
+"""Share of whole cars that the head `subject` may refuse: what it gains by more, a person at a listing would not forgive."""
 
 
 class IdentifierTask:
@@ -177,15 +179,25 @@ class IdentifierTask:
         return ExportedIdentifier(cast(Identifier, model))
 
     def calibrate(self, model: nn.Module) -> tuple[dict[str, Any], dict[str, float]]:
-        """Fit the temperature and choose a threshold a level on the held-out photos that are labelled with a class."""
+        """Fit temperatures and choose a threshold a level on the held-out photos of which something is known."""
         figures = self.evaluate(model)
         answered, extras = predict(cast(Identifier, model), self.holdout.images)
-        logits = answered.double().numpy()
-        single = self.holdout.targets < logits.shape[1]
-        held = self.holdout.take(single)
-        calibration, error = calibrate(logits[single], held.targets, self.taxonomy, sources=held.sources)
+        members = self.members.numpy()
+        known = ~members[self.holdout.targets].all(axis=1)
+        held = self.holdout.take(known)
+        logits = answered.double().numpy()[known]
+        calibration, error = calibrate(logits, held.targets, self.taxonomy, members=members, sources=held.sources)
         calibration["temperatures"] = self._temperatures(extras)
+        if SUBJECT in self.words:
+            calibration[SUBJECT] = self._least_car(extras[SUBJECT], calibration["temperatures"].get(SUBJECT, 1.0))
         return calibration, {**figures, "ECE": error}
+
+    def _least_car(self, logits: Tensor, temperature: float) -> float:
+        """Return the probability of a whole car that all but `CARS_LOST` of the held-out cars reach; one half at most."""
+        car = self.words[SUBJECT].index(CAR)
+        chances = (logits / temperature).softmax(dim=1)[:, car].numpy()
+        cars = chances[self.holdout.extras[SUBJECT] == car]
+        return round(min(0.5, float(np.quantile(cars, CARS_LOST))), 4) if len(cars) else 0.5
 
     def _temperatures(self, extras: Mapping[str, Tensor]) -> dict[str, float]:
         """Fit the temperature of each further head on the held-out photos that are labelled for it."""
