@@ -1,4 +1,4 @@
-"""Write labels and classes for the identifier, from all markets: one softmax, one spelling a make, no copy in two parts.
+"""Write labels and classes for the identifier, from all markets: one softmax, one spelling a make, no copy in both.
 
 In: the data sets, the networks that teach (makes, colours, boxes). Out: `labels.csv` (path, split, class_id or make and
 model, source, group, box, year, colour, body, subject) and `classes.csv`. Sellers' words are resolved by carspotter's
@@ -18,13 +18,13 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
-from prepare_subjects import OTHER, subjects
-from yolox import YoloxNano
 
 from carspotter.hashes import phash
 from carspotter.labels.resolve import Resolver
 from carspotter.photos.near import pairs_within
 from carspotter.pixels import decode
+from prepare_subjects import OTHER, subjects
+from yolox import YoloxNano
 
 STANFORD = Path(__file__).parent.parent / "recipes" / "stanford-cars.csv"
 BODIES = {
@@ -71,7 +71,10 @@ def main() -> None:
     given.out.mkdir(parents=True, exist_ok=True)
     resolver = Resolver()
     teacher = YoloxNano(given.weights / "yolox-nano.coco.onnx")
-    cars = [*other_cars(given.data / "more-cars", resolver), *advertised(given.data / "used-car-ads", resolver, teacher)]
+    cars = [
+        *other_cars(given.data / "more-cars", resolver),
+        *advertised(given.data / "used-car-ads", resolver, teacher),
+    ]
     part(cars)
     stanford, classes = stanford_cars(given.data / "stanford-cars")
     makes = car_network(given.weights / "car-make.mobilenetv3_small.safetensors", given.out / "car-network", resolver)
@@ -169,7 +172,7 @@ def stanford_cars(folder: Path) -> tuple[list[Row], list[dict[str, str]]]:
 
 
 def car_network(weights: Path, out: Path, resolver: Resolver) -> set[str]:
-    """Write the car network as a run to start from, with its makes as classes; return these as the resolver spells them.
+    """Write the car network as a run to start from; return its makes as the resolver spells them.
 
     Of several spellings of one make, the row of that which is the make's own name stays.
     """

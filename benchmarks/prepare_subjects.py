@@ -100,7 +100,9 @@ def things(data: Path) -> Iterator[dict[str, str]]:
         if row["kind"] in ("", "car") or not sides[0]:
             continue
         if min(float(sides[2]) - float(sides[0]), float(sides[3]) - float(sides[1])) >= LEAST_SIDE:
-            yield found(data / "scenes" / row["path"], "streets", dict(zip(("x1", "y1", "x2", "y2"), sides, strict=True)))
+            yield found(
+                data / "scenes" / row["path"], "streets", dict(zip(("x1", "y1", "x2", "y2"), sides, strict=True))
+            )
     inside = [row["path"] for row in read(data / "used-car-ads" / "photos.csv") if row["view"] == "in"]
     for path in inside:
         yield found(data / "used-car-ads" / path, "interiors")

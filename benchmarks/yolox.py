@@ -35,14 +35,13 @@ class YoloxNano:
         width, height = (max(1, round(side * scale)) for side in (pixels.shape[1], pixels.shape[0]))
         canvas = np.full((SIDE, SIDE, 3), 114, np.float32)
         canvas[:height, :width] = np.asarray(Image.fromarray(pixels).resize((width, height), Image.Resampling.BILINEAR))
-        answer: Any = next(iter(self.session.run(np.ascontiguousarray(canvas[..., ::-1].transpose(2, 0, 1)[None])).values()))
+        answer: Any = next(
+            iter(self.session.run(np.ascontiguousarray(canvas[..., ::-1].transpose(2, 0, 1)[None])).values())
+        )
         boxes, scores, classes = self._read(np.asarray(answer)[0])
         kept = suppress(boxes, scores, self.iou)
         limit = np.array([pixels.shape[1], pixels.shape[0]] * 2)
-        return [
-            ((boxes[i] / scale).clip(0, limit).tolist(), float(scores[i]), KINDS[int(classes[i])])
-            for i in kept
-        ]
+        return [((boxes[i] / scale).clip(0, limit).tolist(), float(scores[i]), KINDS[int(classes[i])]) for i in kept]
 
     def _read(self, rows: Floats) -> tuple[npt.NDArray[np.float64], Floats, npt.NDArray[np.intp]]:
         """Return boxes (n, 4) in pixels of the input, scores (n,) and classes (n,) that reach the least score."""

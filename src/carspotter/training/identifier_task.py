@@ -28,7 +28,7 @@ Batch = dict[str, Tensor]
 HEAD = "head "
 """Begins the names of further heads in batches and figures, so that none hides one of ours."""
 CARS_LOST = 0.01
-"""Share of whole cars that the head `subject` may refuse: what it gains by more, a person at a listing would not forgive."""
+"""Share of whole cars that the head `subject` may refuse: a seller would not forgive more."""
 
 
 class IdentifierTask:
@@ -193,7 +193,7 @@ class IdentifierTask:
         return calibration, {**figures, "ECE": error}
 
     def _least_car(self, logits: Tensor, temperature: float) -> float:
-        """Return the probability of a whole car that all but `CARS_LOST` of the held-out cars reach; one half at most."""
+        """Return the chance of a whole car that all but `CARS_LOST` of the held-out cars reach, at most one half."""
         car = self.words[SUBJECT].index(CAR)
         chances = (logits / temperature).softmax(dim=1)[:, car].numpy()
         cars = chances[self.holdout.extras[SUBJECT] == car]
