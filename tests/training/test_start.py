@@ -171,7 +171,9 @@ def test_a_finder_may_leave_out_what_only_classifies(caplog: pytest.LogCaptureFi
             take_backbone(target, source.folded())
             wanted = source.backbone.forward_features(pixels)
             assert wanted.abs().max() > 0
-            assert torch.allclose(target.backbone.forward_features(pixels), wanted, rtol=1e-3, atol=1e-9)
+            assert torch.allclose(
+                target.backbone.forward_features(pixels), wanted, rtol=1e-3, atol=1e-3 * float(wanted.abs().max())
+            )
     assert "has no backbone.conv_head.bias, backbone.conv_head.weight" in caplog.text
 
 
