@@ -10,7 +10,8 @@ import pytest
 import torch
 
 from carspotter.errors import TrainingError
-from carspotter.export.onnx import export, halve_weights
+from carspotter.export.onnx import export
+from carspotter.export.quantize import halve_weights
 from carspotter.runtime.bundle import ModelBundle
 from carspotter.runtime.calibration import softmax
 from carspotter.taxonomy import LEVELS

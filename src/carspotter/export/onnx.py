@@ -18,11 +18,11 @@ from typing import Any
 import numpy as np
 import onnx
 import torch
-from onnx import TensorProto, helper, numpy_helper
 from torch import nn
 
 from carspotter.errors import TrainingError
 from carspotter.export.answers import finish_finder, finish_identifier
+from carspotter.export.quantize import halve_weights
 from carspotter.pixels import Preprocessing
 from carspotter.runtime.bundle import TASK_OUTPUTS, ModelBundle
 from carspotter.runtime.session import open_session
@@ -35,8 +35,6 @@ from carspotter.training.trainer import RECIPE, Task, open_task
 
 logger = logging.getLogger(__name__)
 OPSET = 18  # the lowest that torch's exporter writes without converting; OpenVINO and LiteRT read it
-SMALL = 64
-"""Tensors with fewer values stay float32: shapes, epsilons and biases weigh nothing, and some nodes need them so."""
 TOLERANCE = 0.02
 """Largest difference between the file and the network in any output: float16 keeps 11 bits of each weight."""
 
@@ -128,22 +126,6 @@ def to_onnx(module: nn.Module, recipe: Recipe, outputs: tuple[str, ...]) -> byte
     content = bytes(model.SerializeToString())
     _compare(content, module, example)
     return content
-
-
-def halve_weights(model: onnx.ModelProto) -> None:
-    """Store large float32 tensors as float16, each with a Cast back to float32 in front of its readers."""
-    casts, kept = [], []
-    for tensor in model.graph.initializer:
-        values = numpy_helper.to_array(tensor)
-        if tensor.data_type != TensorProto.FLOAT or values.size < SMALL or np.abs(values).max() > 60_000:
-            kept.append(tensor)
-            continue
-        kept.append(numpy_helper.from_array(values.astype(np.float16), f"{tensor.name}.half"))
-        casts.append(helper.make_node("Cast", [f"{tensor.name}.half"], [tensor.name], to=TensorProto.FLOAT))
-    nodes = list(model.graph.node)
-    del model.graph.initializer[:], model.graph.node[:]
-    model.graph.initializer.extend(kept)
-    model.graph.node.extend(casts + nodes)
 
 
 def _strip(model: onnx.ModelProto) -> None:

@@ -31,6 +31,12 @@ CORRECTED = 96
 """Images that biases are corrected on: a second round on other 96 moves them by 4 % of what the first did."""
 LEAST = 16
 """Fewer images would give ranges that the next photo leaves."""
+SMALL = 64
+"""Tensors with fewer values stay float32: shapes, epsilons and biases weigh nothing, and some nodes need them so."""
+
+_FOLDED = ("Clip", "Relu")
+"""Activations that are a bound of the convolution's range in int8, so that they cost nothing."""
+_ACTIVATIONS = (*_FOLDED, "HardSwish")
 
 _AXES, _REFERENCE = "correction.axes", ".reference"
 
@@ -44,6 +50,7 @@ def to_int8(network: bytes, images: Images) -> bytes:
     quantized = _quantize(plain, images[:CALIBRATED])
     _correct_biases(plain, quantized, images[:CORRECTED])
     del quantized.metadata_props[:]
+    halve_weights(quantized)  # those that stayed float32: a classifier's are as many as all others
     onnx.checker.check_model(quantized)
     return bytes(quantized.SerializeToString())
 
@@ -56,6 +63,22 @@ def to_float16(network: bytes) -> bytes:
     flatten_plainly(plain)
     converted: onnx.ModelProto = convert_float_to_float16(plain, keep_io_types=True, disable_shape_infer=False)
     return bytes(converted.SerializeToString())
+
+
+def halve_weights(model: onnx.ModelProto) -> None:
+    """Store large float32 tensors as float16, each with a Cast back to float32 in front of its readers."""
+    casts, kept = [], []
+    for tensor in model.graph.initializer:
+        values = numpy_helper.to_array(tensor)
+        if tensor.data_type != TensorProto.FLOAT or values.size < SMALL or np.abs(values).max() > 60_000:
+            kept.append(tensor)
+            continue
+        kept.append(numpy_helper.from_array(values.astype(np.float16), f"{tensor.name}.half"))
+        casts.append(helper.make_node("Cast", [f"{tensor.name}.half"], [tensor.name], to=TensorProto.FLOAT))
+    nodes = list(model.graph.node)
+    del model.graph.initializer[:], model.graph.node[:]
+    model.graph.initializer.extend(kept)
+    model.graph.node.extend(casts + nodes)
 
 
 def plain_weights(model: onnx.ModelProto) -> onnx.ModelProto:
@@ -153,10 +176,11 @@ def _quantize(model: onnx.ModelProto, images: Images) -> onnx.ModelProto:
 
 
 def _layers(graph: onnx.GraphProto) -> list[str]:
-    """Name the nodes that become int8: convolutions, the ReLU6 behind them, and additions between them.
+    """Name the nodes that become int8: convolutions, the activations behind them, and additions between them.
 
     A layer whose outputs are answers stays float: the last product, and convolutions without an activation behind
-    which no other one comes. They cost next to nothing, and 256 steps over all logits would be their precision.
+    which no other one comes. They cost next to nothing, and 256 steps over all logits would be their precision. So does
+    what looks at the mean of a photo: squeeze-and-excitation, and a head behind the pooling.
     """
     for number, node in enumerate(graph.node):
         node.name = node.name or f"node_{number}"
@@ -170,9 +194,13 @@ def _layers(graph: onnx.GraphProto) -> list[str]:
         if any(each.op_type == "Conv" or each.name in before for each in following):
             before.add(node.name)
     chosen = []
+    pooled: set[str] = set()  # tensors of one place a photo
     for node in graph.node:
-        activated = any(each.op_type == "Clip" for each in readers.get(node.output[0], []))
-        is_between = node.op_type in ("Conv", "Add", "Clip") and node.name in before
+        if node.op_type in ("ReduceMean", "GlobalAveragePool") or (set(node.input) & pooled and node.op_type != "Mul"):
+            pooled.update(node.output)
+            continue
+        activated = any(each.op_type in _ACTIVATIONS for each in readers.get(node.output[0], []))
+        is_between = node.op_type in ("Conv", "Add", *_FOLDED) and node.name in before
         if is_between or (node.op_type == "Conv" and activated):
             chosen.append(node.name)
     if not any(node.op_type == "Conv" for node in graph.node):
