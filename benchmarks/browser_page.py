@@ -5,7 +5,7 @@ with `Recognizer` on ONNX Runtime. A photo agrees when kind, number of vehicles 
 words of "undecided") are equal. With `--enlarge 3` photos are first made so many times larger and stored as JPEG, so
 that both decoders scale; `--isolated` sends the two headers that give the page threads.
 
-    python benchmarks/browser_page.py FOLDER [--photos 200] [--enlarge 1] [--precision float32] [--isolated]
+    python benchmarks/browser_page.py FOLDER [--photos 200] [--enlarge 1] [--isolated]
         [--finder BUNDLE] [--identifier BUNDLE]
 """
 
@@ -173,7 +173,6 @@ def main() -> None:
     arguments.add_argument("folder", type=Path)
     arguments.add_argument("--photos", type=int, default=200)
     arguments.add_argument("--enlarge", type=int, default=1)
-    arguments.add_argument("--precision", default="float32")
     arguments.add_argument("--finder", type=Path, help="folder of another finder's bundle")
     arguments.add_argument("--identifier", type=Path, help="folder of another identifier's bundle")
     arguments.add_argument("--isolated", action="store_true")
@@ -181,8 +180,7 @@ def main() -> None:
     options = arguments.parse_args()
     given = {"finder": options.finder, "identifier": options.identifier}
     bundles: dict[Any, ModelBundle] = {
-        task: ModelBundle.load(folder) if folder else shipped(task, options.precision)  # type: ignore[arg-type]
-        for task, folder in given.items()
+        task: ModelBundle.load(folder) if folder else shipped(task) for task, folder in given.items()
     }
     folders: dict[str, Any] = {task: bundle.model_path.parent for task, bundle in bundles.items()}
     recognizer = Recognizer.open(**folders, engine="onnxruntime", threads=1, select="all")

@@ -27,14 +27,16 @@ import numpy as np
 from carspotter.photos.near import pairs_within
 from carspotter.recognition.identifier import Identifier
 from carspotter.recognition.recognizer import Recognizer
-from carspotter.runtime.bundle import Precision, shipped
+from carspotter.runtime.bundle import shipped
+from carspotter.runtime.session import Arithmetic, has_amx, is_installed
 from curate import PARTS, look_at, sources, write_photos
 from measure import CORES, installed, machine, parser, table
 
 HERE = Path(__file__).parent
 SIZE = (1600, 1200)
 BATCH = 16
-PRECISIONS: tuple[Precision, ...] = ("float32", "int8")
+HAS_BFLOAT16 = has_amx() and is_installed("openvino")
+PRECISIONS: tuple[Arithmetic, ...] = ("float32", "bfloat16") if HAS_BFLOAT16 else ("float32",)
 KNOWN_PROJECT = (96, 691_000)
 """Hours and photographs that a known project needed to find vehicles, as its author tells."""
 
@@ -126,7 +128,7 @@ def main() -> None:
 def curate(bench: Bench) -> list[Row]:
     """Check, hash, find and embed the photographs on all cores."""
 
-    def ours(precision: Precision) -> float:
+    def ours(precision: Arithmetic) -> float:
         return len(bench.paths) / look_at(bench.folder, bench.paths, PARTS, precision=precision)
 
     def usual() -> float:
@@ -154,7 +156,7 @@ def curate(bench: Bench) -> list[Row]:
 def photo(bench: Bench) -> list[Row]:
     """Answer one photograph after the other on one core."""
 
-    def ours(precision: Precision) -> float:
+    def ours(precision: Arithmetic) -> float:
         recognizer = Recognizer.open(threads=1, precision=precision)
         for path in bench.paths[:5]:
             recognizer.recognize(path)
@@ -194,9 +196,13 @@ def batch(bench: Bench) -> list[Row]:
     """Identify crops on all cores, against OpenVINO's own tool on the same file."""
     rows = []
     for precision in PRECISIONS:
-        bundle = shipped("identifier", precision=precision)
-        engines = [engine for engine in ("onnxruntime", "openvino") if installed(engine)]
-        ways = [partial(identified, bundle, engine) for engine in engines]
+        bundle = shipped("identifier")
+        engines = (
+            ["openvino"]
+            if precision == "bfloat16"
+            else [each for each in ("onnxruntime", "openvino") if installed(each)]
+        )
+        ways = [partial(identified, bundle, engine, precision) for engine in engines]
         *own, peer = bench.in_turn(*ways, partial(benchmark_app, bundle.model_path))
         best = int(np.argmax(own))
         rows.append(
@@ -208,9 +214,9 @@ def batch(bench: Bench) -> list[Row]:
     return rows
 
 
-def identified(bundle: Any, engine: str, *, seconds: float = 5.0) -> float:
+def identified(bundle: Any, engine: str, precision: Arithmetic, *, seconds: float = 5.0) -> float:
     """Give crops a second of `Identifier.identify`, a thread a core, each with batches of its own."""
-    identifier = Identifier(bundle, bundle.open_session(engine, threads=1, at_once=CORES))
+    identifier = Identifier(bundle, bundle.open_session(engine, threads=1, precision=precision, at_once=CORES))
     size = bundle.preprocessing
     crops = np.random.default_rng(0).integers(0, 256, (BATCH, size.height, size.width, 3), dtype=np.uint8)
     identifier.identify(crops)

@@ -6,7 +6,7 @@ alone, for check + locate, and with embeddings, the last also as a share of the 
 the other, and nothing else. Then for five times as many, with the largest memory of any process, deduplication timed on
 the rows.
 
-    python benchmarks/curate.py --photos ../shared/data/used-car-ads/photos --size 1600x1200 [--precision int8] [--json]
+    python benchmarks/curate.py --photos ../shared/data/used-car-ads/photos --size 1600x1200 [--precision bfloat16]
 """
 
 import io
@@ -49,7 +49,7 @@ def main() -> None:
     options.add_argument("--size", default="1600x1200")
     options.add_argument("--count", type=int, default=200)
     options.add_argument("--repeats", type=int, default=3)
-    options.add_argument("--precision", default="float32", help="float32 or int8")
+    options.add_argument("--precision", default="float32", help="float32 or bfloat16")
     options.add_argument("--growth", type=int, default=5, help="times as many photographs at last; 1 leaves it out")
     given = options.parse_args()
     width, height = map(int, given.size.split("x"))
@@ -158,7 +158,7 @@ def run_networks(job: tuple[int, int, str]) -> int:
 @lru_cache(maxsize=4)
 def opened(task: Any, precision: str) -> Any:
     """Open a shipped network once a process."""
-    return shipped(task, precision).open_session(threads=1)
+    return shipped(task).open_session(threads=1, precision=precision)
 
 
 def project_of(folder: Path, paths: list[Path]) -> Project:

@@ -3,7 +3,7 @@
 1. One 800 px photo end to end (bytes in, prediction out), warm, each engine: p50 and p95. Target: p50 at most 30 ms.
 2. A batch of 64 photos against the sum of its parts: decoding alone plus the two networks' bare runs, in batches of the
    same size. Target: at least 70 % of that throughput.
-3. Each network bare, batch 1 and 16: OpenVINO (as it is opened, and at its own precision), ONNX Runtime, torch eager.
+3. Each network bare, batch 1 and 16: OpenVINO (float32, and bfloat16 where there is AMX), ONNX Runtime, torch eager.
 
 torch eager is timm's EfficientNet-Lite0 with the identifier's classes; `--checkpoint` loads trained weights, which
 changes no time. Without `--photos` the photos are drawn noise, which is slower to decode than most real photos.
@@ -29,7 +29,7 @@ from PIL import Image
 from carspotter.pixels import decode
 from carspotter.recognition.recognizer import Recognizer, min_side
 from carspotter.runtime.bundle import ModelBundle, shipped
-from carspotter.runtime.session import open_session
+from carspotter.runtime.session import has_amx, open_session
 from drawn import draw_noise, jpeg
 from measure import installed, keep_to_one_core, parser, percentiles, report, timings
 
@@ -120,8 +120,8 @@ def engine_runs(*, repeats: int) -> list[dict[str, Any]]:
     """Time the networks without anything around them, engine by engine."""
     rows = []
     for bundle in (shipped("finder"), shipped("identifier")):
-        for engine, precision in (("openvino", "float32"), ("openvino", "auto"), ("onnxruntime", "float32")):
-            if installed(engine):
+        for engine, precision in (("openvino", "float32"), ("openvino", "bfloat16"), ("onnxruntime", "float32")):
+            if installed(engine) and (precision == "float32" or has_amx()):
                 session = open_session(bundle.model_path, engine, threads=1, precision=precision)
                 rows += bare_rows(bundle, f"{engine} {precision}", session.run, repeats=repeats)
     return rows

@@ -23,7 +23,7 @@ def written(tmp_path: Path, text: str) -> Path:
     [
         ("[locat]", r"carspotter.toml: unknown key 'locat'; did you mean 'locate'\?"),
         ("[locate]\ngaet = 0.5", r"locate: unknown key 'gaet'; did you mean 'gate'\?"),
-        ("[locate]\nprecision = 'int9'", "locate: precision is 'int9'; did you mean 'int8'?"),
+        ("[locate]\nprecision = 'float3'", "locate: precision is 'float3'; did you mean 'float32'?"),
         ("[locate]\ngate = 1.5", "locate: gate is 1.5; it must be from 0 to 1"),
         ("[split]\ntrain = 0.9", "split: train, validation and test add up to 1.2"),
         ('[classes]\nlevel = "modle"', r"classes: level: 'modle' is not possible; did you mean 'model'\?"),

@@ -79,10 +79,6 @@ def test_a_bundle_answers_like_its_source(name: str, photos: list[Path]) -> None
     pixels = np.stack([network_input(decode(photo.read_bytes()).pixels, bundle.preprocessing) for photo in photos])
     wanted = source_of(name).open_session("onnxruntime", threads=1).run(pixels)
     found = bundle.open_session(threads=1).run(pixels)
-    if bundle.precision == "int8":  # 8 bits turn what it says of a photo a little: the cosine
-        said, meant = found["embedding"], wanted["embedding"]
-        assert ((said * meant).sum(axis=1) / np.linalg.norm(said, axis=1)).min() > 0.97
-        return
     for output, values in wanted.items():
         np.testing.assert_allclose(found[output], values, rtol=1e-3, atol=1e-3, err_msg=output)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
 
@@ -17,7 +17,6 @@ def browser(
     identifier: Annotated[
         Path | None, typer.Option(help="Folder of another identifier.", metavar="BUNDLE", show_default=False)
     ] = None,
-    precision: Annotated[Literal["float32", "int8"], typer.Option(help="Of the networks that ship.")] = "float32",
 ) -> None:
     """Write a static site that recognises photos in the visitor's browser; the runtime comes from npm."""
     from carspotter.runtime.bundle import ModelBundle, shipped
@@ -25,8 +24,8 @@ def browser(
 
     site = build_site(
         out,
-        finder=shipped("finder", precision) if finder is None else ModelBundle.load(finder),
-        identifier=shipped("identifier", precision) if identifier is None else ModelBundle.load(identifier),
+        finder=shipped("finder") if finder is None else ModelBundle.load(finder),
+        identifier=shipped("identifier") if identifier is None else ModelBundle.load(identifier),
     )
     typer.echo(str(site.folder))
     typer.echo(

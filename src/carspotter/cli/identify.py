@@ -92,7 +92,9 @@ _Engine = Annotated[
     Literal["auto", "openvino", "onnxruntime", "litert"],
     typer.Option(help="What runs the networks."),
 ]
-_Precision = Annotated[Literal["float32", "int8"], typer.Option(help="Which of the shipped networks: int8 is faster.")]
+_Precision = Annotated[
+    Literal["float32", "bfloat16"], typer.Option(help="What they calculate in: bfloat16 is for processors with AMX.")
+]
 _Threads = Annotated[int | None, _option(help="Threads to use; by default all cores.", min=1)]
 _Finder = Annotated[str | None, _option(help="Folder of another finder.", metavar="BUNDLE")]
 _Identifier = Annotated[str | None, _option(help="Folder of another identifier.", metavar="BUNDLE")]

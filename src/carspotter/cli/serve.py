@@ -47,7 +47,9 @@ _Pixels = Annotated[float, typer.Option(min=0.001, help="Largest photo in millio
 _Photos = Annotated[int, typer.Option(min=1, help="Most photos of an ad.")]
 _Threshold = Annotated[float | None, _option(help="Least probability of an answer.", min=0, max=1)]
 _Engine = Annotated[Literal["auto", "openvino", "onnxruntime", "litert"], typer.Option(help="What runs the networks.")]
-_Precision = Annotated[Literal["float32", "int8"], typer.Option(help="Which of the shipped networks: int8 is faster.")]
+_Precision = Annotated[
+    Literal["float32", "bfloat16"], typer.Option(help="What they calculate in: bfloat16 is for processors with AMX.")
+]
 _Device = Annotated[Literal["cpu", "cuda"], typer.Option(help="Where they run.")]
 _Threads = Annotated[int, typer.Option(min=1, help="Threads of one run of a network.")]
 _Finder = Annotated[str | None, _option(help="Folder of another finder.", metavar="BUNDLE")]

@@ -23,7 +23,8 @@ from carspotter.pixels import DecodedPhoto, decode, network_input
 from carspotter.recognition.identifier import Identifier
 from carspotter.recognition.recognizer import min_side
 from carspotter.records import KINDS, Detection
-from carspotter.runtime.bundle import PRECISIONS, ModelBundle, Task, shipped
+from carspotter.runtime.bundle import ModelBundle, Task, shipped
+from carspotter.runtime.session import ARITHMETICS
 from carspotter.vehicles.finder import Finder, Finding
 from carspotter.vehicles.locate import DEFAULT_GATE, gate, select
 
@@ -45,7 +46,7 @@ NETWORK_BATCH = 16
 class LocateSettings:
     """Say which networks look, and how sure the finder must be; an empty name is the bundle that ships.
 
-    `precision` "int8" takes the shipped networks in whole numbers. Raises ValueError, BundleError for unknown values.
+    `precision` "bfloat16" is faster on processors with AMX. Raises ValueError, BundleError for unknown values.
     """
 
     gate: float = DEFAULT_GATE
@@ -57,13 +58,13 @@ class LocateSettings:
     def __post_init__(self) -> None:
         if not 0 <= self.gate <= 1:
             raise ValueError(f"gate is {self.gate}; it must be from 0 to 1")
-        if self.precision not in PRECISIONS:
-            raise ValueError(f"precision is {self.precision!r}; {suggestion(self.precision, PRECISIONS)}")
+        if self.precision not in ARITHMETICS:
+            raise ValueError(f"precision is {self.precision!r}; {suggestion(self.precision, ARITHMETICS)}")
 
     def bundle(self, task: Task) -> ModelBundle:
         """Open the bundle for a task; raises BundleError."""
         folder = self.finder if task == "finder" else self.identifier
-        return ModelBundle.load(folder) if folder else shipped(task, self.precision)
+        return ModelBundle.load(folder) if folder else shipped(task)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,9 +105,10 @@ class Look:
         finder, identifier = self.locate.bundle("finder"), self.locate.bundle("identifier")
         self._side = min_side(finder.preprocessing, identifier.preprocessing)
         if "findings" in self.parts or "embeddings" in self.parts:
-            self._finder = Finder(finder, finder.open_session(threads=1))
+            self._finder = Finder(finder, finder.open_session(threads=1, precision=self.locate.precision))
         if "embeddings" in self.parts:
-            self._identifier = Identifier(identifier, identifier.open_session(threads=1))
+            session = identifier.open_session(threads=1, precision=self.locate.precision)
+            self._identifier = Identifier(identifier, session)
 
     def process(self, rows: list[Row]) -> dict[str, list[Row]]:
         """Look at photos, some at a time, and return the rows of each table that they lack."""
@@ -150,6 +152,8 @@ class Look:
 
 def _versions(settings: LocateSettings) -> dict[str, str]:
     finder, identifier = settings.bundle("finder").name, settings.bundle("identifier").name
+    if settings.precision != "float32":  # other figures in the third digit
+        finder, identifier = f"{finder}.{settings.precision}", f"{identifier}.{settings.precision}"
     return {
         "checks": CHECK_VERSION,
         "findings": f"{LOCATE_VERSION}.{finder}",

@@ -26,8 +26,8 @@ from carspotter.pixels import MAX_PIXELS, DecodedPhoto, Preprocessing, check_pix
 from carspotter.recognition.attributes import Attributes
 from carspotter.recognition.identifier import DEFAULT_TOP, NO_CAR, Identification, Identifier
 from carspotter.records import Detection, PhotoError, Prediction, Vehicle
-from carspotter.runtime.bundle import ModelBundle, Precision, Task, shipped
-from carspotter.runtime.session import Device, Engine
+from carspotter.runtime.bundle import ModelBundle, Task, shipped
+from carspotter.runtime.session import Arithmetic, Device, Engine
 from carspotter.taxonomy import LEVELS
 from carspotter.vehicles.finder import Finder, Finding
 from carspotter.vehicles.locate import DEFAULT_GATE, HOWS, How, gate, lend_viewpoints
@@ -116,7 +116,7 @@ class Recognizer:
         *,
         finder: str | Path | None = None,
         identifier: str | Path | None = None,
-        precision: Precision = "float32",
+        precision: Arithmetic = "float32",
         engine: Engine = "auto",
         device: Device = "cpu",
         threads: int | None = None,
@@ -128,18 +128,18 @@ class Recognizer:
         with_hashes: bool = False,
         max_pixels: int = MAX_PIXELS,
     ) -> Recognizer:
-        """Open bundle folders, or the bundles that ship with the package, in a `precision` that ships.
+        """Open bundle folders, or the bundles that ship with the package; `precision` is what they calculate in.
 
         `at_once` is the number of threads that will ask it, each with `threads` of its own. `threshold` (0..1) replaces
         the calibrated one at all levels; `top` is the number of candidates per level; `detector` is the path or name of
         a foreign one. Raises BundleError, DetectorError or MissingExtraError.
         """
         bundles = {
-            "finder": _bundle("finder", finder, precision),
-            "identifier": _bundle("identifier", identifier, precision),
+            "finder": _bundle("finder", finder),
+            "identifier": _bundle("identifier", identifier),
         }
         sessions = {
-            task: bundle.open_session(engine, threads=threads, device=device, at_once=at_once)
+            task: bundle.open_session(engine, threads=threads, device=device, precision=precision, at_once=at_once)
             for task, bundle in bundles.items()
         }
         return cls(
@@ -383,8 +383,8 @@ def _hashes(pixels: NDArray[np.uint8]) -> tuple[int, int]:
     return phash(grey), dhash(grey)
 
 
-def _bundle(task: Task, folder: str | Path | None, precision: Precision) -> ModelBundle:
-    return shipped(task, precision) if folder is None else ModelBundle.load(Path(folder))
+def _bundle(task: Task, folder: str | Path | None) -> ModelBundle:
+    return shipped(task) if folder is None else ModelBundle.load(Path(folder))
 
 
 def _detector(name: str, engine: Engine, threads: int | None) -> Detector:

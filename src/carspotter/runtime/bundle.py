@@ -179,10 +179,18 @@ class ModelBundle:
         return path.read_bytes(), weights
 
     def open_session(
-        self, engine: str = "auto", *, threads: int | None = None, device: str = "cpu", at_once: int = 1
+        self,
+        engine: str = "auto",
+        *,
+        threads: int | None = None,
+        device: str = "cpu",
+        precision: str = "float32",
+        at_once: int = 1,
     ) -> Session:
         """Open the network with an engine and check it; raises as `session.open_session` and `check_session` do."""
-        session = open_session(self.model_path, engine, threads=threads, device=device, at_once=at_once)
+        session = open_session(
+            self.model_path, engine, threads=threads, device=device, precision=precision, at_once=at_once
+        )
         self.check_session(session)
         return session
 
@@ -273,19 +281,12 @@ def list_bundles(folder: Path | str | None = None) -> list[ModelBundle]:
     return sorted(found, key=lambda bundle: bundle.name)
 
 
-def shipped(task: Task, precision: str = "float32") -> ModelBundle:
-    """Return the bundle inside the package for a task; raises BundleError when none is there in this precision.
-
-    It is the folder named after the task, with another precision behind it: `finder`, `finder-int8`. Any other shipped
-    bundle is only an alternative, opened by its path.
-    """
+def shipped(task: Task) -> ModelBundle:
+    """Return the bundle inside the package for a task, the folder named after it; raises BundleError without one."""
     _check_task(task, "shipped bundle")
-    if precision not in PRECISIONS:
-        raise BundleError(f"shipped {task}: precision {precision!r} is unknown; {suggestion(precision, PRECISIONS)}")
-    folder = _shipped_folder() / (task if precision == "float32" else f"{task}-{precision}")
+    folder = _shipped_folder() / task
     if not folder.is_dir():
-        kind = task if precision == "float32" else f"{task} in {precision}"
-        raise BundleError(f"this install has no {kind} at {folder}; name a bundle's folder, or reinstall carspotter")
+        raise BundleError(f"this install has no {task} at {folder}; name a bundle's folder, or reinstall carspotter")
     return ModelBundle.load(folder)
 
 

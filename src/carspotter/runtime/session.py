@@ -17,11 +17,12 @@ from carspotter.runtime.form import TensorForm
 
 Engine = Literal["auto", "openvino", "onnxruntime", "litert"]
 Device = Literal["cpu", "cuda"]
-Precision = Literal["float32", "auto"]
+Arithmetic = Literal["float32", "bfloat16"]
 
 ENGINES: tuple[str, ...] = get_args(Engine)
 DEVICES: tuple[str, ...] = get_args(Device)
-PRECISIONS: tuple[str, ...] = get_args(Precision)
+ARITHMETICS: tuple[str, ...] = get_args(Arithmetic)
+"""What a session calculates a float32 network in."""
 
 _NAMES = {"openvino": "OpenVINO", "onnxruntime": "ONNX Runtime", "litert": "LiteRT"}
 _PACKAGES = {"litert": "ai_edge_litert"}
@@ -71,18 +72,18 @@ def open_session(
 
     `threads` bounds the threads of one run (None: the engine's choice, as a rule one a core); `at_once` says how many
     runs other threads may start at a time, which OpenVINO wants to know beforehand. `device` "cuda" needs
-    ONNX Runtime's GPU build. `precision` "float32" makes all engines answer alike; "auto" lets OpenVINO take bfloat16
-    where the processor has it. Raises MissingExtraError when the engine is not installed, BundleError when the file or
-    the device cannot be used, ValueError for an unknown engine, device, precision or thread count.
+    ONNX Runtime's GPU build. `precision` "float32" makes all engines answer alike; "bfloat16" is OpenVINO's on
+    processors with AMX. Raises MissingExtraError when the engine is not installed, BundleError when the file, the
+    device or the precision cannot be used, ValueError for an unknown engine, device, precision or thread count.
     """
-    for word, allowed in ((engine, ENGINES), (device, DEVICES), (precision, PRECISIONS)):
+    for word, allowed in ((engine, ENGINES), (device, DEVICES), (precision, ARITHMETICS)):
         _check_word(word, allowed)
     if threads is not None and threads < 1:
         raise ValueError(f"threads={threads}: must be at least 1, or None for the engine's own choice")
     if at_once < 1:
         raise ValueError(f"at_once={at_once}: must be at least 1")
     path = Path(model_path)
-    chosen = choose_engine(engine, suffix=path.suffix.lower(), device=device)
+    chosen = choose_engine(engine, suffix=path.suffix.lower(), device=device, precision=precision)
     if not path.is_file():
         raise BundleError(f"no network file at {path}; check the path, or run `carspotter models` to list the bundles")
     if chosen == "openvino":
@@ -98,13 +99,13 @@ def open_session(
     return OnnxSession(path, threads=threads, device=device)
 
 
-def choose_engine(engine: str, *, suffix: str = ".onnx", device: str = "cpu") -> str:
+def choose_engine(engine: str, *, suffix: str = ".onnx", device: str = "cpu", precision: str = "float32") -> str:
     """Return the engine that will open a file with this suffix on this device: a word of `ENGINES` other than "auto".
 
-    "auto" takes OpenVINO where it is installed and the processor has Intel's matrix unit, AMX; elsewhere it is the
-    slower of both (RESULTS.md). LiteRT opens `.tflite` and nothing else, as it does on phones; CUDA is ONNX Runtime's
-    alone. Raises MissingExtraError when the engine is not installed, BundleError when it cannot open such a file or use
-    the device.
+    "auto" takes ONNX Runtime for `.onnx`: in float32 it is the faster of both, with and without Intel's matrix unit AMX
+    (RESULTS.md). In bfloat16 it takes OpenVINO, which alone calculates so, where AMX makes that fast. LiteRT opens
+    `.tflite` and nothing else, as it does on phones; CUDA is ONNX Runtime's alone. Raises MissingExtraError when the
+    engine is not installed, BundleError when it cannot open such a file, use the device or calculate so.
     """
     able = _OPENED_BY.get(suffix, ("onnxruntime", "openvino"))
     if engine not in ("auto", *able):
@@ -112,12 +113,26 @@ def choose_engine(engine: str, *, suffix: str = ".onnx", device: str = "cpu") ->
     if device == "cuda" and (engine not in ("auto", "onnxruntime") or "onnxruntime" not in able):
         name = _NAMES[able[0] if engine == "auto" else engine]
         raise BundleError(f"{name} does not run on device cuda; take device cpu, or a .onnx network and ONNX Runtime")
+    if precision == "bfloat16":
+        engine = _for_bfloat16(engine, able, device)
     if engine == "auto":
-        fast = "openvino" in able and device == "cpu" and has_amx() and is_installed("openvino")
-        engine = "openvino" if fast else able[0]
+        engine = able[0]
     if not is_installed(_PACKAGES.get(engine, engine)):
         raise _missing(engine)
     return engine
+
+
+def _for_bfloat16(engine: str, able: tuple[str, ...], device: str) -> str:
+    """Return the engine that calculates in bfloat16; raises BundleError where none can, or slowly."""
+    if "openvino" not in able or engine not in ("auto", "openvino") or device != "cpu":
+        raise BundleError(
+            "bfloat16 is OpenVINO's on the processor alone; take engine openvino and device cpu, or float32"
+        )
+    if not has_amx():
+        raise BundleError(
+            "bfloat16 needs a processor with Intel's matrix unit (AMX), which this one lacks; take precision float32"
+        )
+    return "openvino"
 
 
 def is_installed(package: str) -> bool:
