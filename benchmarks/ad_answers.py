@@ -8,12 +8,10 @@
 Ads are dealt to two halves by seed. Constants were chosen on the first (`--choose` prints what they were chosen from);
 the tables tell both. Intervals are by ad (bootstrap): photos of an ad, and the repeats of it, are no new evidence.
 
-    python benchmarks/ad_answers.py ../shared/data/used-car-ads [--cache FILE] [--choose] [--json]
+    python benchmarks/ad_answers.py ../shared/data/used-car-ads [--identifier FOLDER] [--finder FOLDER] [--choose]
 """
 
 import csv
-import pickle
-import tempfile
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -23,6 +21,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from carspotter.labels.resolve import Resolver
 from carspotter.recognition.ad_views import VIEWS, find_copies
 from carspotter.recognition.declared import DeclaredWords
 from carspotter.recognition.fusion import find_strangers, fuse
@@ -31,13 +30,12 @@ from carspotter.recognition.identifier import Identifier
 from carspotter.recognition.listing import AdAnswer, answer_ad
 from carspotter.recognition.recognizer import Recognizer
 from carspotter.records import Prediction
-from carspotter.runtime.bundle import ModelBundle, shipped
+from carspotter.runtime.bundle import ModelBundle
 from carspotter.runtime.session import Session
 from carspotter.taxonomy import Taxon, Taxonomy
 from measure import parser, report
 from prepare_finder_data import VIEWS as SIDE_OF_LABEL
 from prepare_finder_data import _parts
-from whole_path_figures import known_make
 
 REPEATS, FOLDS = 5, 5
 LEAST_ADS, LEAST_PHOTOS = 6, 25
@@ -51,13 +49,15 @@ Counts = NDArray[np.float64]  # (n_ads, …) what is counted of each ad
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ad:
-    """An ad's predictions, the labels of its photos, its make, and its half: "choose" or "report"."""
+    """An ad's predictions, the labels of its photos, its make, its half ("choose" or "report"), and whether the
+    identifier never learnt from it."""
 
     name: str
     make: str
     half: str
     photos: tuple[Prediction, ...]
     views: frozenset[str]
+    is_new: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,12 +73,19 @@ def main() -> None:
     """Measure and print."""
     options = parser(__doc__)
     options.add_argument("data", type=Path, help="folder with photos.csv: path, ad_id, view, make")
-    options.add_argument("--cache", type=Path, default=Path(tempfile.gettempdir()) / "carspotter-ad-answers.pickle")
+    options.add_argument("--identifier", type=Path, help="folder of an identifier; without it the shipped one")
+    options.add_argument("--finder", type=Path, help="folder of a finder; without it the shipped one")
+    options.add_argument(
+        "--labels", type=Path, help="labels of the identifier's training: ads of its split test are new"
+    )
     options.add_argument("--choose", action="store_true", help="print what the constants were chosen from instead")
     given = options.parse_args()
-    bundle = shipped("identifier")
-    session = bundle.open_session("auto", threads=1)
-    ads = read_ads(given.data, given.cache)
+    recognizer = Recognizer.open(
+        finder=given.finder, identifier=given.identifier, engine="onnxruntime", threads=1, with_hashes=True
+    )
+    bundle = recognizer.identifier.bundle
+    session = bundle.open_session("onnxruntime", threads=1)
+    ads = read_ads(given.data, recognizer, new_ads(given.labels))
     own = [own_cases(ads, bundle, session, seed) for seed in range(REPEATS)]
     identifier = Identifier(bundle, session)
     makers = [case for case in shipped_cases(ads, identifier) if case.truth]
@@ -92,7 +99,15 @@ def main() -> None:
 def figures(
     ads: Sequence[Ad], own: Sequence[Sequence[Case]], makers: Sequence[Case], *, identifier: Identifier
 ) -> Iterator[Row]:
-    """Yield the rows of all four questions, for the half that is reported and for the one that was chosen on."""
+    """Yield the rows of all four questions, for the half that is reported and for the one that was chosen on.
+
+    The first question also for the ads that the identifier never learnt from, of both halves.
+    """
+    if any(ad.is_new for ad in ads):
+        for name, repeats in (("own classes", own), ("shipped", [makers])):
+            yield from in_half(
+                "new", fused_figures(name, [[case for case in each if case.ad.is_new] for each in repeats])
+            )
     for half in ("report", "choose"):
         part = [[case for case in repeat if case.ad.half == half] for repeat in own]
         ships = [[case for case in makers if case.ad.half == half]]
@@ -115,28 +130,42 @@ def in_half(half: str, rows: Iterator[Row]) -> Iterator[Row]:
 # ---- data
 
 
-def read_ads(data: Path, cache: Path) -> list[Ad]:
-    """Recognise the photos of all ads, or read what an earlier run kept in the cache."""
+def new_ads(labels: Path | None) -> set[str]:
+    """Return the ids of the ads that stand in the split test alone; none without labels."""
+    if labels is None:
+        return set()
+    with labels.open(newline="", encoding="utf-8") as file:
+        rows = [row for row in csv.DictReader(file) if "used-car-ads/photos/" in row["path"]]
+    ads: dict[str, set[str]] = defaultdict(set)
+    for row in rows:
+        ads[Path(row["path"]).parent.name].add(row["split"])
+    return {ad for ad, splits in ads.items() if splits == {"test"}}
+
+
+def read_ads(data: Path, recognizer: Recognizer, new: set[str]) -> list[Ad]:
+    """Recognise the photos of all ads."""
     with (data / "photos.csv").open(newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
-    recognizer = Recognizer.open(threads=1, with_hashes=True)
-    key = (recognizer.bundles, [row["path"] for row in rows])
-    kept = pickle.loads(cache.read_bytes()) if cache.exists() else None  # our own file, in a folder of our own
-    if kept is None or kept[0] != key:
-        kept = key, list(recognizer.recognize_batch([data / row["path"] for row in rows]))
-        cache.write_bytes(pickle.dumps(kept))
+    predictions = recognizer.recognize_batch([data / row["path"] for row in rows])
     members: dict[str, list[tuple[Row, Prediction]]] = defaultdict(list)
-    for row, prediction in zip(rows, kept[1], strict=True):
+    for row, prediction in zip(rows, predictions, strict=True):
         members[row["ad_id"]].append((row, prediction))
     names = sorted(members)
     chosen = set(np.random.default_rng(0).permutation(names)[: len(names) // 2].tolist())
-    return [_ad(name, members[name], "choose" if name in chosen else "report") for name in names]
+    return [_ad(name, members[name], "choose" if name in chosen else "report", new=name in new) for name in names]
 
 
-def _ad(name: str, members: Sequence[tuple[Row, Prediction]], half: str) -> Ad:
+def _ad(name: str, members: Sequence[tuple[Row, Prediction]], half: str, *, new: bool) -> Ad:
     sides = {"interior" if row["view"] == "in" else SIDE_OF_LABEL.get(row["view"], "") for row, _ in members}
     photos = tuple(prediction for _, prediction in members)
-    return Ad(name=name, make=members[0][0]["make"].strip(), half=half, photos=photos, views=frozenset(sides - {""}))
+    return Ad(
+        name=name,
+        make=members[0][0]["make"].strip(),
+        half=half,
+        photos=photos,
+        views=frozenset(sides - {""}),
+        is_new=new,
+    )
 
 
 def embeddings_of(ad: Ad) -> NDArray[np.float32]:
@@ -207,10 +236,16 @@ def seen_by(ad: Ad, identifier: Identifier, probabilities: Callable[[Any], NDArr
     return replace(ad, photos=tuple(photos))
 
 
+def known_make(taxonomy: Taxonomy, words: str) -> str:
+    """Give the taxonomy's make for a seller's word, "" where it knows none."""
+    make = Resolver().resolve(words).make or words
+    return make if make in taxonomy.names("make") else ""
+
+
 def shipped_cases(ads: Sequence[Ad], identifier: Identifier) -> list[Case]:
     """Return all ads with a vehicle; the truth is "" for a make that the shipped taxonomy does not know."""
     return [
-        Case(ad=ad, identifier=identifier, truth=known_make(identifier.taxonomy, ad.make) or "")
+        Case(ad=ad, identifier=identifier, truth=known_make(identifier.taxonomy, ad.make))
         for ad in ads
         if ad.make and any(map(is_identified, ad.photos))
     ]

@@ -59,7 +59,7 @@ def test_answers_are_judged_as_deep_as_they_go_or_as_the_label_is_known() -> Non
         ("Here", "audi", ("", "", "", ""), ("make", "Audi")),  # no label: not counted
     )
     here = only(market_figures(made))["Here"]
-    assert here.photos == 10
+    assert here.photos == 9
     assert counts(here.make) == (7, 9)
     assert counts(here.model) == (4, 6)
     assert counts(here.known_model) == (4, 5)

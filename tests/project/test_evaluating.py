@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
 from PIL import Image
 
+from carspotter.errors import EvaluationError
 from carspotter.pixels import decode, network_input
 from carspotter.project.evaluating import from_labels, predict, truths
 from carspotter.recognition.identifier import Identifier
@@ -81,3 +83,13 @@ def test_the_table_says_what_was_answered_of_each_market(tmp_path: Path) -> None
     assert said["source"] == "Here"
     assert (said["label_make"], said["label_model"], said["label_year"]) == ("Rubin", "Rubin One", "")
     assert (said["answer_level"], said["answer"]) == ((wanted.level, wanted.name) if wanted else ("", ""))
+
+
+def test_several_vehicles_of_a_photo_are_told_apart_by_their_boxes(tmp_path: Path) -> None:
+    head, one, other = "path,make,x1,y1,x2,y2", "a.jpg,Audi,0,0,9,9", "a.jpg,Opel,5,0,9,9"
+    labels = tmp_path / "labels.csv"
+    labels.write_text("\n".join((head, one, other, "b.jpg,Audi,,,,")) + "\n")
+    assert [photo.name for photo in from_labels(labels)] == ["a.jpg 0 0 9 9", "a.jpg 5 0 9 9", "b.jpg"]
+    labels.write_text("\n".join((head, one, one)) + "\n")
+    with pytest.raises(EvaluationError, match="occurs 2 times"):
+        from_labels(labels)

@@ -28,9 +28,9 @@ Bools = npt.NDArray[np.bool_]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MarketFigures:
-    """Hold the figures of a market.
+    """Hold the figures of a market's photos whose make is labelled.
 
-    `make` and `model` are right at top-1 where the label says them, the model on the way below the likeliest make;
+    `make` and `model` are right at top-1, the latter where the label says it, the model on the way below the likeliest make;
     `known_model` the latter of models that the taxonomy has. `at_95` and `at_99` are the most that can be answered with
     the make right so often. `answered` is what was answered; `right` how much of that is true down to its level, or as
     deep as the label goes, and `by_level` the answers that end at each level whose truth is known there. The last four
@@ -54,34 +54,38 @@ class MarketFigures:
 
 
 def market_figures(predictions: Predictions) -> tuple[MarketFigures, ...]:
-    """Return the figures of each market, by name, and of those with few photos together; () without markets."""
-    sources = predictions.about.get("source")
-    if sources is None or not (sources != "").any() or "label_make" not in predictions.about:
+    """Return the figures of each market, by name, and of those with few photos together; () without markets.
+
+    Counted are the photos whose label says a make.
+    """
+    if not {"source", "label_make"} <= set(predictions.about):
         return ()
-    names, counts = np.unique(sources[sources != ""], return_counts=True)
-    found = [_market(str(name), predictions.take(sources == name)) for name in names]
+    labelled = predictions.take((predictions.about["label_make"] != "") & (predictions.about["source"] != ""))
+    sources = labelled.about["source"]
+    names, counts = np.unique(sources, return_counts=True)
+    found = [_market(str(name), labelled.take(sources == name)) for name in names]
     small = names[counts < LEAST_PHOTOS]
     if len(small) > 1:
-        found.append(_market(SMALL, predictions.take(np.isin(sources, small))))
+        found.append(_market(SMALL, labelled.take(np.isin(sources, small))))
     return tuple(found)
 
 
 def _market(name: str, table: Predictions) -> MarketFigures:
     way = _way(table)
-    make_known, model_known = table.about["label_make"] != "", table.about["label_model"] != ""
+    model_known = table.about["label_model"] != ""
     make, model = way["make"] == table.about["label_make"], way["model"] == table.about["label_model"]
     is_class = np.isin(table.about["label_model"], table.taxonomy.names("model"))
-    best = table.at("make").max(axis=1).astype(np.float64)[make_known]
+    best = table.at("make").max(axis=1).astype(np.float64)
     answered, right, by_level = _answers(table)
     return MarketFigures(
         name=name, photos=len(table),
         top1=_share((table.probabilities.argmax(axis=1) == table.truth)[table.truth >= 0]),
-        make=_share(make[make_known]), make_by_ad=_by_ad(make, make_known, table),
+        make=_share(make), make_by_ad=_by_ad(make, np.ones(len(table), bool), table),
         model=_share((make & model)[model_known]), known_model=_share((make & model)[model_known & is_class]),
-        calibration_error=calibration_error(best, make[make_known]),
-        at_95=coverage_at(best, make[make_known]), at_99=coverage_at(best, make[make_known], STRICT),
-        answered=_share(answered[make_known]), right=_share(right[answered & make_known]),
-        right_by_ad=_by_ad(right, answered & make_known, table), by_level=by_level,
+        calibration_error=calibration_error(best, make),
+        at_95=coverage_at(best, make), at_99=coverage_at(best, make, STRICT),
+        answered=_share(answered), right=_share(right[answered]),
+        right_by_ad=_by_ad(right, answered, table), by_level=by_level,
     )  # fmt: skip
 
 

@@ -66,17 +66,14 @@ def from_labels(labels: Path, *, split: str = "", classes: Path | None = None) -
     if not rows:
         raise EvaluationError(f"{labels}: no row with split {split!r}")
     taxa = {row["class_id"]: _taxon(row) for row in _rows(classes, "class_id")} if classes else {}
-    names = Counter(row["path"] for row in rows)
-    twice = next((name for name, count in names.items() if count > 1), None)
-    if twice is not None:
-        raise EvaluationError(f"{labels}: {twice} occurs {names[twice]} times; each photo is judged once")
+    names = _names(rows, labels)
     photos = []
-    for row in rows:
+    for name, row in zip(names, rows, strict=True):
         path = labels.parent / row["path"]
         of_class = taxa.get(row.get("class_id") or "")
         photos.append(
             LabelledPhoto(
-                name=row["path"], read=lambda path=path: storage.read(path),  # type: ignore[misc]
+                name=name, read=lambda path=path: storage.read(path),  # type: ignore[misc]
                 taxon=of_class or _taxon(row), label=_label_of(row, of_class),
                 box=_box(row, labels), is_class=bool(row.get("class_id")) or not classes,
                 about={
@@ -262,6 +259,19 @@ def _rows(path: Path, needed: str) -> list[dict[str, Any]]:
     if any(None in row or None in row.values() for row in rows):
         raise EvaluationError(f"{path}: a row has more or fewer cells than the header")
     return rows
+
+
+def _names(rows: Sequence[Mapping[str, str]], labels: Path) -> list[str]:
+    """Name each row by its path, and by its box as well where several vehicles of a photo are rows."""
+    paths = Counter(row["path"] for row in rows)
+    names = [
+        row["path"] if paths[row["path"]] == 1 else " ".join(row.get(part) or "" for part in ("path", *_SIDES)).strip()
+        for row in rows
+    ]
+    twice = next((name for name, count in Counter(names).items() if count > 1), None)
+    if twice is not None:
+        raise EvaluationError(f"{labels}: {twice} occurs {names.count(twice)} times; each vehicle is judged once")
+    return names
 
 
 def _box(row: Mapping[str, str], where: Path) -> BoundingBox | None:
