@@ -37,7 +37,7 @@ UNSURE_COLOR = "unsure red"
 TOY_COLOR = "toy pink"
 """A paint for `draw_photo` that the finder boxes and the identifier takes for no car."""
 
-_PAINTS = {**COLORS, UNSURE_COLOR: (183, 15, 15), TOY_COLOR: (250, 120, 170)}
+_PAINTS = {**COLORS, UNSURE_COLOR: (183, 15, 15), TOY_COLOR: (250, 30, 180)}
 
 ATTRIBUTES: dict[str, tuple[str, ...]] = {
     "colour": ("red", "orange", "green", "blue"),

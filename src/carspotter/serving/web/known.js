@@ -76,9 +76,9 @@ function found(makes, query) {
 }
 
 function row({ name, models, isOpen }, isOnly) {
-  if (!models.length) return make("p", { class: "make" }, name, make("small", { class: "soft" }, "make alone"));
+  if (!models.length) return make("p", { class: "make" }, `${name} `, make("small", { class: "soft" }, "make alone"));
   const years = (all) => (all.length ? make("small", { class: "soft" }, span([Math.min(...all), Math.max(...all)])) : null);
-  const lines = models.map((model) => make("li", {}, model.name, years(model.years)));
-  const head = make("summary", { class: "make" }, name, make("small", { class: "soft" }, number(models.length, "model", "models")));
+  const lines = models.map((model) => make("li", {}, `${model.name} `, years(model.years)));
+  const head = make("summary", { class: "make" }, `${name} `, make("small", { class: "soft" }, number(models.length, "model", "models")));
   return make("details", { open: isOpen || isOnly }, head, make("ul", {}, ...lines));
 }
