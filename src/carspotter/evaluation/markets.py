@@ -30,8 +30,8 @@ Bools = npt.NDArray[np.bool_]
 class MarketFigures:
     """Hold the figures of a market's photos whose make is labelled.
 
-    `make` and `model` are right at top-1, the latter where the label says it, the model on the way below the likeliest make;
-    `known_model` the latter of models that the taxonomy has. `at_95` and `at_99` are the most that can be answered with
+    `make` and `model` are right at top-1, the latter where the label says it and below the likeliest make;
+    `known_model` is that of models that the taxonomy has. `at_95` and `at_99` are the most that can be answered with
     the make right so often. `answered` is what was answered; `right` how much of that is true down to its level, or as
     deep as the label goes, and `by_level` the answers that end at each level whose truth is known there. The last four
     are of photos that were answered or not; they hold nothing where the table has no answers.

@@ -42,7 +42,11 @@ def learn_classes(build: Build) -> Mapping[str, Any]:
         known = sorted({str(name) for name in np.asarray(samples["class_name"])[part == "train"]})
         if len(known) < LEAST_CLASSES:
             catalog.replace("predictions", [])
-            return {"text": f"nothing to learn: {len(known)} classes have photos in train, {LEAST_CLASSES} are needed"}
+            needs = f"min_photos = {settings.classes.min_photos} and min_ads = {settings.classes.min_ads}"
+            return {
+                "text": f"nothing to learn: {len(known)} classes have photos in train, {LEAST_CLASSES} are needed; "
+                f"[classes] asks for {needs}, from one photo on is enough"
+            }
         taxonomy = Taxonomy(tuple(taxa[name] for name in known))
         gallery = _fit(samples, part, known, taxonomy=taxonomy, build=build)
         predictions = _predictions(samples, part, known, gallery=gallery, bundle=settings.learn.name)
