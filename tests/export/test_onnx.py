@@ -11,7 +11,7 @@ import torch
 
 from carspotter.errors import TrainingError
 from carspotter.export.onnx import export
-from carspotter.export.quantize import halve_weights
+from carspotter.export.quantize import SMALL, halve_weights
 from carspotter.runtime.bundle import ModelBundle
 from carspotter.runtime.calibration import softmax
 from carspotter.taxonomy import LEVELS
@@ -68,7 +68,7 @@ def test_engines_answer_as_the_network_does(bundle: ModelBundle, run: Path, engi
 
 def test_weights_are_halved(bundle: ModelBundle) -> None:
     model = onnx.load(str(bundle.model_path))
-    large = [tensor for tensor in model.graph.initializer if np.prod(tensor.dims) >= 64]
+    large = [tensor for tensor in model.graph.initializer if np.prod(tensor.dims) >= SMALL]
     assert large
     assert all(tensor.data_type != onnx.TensorProto.FLOAT for tensor in large)
     text = model.SerializeToString()

@@ -7,13 +7,14 @@ from collections.abc import Iterator, Mapping
 from typing import Any, cast
 
 import numpy as np
+import numpy.typing as npt
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from carspotter.errors import RecipeError
 from carspotter.runtime.bundle import CAR, SUBJECT, TASK_OUTPUTS
-from carspotter.runtime.calibration import calibrate, fit_temperature
+from carspotter.runtime.calibration import calibrate, fit_temperature, lowest_threshold
 from carspotter.taxonomy import Taxonomy
 from carspotter.training import data, losses
 from carspotter.training.mixing import mix
@@ -188,16 +189,24 @@ class IdentifierTask:
         logits = answered.double().numpy()[known]
         calibration, error = calibrate(logits, held.targets, self.taxonomy, members=members, sources=held.sources)
         calibration["temperatures"] = self._temperatures(extras)
-        if SUBJECT in self.words:
-            calibration[SUBJECT] = self._least_car(extras[SUBJECT], calibration["temperatures"].get(SUBJECT, 1.0))
+        for name, softness in calibration["temperatures"].items():
+            choose = self._least_car if name == SUBJECT else self._least_sure
+            calibration[name] = choose(name, (extras[name] / softness).softmax(dim=1).numpy())
         return calibration, {**figures, "ECE": error}
 
-    def _least_car(self, logits: Tensor, temperature: float) -> float:
+    def _least_car(self, name: str, chances: npt.NDArray[np.float32]) -> float:
         """Return the chance of a whole car that all but `CARS_LOST` of the held-out cars reach, at most one half."""
-        car = self.words[SUBJECT].index(CAR)
-        chances = (logits / temperature).softmax(dim=1)[:, car].numpy()
-        cars = chances[self.holdout.extras[SUBJECT] == car]
+        car = self.words[name].index(CAR)
+        cars = chances[self.holdout.extras[name] == car, car]
         return round(min(0.5, float(np.quantile(cars, CARS_LOST))), 4) if len(cars) else 0.5
+
+    def _least_sure(self, name: str, chances: npt.NDArray[np.float32]) -> float:
+        """Return from where on a head's best word is right often enough on the held-out photos; 1 where it never is."""
+        truth = self.holdout.extras[name]
+        known = truth >= 0
+        best = chances[known].argmax(axis=1)
+        found = lowest_threshold(chances[known].max(axis=1).astype(np.float64), best == truth[known])
+        return 1.0 if found is None else round(found, 4)
 
     def _temperatures(self, extras: Mapping[str, Tensor]) -> dict[str, float]:
         """Fit the temperature of each further head on the held-out photos that are labelled for it."""
