@@ -1,8 +1,8 @@
 """How much disk carspotter takes: the base install package by package, and the bundles.
 
 Installs the project into a fresh environment in a temporary folder (or looks at one with `--venv`), counts the bytes
-below its site-packages without pip and setuptools, and removes it. Target: base under 250 MB, both bundles together at
-most 20 MB.
+below its site-packages without pip and setuptools, and removes it. Target: base under 240 MB, both bundles together at
+most 9 MB.
 
     python benchmarks/install_size.py [--extra openvino] [--venv FOLDER]
 """

@@ -357,7 +357,7 @@ def test_the_limit_is_of_the_original():
 
 def test_heic_without_its_library_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "pillow_heif", None)
-    with pytest.raises(ImageError, match="pip install pillow-heif") as caught:
+    with pytest.raises(ImageError, match=r"pip install \"carspotter\[heic\]\"") as caught:
         decode(b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(50))
     assert caught.value.code == "unsupported-format"
 

@@ -248,7 +248,8 @@ def _open(data: bytes, form: str) -> Image.Image:
             # Its class is called without registering it, which would change Pillow for everyone in this process.
             from pillow_heif import HeifImageFile
         except ImportError as error:
-            raise unsupported("HEIC needs a library that is missing here (run: pip install pillow-heif)") from error
+            words = 'HEIC needs a library that is missing here (run: pip install "carspotter[heic]")'
+            raise unsupported(words) from error
         heif: Image.Image = HeifImageFile(BytesIO(data))  # type: ignore[no-untyped-call]
         return heif
     import_module(_PLUGINS[form])
