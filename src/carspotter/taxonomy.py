@@ -192,6 +192,11 @@ class Taxonomy:
         """Return for each name of a level where its parent stands in the level above, as (names,); of makes zeros."""
         return self._parents[_known_level(level)]
 
+    def outline(self) -> dict[str, Any]:
+        """Return, as JSON values, what a reader of a network's levels needs: their names, and by `parents` the tree."""
+        names = {level: list(self.names(level)) for level in LEVELS}
+        return {"names": names, "parents": {level: self.parents(level).tolist() for level in LEVELS[1:]}}
+
     def sum_to(self, level: Level, probabilities: npt.ArrayLike) -> npt.NDArray[np.floating[Any]]:
         """Sum class probabilities (…, n_classes) to (…, len(names(level))): a taxon has the sum of its children."""
         index = self.index(level)

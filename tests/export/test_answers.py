@@ -11,11 +11,13 @@ import pytest
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
-from carspotter.export.answers import CANDIDATES, PLACES, ROUNDS, finish_finder, finish_identifier
+from carspotter.export.answers import CANDIDATES, PLACES, ROUNDS, finish_finder, finish_identifier, with_head
 from carspotter.geometry import iou_matrix, suppress
 from carspotter.runtime.calibration import softmax
+from carspotter.runtime.head import Head
 from carspotter.runtime.session import Session, open_session
 from carspotter.taxonomy import LEVELS, Taxon, Taxonomy
+from tiny_bundles import ATTRIBUTES, tiny_identifier
 
 ENGINES = ["onnxruntime", "openvino"]
 ANCHORS = 300
@@ -89,6 +91,26 @@ def test_levels_are_the_taxonomys_sums(engine: str, size: int, tmp_path: Path) -
     np.testing.assert_allclose(found["colour"], softmax(raw[:, -3:].astype(np.float64) / 1.9), atol=1e-5)
     np.testing.assert_array_equal(found["embedding"], raw[:, size : size + 8])
     assert model.ByteSize() - before < 2_000 + 60 * size, "it must stay small beside the weights"
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_a_head_in_the_graph_answers_as_beside_it(engine: str, tmp_path: Path) -> None:
+    random = np.random.default_rng(1)
+    network = onnx.load(str(tiny_identifier(tmp_path / "tiny").model_path))
+    taxonomy = drawn_taxonomy(random, 40)
+    weights = random.normal(0, 3, (len(taxonomy), 16)).astype(np.float16)
+    head = Head(weights=weights, bias=random.normal(0, 1, len(taxonomy)))
+    model = onnx.load_from_string(with_head(network.SerializeToString(), head, taxonomy, temperature=1.7))
+    session = session_of(model, tmp_path, engine)
+    crops = random.integers(0, 256, (3, 1, 1, 3)).repeat(32, 1).repeat(32, 2).astype(np.uint8)
+    found = session.run(crops)
+    assert set(session.output_names) == {"probabilities", "embedding", *LEVELS, *ATTRIBUTES, "evidence"}
+    logits = head.logits(found["embedding"]).astype(np.float64)
+    wanted = softmax(logits / 1.7)
+    np.testing.assert_allclose(found["probabilities"], wanted, atol=1e-5)
+    for level in LEVELS:
+        np.testing.assert_allclose(found[level], taxonomy.sum_to(level, wanted), atol=1e-5, err_msg=level)
+    np.testing.assert_allclose(found["evidence"][:, 0], head.evidence(found["embedding"]), atol=1e-5)
 
 
 # ---- boxes

@@ -24,7 +24,7 @@ from carspotter.recognition.identifier import NO_CAR, UNKNOWN, Identifier
 from carspotter.recognition.recognizer import Recognizer, _shrunk, min_side
 from carspotter.runtime.bundle import ModelBundle
 from carspotter.runtime.calibration import softmax
-from carspotter.serving.browser import PAGE, _head_bytes
+from carspotter.serving.browser import PAGE
 from carspotter.taxonomy import LEVELS, Taxon, Taxonomy
 from carspotter.vehicles.finder import Finder
 
@@ -163,14 +163,16 @@ def test_levels_answers_and_words_are_the_same(bundles: dict[str, Path]) -> None
             task="identifier", name="odd", preprocessing=plain.preprocessing, card=plain.card,
             calibration=calibration, taxonomy=ODD, attributes={"subject": ("car", "other")},
         )  # fmt: skip
-        probabilities = softmax(random.normal(0, 3, (1, len(ODD))))[0]
+        probabilities = softmax(random.normal(0, 3, (1, len(ODD))))[0].astype(np.float32).astype(np.float64)
         subject = np.array([car := random.uniform(0.2, 1), 1 - car], np.float32)
         want.append(Identifier(bundle, session).judge(probabilities, np.zeros(1, np.float32), {"subject": subject}))
-        given = {"probabilities": packed(probabilities, "<f8"), "car": packed(subject[:1], "<f4")}
-        cases.append({**given, "calibration": calibration, "classes": ODD.to_dict()["classes"]})
-    asked = """(c) => { const bytes = new Uint8Array(Buffer.from(c.probabilities, 'base64'));
-    return judge(new Float64Array(bytes.buffer), numbered(c.classes), c.calibration, {car: floats(c.car)[0]}); }"""
-    for told, said in zip(node("judge, numbered from identifier.js", asked, cases), want, strict=True):
+        outputs = {level: packed(ODD.sum_to(level, probabilities), "<f4") for level in LEVELS}
+        known = {"calibration": calibration, "attributes": dict(bundle.attributes)}
+        cases.append({"outputs": outputs | {"subject": packed(subject, "<f4")}, "bundle": known})
+    asked = f"""({{outputs, bundle}}) => {{ const seen = Object.fromEntries(
+    Object.entries(outputs).map(([name, values]) => [name, floats(values)]));
+    return judge(seen, {json.dumps(ODD.outline())}, bundle); }}"""
+    for told, said in zip(node("judge from identifier.js", asked, cases), want, strict=True):
         answer = said.answer
         assert told["undecided"] == said.undecided
         assert told["answer"] == (
@@ -212,28 +214,17 @@ def test_what_is_known_is_counted_the_same(taxonomy: Taxonomy) -> None:
     assert told == taxonomy.extent()
 
 
-def test_a_head_answers_the_same_logits() -> None:
-    from carspotter.runtime.head import Head
-
-    random = np.random.default_rng(4)
-    head = Head(weights=random.normal(size=(5, 16)), bias=random.normal(size=5))
-    embedding = random.normal(size=(1, 16)).astype(np.float32)
-    values = base64.b64encode(_head_bytes(head)).decode()
-    asked = """(c) => { const all = floats(c.head), head = {weights: all.subarray(0, -5), bias: all.subarray(-5)};
-    const logits = headLogits(floats(c.embedding), head);
-    return [...logits, evidenceOf(logits)]; }"""
-    cases = [{"head": values, "embedding": packed(embedding, "<f4")}]
-    ((*logits, evidence),) = node("headLogits, evidenceOf from identifier.js", asked, cases)
-    assert logits == pytest.approx(head.logits(embedding)[0].tolist(), abs=1e-5)
-    assert evidence == pytest.approx(head.evidence(embedding)[0], abs=1e-5)
-
-
 def test_a_vehicle_with_too_little_evidence_is_refused() -> None:
-    asked = """(c) => ["answer", "undecided"].map((key) => judge(Float64Array.of(0.9, 0.1),
-      numbered([{make: "Rubin"}, {make: "Azur"}]), {evidence: 1, thresholds: {make: 0.5}}, {evidence: c})[key])"""
-    refused, answered = node("judge, numbered from identifier.js", asked, [0.9, 1.1])
+    asked = """(evidence) => { const both = ["Rubin", "Azur"], above = [0, 1];
+    const names = {make: both, model: both, generation: both, year: both};
+    const outline = {names, parents: {model: above, generation: above, year: above}};
+    const each = Float32Array.of(0.75, 0.25);
+    const outputs = {make: each, model: each, generation: each, year: each, evidence: Float32Array.of(evidence)};
+    const bundle = {calibration: {evidence: 1, thresholds: {make: 0.5}}, attributes: {}};
+    const {answer, undecided} = judge(outputs, outline, bundle); return [answer, undecided]; }"""
+    refused, answered = node("judge from identifier.js", asked, [0.9, 1.1])
     assert refused == [None, UNKNOWN]
-    assert answered == [{"level": "make", "name": "Rubin", "probability": 0.9}, None]
+    assert answered == [{"level": "make", "name": "Rubin", "probability": 0.75}, None]
 
 
 def picture(form: str, turn: int | None, order: str = "little") -> bytes:

@@ -18,6 +18,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from carspotter.records import VIEWPOINTS
 from carspotter.runtime.bundle import TASK_OUTPUTS
+from carspotter.runtime.head import Head
 from carspotter.taxonomy import LEVELS, Taxonomy
 
 CANDIDATES = 128
@@ -40,17 +41,46 @@ def finish_identifier(
     the order of `taxonomy.names`.
     """
     tail = _Tail(model)
+    sizes = _levels(tail, taxonomy, temperature)
+    for name, softness in attributes.items():
+        tail.soften(f"{name}.logits", softness, name)
+    sizes |= {name: tail.last_size(f"{name}.logits") for name in attributes}
+    sizes["embedding"] = tail.last_size("embedding")
+    tail.close({name: (size,) for name, size in sizes.items()}, (*TASK_OUTPUTS["identifier"], *attributes))
+
+
+def with_head(network: bytes, head: Head, taxonomy: Taxonomy, *, temperature: float) -> bytes:
+    """Put a learned bundle's head into its network: what it answers of classes and levels becomes the head's.
+
+    One more output, `evidence` (n, 1), is what `Head.evidence` says.
+    """
+    model = onnx.load_from_string(network)
+    tail = _Tail(model)
+    kept = [value.name for value in model.graph.output if value.name not in ("probabilities", *LEVELS)]
+    for name in ("logits", "probabilities", *LEVELS):
+        tail.rename(name)
+    weights = tail.floats(tail.constant(head.weights.T.astype(np.float16)))
+    tail.add("Gemm", "embedding", weights, tail.constant(head.bias), output="logits")
+    most = tail.add("ReduceMax", "logits", tail.integers([1]), keepdims=1)
+    powers = tail.add("Exp", tail.add("Sub", "logits", most))
+    mean = tail.add("ReduceMean", powers, tail.integers([1]), keepdims=1)
+    tail.add("Add", most, tail.add("Log", mean), output="evidence")
+    sizes = _levels(tail, taxonomy, temperature)
+    sizes |= {name: tail.last_size(name) for name in kept} | {"evidence": 1}
+    tail.close({name: (size,) for name, size in sizes.items()}, ("probabilities", *LEVELS, *kept, "evidence"))
+    drop_unused(model.graph)
+    onnx.checker.check_model(model, full_check=True)
+    return bytes(model.SerializeToString())
+
+
+def _levels(tail: _Tail, taxonomy: Taxonomy, temperature: float) -> dict[str, int]:
+    """Add probabilities of classes and of each level to `logits`; return the size of each output."""
     tail.soften("logits", temperature, "probabilities")
     values, index = "probabilities", taxonomy.index(LEVELS[-1])
     for level in reversed(LEVELS):
         # Each level is summed from the one below it: a tree, so that all sums are short.
         values, index = tail.sums(values, index, level), taxonomy.parents(level)
-    for name, softness in attributes.items():
-        tail.soften(f"{name}.logits", softness, name)
-    sizes: dict[str, int] = {level: len(taxonomy.names(level)) for level in LEVELS}
-    sizes |= {"probabilities": len(taxonomy)} | {name: tail.last_size(f"{name}.logits") for name in attributes}
-    sizes["embedding"] = tail.last_size("embedding")
-    tail.close({name: (size,) for name, size in sizes.items()}, (*TASK_OUTPUTS["identifier"], *attributes))
+    return {"probabilities": len(taxonomy), **{level: len(taxonomy.names(level)) for level in LEVELS}}
 
 
 def finish_finder(model: onnx.ModelProto, *, iou: float) -> None:
@@ -96,20 +126,45 @@ def _alive(tail: _Tail, boxes: str, *, count: int, iou: float) -> str:
     return tail.add("Squeeze", alive, tail.integers([2]))
 
 
+def drop_unused(graph: onnx.GraphProto) -> None:
+    """Remove nodes and tensors that no output needs."""
+    wanted = {value.name for value in graph.output}
+    kept = []
+    for node in reversed(graph.node):
+        if wanted & set(node.output):
+            kept.append(node)
+            wanted |= set(node.input)
+    tensors = [tensor for tensor in graph.initializer if tensor.name in wanted]
+    del graph.node[:], graph.initializer[:]
+    graph.node.extend(reversed(kept))
+    graph.initializer.extend(tensors)
+
+
 class _Tail:
     """Append nodes to a network; every method that adds some returns the name of what they make."""
 
     def __init__(self, model: onnx.ModelProto) -> None:
         self.graph = model.graph
+        self._taken = {name for node in self.graph.node for name in (node.name, *node.output)}
+        self._taken |= {tensor.name for tensor in self.graph.initializer}
         self._sizes = {value.name: int(value.type.tensor_type.shape.dim[-1].dim_value) for value in model.graph.output}
+
+    def _free(self) -> str:
+        """Return a name that nothing in the graph has."""
+        name = f"{PREFIX}{len(self._taken)}"
+        while name in self._taken:
+            name += "'"
+        self._taken.add(name)
+        return name
 
     def last_size(self, output: str) -> int:
         """Return the last size of an output of the network as it came."""
         return self._sizes[output]
 
     def rename(self, output: str) -> str:
-        """Free an output's name for what will be told in its place; return the name that its values have now."""
+        """Free a name for what will be told in its place; return the name that its values have now."""
         raw = f"{PREFIX}raw/{output}"
+        self._taken.add(raw)
         for node in self.graph.node:
             for names in (node.input, node.output):
                 for place, name in enumerate(names):
@@ -118,12 +173,12 @@ class _Tail:
         return raw
 
     def add(self, kind: str, *inputs: str, output: str = "", **settings: Any) -> str:
-        name = f"{PREFIX}{len(self.graph.node)}"
+        name = self._free()
         self.graph.node.append(helper.make_node(kind, list(inputs), [output or name], name=name, **settings))
         return output or name
 
     def constant(self, values: NDArray[Any]) -> str:
-        name = f"{PREFIX}constant/{len(self.graph.initializer)}"
+        name = self._free()
         self.graph.initializer.append(numpy_helper.from_array(values, name))
         return name
 
@@ -159,7 +214,7 @@ class _Tail:
 
     def best(self, scores: str, count: int, *, output: str = "") -> tuple[str, str]:
         """Return the `count` largest of scores (n, a), largest first, and their places, (n, count) each."""
-        name = f"{PREFIX}{len(self.graph.node)}"
+        name = self._free()
         values, places = output or f"{name}.values", f"{name}.places"
         node = helper.make_node("TopK", [scores, self.integers([count])], [values, places], name=name, axis=1)
         self.graph.node.append(node)

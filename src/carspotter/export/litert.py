@@ -25,7 +25,6 @@ from carspotter.errors import BundleError, MissingExtraError, suggestion
 from carspotter.export.network import Network
 from carspotter.pixels import LETTERBOX_GREY
 from carspotter.runtime.bundle import PRECISIONS, ModelBundle
-from carspotter.taxonomy import LEVELS
 
 METADATA = "carspotter"
 """Name of the metadata entry that holds what the file says of itself."""
@@ -80,10 +79,11 @@ def describe(bundle: ModelBundle, network: Network, precision: str) -> dict[str,
         words["preprocessing"]["grey"] = LETTERBOX_GREY
     if bundle.taxonomy is None:
         return words
-    # What an app needs to walk from the make down: the names of each output, and under which name above each stands.
-    words["names"] = {level: list(bundle.taxonomy.names(level)) for level in LEVELS}
-    words["parents"] = {level: bundle.taxonomy.parents(level).tolist() for level in LEVELS[1:]}
-    return {**words, "attributes": {name: list(said) for name, said in bundle.attributes.items()}}
+    return {
+        **words,
+        **bundle.taxonomy.outline(),
+        "attributes": {name: list(said) for name, said in bundle.attributes.items()},
+    }
 
 
 class _Named(nn.Module):

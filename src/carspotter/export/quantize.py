@@ -21,6 +21,7 @@ from onnx import TensorProto, helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
 
 from carspotter.errors import BundleError
+from carspotter.export.answers import drop_unused
 from carspotter.runtime.session import open_session
 
 Images = NDArray[np.uint8]
@@ -116,7 +117,7 @@ def flatten_plainly(model: onnx.ModelProto) -> None:
         size = constants.get(flat.input[1])
         if size is not None and size.tolist() == [-1] and _counts_up(graph, gather.input[1]):
             node.input[0] = flat.input[0]
-    _drop_unused(graph)
+    drop_unused(graph)
 
 
 def _counts_up(graph: onnx.GraphProto, index: str) -> bool:
@@ -126,25 +127,12 @@ def _counts_up(graph: onnx.GraphProto, index: str) -> bool:
     part.CopyFrom(graph)
     del part.output[:], part.value_info[:]
     part.output.append(helper.make_tensor_value_info(index, TensorProto.INT64, None))
-    _drop_unused(part)
+    drop_unused(part)
     if any(node.op_type in ("Conv", "Gemm", "MatMul") for node in part.node):
         return False
     session = ReferenceEvaluator(helper.make_model(part, opset_imports=[helper.make_opsetid("", 18)]))
     found = [np.asarray(session.run(None, {"image": np.zeros((n, *shape), np.uint8)})) for n in (1, 2)]
     return all(np.array_equal(each.ravel(), np.arange(each.size)) for each in found)
-
-
-def _drop_unused(graph: onnx.GraphProto) -> None:
-    wanted = {value.name for value in graph.output}
-    kept = []
-    for node in reversed(graph.node):
-        if wanted & set(node.output):
-            kept.append(node)
-            wanted |= set(node.input)
-    tensors = [tensor for tensor in graph.initializer if tensor.name in wanted]
-    del graph.node[:], graph.initializer[:]
-    graph.node.extend(reversed(kept))
-    graph.initializer.extend(tensors)
 
 
 def _read(model: onnx.ModelProto) -> set[str]:

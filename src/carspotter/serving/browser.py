@@ -2,7 +2,7 @@
 
 The page's own files lie in `web_browser/`, what it shares with the service's pages in `web/`. ONNX Runtime's
 WebAssembly comes from npm, pinned by version and checksum in `web_browser/package-lock.json`. It serves nothing, and
-needs neither FastAPI nor the extra `serve`.
+needs neither FastAPI nor the extra `serve`; a learned bundle needs `onnx`, which puts its head into the network.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ from tempfile import TemporaryDirectory
 from typing import Any
 from uuid import uuid4
 
-import numpy as np
-
 from carspotter import __version__
-from carspotter.errors import BundleError, StorageError
+from carspotter.errors import BundleError, MissingExtraError, StorageError
 from carspotter.runtime.bundle import ModelBundle, Task
+from carspotter.runtime.classes import head_temperature
 from carspotter.runtime.head import Head
+from carspotter.taxonomy import Taxonomy
 from carspotter.vehicles.registry import cache_folder
 
 PAGE = Path(__file__).parent / "web_browser"
@@ -181,13 +181,19 @@ def _copy_bundle(bundle: ModelBundle, folder: Path) -> None:
     names = ["model.onnx", "bundle.json", "card.json", "CARD.md", *(["taxonomy.json"] if bundle.taxonomy else [])]
     for name in names:
         shutil.copyfile(source / name, folder / name)
-    if bundle.head is not None:
-        (folder / "head.bin").write_bytes(_head_bytes(bundle.head))
+    if bundle.head is not None and bundle.taxonomy is not None:
+        network = _with_head(bundle, bundle.head, bundle.taxonomy)
+        (folder / "model.onnx").write_bytes(network)
 
 
-def _head_bytes(head: Head) -> bytes:
-    """Lay weights and bias out as the page reads them: float32, least byte first, row after row."""
-    return b"".join(np.ascontiguousarray(part, "<f4").tobytes() for part in (head.weights, head.bias))
+def _with_head(bundle: ModelBundle, head: Head, taxonomy: Taxonomy) -> bytes:
+    """Return a learned bundle's network with its head inside, so that the page knows of no heads."""
+    try:
+        from carspotter.export.answers import with_head
+    except ModuleNotFoundError as error:
+        raise MissingExtraError("onnx", "export") from error
+
+    return with_head(bundle.model_path.read_bytes(), head, taxonomy, temperature=head_temperature(bundle))
 
 
 def _manifest(part: Path, finder: ModelBundle, identifier: ModelBundle) -> dict[str, Any]:
@@ -196,8 +202,6 @@ def _manifest(part: Path, finder: ModelBundle, identifier: ModelBundle) -> dict[
         "finder": "networks/finder/model.onnx",
         "identifier": "networks/identifier/model.onnx",
     }
-    if identifier.head is not None:
-        paths["head"] = "networks/identifier/head.bin"
     classes = identifier.taxonomy.to_dict()["classes"] if identifier.taxonomy else []
     return {
         "carspotter": __version__,
@@ -205,6 +209,7 @@ def _manifest(part: Path, finder: ModelBundle, identifier: ModelBundle) -> dict[
         "finder": _told(finder),
         "identifier": _told(identifier),
         "taxonomy": {"classes": classes},
+        "outline": identifier.taxonomy.outline() if identifier.taxonomy else {},
     }
 
 

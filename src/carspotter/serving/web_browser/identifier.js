@@ -12,71 +12,19 @@ const UNKNOWN = "not decidable from this photo: it looks like none of the classe
 /** Why what is no whole car is not identified. */
 export const NO_CAR = "not decidable: this does not look like a photograph of one whole car";
 
-/** Number the taxa of each level, in the order in which the classes first need them: {names, index} per level. */
-export function numbered(classes) {
-  return Object.fromEntries(
-    LEVELS.map((level, depth) => {
-      const numbers = new Map();
-      const names = [];
-      const index = classes.map((taxon) => {
-        const path = JSON.stringify(LEVELS.slice(0, depth + 1).map((part) => taxon[part] ?? null));
-        if (!numbers.has(path)) {
-          numbers.set(path, names.length);
-          names.push(fullName(taxon, level));
-        }
-        return numbers.get(path);
-      });
-      return [level, { names, index }];
-    }),
-  );
-}
-
-/** Return the full name down to a level; the year's name leaves the generation out. */
-function fullName(taxon, level) {
-  const parts = [taxon.make];
-  if (level !== "make") parts.push(taxon.model);
-  if (level === "generation" || (level === "year" && taxon.year === undefined)) parts.push(taxon.generation);
-  else if (level === "year") parts.push(taxon.year);
-  return parts.filter((part) => part !== undefined && part !== null).join(" ");
-}
-
-/** Turn logits into probabilities; a temperature above 1 makes them softer. */
-export function softmax(logits, temperature = 1) {
-  const scaled = Float64Array.from(logits, (value) => value / temperature);
-  const most = scaled.reduce((a, b) => Math.max(a, b));
-  const powers = scaled.map((value) => Math.exp(value - most));
-  const sum = powers.reduce((a, b) => a + b);
-  return powers.map((power) => power / sum);
-}
-
-/** Return the logits of a learned bundle's head: weights (n x d, row by row) on the embedding, plus a bias. */
-export function headLogits(embedding, { weights, bias }) {
-  const width = embedding.length;
-  return Float64Array.from(bias, (value, row) => {
-    let sum = value;
-    for (let i = 0; i < width; i += 1) sum += weights[row * width + i] * embedding[i];
-    return sum;
-  });
-}
-
-/** Return how much speaks for any class of a head: the logarithm of the mean power of its logits. */
-export function evidenceOf(logits) {
-  const most = logits.reduce((a, b) => Math.max(a, b));
-  return most + Math.log(logits.reduce((sum, value) => sum + Math.exp(value - most), 0) / logits.length);
-}
-
 /**
- * Say what class probabilities mean: {levels, answer, undecided}. `car` is how surely the crop shows one whole car,
- * `evidence` how much speaks for any class of a learned bundle.
+ * Say what the network's outputs mean: {levels, answer, undecided}. `outline` has the names of each level and, by
+ * `parents`, under which name of the level above each stands.
  */
-export function judge(probabilities, taxonomy, calibration, { car = 1, evidence = Infinity, top = 5 } = {}) {
-  const sums = Object.fromEntries(LEVELS.map((level) => [level, sumTo(taxonomy[level], probabilities)]));
-  const branch = walk(taxonomy, sums);
-  const levels = Object.fromEntries(LEVELS.map((level) => [level, candidates(taxonomy[level].names, sums[level], branch[level], top)]));
+export function judge(outputs, outline, { calibration, attributes }, top = 5) {
+  const way = descend(outputs, outline);
+  const levels = Object.fromEntries(LEVELS.map((level) => [level, candidates(outline.names[level], outputs[level], way[level], top)]));
+  const car = attributes.subject ? outputs.subject[attributes.subject.indexOf("car")] : 1;
   if (car < (calibration.subject ?? DEFAULT_SUBJECT)) return { levels, answer: null, undecided: NO_CAR };
+  const evidence = outputs.evidence?.[0] ?? Infinity; // of a learned bundle: how much speaks for any of its classes
   if (evidence < (calibration.evidence ?? -Infinity)) return { levels, answer: null, undecided: UNKNOWN };
-  const answer = deepest(taxonomy, sums, branch, calibration);
-  return { levels, answer, undecided: answer ? null : reason(taxonomy.make.names, sums.make, calibration) };
+  const answer = deepest(outputs, outline, way, calibration);
+  return { levels, answer, undecided: answer ? null : reason(outline.names.make, outputs.make, calibration) };
 }
 
 /** Return the likeliest word of an attribute from the probabilities of its words, null where it is not sure. */
@@ -87,14 +35,7 @@ export function likeliest(name, probabilities, { attributes, calibration }) {
   return probabilities[best] >= least ? { name: attributes[name][best], probability: probabilities[best] } : null;
 }
 
-/** Sum class probabilities up to a level: a taxon has the sum of its children. */
-export function sumTo({ names, index }, probabilities) {
-  const sums = new Float64Array(names.length);
-  index.forEach((place, taxon) => (sums[place] += probabilities[taxon]));
-  return sums;
-}
-
-/** The one of the walked branch first, then the others by probability. */
+/** The one on the way down first, then the others by probability. */
 function candidates(names, values, first, top) {
   const order = Array.from(values.keys()).sort((a, b) => values[b] - values[a] || a - b);
   return [first, ...order.filter((i) => i !== first)].slice(0, top).map((i) => ({ name: names[i], probability: values[i] }));
@@ -102,25 +43,22 @@ function candidates(names, values, first, top) {
 
 const threshold = (level, { thresholds = {}, threshold: all = DEFAULT_THRESHOLD }) => thresholds[level] ?? all;
 
-/** Walk from the make down, at each level to the best among the children of the one chosen above. */
-function walk(taxonomy, sums) {
-  const branch = {};
-  let inside = taxonomy.make.index.map((_, taxon) => taxon); // the classes of the branch chosen so far
-  for (const level of LEVELS) {
-    const { index } = taxonomy[level];
-    const children = [...new Set(inside.map((taxon) => index[taxon]))].sort((a, b) => a - b);
-    branch[level] = children[argmax(children.map((child) => sums[level][child]))];
-    inside = inside.filter((taxon) => index[taxon] === branch[level]);
-  }
-  return branch;
+/** Walk from the likeliest make down, at each level to the likeliest child of the one above. */
+function descend(outputs, { parents }) {
+  const way = {};
+  LEVELS.forEach((level, depth) => {
+    const above = way[LEVELS[depth - 1]];
+    way[level] = argmax(Array.from(outputs[level], (value, place) => (depth === 0 || parents[level][place] === above ? value : -1)));
+  });
+  return way;
 }
 
-/** The deepest of the branch that is sure enough is the answer. */
-function deepest(taxonomy, sums, branch, calibration) {
+/** The deepest on the way that is sure enough is the answer. */
+function deepest(outputs, { names }, way, calibration) {
   let answer = null;
   let said = "";
   for (const level of LEVELS) {
-    const [name, probability] = [taxonomy[level].names[branch[level]], sums[level][branch[level]]];
+    const [name, probability] = [names[level][way[level]], outputs[level][way[level]]];
     // A class without generation or year repeats its parent's name: that says no more, so the level stays.
     if (name !== said && probability >= threshold(level, calibration)) answer = { level, name, probability };
     said = name;

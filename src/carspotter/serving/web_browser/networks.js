@@ -1,8 +1,6 @@
 // The site's own files in, networks that run out: fetched once with progress, kept in the browser's cache, opened by
 // ONNX Runtime's WebAssembly. It knows nothing of photos.
 
-import { numbered } from "./identifier.js";
-
 const CACHE = "carspotter";
 
 /** Fetch the runtime and both networks and open them; `onProgress(loaded, total)` counts bytes. */
@@ -19,8 +17,7 @@ export async function openNetworks(base, onProgress) {
   const finder = { bundle: site.finder, run: await opened(ort, content.finder, site.finder) };
   const identifier = { bundle: site.identifier, run: await opened(ort, content.identifier, site.identifier) };
   identifier.classes = site.taxonomy.classes;
-  identifier.taxonomy = numbered(identifier.classes);
-  identifier.head = content.head ? head(content.head, identifier.classes.length) : null;
+  identifier.outline = site.outline;
   return { finder, identifier, threads: ort.env.wasm.numThreads, bytes: total };
 }
 
@@ -105,9 +102,4 @@ async function opened(ort, content, bundle) {
   };
   await run({ data: new Uint8Array(width * height * 3) }); // the first run lets the browser compile: no photo waits for it
   return run;
-}
-
-function head(bytes, classes) {
-  const values = new Float32Array(bytes.buffer, bytes.byteOffset, bytes.length / 4);
-  return { weights: values.subarray(0, -classes), bias: values.subarray(-classes) };
 }

@@ -3,7 +3,7 @@
 
 import { clip, scale } from "./boxes.js";
 import { finding, gate, gateOf, largestFirst } from "./finder.js";
-import { evidenceOf, headLogits, judge, LEVELS, likeliest, NO_CAR, softmax } from "./identifier.js";
+import { judge, LEVELS, likeliest, NO_CAR } from "./identifier.js";
 import { networkInput, roundHalfEven } from "./resize.js";
 
 const CERTAIN_BOX = 0.8;
@@ -89,13 +89,8 @@ function sizeRefusal({ box: [x1, y1, x2, y2] }, photo, preprocessing) {
 }
 
 async function identify(pixels, box, identifier) {
-  const { preprocessing, calibration, attributes } = identifier.bundle;
-  const outputs = await identifier.run(networkInput(pixels, preprocessing, box));
-  const logits = identifier.head && headLogits(outputs.embedding, identifier.head);
-  const own = logits && softmax(logits, calibration.temperature ?? 1);
-  const evidence = logits ? evidenceOf(logits) : Infinity;
-  const car = attributes.subject ? outputs.subject[attributes.subject.indexOf("car")] : 1;
-  const said = judge(own ?? outputs.probabilities, identifier.taxonomy, calibration, { car, evidence });
+  const outputs = await identifier.run(networkInput(pixels, identifier.bundle.preprocessing, box));
+  const said = judge(outputs, identifier.outline, identifier.bundle);
   // Whatever it is, a car's name, colour or body would be a wrong one.
   if (said.undecided === NO_CAR) return { undecided: NO_CAR, levels: {} };
   const [colour, body] = ["colour", "body"].map((name) => likeliest(name, outputs[name], identifier.bundle));
