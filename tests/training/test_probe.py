@@ -11,6 +11,7 @@ from torch import nn
 
 from carspotter.errors import RecipeError
 from carspotter.training import losses
+from carspotter.training.checkpoint import BEST, load_checkpoint
 from carspotter.training.identifier_task import IdentifierTask
 from carspotter.training.probe import fit_heads, resized, still_features
 from carspotter.training.recipe import load_recipe
@@ -99,3 +100,14 @@ def test_a_photo_of_no_class_teaches_the_further_heads_alone(drawn_data: Path, t
     lost = task._of_photos(logits, batch)
     assert (lost[anything[batch["target"]]] == 0).all()
     assert (lost[~anything[batch["target"]]] > 0).all()
+
+
+def test_what_is_kept_lies_between_the_beginning_and_the_end(drawn_data: Path, tmp_path: Path) -> None:
+    train(drawn_data / "recipe.toml", [*PROBED, "train.blend=0.25", "train.lr=1e-2"], tmp_path / "run")
+    saved = load_checkpoint(tmp_path / "run" / BEST)
+    first, last = saved.first["head.weight"], saved.averaged["head.weight"]
+    assert not torch.equal(first, last)
+    assert torch.allclose(saved.kept["head.weight"], first * 0.75 + last * 0.25, atol=1e-6)
+    train(drawn_data / "recipe.toml", [*PROBED, "train.blend=0.25", "train.lr=1e-2"], tmp_path / "run", resume=True)
+    again = load_checkpoint(tmp_path / "run" / BEST)
+    assert torch.equal(again.first["head.weight"], saved.first["head.weight"])

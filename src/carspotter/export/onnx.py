@@ -51,7 +51,7 @@ def export(run: str | Path, out: str | Path) -> ModelBundle:
     _check_classes(task, run)
     model = task.build_model(blank=True)
     checkpoint = load_checkpoint(run / BEST)
-    model.load_state_dict(checkpoint.averaged)
+    model.load_state_dict(checkpoint.kept)
     model.eval()
     calibration, figures = task.calibrate(model)
     network = to_onnx(task.export_module(model), recipe, raw_outputs(task.taxonomy, task.attributes))

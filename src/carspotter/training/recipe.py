@@ -164,6 +164,8 @@ class TrainSettings:
     """Weight of the loss at the level of the make, its probability being the sum of its classes'."""
     ema: float = 0.998
     """Decay a step of the averaged weights, which are the ones evaluated and exported."""
+    blend: float = 1.0
+    """Share of the averaged weights in those that are kept; the rest is what learning began with (`checkpoint`)."""
     clip: float = 5.0
     """Largest norm of the gradient."""
     precision: Precision = "auto"
@@ -308,6 +310,7 @@ def _check(recipe: Recipe, where: str) -> None:
         (0 <= train.label_smoothing < 1, f"train.label_smoothing is {train.label_smoothing}; from 0 to below 1"),
         (0 < recipe.data.holdout < 1, f"data.holdout is {recipe.data.holdout}; it must be between 0 and 1"),
         (0 < recipe.data.fraction <= 1, f"data.fraction is {recipe.data.fraction}; above 0, at most 1"),
+        (0 < train.blend <= 1, f"train.blend is {train.blend}; above 0, at most 1"),
         (0 < train.q <= 1, f"train.q is {train.q}; above 0, at most 1"),
         (0 <= train.distill <= 1, f"train.distill is {train.distill}; it must be from 0 to 1"),
         (train.temperature > 0, f"train.temperature is {train.temperature}; it must be above 0"),

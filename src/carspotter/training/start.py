@@ -52,7 +52,7 @@ def open_start(recipe: Recipe) -> Start:
             return _of_bundle(place)
         except BundleError as error:
             raise RecipeError(f"model.start: {error}") from error
-    weights = load_checkpoint(place / BEST).averaged
+    weights = load_checkpoint(place / BEST).kept
     classes = Taxonomy.load(place / TAXONOMY) if (place / TAXONOMY).is_file() else None
     task: Task = "finder" if classes is None else "identifier"
     return Start(place=str(place), task=task, weights=weights, is_folded=False, classes=classes)

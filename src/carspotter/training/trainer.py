@@ -24,7 +24,7 @@ from torch.utils.tensorboard import SummaryWriter
 
 from carspotter.errors import TrainingError
 from carspotter.taxonomy import Taxonomy
-from carspotter.training.checkpoint import BEST, LAST, TAXONOMY, Checkpoint, load_checkpoint
+from carspotter.training.checkpoint import BEST, LAST, TAXONOMY, Checkpoint, blended, load_checkpoint
 from carspotter.training.device import chooses_bfloat16, environment, open_fabric
 from carspotter.training.model import parameter_groups
 from carspotter.training.progress import Progress
@@ -149,6 +149,7 @@ class Training:
         self.device = self.fabric.device
         self.model = task.build_model().to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.averaged = copy.deepcopy(self.model).requires_grad_(False)
+        self.first = copy.deepcopy(self.model.state_dict()) if recipe.train.blend < 1 else {}
         optimizer = torch.optim.AdamW(parameter_groups(self.model, recipe.train), lr=recipe.train.lr)
         self.network, self.optimizer = self.fabric.setup(self.model, optimizer)
         self.epoch = self.step = self.best_epoch = 0
@@ -169,6 +170,7 @@ class Training:
             raise TrainingError(f"{self.run}: recipe or data differ from what the run began with; use another --out")
         self.model.load_state_dict(saved.model)
         self.averaged.load_state_dict(saved.averaged)
+        self.first = saved.first
         self.optimizer.load_state_dict(saved.optimizer)
         self.epoch, self.step, self.best, self.best_epoch = saved.epoch, saved.step, saved.best, saved.best_epoch
         self.autocast, self.lines = saved.autocast, list(saved.log)
@@ -194,12 +196,12 @@ class Training:
         """
         patience = self.recipe.train.patience
         if self.recipe.train.probe and not self.lines and self.fabric.is_global_zero:
-            self._note({"epoch": 0, **self.task.evaluate(self.averaged)})  # what fitted heads reach by themselves
+            self._note({"epoch": 0, **self.task.evaluate(self._kept())})  # what fitted heads reach by themselves
         while self.epoch < self.recipe.epochs and not (patience and self.epoch - self.best_epoch >= patience):
             started = time.monotonic()
             loss = self._train_epoch(self.recipe.phase_of(self.epoch))
             self.epoch += 1
-            figures = self.task.evaluate(self.averaged) if self.fabric.is_global_zero else {}
+            figures = self.task.evaluate(self._kept()) if self.fabric.is_global_zero else {}
             figures = self.fabric.broadcast(figures)
             self.task_name, primary = next(iter(figures.items()))
             is_best = primary > self.best
@@ -209,6 +211,14 @@ class Training:
                 self._save(is_best)
                 (self.run / LOG).write_text("".join(self.lines), encoding="utf-8")
             self.fabric.barrier()
+
+    def _kept(self) -> nn.Module:
+        """Return the network that is judged: the averaged one, or one between it and what learning began with."""
+        if not self.first:
+            return self.averaged
+        kept = copy.deepcopy(self.averaged)
+        kept.load_state_dict(blended(self.first, self.averaged.state_dict(), self.recipe.train.blend))
+        return kept
 
     def _train_epoch(self, phase: Phase) -> float:
         freeze = getattr(self.model, "freeze", None)
@@ -304,6 +314,8 @@ class Training:
             autocast=self.autocast,
             log=tuple(self.lines),
             fingerprint=self.task.fingerprint,
+            first=self.first,
+            blend=self.recipe.train.blend,
         )
         if is_best:
             checkpoint.save(self.run / BEST)
