@@ -27,7 +27,9 @@ def run_package(path: Path, pixels: NDArray[np.uint8]) -> dict[str, NDArray[Any]
     for operation in function.operations:
         if operation.op_type != "const":
             given = {name: _value(variable, values) for name, variable in operation.inputs.items()}
-            values[operation.outputs[0].name] = OPERATIONS[operation.op_type](**given)
+            answer = OPERATIONS[operation.op_type](**given)
+            each = answer if isinstance(answer, tuple) else (answer,)
+            values.update({out.name: value for out, value in zip(operation.outputs, each, strict=True)})
     return {variable.name: values[variable.name].numpy() for variable in function.outputs}
 
 
@@ -78,9 +80,32 @@ def _restore(*, quantized_data: Any, zero_point: Any, scale: Any, axis: int) -> 
     return (quantized_data.to(scale.dtype) - zero.to(scale.dtype)) * scale.reshape(shape)
 
 
-_TYPES = {"fp16": torch.float16, "fp32": torch.float32}
+def _gather(*, x: Any, indices: Any, axis: int, batch_dims: int = 0, validate_indices: bool = False) -> torch.Tensor:
+    assert not batch_dims
+    assert not validate_indices
+    places = torch.as_tensor(indices)
+    shape = (*x.shape[:axis], *places.shape, *x.shape[axis + 1 :])
+    return torch.index_select(x, axis, places.flatten().long()).reshape(shape)
 
-OPERATIONS: dict[str, Callable[..., torch.Tensor]] = {
+
+def _top(
+    *, x: Any, k: int, axis: int, ascending: bool, sort: bool, return_indices: bool, output_indices_dtype: str = "int32"
+) -> tuple[torch.Tensor, ...]:
+    assert sort
+    assert return_indices
+    assert output_indices_dtype in ("int32", "uint16")
+    return tuple(torch.topk(x, k, dim=axis, largest=not ascending))
+
+
+_TYPES = {
+    "fp16": torch.float16,
+    "fp32": torch.float32,
+    "int32": torch.int32,
+    "int16": torch.int16,
+    "uint16": torch.int32,
+}
+
+OPERATIONS: dict[str, Callable[..., torch.Tensor | tuple[torch.Tensor, ...]]] = {
     "add": lambda x, y: x + y,
     "batch_norm": _normalize,
     "cast": lambda x, dtype: x.to(_TYPES[dtype]),
@@ -89,18 +114,29 @@ OPERATIONS: dict[str, Callable[..., torch.Tensor]] = {
     "constexpr_affine_dequantize": _restore,
     "conv": _convolve,
     "exp": lambda x: torch.exp(x),
+    "expand_dims": lambda x, axes: x.unsqueeze(axes[0]),
+    "gather": _gather,
+    "greater": lambda x, y: x > y,
     "linear": lambda x, weight, bias=None: F.linear(x, weight, bias),
+    "maximum": lambda x, y: torch.maximum(x, torch.as_tensor(y)),
+    "minimum": lambda x, y: torch.minimum(x, torch.as_tensor(y)),
     "mul": lambda x, y: x * y,
     "pad": _pad,
     "real_div": lambda x, y: x / y,
     "reduce_l2_norm": lambda x, axes, keep_dims: torch.linalg.vector_norm(x, dim=axes, keepdim=keep_dims),
+    "reduce_max": lambda x, axes, keep_dims: x.amax(dim=axes, keepdim=keep_dims),
     "reduce_mean": lambda x, axes, keep_dims: x.mean(dim=axes, keepdim=keep_dims),
+    "reduce_sum": lambda x, axes, keep_dims: x.sum(dim=axes, keepdim=keep_dims),
+    "relu": lambda x: torch.relu(x),
     "relu6": lambda x: torch.clamp(x, 0, 6),
     "reshape": lambda x, shape: x.reshape(shape),
     "sigmoid": lambda x: torch.sigmoid(x),
+    "sigmoid_hard": lambda x, alpha, beta: torch.clamp(x * float(alpha) + float(beta), 0, 1),
     "slice_by_index": _slice,
     "softmax": lambda x, axis: torch.softmax(x, dim=axis),
+    "squeeze": lambda x, axes: x.squeeze(axes[0]),
     "sub": lambda x, y: x - y,
+    "thresholded_relu": lambda x, alpha: torch.where(x >= float(alpha), x, 0.0),
     "tile": lambda x, reps: x.repeat(reps),
     "transpose": lambda x, perm: x.permute(perm),
     "upsample_nearest_neighbor": _enlarge,
