@@ -119,9 +119,10 @@ def recognize(photo, finder, identifier):
         sure = kinds[EXTERIOR] >= finder.words["calibration"]["gate"] or certain
         if sure and min(box[2:] - box[:2]) >= LEAST_SIDE:
             words, found = identifier.words, identify(identifier, image, box)
-            best = np.argsort(-found["make"], kind="stable")[:3]
-            said["makes"] = {words["names"]["make"][i]: round(float(found["make"][i]), 4) for i in best}
-            said["answer"] = answer(words, found) if is_car(words, found) else None
+            if is_car(words, found):
+                best = np.argsort(-found["make"], kind="stable")[:3]
+                said["makes"] = {words["names"]["make"][i]: round(float(found["make"][i]), 4) for i in best}
+                said["answer"] = answer(words, found)
     return said
 
 
