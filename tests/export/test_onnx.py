@@ -39,7 +39,7 @@ def test_the_bundle_says_what_it_is(bundle: ModelBundle) -> None:
     assert (again.task, again.name, again.preprocessing.width) == ("identifier", "tiny", 64)
     assert again.taxonomy.names("make") == ("Flat", "Round") or set(again.taxonomy.names("make")) == {"Flat", "Round"}
     assert set(again.calibration["thresholds"]) == {"make", "model", "generation", "year"}
-    assert set(again.calibration) == {"thresholds"}, "temperatures are in the graph"
+    assert set(again.calibration) == {"thresholds", "color"}, "temperatures are in the graph"
     assert again.attributes == {"color": ("Blue", "Red")}
     assert again.card["licence"] == "free for tests"
     assert "choosing part: top1" in again.card["figures"]
