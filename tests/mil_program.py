@@ -137,6 +137,7 @@ OPERATIONS: dict[str, Callable[..., torch.Tensor | tuple[torch.Tensor, ...]]] = 
     "squeeze": lambda x, axes: x.squeeze(axes[0]),
     "sub": lambda x, y: x - y,
     "thresholded_relu": lambda x, alpha: torch.where(x >= float(alpha), x, 0.0),
+    "topk": _top,
     "tile": lambda x, reps: x.repeat(reps),
     "transpose": lambda x, perm: x.permute(perm),
     "upsample_nearest_neighbor": _enlarge,

@@ -103,6 +103,7 @@ class Taxonomy:
     _names: dict[Level, tuple[str, ...]] = field(init=False, repr=False, compare=False)
     _index: dict[Level, npt.NDArray[np.intp]] = field(init=False, repr=False, compare=False)
     _parents: dict[Level, npt.NDArray[np.intp]] = field(init=False, repr=False, compare=False)
+    _runs: dict[Level, tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "classes", tuple(self.classes))
@@ -118,6 +119,7 @@ class Taxonomy:
         object.__setattr__(self, "_names", {level: names for level, (names, _) in numbered.items()})
         object.__setattr__(self, "_index", {level: index for level, (_, index) in numbered.items()})
         object.__setattr__(self, "_parents", {level: self._above(level) for level in LEVELS})
+        object.__setattr__(self, "_runs", {level: _runs(index) for level, index in self._index.items()})
         makes = self.names("make")
         for alias, make in self.aliases.items():
             if make not in makes:
@@ -199,12 +201,10 @@ class Taxonomy:
 
     def sum_to(self, level: Level, probabilities: npt.ArrayLike) -> npt.NDArray[np.floating[Any]]:
         """Sum class probabilities (…, n_classes) to (…, len(names(level))): a taxon has the sum of its children."""
-        index = self.index(level)
+        order, starts = self._runs[_known_level(level)]
         values = np.asarray(probabilities)
         if values.ndim < 1 or values.shape[-1] != len(self.classes):
             raise TaxonomyError(f"probabilities of shape {values.shape}; the last side must be {len(self.classes)}")
-        order = np.argsort(index, kind="stable")
-        starts = np.flatnonzero(np.diff(index[order], prepend=-1))
         sums: npt.NDArray[np.floating[Any]] = np.add.reduceat(values[..., order], starts, axis=-1)
         return sums
 
@@ -333,6 +333,12 @@ def _number(classes: Iterable[Taxon], level: Level) -> tuple[tuple[str, ...], np
             raise TaxonomyError(f"two taxa of level {level} are called {name!r}: {paths[name]} and {path}; rename one")
         index.append(numbers.setdefault(path, len(numbers)))
     return tuple(paths), np.array(index, dtype=np.intp)
+
+
+def _runs(index: npt.NDArray[np.intp]) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]:
+    """Return the classes (n_classes,) ordered by what they are summed to, and where each sum begins."""
+    order = np.argsort(index, kind="stable")
+    return order, np.flatnonzero(np.diff(index[order], prepend=-1))
 
 
 def _with_shared_body(taxon: Taxon, bodies: set[str | None]) -> Taxon:
