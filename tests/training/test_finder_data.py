@@ -9,11 +9,13 @@ import numpy as np
 import pytest
 
 from carspotter.errors import TrainingError
+from carspotter.geometry import iou_matrix
 from carspotter.pixels import Preprocessing, network_input
 from carspotter.records import KINDS, VIEWPOINTS
-from carspotter.training.finder_augment import UNKNOWN_KIND, Variation, place, recolor
+from carspotter.training.finder_augment import SMALLEST, UNKNOWN_KIND, Variation, place, recolor, turn
 from carspotter.training.finder_data import LabelledPhoto, flip_views, load, read_manifest, view_mask
-from carspotter.training.finder_scenes import pasted_scene, plain_background, side_by_side
+from carspotter.training.finder_masks import cut_out_mask, mask_box
+from carspotter.training.finder_scenes import on_another_color, parked_row, pasted_scene, plain_background, side_by_side
 from finder_drawings import drawn_photo, write_photos
 
 HEADER = "path,kind,viewpoint,x1,y1,x2,y2,ignore\n"
@@ -111,6 +113,94 @@ def test_a_turned_box_still_frames_the_vehicle() -> None:
     photo = photo_of((10, 20, 70, 40))
     turned = [place(photo, (80, 60), np.random.default_rng(seed), Variation(turn=10.0)) for seed in range(20)]
     assert all(abs(float(picture.boxes[0, 0] + picture.boxes[0, 2]) - 80) < 4 for picture in turned)
+
+
+def rounded(size: tuple[int, int], box: tuple[int, int, int, int]) -> np.ndarray:
+    """Draw a white vehicle on black (h, w, 3): a rectangle whose corners are cut off, the upper ones by more."""
+    pixels = np.zeros((size[1], size[0], 3), dtype=np.uint8)
+    x1, y1, x2, y2 = box
+    slope = (y2 - y1) // 2
+    for y in range(y1, y2):
+        cut = max(0, slope - (y - y1), slope // 2 - (y2 - 1 - y))
+        pixels[y, x1 + cut : x2 - cut] = 255
+    return pixels
+
+
+@pytest.mark.parametrize("degrees", [-30, -15, 15, 30])
+def test_a_turned_box_is_close_to_what_it_frames(degrees: float) -> None:
+    box = np.array([[60, 70, 180, 130]], dtype=np.float32)
+    pixels, turned = turn(rounded((240, 200), (60, 70, 180, 130)), box, degrees)
+    bright = pixels.min(axis=2) > 200
+    framed = mask_box(bright)
+    assert framed is not None
+    assert iou_matrix(turned, framed[None])[0, 0] > 0.8
+    c, s = abs(np.cos(np.radians(degrees))), abs(np.sin(np.radians(degrees)))
+    corners = np.array([120 * c + 60 * s, 120 * s + 60 * c])
+    assert ((turned[0, 2:] - turned[0, :2]) < corners).all(), "the corners' box would be too large"
+
+
+def test_vehicles_that_are_tiny_in_the_picture_are_not_asked_for() -> None:
+    photo = photo_of((20, 20, 60, 40))
+    small = place(photo, (16, 12), np.random.default_rng(0))
+    assert (small.boxes[0, 3] - small.boxes[0, 1]) < SMALLEST
+    assert small.ignore.all()
+    assert not place(photo, (80, 60), np.random.default_rng(0)).ignore.any()
+
+
+def cut_out_of(view: str = "left") -> LabelledPhoto:
+    """Return a cut-out of 80 x 60 with a vehicle of 60 x 30 in which a dark window is a hole."""
+    pixels = rounded((80, 60), (10, 15, 70, 45))
+    pixels[22:30, 35:45] = 0
+    mask = cut_out_mask(pixels)
+    return replace(photo_of((10, 15, 70, 45), view), source="cut-outs", pixels=pixels, mask=mask)
+
+
+def test_a_mask_has_no_holes_and_its_box_is_the_vehicles() -> None:
+    cut_out = cut_out_of()
+    assert cut_out.mask is not None
+    assert cut_out.mask[22:30, 35:45].all()
+    assert not cut_out.mask[15, 10], "the corner beside the windscreen is background"
+    box = mask_box(cut_out.mask)
+    assert box is not None
+    assert box.tolist() == [10, 15, 70, 45]
+    assert mask_box(np.zeros((4, 4), dtype=bool)) is None
+    recolored = on_another_color(cut_out, np.random.default_rng(0))
+    assert (recolored[22:30, 35:45] == 0).all()
+    assert not (recolored[0] == 0).all()
+
+
+def test_noise_around_a_cut_out_is_not_the_vehicle() -> None:
+    pixels = rounded((80, 60), (10, 15, 70, 45))
+    pixels[5, 5] = 90
+    box = mask_box(cut_out_mask(pixels))
+    assert box is not None
+    assert box.tolist() == [10, 15, 70, 45]
+
+
+def test_a_pasted_cut_out_has_its_exact_box_and_keeps_the_background_around_it() -> None:
+    rng = np.random.default_rng(0)
+    background = plain_background((160, 120), rng)
+    background.pixels[:] = (0, 0, 255)
+    for _ in range(10):
+        scene = pasted_scene(background, [cut_out_of()], [], rng)
+        framed = mask_box(scene.pixels[..., 0] > 90)
+        assert framed is not None
+        assert np.abs(scene.boxes[0] - framed).max() <= 2
+        x1, y1, _, _ = np.maximum(scene.boxes[0].round().astype(int), 0)
+        assert scene.pixels[y1, x1, 2] > 200, "the cut-off corner shows what is behind"
+
+
+def test_vehicles_in_a_row_hide_each_other_and_boxes_shrink_to_what_is_seen() -> None:
+    row = [cut_out_of() for _ in range(4)]
+    n_shrunk = 0
+    for seed in range(12):
+        background = plain_background((320, 240), np.random.default_rng(seed))
+        scene = parked_row(background, row, np.random.default_rng(seed))
+        assert (scene.boxes[:, 2:] > scene.boxes[:, :2]).all()
+        sides = scene.boxes[:, 2] - scene.boxes[:, 0]
+        inner = scene.boxes[(scene.boxes[:, 0] > 0) & (scene.boxes[:, 2] < 320)]
+        n_shrunk += len(inner) and bool((sides[:-1] < 0.85 * sides.max()).any())
+    assert n_shrunk >= 3
 
 
 def test_labels_go_when_little_of_the_vehicle_is_left() -> None:

@@ -15,7 +15,7 @@ torch = pytest.importorskip("torch", reason="training needs the extra `train`")
 from carspotter.errors import RecipeError, TrainingError  # noqa: E402  # after the skip
 from carspotter.training.finder_data import view_mask  # noqa: E402
 from carspotter.training.finder_losses import FinderTargets, assign, distance_iou, finder_losses  # noqa: E402
-from carspotter.training.finder_model import STRIDE, Finder, cell_centers, finder_export_module  # noqa: E402
+from carspotter.training.finder_model import STRIDES, Finder, FinderOutput, cell_centers, finder_export_module  # noqa: E402
 from carspotter.training.finder_pictures import group_weights  # noqa: E402
 from carspotter.training.finder_task import FinderTask  # noqa: E402
 from carspotter.training.model import choose_layers, load_backbone  # noqa: E402
@@ -51,7 +51,8 @@ def targets_of(boxes: list[list[float]], role: list[int], view: str = "front-sid
 
 def test_outputs_have_a_row_a_cell(model: Finder) -> None:
     output = model.eval()(torch.zeros(2, 3, 48, 64))
-    n_cells = (48 // STRIDE) * (64 // STRIDE)
+    n_cells = len(cell_centers(48, 64))
+    assert n_cells == 6 * 8 + 3 * 4 + 2 * 2
     assert [tuple(part.shape) for part in output] == [(2, 4), (2, n_cells), (2, n_cells, 4), (2, n_cells, 8)]
     assert (output.boxes[..., 2:] > output.boxes[..., :2]).all()
 
@@ -60,7 +61,7 @@ def test_the_exported_form_is_what_bundles_promise(model: Finder) -> None:
     photos = torch.randint(0, 256, (2, 48, 64, 3), dtype=torch.uint8)
     kind, scores, boxes, viewpoints = finder_export_module(model)(photos)
     assert torch.allclose(kind.sum(1), torch.ones(2))
-    assert torch.allclose(viewpoints.sum(2), torch.ones(2, 12))
+    assert torch.allclose(viewpoints.sum(2), torch.ones(2, 64))
     for part in (scores, boxes):
         assert part.min() >= 0
         assert part.max() <= 1
@@ -98,20 +99,45 @@ def test_fixed_norms_are_those_of_the_backbone(task: FinderTask) -> None:
     assert len(moved) < len(before)
 
 
-def test_the_middle_of_a_vehicle_speaks_for_it() -> None:
-    centers = cell_centers(6, 8)
-    owner = assign(targets_of([[0, 0, 64, 96], [64, 0, 128, 96]], [1, 2]), centers)[0].reshape(6, 8)
-    assert (owner[2:4, 1:3] == 0).all()
-    assert (owner[:, 4:] == -2).all(), "inside an ignored box nothing is asked"
-    assert owner[0, 0] == -1
-    unknown = targets_of([[0, 0, 64, 96]], [0])._replace(boxes_known=torch.tensor([False]))
-    assert (assign(unknown, centers) == -2).all()
+def told_boxes(boxes: list[list[float]], scores: list[float]) -> FinderOutput:
+    """Answer for the cells of a picture of 64 x 64, the first of them these boxes, all others one of a pixel."""
+    n_cells = len(cell_centers(64, 64))
+    corners = torch.tensor([-9.0, -9.0, -8.0, -8.0]).repeat(n_cells, 1)
+    corners[: len(boxes)] = torch.tensor(boxes).reshape(-1, 4)
+    logits = torch.full((1, n_cells), -5.0)
+    logits[0, : len(scores)] = torch.tensor(scores)
+    return FinderOutput(torch.zeros(1, 4), logits, corners[None], torch.zeros(1, n_cells, 8))
 
 
-def test_a_small_vehicle_still_has_a_cell_and_beats_a_large_one() -> None:
-    owner = assign(targets_of([[0, 0, 128, 96], [60, 44, 68, 52]], [1, 1]), cell_centers(6, 8))[0]
+def test_the_cells_that_fit_best_speak_for_a_vehicle_and_should_score_their_overlap() -> None:
+    box = [0.0, 0.0, 64.0, 16.0]  # the first two rows of the finest grid's 8 x 8 cells
+    output = told_boxes([box, box, [0.0, 0.0, 32.0, 16.0]], [2.0, -2.0, 2.0])
+    owner, quality = assign(output, targets_of([box], [1]), cell_centers(64, 64))
+    assert (owner[0, :3] == 0).all()
+    assert quality[0, 0] == pytest.approx(1)
+    assert quality[0, 0] > quality[0, 1] > quality[0, 2]
+    assert (owner[0, 16:64] == -1).all(), "cells outside of the vehicle are background"
+    assert (quality[0, 16:64] == 0).all()
+
+
+def test_nothing_is_asked_inside_an_ignored_box_and_where_boxes_are_unknown() -> None:
+    centers = cell_centers(64, 64)
+    owner = assign(told_boxes([], []), targets_of([[0, 0, 32, 64], [32, 0, 64, 64]], [1, 2]), centers)[0][0]
+    right = centers[:, 0] > 32
+    assert (owner[right] == -2).all()
+    assert (owner[~right] >= -1).all()
+    unknown = targets_of([[0, 0, 64, 64]], [0])._replace(boxes_known=torch.tensor([False]))
+    assert (assign(told_boxes([], []), unknown, centers)[0] == -2).all()
+
+
+def test_a_small_vehicle_still_has_a_cell_and_leaves_some_to_a_large_one() -> None:
+    targets = targets_of([[0, 0, 64, 64], [29, 29, 32, 32]], [1, 1])
+    large, small = [0.0, 0.0, 64.0, 64.0], [27.0, 27.0, 34.0, 34.0]
+    index = int(((cell_centers(64, 64) - 30.5).abs().sum(1)).argmin())
+    owner = assign(told_boxes([large] * index + [small], []), targets, cell_centers(64, 64))[0][0]
     assert (owner == 1).any()
     assert (owner == 0).any()
+    assert owner[index] == 1
 
 
 def test_overlap_is_one_for_the_same_box_and_the_loss_grows_with_distance() -> None:
@@ -124,7 +150,7 @@ def test_overlap_is_one_for_the_same_box_and_the_loss_grows_with_distance() -> N
 
 def test_a_merged_viewpoint_is_right_on_either_side(model: Finder) -> None:
     output = model.eval()(torch.zeros(1, 3, 96, 128))
-    centers = cell_centers(6, 8)
+    centers = cell_centers(96, 128)
 
     def loss(sure_of: int) -> float:
         logits = torch.full_like(output.viewpoints, -9.0)
@@ -140,7 +166,7 @@ def test_a_merged_viewpoint_is_right_on_either_side(model: Finder) -> None:
 def test_pictures_without_any_label_cost_nothing_but_their_score(model: Finder) -> None:
     output = model.eval()(torch.zeros(1, 3, 48, 64))
     nothing = targets_of([[0, 0, 0, 0]], [0])._replace(kind=torch.tensor([-1]))
-    losses = finder_losses(output, nothing, cell_centers(3, 4))
+    losses = finder_losses(output, nothing, cell_centers(48, 64))
     assert [losses.kind.item(), losses.box.item(), losses.viewpoint.item()] == [0, 0, 0]
     assert losses.score > 0
 

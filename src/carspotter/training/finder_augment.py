@@ -20,6 +20,14 @@ from carspotter.records import KINDS
 from carspotter.training.finder_data import FloatArray, LabelledPhoto, flip_views
 
 UNKNOWN_KIND = -1
+# How far the box of a turned box goes from that of the ellipse inside it to that of its corners: closest to the turned
+# silhouettes of 300 cut-outs (IoU 0.90 at 20 degrees; the ellipse alone 0.86, the corners 0.69).
+CORNERS = 0.25
+TURNED = 0.35
+# Light that is left on a photo taken at night or against the sun.
+DARK = (0.2, 0.6)
+# Nothing is asked of a vehicle that is narrower or lower in the picture.
+SMALLEST = 6.0
 # Of a vehicle of which less is left in the picture nothing is asked; below the second its viewpoint is not asked.
 VISIBLE, VIEW_VISIBLE = 0.3, 0.6
 
@@ -43,9 +51,9 @@ class Variation:
     zoom_out: float = 0.0  # down to 1 - this
     zoom_in: float = 0.0  # up to 1 + this
     stretch: float = 0.0  # of one side against the other
-    turn: float = 0.0  # degrees, in a quarter of the pictures
+    turn: float = 0.0  # degrees, in a third of the pictures
     light: float = 0.0  # brightness, contrast, saturation and white balance, as a part
-    damage: float = 0.0  # chance each of grey, blur, noise, coarse JPEG, something in front
+    damage: float = 0.0  # chance each of grey, dark, blur, noise, coarse JPEG, something in front
 
 
 def place(
@@ -57,8 +65,8 @@ def place(
     if variation is not None:
         if rng.random() < 0.5:
             pixels, boxes, views = _flip(pixels, boxes, views)
-        if variation.turn and rng.random() < 0.25:
-            pixels, boxes = _turn(pixels, boxes, rng.uniform(-variation.turn, variation.turn))
+        if variation.turn and rng.random() < TURNED:
+            pixels, boxes = turn(pixels, boxes, rng.triangular(-variation.turn, 0, variation.turn))
         there = _any_place(rng, variation)
     canvas, scale, offset = _lay(pixels, size, there)
     moved = boxes * np.tile(scale, 2) + np.tile(offset, 2)
@@ -78,7 +86,7 @@ def crop_labels(photo: LabelledPhoto, canvas: Pixels, boxes: FloatArray, views: 
         kind=kind,
         boxes=clipped[keep],
         views=(views * (left >= VIEW_VISIBLE)[:, None]).astype(np.float32)[keep],
-        ignore=(photo.ignore | (left < VISIBLE))[keep],
+        ignore=(photo.ignore | (left < VISIBLE) | ((clipped[:, 2:] - clipped[:, :2]).min(axis=1) < SMALLEST))[keep],
         boxes_known=photo.boxes_known,
     )
 
@@ -90,7 +98,7 @@ def area(boxes: FloatArray) -> FloatArray:
 
 
 def recolor(pixels: Pixels, rng: np.random.Generator, variation: Variation) -> Pixels:
-    """Change light and colours; now and then make it grey, blurred, noisy, coarse, or put something in front."""
+    """Change light and colours; now and then make it grey, dark, blurred, noisy, coarse, or put something in front."""
     chance = variation.damage
     if rng.random() < chance:
         pixels = _cover(pixels, rng)
@@ -100,6 +108,8 @@ def recolor(pixels: Pixels, rng: np.random.Generator, variation: Variation) -> P
         pixels = _coarse(pixels, int(rng.integers(15, 60)))
     strength = variation.light
     values = pixels.astype(np.float32)
+    if rng.random() < chance:
+        values *= np.float32(rng.uniform(*DARK))
     gain = np.exp(rng.uniform(-1, 1) * strength) * np.exp(rng.uniform(-1, 1, 3) * strength / 3)
     values *= gain.astype(np.float32)
     grey = values.mean(axis=2, keepdims=True)
@@ -114,7 +124,7 @@ def recolor(pixels: Pixels, rng: np.random.Generator, variation: Variation) -> P
 
 
 def resize(pixels: Pixels, size: tuple[int, int], box: tuple[float, float, float, float] | None = None) -> Pixels:
-    """Return a part of the pixels, or all, at `size` (width, height), antialiased as `pixels.network_input` does it."""
+    """Return a part of the pixels (h, w, 3) or (h, w), or all, at `size` (width, height), antialiased as `pixels.network_input` does it."""
     return np.asarray(Image.fromarray(pixels).resize(size, Image.Resampling.BILINEAR, box=box))
 
 
@@ -125,8 +135,8 @@ def _flip(pixels: Pixels, boxes: FloatArray, views: FloatArray) -> tuple[Pixels,
     return np.ascontiguousarray(pixels[:, ::-1]), flipped, flip_views(views)
 
 
-def _turn(pixels: Pixels, boxes: FloatArray, degrees: float) -> tuple[Pixels, FloatArray]:
-    """Turn about the middle; a box becomes that of the ellipse inside it, closer to a vehicle than its corners."""
+def turn(pixels: Pixels, boxes: FloatArray, degrees: float) -> tuple[Pixels, FloatArray]:
+    """Turn a photo and its boxes (k, 4) about the middle, to the left; grey fills the corners."""
     height, width = pixels.shape[:2]
     image = Image.fromarray(pixels).rotate(degrees, Image.Resampling.BILINEAR, fillcolor=(LETTERBOX_GREY,) * 3)
     c, s = cos(radians(degrees)), sin(radians(degrees))
@@ -134,7 +144,8 @@ def _turn(pixels: Pixels, boxes: FloatArray, degrees: float) -> tuple[Pixels, Fl
     center = (boxes[:, :2] + boxes[:, 2:]) / 2 - middle
     half = (boxes[:, 2:] - boxes[:, :2]) / 2
     center = np.stack([c * center[:, 0] + s * center[:, 1], -s * center[:, 0] + c * center[:, 1]], axis=1) + middle
-    half = np.stack([np.hypot(c * half[:, 0], s * half[:, 1]), np.hypot(s * half[:, 0], c * half[:, 1])], axis=1)
+    across, along = half * abs(c), half[:, ::-1] * abs(s)
+    half = (1 - CORNERS) * np.hypot(across, along) + CORNERS * (across + along)
     return np.asarray(image), np.concatenate([center - half, center + half], axis=1).astype(np.float32)
 
 

@@ -23,10 +23,13 @@ import numpy.typing as npt
 from carspotter.errors import TrainingError, suggestion
 from carspotter.pixels import Pixels, Preprocessing, decode, network_input
 from carspotter.records import KINDS, VIEWPOINTS
+from carspotter.training.finder_masks import Mask, cut_out_mask
 
 FloatArray = npt.NDArray[np.float32]
 
 COLUMNS = ("path", "part", "source", "kind", "viewpoint", "x1", "y1", "x2", "y2", "ignore", "ad_id")
+CUT_OUTS = "cut-outs"
+"""The source of photos of one vehicle on black."""
 REQUIRED = ("path", "kind", "viewpoint", "x1", "y1", "x2", "y2")
 # A side that is not named: the sum of both sides' probabilities is what the label says.
 MERGED_VIEWPOINTS = {
@@ -43,7 +46,8 @@ class LabelledPhoto:
     """Hold a photo's labels, and its pixels once loaded.
 
     `boxes` (k, 4) are in pixels of `pixels`; `views` (k, 8) is 1 for each viewpoint that the label allows, all 0 when
-    unknown; `ignore` (k,). `boxes_known` is False when vehicles may be there that have no box.
+    unknown; `ignore` (k,). `boxes_known` is False when vehicles may be there that have no box. `mask` (h, w) says where
+    the vehicle is on a photo of the source `cut-outs`.
     """
 
     path: str
@@ -54,6 +58,7 @@ class LabelledPhoto:
     views: FloatArray
     ignore: npt.NDArray[np.bool_]
     pixels: Pixels | None = None
+    mask: Mask | None = None
 
     @property
     def boxes_known(self) -> bool:
@@ -100,7 +105,8 @@ def load(photo: LabelledPhoto, root: Path, size: tuple[int, int]) -> LabelledPho
     new_width, new_height = max(round(width * scale), 1), max(round(height * scale), 1)
     pixels = network_input(decoded.pixels, Preprocessing(width=new_width, height=new_height))
     factors = np.array([new_width / decoded.width, new_height / decoded.height] * 2, dtype=np.float32)
-    return replace(photo, pixels=pixels, boxes=photo.boxes * factors)
+    mask = cut_out_mask(pixels) if photo.source == CUT_OUTS else None
+    return replace(photo, pixels=pixels, boxes=photo.boxes * factors, mask=mask)
 
 
 def flip_views(views: FloatArray) -> FloatArray:

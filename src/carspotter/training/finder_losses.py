@@ -13,10 +13,11 @@ from torch import Tensor
 
 from carspotter.training.finder_model import FinderOutput
 
-# The middle part of a box, in each direction, whose cells speak for the vehicle (FCOS's centre sampling).
-CENTER = 0.4
-# A box that is smaller than a cell's stride still gets the cells within this many pixels of its middle.
-LEAST_REACH = 10.0
+# A box that is smaller than a cell still gets the cells within this many pixels of its middle.
+LEAST_REACH = 6.0
+# Cells that speak for a vehicle, and how much a cell's score and its overlap speak for it (Feng et al., TOOD, 2021, as
+# YOLOv8 has them).
+CELLS, SCORE_POWER, OVERLAP_POWER = 9, 0.5, 6.0
 # Exponent of the quality focal loss (Li et al., Generalized Focal Loss, 2020).
 FOCUS = 2.0
 KIND_SMOOTHING = 0.05
@@ -47,14 +48,11 @@ class FinderLosses(NamedTuple):
 
 def finder_losses(output: FinderOutput, targets: FinderTargets, centers: Tensor) -> FinderLosses:
     """Compute the losses; `centers` (a, 2) are the middles of the cells in pixels."""
-    owner = assign(targets, centers)  # (n, a): index of the vehicle, -1 background, -2 not asked
+    owner, quality = assign(output, targets, centers)
     photo, cell = torch.nonzero(owner >= 0, as_tuple=True)
     vehicle = owner[photo, cell]
     weight = _vehicle_weights(photo, vehicle, targets.role.shape[1])
-    wanted = targets.boxes[photo, vehicle]
-    overlap, box_loss = distance_iou(output.boxes[photo, cell], wanted)
-    quality = torch.zeros_like(output.scores)
-    quality[photo, cell] = overlap.detach().clamp(0, 1).to(quality.dtype)
+    _, box_loss = distance_iou(output.boxes[photo, cell], targets.boxes[photo, vehicle])
     return FinderLosses(
         kind=_kind_loss(output.kind, targets.kind),
         score=_score_loss(output.scores, quality, owner),
@@ -63,21 +61,37 @@ def finder_losses(output: FinderOutput, targets: FinderTargets, centers: Tensor)
     )
 
 
-def assign(targets: FinderTargets, centers: Tensor) -> Tensor:
-    """Return for each cell (n, a) which vehicle it speaks for, -1 for none, -2 where nothing may be asked.
+@torch.no_grad()
+def assign(output: FinderOutput, targets: FinderTargets, centers: Tensor) -> tuple[Tensor, Tensor]:
+    """Return for each cell (n, a) which vehicle it speaks for, and the score (n, a) that it should have.
 
-    A cell in the middle of several vehicles speaks for the smallest: the larger ones have other cells.
+    -1 is none, -2 where nothing may be asked. For a vehicle speak the CELLS inside of it that fit best already; one
+    that fits several speaks for that which it overlaps most. The best cell should score its overlap, others less.
     """
     boxes = targets.boxes[:, None]  # (n, 1, m, 4)
     middle, half = (boxes[..., :2] + boxes[..., 2:]) / 2, (boxes[..., 2:] - boxes[..., :2]) / 2
     away = (centers[None, :, None] - middle).abs()  # (n, a, m, 2)
     is_vehicle, is_ignored = (targets.role == 1)[:, None], (targets.role == 2)[:, None]
-    central = (away <= (half * CENTER).clamp(min=LEAST_REACH)).all(-1) & is_vehicle
-    area = (half[..., 0] * half[..., 1]).expand(central.shape).masked_fill(~central, torch.inf)
-    owner = area.argmin(-1) if central.shape[-1] else centers.new_zeros(central.shape[:2], dtype=torch.long)
-    owner = torch.where(central.any(-1), owner, -1)
+    inside = (away <= half.clamp(min=LEAST_REACH)).all(-1) & is_vehicle
+    overlap = overlaps(output.boxes[:, :, None], boxes) * inside
+    fit = output.scores.sigmoid()[..., None].pow(SCORE_POWER) * overlap.pow(OVERLAP_POWER)
+    ranked = torch.where(inside, fit, -1.0)
+    least = ranked.topk(min(CELLS, ranked.shape[1]), dim=1).values[:, -1:]
+    chosen = inside & (ranked >= least)
+    owner = torch.where(chosen, overlap, -1.0).argmax(-1)
+    owner = torch.where(chosen.any(-1), owner, -1)
+    best = overlap.amax(1, keepdim=True) / fit.amax(1, keepdim=True).clamp(min=1e-9)
+    quality = (fit * best).gather(2, owner.clamp(min=0)[..., None])[..., 0] * (owner >= 0)
     ignored = ((away <= half).all(-1) & is_ignored).any(-1) | ~targets.boxes_known[:, None]
-    return torch.where(ignored & (owner < 0), -2, owner)
+    return torch.where(ignored & (owner < 0), -2, owner), quality.clamp(0, 1)
+
+
+def overlaps(boxes: Tensor, wanted: Tensor) -> Tensor:
+    """Return the overlaps (intersection over union) of boxes (..., 4), which are laid over each other as tensors are."""
+    low, high = torch.maximum(boxes[..., :2], wanted[..., :2]), torch.minimum(boxes[..., 2:], wanted[..., 2:])
+    shared = (high - low).clamp(min=0).prod(-1)
+    union = (boxes[..., 2:] - boxes[..., :2]).prod(-1) + (wanted[..., 2:] - wanted[..., :2]).prod(-1) - shared
+    return shared / union.clamp(min=1e-6)
 
 
 def distance_iou(boxes: Tensor, wanted: Tensor) -> tuple[Tensor, Tensor]:
@@ -85,10 +99,7 @@ def distance_iou(boxes: Tensor, wanted: Tensor) -> tuple[Tensor, Tensor]:
 
     Zheng et al., Distance-IoU Loss, 2020.
     """
-    low, high = torch.maximum(boxes[:, :2], wanted[:, :2]), torch.minimum(boxes[:, 2:], wanted[:, 2:])
-    shared = (high - low).clamp(min=0).prod(1)
-    union = (boxes[:, 2:] - boxes[:, :2]).prod(1) + (wanted[:, 2:] - wanted[:, :2]).prod(1) - shared
-    overlap = shared / union.clamp(min=1e-6)
+    overlap = overlaps(boxes, wanted)
     around = torch.maximum(boxes[:, 2:], wanted[:, 2:]) - torch.minimum(boxes[:, :2], wanted[:, :2])
     apart = (boxes[:, :2] + boxes[:, 2:] - wanted[:, :2] - wanted[:, 2:]).square().sum(1) / 4
     return overlap, 1 - overlap + apart / around.square().sum(1).clamp(min=1e-6)

@@ -1,7 +1,7 @@
-"""The finder's network: a backbone of timm, a kind for the whole photo, and a vehicle or none for each cell of a grid.
+"""The finder's network: a backbone of timm, a kind for the whole photo, and a vehicle or none for each cell of grids.
 
 In: pixels 0…255 (n, 3, h, w). Out: FinderOutput, raw, or by `finder_export_module` the bundle's named outputs. The
-normalisation sits inside. It needs a backbone built of `conv_stem`, `bn1`, `blocks`, `conv_head`, `bn2`, as timm's
+normalisation sits inside. It needs a backbone built of `conv_stem`, `bn1`, `blocks`, as timm's MobileNets and
 EfficientNets are.
 """
 
@@ -17,18 +17,21 @@ from carspotter.errors import RecipeError
 from carspotter.records import KINDS, VIEWPOINTS
 from carspotter.training.model import Freezable, stages_of
 
-STRIDE = 16
-"""Pixels of a cell's side: a car of 40 pixels still has one cell of its own, and a grid of 256 x 192 only 192 cells."""
-WIDTH = 128
-"""Channels of the head: over 0.2 million weights and 1 ms on one core in all."""
-# Before training a box reaches four cells to each side, half of a usual car in a usual photo.
-_FIRST_REACH = 4.0
+STRIDES = (8, 16, 32)
+"""Pixels of a cell's side on each grid: a car of 12 pixels has a cell of its own, one that fills the photo many."""
+WIDTH = 96
+"""Channels of the head: 0.2 million weights, and 1.5 ms on one core in all."""
+# Convolutions of a grid's head, one for a box and for a viewpoint each: the finest grid has most of the cells, and what
+# stands there is small and near.
+DEPTHS = (1, 2, 2)
+# Before training a box reaches two cells to each side.
+_FIRST_REACH = 2.0
 # Before training every cell says 0.01, so that the many empty cells do not drown the first steps (focal loss, 3.3).
 _FIRST_SCORE = -4.6
 
 
 class FinderOutput(NamedTuple):
-    """Raw outputs for n photos and a cells, row by row: logits, and corners in pixels of the input."""
+    """Raw outputs for n photos and a cells, grid by grid and row by row: logits, and corners in pixels of the input."""
 
     kind: Tensor  # (n, 4)
     scores: Tensor  # (n, a)
@@ -37,58 +40,78 @@ class FinderOutput(NamedTuple):
 
 
 class Finder(Freezable):
-    """Tell a photo's kind and, for each cell of `STRIDE` pixels, the vehicle whose middle lies there."""
+    """Tell a photo's kind and, for each cell of each grid, the vehicle whose middle lies near."""
 
     def __init__(self, backbone: nn.Module, *, dropout: float = 0.0) -> None:
         super().__init__()
-        for name in ("conv_stem", "bn1", "blocks", "conv_head", "bn2"):
+        for name in ("conv_stem", "bn1", "blocks"):
             if not hasattr(backbone, name):
-                raise RecipeError(f"model.backbone: it has no {name!r}; a finder needs an EfficientNet of timm")
+                raise RecipeError(f"model.backbone: it has no {name!r}; a finder needs a MobileNet of timm")
+        for name in ("conv_head", "norm_head", "bn2"):  # only a classifier would read them
+            if hasattr(backbone, name):
+                setattr(backbone, name, nn.Identity())
         self.backbone = backbone
-        fine, coarse = _channels(backbone)
+        self._ends, channels, last = _ends(self.backbone)
         # Named before the convolutions: a norm right after one would look as if it were that one's alone.
-        self.fused = nn.BatchNorm2d(WIDTH)
-        self.fine = nn.Conv2d(fine, WIDTH, 1, bias=False)
-        self.coarse = nn.Conv2d(coarse, WIDTH, 1, bias=False)
-        self.where = nn.Sequential(_mix(WIDTH), _mix(WIDTH))
-        self.side = nn.Sequential(_mix(WIDTH), _mix(WIDTH))
+        self.norms = nn.ModuleList(nn.BatchNorm2d(WIDTH) for _ in STRIDES)
+        self.sides = nn.ModuleList(nn.Conv2d(count, WIDTH, 1, bias=False) for count in channels)
+        self.context = _mix(WIDTH)
+        self.grids = nn.ModuleList(_Grid(stride, depth) for stride, depth in zip(STRIDES, DEPTHS, strict=True))
+        self.dropout = nn.Dropout(dropout)
+        self.kind = nn.Linear(last, len(KINDS))
+        nn.init.normal_(self.kind.weight, std=0.01)
+        nn.init.zeros_(self.kind.bias)
+
+    def forward(self, pixels: Tensor) -> FinderOutput:
+        features, last = self._features(pixels / 127.5 - 1)
+        fused = self._fuse(features)
+        parts = [grid(level) for grid, level in zip(self.grids, fused, strict=True)]
+        scores, boxes, viewpoints = (torch.cat(part, dim=1) for part in zip(*parts, strict=True))
+        return FinderOutput(self.kind(self.dropout(last.mean((2, 3)))), scores, boxes, viewpoints)
+
+    def _fuse(self, features: list[Tensor]) -> list[Tensor]:
+        """Give each grid's features, finest first, what the coarser ones know."""
+        fused: list[Tensor] = []
+        for level in reversed(range(len(STRIDES))):
+            mixed = self.sides[level](features[level])
+            if fused:
+                mixed = mixed + F.interpolate(fused[0], size=mixed.shape[-2:], mode="nearest")
+            mixed = F.relu6(self.norms[level](mixed))
+            fused.insert(0, mixed if fused else self.context(mixed))
+        return fused
+
+    def _features(self, normalized: Tensor) -> tuple[list[Tensor], Tensor]:
+        """Return the features of each stride, the last before it is left, and those of the last stage."""
+        features, found = normalized, []
+        for stage in stages_of(self.backbone):
+            features = stage(features)
+            found.append(features)
+        return [found[end] for end in self._ends], features
+
+
+class _Grid(nn.Module):
+    """Tell of each cell of one stride score, corners and viewpoint."""
+
+    def __init__(self, stride: int, depth: int) -> None:
+        super().__init__()
+        self.stride = stride
+        self.where = nn.Sequential(*(_mix(WIDTH) for _ in range(depth)))
+        self.side = nn.Sequential(*(_mix(WIDTH) for _ in range(depth)))
         self.score = nn.Conv2d(WIDTH, 1, 1)
         self.reach = nn.Conv2d(WIDTH, 4, 1)
         self.viewpoint = nn.Conv2d(WIDTH, len(VIEWPOINTS), 1)
-        self.dropout = nn.Dropout(dropout)
-        self.kind = nn.Linear(int(cast(nn.Conv2d, backbone.conv_head).out_channels), len(KINDS))
-        for layer in (self.score, self.reach, self.viewpoint, self.kind):
+        for layer in (self.score, self.reach, self.viewpoint):
             nn.init.normal_(layer.weight, std=0.01)
             nn.init.zeros_(cast(Tensor, layer.bias))
         nn.init.constant_(cast(Tensor, self.score.bias), _FIRST_SCORE)
         nn.init.constant_(cast(Tensor, self.reach.bias), float(torch.tensor(_FIRST_REACH).log()))
 
-    def forward(self, pixels: Tensor) -> FinderOutput:
-        fine, coarse = self._features(pixels / 127.5 - 1)
-        up = F.interpolate(self.coarse(coarse), size=fine.shape[-2:], mode="nearest")
-        fused = F.relu6(self.fused(self.fine(fine) + up))
-        where, side = self.where(fused), self.side(fused)
-        boxes = _corners(self.reach(where).clamp(-4, 4).exp() * STRIDE)
-        pooled = self.backbone.bn2(self.backbone.conv_head(coarse)).mean((2, 3))  # type: ignore[operator]
-        return FinderOutput(
-            kind=self.kind(self.dropout(pooled)),
-            scores=self.score(where).flatten(1),
-            boxes=boxes,
-            viewpoints=self.viewpoint(side).flatten(2).transpose(1, 2),
-        )
-
-    def _features(self, normalized: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the features at strides 16 and 32."""
-        features, fine = normalized, normalized
-        stages = stages_of(self.backbone)
-        if self.training and self._fast_frozen:
-            features = self.pass_frozen(features)
-            stages = stages[len(self._fast_frozen) :]
-        for stage in stages:
-            features = stage(features)
-            if normalized.shape[-1] // features.shape[-1] <= STRIDE:
-                fine = features
-        return fine, features
+    def forward(self, features: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        where = self.where(features)
+        distances = (self.reach(where).clamp(-4, 4).exp() * self.stride).flatten(2).transpose(1, 2)
+        centers = _centers(features.shape[2], features.shape[3], self.stride, features.device)
+        boxes = torch.cat([centers - distances[..., :2], centers + distances[..., 2:]], dim=-1)
+        return self.score(where).flatten(1), boxes, self.viewpoint(self.side(features)).flatten(2).transpose(1, 2)
 
 
 class _Exported(nn.Module):
@@ -114,35 +137,42 @@ def finder_export_module(model: nn.Module) -> nn.Module:
 
 
 def cell_centers(height: int, width: int, device: torch.device | None = None) -> Tensor:
-    """Return the middles (a, 2) as x, y in pixels of a grid of `height` x `width` cells, row by row."""
+    """Return the middles (a, 2), as x, y, of all cells of a picture of `height` x `width` pixels, as FinderOutput has.
+
+    A side that is no multiple of a stride has a cell for the rest, as the backbone has.
+    """
+    return torch.cat([_centers(-(-height // stride), -(-width // stride), stride, device) for stride in STRIDES])
+
+
+def _centers(height: int, width: int, stride: int, device: torch.device | None) -> Tensor:
+    """Return the middles (h * w, 2), in pixels, of a grid of `height` x `width` cells, row by row."""
     y, x = torch.meshgrid(torch.arange(height, device=device), torch.arange(width, device=device), indexing="ij")
-    return (torch.stack([x, y], dim=-1).reshape(-1, 2).float() + 0.5) * STRIDE
-
-
-def _corners(reach: Tensor) -> Tensor:
-    """Return corners (n, a, 4) from the distances (n, 4, h, w) of each cell's middle to left, top, right, bottom."""
-    centers = cell_centers(reach.shape[2], reach.shape[3], reach.device)
-    distances = reach.flatten(2).transpose(1, 2)
-    return torch.cat([centers - distances[..., :2], centers + distances[..., 2:]], dim=-1)
+    return (torch.stack([x, y], dim=-1).reshape(-1, 2).float() + 0.5) * stride
 
 
 def _mix(width: int) -> nn.Sequential:
     """Return a depthwise-separable convolution, which sees 5 x 5 cells."""
     return nn.Sequential(
         nn.Conv2d(width, width, 5, padding=2, groups=width, bias=False),
-        nn.BatchNorm2d(width),
         nn.Conv2d(width, width, 1, bias=False),
         nn.BatchNorm2d(width),
         nn.ReLU6(),
     )
 
 
-def _channels(backbone: nn.Module) -> tuple[int, int]:
-    """Return the channels at stride 16 and at the end."""
+def _ends(backbone: nn.Module) -> tuple[list[int], list[int], int]:
+    """Return for each of STRIDES the last stage that has it and its channels, and the channels at the end.
+
+    Raises RecipeError where a stride is passed over.
+    """
+    ends: dict[int, int] = {}
+    channels: list[int] = []
     with torch.no_grad():
-        features = fine = torch.zeros(1, 3, 64, 64)
-        for stage in stages_of(backbone.eval()):
+        features = torch.zeros(1, 3, 64, 64)
+        for number, stage in enumerate(stages_of(backbone.eval())):
             features = stage(features)
-            if 64 // features.shape[-1] <= STRIDE:
-                fine = features
-    return int(fine.shape[1]), int(features.shape[1])
+            ends[64 // features.shape[-1]] = number
+            channels.append(int(features.shape[1]))
+    if not set(STRIDES) <= set(ends):
+        raise RecipeError(f"model.backbone: its strides are {sorted(ends)}; a finder needs {STRIDES}")
+    return [ends[stride] for stride in STRIDES], [channels[ends[stride]] for stride in STRIDES], channels[-1]

@@ -16,47 +16,71 @@ from torch import Tensor
 
 from carspotter.records import KINDS, VIEWPOINTS
 from carspotter.training.finder_augment import Picture, Variation, place, recolor
-from carspotter.training.finder_data import LabelledPhoto, flip_views
-from carspotter.training.finder_scenes import pasted_scene, plain_background, side_by_side
+from carspotter.training.finder_data import CUT_OUTS, LabelledPhoto, flip_views
+from carspotter.training.finder_scenes import (
+    on_another_color,
+    parked_row,
+    pasted_scene,
+    plain_background,
+    side_by_side,
+)
 
 CROPS = "crops"
 """The source of photos that are squashed whole vehicles: they are only pasted into scenes."""
 # A group of photos (source, kind, viewpoint) comes as often as the number of its photos to this power: 1 would show
 # few profiles, 0 would show the same few negatives over and over.
 BALANCE = 0.7
-# Parts of the pictures that are pasted or paired: enough for several vehicles to be found, while most are photographs.
-PASTED, PAIRED = 0.22, 0.08
+# How much oftener than so, by source: streets alone have small vehicles, many to a photo, and lorries; interiors are few
+# and must stay silent; cut-outs are pasted as well.
+OFTENER = {"street": 2.0, "road": 1.5, "interiors": 2.0, "not-cars": 1.5, "cut-outs": 0.6}
+# Parts of the pictures that are pasted, parked in a row or paired: enough for several vehicles to be found, while most
+# are photographs.
+PASTED, PARKED, PAIRED = 0.16, 0.08, 0.06
 # Parts of the pasted scenes on a photo with vehicles of its own, and on one without; the rest stands on plain colours.
-ON_VEHICLES, ON_OTHERS = 0.35, 0.45
-# Chances of one, two and three pasted vehicles.
-PASTES = (0.4, 0.4, 0.2)
+ON_VEHICLES, ON_OTHERS = 0.3, 0.5
+# Chances of one, two, three and four pasted vehicles, and how many stand in a row.
+PASTES, ROW = (0.3, 0.35, 0.2, 0.15), (3, 9)
+# Part of the cut-outs that stand on another colour than black.
+RECOLORED = 0.7
 
 Batch = dict[str, Tensor]
 
 
 class PictureSource:
-    """Draw pictures from training photos; those of the source `crops` are pasted."""
+    """Draw pictures from training photos; those of the source `crops` are pasted, `cut-outs` as well."""
 
     def __init__(self, photos: Sequence[LabelledPhoto], variation: Variation) -> None:
         self.photos = [photo for photo in photos if photo.source != CROPS]
+        self.cut_outs = [photo for photo in photos if photo.source == CUT_OUTS]
         self.crops = [photo for photo in photos if photo.source == CROPS and len(photo.boxes)]
         self.variation = variation
         self._weights, self._crop_weights = group_weights(self.photos), group_weights(self.crops)
         exterior = KINDS.index("exterior")
-        self._vehicles = [photo for photo in self.photos if photo.kind == exterior and photo.boxes_known]
+        self._vehicles = [
+            photo for photo in self.photos if photo.kind == exterior and photo.boxes_known and photo.mask is None
+        ]
         self._others = [photo for photo in self.photos if KINDS[photo.kind] == "other"]
 
     def picture(self, size: tuple[int, int], rng: np.random.Generator) -> Picture:
         """Draw one picture of `size` (width, height)."""
         dice = rng.random()
-        if dice < PASTED and self.crops:
+        if dice < PASTED and (self.crops or self.cut_outs):
             picture = self._scene(size, rng)
-        elif dice < PASTED + PAIRED and len(self._vehicles) > 1:
+        elif dice < PASTED + PARKED and self.cut_outs:
+            row = [_any(self.cut_outs, rng) for _ in range(int(rng.integers(*ROW)))]
+            picture = parked_row(self._background(size, rng), row, rng)
+        elif dice < PASTED + PARKED + PAIRED and len(self._vehicles) > 1:
             picture = self._pair(size, rng)
         else:
-            picture = place(_any(self.photos, rng, self._weights), size, rng, self.variation)
+            picture = self._photo(size, rng)
         picture.pixels = recolor(picture.pixels, rng, self.variation)
         return picture
+
+    def _photo(self, size: tuple[int, int], rng: np.random.Generator) -> Picture:
+        photo = _any(self.photos, rng, self._weights)
+        if photo.mask is not None and rng.random() < RECOLORED:
+            photo = replace(photo, pixels=on_another_color(photo, rng))
+        return place(photo, size, rng, self.variation)
 
     def _pair(self, size: tuple[int, int], rng: np.random.Generator) -> Picture:
         first, second = _any(self._vehicles, rng), _any(self._vehicles, rng)
@@ -64,19 +88,22 @@ class PictureSource:
             second = _any(self._others, rng)
         return side_by_side((first, second), size, rng, self.variation)
 
-    def _scene(self, size: tuple[int, int], rng: np.random.Generator) -> Picture:
+    def _background(self, size: tuple[int, int], rng: np.random.Generator) -> Picture:
         dice = rng.random()
         if dice < ON_VEHICLES and self._vehicles:
-            background = place(_any(self._vehicles, rng), size, rng, self.variation)
-        elif dice < ON_VEHICLES + ON_OTHERS and self._others:
+            return place(_any(self._vehicles, rng), size, rng, self.variation)
+        if dice < ON_VEHICLES + ON_OTHERS and self._others:
             close = replace(self.variation, zoom_in=2.0, zoom_out=0.0)  # so that the thing fills the picture
-            background = place(_any(self._others, rng), size, rng, close)
-        else:
-            background = plain_background(size, rng)
-        n_crops = 1 + int(rng.choice(len(PASTES), p=PASTES))
-        crops = [_any(self.crops, rng, self._crop_weights) for _ in range(n_crops)]
+            return place(_any(self._others, rng), size, rng, close)
+        return plain_background(size, rng)
+
+    def _scene(self, size: tuple[int, int], rng: np.random.Generator) -> Picture:
+        crops: list[LabelledPhoto] = []
+        for _ in range(1 + int(rng.choice(len(PASTES), p=PASTES))):
+            is_cut_out = bool(self.cut_outs) and (not self.crops or rng.random() < 0.6)
+            crops.append(_any(self.cut_outs, rng) if is_cut_out else _any(self.crops, rng, self._crop_weights))
         patches = [_any(self._others, rng) for _ in range(int(rng.integers(0, 3)))] if self._others else []
-        return pasted_scene(background, crops, patches, rng)
+        return pasted_scene(self._background(size, rng), crops, patches, rng)
 
 
 def collate(pictures: Sequence[Picture]) -> Batch:
@@ -100,10 +127,11 @@ def collate(pictures: Sequence[Picture]) -> Batch:
 
 
 def group_weights(photos: Sequence[LabelledPhoto]) -> npt.NDArray[np.float64]:
-    """Return each photo's chance (n,): its group's size to the power BALANCE, shared among the group."""
+    """Return each photo's chance (n,): its group's size to the power BALANCE, shared among the group, and OFTENER."""
     groups = [_group(photo) for photo in photos]
     counts = Counter(groups)
-    weights = np.array([counts[group] ** (BALANCE - 1) for group in groups], dtype=np.float64)
+    often = [OFTENER.get(photo.source, 1.0) for photo in photos]
+    weights = np.array([counts[group] ** (BALANCE - 1) for group in groups], dtype=np.float64) * np.array(often)
     return weights / weights.sum() if len(weights) else weights
 
 

@@ -1,46 +1,115 @@
-"""Draw scenes of several vehicles: cut-out vehicles pasted on photos, and two photos side by side.
+"""Draw scenes of several vehicles: vehicles pasted on photos, and two photos side by side.
 
-In: crops of whole vehicles, photos, a random generator. Out: Pictures whose boxes are exact, with what hides what
-taken into account. It reads no file.
+In: crops of whole vehicles and vehicles that were cut out, photos, a random generator. Out: Pictures whose boxes are
+exact, with what hides what taken into account. It reads no file.
 """
 
 from __future__ import annotations
+
+from dataclasses import dataclass, field
 
 import numpy as np
 
 from carspotter.geometry import iou_matrix
 from carspotter.pixels import Pixels
 from carspotter.records import KINDS, VIEWPOINTS
-from carspotter.training.finder_augment import VIEW_VISIBLE, VISIBLE, Picture, Variation, area, place, resize
+from carspotter.training.finder_augment import SMALLEST, VIEW_VISIBLE, VISIBLE, Picture, Variation, area, place, resize
 from carspotter.training.finder_data import FloatArray, LabelledPhoto, flip_views
+from carspotter.training.finder_masks import Mask, mask_box
 
 EXTERIOR = KINDS.index("exterior")
 # Width over height of the whole vehicle by what is seen of it: crops are squashed, so their own is lost.
 ASPECTS = {"front": (1.0, 1.45), "front-left": (1.25, 2.0), "left": (2.0, 3.0)}
-MOST_OVERLAP = 0.2
+# Two boxes overlap by this much at most; those of cut-outs, of which we know what is hidden, by more.
+MOST_OVERLAP, MOST_OVERLAP_CUT_OUT = 0.2, 0.5
+# Widths of what is pasted, as parts of the picture's. A cut-out is enlarged by ENLARGED at most, or it would be blurred.
+WIDTHS, ROW_WIDTHS, ENLARGED = (0.16, 0.95), (0.12, 0.4), 1.8
 TRIES = 8
+
+
+@dataclass(slots=True, kw_only=True, eq=False)
+class Scene:
+    """Hold a picture that is pasted on, and the silhouette (h, w) of each of its vehicles where it is known."""
+
+    picture: Picture
+    shapes: list[Mask | None] = field(default_factory=list)
+
+    @classmethod
+    def on(cls, background: Picture) -> Scene:
+        """Begin with a copy of a background and the vehicles on it."""
+        picture = Picture(
+            pixels=background.pixels.copy(),
+            kind=background.kind,
+            boxes=background.boxes.copy(),
+            views=background.views.copy(),
+            ignore=background.ignore.copy(),
+            boxes_known=background.boxes_known,
+        )
+        return cls(picture=picture, shapes=[None] * len(background.boxes))
+
+    def has_room(self, box: FloatArray, most: float) -> bool:
+        """Say whether a box (4,) overlaps none of the vehicles by more than `most`."""
+        boxes = self.picture.boxes
+        return not len(boxes) or float(iou_matrix(box[None], boxes).max()) <= most
+
+    def hide(self, cover: Mask) -> None:
+        """Take back what is covered: boxes shrink to what is seen of a silhouette, labels go where too little is."""
+        for index, shape in enumerate(self.shapes):
+            x1, y1, x2, y2 = np.round(self.picture.boxes[index]).astype(int)
+            if shape is None:
+                covered = cover[max(y1, 0) : y2, max(x1, 0) : x2]
+                left = 1 - float(covered.mean()) if covered.size else 1.0
+            else:
+                seen = shape & ~cover
+                left = seen.sum() / max(shape.sum(), 1)
+                box = mask_box(seen)
+                self.picture.boxes[index] = self.picture.boxes[index] if box is None else box
+            self.picture.ignore[index] |= left < VISIBLE
+            self.picture.views[index] *= left >= VIEW_VISIBLE
+
+    def add(self, box: FloatArray, views: FloatArray, shape: Mask | None, *, ignore: bool = False) -> None:
+        """Add a vehicle with the box (4,), clipped to the picture, and its viewpoint (1, 8)."""
+        picture = self.picture
+        height, width = picture.pixels.shape[:2]
+        clipped = np.clip(box, 0, np.array([width, height] * 2, dtype=np.float32))[None].astype(np.float32)
+        is_small = (clipped[:, 2:] - clipped[:, :2]).min(axis=1) < SMALLEST
+        picture.boxes, picture.views = np.concatenate([picture.boxes, clipped]), np.concatenate([picture.views, views])
+        picture.ignore = np.concatenate([picture.ignore, is_small | ignore])
+        picture.kind = EXTERIOR
+        self.shapes.append(shape)
 
 
 def pasted_scene(
     background: Picture, crops: list[LabelledPhoto], patches: list[LabelledPhoto], rng: np.random.Generator
 ) -> Picture:
-    """Paste vehicles (crops with one box each) and patches of things that are none on a background.
+    """Paste vehicles (crops with one box each, or cut-outs) and patches of things that are none on a background.
 
     The patches share the pasted look, so that a seam alone does not say vehicle.
     """
-    scene = Picture(
-        pixels=background.pixels.copy(),
-        kind=background.kind,
-        boxes=background.boxes,
-        views=background.views,
-        ignore=background.ignore,
-        boxes_known=background.boxes_known,
-    )
+    scene = Scene.on(background)
     for patch in patches:
         _paste(scene, patch, rng, is_vehicle=False)
     for crop in crops:
-        _paste(scene, crop, rng, is_vehicle=True)
-    return scene
+        if crop.mask is not None:
+            _paste_cut_out(scene, crop, rng, _anywhere(scene, crop, rng))
+        else:
+            _paste(scene, crop, rng, is_vehicle=True)
+    return scene.picture
+
+
+def parked_row(background: Picture, cut_outs: list[LabelledPhoto], rng: np.random.Generator) -> Picture:
+    """Paste cut-outs side by side at one height, each hiding a part of the one before it, as cars for sale stand."""
+    scene = Scene.on(background)
+    height, width = background.pixels.shape[:2]
+    size = float(np.exp(rng.uniform(*np.log(ROW_WIDTHS)))) * width
+    x, ground = rng.uniform(-0.3, 0.2) * width, rng.uniform(0.5, 1.0) * height
+    step = rng.uniform(0.5, 1.1)
+    for cut_out in cut_outs:
+        own = size * rng.uniform(0.9, 1.1) * _aspect_of(cut_out) / 1.7
+        box = np.array([x, ground - own / _aspect_of(cut_out), x + own, ground], dtype=np.float32)
+        _paste_cut_out(scene, cut_out, rng, box)
+        x += own * step
+    return scene.picture
 
 
 def side_by_side(
@@ -83,30 +152,92 @@ def empty_picture(pixels: Pixels, kind: int) -> Picture:
     )
 
 
-def _paste(scene: Picture, crop: LabelledPhoto, rng: np.random.Generator, *, is_vehicle: bool) -> None:
+def on_another_color(photo: LabelledPhoto, rng: np.random.Generator) -> Pixels:
+    """Return a cut-out's pixels with a plain colour in place of the black."""
+    assert photo.mask is not None
+    color = rng.integers(0, 256, 3).astype(np.uint8)
+    return np.where(photo.mask[..., None], photo.image, color)
+
+
+def _paste(scene: Scene, crop: LabelledPhoto, rng: np.random.Generator, *, is_vehicle: bool) -> None:
     """Paste one crop at a place where it hides little of the others; leave the scene as it is when there is none."""
-    height, width = scene.pixels.shape[:2]
+    height, width = scene.picture.pixels.shape[:2]
     pixels, box, views = crop.image, crop.boxes[:1], crop.views[:1]
     if is_vehicle and rng.random() < 0.5:
         pixels, views = pixels[:, ::-1], flip_views(views)
         box = np.stack([pixels.shape[1] - box[:, 2], box[:, 1], pixels.shape[1] - box[:, 0], box[:, 3]], axis=1)
     aspect = rng.uniform(*_aspect(views[0])) if is_vehicle else rng.uniform(0.8, 2.0)
+    where = _free_place(scene, aspect, (WIDTHS[0] * width, WIDTHS[1] * width), rng, MOST_OVERLAP)
+    if where is None:
+        return
+    target = _whole_crop(where, box[0], pixels.shape[:2]) if is_vehicle else where
+    _blend(scene.picture.pixels, pixels, target, rng)
+    x1, y1, x2, y2 = np.maximum(np.round(where), 0).astype(int)
+    cover = np.zeros((height, width), dtype=np.bool_)
+    cover[y1:y2, x1:x2] = True
+    scene.hide(cover)
+    if is_vehicle:
+        scene.add(where, views, None)
+
+
+def _free_place(
+    scene: Scene, aspect: float, widths: tuple[float, float], rng: np.random.Generator, most: float
+) -> FloatArray | None:
+    """Return a box (4,) of the aspect ratio that overlaps no vehicle by more than `most`, None where none was hit on."""
+    height, width = scene.picture.pixels.shape[:2]
     for _ in range(TRIES):
-        new_width = float(np.exp(rng.uniform(np.log(0.16), np.log(0.95)))) * width
+        new_width = float(np.exp(rng.uniform(*np.log(widths))))
         new_height = new_width / aspect
         if new_height > height:
             continue
         x, y = rng.uniform(-0.06, 1.06) * (width - new_width), rng.uniform(-0.06, 1.06) * (height - new_height)
-        target = np.array([x, y, x + new_width, y + new_height])
-        if is_vehicle:
-            target = _whole_crop(target, box[0], pixels.shape[:2])
-        where = np.array([[x, y, x + new_width, y + new_height]], dtype=np.float32)
-        if not len(scene.boxes) or float(iou_matrix(where, scene.boxes).max()) <= MOST_OVERLAP:
-            _blend(scene.pixels, pixels, target, rng)
-            _hide(scene, where[0])
-            if is_vehicle:
-                _add(scene, where, views)
-            return
+        where = np.array([x, y, x + new_width, y + new_height], dtype=np.float32)
+        if scene.has_room(where, most):
+            return where
+    return None
+
+
+def _anywhere(scene: Scene, crop: LabelledPhoto, rng: np.random.Generator) -> FloatArray | None:
+    width = scene.picture.pixels.shape[1]
+    own = float(crop.boxes[0, 2] - crop.boxes[0, 0])
+    least = 0.1 * width
+    widths = (least, max(least * 1.1, min(WIDTHS[1] * width, ENLARGED * own)))
+    return _free_place(scene, _aspect_of(crop) * rng.uniform(0.92, 1.08), widths, rng, MOST_OVERLAP_CUT_OUT)
+
+
+def _paste_cut_out(scene: Scene, cut_out: LabelledPhoto, rng: np.random.Generator, where: FloatArray | None) -> None:
+    """Paste a cut-out so that its box lies at `where` (4,); nothing where that is None or out of the picture."""
+    canvas = scene.picture.pixels
+    height, width = canvas.shape[:2]
+    if where is None or cut_out.mask is None:
+        return
+    x1, y1, x2, y2 = (round(float(value)) for value in where)
+    left, top, right, bottom = max(x1, 0), max(y1, 0), min(x2, width), min(y2, height)
+    if right - left < SMALLEST or bottom - top < SMALLEST:
+        return
+    own = tuple(round(float(value)) for value in cut_out.boxes[0])
+    pixels, mask = (part[own[1] : own[3], own[0] : own[2]] for part in (cut_out.image, cut_out.mask))
+    views = cut_out.views[:1]
+    if rng.random() < 0.5:
+        pixels, mask, views = pixels[:, ::-1], mask[:, ::-1], flip_views(views)
+    inside = (slice(top - y1, bottom - y1), slice(left - x1, right - x1))
+    size = (x2 - x1, y2 - y1)
+    light = np.float32(rng.uniform(0.75, 1.2))
+    patch = np.clip(resize(np.ascontiguousarray(pixels), size)[inside] * light, 0, 255)
+    alpha = resize(mask.astype(np.uint8) * np.uint8(255), size)[inside][..., None].astype(np.float32) / 255
+    under = canvas[top:bottom, left:right].astype(np.float32)
+    canvas[top:bottom, left:right] = under + (patch - under) * alpha
+    shape = np.zeros((height, width), dtype=np.bool_)
+    shape[top:bottom, left:right] = alpha[..., 0] > 0.5
+    scene.hide(shape)
+    left_over = (right - left) * (bottom - top) / (size[0] * size[1])
+    scene.add(where, views * (left_over >= VIEW_VISIBLE), shape, ignore=left_over < VISIBLE)
+
+
+def _aspect_of(photo: LabelledPhoto) -> float:
+    """Return width over height of a photo's own vehicle."""
+    x1, y1, x2, y2 = (float(value) for value in photo.boxes[0])
+    return (x2 - x1) / (y2 - y1)
 
 
 def _aspect(view: FloatArray) -> tuple[float, float]:
@@ -144,22 +275,3 @@ def _ramp(length: int, fade: float) -> FloatArray:
     position = (np.arange(length, dtype=np.float32) + 0.5) / length
     ramp: FloatArray = np.clip(np.minimum(position, 1 - position) / np.float32(fade), 0, 1)
     return ramp
-
-
-def _hide(scene: Picture, front: FloatArray) -> None:
-    """Take labels back of what the pasted box hides."""
-    if not len(scene.boxes):
-        return
-    low, high = np.maximum(scene.boxes[:, :2], front[:2]), np.minimum(scene.boxes[:, 2:], front[2:])
-    left = 1 - np.clip(high - low, 0, None).prod(axis=1) / np.maximum(area(scene.boxes), 1e-6)
-    scene.ignore = scene.ignore | (left < VISIBLE)
-    scene.views = scene.views * (left >= VIEW_VISIBLE)[:, None].astype(np.float32)
-
-
-def _add(scene: Picture, box: FloatArray, views: FloatArray) -> None:
-    height, width = scene.pixels.shape[:2]
-    clipped = np.clip(box, 0, np.array([width, height] * 2, dtype=np.float32))
-    scene.boxes = np.concatenate([scene.boxes, clipped])
-    scene.views = np.concatenate([scene.views, views])
-    scene.ignore = np.concatenate([scene.ignore, np.zeros(1, dtype=np.bool_)])
-    scene.kind = EXTERIOR

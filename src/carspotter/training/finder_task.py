@@ -23,7 +23,7 @@ from carspotter.training.finder_augment import Picture, Variation, place
 from carspotter.training.finder_data import LabelledPhoto, load, read_manifest
 from carspotter.training.finder_figures import Told, choose_gate, choose_score, figures_of
 from carspotter.training.finder_losses import FinderTargets, finder_losses
-from carspotter.training.finder_model import STRIDE, Finder, FinderOutput, cell_centers, finder_export_module
+from carspotter.training.finder_model import Finder, FinderOutput, cell_centers, finder_export_module
 from carspotter.training.finder_pictures import CROPS, Batch, PictureSource, collate
 from carspotter.training.model import choose_layers, load_backbone
 from carspotter.training.recipe import Phase, Recipe
@@ -31,6 +31,8 @@ from carspotter.training.start import open_start, take_all, take_backbone
 
 # Pictures an epoch for each training photo: over one, since a part of them are scenes.
 PICTURES_A_PHOTO = 1.6
+# Sides are multiples of this, so that the cells of two grids lie over each other but for one at the edge.
+EVEN = 16
 WEIGHTS = {"kind": 1.0, "score": 1.0, "box": 2.0, "viewpoint": 1.0}
 # Until a bundle has chosen its own threshold, a vehicle is told from SCORE on. Below LEAST_SCORE nothing is looked at.
 SCORE, LEAST_SCORE = 0.4, 0.1
@@ -85,7 +87,7 @@ class FinderTask:
         output = cast(FinderOutput, model(images.permute(0, 3, 1, 2).float()))
         output = FinderOutput(*(part.float() for part in output))
         targets = FinderTargets(**{name: batch[name] for name in FinderTargets._fields})
-        centers = cell_centers(images.shape[1] // STRIDE, images.shape[2] // STRIDE, images.device)
+        centers = cell_centers(images.shape[1], images.shape[2], images.device)
         losses = finder_losses(output, targets, centers)
         return torch.stack([WEIGHTS[name] * value for name, value in losses._asdict().items()]).sum()
 
@@ -160,8 +162,8 @@ def _check(recipe: Recipe) -> None:
         raise RecipeError(f"recipe {recipe.name}: input.fit is {recipe.input.fit!r}; a finder needs 'letterbox'")
     sizes = [(recipe.input.width, recipe.input.height), *((phase.width, phase.height) for phase in recipe.phases)]
     for side in (side for size in sizes for side in size):
-        if side % STRIDE:
-            raise RecipeError(f"recipe {recipe.name}: a side of {side} px; a finder needs multiples of {STRIDE}")
+        if side % EVEN:
+            raise RecipeError(f"recipe {recipe.name}: a side of {side} px; a finder needs multiples of {EVEN}")
 
 
 def _fingerprint(recipe: Recipe, photos: Sequence[LabelledPhoto]) -> str:

@@ -20,6 +20,8 @@ from carspotter.training.start import open_start, take_backbone, take_classes
 from carspotter.training.weights import find_weights, load_weights, pretrained
 
 PRETRAINED = "pretrained"
+# Biases that begin at nothing must learn as well.
+_LEAST_SIZE = 1e-3
 
 
 class Freezable(nn.Module):
@@ -231,18 +233,21 @@ def stages_of(backbone: nn.Module) -> list[nn.Module]:
 
 
 def parameter_groups(model: nn.Module, settings: TrainSettings) -> list[dict[str, object]]:
-    """Group parameters: no decay for norms and biases, a higher learning rate for all but the `backbone`."""
+    """Group parameters: no decay for norms and biases, a higher learning rate for all but the `backbone`.
+
+    With `settings.relative` each tensor of the backbone has the learning rate times its own root mean square.
+    """
     groups: list[dict[str, object]] = []
-    for is_new in (False, True):
-        for has_decay in (False, True):
-            chosen = [
-                weights
-                for name, weights in model.named_parameters()
-                if name.startswith("backbone.") != is_new and (weights.ndim > 1) == has_decay
-            ]
-            scale, decay = settings.head_lr if is_new else 1.0, settings.weight_decay if has_decay else 0.0
-            groups.append({"params": chosen, "lr_scale": scale, "weight_decay": decay})
-    return groups
+    for name, weights in model.named_parameters():
+        scale, decay = settings.head_lr, settings.weight_decay if weights.ndim > 1 else 0.0
+        if name.startswith("backbone."):
+            scale = max(float(weights.detach().square().mean().sqrt()), _LEAST_SIZE) if settings.relative else 1.0
+        groups.append({"params": [weights], "lr_scale": scale, "weight_decay": decay})
+    merged: dict[tuple[object, object], dict[str, object]] = {}
+    for group in groups:
+        found = merged.setdefault((group["lr_scale"], group["weight_decay"]), group | {"params": []})
+        cast(list[object], found["params"]).extend(cast(list[object], group["params"]))
+    return list(merged.values())
 
 
 def _statistic(backbone: nn.Module, name: str) -> Tensor:

@@ -130,6 +130,9 @@ class TrainSettings:
     lr: float = 1e-3
     head_lr: float = 3.0
     """The new head's learning rate as a multiple of `lr`: it starts from nothing."""
+    relative: bool = False
+    """Steps of the backbone are relative to the size of each of its tensors. Where norms are folded the sizes differ by
+    hundreds, and what is a small step for one tensor wipes out another."""
     weight_decay: float = 0.05
     warmup: float = 0.04
     """Part of all steps in which the learning rate rises."""
