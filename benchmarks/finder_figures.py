@@ -10,17 +10,18 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from carspotter.geometry import FloatArray, iou_matrix
-from carspotter.pixels import decode
+from carspotter.pixels import Pixels, decode
 from carspotter.records import KINDS, VIEWPOINTS
 from carspotter.runtime.bundle import ModelBundle, shipped
-from carspotter.training.finder_augment import Picture, Variation, place
-from carspotter.training.finder_data import LabelledPhoto, load, read_manifest
+from carspotter.training.finder_augment import Picture, Variation, place, turn
+from carspotter.training.finder_data import CUT_OUTS, LabelledPhoto, load, read_manifest
 from carspotter.training.finder_figures import (
     Told,
     exterior_accuracy,
@@ -28,7 +29,9 @@ from carspotter.training.finder_figures import (
     five_way,
     macro_f1,
     mean_iou,
+    precision,
     recall,
+    recall_by_size,
     viewpoint_pairs,
 )
 from carspotter.training.finder_pictures import CROPS
@@ -41,6 +44,13 @@ SEED = 7
 BATCH = 16
 # Scenes are drawn larger than the network's input, so that it is the product that resizes them.
 SCENE_SIZE = (640, 480)
+# Sizes of vehicles in streets, as parts of the photo.
+SIZES = ((0.05, 1.0), (0.01, 0.05), (0.0, 0.01))
+# A box that covers so much of a photo whose own vehicle covers less than the second says "photo of a car".
+WHOLE, NOT_WHOLE = 0.95, 0.8
+TURNS, LIGHTS = (-30, -15, 15, 30), (0.5, 0.25)
+
+Change = Callable[[Pixels, FloatArray], tuple[Pixels, FloatArray]]
 
 
 def main() -> None:
@@ -56,8 +66,11 @@ def main() -> None:
     finder = Finder(bundle, bundle.open_session(options.engine, threads=1))
     gate = float(bundle.calibration.get("gate", DEFAULT_GATE))
     photos = read_manifest(options.manifest, parts=(options.part,))
-    told = tell([photo for photo in photos if photo.source != CROPS], options.manifest.parent, finder)
+    root = options.manifest.parent
+    told = tell([photo for photo in photos if photo.source != CROPS], root, finder)
     print_figures(told, gate)
+    print_streets([entry for entry in told if entry.source == "street"])
+    print_changed([photo for photo in photos if photo.source == "ads" and len(photo.boxes)], root, finder, gate)
     scenes = draw_scenes(photos, options.manifest.parent)
     for name, pictures in scenes.items():
         print(f"two vehicles in one photo, both found, {name}: {both_found(pictures, finder):.3f} of {len(pictures)}")
@@ -65,13 +78,17 @@ def main() -> None:
         options.failures.write_text(json.dumps(failures(told, gate), indent=1))
 
 
-def tell(photos: Sequence[LabelledPhoto], root: Path, finder: Finder) -> list[Told]:
-    """Return what the finder tells of the photos, boxes in pixels of the upright originals."""
+def tell(
+    photos: Sequence[LabelledPhoto], root: Path, finder: Finder, change: Change = lambda pixels, boxes: (pixels, boxes)
+) -> list[Told]:
+    """Return what the finder tells of the photos, changed or not, boxes in pixels of the upright originals."""
     told = []
     for start in range(0, len(photos), BATCH):
         part = photos[start : start + BATCH]
-        decoded = [decode((root / photo.path).read_bytes()) for photo in part]
-        for photo, finding in zip(part, finder.find([photo.pixels for photo in decoded]), strict=True):
+        decoded = [decode((root / photo.path).read_bytes()).pixels for photo in part]
+        seen = [change(pixels, photo.boxes) for pixels, photo in zip(decoded, part, strict=True)]
+        findings = finder.find([pixels for pixels, _ in seen])
+        for photo, (pixels, true_boxes), finding in zip(part, seen, findings, strict=True):
             boxes = [detection.box.to_list() for detection in finding.detections]
             views = [detection.viewpoints or () for detection in finding.detections]
             told.append(
@@ -83,10 +100,11 @@ def tell(photos: Sequence[LabelledPhoto], root: Path, finder: Finder) -> list[To
                     scores=np.array([detection.score for detection in finding.detections]),
                     viewpoints=np.array(views, dtype=np.float64).reshape(-1, len(VIEWPOINTS)),
                     true_kind=photo.kind,
-                    true_boxes=photo.boxes.astype(np.float64),
+                    true_boxes=true_boxes.astype(np.float64),
                     true_views=photo.views,
                     ignored=photo.ignore,
                     boxes_known=photo.boxes_known,
+                    size=(pixels.shape[1], pixels.shape[0]),
                 )
             )
     return told
@@ -101,14 +119,83 @@ def print_figures(told: Sequence[Told], gate: float) -> None:
     print(f"exterior {len(exteriors)} against interior and other {len(others)}:")
     print(f"  accuracy {exterior_accuracy(parted, gate):.4f} at gate {gate:g}; by likeliest kind {by_kind(parted):.4f}")
     print_details([entry for entry in ads if KINDS[entry.true_kind] == "detail"])
-    print(f"vehicle told in photos without one: {false_alarms(others):.4f} of {len(others)}")
+    print_silence(others, gate)
     print_found(exteriors)
-    true, said = viewpoint_pairs(exteriors)
-    for name, one, other in (("eight", true, said), ("five", five_way(true), five_way(said))):
-        accuracy = float((one == other).mean())
-        print(f"viewpoint, {name}-way: macro-F1 {macro_f1(one, other):.4f}, accuracy {accuracy:.4f} of {len(one)}")
+    cut_outs = [entry for entry in told if entry.source == CUT_OUTS]
+    for source, entries in (("ads", exteriors), ("cut-outs", cut_outs)):
+        true, said = viewpoint_pairs(entries)
+        for name, one, other in (("eight", true, said), ("five", five_way(true), five_way(said))):
+            figures = f"macro-F1 {macro_f1(one, other):.4f}, accuracy {float((one == other).mean()):.4f} of {len(one)}"
+            print(f"viewpoint, {source}, {name}-way: {figures}")
     boxed = [entry for entry in told if entry.source == "car-boxes"]
     print(f"car-boxes: recall at IoU 0.5 {recall(boxed):.4f}, mean IoU {mean_iou(boxed):.4f} of {len(boxed)}")
+
+
+def print_silence(others: Sequence[Told], gate: float) -> None:
+    """Print in how many photos without a vehicle one is told, and in how many of them the gate lets it pass."""
+    for source in sorted({entry.source for entry in others}):
+        part = [entry for entry in others if entry.source == source]
+        passed = float(np.mean([len(entry.boxes) > 0 and entry.kind[0] >= gate for entry in part]))
+        alarms = f"{false_alarms(part):.4f} of {len(part)}; past the gate {passed:.4f}"
+        print(f"vehicle told in photos without one, {source}: {alarms}")
+
+
+def print_streets(streets: Sequence[Told]) -> None:
+    """Print how many vehicles of each size are found in streets, and how many of the boxes told are vehicles."""
+    for low, high in SIZES:
+        share, count = recall_by_size(streets, low, high)
+        print(f"streets: vehicles of {low:.0%} to {high:.0%} of the photo found: {share:.4f} of {count}")
+    share, count = precision(streets)
+    print(f"streets: precision {share:.4f} of {count} boxes told in {len(streets)} photos")
+
+
+def print_changed(photos: Sequence[LabelledPhoto], root: Path, finder: Finder, gate: float) -> None:
+    """Print how ads' own vehicles are found in portraits, turned, dark, and where a dark one fills the picture."""
+    plain = tell(photos, root, finder)
+    print_change("portraits", [entry for entry in plain if entry.size[1] > entry.size[0]], gate)
+    whole = float(np.mean([is_whole_photo(entry) for entry in plain]))
+    print(f"boxes of the whole photo where the vehicle is smaller: {whole:.4f} of {len(plain)}")
+    for degrees in TURNS:
+        turned = tell(photos, root, finder, lambda pixels, boxes, by=degrees: turn(pixels, boxes, by))  # type: ignore[misc]
+        print_change(f"turned by {degrees}", turned, gate)
+    for light in LIGHTS:
+        dark = tell(photos, root, finder, lambda pixels, boxes, by=light: (_darker(pixels, by), boxes))  # type: ignore[misc]
+        print_change(f"at {light:.0%} of the light", dark, gate)
+    fronts = [replace(photo, boxes=photo.boxes[[own]], views=photo.views[[own]], ignore=photo.ignore[[own]])
+              for photo in photos for own in [_largest(photo)] if photo.views[own][[0, 1, 7]].any()]  # fmt: skip
+    print_change("fronts that fill the picture, at half the light", tell(fronts, root, finder, _close_and_dark), gate)
+
+
+def print_change(name: str, told: Sequence[Told], gate: float) -> None:
+    """Print recall, overlap and how many pass the gate."""
+    passed = float(np.mean([entry.kind[0] >= gate for entry in told]))
+    found = f"own vehicle found {recall(told):.4f}, mean IoU {mean_iou(told):.4f}"
+    print(f"{name}: {found}, past the gate {passed:.4f} of {len(told)}")
+
+
+def is_whole_photo(entry: Told) -> bool:
+    """Say whether a told box covers the whole photo while the photo's own vehicle does not."""
+    area = entry.size[0] * entry.size[1]
+    told, true = ((boxes[:, 2:] - boxes[:, :2]).prod(axis=1) / area for boxes in (entry.boxes, entry.true_boxes))
+    return bool(told.max(initial=0) > WHOLE and true.max(initial=0) < NOT_WHOLE)
+
+
+def _darker(pixels: Pixels, light: float) -> Pixels:
+    return (pixels * np.float32(light)).astype(np.uint8)
+
+
+def _close_and_dark(pixels: Pixels, boxes: FloatArray) -> tuple[Pixels, FloatArray]:
+    """Cut a photo to its vehicle and 2 % more, and take half of its light."""
+    (x1, y1, x2, y2), (height, width) = boxes[0], pixels.shape[:2]
+    more_x, more_y = 0.02 * (x2 - x1), 0.02 * (y2 - y1)
+    left, top = int(max(x1 - more_x, 0)), int(max(y1 - more_y, 0))
+    cut = pixels[top : int(min(y2 + more_y, height)), left : int(min(x2 + more_x, width))]
+    return np.ascontiguousarray(_darker(cut, 0.5)), boxes - np.array([left, top, left, top])
+
+
+def _largest(photo: LabelledPhoto) -> int:
+    sides = (photo.boxes[:, 2:] - photo.boxes[:, :2]).prod(axis=1) * ~photo.ignore
+    return int(sides.argmax())
 
 
 def print_details(details: Sequence[Told]) -> None:

@@ -1,8 +1,9 @@
 """Make the finder's manifest from the project's development photographs.
 
 In: the folder of photographs (`used-car-ads`, `car-boxes`, `not-cars`, `stanford-cars`, `more-cars`, `scenes`,
-`cut-out-views`) and the teachers' boxes (JSON written by `teach_finder.py`). Out: `manifest.csv`, the form that `carspotter train recipes/finder.toml` reads, with
-each photo in one part: `train`, `choose` (settings and thresholds) or `report` (figures only). It copies no photo.
+`cut-out-views`) and the teachers' boxes (JSON written by `teach_finder.py`). Out: `manifest.csv`, the form that
+`carspotter train recipes/finder.toml` reads, with each photo in one part: `train`, `choose` (settings and thresholds)
+or `report` (figures only). It copies no photo.
 
     python benchmarks/prepare_finder_data.py --data ../shared/data --teacher teacher.json --out manifest.csv
 """
@@ -46,7 +47,7 @@ SURE, UNSURE = {"yolox": 0.4, "zoo": 0.5}, 0.15
 # lies by PART_OF in a box before it or around it, is the same vehicle seen badly.
 RANKS = {"zoo": (1.0, 2.0), "yolox": (3.0, 3.0)}
 LEAST_BEST, PART_OF = 3.0, 0.6
-# A box that covers so much of the photo, and that the better teacher does not see, is refused: it says "photo of a car".
+# A box that covers so much of the photo, and that the better teacher does not see, is refused.
 WHOLE_PHOTO = 0.9
 # The photo's own vehicle covers at least this part of an ad's exterior photo; all with less are bystanders.
 OWN_AREA = 0.05
@@ -234,7 +235,7 @@ def _with_boxes(start: Row, seen: dict[str, Any]) -> Iterator[Row]:
 def merge(seen: dict[str, Any]) -> list[tuple[BoundingBox, bool]]:
     """Merge what two teachers saw in a photo and in its copies: relative boxes, and whether each is surely a vehicle.
 
-    Where both see the same vehicle YOLOX's box stands. What the other teacher alone sees beside a sure vehicle is unsure.
+    Where both see the same vehicle YOLOX's box stands. What only the other sees beside a sure vehicle is unsure.
     """
     found: list[tuple[float, bool, list[float]]] = []
     for name, detections in seen.items():
@@ -243,7 +244,12 @@ def merge(seen: dict[str, Any]) -> list[tuple[BoundingBox, bool]]:
             continue
         for score, *corners in detections:
             is_whole = (corners[2] - corners[0]) * (corners[3] - corners[1]) > WHOLE_PHOTO
-            if score < UNSURE or corners[2] <= corners[0] or corners[3] <= corners[1] or (teacher == "zoo" and is_whole):
+            if (
+                score < UNSURE
+                or corners[2] <= corners[0]
+                or corners[3] <= corners[1]
+                or (teacher == "zoo" and is_whole)
+            ):
                 continue
             is_sure = score >= SURE[teacher]
             found.append((score + is_sure * RANKS[teacher][copy in ("plain", "flip")], is_sure, corners))

@@ -1,8 +1,8 @@
 """Let two foreign detectors say where the vehicles of the ads' photos are, as labels for the finder's training.
 
-In: the folder of photographs and the detectors' files. Out: JSON, for each photo its size and what was seen in it and in
-copies of it, `yolox` and `zoo` before the copy's name. Both look at the photo and its mirror image; the detector of the
-Open Model Zoo also at copies padded with grey, since it misses vehicles that fill the photo, most of all profiles.
+In: the folder of photographs and the detectors' files. Out: JSON, for each photo its size and what was seen in it and
+in copies of it, `yolox` and `zoo` before the copy's name. Both look at the photo and its mirror image; the detector of
+the Open Model Zoo also at copies padded with grey, since it misses vehicles that fill the photo, most of all profiles.
 `prepare_finder_data.py` merges them.
 
     python benchmarks/teach_finder.py --data ../shared/data --zoo vehicle-detection-0200.xml \

@@ -17,7 +17,9 @@ from carspotter.training.finder_figures import (
     five_way,
     macro_f1,
     mean_iou,
+    precision,
     recall,
+    recall_by_size,
     vehicle_f1,
     viewpoint_pairs,
 )
@@ -40,7 +42,7 @@ def told(
         "boxes": np.array(boxes).reshape(-1, 4), "scores": np.array(scores or [0.9] * len(boxes)),
         "viewpoints": np.tile(view_mask("front-left"), (len(boxes), 1)), "true_kind": KINDS.index(kind),
         "true_boxes": np.array(true).reshape(-1, 4), "true_views": np.tile(view_mask("front-left"), (len(true), 1)),
-        "ignored": np.zeros(len(true), dtype=bool), "boxes_known": True,
+        "ignored": np.zeros(len(true), dtype=bool), "boxes_known": True, "size": (100, 100),
     }  # fmt: skip
     return Told(**(values | changes))  # type: ignore[arg-type]
 
@@ -100,3 +102,15 @@ def test_thresholds_part_the_good_from_the_bad() -> None:
     bad = [told("other", 0.35, boxes=[BOX], scores=[0.3]) for _ in range(5)]
     assert 0.3 < choose_score(good + bad) <= 0.7
     assert 0.35 < choose_gate(good + bad) <= 0.9
+
+
+def test_vehicles_are_counted_by_their_size_and_each_is_found_once() -> None:
+    small = [80.0, 80.0, 95.0, 95.0]  # 2.25 % of the picture; BOX has 8 %
+    entry = told(boxes=[BOX, BOX], true=[BOX, small])
+    assert recall_by_size([entry], 0.05, 1) == (1, 1)
+    assert recall_by_size([entry], 0.01, 0.05) == (0, 1)
+    assert recall_by_size([entry], 0, 0.01) == (0, 0)
+    assert precision([entry]) == (0.5, 2)
+    ignored = told(boxes=[BOX, small], true=[BOX, small], ignored=np.array([False, True]))
+    assert precision([ignored]) == (1, 1)
+    assert recall_by_size([ignored], 0.01, 0.05) == (0, 0)

@@ -15,7 +15,7 @@ torch = pytest.importorskip("torch", reason="training needs the extra `train`")
 from carspotter.errors import RecipeError, TrainingError  # noqa: E402  # after the skip
 from carspotter.training.finder_data import view_mask  # noqa: E402
 from carspotter.training.finder_losses import FinderTargets, assign, distance_iou, finder_losses  # noqa: E402
-from carspotter.training.finder_model import STRIDES, Finder, FinderOutput, cell_centers, finder_export_module  # noqa: E402
+from carspotter.training.finder_model import Finder, FinderOutput, cell_centers, finder_export_module  # noqa: E402
 from carspotter.training.finder_pictures import group_weights  # noqa: E402
 from carspotter.training.finder_task import FinderTask  # noqa: E402
 from carspotter.training.model import choose_layers, load_backbone  # noqa: E402

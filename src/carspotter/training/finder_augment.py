@@ -124,7 +124,10 @@ def recolor(pixels: Pixels, rng: np.random.Generator, variation: Variation) -> P
 
 
 def resize(pixels: Pixels, size: tuple[int, int], box: tuple[float, float, float, float] | None = None) -> Pixels:
-    """Return a part of the pixels (h, w, 3) or (h, w), or all, at `size` (width, height), antialiased as `pixels.network_input` does it."""
+    """Return a part of the pixels (h, w, 3) or (h, w), or all, at `size` (width, height).
+
+    It is antialiased as `pixels.network_input` does it.
+    """
     return np.asarray(Image.fromarray(pixels).resize(size, Image.Resampling.BILINEAR, box=box))
 
 

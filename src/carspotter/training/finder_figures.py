@@ -30,7 +30,7 @@ class Told:
 
     Told: `kind` (4,) probabilities; `boxes` (k, 4), `scores` (k,), `viewpoints` (k, 8), best first. True: `true_kind`;
     `true_boxes` (m, 4), `true_views` (m, 8) the viewpoints a label allows, `ignored` (m,). `boxes_known` is False where
-    vehicles may be without a box.
+    vehicles may be without a box. `size` (width, height) is that of the picture, in the boxes' pixels.
     """
 
     source: str
@@ -44,6 +44,7 @@ class Told:
     true_views: FloatArray
     ignored: npt.NDArray[np.bool_]
     boxes_known: bool
+    size: tuple[int, int]
 
     def above(self, score: float) -> Told:
         """Return the same with the vehicles of at least this score."""
@@ -96,6 +97,27 @@ def vehicle_f1(told: Sequence[Told]) -> float:
             found, said, true = _count(entry)
             hits, n_told, n_true = hits + found, n_told + said, n_true + true
     return 2 * hits / (n_told + n_true) if n_told + n_true else 0.0
+
+
+def recall_by_size(told: Sequence[Told], low: float, high: float) -> tuple[float, int]:
+    """Return how many vehicles that cover `low` to `high` of their photo are found by FOUND_IOU, and of how many.
+
+    A told box finds one vehicle.
+    """
+    hits = count = 0
+    for entry in told:
+        found = _found(entry)
+        parts = (entry.true_boxes[:, 2:] - entry.true_boxes[:, :2]).prod(axis=1) / (entry.size[0] * entry.size[1])
+        asked = ~entry.ignored & (parts >= low) & (parts < high)
+        hits, count = hits + int((found & asked).sum()), count + int(asked.sum())
+    return hits / count if count else 0.0, count
+
+
+def precision(told: Sequence[Told]) -> tuple[float, int]:
+    """Return the share of told boxes that find a vehicle, those in ignored boxes left out, and how many were told."""
+    counts = np.array([_count(entry)[:2] for entry in told if entry.boxes_known]).reshape(-1, 2)
+    hits, count = (int(value) for value in counts.sum(axis=0))
+    return hits / count if count else 0.0, count
 
 
 def viewpoint_pairs(told: Sequence[Told]) -> tuple[IntArray, IntArray]:
@@ -173,17 +195,32 @@ def _choose(figure: Callable[[float], float], n: int) -> float:
 
 def _count(entry: Told) -> tuple[int, int, int]:
     """Return how many true vehicles were found, how many were told and how many there are, ignored ones left out."""
+    vehicle_of = _matches(entry)
+    ignored = entry.true_boxes[entry.ignored]
+    hits = int((vehicle_of >= 0).sum())
+    wrong = sum(not _is_inside(box, ignored) for box in entry.boxes[vehicle_of < 0])
+    return hits, hits + wrong, int((~entry.ignored).sum())
+
+
+def _found(entry: Told) -> npt.NDArray[np.bool_]:
+    """Say of each true box (m,) whether a told one found it."""
+    found = np.zeros(len(entry.true_boxes), dtype=np.bool_)
+    vehicle_of = _matches(entry)
+    found[vehicle_of[vehicle_of >= 0]] = True
+    return found
+
+
+def _matches(entry: Told) -> IntArray:
+    """Return for each told box (k,), best first, the true vehicle that it finds, -1 for none; each is found once."""
     overlap = iou_matrix(entry.boxes, entry.true_boxes)
-    vehicles, ignored = np.flatnonzero(~entry.ignored), entry.true_boxes[entry.ignored]
-    open_vehicles, hits, n_told = set(vehicles.tolist()), 0, 0
-    for index, box in enumerate(entry.boxes):
+    open_vehicles = set(np.flatnonzero(~entry.ignored).tolist())
+    vehicle_of = np.full(len(entry.boxes), -1, dtype=np.int64)
+    for index in range(len(entry.boxes)):
         best = max(open_vehicles, key=lambda vehicle: float(overlap[index, vehicle]), default=None)
         if best is not None and overlap[index, best] >= FOUND_IOU:
             open_vehicles.remove(best)
-            hits, n_told = hits + 1, n_told + 1
-        elif not _is_inside(box, ignored):
-            n_told += 1
-    return hits, n_told, len(vehicles)
+            vehicle_of[index] = best
+    return vehicle_of
 
 
 def _is_inside(box: FloatArray, others: FloatArray) -> bool:

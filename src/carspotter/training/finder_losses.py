@@ -87,7 +87,7 @@ def assign(output: FinderOutput, targets: FinderTargets, centers: Tensor) -> tup
 
 
 def overlaps(boxes: Tensor, wanted: Tensor) -> Tensor:
-    """Return the overlaps (intersection over union) of boxes (..., 4), which are laid over each other as tensors are."""
+    """Return the overlaps (intersection over union) of boxes (..., 4), broadcast against each other."""
     low, high = torch.maximum(boxes[..., :2], wanted[..., :2]), torch.minimum(boxes[..., 2:], wanted[..., 2:])
     shared = (high - low).clamp(min=0).prod(-1)
     union = (boxes[..., 2:] - boxes[..., :2]).prod(-1) + (wanted[..., 2:] - wanted[..., :2]).prod(-1) - shared

@@ -13,7 +13,7 @@ import numpy as np
 from carspotter.geometry import iou_matrix
 from carspotter.pixels import Pixels
 from carspotter.records import KINDS, VIEWPOINTS
-from carspotter.training.finder_augment import SMALLEST, VIEW_VISIBLE, VISIBLE, Picture, Variation, area, place, resize
+from carspotter.training.finder_augment import SMALLEST, VIEW_VISIBLE, VISIBLE, Picture, Variation, place, resize
 from carspotter.training.finder_data import FloatArray, LabelledPhoto, flip_views
 from carspotter.training.finder_masks import Mask, mask_box
 
@@ -22,7 +22,7 @@ EXTERIOR = KINDS.index("exterior")
 ASPECTS = {"front": (1.0, 1.45), "front-left": (1.25, 2.0), "left": (2.0, 3.0)}
 # Two boxes overlap by this much at most; those of cut-outs, of which we know what is hidden, by more.
 MOST_OVERLAP, MOST_OVERLAP_CUT_OUT = 0.2, 0.5
-# Widths of what is pasted, as parts of the picture's. A cut-out is enlarged by ENLARGED at most, or it would be blurred.
+# Widths of what is pasted, as parts of the picture's. A cut-out grows by ENLARGED at most, or it would be blurred.
 WIDTHS, ROW_WIDTHS, ENLARGED = (0.16, 0.95), (0.12, 0.4), 1.8
 TRIES = 8
 
@@ -167,7 +167,7 @@ def _paste(scene: Scene, crop: LabelledPhoto, rng: np.random.Generator, *, is_ve
         pixels, views = pixels[:, ::-1], flip_views(views)
         box = np.stack([pixels.shape[1] - box[:, 2], box[:, 1], pixels.shape[1] - box[:, 0], box[:, 3]], axis=1)
     aspect = rng.uniform(*_aspect(views[0])) if is_vehicle else rng.uniform(0.8, 2.0)
-    where = _free_place(scene, aspect, (WIDTHS[0] * width, WIDTHS[1] * width), rng, MOST_OVERLAP)
+    where = _free_place(scene, aspect, (WIDTHS[0] * width, WIDTHS[1] * width), rng, most=MOST_OVERLAP)
     if where is None:
         return
     target = _whole_crop(where, box[0], pixels.shape[:2]) if is_vehicle else where
@@ -181,9 +181,9 @@ def _paste(scene: Scene, crop: LabelledPhoto, rng: np.random.Generator, *, is_ve
 
 
 def _free_place(
-    scene: Scene, aspect: float, widths: tuple[float, float], rng: np.random.Generator, most: float
+    scene: Scene, aspect: float, widths: tuple[float, float], rng: np.random.Generator, *, most: float
 ) -> FloatArray | None:
-    """Return a box (4,) of the aspect ratio that overlaps no vehicle by more than `most`, None where none was hit on."""
+    """Return a box (4,) of the aspect ratio that overlaps no vehicle by more than `most`; None where none is hit on."""
     height, width = scene.picture.pixels.shape[:2]
     for _ in range(TRIES):
         new_width = float(np.exp(rng.uniform(*np.log(widths))))
@@ -202,7 +202,7 @@ def _anywhere(scene: Scene, crop: LabelledPhoto, rng: np.random.Generator) -> Fl
     own = float(crop.boxes[0, 2] - crop.boxes[0, 0])
     least = 0.1 * width
     widths = (least, max(least * 1.1, min(WIDTHS[1] * width, ENLARGED * own)))
-    return _free_place(scene, _aspect_of(crop) * rng.uniform(0.92, 1.08), widths, rng, MOST_OVERLAP_CUT_OUT)
+    return _free_place(scene, _aspect_of(crop) * rng.uniform(0.92, 1.08), widths, rng, most=MOST_OVERLAP_CUT_OUT)
 
 
 def _paste_cut_out(scene: Scene, cut_out: LabelledPhoto, rng: np.random.Generator, where: FloatArray | None) -> None:

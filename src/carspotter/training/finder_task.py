@@ -154,6 +154,7 @@ def _told(photo: LabelledPhoto, picture: Picture, output: FinderOutput) -> Told:
         true_views=picture.views,
         ignored=picture.ignore,
         boxes_known=picture.boxes_known,
+        size=(picture.pixels.shape[1], picture.pixels.shape[0]),
     )
 
 
