@@ -37,7 +37,7 @@ photos = "{folder}"
 words = {{ viewpoint = {{ {views} }}, kind = {{ {kinds} }} }}
 
 [locate]
-gate = {gate}
+{gate}
 
 [classes]
 level = "make"
@@ -45,13 +45,15 @@ min_photos = 40
 """
 
 
-def settings(data: Path, gate: float) -> str:
+def settings(data: Path, gate: float | None) -> str:
     """Write the settings of the project."""
     words = {
         name: ", ".join(f'{old} = "{new}"' for old, new in table.items())
         for name, table in (("views", VIEWS), ("kinds", KINDS))
     }
-    return SETTINGS.format(table=data / "photos.csv", folder=data, gate=gate, **words)
+    return SETTINGS.format(
+        table=data / "photos.csv", folder=data, gate=f"gate = {gate}" if gate is not None else "", **words
+    )
 
 
 def figures(catalog: Catalog, held_out: set[str] | None) -> dict[str, Any]:
@@ -87,7 +89,7 @@ def main() -> None:
     """Build, measure, print."""
     options = parser(__doc__)
     options.add_argument("data", type=Path)
-    options.add_argument("--gate", type=float, default=0.7)
+    options.add_argument("--gate", type=float, help="in place of the finder's own")
     options.add_argument("--manifest", type=Path, help="the finder's manifest, whose part `report` is held out")
     given = options.parse_args()
     with tempfile.TemporaryDirectory() as folder:

@@ -104,6 +104,16 @@ def test_thresholds_part_the_good_from_the_bad() -> None:
     assert 0.35 < choose_gate(good + bad) <= 0.9
 
 
+def test_the_gate_does_not_hang_on_one_photo_and_counts_both_sides_alike() -> None:
+    good = [told(exterior=value) for value in (0.97, 0.98, 0.99) * 20]
+    bad = [told("interior", exterior=value, boxes=[]) for value in (0.01, 0.02, 0.03) * 10]
+    middle = choose_gate(good + bad)
+    assert 0.3 < middle < 0.7, "neither side is nearer to the gate, however many photos it has"
+    assert abs(choose_gate([*good, *bad, told("interior", exterior=0.9, boxes=[])]) - middle) < 0.15
+    assert choose_gate([*good, *bad, *[told("detail", exterior=0.9, true=[])] * 50]) == middle
+    assert choose_gate(good) == 0.5
+
+
 def test_vehicles_are_counted_by_their_size_and_each_is_found_once() -> None:
     small = [80.0, 80.0, 95.0, 95.0]  # 2.25 % of the picture; BOX has 8 %
     entry = told(boxes=[BOX, BOX], true=[BOX, small])

@@ -65,7 +65,7 @@ def judge_photos(build: Build) -> Mapping[str, Any]:
         return {"changed": len(checks) + len(findings)}
 
     # Only a change of settings makes work: a new photo was judged when it was looked at.
-    return build.whole("judge", reads=(), writes=(), settings=[settings.check, settings.locate.gate], work=work)
+    return build.whole("judge", reads=(), writes=(), settings=[settings.check, settings.locate.least()], work=work)
 
 
 def _judged(settings: CheckSettings) -> Callable[[Row], Row]:
@@ -77,7 +77,8 @@ def _judged(settings: CheckSettings) -> Callable[[Row], Row]:
 
 
 def _gated(settings: LocateSettings) -> Callable[[Row], Row]:
-    return lambda row: {**row, "passed": row["exterior"] >= settings.gate}
+    least = settings.least()
+    return lambda row: {**row, "passed": row["exterior"] >= least}
 
 
 def _changed(rows: list[Row], change: Callable[[Row], Row]) -> list[Row]:

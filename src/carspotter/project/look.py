@@ -49,14 +49,14 @@ class LocateSettings:
     `precision` "bfloat16" is faster on processors with AMX. Raises ValueError, BundleError for unknown values.
     """
 
-    gate: float = DEFAULT_GATE
-    """Least probability of `exterior` with which a photo counts as showing a whole vehicle."""
+    gate: float | None = None
+    """Least probability of `exterior` with which a photo counts as showing a whole vehicle; None: the finder's own."""
     finder: str = ""
     identifier: str = ""
     precision: str = "float32"
 
     def __post_init__(self) -> None:
-        if not 0 <= self.gate <= 1:
+        if self.gate is not None and not 0 <= self.gate <= 1:
             raise ValueError(f"gate is {self.gate}; it must be from 0 to 1")
         if self.precision not in ARITHMETICS:
             raise ValueError(f"precision is {self.precision!r}; {suggestion(self.precision, ARITHMETICS)}")
@@ -65,6 +65,10 @@ class LocateSettings:
         """Open the bundle for a task; raises BundleError."""
         folder = self.finder if task == "finder" else self.identifier
         return ModelBundle.load(folder) if folder else shipped(task)
+
+    def least(self) -> float:
+        """Return the gate that holds, as in serving; raises BundleError."""
+        return self.bundle("finder").share("gate", DEFAULT_GATE) if self.gate is None else self.gate
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,6 +98,7 @@ class Look:
     _finder: Finder | None = None
     _identifier: Identifier | None = None
     _side: int = 0
+    _least: float = DEFAULT_GATE
 
     def __post_init__(self) -> None:
         if not self.writes:
@@ -104,6 +109,7 @@ class Look:
         """Open the networks that are needed, on one thread each: the workers are as many as the cores."""
         finder, identifier = self.locate.bundle("finder"), self.locate.bundle("identifier")
         self._side = min_side(finder.preprocessing, identifier.preprocessing)
+        self._least = self.locate.least()
         if "findings" in self.parts or "embeddings" in self.parts:
             self._finder = Finder(finder, finder.open_session(threads=1, precision=self.locate.precision))
         if "embeddings" in self.parts:
@@ -140,9 +146,7 @@ class Look:
         findings = iter(self._finder.find([decoded.pixels for decoded in readable]))
         located = [(photo, next(findings) if photo.decoded is not None else None) for photo in seen]
         tables["findings"] = [
-            _finding_row(photo, finding, self.locate.gate)
-            for photo, finding in located
-            if "findings" in photo.row["lacks"]
+            _finding_row(photo, finding, self._least) for photo, finding in located if "findings" in photo.row["lacks"]
         ]
         if self._identifier is not None:
             wanted = [(photo, finding) for photo, finding in located if "embeddings" in photo.row["lacks"]]

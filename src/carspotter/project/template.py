@@ -37,7 +37,7 @@ name = {name}
 # drop = ["too-small", "dark", "bright", "placeholder", "blurred"]
 
 [locate]
-gate = {gate}                  # least probability that a photo shows a whole vehicle from outside
+# The least probability that a photo shows a whole vehicle from outside is the finder's own unless `gate` is set.
 # finder = "bundle/"        # bundles of your own in place of those that ship
 # identifier = "bundle/"
 
@@ -87,7 +87,6 @@ def settings_text(folder: Path, sources: Sequence[str], *, ads: int = 300) -> st
     return _TEXT.format(
         name=_quoted(folder.resolve().name),
         sources="\n".join(_source(folder, source, ads) for source in sources),
-        gate="0.7",
         min_photos=_DRAWN_MIN_PHOTOS if is_drawn else 150,
     )
 
