@@ -14,6 +14,7 @@ torch = pytest.importorskip("torch", reason="training needs the extra `train`")
 
 from carspotter.errors import RecipeError, TrainingError  # noqa: E402  # after the skip
 from carspotter.training.finder_data import view_mask  # noqa: E402
+from carspotter.training.finder_kind import still_features  # noqa: E402
 from carspotter.training.finder_losses import FinderTargets, assign, distance_iou, finder_losses  # noqa: E402
 from carspotter.training.finder_model import Finder, FinderOutput, cell_centers, finder_export_module  # noqa: E402
 from carspotter.training.finder_pictures import group_weights  # noqa: E402
@@ -202,6 +203,21 @@ def test_learning_lowers_the_loss_and_thresholds_follow(task: FinderTask, model:
     assert set(calibration) == {"score", "iou", "gate"}
     assert all(0 < value < 1 for value in calibration.values())
     assert next(iter(figures)) == "mean"
+
+
+def test_kinds_are_fitted_to_the_features_and_nothing_else_changes(task: FinderTask, model: Finder) -> None:
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    first = task.evaluate(model)["exterior"]
+    task.finish(model)
+    assert {name for name, value in before.items() if not torch.equal(value, model.state_dict()[name])} == {
+        "kind.weight", "kind.bias"
+    }  # fmt: skip
+    photos = task.pictures.photos
+    with torch.no_grad():
+        told = torch.softmax(model.kind(still_features(model, photos, task.size)), 1).argmax(1)
+    right = (told == torch.tensor([photo.kind for photo in photos])).float().mean()
+    assert right > 0.9, "drawn vehicles differ from noise in the features of any network"
+    assert task.evaluate(model)["exterior"] >= first
 
 
 def test_the_whole_training_writes_a_run(recipe_path: Path, tmp_path: Path) -> None:

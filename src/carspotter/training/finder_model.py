@@ -69,6 +69,10 @@ class Finder(Freezable):
         scores, boxes, viewpoints = (torch.cat(part, dim=1) for part in zip(*parts, strict=True))
         return FinderOutput(self.kind(self.dropout(last.mean((2, 3)))), scores, boxes, viewpoints)
 
+    def pooled(self, pixels: Tensor) -> Tensor:
+        """Return what the layer `kind` reads (n, d)."""
+        return self._features(pixels / 127.5 - 1)[1].mean((2, 3))
+
     def _fuse(self, features: list[Tensor]) -> list[Tensor]:
         """Give each grid's features, finest first, what the coarser ones know."""
         fused: list[Tensor] = []

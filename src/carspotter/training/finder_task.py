@@ -20,8 +20,9 @@ from torch import Tensor, nn
 from carspotter.errors import RecipeError
 from carspotter.geometry import suppress
 from carspotter.training.finder_augment import Picture, Variation, place
-from carspotter.training.finder_data import LabelledPhoto, load, read_manifest
+from carspotter.training.finder_data import CUT_OUTS, LabelledPhoto, load, read_manifest
 from carspotter.training.finder_figures import Told, choose_gate, choose_score, figures_of
+from carspotter.training.finder_kind import fit_kind
 from carspotter.training.finder_losses import FinderTargets, finder_losses
 from carspotter.training.finder_model import Finder, FinderOutput, cell_centers, finder_export_module
 from carspotter.training.finder_pictures import CROPS, Batch, PictureSource, collate
@@ -33,7 +34,7 @@ from carspotter.training.start import open_start, take_all, take_backbone
 PICTURES_A_PHOTO = 1.6
 # Sides are multiples of this, so that the cells of two grids lie over each other but for one at the edge.
 EVEN = 16
-WEIGHTS = {"kind": 1.0, "score": 1.0, "box": 2.0, "viewpoint": 1.0}
+WEIGHTS = {"kind": 1.0, "score": 3.0, "box": 2.0, "viewpoint": 1.0}
 # Until a bundle has chosen its own threshold, a vehicle is told from SCORE on. Below LEAST_SCORE nothing is looked at.
 SCORE, LEAST_SCORE = 0.4, 0.1
 SAME_VEHICLE = 0.5
@@ -94,6 +95,11 @@ class FinderTask:
     def evaluate(self, model: nn.Module) -> dict[str, float]:
         """Return figures of the choosing part, `mean` first (`figures_of`)."""
         return figures_of([entry.above(SCORE) for entry in tell(model, self.chosen, self.size)])
+
+    def finish(self, model: nn.Module) -> None:
+        """Fit the kinds to the features of the trained network (`fit_kind`)."""
+        photos = [photo for photo in self.pictures.photos if photo.source != CUT_OUTS]
+        fit_kind(cast(Finder, model), photos, self.size)
 
     def export_module(self, model: nn.Module) -> nn.Module:
         """Wrap the network for export (`finder_export_module`)."""

@@ -8,6 +8,7 @@ several processes the first one judges and writes.
 from __future__ import annotations
 
 import copy
+import dataclasses
 import json
 import logging
 import math
@@ -37,7 +38,10 @@ HOLDOUT = "predictions.parquet"
 
 
 class Task(Protocol):
-    """What is learnt. The first key of `evaluate` is the primary figure: the higher, the better."""
+    """What is learnt. The first key of `evaluate` is the primary figure: the higher, the better.
+
+    A task may have `finish(model)`, which fits something to the best averaged network after the last epoch, in place.
+    """
 
     @property
     def fingerprint(self) -> str:
@@ -211,6 +215,13 @@ class Training:
                 self._save(is_best)
                 (self.run / LOG).write_text("".join(self.lines), encoding="utf-8")
             self.fabric.barrier()
+        finish = getattr(self.task, "finish", None)
+        if finish is not None and self.fabric.is_global_zero:
+            best = load_checkpoint(self.run / BEST)
+            self.averaged.load_state_dict(best.averaged)
+            finish(self.averaged)
+            logger.info("finished: %s", self.task.evaluate(self.averaged))
+            dataclasses.replace(best, averaged=self.averaged.state_dict()).save(self.run / BEST)
 
     def _kept(self) -> nn.Module:
         """Return the network that is judged: the averaged one, or one between it and what learning began with."""
