@@ -17,8 +17,8 @@ from carspotter.training.finder_augment import place
 from carspotter.training.finder_data import LabelledPhoto
 from carspotter.training.finder_model import Finder
 
-# Weight of the squared size of the weights, for features of variance 1: from 0.02 to 0.5 the choosing part's accuracy is
-# the same (0.995 at its own gate).
+# Weight of the squared size of the weights, for features of variance 1: from 0.02 to 0.5 the choosing part's accuracy
+# is the same (0.995 at its own gate).
 DECAY = 0.02
 STEPS, BATCH = 60, 32
 

@@ -53,9 +53,10 @@ class Finder(Freezable):
         self.backbone = backbone
         self._ends, channels, last = _ends(self.backbone)
         # Named before the convolutions: a norm right after one would look as if it were that one's alone.
-        self.norms = nn.ModuleList(nn.BatchNorm2d(WIDTH) for _ in STRIDES)
-        self.sides = nn.ModuleList(nn.Conv2d(count, WIDTH, 1, bias=False) for count in channels)
-        self.context = _mix(WIDTH)
+        self.norms = nn.ModuleList(nn.BatchNorm2d(WIDTH) for _ in STRIDES[:-1])
+        self.sides = nn.ModuleList(nn.Conv2d(count, WIDTH, 1, bias=False) for count in channels[:-1])
+        coarsest = nn.Conv2d(channels[-1], WIDTH, 1, bias=False)
+        self.context = nn.Sequential(coarsest, nn.BatchNorm2d(WIDTH), nn.ReLU6(), *_mix(WIDTH))
         self.grids = nn.ModuleList(_Grid(stride, depth) for stride, depth in zip(STRIDES, DEPTHS, strict=True))
         self.dropout = nn.Dropout(dropout)
         self.kind = nn.Linear(last, len(KINDS))
@@ -75,13 +76,11 @@ class Finder(Freezable):
 
     def _fuse(self, features: list[Tensor]) -> list[Tensor]:
         """Give each grid's features, finest first, what the coarser ones know."""
-        fused: list[Tensor] = []
-        for level in reversed(range(len(STRIDES))):
-            mixed = self.sides[level](features[level])
-            if fused:
-                mixed = mixed + F.interpolate(fused[0], size=mixed.shape[-2:], mode="nearest")
-            mixed = F.relu6(self.norms[level](mixed))
-            fused.insert(0, mixed if fused else self.context(mixed))
+        fused = [self.context(features[-1])]
+        for side, norm, own in reversed(list(zip(self.sides, self.norms, features[:-1], strict=True))):
+            mixed = side(own)
+            mixed = mixed + F.interpolate(fused[0], size=mixed.shape[-2:], mode="nearest")
+            fused.insert(0, F.relu6(norm(mixed)))
         return fused
 
     def _features(self, normalized: Tensor) -> tuple[list[Tensor], Tensor]:

@@ -131,7 +131,8 @@ def group_weights(photos: Sequence[LabelledPhoto]) -> npt.NDArray[np.float64]:
     groups = [_group(photo) for photo in photos]
     counts = Counter(groups)
     often = [OFTENER.get(photo.source, 1.0) for photo in photos]
-    weights = np.array([counts[group] ** (BALANCE - 1) for group in groups], dtype=np.float64) * np.array(often)
+    rare = [counts[group] ** (BALANCE - 1) for group in groups]
+    weights: npt.NDArray[np.float64] = np.array(rare, dtype=np.float64) * np.array(often)
     return weights / weights.sum() if len(weights) else weights
 
 
