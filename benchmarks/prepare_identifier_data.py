@@ -24,7 +24,7 @@ from carspotter.labels.resolve import Resolver
 from carspotter.photos.near import pairs_within
 from carspotter.pixels import decode
 from prepare_subjects import OTHER, subjects
-from yolox import YoloxNano
+from teach_finder import Look, yolox_look
 
 STANFORD = Path(__file__).parent.parent / "recipes" / "stanford-cars.csv"
 BODIES = {
@@ -36,6 +36,8 @@ BODIES = {
 SAME_BITS = 4
 """Bits of the perceptual hash within which two photographs are one picture."""
 TEST_SHARE = 5  # every fifth group by hash
+LEAST_SCORE, LEAST_AREA = 0.3, 0.1
+"""Of a vehicle in an advertisement's photograph: the detector's score, and its part of the photograph."""
 KNOWN = ("exact", "alias", "pattern", "prefix", "inside", "seller", "sound", "fuzzy")
 
 
@@ -70,10 +72,10 @@ def main() -> None:
     given = options.parse_args()
     given.out.mkdir(parents=True, exist_ok=True)
     resolver = Resolver()
-    teacher = YoloxNano(given.weights / "yolox-nano.coco.onnx")
+    look = yolox_look(str(given.weights / "yolox-nano.coco.onnx"))
     cars = [
         *other_cars(given.data / "more-cars", resolver),
-        *advertised(given.data / "used-car-ads", resolver, teacher),
+        *advertised(given.data / "used-car-ads", resolver, look),
     ]
     part(cars)
     stanford, classes = stanford_cars(given.data / "stanford-cars")
@@ -102,12 +104,12 @@ def other_cars(folder: Path, resolver: Resolver) -> Iterator[Row]:
         )  # fmt: skip
 
 
-def advertised(folder: Path, resolver: Resolver, teacher: YoloxNano) -> Iterator[Row]:
+def advertised(folder: Path, resolver: Resolver, look: Look) -> Iterator[Row]:
     """Yield the photographs of advertisements on which a whole vehicle was found, by its largest box."""
     views = ("front", "back", "profile", "angle")
     photos = [row for row in read(folder / "photos.csv") if row["view"].startswith(views)]
     for row in [*photos, *read(folder / "main.csv")]:
-        box = largest(teacher, folder / row["path"])
+        box = largest(look, folder / row["path"])
         if box is None:
             continue
         make, model = resolved(resolver, row["make"], row["model"])
@@ -126,12 +128,15 @@ def resolved(resolver: Resolver, make: str, model: str) -> tuple[str, str]:
     return (found.make or make, found.model or "" if found.method in KNOWN else "")
 
 
-def largest(teacher: YoloxNano, path: Path) -> list[float] | None:
+def largest(look: Look, path: Path) -> list[float] | None:
     """Return the box of the vehicle that fills most of a photograph, at least a tenth of it."""
     pixels = decode(path.read_bytes()).pixels
-    found = [box for box, _, _ in teacher.detect(pixels)]
+    found = [box for score, *box in look(pixels) if score >= LEAST_SCORE]
     best = max(found, key=area, default=None)
-    return best if best and area(best) >= 0.1 * pixels.shape[0] * pixels.shape[1] else None
+    if best is None or area(best) < LEAST_AREA:
+        return None
+    height, width = pixels.shape[:2]
+    return [min(max(side, 0.0), 1.0) * size for side, size in zip(best, (width, height) * 2, strict=True)]
 
 
 def area(box: list[float]) -> float:
