@@ -66,7 +66,7 @@ def place(
         if rng.random() < 0.5:
             pixels, boxes, views = _flip(pixels, boxes, views)
         if variation.turn and rng.random() < TURNED:
-            pixels, boxes = turn(pixels, boxes, rng.uniform(-variation.turn, variation.turn))
+            pixels, boxes = turn(pixels, boxes, rng.triangular(-variation.turn, 0, variation.turn))
         there = _any_place(rng, variation)
     canvas, scale, offset = _lay(pixels, size, there)
     moved = boxes * np.tile(scale, 2) + np.tile(offset, 2)

@@ -32,7 +32,7 @@ CROPS = "crops"
 BALANCE = 0.7
 # How much oftener than so, by source: streets alone have small vehicles, many to a photo, and lorries; interiors are
 # few and must stay silent; cut-outs are pasted as well.
-OFTENER = {"street": 3.0, "road": 1.5, "interiors": 2.0, "not-cars": 1.5, "cut-outs": 0.6}
+OFTENER = {"street": 2.0, "road": 1.5, "interiors": 2.0, "not-cars": 1.5, "cut-outs": 0.6}
 # Parts of the pictures that are pasted, parked in a row or paired: enough for several vehicles to be found, while most
 # are photographs.
 PASTED, PARKED, PAIRED = 0.16, 0.08, 0.06

@@ -34,7 +34,7 @@ from carspotter.training.start import open_start, take_all, take_backbone
 PICTURES_A_PHOTO = 1.6
 # Sides are multiples of this, so that the cells of two grids lie over each other but for one at the edge.
 EVEN = 16
-WEIGHTS = {"kind": 1.0, "score": 3.0, "box": 2.0, "viewpoint": 1.0}
+WEIGHTS = {"kind": 1.0, "score": 1.0, "box": 2.0, "viewpoint": 1.0}
 # Until a bundle has chosen its own threshold, a vehicle is told from SCORE on. Below LEAST_SCORE nothing is looked at.
 SCORE, LEAST_SCORE = 0.4, 0.1
 SAME_VEHICLE = 0.5
