@@ -30,7 +30,7 @@ from playwright.sync_api import sync_playwright
 from carspotter.geometry import BoundingBox
 from carspotter.pixels import decode
 from carspotter.recognition.recognizer import Recognizer, why_no_vehicle
-from carspotter.runtime.bundle import ModelBundle, shipped
+from carspotter.runtime.bundle import ModelBundle, Task, shipped
 from carspotter.serving.browser import build_site
 from measure import parser, percentiles, report
 
@@ -178,7 +178,7 @@ def main() -> None:
     arguments.add_argument("--isolated", action="store_true")
     arguments.add_argument("--verbose", action="store_true", help="print the pairs that differ")
     options = arguments.parse_args()
-    given = {"finder": options.finder, "identifier": options.identifier}
+    given: dict[Task, Any] = {"finder": options.finder, "identifier": options.identifier}
     bundles: dict[Any, ModelBundle] = {
         task: ModelBundle.load(folder) if folder else shipped(task) for task, folder in given.items()
     }

@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from carspotter.errors import CarspotterError
 from carspotter.export.convert import Inputs, convert
-from carspotter.export.parity import compare
+from carspotter.export.parity import Parity, compare
 from carspotter.pixels import decode, network_input
 from carspotter.runtime.bundle import ModelBundle, shipped
 from carspotter.runtime.session import is_installed
@@ -59,7 +59,7 @@ def measured(bundle: ModelBundle, inputs: Inputs, *, to: str, precision: str) ->
         try:
             if precision == "bfloat16":  # a way to calculate, not to write a file
                 targets = inputs.targets
-                parity = compare(
+                parity: Parity | None = compare(
                     bundle, bundle, inputs.compared, targets=targets, engine="openvino", precision="bfloat16"
                 )
             else:

@@ -221,9 +221,9 @@ def label(rows: list[Row], classes: list[dict[str, str]]) -> None:
     """Give each row its class, or leave make and model where several classes may be meant."""
     ids = {row["class_id"] for row in classes}
     spans: dict[tuple[str, str], list[str]] = defaultdict(list)
-    for row in classes:
-        if row["class_id"].isdecimal():
-            spans[row["make"], row["model"]].append(row["generation"])
+    for known in classes:
+        if known["class_id"].isdecimal():
+            spans[known["make"], known["model"]].append(known["generation"])
     for row in rows:
         model = "/".join((row.make, row.model))
         generation, row.generation = "/".join((model, row.generation)), ""

@@ -90,7 +90,8 @@ def drawn(folder: Path) -> Iterator[dict[str, str]]:
         for box in boxes[:1]:
             count += 1
             name = folder / f"drawn-{count:05}.webp"
-            yield saved(image.crop(tuple(round(side) for side in box)), name, "drawings", name.stem, "")
+            x1, y1, x2, y2 = (round(side) for side in box)
+            yield saved(image.crop((x1, y1, x2, y2)), name, "drawings", name.stem, "")
 
 
 def things(data: Path) -> Iterator[dict[str, str]]:

@@ -93,7 +93,7 @@ def yolox_look(path: str) -> Look:
         corners = np.concatenate([middle - half, middle + half], 1) / np.tile(size, 2)
         rows = np.flatnonzero(scores >= LEAST_SCORE)
         rows = rows[suppress(corners[rows], scores[rows], 0.5)]
-        return [(float(scores[row]), *corners[row].tolist()) for row in rows]  # type: ignore[misc]
+        return [(float(scores[row]), *corners[row].tolist()) for row in rows]
 
     return look
 
@@ -115,7 +115,7 @@ def _padded(name: str, look: Look, pixels: Pixels) -> Iterator[tuple[str, Seen]]
         scale = np.array([canvas.shape[1] / width, canvas.shape[0] / height] * 2)
         start = np.array([left / width, top / height] * 2)
         seen = [(score, *(np.array(box) * scale - start).tolist()) for score, *box in look(canvas)]
-        yield f"{name} {copy}", [_clipped(entry) for entry in seen]  # type: ignore[arg-type]
+        yield f"{name} {copy}", [_clipped(entry) for entry in seen]
 
 
 def _clipped(entry: tuple[float, float, float, float, float]) -> tuple[float, float, float, float, float]:

@@ -18,7 +18,8 @@ from carspotter.runtime.calibration import calibrate, fit_temperature, lowest_th
 from carspotter.taxonomy import Taxonomy
 from carspotter.training import data, losses
 from carspotter.training.mixing import mix
-from carspotter.training.model import Identifier, build_identifier, fuse_norms
+from carspotter.training.model import Identifier, build_identifier
+from carspotter.training.norms import fuse_norms
 from carspotter.training.probe import fit_heads, resized
 from carspotter.training.recipe import Phase, Recipe
 from carspotter.training.shards import load_shards
@@ -184,7 +185,7 @@ class IdentifierTask:
         figures = self.evaluate(model)
         answered, extras = predict(cast(Identifier, model), self.holdout.images)
         members = self.members.numpy()
-        known = ~members[self.holdout.targets].all(axis=1)
+        known = np.asarray(members[self.holdout.targets].sum(axis=1) < members.shape[1])
         held = self.holdout.take(known)
         logits = answered.double().numpy()[known]
         calibration, error = calibrate(logits, held.targets, self.taxonomy, members=members, sources=held.sources)

@@ -226,8 +226,8 @@ class Training:
     def _kept(self) -> nn.Module:
         """Return the network that is judged: the averaged one, or one between it and what learning began with."""
         if not self.first:
-            return self.averaged
-        kept = copy.deepcopy(self.averaged)
+            return cast(nn.Module, self.averaged)
+        kept = cast(nn.Module, copy.deepcopy(self.averaged))
         kept.load_state_dict(blended(self.first, self.averaged.state_dict(), self.recipe.train.blend))
         return kept
 
