@@ -39,9 +39,10 @@ Names = npt.NDArray[np.str_]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Crops:
-    """Hold the embedding (n, d), the class and the vehicle (n,) of each crop."""
+    """Hold the embedding (n, d), the class and the vehicle (n,) of each crop, and what the network says (n, names)."""
 
     embeddings: Floats
+    said: Floats
     classes: Names
     vehicles: Names
 
@@ -86,9 +87,11 @@ def embedded(photos: Sequence[LabelledPhoto], level: str, bundle: ModelBundle, s
             network_input(decode(photo.read()).pixels, bundle.preprocessing, photo.box)
             for photo in photos[start : start + BATCH]
         ]
-        parts.append(session.run(np.stack(inputs))["embedding"])
+        outputs = session.run(np.stack(inputs))
+        parts.append((outputs["embedding"], outputs[level]))
     return Crops(
-        embeddings=np.concatenate(parts).astype(np.float32),
+        embeddings=np.concatenate([part for part, _ in parts]).astype(np.float32),
+        said=np.concatenate([part for _, part in parts]).astype(np.float32),
         classes=np.array([named(photo, level) for photo in photos]),
         vehicles=np.array([photo.about["ad_id"] or photo.name for photo in photos]),
     )
