@@ -6,7 +6,6 @@ import csv
 import json
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 
@@ -14,10 +13,12 @@ from carspotter.errors import RecipeError, TrainingError
 from carspotter.evaluation.predictions import Predictions
 from carspotter.taxonomy import Taxon, Taxonomy
 from carspotter.training.checkpoint import BEST, LAST, load_checkpoint
+from carspotter.training.data import load_taxonomy
 from carspotter.training.identifier_task import IdentifierTask, predict
 from carspotter.training.mixing import mix
 from carspotter.training.recipe import AugmentSettings, load_recipe
 from carspotter.training.targets import Nodes, mirrored
+from carspotter.training.teachers import Teacher, open_teachers
 from carspotter.training.trainer import LOG, Training, train
 
 SHORT = "phases=[{epochs=6, width=48, height=48}]"
@@ -112,32 +113,48 @@ def test_each_lever_learns(drawn_data: Path, tmp_path: Path, change: str) -> Non
 
 
 def test_a_student_follows_its_teachers(drawn_data: Path, tmp_path: Path) -> None:
-    train(drawn_data / "recipe.toml", [SHORT], tmp_path / "teacher")
+    teacher = tmp_path / "teacher"
+    train(drawn_data / "recipe.toml", [SHORT], teacher)
+    saved = load_checkpoint(teacher / BEST)
+    saved.averaged["head.weight"].zero_()
+    saved.averaged["head.bias"].copy_(torch.tensor([0, 0, 9, 0]))  # a teacher that always says the third class
+    saved.save(teacher / BEST)
+    train(
+        drawn_data / "recipe.toml", [SHORT, f"data.teachers=['{teacher}']", "train.distill=1.0"], tmp_path / "student"
+    )
     task = IdentifierTask(load_recipe(drawn_data / "recipe.toml"))
-    answers = torch.full((len(task.photos), 4), 0.1 / 3)
-    answers[:, 2] = 0.9  # a teacher that always says the third class
-    table = Predictions(
-        name="teacher", taxonomy=task.taxonomy, photos=np.array(task.photos.paths), probabilities=answers.numpy(),
-        truth=task.photos.targets,
-    )  # fmt: skip
-    table.save(tmp_path / "teacher.parquet")
-    teachers = [f"data.teachers=['{tmp_path / 'teacher.parquet'}']", "train.distill=1.0"]
-    train(drawn_data / "recipe.toml", [SHORT, *teachers], tmp_path / "student")
-    student = IdentifierTask(load_recipe(drawn_data / "recipe.toml")).build_model()
+    student = task.build_model()
     student.load_state_dict(load_checkpoint(tmp_path / "student" / LAST).averaged)
     assert (predict(student, task.holdout.images)[0].argmax(1) == 2).float().mean() > 0.9
 
 
-def test_a_teacher_of_other_photos_is_refused(drawn_data: Path, tmp_path: Path) -> None:
-    task = IdentifierTask(load_recipe(drawn_data / "recipe.toml"))
-    table = Predictions(
-        name="other", taxonomy=task.taxonomy, photos=np.array(["x.png"]), probabilities=np.eye(4)[:1],
-        truth=np.array([0]),
-    )  # fmt: skip
-    table.save(tmp_path / "other.parquet")
-    teachers = [f"data.teachers=['{tmp_path / 'other.parquet'}']", "train.distill=1.0"]
-    with pytest.raises(RecipeError, match="none of the photos"):
-        IdentifierTask(load_recipe(drawn_data / "recipe.toml", teachers))
+def test_teachers_are_asked_together_and_in_our_order_of_classes(drawn_data: Path, tmp_path: Path) -> None:
+    for seed in (1, 2):
+        train(drawn_data / "recipe.toml", [SHORT, f"seed={seed}"], tmp_path / str(seed))
+    header, *rows = (drawn_data / "taxonomy.csv").read_text().splitlines()
+    (tmp_path / "turned.csv").write_text("\n".join([header, *rows[::-1]]) + "\n")
+    runs = [str(tmp_path / str(seed)) for seed in (1, 2)]
+    changes = [f"data.taxonomy={tmp_path / 'turned.csv'}", f"data.teachers={runs}"]
+    recipe = load_recipe(drawn_data / "recipe.toml", changes)
+    side = recipe.input.height
+    pixels = torch.rand(3, 3, side, side, generator=torch.Generator().manual_seed(0)) * 255
+    taxonomy = IdentifierTask(recipe).taxonomy
+    said = Teacher(open_teachers(recipe, taxonomy), len(taxonomy))(pixels)
+    alone = []
+    for run in runs:
+        network = IdentifierTask(load_recipe(drawn_data / "recipe.toml")).build_model(blank=True).eval()
+        network.load_state_dict(load_checkpoint(Path(run) / BEST).kept)
+        alone.append(network(pixels)[0].softmax(1))
+    assert torch.allclose(said, torch.stack(alone).mean(0).flip(1), atol=1e-4)
+
+
+def test_a_teacher_of_other_classes_is_refused(drawn_data: Path, tmp_path: Path) -> None:
+    train(drawn_data / "recipe.toml", [SHORT], tmp_path / "teacher")
+    (tmp_path / "others.csv").write_text("class_id,make,model\n" + "".join(f"{n},Other,M{n}\n" for n in range(1, 5)))
+    changes = [f"data.taxonomy={tmp_path / 'others.csv'}", f"data.teachers=['{tmp_path / 'teacher'}']"]
+    recipe = load_recipe(drawn_data / "recipe.toml", changes)
+    with pytest.raises(RecipeError, match="none of the classes"):
+        open_teachers(recipe, load_taxonomy(tmp_path / "others.csv")[0])
 
 
 def test_a_run_can_go_on_from_another_with_more_classes(drawn_data: Path, tmp_path: Path) -> None:

@@ -25,11 +25,11 @@ def test_paths_in_changes_count_from_where_one_stands(
     drawn_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    changes = ["data.labels=mine.csv", "data.teachers=['a.parquet']", "model.start=my-run"]
+    changes = ["data.labels=mine.csv", "data.teachers=['a-run']", "model.start=my-run"]
     recipe = load_recipe(drawn_data / "recipe.toml", changes)
     assert recipe.path(recipe.data.labels) == tmp_path / "mine.csv"
     assert recipe.path(recipe.data.taxonomy) == drawn_data / "taxonomy.csv"
-    assert recipe.data.teachers == (str(tmp_path / "a.parquet"),)
+    assert recipe.data.teachers == (str(tmp_path / "a-run"),)
     assert recipe.path(recipe.model.start) == tmp_path / "my-run"
     changes = ["model.start=identifier", "data.labels=", "data.shards=shards"]
     recipe = load_recipe(drawn_data / "recipe.toml", changes)
@@ -60,7 +60,7 @@ def test_json_of_a_run_is_the_same_recipe(drawn_data: Path, tmp_path: Path) -> N
         ("data.holdout=1", "between 0 and 1"),
         ("name.x=1", "holds no settings"),
         ("train.lr", "write it as key=value"),
-        ("train.distill=0.5", "train.distill needs data.teachers: tables to follow"),
+        ("train.distill=0.5", "train.distill needs data.teachers: runs to follow"),
     ],
 )
 def test_refused(drawn_data: Path, change: str, words: str) -> None:

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import time
 from pathlib import Path
 
 import pytest
 import torch
+from torch import nn
 
 from carspotter.errors import RecipeError, TrainingError
 from carspotter.training.checkpoint import BEST, LAST, load_checkpoint
 from carspotter.training.identifier_task import IdentifierTask, predict
+from carspotter.training.norms import are_folded, estimate_norms
 from carspotter.training.recipe import load_recipe
 from carspotter.training.trainer import LOG, RECIPE, Training, train
 
@@ -144,3 +147,21 @@ def test_run_holds_its_recipe(run: Path) -> None:
     model.load_state_dict(load_checkpoint(run / BEST).averaged)
     assert task.evaluate(model)["top1"] == pytest.approx(load_checkpoint(run / BEST).best)
     assert predict(model, task.holdout.images, batch=3)[0].shape == (len(task.holdout), 4)
+
+
+def test_estimated_norms_change_nothing_that_is_said() -> None:
+    torch.manual_seed(0)
+    network = nn.Sequential(
+        nn.Conv2d(3, 4, 3, bias=False), nn.BatchNorm2d(4), nn.ReLU(), nn.Conv2d(4, 5, 1), nn.BatchNorm2d(5)
+    )
+    for norm in (network[1], network[4]):
+        norm.running_var.fill_(1 - norm.eps)
+        norm.bias.data.normal_()
+    network.eval()
+    photos = [torch.rand(8, 3, 9, 9) for _ in range(3)]
+    before = network(photos[0])
+    estimate_norms(network, [functools.partial(network, each) for each in photos])
+    assert torch.allclose(network(photos[0]), before, atol=1e-5)
+    assert not are_folded(network)
+    # In training mode a batch's own statistics are near those that were estimated.
+    assert torch.allclose(network.train()(torch.cat(photos)), network.eval()(torch.cat(photos)), atol=1e-3)

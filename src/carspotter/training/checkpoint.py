@@ -35,7 +35,7 @@ class Checkpoint:
     fingerprint: str
     """Of recipe and data: a run goes on only with what it began with."""
     first: State = field(default_factory=dict)
-    """The weights that learning began with, where `blend` is below 1."""
+    """The weights that learning began with, where `blend` is below 1: of those that are blended."""
     blend: float = 1.0
     """Share of the averaged weights in those that are kept."""
 
@@ -52,13 +52,15 @@ class Checkpoint:
 
 
 def blended(first: State, last: State, share: float) -> State:
-    """Return weights between two of one network, `share` of them the last; what is no float is the last's.
+    """Return weights between two of one network, `share` of them the last; what is no float, or not in both, is the
+    last's.
 
     A network fine-tuned on few photos knows these better and others worse; half way back it loses little of the one
     and regains most of the other (Wortsman et al., "Robust fine-tuning of zero-shot models", 2022).
     """
     return {
-        name: first[name].lerp(value, share) if value.dtype.is_floating_point else value for name, value in last.items()
+        name: first[name].lerp(value, share) if name in first and value.dtype.is_floating_point else value
+        for name, value in last.items()
     }
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import csv
 import hashlib
 import math
+import os
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
@@ -157,7 +158,7 @@ def load_photos(rows: list[dict[str, str]], labels: Path, nodes: Nodes, size: In
             raise RecipeError(f"data: {labels} names {path}, which cannot be read: {error}") from error
 
     images = np.empty((len(rows), size.height, size.width, 3), np.uint8)
-    with ThreadPoolExecutor(2) as pool:
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
         for index, image in enumerate(pool.map(read, rows)):
             images[index] = image
     return LabelledPhotos(
@@ -208,7 +209,8 @@ def fingerprint(recipe: Recipe, photos: LabelledPhotos, classes: tuple[Taxon, ..
     settings: dict[str, Any] = recipe.to_dict()
     for free in ("folder", "claim", "card", "data", "phases"):
         settings.pop(free)
-    settings["train"].pop("threads")
+    for free in ("threads", "workers"):
+        settings["train"].pop(free)
     extras = {name: values.tolist() for name, values in photos.extras.items()}
     learnt = (photos.paths, photos.targets.tolist(), extras, recipe.data.holdout, recipe.data.teachers)
     labels = hashlib.sha256(repr((learnt, classes)).encode()).hexdigest()
@@ -233,9 +235,10 @@ def batches(
 def augment(
     images: Tensor, size: tuple[int, int], settings: AugmentSettings, generator: torch.Generator
 ) -> tuple[Tensor, Tensor]:
-    """Crop, turn, flip, recolour and erase a batch of uint8 (n, h, w, 3).
+    """Crop, turn, flip, recolour and erase a batch of uint8 (n, h, w, 3), on the processor that it lies on.
 
     Return uint8-ranged floats (n, 3, height, width), and which photos were flipped (n,): their left is now right.
+    What is drawn at random is the same on every processor.
     """
     height, width = size
     # A quarter larger than the target: the crops below then sample about one to one, without aliasing.
@@ -243,9 +246,11 @@ def augment(
     around = (min(round(height * 1.25), pixels.shape[2]), min(round(width * 1.25), pixels.shape[3]))
     if settings.randaugment:
         pixels = _randaugment(pixels, settings, generator)
+    if pixels.is_cuda:
+        pixels = pixels.float()  # PyTorch shrinks bytes on the CPU alone
     pixels = F.interpolate(pixels, around, mode="bilinear", antialias=True).float()
     crops, flipped = _crops(len(images), settings, generator)
-    grid = F.affine_grid(crops, [len(images), 3, height, width], align_corners=False)
+    grid = F.affine_grid(crops.to(pixels.device), [len(images), 3, height, width], align_corners=False)
     pixels = F.grid_sample(pixels, grid, padding_mode="reflection", align_corners=False)
     pixels = _recolor(pixels, settings, generator)
     return _erase(pixels, settings, generator).contiguous(memory_format=torch.channels_last), flipped
@@ -281,14 +286,14 @@ def _crops(n: int, settings: AugmentSettings, generator: torch.Generator) -> tup
 
 
 def _recolor(pixels: Tensor, settings: AugmentSettings, generator: torch.Generator) -> Tensor:
-    n, strength = len(pixels), settings.color
-    weights = torch.tensor([0.299, 0.587, 0.114]).view(1, 3, 1, 1)  # luma of ITU-R BT.601
+    n, strength, device = len(pixels), settings.color, pixels.device
+    weights = torch.tensor([0.299, 0.587, 0.114], device=device).view(1, 3, 1, 1)  # luma of ITU-R BT.601
     gray = (pixels * weights).sum(1, keepdim=True)
     saturation = _uniform(n, 1 - strength, 1 + strength, generator)
     saturation[torch.rand(n, generator=generator) < settings.gray] = 0
-    pixels = torch.lerp(gray.expand_as(pixels), pixels, saturation.view(n, 1, 1, 1))
-    contrast = _uniform(n, 1 - strength, 1 + strength, generator).view(n, 1, 1, 1)
-    brightness = _uniform(n, 1 - strength, 1 + strength, generator).view(n, 1, 1, 1)
+    pixels = torch.lerp(gray.expand_as(pixels), pixels, saturation.view(n, 1, 1, 1).to(device))
+    contrast = _uniform(n, 1 - strength, 1 + strength, generator).view(n, 1, 1, 1).to(device)
+    brightness = _uniform(n, 1 - strength, 1 + strength, generator).view(n, 1, 1, 1).to(device)
     mean = gray.mean((2, 3), keepdim=True)
     return torch.lerp(mean.expand_as(pixels), pixels, contrast).mul_(brightness).clamp_(0, 255)
 
@@ -301,5 +306,6 @@ def _erase(pixels: Tensor, settings: AugmentSettings, generator: torch.Generator
         high, wide = int(height * side * 2 ** (ratio - 0.5)), int(width * side * 2 ** (0.5 - ratio))
         top = int(torch.randint(height - high + 1, (1,), generator=generator))
         left = int(torch.randint(width - wide + 1, (1,), generator=generator))
-        pixels[index, :, top : top + high, left : left + wide] = torch.rand(3, high, wide, generator=generator) * 255
+        noise = torch.rand(3, high, wide, generator=generator) * 255
+        pixels[index, :, top : top + high, left : left + wide] = noise.to(pixels.device)
     return pixels

@@ -51,7 +51,7 @@ class Finder(Freezable):
             if hasattr(backbone, name):
                 setattr(backbone, name, nn.Identity())
         self.backbone = backbone
-        self._ends, channels, last = _ends(self.backbone)
+        self._ends, channels = _ends(self.backbone)
         # Named before the convolutions: a norm right after one would look as if it were that one's alone.
         self.norms = nn.ModuleList(nn.BatchNorm2d(WIDTH) for _ in STRIDES[:-1])
         self.sides = nn.ModuleList(nn.Conv2d(count, WIDTH, 1, bias=False) for count in channels[:-1])
@@ -59,20 +59,19 @@ class Finder(Freezable):
         self.context = nn.Sequential(coarsest, nn.BatchNorm2d(WIDTH), nn.ReLU6(), *_mix(WIDTH))
         self.grids = nn.ModuleList(_Grid(stride, depth) for stride, depth in zip(STRIDES, DEPTHS, strict=True))
         self.dropout = nn.Dropout(dropout)
-        self.kind = nn.Linear(last, len(KINDS))
+        self.kind = nn.Linear(2 * WIDTH, len(KINDS))
         nn.init.normal_(self.kind.weight, std=0.01)
         nn.init.zeros_(self.kind.bias)
 
     def forward(self, pixels: Tensor) -> FinderOutput:
-        features, last = self._features(pixels / 127.5 - 1)
-        fused = self._fuse(features)
+        fused = self._fuse(self._features(pixels / 127.5 - 1))
         parts = [grid(level) for grid, level in zip(self.grids, fused, strict=True)]
         scores, boxes, viewpoints = (torch.cat(part, dim=1) for part in zip(*parts, strict=True))
-        return FinderOutput(self.kind(self.dropout(last.mean((2, 3)))), scores, boxes, viewpoints)
+        return FinderOutput(self.kind(self.dropout(_pooled(fused[-1]))), scores, boxes, viewpoints)
 
     def pooled(self, pixels: Tensor) -> Tensor:
-        """Return what the layer `kind` reads (n, d)."""
-        return self._features(pixels / 127.5 - 1)[1].mean((2, 3))
+        """Return what the layer `kind` reads (n, d): of the coarsest grid, mean and largest."""
+        return _pooled(self.context(self._features(pixels / 127.5 - 1)[-1]))
 
     def _fuse(self, features: list[Tensor]) -> list[Tensor]:
         """Give each grid's features, finest first, what the coarser ones know."""
@@ -83,13 +82,13 @@ class Finder(Freezable):
             fused.insert(0, F.relu6(norm(mixed)))
         return fused
 
-    def _features(self, normalized: Tensor) -> tuple[list[Tensor], Tensor]:
-        """Return the features of each stride, the last before it is left, and those of the last stage."""
+    def _features(self, normalized: Tensor) -> list[Tensor]:
+        """Return the features of each stride, the last before it is left."""
         features, found = normalized, []
         for stage in stages_of(self.backbone):
             features = stage(features)
             found.append(features)
-        return [found[end] for end in self._ends], features
+        return [found[end] for end in self._ends]
 
 
 class _Grid(nn.Module):
@@ -153,6 +152,10 @@ def _centers(height: int, width: int, stride: int, device: torch.device | None) 
     return (torch.stack([x, y], dim=-1).reshape(-1, 2).float() + 0.5) * stride
 
 
+def _pooled(features: Tensor) -> Tensor:
+    return torch.cat([features.mean((2, 3)), features.amax((2, 3))], dim=1)
+
+
 def _mix(width: int) -> nn.Sequential:
     """Return a depthwise-separable convolution, which sees 5 x 5 cells."""
     return nn.Sequential(
@@ -163,8 +166,8 @@ def _mix(width: int) -> nn.Sequential:
     )
 
 
-def _ends(backbone: nn.Module) -> tuple[list[int], list[int], int]:
-    """Return for each of STRIDES the last stage that has it and its channels, and the channels at the end.
+def _ends(backbone: nn.Module) -> tuple[list[int], list[int]]:
+    """Return for each of STRIDES the last stage that has it, and its channels.
 
     Raises RecipeError where a stride is passed over.
     """
@@ -178,4 +181,4 @@ def _ends(backbone: nn.Module) -> tuple[list[int], list[int], int]:
             channels.append(int(features.shape[1]))
     if not set(STRIDES) <= set(ends):
         raise RecipeError(f"model.backbone: its strides are {sorted(ends)}; a finder needs {STRIDES}")
-    return [ends[stride] for stride in STRIDES], [channels[ends[stride]] for stride in STRIDES], channels[-1]
+    return [ends[stride] for stride in STRIDES], [channels[ends[stride]] for stride in STRIDES]

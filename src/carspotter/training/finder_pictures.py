@@ -7,12 +7,13 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
+from torch.utils.data import Dataset
 
 from carspotter.records import KINDS, VIEWPOINTS
 from carspotter.training.finder_augment import Picture, Variation, place, recolor
@@ -104,6 +105,29 @@ class PictureSource:
             crops.append(_any(self.cut_outs, rng) if is_cut_out else _any(self.crops, rng, self._crop_weights))
         patches = [_any(self._others, rng) for _ in range(int(rng.integers(0, 3)))] if self._others else []
         return pasted_scene(self._background(size, rng), crops, patches, rng)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Drawn(Dataset[Batch]):
+    """Draw an epoch's batches by their number, so that several processes can share the work.
+
+    Each follows from `seed` and its number alone.
+    """
+
+    source: PictureSource
+    size: tuple[int, int]
+    batch: int
+    steps: int
+    seed: tuple[int, ...]
+
+    def __len__(self) -> int:
+        return self.steps
+
+    def __getitem__(self, step: int) -> Batch:
+        if step >= self.steps:
+            raise IndexError(step)
+        rng = np.random.default_rng((*self.seed, step))
+        return collate([self.source.picture(self.size, rng) for _ in range(self.batch)])
 
 
 def collate(pictures: Sequence[Picture]) -> Batch:

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from math import sqrt
 from types import MappingProxyType
 from typing import Any, cast
@@ -16,6 +18,7 @@ from typing import Any, cast
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.utils.data import DataLoader
 
 from carspotter.errors import RecipeError
 from carspotter.geometry import suppress
@@ -25,7 +28,7 @@ from carspotter.training.finder_figures import Told, choose_gate, choose_score, 
 from carspotter.training.finder_kind import fit_kind
 from carspotter.training.finder_losses import FinderTargets, finder_losses
 from carspotter.training.finder_model import Finder, FinderOutput, cell_centers, finder_export_module
-from carspotter.training.finder_pictures import CROPS, Batch, PictureSource, collate
+from carspotter.training.finder_pictures import CROPS, Batch, Drawn, PictureSource
 from carspotter.training.model import choose_layers, load_backbone
 from carspotter.training.recipe import Phase, Recipe
 from carspotter.training.start import open_start, take_all, take_backbone
@@ -53,7 +56,8 @@ class FinderTask:
         self.size = (recipe.input.width, recipe.input.height)
         manifest = recipe.path(recipe.data.labels)
         labels = read_manifest(manifest, parts=("train", "choose"))
-        photos = [load(photo, manifest.parent, self.size) for photo in labels]
+        with ThreadPoolExecutor(os.cpu_count()) as pool:
+            photos = list(pool.map(lambda photo: load(photo, manifest.parent, self.size), labels))
         self.pictures = PictureSource([photo for photo in photos if photo.part == "train"], variation_of(recipe))
         self.chosen = [photo for photo in photos if photo.part == "choose" and photo.source != CROPS]
         if not self.pictures.photos or not self.chosen:
@@ -76,11 +80,15 @@ class FinderTask:
         return max(1, round(len(self.pictures.photos) * PICTURES_A_PHOTO) // self.recipe.train.batch)
 
     def batches(self, phase: Phase, epoch: int, seed: int, part: tuple[int, int] = (0, 1)) -> Iterator[Batch]:
-        """Yield batches of pictures; the same for the same seed, epoch and part."""
-        rng = np.random.default_rng((seed, epoch, part[0]) if part[0] else (seed, epoch))
-        size = (phase.width, phase.height)
-        for _ in range(self.steps(phase)):
-            yield collate([self.pictures.picture(size, rng) for _ in range(self.recipe.train.batch // part[1])])
+        """Yield batches of pictures; the same for the same seed, epoch and part, however many processes draw them."""
+        drawn = Drawn(
+            source=self.pictures, size=(phase.width, phase.height), batch=self.recipe.train.batch // part[1],
+            steps=self.steps(phase), seed=(seed, epoch, part[0]),
+        )  # fmt: skip
+        yield from DataLoader(drawn, batch_size=None, num_workers=self.recipe.train.workers)
+
+    def move(self, device: torch.device) -> None:
+        """Do nothing: pictures are drawn by the CPU, batch by batch."""
 
     def loss(self, model: nn.Module, batch: Batch) -> Tensor:
         """Compute the loss of a batch."""
@@ -99,7 +107,7 @@ class FinderTask:
     def finish(self, model: nn.Module) -> None:
         """Fit the kinds to the features of the trained network (`fit_kind`)."""
         photos = [photo for photo in self.pictures.photos if photo.source != CUT_OUTS]
-        fit_kind(cast(Finder, model), photos, self.size)
+        fit_kind(cast(Finder, model), photos, self.size, self.pictures.variation, self.recipe.seed)
 
     def export_module(self, model: nn.Module) -> nn.Module:
         """Wrap the network for export (`finder_export_module`)."""
@@ -175,7 +183,10 @@ def _check(recipe: Recipe) -> None:
 
 def _fingerprint(recipe: Recipe, photos: Sequence[LabelledPhoto]) -> str:
     """Return a name for recipe and labels; folders do not count, so that a moved run goes on."""
-    digest = hashlib.sha256(json.dumps(recipe.to_dict() | {"folder": ""}, sort_keys=True).encode())
+    settings = recipe.to_dict() | {"folder": ""}
+    for free in ("threads", "workers"):
+        settings["train"].pop(free)
+    digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode())
     for photo in photos:
         digest.update(f"{photo.path} {photo.part} {photo.kind} {photo.boxes.tolist()} {photo.views.tolist()}".encode())
     return digest.hexdigest()

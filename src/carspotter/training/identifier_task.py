@@ -19,12 +19,11 @@ from carspotter.taxonomy import Taxonomy
 from carspotter.training import data, losses
 from carspotter.training.mixing import mix
 from carspotter.training.model import Identifier, build_identifier
-from carspotter.training.norms import fuse_norms
-from carspotter.training.probe import fit_heads, resized
+from carspotter.training.probe import fit_heads
 from carspotter.training.recipe import Phase, Recipe
 from carspotter.training.shards import load_shards
 from carspotter.training.targets import mirrored
-from carspotter.training.teachers import soft_labels
+from carspotter.training.teachers import Member, Teacher, open_teachers
 
 Batch = dict[str, Tensor]
 HEAD = "head "
@@ -45,12 +44,14 @@ class IdentifierTask:
             self.photos = data.take_fraction(self.photos, recipe.data.fraction)
         self.fingerprint = data.fingerprint(recipe, self.photos, self.taxonomy.classes)
         self._check()
+        self.device = torch.device("cpu")
+        self.images = torch.from_numpy(self.photos.images)
+        """Pixels that are learnt from, on the device where they are changed and learnt."""
         self.members = torch.from_numpy(found.nodes.members)
         self.parents = torch.from_numpy(self.taxonomy.index("make").astype(np.int64))
         self.levels = {level: torch.from_numpy(found.nodes.level(level)) for level in ("make", "model")}
-        self.soft = soft_labels(recipe, self.photos.paths, self.taxonomy) if recipe.data.teachers else None
-        self.teacher: nn.Module | None = None
-        """The still network with fitted heads, which all epochs follow; set by `build_model` where the recipe asks."""
+        self.teacher: Teacher | None = None
+        """What all epochs follow: other runs, or the still network with fitted heads; `build_model` opens it."""
         counts = np.bincount(self.photos.targets, minlength=len(self.members)).clip(1)
         self.frequency = torch.from_numpy(counts / counts.sum()).float()
         flips = recipe.augment.flip > 0
@@ -69,6 +70,18 @@ class IdentifierTask:
             if name in TASK_OUTPUTS["identifier"]:
                 raise RecipeError(f"model.heads: {name!r} is what every identifier answers; call the column otherwise")
 
+    def move(self, device: torch.device) -> None:
+        """Keep what every step reads on the device that learns; the photos, too, where they leave it half its memory.
+
+        A GPU changes photos hundreds of times as fast as a core of the CPU.
+        """
+        self.device = device
+        if device.type == "cuda" and self.images.nbytes < torch.cuda.mem_get_info(device)[0] / 2:
+            self.images = self.images.to(device)
+        self.members, self.parents, self.frequency = (
+            each.to(device) for each in (self.members, self.parents, self.frequency)
+        )
+
     @property
     def attributes(self) -> Mapping[str, tuple[str, ...]]:
         """Return the further heads, each with its words."""
@@ -78,19 +91,25 @@ class IdentifierTask:
         """Make the network with its first weights; a `blank` one with any weights."""
         heads = {name: len(known) for name, known in self.words.items()}
         model = build_identifier(self.recipe, self.taxonomy, heads, blank=blank)
-        if not blank and self.recipe.train.probe:
-            self._probe(model)
+        if blank:
+            return model
+        teachers = open_teachers(self.recipe, self.taxonomy)
+        if self.recipe.train.probe:
+            teachers += self._probe(model)
+        if teachers:
+            self.teacher = Teacher(teachers, len(self.taxonomy)).to(self.device)
         return model
 
-    def _probe(self, model: Identifier) -> None:
-        """Fit the heads before the first epoch, and those of the teacher, which sees larger pixels."""
-        settings = self.recipe.train
+    def _probe(self, model: Identifier) -> list[Member]:
+        """Fit the heads before the first epoch; return the still network as a teacher, where it is to be one."""
+        settings, still = self.recipe.train, []
+        model.to(self.device)
         first = copy.deepcopy(model.head).requires_grad_(False)
-        if settings.distill and self.soft is None:
-            teacher = copy.deepcopy(model)
-            self._fit_heads(teacher, first, settings.teacher_side or self.recipe.input.height)
-            self.teacher = fuse_norms(teacher).eval().requires_grad_(False)
+        if settings.distill and settings.teacher_side:
+            still = [Member(network=copy.deepcopy(model), side=settings.teacher_side)]
+            self._fit_heads(still[0].network, first, settings.teacher_side)
         self._fit_heads(model, first, self.recipe.input.height)
+        return still
 
     def _fit_heads(self, model: Identifier, first: nn.Linear, side: int) -> None:
         settings = self.recipe.train
@@ -99,11 +118,12 @@ class IdentifierTask:
             batch = self._labels(chosen)
             said = losses.kept(logits, first(features[:, : first.in_features]), self.parents)
             of_heads = [_of_head(answer, batch, name) for name, answer in extras.items()]
-            return torch.stack([(self._of_photos(logits, batch) + settings.keep * said).mean(), *of_heads]).sum()
+            loss = self._of_photos(logits, batch["target"]) + settings.keep * said
+            return torch.stack([loss.mean(), *of_heads]).sum()
 
         fit_heads(
-            model, self.photos.images, loss, epochs=settings.probe, side=side, decay=settings.probe_decay,
-            seed=self.recipe.seed,
+            model, self.images, loss, epochs=settings.probe, side=side, rate=settings.probe_lr,
+            decay=settings.probe_decay, seed=self.recipe.seed,
         )  # fmt: skip
 
     def _labels(self, chosen: Tensor) -> Batch:
@@ -111,7 +131,7 @@ class IdentifierTask:
         batch = {"target": torch.from_numpy(self.photos.targets)[chosen], "share": torch.ones(len(chosen))}
         batch["partner"] = torch.arange(len(chosen))
         extras = {HEAD + name: torch.from_numpy(values)[chosen] for name, values in self.photos.extras.items()}
-        return batch | extras
+        return {name: values.to(self.device) for name, values in (batch | extras).items()}
 
     def steps(self, phase: Phase) -> int:  # noqa: ARG002  # Task has it: a finder's scenes depend on the phase
         """Count the batches of an epoch."""
@@ -124,17 +144,15 @@ class IdentifierTask:
         """
         order = torch.Generator().manual_seed(seed * 100_003 + epoch)
         generator = torch.Generator().manual_seed((seed * 100_003 + epoch) * 1009 + part[0])
-        images, targets = torch.from_numpy(self.photos.images), torch.from_numpy(self.photos.targets)
+        targets = torch.from_numpy(self.photos.targets)
         power = self.recipe.train.balance
-        weights = self.frequency[targets].pow(-power) if power else None
+        weights = self.frequency.cpu()[targets].pow(-power) if power else None
         for drawn in data.batches(len(self.photos), self.recipe.train.batch, order, weights=weights):
             chosen = drawn[part[0] :: part[1]]
             settings = self.recipe.augment
-            pixels, flipped = data.augment(images[chosen], (phase.height, phase.width), settings, generator)
+            pixels, flipped = data.augment(self.images[chosen], (phase.height, phase.width), settings, generator)
             mixed = mix(pixels, settings, generator)
             batch = {"pixels": mixed.pixels, "target": targets[chosen], "partner": mixed.partner, "share": mixed.share}
-            if self.soft is not None:
-                batch["soft"] = self.soft[chosen]
             for name, values in self.photos.extras.items():
                 batch[HEAD + name] = self._extra(name, torch.from_numpy(values)[chosen], flipped)
             yield batch
@@ -144,9 +162,9 @@ class IdentifierTask:
         settings = self.recipe.train
         logits, extras = model(batch["pixels"])
         logits = logits.float()
-        loss, share = self._of_photos(logits, batch), batch["share"]
+        loss, share = self._of_photos(logits, batch["target"]), batch["share"]
         if bool((share < 1).any()):
-            loss = share * loss + (1 - share) * self._of_photos(logits, batch, batch["partner"])
+            loss = share * loss + (1 - share) * self._of_photos(logits, batch["target"][batch["partner"]])
         if self.teacher is not None:
             loss = loss.lerp(self._followed(self.teacher, logits, batch), settings.distill)
         heads = [settings.heads_weight * _of_head(answer.float(), batch, name) for name, answer in extras.items()]
@@ -169,7 +187,7 @@ class IdentifierTask:
             "top1": hits[:, 0].float().mean().item(),
             "top5": hits.any(1).float().mean().item(),
             "make": (make == truth)[truth >= 0].float().mean().item(),
-            "loss": -losses.node_log_probability(logits, self.members[targets]).mean().item(),
+            "held-out loss": -losses.node_log_probability(logits, self.members.cpu()[targets]).mean().item(),
         }
         for name, values in self.holdout.extras.items():
             known = torch.from_numpy(values)
@@ -184,7 +202,7 @@ class IdentifierTask:
         """Fit temperatures and choose a threshold a level on the held-out photos of which something is known."""
         figures = self.evaluate(model)
         answered, extras = predict(cast(Identifier, model), self.holdout.images)
-        members = self.members.numpy()
+        members = self.members.cpu().numpy()
         known = np.asarray(members[self.holdout.targets].sum(axis=1) < members.shape[1])
         held = self.holdout.take(known)
         logits = answered.double().numpy()[known]
@@ -218,45 +236,28 @@ class IdentifierTask:
                 found[name] = round(fit_temperature(extras[name].double().numpy()[known], values[known]), 4)
         return found
 
-    def _of_photos(self, logits: Tensor, batch: Batch, partner: Tensor | None = None) -> Tensor:
-        """Return each photo's loss (n,) by its own label and teacher, or by those of its partner."""
-        settings = self.recipe.train
-        target = batch["target"] if partner is None else batch["target"][partner]
-        shifted = logits
+    def _of_photos(self, logits: Tensor, target: Tensor) -> Tensor:
+        """Return each photo's loss (n,) by its label."""
+        settings, members = self.recipe.train, self.members[target]
         if settings.logit_adjustment:
-            prior = self.frequency[: logits.shape[1]].to(logits.device)
-            shifted = logits + settings.logit_adjustment * (prior / prior.sum()).log()
-        loss = self._of_nodes(shifted, target)
-        if self.soft is None:
-            return loss
-        soft = batch["soft"] if partner is None else batch["soft"][partner]
-        taught = losses.distillation(logits, soft, temperature=settings.temperature)
-        # A photo that no teacher saw learns from its label as if there were none.
-        return loss.lerp(taught, settings.distill * (soft.sum(dim=1) > 0).float())
-
-    def _followed(self, teacher: nn.Module, logits: Tensor, batch: Batch) -> Tensor:
-        """Return each photo's loss (n,) against what the teacher says of the same changed, mixed pixels."""
-        settings = self.recipe.train
-        with torch.no_grad():
-            pixels = resized(batch["pixels"], settings.teacher_side or batch["pixels"].shape[2])
-            soft = teacher.to(pixels.device)(pixels.contiguous(memory_format=torch.channels_last))[0].float()
-        known = ~self.members.to(logits.device)[batch["target"]].all(dim=1)
-        return losses.distillation(logits, soft.softmax(dim=1) * known[:, None], temperature=settings.temperature)
-
-    def _of_nodes(self, logits: Tensor, target: Tensor) -> Tensor:
-        settings = self.recipe.train
-        members = self.members.to(logits.device)[target]
+            prior = self.frequency[: logits.shape[1]]
+            logits = logits + settings.logit_adjustment * (prior / prior.sum()).log()
         if settings.loss == "generalized":
             loss = losses.generalized_cross_entropy(logits, members, q=settings.q)
         else:
-            parents = self.parents.to(logits.device)
             loss = losses.hierarchical_cross_entropy(
-                logits, members, parents, smoothing=settings.label_smoothing, weight=settings.hierarchy
+                logits, members, self.parents, smoothing=settings.label_smoothing, weight=settings.hierarchy
             )
         if settings.class_weights:
-            weights = self.frequency.to(logits.device).pow(-settings.class_weights)[target]
+            weights = self.frequency.pow(-settings.class_weights)[target]
             loss = loss * weights / weights.mean()
         return loss * ~members.all(dim=1)  # of a photo that may be any class there is nothing to learn
+
+    def _followed(self, teacher: Teacher, logits: Tensor, batch: Batch) -> Tensor:
+        """Return each photo's loss (n,) against what the teacher says of the same changed, mixed pixels."""
+        soft = teacher(batch["pixels"])
+        known = ~self.members[batch["target"]].all(dim=1)
+        return losses.distillation(logits, soft * known[:, None], temperature=self.recipe.train.temperature)
 
     def _extra(self, name: str, values: Tensor, flipped: Tensor) -> Tensor:
         if name not in self.mirror:

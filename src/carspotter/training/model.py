@@ -10,6 +10,7 @@ from typing import Any, Self, cast
 
 import timm
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from carspotter.errors import RecipeError, suggestion
@@ -20,8 +21,10 @@ from carspotter.training.start import open_start, take_backbone, take_classes
 from carspotter.training.weights import find_weights, load_weights, pretrained
 
 PRETRAINED = "pretrained"
-# Biases that begin at nothing must learn as well.
-_LEAST_SIZE = 1e-3
+LOOKS, SURFACE = 4, 256
+"""Places that the surface is seen at, and the features of all together."""
+FURTHER = ("heads.", "surface.")
+"""Begins the names of further heads' weights, and of those that only they read."""
 
 
 class Freezable(nn.Module):
@@ -97,7 +100,9 @@ class Identifier(Freezable):
         # A column may be called like a method of torch, or have a dot in it: modules get names that cannot.
         self.head_names = {f"head_{name.replace('.', '_')}": name for name in heads or {}}
         self.width = width
-        wide = width + 2 * sum(stage_channels(backbone)) if heads else width
+        channels = stage_channels(backbone) if heads else []
+        self.surface = Surface(channels[-1]) if heads else None
+        wide = width + 2 * sum(channels) + (SURFACE if heads else 0)
         self.heads = nn.ModuleDict({key: nn.Linear(wide, (heads or {})[name]) for key, name in self.head_names.items()})
         self.register_buffer("mean", _statistic(backbone, "mean"), persistent=False)
         self.register_buffer("std", _statistic(backbone, "std"), persistent=False)
@@ -126,21 +131,46 @@ class Identifier(Freezable):
         """Return what the heads read (n, e): the pooled features and, with further heads, the means of each stage.
 
         A colour is seen in the first stages and forgotten in the last, since it tells no make. Each stage gives its
-        mean over the crop and over the middle half of it, where the vehicle is.
+        mean over the crop and over the middle half of it, where the vehicle is; `Surface` adds what it sees itself.
         """
-        if not self.heads:
+        if self.surface is None:
             return self.embed(pixels)
         backbone = cast(Any, self.backbone)
         learns = torch.is_grad_enabled() and any(weights.requires_grad for weights in backbone.parameters())
         with torch.set_grad_enabled(learns):
             final, stages = backbone.forward_intermediates(self.normalize(pixels))
             features = backbone.forward_head(final, pre_logits=True)
-            return torch.cat([features, *(_means(stage) for stage in stages)], dim=1)
+        surface = self.surface(self.normalize(pixels), stages[-1])
+        return torch.cat([features, *(_means(stage) for stage in stages), surface], dim=1)
 
     def answer(self, details: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         """Return the logits of the classes (n, n_classes) and those of the further heads, by name."""
         answers = {self.head_names[key]: head(details) for key, head in self.heads.items()}
         return self.head(details[:, : self.width]), answers
+
+
+class Surface(nn.Module):
+    """See colours with layers of its own, where the backbone's last stage looks: 3 M multiply-adds at 224 px.
+
+    In: normalised pixels (n, 3, h, w) and a stage (n, c, h / 32, w / 32). Out: features (n, SURFACE).
+    """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(_layer(3, 24, 2), _layer(24, 48, 2), _layer(48, SURFACE // LOOKS, 1))
+        self.look = nn.Conv2d(channels, LOOKS, 1)
+
+    def forward(self, normalized: Tensor, stage: Tensor) -> Tensor:
+        # A quarter of each side is enough for colours.
+        seen = F.adaptive_avg_pool2d(self.layers(F.avg_pool2d(normalized, 4)), stage.shape[2:]).flatten(2)
+        looks = self.look(stage.detach()).flatten(2).softmax(dim=2)  # (n, LOOKS, cells)
+        return (looks @ seen.transpose(1, 2)).flatten(1)  # of each look, what is seen there: (n, LOOKS, d)
+
+
+def _layer(channels: int, width: int, stride: int) -> nn.Sequential:
+    """Return a convolution of 3 x 3 with its norm."""
+    convolution = nn.Conv2d(channels, width, 3, stride, padding=1, bias=False)
+    return nn.Sequential(convolution, nn.BatchNorm2d(width), nn.Hardswish())
 
 
 def _means(stage: Tensor) -> Tensor:
@@ -186,7 +216,7 @@ def choose_layers(model: Freezable, settings: ModelSettings) -> None:
     without stages, or with fewer, and for folded norms whose statistics would be learnt.
     """
     if settings.norms == "learn" and settings.layers != "head" and are_folded(model.backbone):
-        raise RecipeError('model.norms: the norms of these first weights are folded; set model.norms = "fixed"')
+        raise RecipeError('model.norms: those of the first weights are folded; set model.norms = "fixed" or "estimate"')
     layers, model.has_fixed_norms = settings.layers, settings.norms == "fixed"
     if layers == "all":
         return
@@ -235,19 +265,17 @@ def stages_of(backbone: nn.Module) -> list[nn.Module]:
 def parameter_groups(model: nn.Module, settings: TrainSettings) -> list[dict[str, object]]:
     """Group parameters: no decay for norms and biases, a higher learning rate for all but the `backbone`.
 
-    With `settings.relative` each tensor of the backbone has the learning rate times its own root mean square.
+    What further heads alone read learns at `settings.heads_lr`.
     """
-    groups: list[dict[str, object]] = []
+    groups: dict[tuple[float, float], list[Tensor]] = {}
     for name, weights in model.named_parameters():
         scale, decay = settings.head_lr, settings.weight_decay if weights.ndim > 1 else 0.0
         if name.startswith("backbone."):
-            scale = max(float(weights.detach().square().mean().sqrt()), _LEAST_SIZE) if settings.relative else 1.0
-        groups.append({"params": [weights], "lr_scale": scale, "weight_decay": decay})
-    merged: dict[tuple[object, object], dict[str, object]] = {}
-    for group in groups:
-        found = merged.setdefault((group["lr_scale"], group["weight_decay"]), group | {"params": []})
-        cast(list[object], found["params"]).extend(cast(list[object], group["params"]))
-    return list(merged.values())
+            scale = 1.0
+        elif name.startswith(FURTHER) and settings.heads_lr:
+            scale = settings.heads_lr / settings.lr
+        groups.setdefault((scale, decay), []).append(weights)
+    return [{"params": params, "lr_scale": scale, "weight_decay": decay} for (scale, decay), params in groups.items()]
 
 
 def _statistic(backbone: nn.Module, name: str) -> Tensor:

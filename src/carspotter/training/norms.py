@@ -1,17 +1,19 @@
 """Batch norms and the convolutions before them: folded into these for speed, and unfolded again for training.
 
 A folded norm adds its bias and no more. As weights it is `weight 1, running_mean 0, running_var 1 - eps`: what stands
-before it already has its scale, so that its statistics are no photograph's and must not be learnt anew from batches.
+before it already has its scale, so that its statistics are no photograph's and must not be learnt anew from batches,
+unless they are estimated before (`estimate_norms`).
 """
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from itertools import pairwise
+from typing import cast
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 
@@ -38,7 +40,7 @@ def fuse_norms(module: nn.Module) -> nn.Module:
     return fused
 
 
-def unfold_norms(module: nn.Module, weights: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+def unfold_norms(module: nn.Module, weights: dict[str, Tensor]) -> dict[str, Tensor]:
     """Return weights of `fuse_norms(module)` by the names of `module`: each bias of a convolution goes to its norm."""
     found = dict(weights)
     for name, following, norm in norm_pairs(module):
@@ -52,6 +54,37 @@ def unfold_norms(module: nn.Module, weights: dict[str, torch.Tensor]) -> dict[st
         found[f"{following}.running_mean"] = torch.zeros_like(bias)
         found[f"{following}.running_var"] = torch.full_like(bias, 1 - norm.eps)
     return found
+
+
+def estimate_norms(module: nn.Module, passes: Iterable[Callable[[], object]]) -> None:
+    """Give folded norms the statistics of what flows through them in `passes`, with the scale that undoes them.
+
+    What the network says stays the same, and from then on its norms can learn like any other's: a step is as large for
+    a tensor of small numbers as for one of large.
+    """
+    seen: dict[nn.BatchNorm2d, list[Tensor]] = {}
+
+    def look(norm: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        values = inputs[0].detach().float()
+        sums = torch.stack([values.sum((0, 2, 3)), values.square().sum((0, 2, 3))]).double()
+        total = seen.setdefault(cast(nn.BatchNorm2d, norm), [torch.zeros_like(sums), torch.zeros(())])
+        total[0] += sums
+        total[1] += values.numel() / values.shape[1]
+
+    norms = [each for each in module.modules() if isinstance(each, nn.BatchNorm2d) and _is_folded(each)]
+    hooks = [norm.register_forward_pre_hook(look) for norm in norms]
+    with torch.no_grad():
+        for run in passes:
+            run()
+        for hook in hooks:
+            hook.remove()
+        for norm, (sums, count) in seen.items():
+            mean = (sums[0] / count).float()
+            variance = (sums[1] / count - (sums[0] / count).square()).clamp_min(0).float()
+            cast(Tensor, norm.running_mean).copy_(mean)
+            cast(Tensor, norm.running_var).copy_(variance)
+            norm.weight.copy_((variance + norm.eps).sqrt())
+            norm.bias.add_(mean)
 
 
 def are_folded(module: nn.Module) -> bool:

@@ -14,42 +14,49 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from carspotter.training.data import Images
 from carspotter.training.model import Identifier
 
 logger = logging.getLogger(__name__)
 BATCH = 1024
 """Photos of a step: features are small, and more a step cost nothing."""
-LEARNING_RATE = 1e-3
 HeadLoss = Callable[[Tensor, Tensor, Mapping[str, Tensor], Tensor], Tensor]
 """Takes features (m, d), logits (m, c), those of further heads, and the photos' numbers (m,); gives one number."""
 
 
 def fit_heads(
-    model: Identifier, images: Images, loss: HeadLoss, *, epochs: int, side: int, decay: float, seed: int = 0
+    model: Identifier,
+    images: Tensor,
+    loss: HeadLoss,
+    *,
+    epochs: int,
+    side: int,
+    rate: float,
+    decay: float,
+    seed: int = 0,
 ) -> None:
     """Fit all heads of `model` to its features of `images` (n, h, w, 3), each and its mirror image, at `side` px.
 
-    `decay` weighs how far the weights move from where they start: knowledge of classes without photos lies there.
+    `rate` is the first size of a step of Adam; it falls as a half cosine to nothing. `decay` weighs how far
+    the weights move from where they start: knowledge of classes without photos lies there.
     """
     features = still_features(model, images, side)
     heads = nn.ModuleList([model.head, *model.heads.values()])
     first = [weights.detach().clone() for weights in heads.parameters()]
-    optimizer = torch.optim.Adam(heads.parameters(), lr=LEARNING_RATE)
+    optimizer = torch.optim.Adam(heads.parameters(), lr=rate)
     generator = torch.Generator().manual_seed(seed)
     batch = min(BATCH, len(features))
     steps, step = epochs * (len(features) // batch), 0
     for _ in range(epochs):
         for chosen in torch.randperm(len(features), generator=generator)[: len(features) // batch * batch].split(batch):
             view = torch.randint(features.shape[1], (batch,), generator=generator)
-            read = features[chosen, view]
+            read = features[chosen.to(features.device), view.to(features.device)]
             logits, answers = model.answer(read)
             moved = sum(
                 ((weights - start) ** 2).sum() for weights, start in zip(heads.parameters(), first, strict=True)
             )
             value = loss(read, logits, answers, chosen) + decay * moved
             for group in optimizer.param_groups:
-                group["lr"] = LEARNING_RATE * (1 + math.cos(math.pi * step / steps)) / 2
+                group["lr"] = rate * (1 + math.cos(math.pi * step / steps)) / 2
             optimizer.zero_grad()
             value.backward()
             optimizer.step()
@@ -57,13 +64,15 @@ def fit_heads(
     logger.info("heads fitted at %d px: %d photos, last loss %.3f", side, len(features), value.item())
 
 
-def still_features(model: Identifier, images: Images, side: int, batch: int = 64) -> Tensor:
+def still_features(model: Identifier, images: Tensor, side: int, batch: int = 64) -> Tensor:
     """Return what the heads read (n, 2, e) of photos (n, h, w, 3) as they stand and mirrored, at `side` px."""
     model.eval()
+    device = next(model.parameters()).device
     parts = []
     with torch.no_grad():
-        for chosen in torch.from_numpy(images).split(batch):
-            pixels = resized(chosen.permute(0, 3, 1, 2).float(), side).contiguous(memory_format=torch.channels_last)
+        for chosen in images.split(batch):
+            pixels = resized(chosen.to(device).permute(0, 3, 1, 2).float(), side)
+            pixels = pixels.contiguous(memory_format=torch.channels_last)
             parts.append(torch.stack([model.details(pixels), model.details(pixels.flip(3))], dim=1))
     return torch.cat(parts)
 

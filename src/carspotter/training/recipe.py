@@ -55,7 +55,7 @@ class DataSettings:
     fraction: float = 1.0
     """Part of each class's photos that is learnt from, for data curves."""
     teachers: tuple[str, ...] = ()
-    """Prediction tables of the photos that are learnt from, averaged; what `train.distill` follows."""
+    """Folders of runs whose networks say, on average, what `train.distill` follows."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,9 +72,10 @@ class ModelSettings:
     in place of `weights`. Of a head it takes the rows of classes that are ours, or stand above ours (`start`)."""
     layers: str = "all"
     """What is trained: `all`, `head`, or `last-N`, the head and the last N stages of the backbone."""
-    norms: Literal["learn", "fixed"] = "learn"
-    """`fixed`: the backbone's batch norms keep their statistics, while their weights and biases learn; for first
-    weights whose norms are folded into the convolutions, and for small batches."""
+    norms: Literal["learn", "fixed", "estimate"] = "learn"
+    """`fixed`: the backbone's batch norms keep their statistics, while their weights and biases learn; for small
+    batches, and for first weights whose norms are folded into the convolutions. `estimate`: of folded norms the
+    statistics are estimated before the first step, and learnt like any other's from then on."""
     heads: tuple[str, ...] = ()
     """Columns of the labels that are learnt beside the class, such as viewpoint or body; an empty cell is left out."""
 
@@ -130,9 +131,6 @@ class TrainSettings:
     lr: float = 1e-3
     head_lr: float = 3.0
     """The new head's learning rate as a multiple of `lr`: it starts from nothing."""
-    relative: bool = False
-    """Steps of the backbone are relative to the size of each of its tensors. Where norms are folded the sizes differ by
-    hundreds, and what is a small step for one tensor wipes out another."""
     weight_decay: float = 0.05
     warmup: float = 0.04
     """Part of all steps in which the learning rate rises."""
@@ -150,17 +148,22 @@ class TrainSettings:
     distill: float = 0.0
     """Weight of the teachers' answers against the labels, 0 to 1."""
     teacher_side: int = 0
-    """Pixels of a side that the still network sees as the teacher of itself, where there are no `data.teachers`."""
+    """Pixels of a side that the still network sees as a teacher of itself, beside `data.teachers`; 0: it is none."""
     temperature: float = 2.0
     """Of the teachers' answers."""
     probe: int = 0
     """Epochs over still features in which the heads are fitted before the backbone learns (`probe`)."""
+    probe_lr: float = 4e-3
+    """First size of the probe's steps."""
     probe_decay: float = 3e-4
     """How much it costs the heads to leave where they start."""
     keep: float = 0.0
     """Weight in the probe of what the first network says of the make: makes without photos are not forgotten."""
     heads_weight: float = 0.2
     """Weight of the loss of each of `model.heads`."""
+    heads_lr: float = 0.0
+    """Learning rate of `model.heads` and of the layers that only they read; 0: `lr` times `head_lr`. They begin at
+    nothing: a rate that is gentle enough for what a backbone knows teaches them little."""
     patience: int = 0
     """Epochs without a better figure after which the training stops; 0: never."""
     hierarchy: float = 0.2
@@ -168,12 +171,15 @@ class TrainSettings:
     ema: float = 0.998
     """Decay a step of the averaged weights, which are the ones evaluated and exported."""
     blend: float = 1.0
-    """Share of the averaged weights in those that are kept; the rest is what learning began with (`checkpoint`)."""
+    """Share of the averaged weights in those that are kept of backbone and classes; the rest is what learning began
+    with (`checkpoint`)."""
     clip: float = 5.0
     """Largest norm of the gradient."""
     precision: Precision = "auto"
     threads: int = 0
     """Threads of torch; 0: one per core. With busy cores one is faster than two (RESULTS.md)."""
+    workers: int = 0
+    """Processes that draw a finder's pictures; 0: the training draws them itself. A GPU needs about a dozen."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -318,8 +324,9 @@ def _check(recipe: Recipe, where: str) -> None:
         (0 <= train.distill <= 1, f"train.distill is {train.distill}; it must be from 0 to 1"),
         (train.temperature > 0, f"train.temperature is {train.temperature}; it must be above 0"),
         (
-            not train.distill or bool(recipe.data.teachers) or train.probe > 0,
-            "train.distill needs data.teachers: tables to follow; or train.probe: the still network follows itself",
+            not train.distill or bool(recipe.data.teachers) or (train.probe > 0 and train.teacher_side >= 32),
+            "train.distill needs data.teachers: runs to follow; or train.probe and train.teacher_side from 32: the "
+            "still network follows itself",
         ),
         (bool(recipe.data.labels) != bool(recipe.data.shards), "data: give labels or shards, one of the two"),
         (min(recipe.augment.mixup, recipe.augment.cutmix) >= 0, "augment.mixup and cutmix must not be negative"),

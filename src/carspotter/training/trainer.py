@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import functools
+import itertools
 import json
 import logging
 import math
@@ -21,13 +23,15 @@ from typing import Any, Protocol, cast
 import torch
 from lightning_fabric import Fabric
 from torch import Tensor, nn
+from torch.optim.swa_utils import get_ema_multi_avg_fn
 from torch.utils.tensorboard import SummaryWriter
 
 from carspotter.errors import TrainingError
 from carspotter.taxonomy import Taxonomy
 from carspotter.training.checkpoint import BEST, LAST, TAXONOMY, Checkpoint, blended, load_checkpoint
 from carspotter.training.device import chooses_bfloat16, environment, open_fabric
-from carspotter.training.model import parameter_groups
+from carspotter.training.model import FURTHER, parameter_groups
+from carspotter.training.norms import estimate_norms
 from carspotter.training.progress import Progress
 from carspotter.training.recipe import BASELINES, Phase, Recipe, load_recipe
 from carspotter.training.start import NOTICE, notice_of
@@ -35,6 +39,8 @@ from carspotter.training.start import NOTICE, notice_of
 logger = logging.getLogger(__name__)
 RECIPE, LOG, ENVIRONMENT = "recipe.json", "log.jsonl", "environment.json"
 HOLDOUT = "predictions.parquet"
+NORM_PHOTOS = 2048
+"""Photos by which the statistics of folded norms are estimated: a mean over 2048 photos is sure to a few per cent."""
 
 
 class Task(Protocol):
@@ -54,6 +60,9 @@ class Task(Protocol):
     @property
     def attributes(self) -> Mapping[str, tuple[str, ...]]:
         """Return what an identifier tells besides classes, each with its words; empty for a finder."""
+
+    def move(self, device: torch.device) -> None:
+        """Make ready to learn on a device."""
 
     def build_model(self, *, blank: bool = False) -> nn.Module:
         """Make the network with its first weights; all but its `backbone` is new, its `freeze` is called each phase.
@@ -151,9 +160,12 @@ class Training:
         self.recipe, self.task, self.run = recipe, task, run
         self.fabric = fabric or open_fabric(recipe)
         self.device = self.fabric.device
+        task.move(self.device)
         self.model = task.build_model().to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        if recipe.model.norms == "estimate":
+            self._estimate_norms()
         self.averaged = copy.deepcopy(self.model).requires_grad_(False)
-        self.first = copy.deepcopy(self.model.state_dict()) if recipe.train.blend < 1 else {}
+        self.first = self._blended_weights() if recipe.train.blend < 1 else {}
         optimizer = torch.optim.AdamW(parameter_groups(self.model, recipe.train), lr=recipe.train.lr)
         self.network, self.optimizer = self.fabric.setup(self.model, optimizer)
         self.epoch = self.step = self.best_epoch = 0
@@ -167,6 +179,19 @@ class Training:
         self.progress = Progress(self.n_steps, recipe.train.batch)
         self.lines: list[str] = []
         self.board: SummaryWriter | None = None  # of the process that writes
+
+    def _blended_weights(self) -> dict[str, Tensor]:
+        """Return a copy of the weights that knew something before; further heads begin at nothing."""
+        state = self.model.state_dict()
+        return {name: value.clone() for name, value in state.items() if not name.startswith(FURTHER)}
+
+    def _estimate_norms(self) -> None:
+        """Let the folded norms of the first weights see some batches; all processes see the same."""
+        batches = self.task.batches(self.recipe.phase_of(0), 0, self.recipe.seed)
+        few = itertools.islice(batches, max(1, math.ceil(NORM_PHOTOS / self.recipe.train.batch)))
+        self.model.eval()
+        looks = (functools.partial(self.task.loss, self.model, _to(batch, self.device)) for batch in few)
+        estimate_norms(cast(nn.Module, self.model.backbone), looks)
 
     def restore(self, saved: Checkpoint) -> None:
         """Go on from a checkpoint of the same recipe and data. Raises TrainingError."""
@@ -307,10 +332,11 @@ class Training:
     def _average(self) -> None:
         # Young averages forget faster, or the first random head would linger: the (1 + t) / (10 + t) of TensorFlow.
         decay = min(self.recipe.train.ema, (1 + self.step) / (10 + self.step))
-        for mean, value in zip(self.averaged.state_dict().values(), self.model.state_dict().values(), strict=True):
-            if mean.dtype.is_floating_point:
-                mean.lerp_(value, 1 - decay)
-            else:
+        pairs = list(zip(self.averaged.state_dict().values(), self.model.state_dict().values(), strict=True))
+        means, values = zip(*(pair for pair in pairs if pair[0].dtype.is_floating_point), strict=True)
+        get_ema_multi_avg_fn(decay)(means, values, 0)
+        for mean, value in pairs:
+            if not mean.dtype.is_floating_point:
                 mean.copy_(value)
 
     def _save(self, is_best: bool) -> None:
