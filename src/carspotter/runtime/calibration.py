@@ -21,6 +21,8 @@ Bools = npt.NDArray[np.bool_]
 Ints = npt.NDArray[np.int64]
 PRECISION = 0.95
 """What an answer should be right in, of the held-out photos that get one."""
+POOLED_PRECISION = 0.97
+"""The same of the photos of small sources together, among which an easy one may vouch for a hard one."""
 LEAST_PHOTOS = 50
 """Photos that a source needs to be judged by itself, smaller ones being pooled: of fewer one mistake moves too much."""
 LOWEST = 0.5
@@ -165,9 +167,11 @@ def _by_source(confidence: Floats, right: Bools, asked: Bools, names: npt.NDArra
     found, counts = np.unique(names[asked], return_counts=True)
     large = found[counts >= LEAST_PHOTOS]
     small = asked & ~np.isin(names, large)
-    parts = [asked & (names == name) for name in large] + ([small] if small.sum() >= LEAST_PHOTOS else []) + [asked]
-    parts = [part for part in parts if np.isfinite(confidence[part]).any()]
-    needed = [lowest_threshold(confidence[part], right[part], least=LOWEST) for part in parts]
+    parts = [(asked & (names == name), PRECISION) for name in large] + [(asked, PRECISION)]
+    if small.sum() >= LEAST_PHOTOS and len(large):
+        parts.append((small, POOLED_PRECISION))
+    parts = [part for part in parts if np.isfinite(confidence[part[0]]).any()]
+    needed = [lowest_threshold(confidence[part], right[part], asks, least=LOWEST) for part, asks in parts]
     return [1.0 if each is None else each for each in needed]
 
 

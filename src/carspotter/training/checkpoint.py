@@ -35,33 +35,20 @@ class Checkpoint:
     fingerprint: str
     """Of recipe and data: a run goes on only with what it began with."""
     first: State = field(default_factory=dict)
-    """The weights that learning began with, where `blend` is below 1: of those that are blended."""
-    blend: float = 1.0
-    """Share of the averaged weights in those that are kept."""
+    """The weights that learning began with, where `train.blend` is below 1."""
+    blended: State = field(default_factory=dict)
+    """The weights between `first` and `averaged`, likewise."""
 
     @property
     def kept(self) -> State:
         """Return the weights that are judged, exported and started from."""
-        return blended(self.first, self.averaged, self.blend) if self.first else self.averaged
+        return self.blended or self.averaged
 
     def save(self, path: Path) -> None:
         """Write under a temporary name, then rename, so that a kill leaves the previous file whole."""
         partial = path.with_suffix(".part")
         torch.save({name: getattr(self, name) for name in self.__slots__}, partial)
         partial.replace(path)
-
-
-def blended(first: State, last: State, share: float) -> State:
-    """Return weights between two of one network, `share` of them the last; what is no float, or not in both, is the
-    last's.
-
-    A network fine-tuned on few photos knows these better and others worse; half way back it loses little of the one
-    and regains most of the other (Wortsman et al., "Robust fine-tuning of zero-shot models", 2022).
-    """
-    return {
-        name: first[name].lerp(value, share) if name in first and value.dtype.is_floating_point else value
-        for name, value in last.items()
-    }
 
 
 def load_checkpoint(path: Path) -> Checkpoint:

@@ -107,11 +107,11 @@ class IdentifierTask:
         first = copy.deepcopy(model.head).requires_grad_(False)
         if settings.distill and settings.teacher_side:
             still = [Member(network=copy.deepcopy(model), side=settings.teacher_side)]
-            self._fit_heads(still[0].network, first, settings.teacher_side)
-        self._fit_heads(model, first, self.recipe.input.height)
+            self._fit_heads(still[0].network, first, settings.teacher_side, settings.probe_decay)
+        self._fit_heads(model, first, self.recipe.input.height, settings.probe_decay)
         return still
 
-    def _fit_heads(self, model: Identifier, first: nn.Linear, side: int) -> None:
+    def _fit_heads(self, model: Identifier, first: nn.Linear, side: int, decay: float) -> None:
         settings = self.recipe.train
 
         def loss(features: Tensor, logits: Tensor, extras: Mapping[str, Tensor], chosen: Tensor) -> Tensor:
@@ -122,9 +122,17 @@ class IdentifierTask:
             return torch.stack([loss.mean(), *of_heads]).sum()
 
         fit_heads(
-            model, self.images, loss, epochs=settings.probe, side=side, rate=settings.probe_lr,
-            decay=settings.probe_decay, seed=self.recipe.seed,
+            model, self.images, loss, epochs=settings.probe, side=side, rate=settings.probe_lr, decay=decay,
+            seed=self.recipe.seed,
         )  # fmt: skip
+
+    def finish(self, model: nn.Module) -> None:
+        """Fit the heads once more where what is kept was blended: they learnt on other features than these."""
+        settings = self.recipe.train
+        if settings.blend < 1 and settings.probe:
+            identifier = cast(Identifier, model)
+            before = copy.deepcopy(identifier.head).requires_grad_(False)
+            self._fit_heads(identifier, before, self.recipe.input.height, settings.refit_decay)
 
     def _labels(self, chosen: Tensor) -> Batch:
         """Return the labels of photos as a batch without pixels."""

@@ -8,13 +8,15 @@ unless they are estimated before (`estimate_norms`).
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import pairwise
 from typing import cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
+
+State = dict[str, Tensor]
 
 
 def norm_pairs(module: nn.Module) -> Iterator[tuple[str, str, nn.BatchNorm2d]]:
@@ -85,6 +87,28 @@ def estimate_norms(module: nn.Module, passes: Iterable[Callable[[], object]]) ->
             cast(Tensor, norm.running_var).copy_(variance)
             norm.weight.copy_((variance + norm.eps).sqrt())
             norm.bias.add_(mean)
+
+
+def blend_folded(module: nn.Module, first: Mapping[str, Tensor], last: Mapping[str, Tensor], share: float) -> State:
+    """Return weights of `module` between two of its states, `share` of them the last; what only one has is the last's.
+
+    A network fine-tuned on few photos knows these better and others worse; near its beginning it loses little of the
+    one and regains most of the other (Wortsman et al., "Robust fine-tuning of zero-shot models", 2022). Norms are
+    folded before: a norm's weight and its statistics multiply, so that half of each is no network between the two.
+    """
+    states = []
+    for state in (first, last):
+        network = copy.deepcopy(module)
+        network.load_state_dict(dict(state), strict=False)
+        states.append(fuse_norms(network).state_dict())
+    known = {name.rpartition(".")[0] for name in first}
+    mixed = {
+        name: states[0][name].lerp(value, share)
+        if name.rpartition(".")[0] in known and value.is_floating_point()
+        else value
+        for name, value in states[1].items()
+    }
+    return dict(last) | unfold_norms(module, mixed)
 
 
 def are_folded(module: nn.Module) -> bool:

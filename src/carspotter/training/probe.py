@@ -37,11 +37,11 @@ def fit_heads(
     """Fit all heads of `model` to its features of `images` (n, h, w, 3), each and its mirror image, at `side` px.
 
     `rate` is the first size of a step of Adam; it falls as a half cosine to nothing. `decay` weighs how far
-    the weights move from where they start: knowledge of classes without photos lies there.
+    the classes' weights move from where they start: knowledge of classes without photos lies there.
     """
     features = still_features(model, images, side)
     heads = nn.ModuleList([model.head, *model.heads.values()])
-    first = [weights.detach().clone() for weights in heads.parameters()]
+    first = [weights.detach().clone() for weights in model.head.parameters()]
     optimizer = torch.optim.Adam(heads.parameters(), lr=rate)
     generator = torch.Generator().manual_seed(seed)
     batch = min(BATCH, len(features))
@@ -52,7 +52,7 @@ def fit_heads(
             read = features[chosen.to(features.device), view.to(features.device)]
             logits, answers = model.answer(read)
             moved = sum(
-                ((weights - start) ** 2).sum() for weights, start in zip(heads.parameters(), first, strict=True)
+                ((weights - start) ** 2).sum() for weights, start in zip(model.head.parameters(), first, strict=True)
             )
             value = loss(read, logits, answers, chosen) + decay * moved
             for group in optimizer.param_groups:

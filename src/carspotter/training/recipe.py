@@ -157,6 +157,8 @@ class TrainSettings:
     """First size of the probe's steps."""
     probe_decay: float = 3e-4
     """How much it costs the heads to leave where they start."""
+    refit_decay: float = 1e-3
+    """The same when they are fitted once more, to the features of what is kept of a run with a `blend`."""
     keep: float = 0.0
     """Weight in the probe of what the first network says of the make: makes without photos are not forgotten."""
     heads_weight: float = 0.2

@@ -28,10 +28,10 @@ from torch.utils.tensorboard import SummaryWriter
 
 from carspotter.errors import TrainingError
 from carspotter.taxonomy import Taxonomy
-from carspotter.training.checkpoint import BEST, LAST, TAXONOMY, Checkpoint, blended, load_checkpoint
+from carspotter.training.checkpoint import BEST, LAST, TAXONOMY, Checkpoint, load_checkpoint
 from carspotter.training.device import chooses_bfloat16, environment, open_fabric
 from carspotter.training.model import FURTHER, parameter_groups
-from carspotter.training.norms import estimate_norms
+from carspotter.training.norms import blend_folded, estimate_norms
 from carspotter.training.progress import Progress
 from carspotter.training.recipe import BASELINES, Phase, Recipe, load_recipe
 from carspotter.training.start import NOTICE, notice_of
@@ -243,17 +243,17 @@ class Training:
         finish = getattr(self.task, "finish", None)
         if finish is not None and self.fabric.is_global_zero:
             best = load_checkpoint(self.run / BEST)
-            self.averaged.load_state_dict(best.averaged)
+            self.averaged.load_state_dict(best.kept)
             finish(self.averaged)
             logger.info("finished: %s", self.task.evaluate(self.averaged))
-            dataclasses.replace(best, averaged=self.averaged.state_dict()).save(self.run / BEST)
+            dataclasses.replace(best, averaged=self.averaged.state_dict(), blended={}).save(self.run / BEST)
 
     def _kept(self) -> nn.Module:
         """Return the network that is judged: the averaged one, or one between it and what learning began with."""
         if not self.first:
             return cast(nn.Module, self.averaged)
         kept = cast(nn.Module, copy.deepcopy(self.averaged))
-        kept.load_state_dict(blended(self.first, self.averaged.state_dict(), self.recipe.train.blend))
+        kept.load_state_dict(blend_folded(kept, self.first, kept.state_dict(), self.recipe.train.blend))
         return kept
 
     def _train_epoch(self, phase: Phase) -> float:
@@ -352,7 +352,7 @@ class Training:
             log=tuple(self.lines),
             fingerprint=self.task.fingerprint,
             first=self.first,
-            blend=self.recipe.train.blend,
+            blended=self._kept().state_dict() if self.first else {},
         )
         if is_best:
             checkpoint.save(self.run / BEST)
