@@ -80,7 +80,10 @@ def test_a_bundle_answers_like_its_source(name: str, photos: list[Path]) -> None
     wanted = source_of(name).open_session("onnxruntime", threads=1).run(pixels)
     found = bundle.open_session(threads=1).run(pixels)
     for output, values in wanted.items():
-        np.testing.assert_allclose(found[output], values, rtol=1e-3, atol=0.02, err_msg=output)
+        told = values
+        if output in ("scores", "boxes", "viewpoints"):  # what scores less is never told, and its order is chance
+            told, found[output] = (each[wanted["scores"] >= 0.1] for each in (values, found[output]))
+        np.testing.assert_allclose(found[output], told, rtol=1e-3, atol=0.02, err_msg=output)
 
 
 # ---- the example in Python

@@ -159,6 +159,13 @@ def _convolve(call: _Call) -> Tensor:
     return F.conv2d(image, call.tensors[1], bias, stride, padding, dilation, settings.get("group", 1))
 
 
+def _average(call: _Call) -> Tensor:
+    top, left, bottom, right = call.settings.get("pads", (0, 0, 0, 0))
+    if (top, left, bottom, right) != (0, 0, 0, 0) or call.settings.get("ceil_mode"):
+        raise BundleError("AveragePool over padded pixels cannot be converted")
+    return F.avg_pool2d(call.x, tuple(call.settings["kernel_shape"]), tuple(call.settings.get("strides", (1, 1))))
+
+
 def _linear(call: _Call) -> Tensor:
     weights = call.tensors[1] if call.settings.get("transB") else call.tensors[1].T
     return F.linear(call.x, weights, call.tensors[2] if len(call.tensors) > 2 else None)
@@ -260,6 +267,7 @@ def _reduced(function: Callable[..., Tensor]) -> Operator:
 
 OPERATORS: Mapping[str, Operator] = {
     "Add": _plain(torch.add),
+    "AveragePool": _average,
     "BatchNormalization": _normalize,
     "Cast": lambda call: call.x.to(_TYPES[call.settings["to"]]),
     "Clip": _clip,
