@@ -7,7 +7,7 @@ from itertools import islice
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from carspotter.errors import SourceError
@@ -232,6 +232,7 @@ def test_what_csv_writes_is_read(tmp_path_factory, rows):
 
 
 @given(st.binary(max_size=300))
+@example(b"{}")
 def test_any_bytes_end_in_rows_or_one_error(tmp_path_factory, data):
     for name in ("t.csv", "t.jsonl"):
         path = tmp_path_factory.mktemp("any") / name

@@ -11,8 +11,9 @@ from torch import nn
 
 from carspotter.errors import RecipeError
 from carspotter.training import losses
-from carspotter.training.checkpoint import BEST, load_checkpoint
+from carspotter.training.checkpoint import BEST, LAST, load_checkpoint
 from carspotter.training.identifier_task import IdentifierTask
+from carspotter.training.norms import blend_folded, fuse_norms
 from carspotter.training.probe import fit_heads, resized, still_features
 from carspotter.training.recipe import load_recipe
 from carspotter.training.targets import Nodes
@@ -104,10 +105,34 @@ def test_a_photo_of_no_class_teaches_the_further_heads_alone(drawn_data: Path, t
 
 def test_what_is_kept_lies_between_the_beginning_and_the_end(drawn_data: Path, tmp_path: Path) -> None:
     train(drawn_data / "recipe.toml", [*PROBED, "train.blend=0.25", "train.lr=1e-2"], tmp_path / "run")
-    saved = load_checkpoint(tmp_path / "run" / BEST)
+    saved = load_checkpoint(tmp_path / "run" / LAST)
     first, last = saved.first["head.weight"], saved.averaged["head.weight"]
     assert not torch.equal(first, last)
-    assert torch.allclose(saved.kept["head.weight"], first * 0.75 + last * 0.25, atol=1e-6)
+    between = first * 0.75 + last * 0.25
+    assert torch.allclose(saved.kept["head.weight"], between, atol=1e-6)
+    fitted = load_checkpoint(tmp_path / "run" / BEST).kept
+    assert 0 < (fitted["head.weight"] - between).abs().mean() < 0.1, "fitted once more to the features of what is kept"
+    assert torch.equal(fitted["backbone.conv_stem.weight"], saved.kept["backbone.conv_stem.weight"])
     train(drawn_data / "recipe.toml", [*PROBED, "train.blend=0.25", "train.lr=1e-2"], tmp_path / "run", resume=True)
-    again = load_checkpoint(tmp_path / "run" / BEST)
+    again = load_checkpoint(tmp_path / "run" / LAST)
     assert torch.equal(again.first["head.weight"], saved.first["head.weight"])
+
+
+def test_between_two_networks_with_norms_the_folded_ones_are_blended() -> None:
+    torch.manual_seed(1)
+
+    def network() -> nn.Sequential:
+        made = nn.Sequential(nn.Conv2d(3, 4, 3, bias=False), nn.BatchNorm2d(4), nn.Conv2d(4, 2, 1))
+        made[1].running_var.uniform_(0.1, 4)
+        made[1].running_mean.normal_()
+        return made.eval()
+
+    first, last, between = network(), network(), network()
+    between.load_state_dict(blend_folded(between, first.state_dict(), last.state_dict(), 0.25))
+    pixels = torch.rand(2, 3, 5, 5)
+    folded = [fuse_norms(each) for each in (first, last, between)]
+    wanted = folded[0][0].weight * 0.75 + folded[1][0].weight * 0.25
+    assert torch.allclose(folded[2][0].weight, wanted, atol=1e-6)
+    for share, same in ((0.0, first), (1.0, last)):
+        between.load_state_dict(blend_folded(between, first.state_dict(), last.state_dict(), share))
+        assert torch.allclose(between(pixels), same(pixels), atol=1e-5)

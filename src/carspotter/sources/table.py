@@ -139,8 +139,10 @@ def _spellings() -> dict[str, str]:
 def _resolved(settings: TableSettings, first: Sequence[Record]) -> dict[str, str]:
     """Return field → column: what the map says, checked, and names that speak for themselves."""
     there: dict[str, None] = {key: None for record in first if record.values for key in record.values}
-    if not there:
+    if all(record.values is None for record in first):
         return {}
+    if not there:
+        raise SourceError(f"table {settings.path}: its first lines hold nothing, not even the name of a column")
     for name, column in settings.columns.items():
         if column not in there and column.partition(".")[0] not in there:
             raise SourceError(

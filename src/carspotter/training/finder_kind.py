@@ -27,7 +27,7 @@ STEPS, BATCH = 80, 32
 
 
 def fit_kind(
-    model: Finder, photos: Sequence[LabelledPhoto], size: tuple[int, int], variation: Variation, seed: int = 0
+    model: Finder, photos: Sequence[LabelledPhoto], size: tuple[int, int], *, variation: Variation, seed: int = 0
 ) -> float:
     """Fit the layer `kind` of a trained finder to loaded photos, as they stand and changed; return the mean loss.
 

@@ -107,7 +107,7 @@ class FinderTask:
     def finish(self, model: nn.Module) -> None:
         """Fit the kinds to the features of the trained network (`fit_kind`)."""
         photos = [photo for photo in self.pictures.photos if photo.source != CUT_OUTS]
-        fit_kind(cast(Finder, model), photos, self.size, self.pictures.variation, self.recipe.seed)
+        fit_kind(cast(Finder, model), photos, self.size, variation=self.pictures.variation, seed=self.recipe.seed)
 
     def export_module(self, model: nn.Module) -> nn.Module:
         """Wrap the network for export (`finder_export_module`)."""

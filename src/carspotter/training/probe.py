@@ -40,7 +40,7 @@ def fit_heads(
     the classes' weights move from where they start: knowledge of classes without photos lies there.
     """
     features = still_features(model, images, side)
-    heads = nn.ModuleList([model.head, *model.heads.values()])
+    heads = nn.ModuleList([model.head, *model.heads.values()]).requires_grad_(True)
     first = [weights.detach().clone() for weights in model.head.parameters()]
     optimizer = torch.optim.Adam(heads.parameters(), lr=rate)
     generator = torch.Generator().manual_seed(seed)
