@@ -162,8 +162,9 @@ class Surface(nn.Module):
 
     def forward(self, normalized: Tensor, stage: Tensor) -> Tensor:
         # A quarter of each side is enough for colours.
-        seen = F.adaptive_avg_pool2d(self.layers(F.avg_pool2d(normalized, 4)), stage.shape[2:]).flatten(2)
-        looks = self.look(stage.detach()).flatten(2).softmax(dim=2)  # (n, LOOKS, cells)
+        height, width = stage.shape[2:]
+        seen = F.adaptive_avg_pool2d(self.layers(F.avg_pool2d(normalized, 4)), (height, width)).flatten(2)
+        looks: Tensor = self.look(stage.detach()).flatten(2).softmax(dim=2)  # (n, LOOKS, cells)
         return (looks @ seen.transpose(1, 2)).flatten(1)  # of each look, what is seen there: (n, LOOKS, d)
 
 
