@@ -42,8 +42,12 @@ export function showAnswer(file, content, isDrawn = false) {
   car.find("#json").textContent = JSON.stringify(content, null, 2);
 }
 
-const tag = (vehicle, index, all) =>
-  `${all.length > 1 ? `${index + 1} · ` : ""}${vehicle.answer ? `${vehicle.answer.name} ${car.percent(vehicle.answer.probability)}` : "undecided"}`;
+// Of several vehicles an undecided one shows its number alone: far ones stand close, and words would cover them.
+function tag(vehicle, index, all) {
+  const name = vehicle.answer && `${vehicle.answer.name} ${car.percent(vehicle.answer.probability)}`;
+  if (all.length === 1) return name ?? "undecided";
+  return name ? `${index + 1} · ${name}` : `${index + 1}`;
+}
 
 function aloud(content, index) {
   const vehicle = content.vehicles[index];
