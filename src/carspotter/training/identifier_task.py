@@ -7,16 +7,15 @@ from collections.abc import Iterator, Mapping
 from typing import Any, cast
 
 import numpy as np
-import numpy.typing as npt
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from carspotter.errors import RecipeError
-from carspotter.runtime.bundle import CAR, SUBJECT, TASK_OUTPUTS
-from carspotter.runtime.calibration import calibrate, fit_temperature, lowest_threshold
+from carspotter.runtime.bundle import TASK_OUTPUTS
+from carspotter.runtime.calibration import calibrate
 from carspotter.taxonomy import Taxonomy
 from carspotter.training import data, losses
+from carspotter.training.heads import HEAD, Batch, calibrate_heads, head_loss
 from carspotter.training.mixing import mix
 from carspotter.training.model import Identifier, build_identifier
 from carspotter.training.probe import fit_heads
@@ -24,12 +23,6 @@ from carspotter.training.recipe import Phase, Recipe
 from carspotter.training.shards import load_shards
 from carspotter.training.targets import mirrored
 from carspotter.training.teachers import Member, Teacher, open_teachers
-
-Batch = dict[str, Tensor]
-HEAD = "head "
-"""Begins the names of further heads in batches and figures, so that none hides one of ours."""
-CARS_LOST = 0.01
-"""Share of whole cars that the head `subject` may refuse: a seller would not forgive more."""
 
 
 class IdentifierTask:
@@ -117,7 +110,7 @@ class IdentifierTask:
         def loss(features: Tensor, logits: Tensor, extras: Mapping[str, Tensor], chosen: Tensor) -> Tensor:
             batch = self._labels(chosen)
             said = losses.kept(logits, first(features[:, : first.in_features]), self.parents)
-            of_heads = [_of_head(answer, batch, name) for name, answer in extras.items()]
+            of_heads = [head_loss(answer, batch, name) for name, answer in extras.items()]
             loss = self._of_photos(logits, batch["target"]) + settings.keep * said
             return torch.stack([loss.mean(), *of_heads]).sum()
 
@@ -175,7 +168,7 @@ class IdentifierTask:
             loss = share * loss + (1 - share) * self._of_photos(logits, batch["target"][batch["partner"]])
         if self.teacher is not None:
             loss = loss.lerp(self._followed(self.teacher, logits, batch), settings.distill)
-        heads = [settings.heads_weight * _of_head(answer.float(), batch, name) for name, answer in extras.items()]
+        heads = [settings.heads_weight * head_loss(answer.float(), batch, name) for name, answer in extras.items()]
         return torch.stack([loss.mean(), *heads]).sum()
 
     def evaluate(self, model: nn.Module) -> dict[str, float]:
@@ -215,34 +208,8 @@ class IdentifierTask:
         held = self.holdout.take(known)
         logits = answered.double().numpy()[known]
         calibration, error = calibrate(logits, held.targets, self.taxonomy, members=members, sources=held.sources)
-        calibration["temperatures"] = self._temperatures(extras)
-        for name, softness in calibration["temperatures"].items():
-            choose = self._least_car if name == SUBJECT else self._least_sure
-            calibration[name] = choose(name, (extras[name] / softness).softmax(dim=1).numpy())
+        calibration |= calibrate_heads(extras, self.holdout.extras, self.words)
         return calibration, {**figures, "ECE": error}
-
-    def _least_car(self, name: str, chances: npt.NDArray[np.float32]) -> float:
-        """Return the chance of a whole car that all but `CARS_LOST` of the held-out cars reach, at most one half."""
-        car = self.words[name].index(CAR)
-        cars = chances[self.holdout.extras[name] == car, car]
-        return round(min(0.5, float(np.quantile(cars, CARS_LOST))), 4) if len(cars) else 0.5
-
-    def _least_sure(self, name: str, chances: npt.NDArray[np.float32]) -> float:
-        """Return from where on a head's best word is right often enough on the held-out photos; 1 where it never is."""
-        truth = self.holdout.extras[name]
-        known = truth >= 0
-        best = chances[known].argmax(axis=1)
-        found = lowest_threshold(chances[known].max(axis=1).astype(np.float64), best == truth[known])
-        return 1.0 if found is None else round(found, 4)
-
-    def _temperatures(self, extras: Mapping[str, Tensor]) -> dict[str, float]:
-        """Fit the temperature of each further head on the held-out photos that are labelled for it."""
-        found = {}
-        for name, values in self.holdout.extras.items():
-            known = values >= 0
-            if known.any():
-                found[name] = round(fit_temperature(extras[name].double().numpy()[known], values[known]), 4)
-        return found
 
     def _of_photos(self, logits: Tensor, target: Tensor) -> Tensor:
         """Return each photo's loss (n,) by its label."""
@@ -300,12 +267,3 @@ def predict(model: Identifier, images: data.Images, *, batch: int = 32) -> tuple
             for name, answer in answers.items():
                 extras[name].append(answer.float().cpu())
     return torch.cat(outputs), {name: torch.cat(parts) for name, parts in extras.items()}
-
-
-def _of_head(logits: Tensor, batch: Batch, name: str) -> Tensor:
-    """Return the cross-entropy of a further head, unlabelled photos left out, mixed ones by their share."""
-    target, share = batch[HEAD + name], batch["share"]
-    own = F.cross_entropy(logits, target, ignore_index=-1, reduction="none")
-    other = F.cross_entropy(logits, target[batch["partner"]], ignore_index=-1, reduction="none")
-    labelled = share * (target >= 0) + (1 - share) * (target[batch["partner"]] >= 0)
-    return (share * own + (1 - share) * other).sum() / labelled.sum().clamp_min(1e-6)
