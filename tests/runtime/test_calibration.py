@@ -117,6 +117,14 @@ def test_each_source_by_itself_and_the_small_ones_together() -> None:
     assert everything["model"] <= 0.7 < apart["model"] == small["model"]
 
 
+def test_small_sources_together_must_be_surer_than_a_large_one() -> None:
+    p, truths = photos((3000, (0.0, 0.0, 0.9, 0.1), 2), (96, (0.0, 0.0, 0.8, 0.2), 2), (4, (0.0, 0.7, 0.2, 0.1), 2))
+    large = ["easy"] * 3000
+    one = choose_thresholds(p, truths, DEEP, sources=large + ["hard"] * 100)
+    three = choose_thresholds(p, truths, DEEP, sources=large + [f"hard {number % 3}" for number in range(100)])
+    assert one["model"] <= 0.7 < three["model"] <= 0.8  # 96 of 100 right: enough for one, not for three that may differ
+
+
 def test_a_level_that_no_photo_judges_is_not_answered() -> None:
     p, truths = photos((100, (0.0, 0.0, 0.9, 0.1), 2))
     truths["model"] = np.full(100, -1)
