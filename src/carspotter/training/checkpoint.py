@@ -38,6 +38,8 @@ class Checkpoint:
     """The weights that learning began with, where `train.blend` is below 1."""
     blended: State = field(default_factory=dict)
     """The weights between `first` and `averaged`, likewise."""
+    is_finished: bool = False
+    """Whether the task's `finish` has been at the averaged weights."""
 
     @property
     def kept(self) -> State:

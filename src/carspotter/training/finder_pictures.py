@@ -124,8 +124,6 @@ class Drawn(Dataset[Batch]):
         return self.steps
 
     def __getitem__(self, step: int) -> Batch:
-        if step >= self.steps:
-            raise IndexError(step)
         rng = np.random.default_rng((*self.seed, step))
         return collate([self.source.picture(self.size, rng) for _ in range(self.batch)])
 

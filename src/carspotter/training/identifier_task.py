@@ -177,7 +177,9 @@ class IdentifierTask:
         A photo that is labelled with several classes counts as right when its answer is any of them, for top-1 and
         top-5 only photos labelled with one.
         """
-        logits, extras = predict(cast(Identifier, model), self.holdout.images)
+        return self._figures(*predict(cast(Identifier, model), self.holdout.images))
+
+    def _figures(self, logits: Tensor, extras: Mapping[str, Tensor]) -> dict[str, float]:
         targets = torch.from_numpy(self.holdout.targets)
         single = targets < logits.shape[1]
         best = logits.topk(min(5, logits.shape[1]), dim=1).indices
@@ -201,8 +203,8 @@ class IdentifierTask:
 
     def calibrate(self, model: nn.Module) -> tuple[dict[str, Any], dict[str, float]]:
         """Fit temperatures and choose a threshold a level on the held-out photos of which something is known."""
-        figures = self.evaluate(model)
         answered, extras = predict(cast(Identifier, model), self.holdout.images)
+        figures = self._figures(answered, extras)
         members = self.members.cpu().numpy()
         known = np.asarray(members[self.holdout.targets].sum(axis=1) < members.shape[1])
         held = self.holdout.take(known)

@@ -46,11 +46,8 @@ def kept(logits: Tensor, before: Tensor, parents: Tensor) -> Tensor:
 
     A network that knows parents of which there are no photos must not forget them.
     """
-    sums = [torch.zeros(len(each), int(parents.max()) + 1) for each in (logits, before)]
-    now, then = (
-        total.to(logits.device).index_add(1, parents.to(logits.device), each.softmax(1))
-        for total, each in zip(sums, (logits, before), strict=True)
-    )
+    empty = logits.new_zeros(len(logits), int(parents.max()) + 1)
+    now, then = (empty.index_add(1, parents, each.softmax(1)) for each in (logits, before))
     return -(then * now.clamp_min(1e-8).log()).sum(dim=1)
 
 

@@ -264,17 +264,11 @@ def stages_of(backbone: nn.Module) -> list[nn.Module]:
 
 
 def parameter_groups(model: nn.Module, settings: TrainSettings) -> list[dict[str, object]]:
-    """Group parameters: no decay for norms and biases, a higher learning rate for all but the `backbone`.
-
-    What further heads alone read learns at `settings.heads_lr`.
-    """
+    """Group parameters: no decay for norms and biases, a higher learning rate for all but the `backbone`."""
     groups: dict[tuple[float, float], list[Tensor]] = {}
     for name, weights in model.named_parameters():
-        scale, decay = settings.head_lr, settings.weight_decay if weights.ndim > 1 else 0.0
-        if name.startswith("backbone."):
-            scale = 1.0
-        elif name.startswith(FURTHER) and settings.heads_lr:
-            scale = settings.heads_lr / settings.lr
+        scale = 1.0 if name.startswith("backbone.") else settings.head_lr
+        decay = settings.weight_decay if weights.ndim > 1 else 0.0
         groups.setdefault((scale, decay), []).append(weights)
     return [{"params": params, "lr_scale": scale, "weight_decay": decay} for (scale, decay), params in groups.items()]
 

@@ -158,14 +158,11 @@ class TrainSettings:
     probe_decay: float = 3e-4
     """How much it costs the heads to leave where they start."""
     refit_decay: float = 1e-3
-    """The same when they are fitted once more, to the features of what is kept of a run with a `blend`."""
+    """The same of the fit to the features of what is kept of a run with a `blend`."""
     keep: float = 0.0
     """Weight in the probe of what the first network says of the make: makes without photos are not forgotten."""
     heads_weight: float = 0.2
     """Weight of the loss of each of `model.heads`."""
-    heads_lr: float = 0.0
-    """Learning rate of `model.heads` and of the layers that only they read; 0: `lr` times `head_lr`. They begin at
-    nothing: a rate that is gentle enough for what a backbone knows teaches them little."""
     patience: int = 0
     """Epochs without a better figure after which the training stops; 0: never."""
     hierarchy: float = 0.2

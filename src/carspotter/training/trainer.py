@@ -230,23 +230,30 @@ class Training:
             started = time.monotonic()
             loss = self._train_epoch(self.recipe.phase_of(self.epoch))
             self.epoch += 1
-            figures = self.task.evaluate(self._kept()) if self.fabric.is_global_zero else {}
+            kept = self._kept()
+            figures = self.task.evaluate(kept) if self.fabric.is_global_zero else {}
             figures = self.fabric.broadcast(figures)
             self.task_name, primary = next(iter(figures.items()))
             is_best = primary > self.best
             self.best, self.best_epoch = (primary, self.epoch) if is_best else (self.best, self.best_epoch)
             if self.fabric.is_global_zero:
                 self._note({"epoch": self.epoch, "loss": loss, **figures, "seconds": time.monotonic() - started})
-                self._save(is_best)
+                self._save(kept, is_best)
                 (self.run / LOG).write_text("".join(self.lines), encoding="utf-8")
             self.fabric.barrier()
-        finish = getattr(self.task, "finish", None)
-        if finish is not None and self.fabric.is_global_zero:
-            best = load_checkpoint(self.run / BEST)
-            self.averaged.load_state_dict(best.kept)
-            finish(self.averaged)
-            logger.info("finished: %s", self.task.evaluate(self.averaged))
-            dataclasses.replace(best, averaged=self.averaged.state_dict(), blended={}).save(self.run / BEST)
+        if self.fabric.is_global_zero:
+            self._finish()
+
+    def _finish(self) -> None:
+        """Let the task fit what it fits last to the best network, once: a run that is resumed at its end stays."""
+        best, finish = load_checkpoint(self.run / BEST), getattr(self.task, "finish", None)
+        if finish is None or best.is_finished:
+            return
+        self.averaged.load_state_dict(best.kept)
+        finish(self.averaged)
+        logger.info("finished: %s", self.task.evaluate(self.averaged))
+        state = self.averaged.state_dict()
+        dataclasses.replace(best, averaged=state, blended={}, is_finished=True).save(self.run / BEST)
 
     def _kept(self) -> nn.Module:
         """Return the network that is judged: the averaged one, or one between it and what learning began with."""
@@ -339,7 +346,7 @@ class Training:
             if not mean.dtype.is_floating_point:
                 mean.copy_(value)
 
-    def _save(self, is_best: bool) -> None:
+    def _save(self, kept: nn.Module, is_best: bool) -> None:
         checkpoint = Checkpoint(
             epoch=self.epoch,
             step=self.step,
@@ -352,7 +359,7 @@ class Training:
             log=tuple(self.lines),
             fingerprint=self.task.fingerprint,
             first=self.first,
-            blended=self._kept().state_dict() if self.first else {},
+            blended=kept.state_dict() if self.first else {},
         )
         if is_best:
             checkpoint.save(self.run / BEST)
