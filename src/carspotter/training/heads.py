@@ -5,6 +5,7 @@ A head is a column of the labels, such as colour or body; `SUBJECT` is the one t
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -14,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from carspotter.runtime.bundle import CAR, SUBJECT
-from carspotter.runtime.calibration import fit_temperature, lowest_threshold
+from carspotter.runtime.calibration import LOWEST, fit_temperature, lowest_threshold
 
 Batch = dict[str, Tensor]
 Ints = npt.NDArray[np.int64]
@@ -60,8 +61,12 @@ def _least_car(chances: npt.NDArray[np.float32], truth: Ints, words: Sequence[st
 
 
 def _least_sure(chances: npt.NDArray[np.float32], truth: Ints) -> float:
-    """Return from where on the best word is right often enough on the held-out photos; 1 where it never is."""
+    """Return from where on the best word is right often enough on the held-out photos, 1 where none can say so.
+
+    It is never below `LOWEST`: a word that is more likely wrong than right is none.
+    """
     known = truth >= 0
     best = chances[known].argmax(axis=1)
-    found = lowest_threshold(chances[known].max(axis=1).astype(np.float64), best == truth[known])
-    return 1.0 if found is None else round(found, 4)
+    surest = chances[known].max(axis=1).astype(np.float64)
+    found = lowest_threshold(surest, best == truth[known], least=LOWEST) if known.any() else None
+    return 1.0 if found is None else math.ceil(found * 1e4) / 1e4  # up, since what lies just below may be wrong
