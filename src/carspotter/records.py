@@ -16,6 +16,9 @@ from carspotter.geometry import BoundingBox
 KindName = Literal["exterior", "interior", "detail", "other"]
 KINDS: tuple[KindName, ...] = get_args(KindName)
 
+SplitName = Literal["train", "validation", "test"]
+SPLITS: tuple[SplitName, ...] = get_args(SplitName)
+
 # Index k is k * 45 degrees clockwise, seen from above; the sides are the vehicle's own.
 VIEWPOINTS = ("front", "front-right", "right", "back-right", "back", "back-left", "left", "front-left")
 UNKNOWN_VIEWPOINT = "unknown"

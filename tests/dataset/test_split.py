@@ -9,8 +9,9 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from carspotter.dataset.certificate import certificate
-from carspotter.dataset.split import SPLITS, SplitSettings, split
+from carspotter.dataset.split import SplitSettings, split
 from carspotter.errors import DatasetError
+from carspotter.records import SPLITS
 from carspotter.settings import read_section
 
 COLUMNS = ("photo_id", "ad_id", "class_name", "group_id", "kept")

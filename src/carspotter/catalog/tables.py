@@ -44,6 +44,7 @@ _ALL = (
         columns={
             "ad_id": "text", "source": "text", "url": "text", "make": "text", "model": "text", "submodel": "text",
             "year": "int", "body": "text", "title": "text", "price": "number", "currency": "text",
+            "description": "text",
             "attributes": "text",  # whatever else the source says, as a JSON object
             **_STATUS,
         },
@@ -55,7 +56,9 @@ _ALL = (
         about="which photograph belongs to which ad, where it is, and what the source says it shows",
         columns={
             "photo_id": "text", "ad_id": "text", "position": "int", "url": "text", "kind": "text",
-            "viewpoint": "text", **_STATUS,
+            "viewpoint": "text",
+            "split": "text",  # the part of the dataset that the source puts it in: train, validation or test
+            **_STATUS,
         },
     ),
     Table(

@@ -13,8 +13,8 @@ import numpy as np
 import numpy.typing as npt
 
 from carspotter.dataset.columns import Columns, Numbers, Texts, texts
-from carspotter.dataset.split import SPLITS
 from carspotter.errors import DatasetError
+from carspotter.records import SPLITS
 
 _HASH_BITS = 64
 _BANDS = 4

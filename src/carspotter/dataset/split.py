@@ -11,16 +11,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
-from typing import Any, Literal, get_args
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from carspotter.dataset.columns import NONE, Columns, Numbers, Texts, Truths, filled, numbered, texts
 from carspotter.errors import DatasetError, MissingExtraError
-
-SplitName = Literal["train", "validation", "test"]
-SPLITS: tuple[SplitName, ...] = get_args(SplitName)
+from carspotter.records import SPLITS
 
 # Fractions written as decimals add up to 1 within some units of the last place.
 _ROUNDING = 1e-6

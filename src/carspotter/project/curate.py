@@ -14,7 +14,7 @@ import numpy as np
 from carspotter import storage
 from carspotter.catalog.tables import OK
 from carspotter.dataset.certificate import MAX_DISTANCE, LeakCertificate, certificate
-from carspotter.dataset.split import SPLITS, split
+from carspotter.dataset.split import split
 from carspotter.labels.classes import classes, read_merges, suggest
 from carspotter.labels.corrections import Corrections, to_csv, unresolved
 from carspotter.labels.resolve import Resolver, label_rows
@@ -23,6 +23,7 @@ from carspotter.photos.duplicates import Embeddings, find_duplicates
 from carspotter.project.build import Build
 from carspotter.project.look import LocateSettings, Look
 from carspotter.project.reviews import PHOTO_LABELS, all_decisions, decision_texts, reviewed, settle_words
+from carspotter.records import SPLITS
 
 Row = dict[str, Any]
 

@@ -18,7 +18,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from carspotter.catalog.tables import OK
-from carspotter.records import KINDS, UNKNOWN_VIEWPOINT, VIEWPOINTS, photo_id
+from carspotter.records import KINDS, SPLITS, UNKNOWN_VIEWPOINT, VIEWPOINTS, photo_id
 
 Row = dict[str, Any]
 
@@ -47,7 +47,7 @@ def listing_row(*, ad_id: str, source: str, status: str = OK, message: str | Non
     """
     row: Row = {"ad_id": clean(ad_id), "source": clean(source)}
     problems = [message] if message else []
-    for name in ("url", "make", "model", "submodel", "body", "title", "currency"):
+    for name in ("url", "make", "model", "submodel", "body", "title", "description", "currency"):
         row[name] = clean(words.pop(name, None))
     for name, parse in (("year", parse_year), ("price", parse_price)):
         raw = clean(words.pop(name, None))
@@ -68,13 +68,14 @@ def photo_row(  # the parts of one row of a table
     *,
     kind: str | None = None,
     viewpoint: str | None = None,
+    split: str | None = None,
     status: str = OK,
     message: str | None = None,
 ) -> Row:
     """Return a row of `listing_photos`; `url` is a URL or an absolute path.
 
-    Without a URL the status is "no-url"; a URL with a password is "secret-in-url" and kept without it. A kind or
-    viewpoint outside of the known words is left out and named in the message.
+    Without a URL the status is "no-url"; a URL with a password is "secret-in-url" and kept without it. A kind,
+    viewpoint or split outside of the known words is left out and named in the message.
     """
     problems = [message] if message else []
     place = storable(url.strip()) if url else ""
@@ -87,7 +88,10 @@ def photo_row(  # the parts of one row of a table
         problems.append("a password in a URL is not kept; give it in the environment")
     row: Row = {"photo_id": photo_id(ad_id, place or f"#{position}"), "ad_id": ad_id, "position": position}
     row["url"] = place or None
-    for name, value, allowed in (("kind", kind, KINDS), ("viewpoint", viewpoint, (*VIEWPOINTS, UNKNOWN_VIEWPOINT))):
+    allowed_words = (
+        ("kind", kind, KINDS), ("viewpoint", viewpoint, (*VIEWPOINTS, UNKNOWN_VIEWPOINT)), ("split", split, SPLITS),
+    )  # fmt: skip
+    for name, value, allowed in allowed_words:
         row[name] = value if value in allowed else None
         if value and value not in allowed:
             problems.append(f"{name} {value[:_MAX_RAW]!r} is none of {', '.join(allowed)}")
@@ -146,7 +150,8 @@ def _news(known: Mapping[str, Any], row: Row) -> Row:
 
 
 _KEPT = (
-    "ad_id", "source", "url", "make", "model", "submodel", "year", "body", "title", "price", "currency", "attributes",
+    "ad_id", "source", "url", "make", "model", "submodel", "year", "body", "title", "description", "price", "currency",
+    "attributes",
 )  # fmt: skip
 
 
