@@ -42,7 +42,7 @@ def said(found):
         ("VW", "Golf7", ("Volkswagen", "Golf", "prefix")),
         ("VW", "Golf Sportvan", ("Volkswagen", "Golf Sportsvan", "fuzzy")),
         ("Mercedes-Benz", "E220 CDI", ("Mercedes-Benz", "E-Class", "pattern")),
-        ("Мерседес-Бенц", "Е-класс", ("Mercedes-Benz", "E-Class", "pattern")),
+        ("Мерседес-Бенц", "Е-класс", ("Mercedes-Benz", "E-Class", "exact")),
         ("Merc", "C 180", ("Mercedes-Benz", "C-Class", "pattern")),
         ("Mercedes", "GLE 350d Coupe", ("Mercedes-Benz", "GLE-Class Coupe", "pattern")),
         ("Mercedes-Bnz", "EQV", ("Mercedes-Benz", "EQV", "exact")),
@@ -50,7 +50,7 @@ def said(found):
         ("БМВ", "320d", ("BMW", "3 Series", "pattern")),
         ("BMW", "X5 xDrive", ("BMW", "X5", "pattern")),
         ("BMW", "Х5", ("BMW", "X5", "exact")),  # a Cyrillic letter
-        ("BMW", "3 серия", ("BMW", "3 Series", "pattern")),
+        ("BMW", "3 серия", ("BMW", "3 Series", "exact")),
         ("BMW 320d", None, ("BMW", "3 Series", "pattern")),
         ("Citroen", "С4", ("Citroën", "C4", "exact")),  # a Cyrillic letter
         ("ВАЗ (Lada)", "2114", ("Lada", "2114", "exact")),

@@ -27,7 +27,7 @@ from carspotter.records import SPLITS
 
 Row = dict[str, Any]
 
-LABEL_VERSION = "1"
+LABEL_VERSION = "2"
 """Grows when the known names or the rules of `resolve` change, so that labels are made again."""
 
 CHECKED = """SELECT c.photo_id, p.ad_id, c.sha256, c.phash, c.dhash, c.width, c.height, c.contrast, c.sharpness
@@ -133,7 +133,9 @@ def resolve_labels(build: Build) -> Mapping[str, Any]:
     catalog, folder = build.catalog, build.project.labels
     words = folder / "words.csv"
     settle_words(folder)
-    listings_sql = "SELECT ad_id, source, make, model, submodel, year, title FROM listings WHERE status = 'ok'"
+    listings_sql = (
+        "SELECT ad_id, source, make, model, submodel, year, title, description FROM listings WHERE status = 'ok'"
+    )
 
     def work() -> Mapping[str, Any]:
         listings = catalog.rows(f"{listings_sql} ORDER BY ad_id")
