@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from carspotter.catalog.tables import TABLES
 from carspotter.errors import LabelError
-from carspotter.labels.corrections import Corrections, to_csv, unresolved
+from carspotter.labels.corrections import BECOMES, NOTES, WORDS, Corrections, rows_of, to_csv, unresolved
 from carspotter.labels.known import Known
 from carspotter.labels.resolve import OFTEN, Resolver, label_rows
 from carspotter.labels.words import key, tokens
@@ -231,6 +231,15 @@ def test_the_unresolved_list_comes_back_as_corrections(resolver):
     filled = Resolver(corrections=Corrections.parse(to_csv(rows)))
     assert unresolved(listings, label_rows(listings, filled)) == []
     assert filled.resolve(title="NICE one owner").name == "Ford Focus"
+
+
+@pytest.mark.parametrize("cell", ["=1+1", "+49 GOLF", "-x", "@SUM(A1)", "'=x", "''-y", "  =z", "O'Neil", "'80 Golf"])
+def test_no_spreadsheet_runs_what_sellers_wrote(cell):
+    rows = unresolved([{"ad_id": "1", "make": "Ford", "model": cell}], [{"ad_id": "1", "status": "unresolved"}])
+    text = to_csv(rows)
+    assert not any(value.lstrip().startswith(tuple("=+-@")) for row in csv.reader(text.splitlines()) for value in row)
+    read = rows_of(text, "words.csv", needed=WORDS, known=(*WORDS, *BECOMES, *NOTES))
+    assert [row["model"].strip() for _, row in read] == [cell.strip()]
 
 
 def test_a_spreadsheet_may_write_semicolons_and_a_mark(tmp_path):

@@ -208,7 +208,7 @@ def test_a_threshold_is_applied_without_looking_again(copy: Path) -> None:
 
 
 def test_words_that_a_person_wrote_win(copy: Path) -> None:
-    with (copy / "labels" / "unresolved.csv").open(encoding="utf-8", newline="") as file:
+    with (copy / "labels" / "unresolved.csv").open(encoding="utf-8-sig", newline="") as file:
         rows = list(csv.DictReader(file))
     assert [(row["make"], row["model"], row["ads"]) for row in rows] == [("Qqzzx", "Vbnmk", "1")]
     filled = rows[0] | dict(zip(BECOMES, ("Volkswagen", "Golf"), strict=False))

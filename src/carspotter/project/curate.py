@@ -150,7 +150,7 @@ def resolve_labels(build: Build) -> Mapping[str, Any]:
         reviews = reviewed(catalog, all_decisions(folder))
         catalog.replace("reviews", reviews)
         missing = unresolved(listings, rows)
-        storage.write(folder / "unresolved.csv", to_csv(missing).encode())
+        storage.write(folder / "unresolved.csv", to_csv(missing).encode("utf-8-sig"))
         methods = Counter(row["method"] for row in rows if row["status"] == OK)
         n_ok = sum(methods.values())
         said = {"reviewed photos": len(reviews)} if reviews else {}
