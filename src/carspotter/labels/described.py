@@ -6,7 +6,7 @@ is not the car that is sold. It decides nothing, `resolve` does.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, MutableMapping
+from collections.abc import Callable, Iterator
 
 from carspotter.labels.generations import is_counted
 from carspotter.labels.known import Known, Make
@@ -26,7 +26,7 @@ _ENGINES = frozenset({"motor", "engine", "motore", "moteur", "dvigatel"})  # eac
 
 
 def cars_in(
-    text: str, known: Known, models: MutableMapping[str, Models], *, make: str | None = None
+    text: str, known: Known, models: Callable[[Make], Models], *, make: str | None = None
 ) -> set[tuple[str, str]]:
     """Return (make, model) of each car that a text names as its own, of one make where that is known."""
     words = tokens(text)
@@ -38,7 +38,7 @@ def cars_in(
 
 
 def _named(
-    words: Tokens, known: Known, models: MutableMapping[str, Models], make: str | None
+    words: Tokens, known: Known, models: Callable[[Make], Models], make: str | None
 ) -> Iterator[tuple[int, int, str, str]]:
     """Yield where a car is named, its make and its model."""
     at = 0
@@ -58,7 +58,7 @@ def _named(
         at += 1
 
 
-def _model(words: Tokens, make: Make, models: MutableMapping[str, Models], *, is_bare: bool = False) -> str | None:
+def _model(words: Tokens, make: Make, models: Callable[[Make], Models], *, is_bare: bool = False) -> str | None:
     """Return the model that words begin with, unless a letter or a number there says something else."""
     if not words or (words[0].isdecimal() and len(words[0]) < _SHORT and is_counted(words, 0)):
         return None
@@ -66,7 +66,7 @@ def _model(words: Tokens, make: Make, models: MutableMapping[str, Models], *, is
     is_class = any(word in GENERIC for word in words[:2])
     if len(words[0]) == 1 and words[0].isalpha() and not (after[:1].isdecimal() or is_class):
         return None
-    finder = models.setdefault(make.name, Models(make))
+    finder = models(make)
     hit = finder.begins(words)
     if hit is None or (is_bare and hit.method == "prefix" and not is_telling(words[0])):
         return None

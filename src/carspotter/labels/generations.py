@@ -8,14 +8,15 @@ the makers' type codes as Wikidata and Wikipedia list them. This file decides no
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
 
-from carspotter.labels.words import common_words, digits, key, tokens
+from carspotter.labels.words import common_words, digits, key, sound, tokens
 
 Tokens = tuple[str, ...]
 
@@ -28,7 +29,7 @@ _GENERATION_WORDS = common_words("generation")
 _BODY_WORDS = {"kuzov", "kuzove", "body", "karoserie", "baureihe"}
 # What follows a number that counts something else: doors, seats, power, driven wheels.
 _COUNTED = re.compile(
-    r"(tur|porte|door|puerta|porta|drzwi|dver|dvere|deur|usi|ovi|ovinen|ajto|dort|kapi|sit|seat|plaz|plac|mist|mest|"
+    r"(tur(?!bo)|vrat|uks|luuk|durv|durys|porte|door|puerta|porta|drzwi|dver|dvere|deur|usi|ovi|ovinen|ajto|dort|kapi|sit|seat|plaz|plac|mist|mest|"
     r"ps|hp|km|cv|ch|ks|hk|pk|kw|kwh|kc|kn|le|ls|bhp|motion|matic|x4|wd|cyl|zyl|owner|hand|tkm|eur|speed|gang|vites)"
 )
 
@@ -114,7 +115,7 @@ class Generations:
     def _code(self, words: Tokens) -> tuple[Code, ...] | None:
         if len(words) == 2:  # "W 205", "T6.1", "BR 463"; not "5 K"
             joined = (key(words),) if words[0].isalpha() and words[1][0].isdecimal() else ()
-            if words[0] in ("br", "typ", "type", "baureihe", "kuzov") and words[1].isalnum():
+            if words[0] in ("br", "bm", "typ", "type", "baureihe", "kuzov") and words[1].isalnum():
                 joined = next(
                     (
                         w
@@ -206,12 +207,15 @@ def is_counted(words: Tokens, at: int) -> bool:
     if not words[at].isdecimal():
         return words[at][-1] == "k" and after in ("km", "kms", "eur", "euro", "miles")
     then = words[at + 2] if at + 2 < len(words) else ""
-    is_volume = after.isdecimal() and len(after) == 1 and not (then.isdecimal() and len(then) == 1)
+    is_digit = then.isdecimal() and len(then) == 1
+    is_volume = after.isdecimal() and len(after) == 1 and not is_digit and not _COUNTED.match(then)
     return (is_volume and len(words[at]) == 1) or bool(_COUNTED.match(after))
 
 
 def _ends_name(words: Tokens, model: str, spellings: Mapping[str, str]) -> bool:
-    return any(spellings.get(key(words[-count:])) == model for count in range(1, min(len(words), 4) + 1))
+    ends = [key(words[-count:]) for count in range(1, min(len(words), 4) + 1)]
+    said = sound(key(tokens(model)))
+    return any(spellings.get(end) == model or sound(end) == said for end in ends)
 
 
 @cache
@@ -236,14 +240,20 @@ def family(make: str, model: str | None, generation: str) -> str:
     return found.pop() if len(found) == 1 else generation
 
 
-def makes_of(words: Tokens, makes: Collection[str]) -> list[tuple[str, Found]]:
-    """Return the makes of which a strong code stands in words that name no make."""
-    return [
-        (make, found)
-        for make in makes
-        for found in of_make(make).find(words)
-        if found.strong and found.spelling not in _FUELS and len(found.spelling) > 2
-    ]
+def makes_of(words: Tokens) -> dict[str, set[str]]:
+    """Return the codes in words that can hardly be anything else, "W205" and "W 205", each with its makes."""
+    joined = (one + two for one, two in itertools.pairwise(words) if len(one) == 1 and two.isdecimal())
+    return {word: _owners()[word] for word in (*words, *joined) if word in _owners() and word not in _FUELS}
+
+
+@cache
+def _owners() -> Mapping[str, set[str]]:
+    owners: dict[str, set[str]] = {}
+    for make, generations in table().items():
+        for words, codes in generations.codes.items():
+            if Found(0, 0, key(words), tuple(codes)).strong:
+                owners.setdefault(key(words), set()).add(make)
+    return owners
 
 
 _FUELS = {"e10", "e85"}  # what runs in a car is no type of it

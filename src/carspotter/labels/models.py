@@ -120,6 +120,8 @@ class Models:
         at = 0
         while at < len(plain):
             word, after = plain[at], plain[at + 1] if at + 1 < len(plain) else ""
+            if word in _KINDS and len(kept) > 1 and kept[-2].isdecimal() and len(kept[-1]) < _LONGEST_GLUED:
+                kept.pop()  # "3-as sorozat", "5-я серия"
             if word not in _KINDS or self._is_name(kept[-1:], word) or self._is_name([word], after):
                 kept.append(word)
             elif self._is_name([after], word):

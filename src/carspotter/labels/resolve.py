@@ -19,7 +19,7 @@ from carspotter.labels.described import cars_in
 from carspotter.labels.generations import Found, makes_of, of_make
 from carspotter.labels.known import Known, Make
 from carspotter.labels.models import Hit, MakeWords, Models, Near, is_body, parted
-from carspotter.labels.words import key, lookalike, tokens
+from carspotter.labels.words import digits, key, lookalike, tokens
 from carspotter.taxonomy import Taxon
 
 OFTEN = 20
@@ -177,13 +177,14 @@ class Resolver:
 
     def _by_code(self, words: tuple[str, ...]) -> Make | None:
         """Return the only make of which a code stands in words."""
-        owners = {make for make, _ in makes_of(words, self._known.makes)}
+        owners = set().union(*makes_of(words).values())
         return self._known.makes[owners.pop()] if len(owners) == 1 else None
 
     def _of_make(self, make: Make, words: tuple[str, ...], more: tuple[str, ...], sureness: float) -> Resolution:
-        models = self._models.setdefault(make.name, Models(make))
+        models = self._models_of(make)
         every = parted((*words, *more), make.models, of_make(make.name))
         codes = of_make(make.name).find(every)
+        sureness = min(sureness, _DOUBTED) if _is_foreign(every, make) else sureness
         hit = self._hit(models, *_without(codes, words, more, make))
         if isinstance(hit, Hit):
             return _checked(make, hit, every, codes, sureness=sureness)
@@ -209,6 +210,11 @@ class Resolver:
             )
         return Resolution(make=make.name, model=hit.name, score=round(hit.score * sureness, 4), method="seller")
 
+    def _models_of(self, make: Make) -> Models:
+        if make.name not in self._models:
+            self._models[make.name] = Models(make)  # of a make that a person named
+        return self._models[make.name]
+
     def _hit(self, models: Models, words: tuple[str, ...], more: tuple[str, ...]) -> Hit | Near:
         found = models.find(words or more, more if words else ())
         if words and more and not isinstance(found, Hit):
@@ -218,7 +224,7 @@ class Resolver:
 
     def _with_description(self, description: str, found: Resolution) -> Resolution:
         """Return the one car that a description names as its own, or what was found."""
-        cars = cars_in(description, self._known, self._models, make=found.make)
+        cars = cars_in(description, self._known, self._models_of, make=found.make)
         if len(cars) != 1:
             said = f"; the description names {', '.join(sorted(f'{a} {b}' for a, b in cars))}" if cars else ""
             return replace(found, message=f"{found.message}{said}")
@@ -246,7 +252,7 @@ class Resolver:
                 ads[place] = ads.get(place, 0) + count
         often = [(make, words) for (make, words), count in sorted(ads.items()) if count >= OFTEN]
         for make, words in often:
-            models = self._models.setdefault(make, Models(self._known.makes[make]))
+            models = self._models_of(self._known.makes[make])
             if not isinstance(models.find(words, ()), Hit):
                 models.learn(words)
         self._answers.clear()
@@ -283,6 +289,17 @@ def _without(
     """Return words without codes that name no model, so that "C292" is not read by its letter."""
     spellings = {found.spelling for found in codes if found.telling and found.spelling not in make.models}
     return _left(words, spellings), _left(more, spellings)
+
+
+def _is_foreign(words: tuple[str, ...], make: Make) -> bool:
+    """Say whether words hold a code of another make, long enough to be no engine of this one: a "Golf W205"."""
+    return any(
+        make.name not in owners and len(digits(code)) > _ENGINE_DIGITS and code not in make.models
+        for code, owners in makes_of(words).items()
+    )
+
+
+_ENGINE_DIGITS = 2  # R32 is a Skyline, and an engine of a Golf
 
 
 def _left(words: tuple[str, ...], spellings: Collection[str]) -> tuple[str, ...]:
