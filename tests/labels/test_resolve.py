@@ -146,6 +146,8 @@ def test_a_year_tells_the_generation_where_taxa_do():
     assert resolver.resolve("Auto Union", "a3", year=2005).generation == "2003-2012"
     assert resolver.resolve("Audi", "A3", year=2012).generation is None  # both were built then
     assert resolver.resolve("Audi", "A3", year=1999).generation is None
+    assert resolver.resolve("Audi", "A3 8P", year=2005).generation == "2003-2012"  # as the taxonomy spells it
+    assert resolver.resolve("Audi", "A3 8P").generation == "8P"
     assert resolver.resolve("Audi", "A3", year=2005).name == "Audi A3 2005"
 
 

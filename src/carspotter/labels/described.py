@@ -15,13 +15,14 @@ from carspotter.labels.words import GENERIC, common_words, tokens
 
 Tokens = tuple[str, ...]
 
+_MAKE_WORDS = 4
 _AHEAD = 5  # words of a name behind its make
 _BEFORE = 5  # words within which another car is announced
 _AFTER = 2
 _SHORT = 2
 
 # "swap for", "tyres from", "like a", "instead of", "previous": in some twenty languages, as words of a text.
-ANNOUNCES, PARTS = common_words("another car"), common_words("part")
+ANNOUNCES, PARTS, WANTED = (common_words(name) for name in ("another car", "part", "wanted"))
 _ENGINES = frozenset({"motor", "engine", "motore", "moteur", "dvigatel"})  # each car has one
 
 
@@ -37,13 +38,20 @@ def cars_in(
     }
 
 
+def is_of_another(title: str, known: Known) -> bool:
+    """Say whether a title offers a part of the car that it names, or seeks one: "4 tyres for a VW Golf"."""
+    words = tokens(title)
+    at = next((at for at in range(len(words)) if known.starts_with_make(words[at : at + _MAKE_WORDS])), 0)
+    return bool((PARTS | WANTED) & {*words[max(0, at - _BEFORE) : at]})
+
+
 def _named(
     words: Tokens, known: Known, models: Callable[[Make], Models], make: str | None
 ) -> Iterator[tuple[int, int, str, str]]:
     """Yield where a car is named, its make and its model."""
     at = 0
     while at < len(words):
-        start = known.starts_with_make(words[at : at + 4])
+        start = known.starts_with_make(words[at : at + _MAKE_WORDS])
         model = None if start is None else _model(words[at + start[1] : at + start[1] + _AHEAD], start[0], models)
         if start is not None:
             count = start[1]

@@ -20,6 +20,7 @@ from carspotter.labels.words import common_words, digits, key, sound, tokens
 
 Tokens = tuple[str, ...]
 
+_LETTER_AND_NUMBER = re.compile(r"[A-Z](\d{3}|[6-9]\d)")  # "E 211" is a W211, "Land Cruiser 80" a J80; "30 d" no G30
 _RANGE = re.compile(r"Mk(\d+)-(\d+)")
 _NUMBERED = re.compile(r"Mk(\d+)")
 _ORDINAL = re.compile(r"([1-9]\d?)(st|nd|rd|th|e|eme|er|a|o|de|ste|te|ta|oe)?")
@@ -29,8 +30,9 @@ _GENERATION_WORDS = common_words("generation")
 _BODY_WORDS = {"kuzov", "kuzove", "body", "karoserie", "baureihe"}
 # What follows a number that counts something else: doors, seats, power, driven wheels.
 _COUNTED = re.compile(
-    r"(tur(?!bo)|vrat|uks|luuk|durv|durys|porte|door|puerta|porta|drzwi|dver|dvere|deur|usi|ovi|ovinen|ajto|dort|kapi|sit|seat|plaz|plac|mist|mest|"
-    r"ps|hp|km|cv|ch|ks|hk|pk|kw|kwh|kc|kn|le|ls|bhp|motion|matic|x4|wd|cyl|zyl|owner|hand|tkm|eur|speed|gang|vites)"
+    r"(tur(?!bo)|vrat|uks|ust|luuk|durv|dury|duru|porte|door|drs?$|p$|dor|deur|puerta|porta|drzwi|dver|usi|ovi|ajto|kapi|"
+    r"thyr|sit|seat|plaz|plac|mist|mest|ps|hp|km|cv|ch|ks|hk|pk|kw|kwh|kc|kn|le|ls|bhp|motion|matic|x4|wd|cyl|zyl|owner|"
+    r"hand|tkm|eur|speed|gang|vites)"
 )
 
 
@@ -96,7 +98,7 @@ class Generations:
                     self.codes.setdefault((key(words),), []).append(code)
                 if number:
                     self._numbers.setdefault(model, {})[int(number[1])] = code
-                if re.fullmatch(r"[A-Z]\d{3}", name):
+                if _LETTER_AND_NUMBER.fullmatch(name):
                     self._numbers.setdefault(model, {}).setdefault(int(name[1:]), code)
 
     def find(self, words: Tokens) -> list[Found]:
@@ -105,7 +107,10 @@ class Generations:
         while at < len(words):
             for count in (2, 1):
                 hit = self._code(words[at : at + count]) if at + count <= len(words) else None
-                if hit is not None and not is_counted(words, at + count - 1):
+                is_volume = (
+                    at > 0 and len(words[at - 1]) == 1 and words[at - 1].isdecimal() and words[at][0].isdecimal()
+                )
+                if hit is not None and not is_volume and not is_counted(words, at + count - 1):
                     found.append(Found(at, at + count, key(words[at : at + count]), hit))
                     at += count - 1
                     break
@@ -133,8 +138,8 @@ class Generations:
 
     def _part_number(self, word: str) -> list[Code] | None:
         """Return the codes of "8P1" or "1Z5", as catalogues of parts write a body of 8P or 1Z."""
-        is_one = len(word) == 3 and word[0].isdecimal() and word[1].isalpha()
-        return self.codes.get((word[:2],)) if is_one else None
+        is_one = len(word) > 2 and word[0].isdecimal() and word[1].isalpha()
+        return self.codes.get((word[:-1],)) if is_one else None
 
     def of(self, model: str, words: Tokens, spellings: Mapping[str, str]) -> Code | None:
         """Return the one type of a model that words name, or None where they name none or several.

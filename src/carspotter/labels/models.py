@@ -267,7 +267,8 @@ class MakeWords:
         """Return the make that is named, the words that are left for the model, and how sure that is, 0..1."""
         if make:
             if (whole := self._known.make_of(make)) is not None:
-                return whole, model, 1.0
+                longer = self._known.make_of((*make, *model[:1]))  # "BMW" and "Alpina B3"
+                return (whole, model, 1.0) if longer in (None, whole) else (longer, model[1:], 1.0)
             if (start := self._known.starts_with_make(make)) is not None:
                 is_mistyped = likeness(key(make), start[0].spellings) >= _SURE  # "Mercedes-Bnz": the rest is no model
                 return start[0], model if is_mistyped else (*make[start[1] :], *model), 1.0

@@ -15,7 +15,7 @@ from typing import Any
 
 from carspotter.catalog.tables import OK
 from carspotter.labels.corrections import Corrections, Words, words_of
-from carspotter.labels.described import cars_in
+from carspotter.labels.described import cars_in, is_of_another
 from carspotter.labels.generations import Found, makes_of, of_make
 from carspotter.labels.known import Known, Make
 from carspotter.labels.models import Hit, MakeWords, Models, Near, is_body, parted
@@ -100,7 +100,7 @@ class Resolver:
         words = words_of({"make": make, "model": model, "submodel": submodel, "title": title})
         found = self._answer(words)
         if words[1] == title and not any((make, model, submodel)) and found.said_by != "person":
-            found = _from_title(found)
+            found = self._from_title(found, title or "")
         elif found.status != OK and title:
             found = self._with_title(words, title, found)
         if found.status != OK and description:
@@ -126,7 +126,8 @@ class Resolver:
         if found.model is None or (year is None and found.year is None):
             return found
         when = found.year or year
-        generation = found.generation or self._known.makes[found.make or ""].generation(found.model, when)
+        own = self._known.makes[found.make or ""].generation(found.model, when)  # as a taxonomy spells it
+        generation = found.generation if found.said_by == "person" else own or found.generation
         return replace(found, year=when, generation=generation)
 
     def _answer(self, words: Words) -> Resolution:
@@ -164,7 +165,7 @@ class Resolver:
         found = self._makes.find(make_words, model_words)
         if found is not None:
             make, rest, sureness = found
-            return self._of_make(make, rest, more, sureness)
+            return _unhyphened(self._of_make(make, rest, more, sureness), words)
         if not make_words and (alone := self._makes.by_model(model_words or more)):
             return self._of_make(alone, model_words or more, more if model_words else (), _FROM_MODEL_ALONE)
         if not make_words and (coded := self._by_code((*model_words, *more))):
@@ -200,6 +201,8 @@ class Resolver:
             return Resolution(make=make.name, status=UNRESOLVED, message=f"{make.name} without a model; {_ADVICE}")
         said = " ".join(words or more)
         near = [f"{other} {model}" for other, model in self._makes.models(words or more) if other != make.name]
+        start = self._known.starts_with_make(words or more)
+        near += [start[0].name] if start is not None and start[0] is not make else []
         coded = [f"{code.model} {code.type}" for found in codes for code in found.codes]
         if hit.name is None or near or coded or of_make(make.name).looks_like_code((words or more)[0]):
             guesses = _guesses(coded + near + [f"{name} ({score:.2f})" for name, score in hit.guesses])
@@ -238,9 +241,18 @@ class Resolver:
             answer = self._work_out((found.make or words[0], title, None))
             # A whole title always holds some words; only known names in it count.
             is_known = answer.status == OK and answer.method not in ("seller", "sound", "fuzzy")
-            answer = _from_title(answer) if is_known or answer.said_by == "person" else found
+            answer = self._from_title(answer, title) if is_known or answer.said_by == "person" else found
             self._answers[place] = answer
         return answer
+
+    def _from_title(self, found: Resolution, title: str) -> Resolution:
+        """Return what a title says, with less trust than a column has; a part of a car is no car."""
+        if found.status != OK or found.said_by == "person":
+            return found
+        if is_of_another(title, self._known):
+            message = f"{title!r} offers or seeks something of {found.make} {found.model}; {_ADVICE}"
+            return Resolution(status=UNRESOLVED, message=message)
+        return replace(found, score=round(found.score * _FROM_TITLE, 4), method="title")
 
     def _learn(self, seen: Mapping[tuple[str | None, str | None], int]) -> None:
         """Take up names that many sellers write, the most frequent spelling first."""
@@ -276,11 +288,14 @@ def label_rows(
         yield {name: value for name, value in row.items() if value is not None}
 
 
-def _from_title(found: Resolution) -> Resolution:
-    """Return what a title says, with less trust than a column has."""
-    if found.status != OK or found.said_by == "person":
+def _unhyphened(found: Resolution, words: Words) -> Resolution:
+    """Return a "Corsa E" as the generation that it is: the electric one is a "Corsa-e"."""
+    base = (found.model or "").removesuffix("-e")
+    codes = of_make(found.make or "").codes.get(("e",), ())
+    code = next((code for code in codes if code.model == base != found.model), None)
+    if code is None or any("-e" in (word or "").casefold() for word in words):
         return found
-    return replace(found, score=round(found.score * _FROM_TITLE, 4), method="title")
+    return replace(found, model=base, generation=code.type, score=min(found.score, _FROM_CODE), method="prefix")
 
 
 def _without(
