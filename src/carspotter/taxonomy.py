@@ -27,12 +27,13 @@ LEVELS: tuple[Level, ...] = get_args(Level)
 FORMAT = 1
 
 _Path = tuple[str | int | None, ...]
+_SPAN = re.compile(r"\d{4}\s*[-–]\s*(?:\d{4})?")
 _YEAR = re.compile(r"(?<!\d)(?:19|20)\d\d(?!\d)")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Taxon:
-    """Name a class: a make, and as far as known its model, generation ("2006-2014"), year and body ("Coupe").
+    """Name a class: a make, and as far as known its model, generation ("2006-2014", "W205"), year and body ("Coupe").
 
     A part that is None falls back to its parent at its level. Raises TaxonomyError for a value of the wrong type.
     """
@@ -55,15 +56,20 @@ class Taxon:
             raise TaxonomyError(f"taxon {self.make}: a generation or a year needs a model")
 
     def name(self, level: Level = "year") -> str:
-        """Return the full name down to a level; the year's name leaves the generation out."""
+        """Return the full name down to a level; beside a year a generation that is a span of years is left out."""
         parts: list[str | int | None] = [self.make]
         if level != "make":
             parts.append(self.model)
-        if level == "generation" or (level == "year" and self.year is None):
+        if level == "generation" or (level == "year" and (self.year is None or not self.has_span)):
             parts.append(self.generation)
-        elif level == "year":
+        if level == "year":
             parts.append(self.year)
         return " ".join(str(part) for part in parts if part is not None)
+
+    @property
+    def has_span(self) -> bool:
+        """Say whether the generation is a span of years, "2006-2014", and no type, "W205"."""
+        return self.generation is not None and bool(_SPAN.fullmatch(self.generation))
 
     def up_to(self, level: Level) -> Taxon:
         """Return the taxon without what lies below a level, and without its body."""

@@ -67,6 +67,23 @@ def test_generations_are_classes_at_their_level():
     assert set(found.class_of.values()) == {"Audi A4 2007-2015"}
 
 
+def test_types_are_classes_and_those_of_a_generation_are_one():
+    garage = photos_of(
+        ("Mercedes-Benz", "C-Class", "W205", 2015, 5), ("Mercedes-Benz", "C-Class", "S205", 2015, 5),
+        ("Mercedes-Benz", "C-Class", "S205", None, 5), ("Mercedes-Benz", "C-Class", None, 2015, 5),
+    )  # fmt: skip
+    named = {level: classes(garage, settings=ClassSettings(min_photos=4, level=level)) for level in ("type", "year")}
+    named["generation"] = classes(garage, settings=ClassSettings(min_photos=4, level="generation"))
+    names = {level: set(found.class_of.values()) for level, found in named.items()}
+    assert names["type"] == {"Mercedes-Benz C-Class W205", "Mercedes-Benz C-Class S205"}
+    assert names["generation"] == {"Mercedes-Benz C-Class W205"}
+    assert names["year"] == {"Mercedes-Benz C-Class 2015"}
+    assert named["type"].taxa["Mercedes-Benz C-Class S205"].generation == "S205"
+    assert status_of(named["type"])["Mercedes-Benz C-Class 2015"] == ("too-vague", None)
+    merged = classes(garage, settings=SMALL, merges=parse_merges(HEAD + "Mercedes-Benz C-Class 2015,\n"))
+    assert status_of(merged)["Mercedes-Benz C-Class S205 2015"] == ("ignored", None)
+
+
 def test_merges_reach_down_and_the_deepest_decides():
     merges = parse_merges(HEAD + "Audi A4 Allroad,Audi A4\nVW,\nVW Golf,Audi A4\nLada 2107 1999,\n")
     found = classes(GARAGE, settings=SMALL, merges=merges)

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from carspotter.catalog.tables import TABLES
 from carspotter.errors import LabelError
-from carspotter.labels.corrections import Corrections, to_csv, unresolved
+from carspotter.labels.corrections import BECOMES, NOTES, WORDS, Corrections, rows_of, to_csv, unresolved
 from carspotter.labels.known import Known
 from carspotter.labels.resolve import OFTEN, Resolver, label_rows
 from carspotter.labels.words import key, tokens
@@ -42,7 +42,7 @@ def said(found):
         ("VW", "Golf7", ("Volkswagen", "Golf", "prefix")),
         ("VW", "Golf Sportvan", ("Volkswagen", "Golf Sportsvan", "fuzzy")),
         ("Mercedes-Benz", "E220 CDI", ("Mercedes-Benz", "E-Class", "pattern")),
-        ("Мерседес-Бенц", "Е-класс", ("Mercedes-Benz", "E-Class", "pattern")),
+        ("Мерседес-Бенц", "Е-класс", ("Mercedes-Benz", "E-Class", "exact")),
         ("Merc", "C 180", ("Mercedes-Benz", "C-Class", "pattern")),
         ("Mercedes", "GLE 350d Coupe", ("Mercedes-Benz", "GLE-Class Coupe", "pattern")),
         ("Mercedes-Bnz", "EQV", ("Mercedes-Benz", "EQV", "exact")),
@@ -50,7 +50,7 @@ def said(found):
         ("БМВ", "320d", ("BMW", "3 Series", "pattern")),
         ("BMW", "X5 xDrive", ("BMW", "X5", "pattern")),
         ("BMW", "Х5", ("BMW", "X5", "exact")),  # a Cyrillic letter
-        ("BMW", "3 серия", ("BMW", "3 Series", "pattern")),
+        ("BMW", "3 серия", ("BMW", "3 Series", "exact")),
         ("BMW 320d", None, ("BMW", "3 Series", "pattern")),
         ("Citroen", "С4", ("Citroën", "C4", "exact")),  # a Cyrillic letter
         ("ВАЗ (Lada)", "2114", ("Lada", "2114", "exact")),
@@ -146,6 +146,8 @@ def test_a_year_tells_the_generation_where_taxa_do():
     assert resolver.resolve("Auto Union", "a3", year=2005).generation == "2003-2012"
     assert resolver.resolve("Audi", "A3", year=2012).generation is None  # both were built then
     assert resolver.resolve("Audi", "A3", year=1999).generation is None
+    assert resolver.resolve("Audi", "A3 8P", year=2005).generation == "2003-2012"  # as the taxonomy spells it
+    assert resolver.resolve("Audi", "A3 8P").generation == "8P"
     assert resolver.resolve("Audi", "A3", year=2005).name == "Audi A3 2005"
 
 
@@ -231,6 +233,15 @@ def test_the_unresolved_list_comes_back_as_corrections(resolver):
     filled = Resolver(corrections=Corrections.parse(to_csv(rows)))
     assert unresolved(listings, label_rows(listings, filled)) == []
     assert filled.resolve(title="NICE one owner").name == "Ford Focus"
+
+
+@pytest.mark.parametrize("cell", ["=1+1", "+49 GOLF", "-x", "@SUM(A1)", "'=x", "''-y", "  =z", "O'Neil", "'80 Golf"])
+def test_no_spreadsheet_runs_what_sellers_wrote(cell):
+    rows = unresolved([{"ad_id": "1", "make": "Ford", "model": cell}], [{"ad_id": "1", "status": "unresolved"}])
+    text = to_csv(rows)
+    assert not any(value.lstrip().startswith(tuple("=+-@")) for row in csv.reader(text.splitlines()) for value in row)
+    read = rows_of(text, "words.csv", needed=WORDS, known=(*WORDS, *BECOMES, *NOTES))
+    assert [row["model"].strip() for _, row in read] == [cell.strip()]
 
 
 def test_a_spreadsheet_may_write_semicolons_and_a_mark(tmp_path):

@@ -208,7 +208,7 @@ def test_a_threshold_is_applied_without_looking_again(copy: Path) -> None:
 
 
 def test_words_that_a_person_wrote_win(copy: Path) -> None:
-    with (copy / "labels" / "unresolved.csv").open(encoding="utf-8", newline="") as file:
+    with (copy / "labels" / "unresolved.csv").open(encoding="utf-8-sig", newline="") as file:
         rows = list(csv.DictReader(file))
     assert [(row["make"], row["model"], row["ads"]) for row in rows] == [("Qqzzx", "Vbnmk", "1")]
     filled = rows[0] | dict(zip(BECOMES, ("Volkswagen", "Golf"), strict=False))
@@ -220,6 +220,22 @@ def test_words_that_a_person_wrote_win(copy: Path) -> None:
     with Project.open(copy).catalog() as catalog:
         row = catalog.rows("SELECT * FROM labels WHERE ad_id = '9002'")[0]
     assert (row["name"], row["said_by"], row["status"]) == ("Volkswagen Golf", "person", "ok")
+
+
+def test_types_and_generations_go_from_words_to_the_learnt_bundle(copy: Path) -> None:
+    table = (copy / "cars.csv").read_text(encoding="utf-8")
+    for word, coded in (("Golf", "Golf VII"), ("A4 Avant", "A4 Avant (8K5)"), ("320d", "320d F31")):
+        table = table.replace(f",{word},", f",{coded},")
+    (copy / "cars.csv").write_text(table, encoding="utf-8")
+    text = (copy / "carspotter.toml").read_text(encoding="utf-8")
+    shutil.rmtree(copy / "catalog")  # the words are another table's
+    names = {"Volkswagen Golf Mk7", "Audi A4 B8"}
+    for level, name in (("type", "BMW 3 Series F31"), ("generation", "BMW 3 Series F30")):
+        (copy / "carspotter.toml").write_text(text.replace("[classes]", f'[classes]\nlevel = "{level}"'))
+        build(Project.open(copy), workers=0)
+        taxonomy = ModelBundle.load(copy / "models" / "learned").taxonomy
+        assert taxonomy is not None
+        assert set(taxonomy.names("generation")) == {*names, name}
 
 
 def test_what_was_made_and_is_gone_is_made_again(copy: Path) -> None:

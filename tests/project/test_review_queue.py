@@ -180,10 +180,18 @@ def test_words_that_were_decided_are_resolved_at_the_next_build(project: Project
         desk.undo(entry.id)
         assert "Panda" not in (project.labels / "words.csv").read_text()
         desk.decide({**content, "becomes": {"make": "Fiat", "model": "Panda"}, "id": "1" * 16})
+    with project.catalog() as catalog, catalog.writer(), ReviewDesk(project, person="Ann") as desk:
+        desk.decide({**content, "words": ["Q", "V", None], "becomes": {"make": "Fiat", "model": "Uno"}, "id": "2" * 16})
+        assert "Uno" not in (project.labels / "words.csv").read_text()  # a build has the project
     (project.labels / "words.csv").unlink()  # as if the review had been killed before it wrote it
     assert build(project, only=("resolve",))["resolve"]["unresolved"] == 0
     with project.catalog() as catalog:
         assert catalog.rows("SELECT name FROM labels WHERE ad_id = '5'") == [{"name": "Fiat Panda 2012"}]
+    written = (project.labels / "words.csv").read_text()
+    assert "Uno" in written
+    (project.labels / "words.csv").unlink()
+    ReviewDesk(project, person="Bob").close()  # who only looks writes nothing
+    assert not (project.labels / "words.csv").exists()
 
 
 def test_kinds_and_viewpoints_stand_above_the_finder(tmp_path: Path) -> None:

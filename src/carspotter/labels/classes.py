@@ -1,6 +1,7 @@
 """Labelled photos and a person's merges in, the classes of the dataset out, and what becomes of each taxon.
 
-A class is a taxon cut at a level: at level "model" all years of a model are one. A person may merge taxa and leave
+A class is a taxon cut at a level: at level "model" all years of a model are one, at level "type" a W205 and an S205 are
+two, which are one generation. A person may merge taxa and leave
 some out by `labels/classes.csv` (columns taxon, becomes; an empty `becomes` leaves out). Classes of too few photos are
 dropped with that reason. `suggest` names classes that a network cannot tell apart. It opens no catalogue.
 """
@@ -10,9 +11,9 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -20,13 +21,18 @@ import numpy.typing as npt
 from carspotter.catalog.tables import OK
 from carspotter.errors import LabelError, suggestion
 from carspotter.labels.corrections import rows_of
-from carspotter.taxonomy import LEVELS, Level, Taxon
+from carspotter.labels.generations import family
+from carspotter.taxonomy import LEVELS, Taxon
 
 IGNORED = "ignored"
 MERGED = "merged"
 TOO_FEW = "too-few"
 TOO_VAGUE = "too-vague"
 
+
+ClassLevel = Literal["make", "model", "generation", "type", "year"]
+"""The levels of a taxon, and the type: one of the types that are a generation, such as its estate."""
+CLASS_LEVELS: tuple[ClassLevel, ...] = get_args(ClassLevel)
 
 Columns = Mapping[str, Sequence[Any] | npt.NDArray[Any]]
 
@@ -40,11 +46,11 @@ class ClassSettings:
 
     min_photos: int = 150
     min_ads: int = 3
-    level: Level = "model"
+    level: ClassLevel = "model"
 
     def __post_init__(self) -> None:
-        if self.level not in LEVELS:
-            raise ValueError(f"level {self.level!r} is unknown; {suggestion(str(self.level), LEVELS)}")
+        if self.level not in CLASS_LEVELS:
+            raise ValueError(f"level {self.level!r} is unknown; {suggestion(str(self.level), CLASS_LEVELS)}")
         for name, value in (("min_photos", self.min_photos), ("min_ads", self.min_ads)):
             if value < 1:
                 raise ValueError(f"{name} is {value}; it must be at least 1")
@@ -180,7 +186,19 @@ def _plain(column: Sequence[Any] | npt.NDArray[Any]) -> Sequence[Any]:
 
 def _levels(taxon: Taxon) -> list[Taxon]:
     """Return a taxon cut at each level that it reaches, the deepest first."""
-    return list(dict.fromkeys(taxon.up_to(level) for level in reversed(LEVELS)))
+    return list(dict.fromkeys([taxon.up_to("year"), *(cut(taxon, level) for level in reversed(CLASS_LEVELS))]))
+
+
+def cut(taxon: Taxon, level: ClassLevel) -> Taxon:
+    """Return a taxon without what lies below a level of classes: types of a generation are one."""
+    if level == "type" or taxon.generation is None or taxon.has_span:
+        return taxon.up_to("generation" if level == "type" else level)
+    if level == "year" and taxon.year is not None:
+        return replace(taxon.up_to("year"), generation=None)
+    if level in ("generation", "year"):
+        general = family(taxon.make, taxon.model, taxon.generation)
+        return replace(taxon.up_to("generation"), generation=general)
+    return taxon.up_to(level)
 
 
 def _names(found: Iterable[Taxon]) -> dict[str, Taxon]:
@@ -208,13 +226,13 @@ def _ends(merges: Iterable[Merge], names: Mapping[str, Taxon]) -> dict[str, str 
     return ends
 
 
-def _draft(taxon: Taxon, ends: Mapping[str, str | None], names: Mapping[str, Taxon], level: Level) -> _Draft:
+def _draft(taxon: Taxon, ends: Mapping[str, str | None], names: Mapping[str, Taxon], level: ClassLevel) -> _Draft:
     decided = next((cut.name() for cut in _levels(taxon) if cut.name() in ends), None)
     end = None if decided is None else ends[decided]
     if decided is not None and end is None:
         return _Draft(target=None, status=IGNORED, message=f"{decided} is left out")
-    target = taxon.up_to(level) if end is None else names[end].up_to(level)
-    if end is None and getattr(taxon, level) is None:
+    target = cut(taxon if end is None else names[end], level)
+    if end is None and getattr(taxon, "generation" if level == "type" else level) is None:
         return _Draft(target=None, status=TOO_VAGUE, message=f"its label has no {level}")
     status = OK if target.name() == taxon.name() else MERGED
     return _Draft(target=target, status=status)

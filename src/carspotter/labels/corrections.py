@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -97,7 +98,7 @@ def rows_of(text: str, where: str, *, needed: Iterable[str], known: Iterable[str
     for row in reader:
         if None in row:
             raise LabelError(f"{where} line {reader.line_num}: more values than the {len(names)} columns; quote commas")
-        cleaned = {name: (value or "").strip() for name, value in row.items()}
+        cleaned = {name: _cell((value or "").strip()) for name, value in row.items()}
         if any(cleaned.values()):
             found.append((reader.line_num, cleaned))
     return found
@@ -129,13 +130,29 @@ def words_of(listing: Mapping[str, Any]) -> Words:
     return words if any(words) else (None, listing.get("title"), None)
 
 
-def to_csv(rows: Iterable[Mapping[str, Any]]) -> str:
-    """Return rows of `unresolved` as the text of a CSV file."""
+def to_csv(rows: Iterable[Mapping[str, Any]], columns: Iterable[str] = (*WORDS, *BECOMES, *NOTES)) -> str:
+    """Return rows as the text of a CSV file in which no spreadsheet takes a seller's words for a formula.
+
+    A cell that begins with = + - @ gets an apostrophe in front, which `rows_of` takes away. Write it as "utf-8-sig":
+    by the mark spreadsheets know its letters.
+    """
     text = io.StringIO()
-    writer = csv.DictWriter(text, [*WORDS, *BECOMES, *NOTES], lineterminator="\n")
+    writer = csv.DictWriter(text, list(columns), lineterminator="\n", restval="")
     writer.writeheader()
-    writer.writerows(rows)
+    writer.writerows({name: _plain_cell(value) for name, value in row.items()} for row in rows)
     return text.getvalue()
+
+
+_FORMULA = re.compile(r"'*\s*[=+\-@]")
+
+
+def _plain_cell(value: Any) -> Any:
+    return f"'{value}" if isinstance(value, str) and _FORMULA.match(value) else value
+
+
+def _cell(value: str) -> str:
+    """Return a cell as it was before `to_csv`."""
+    return value[1:] if value.startswith("'") and _FORMULA.match(value) else value
 
 
 def _taxon(row: Mapping[str, str], where: str) -> Taxon | None:

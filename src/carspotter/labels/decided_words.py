@@ -6,14 +6,12 @@ the decisions each time, so that a decision that was taken back disappears and a
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Iterable
 from pathlib import Path
 
 from carspotter import storage
 from carspotter.errors import LabelError
-from carspotter.labels.corrections import BECOMES, NOTES, WORDS, rows_of, words_key
+from carspotter.labels.corrections import BECOMES, NOTES, WORDS, rows_of, to_csv, words_key
 from carspotter.labels.decisions import Entry
 
 NOTE = "review: "
@@ -38,10 +36,10 @@ def write_decided_words(path: Path, entries: Iterable[Entry]) -> bool:
     if not fresh and len(by_hand) == len(rows):
         return False
     columns += [name for name in (*WORDS, *BECOMES, *NOTES) if name not in columns]
-    written = _csv(columns, [*by_hand, *fresh])
+    written = to_csv([*by_hand, *fresh], columns)
     if written == text:
         return False
-    storage.write(path, written.encode())
+    storage.write(path, written.encode("utf-8-sig"))
     return True
 
 
@@ -59,11 +57,3 @@ def _text(path: Path) -> str:
         return path.read_text(encoding="utf-8-sig") if path.exists() else ""
     except (OSError, UnicodeDecodeError) as error:
         raise LabelError(f"{path} cannot be read: {error}; save it as CSV in UTF-8") from error
-
-
-def _csv(columns: Iterable[str], rows: Iterable[dict[str, str]]) -> str:
-    text = io.StringIO()
-    writer = csv.DictWriter(text, list(columns), lineterminator="\n", restval="")
-    writer.writeheader()
-    writer.writerows(rows)
-    return text.getvalue()

@@ -7,12 +7,13 @@ what they hold, what they nearly are. What remains is named as the seller wrote 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 
 from carspotter.errors import MissingExtraError
+from carspotter.labels.generations import Generations
 from carspotter.labels.known import Known, Make
-from carspotter.labels.words import digits, key, sound, tidy, tokens
+from carspotter.labels.words import GENERIC, digits, key, sound, tidy, tokens
 
 Tokens = tuple[str, ...]
 
@@ -46,6 +47,7 @@ _ENGINE_WORDS = _words(
     "wagon xdrive"
 )
 _NO_MODEL = _words(
+    "class series model "
     "all altele altro altul andere another autre drugaya drugie drugoe inne inoe inshaya inshe model na nan none null "
     "other others otra otro sonstige undefined unknown"
 )
@@ -77,7 +79,11 @@ class Models:
         self._make = make
         self._often: dict[str, str] = {}
         self._sounds: dict[str, set[str]] = {}
-        for spelling, model in make.models.items():
+        # A class is told by its letter alone: what the words "class" and "series" sound like tells nothing.
+        self._telling = {
+            spelling: model for spelling, model in make.models.items() if not {"class", "series"} & {*tokens(model)}
+        }
+        for spelling, model in self._telling.items():
             self._sounds.setdefault(sound(spelling), set()).add(model)
 
     def learn(self, words: Tokens) -> None:
@@ -88,6 +94,7 @@ class Models:
 
     def find(self, words: Tokens, more: Tokens) -> Hit | Near:
         """Return the model in words, `more` being those of the submodel; a make's own name in front is passed over."""
+        words, more = self._plain_classes(words), self._plain_classes(more)
         hit = self._longer(words, self._plain(words, more)) or self._without_make(words, more) or self._alike(words)
         if hit is None:
             parted = tuple(part for word in words for part in _parted(word))
@@ -98,6 +105,40 @@ class Models:
         if isinstance(nearly, Hit) and (inside is None or inside.model in nearly.model):
             return nearly  # "Focs C-Max" is a Focus C-Max, though it holds C-Max
         return inside or nearly
+
+    def begins(self, words: Tokens) -> Hit | None:
+        """Return the model that words begin with as it is known, an engine designation too."""
+        return self._plain(self._plain_classes(words), ())
+
+    def _plain_classes(self, words: Tokens) -> Tokens:
+        """Return words with "Klasse E", "E-klasa" and "класс Е" as "e class"; where no name has the word, it goes."""
+        if not any(GENERIC.get(word) or _glued(word) for word in words):
+            return words
+        parted = [part for word in words for part in (self._unglued(word))]
+        plain = [GENERIC.get(word, word) for word in parted]
+        kept: list[str] = []
+        at = 0
+        while at < len(plain):
+            word, after = plain[at], plain[at + 1] if at + 1 < len(plain) else ""
+            if word in _KINDS and len(kept) > 1 and kept[-2].isdecimal() and len(kept[-1]) < _LONGEST_GLUED:
+                kept.pop()  # "3-as sorozat", "5-я серия"
+            if word not in _KINDS or self._is_name(kept[-1:], word) or self._is_name([word], after):
+                kept.append(word)
+            elif self._is_name([after], word):
+                kept += [after, word]
+                at += 1
+            at += 1
+        return tuple(kept) or tuple(plain)
+
+    def _is_name(self, before: Sequence[str], after: str) -> bool:
+        return bool(before and after) and key([*before, after]) in self._make.models
+
+    def _unglued(self, word: str) -> Tokens:
+        """Return "cklasse" as two words, where there is a C-Class."""
+        parts = _glued(word)
+        if parts and word not in self._make.models and self._is_name(parts[:1], GENERIC[parts[1]]):
+            return parts
+        return (word,)
 
     def _plain(self, words: Tokens, more: Tokens) -> Hit | None:
         every = (*words, *more)
@@ -119,7 +160,7 @@ class Models:
             return hit
         for count in range(1, len(words)):
             start, rest = key(words[:count]), key(words[count:])
-            ends = {name.removeprefix(start): name for name in self._make.models if name.startswith(start)}
+            ends = {name.removeprefix(start): name for name in self._telling if name.startswith(start)}
             for end, score in nearest(rest, [end for end in ends if end]):
                 if score >= _SURE:
                     model = self._make.models[ends[end]]
@@ -168,11 +209,11 @@ class Models:
         spans = [(start, stop) for start in range(1, len(words)) for stop in range(start + 1, len(words) + 1)]
         for start, stop in sorted(spans, key=lambda span: (span[0] - span[1], span[0])):
             spelling = key(words[start:stop])
-            name = self._name(spelling) if _is_telling(spelling) else None
+            name = self._name(spelling) if is_telling(spelling) else None
             if name is not None:
                 return Hit(model=name, method="inside", score=SCORES["inside"])
         for start in range(1, len(words)):
-            pattern = self._pattern(words[start:], taken=1) if _is_telling(words[start]) else None
+            pattern = self._pattern(words[start:], taken=1) if is_telling(words[start]) else None
             if pattern is not None:
                 return Hit(model=pattern.model, method="inside", score=SCORES["inside"])
         return None
@@ -188,13 +229,25 @@ class Models:
 
     def _ranked(self, words: Tokens) -> list[tuple[str, float]]:
         """Return models whose spelling is near to the words or to their beginning, best first."""
-        spellings = [*self._make.models, *self._often]
+        spellings = [*self._telling, *self._often]
         best: dict[str, float] = {}
         for dropped, count in enumerate(range(len(words), 0, -1)):
             for spelling, score in nearest(key(words[:count]), spellings):
                 name = self._name(spelling) or ""
                 best[name] = max(best.get(name, 0.0), score - _PER_DROPPED_WORD * dropped)
         return sorted(best.items(), key=lambda item: (-item[1], item[0]))
+
+
+_KINDS = frozenset(GENERIC.values())
+
+
+def _glued(word: str) -> Tokens:
+    """Return a short name and the word for a class that are written as one, or nothing."""
+    parts = ((word[:at], word[at:]) for at in range(1, min(len(word), _LONGEST_GLUED + 1)))
+    return next((part for part in parts if part[1] in GENERIC), ())
+
+
+_LONGEST_GLUED = 3  # "glcklasse"
 
 
 class MakeWords:
@@ -214,7 +267,8 @@ class MakeWords:
         """Return the make that is named, the words that are left for the model, and how sure that is, 0..1."""
         if make:
             if (whole := self._known.make_of(make)) is not None:
-                return whole, model, 1.0
+                longer = self._known.make_of((*make, *model[:1]))  # "BMW" and "Alpina B3"
+                return (whole, model, 1.0) if longer in (None, whole) else (longer, model[1:], 1.0)
             if (start := self._known.starts_with_make(make)) is not None:
                 is_mistyped = likeness(key(make), start[0].spellings) >= _SURE  # "Mercedes-Bnz": the rest is no model
                 return start[0], model if is_mistyped else (*make[start[1] :], *model), 1.0
@@ -266,7 +320,7 @@ class MakeWords:
         """Return makes and models of which the words begin with the name, a telling one."""
         for count in range(len(words), 0, -1):
             spelling = key(words[:count])
-            if _is_telling(spelling) and spelling in self._owners:
+            if is_telling(spelling) and spelling in self._owners:
                 return sorted(self._owners[spelling].items())
         return []
 
@@ -328,7 +382,7 @@ def seller_name(words: Tokens) -> str | None:
 _SHORTEST_NUMBER = 3  # "16" or "20" are more likely an engine than an unknown model
 
 
-def _is_telling(spelling: str) -> bool:
+def is_telling(spelling: str) -> bool:
     """Say whether a name is one wherever it stands: four letters, or letters with digits, and no body or trim."""
     has_digit, has_letter = bool(digits(spelling)), not spelling.isdecimal()
     return (
@@ -336,6 +390,19 @@ def _is_telling(spelling: str) -> bool:
         and has_letter
         and (len(spelling) >= _SHORTEST_FUZZY or (has_digit and len(spelling) > 1))
     )
+
+
+def is_body(model: str) -> bool:
+    """Say whether a model is called like a body or trim of many others: "Cabriolet", "Coupe"."""
+    return key(tokens(model)) in _NOT_INSIDE
+
+
+def parted(words: Tokens, models: Collection[str], table: Generations) -> Tokens:
+    """Return words as generations are read in them: "golf7" is two, "klasse c" is "c class"; names stay whole."""
+    parts: list[str] = []
+    for word in words:
+        parts += (word,) if word in models or (word,) in table.codes else _parted(word)
+    return tuple(parts)
 
 
 def _parted(word: str) -> Tokens:

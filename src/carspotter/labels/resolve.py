@@ -1,8 +1,9 @@
 """Sellers' words in, taxa out: each with a score, how it was found, and who said so.
 
 The order is: what a person decided, the known name, another spelling, an engine designation ("320d"), a name that the
-words begin with, sound like or hold, a name that they nearly are; a model that is not known stays as the seller wrote
-it. The same words always give the same answer, whatever the order of rows. It opens no catalogue.
+words begin with, sound like or hold, a name that they nearly are; a code of a type ("W205"); a model that is not known
+stays as the seller wrote it. Make and model are read first, then the title, then the description. The same words always
+give the same answer, whatever the order of rows. It opens no catalogue.
 """
 
 from __future__ import annotations
@@ -14,9 +15,11 @@ from typing import Any
 
 from carspotter.catalog.tables import OK
 from carspotter.labels.corrections import Corrections, Words, words_of
+from carspotter.labels.described import cars_in, is_of_another
+from carspotter.labels.generations import Found, makes_of, of_make
 from carspotter.labels.known import Known, Make
-from carspotter.labels.models import Hit, MakeWords, Models
-from carspotter.labels.words import key, lookalike, tokens
+from carspotter.labels.models import Hit, MakeWords, Models, Near, is_body, parted
+from carspotter.labels.words import digits, key, lookalike, tokens
 from carspotter.taxonomy import Taxon
 
 OFTEN = 20
@@ -27,7 +30,10 @@ UNRESOLVED = "unresolved"
 _YEAR = re.compile(r"(?<!\d)(19[5-9]\d|20[0-4]\d)(?!\d)")
 # Scores rank how much was assumed; they are no probabilities.
 _FROM_TITLE = 0.9
+_FROM_DESCRIPTION = 0.7
 _FROM_MODEL_ALONE = 0.8
+_FROM_CODE = 0.9
+_DOUBTED = 0.6
 _ADVICE = "write what it is into labels/words.csv"
 
 
@@ -35,8 +41,9 @@ _ADVICE = "write what it is into labels/words.csv"
 class Resolution:
     """Say which taxon words name: score 0..1, how it was found, and status "ok" or "unresolved" with a message.
 
-    `method` is "person", "exact", "alias", "pattern", "prefix", "sound", "inside", "fuzzy", "seller" (unknown model, as
-    written) or "none". An unresolved one may still know its make.
+    `method` is "person", "exact", "alias", "pattern", "prefix", "sound", "inside", "fuzzy", "code" (of a type),
+    "seller" (unknown model, as written), "title" or "description" (where the car was named) or "none". An unresolved
+    one may still know its make.
     """
 
     make: str | None = None
@@ -87,21 +94,40 @@ class Resolver:
         *,
         year: int | None = None,
         title: str | None = None,
+        description: str | None = None,
     ) -> Resolution:
-        """Return the taxon that words name; the title is asked only where the others do not suffice."""
+        """Return the taxon that words name; title and description are asked only for what the others do not say."""
         words = words_of({"make": make, "model": model, "submodel": submodel, "title": title})
         found = self._answer(words)
-        if found.status != OK and title and words[1] != title:
+        if words[1] == title and not any((make, model, submodel)) and found.said_by != "person":
+            found = self._from_title(found, title or "")
+        elif found.status != OK and title:
             found = self._with_title(words, title, found)
+        if found.status != OK and description:
+            found = self._with_description(description, found)
+        for text in (title, description):
+            found = self._typed(found, text)
         if year is None and title:
             year = _year(title, found.model)
         return self._dated(found, year)
+
+    def _typed(self, found: Resolution, text: str | None) -> Resolution:
+        """Return what was found with the type that a text names of it, where its own words named none."""
+        if not text or found.status != OK or found.generation or found.said_by == "person" or found.model is None:
+            return found
+        make = self._known.makes[found.make or ""]
+        table = of_make(make.name)
+        code = table.of(found.model, parted(tokens(text), make.models, table), make.models)
+        if code is not None:
+            return replace(found, generation=code.type)
+        return found
 
     def _dated(self, found: Resolution, year: int | None) -> Resolution:
         if found.model is None or (year is None and found.year is None):
             return found
         when = found.year or year
-        generation = found.generation or self._known.makes[found.make or ""].generation(found.model, when)
+        own = self._known.makes[found.make or ""].generation(found.model, when)  # as a taxonomy spells it
+        generation = found.generation if found.said_by == "person" else own or found.generation
         return replace(found, year=when, generation=generation)
 
     def _answer(self, words: Words) -> Resolution:
@@ -117,7 +143,8 @@ class Resolver:
         answers = [self._read(words)]
         if any(lookalike(word) for word in words):
             looks = tuple(lookalike(word) or word for word in words)
-            answers.append(self._read((looks[0], looks[1], looks[2])))
+            # First, so that it wins where both fit: "С-класс" is typed for a C, and only said like an S.
+            answers.insert(0, self._read((looks[0], looks[1], looks[2])))
         return max(answers, key=lambda answer: (answer.status == OK, answer.score))
 
     def _by_person(self, taxon: Taxon) -> Resolution:
@@ -125,9 +152,11 @@ class Resolver:
         if make is None:
             self._known.add([taxon.up_to("model")])
             make = self._known.makes[taxon.make]
-        model = make.models.get(key(tokens(taxon.model)), taxon.model)
+        model = make.models.get(key(tokens(taxon.model)), taxon.model) or ""
+        code = of_make(make.name).of(model, tokens(f"{model} {taxon.generation}"), make.models)
+        generation = code.type if taxon.generation and code else taxon.generation
         return Resolution(
-            make=make.name, model=model, generation=taxon.generation, year=taxon.year, score=1.0, method="person",
+            make=make.name, model=model, generation=generation, year=taxon.year, score=1.0, method="person",
             said_by="person",
         )  # fmt: skip
 
@@ -136,51 +165,94 @@ class Resolver:
         found = self._makes.find(make_words, model_words)
         if found is not None:
             make, rest, sureness = found
-            return self._of_make(make, rest, more, sureness)
+            return _unhyphened(self._of_make(make, rest, more, sureness), words)
         if not make_words and (alone := self._makes.by_model(model_words or more)):
             return self._of_make(alone, model_words or more, more if model_words else (), _FROM_MODEL_ALONE)
+        if not make_words and (coded := self._by_code((*model_words, *more))):
+            return self._of_make(coded, (*model_words, *more), (), _FROM_MODEL_ALONE)
         said = " ".join(word for word in words if word)
         if not said:
             return Resolution(status=UNRESOLVED, message="neither make nor model is given, nor a title")
         near = self._makes.near(make_words or model_words)
         return Resolution(status=UNRESOLVED, message=f"no known make in {said!r}; {_guesses(near)}{_ADVICE}")
 
+    def _by_code(self, words: tuple[str, ...]) -> Make | None:
+        """Return the only make of which a code stands in words."""
+        owners = set().union(*makes_of(words).values())
+        return self._known.makes[owners.pop()] if len(owners) == 1 else None
+
     def _of_make(self, make: Make, words: tuple[str, ...], more: tuple[str, ...], sureness: float) -> Resolution:
-        models = self._models.setdefault(make.name, Models(make))
-        found = models.find(words or more, more if words else ())
-        if words and more and not isinstance(found, Hit):
-            joined = models.find((*words, *more), ())  # "3" and "серия" are one name that fell into two columns
-            found = joined if isinstance(joined, Hit) else found
-        if isinstance(found, Hit):
+        models = self._models_of(make)
+        every = parted((*words, *more), make.models, of_make(make.name))
+        codes = of_make(make.name).find(every)
+        sureness = min(sureness, _DOUBTED) if _is_foreign(every, make) else sureness
+        hit = self._hit(models, *_without(codes, words, more, make))
+        if isinstance(hit, Hit):
+            return _checked(make, hit, every, codes, sureness=sureness)
+        owners = {code.model for found in codes for code in found.codes if code.alone}
+        if len(owners) == 1:
+            model = owners.pop()
+            code = of_make(make.name).of(model, every, make.models)
             return Resolution(
-                make=make.name, model=found.model, score=round(found.score * sureness, 4), method=found.method
-            )
+                make=make.name, model=model, generation=code.type if code else None,
+                score=round(_FROM_CODE * sureness, 4), method="code",
+            )  # fmt: skip
         if not (words or more):
             return Resolution(make=make.name, status=UNRESOLVED, message=f"{make.name} without a model; {_ADVICE}")
         said = " ".join(words or more)
         near = [f"{other} {model}" for other, model in self._makes.models(words or more) if other != make.name]
-        if found.name is None or near:
-            guesses = _guesses(near + [f"{name} ({score:.2f})" for name, score in found.guesses])
+        start = self._known.starts_with_make(words or more)
+        near += [start[0].name] if start is not None and start[0] is not make else []
+        coded = [f"{code.model} {code.type}" for found in codes for code in found.codes]
+        if hit.name is None or near or coded or of_make(make.name).looks_like_code((words or more)[0]):
+            guesses = _guesses(coded + near + [f"{name} ({score:.2f})" for name, score in hit.guesses])
             return Resolution(
                 make=make.name,
                 status=UNRESOLVED,
                 message=f"no known model of {make.name} in {said!r}; {guesses}{_ADVICE}",
             )
-        return Resolution(make=make.name, model=found.name, score=round(found.score * sureness, 4), method="seller")
+        return Resolution(make=make.name, model=hit.name, score=round(hit.score * sureness, 4), method="seller")
+
+    def _models_of(self, make: Make) -> Models:
+        if make.name not in self._models:
+            self._models[make.name] = Models(make)  # of a make that a person named
+        return self._models[make.name]
+
+    def _hit(self, models: Models, words: tuple[str, ...], more: tuple[str, ...]) -> Hit | Near:
+        found = models.find(words or more, more if words else ())
+        if words and more and not isinstance(found, Hit):
+            joined = models.find((*words, *more), ())  # "3" and "серия" are one name that fell into two columns
+            found = joined if isinstance(joined, Hit) else found
+        return found
+
+    def _with_description(self, description: str, found: Resolution) -> Resolution:
+        """Return the one car that a description names as its own, or what was found."""
+        cars = cars_in(description, self._known, self._models_of, make=found.make)
+        if len(cars) != 1:
+            said = f"; the description names {', '.join(sorted(f'{a} {b}' for a, b in cars))}" if cars else ""
+            return replace(found, message=f"{found.message}{said}")
+        make, model = cars.pop()
+        return Resolution(make=make, model=model, score=_FROM_DESCRIPTION, method="description")
 
     def _with_title(self, words: Words, title: str, found: Resolution) -> Resolution:
         place = (*words, title)
         answer = self._answers.get(place)
         if answer is None:
             answer = self._work_out((found.make or words[0], title, None))
-            if answer.status == OK and answer.method in ("seller", "sound", "fuzzy") and answer.said_by != "person":
-                answer = found  # a whole title always holds some words; only known names in it count
-            elif answer.status != OK:
-                answer = found
-            else:
-                answer = replace(answer, score=round(answer.score * _FROM_TITLE, 4))
+            # A whole title always holds some words; only known names in it count.
+            is_known = answer.status == OK and answer.method not in ("seller", "sound", "fuzzy")
+            answer = self._from_title(answer, title) if is_known or answer.said_by == "person" else found
             self._answers[place] = answer
         return answer
+
+    def _from_title(self, found: Resolution, title: str) -> Resolution:
+        """Return what a title says, with less trust than a column has; a part of a car is no car."""
+        if found.status != OK or found.said_by == "person":
+            return found
+        if is_of_another(title, self._known):
+            message = f"{title!r} offers or seeks something of {found.make} {found.model}; {_ADVICE}"
+            return Resolution(status=UNRESOLVED, message=message)
+        return replace(found, score=round(found.score * _FROM_TITLE, 4), method="title")
 
     def _learn(self, seen: Mapping[tuple[str | None, str | None], int]) -> None:
         """Take up names that many sellers write, the most frequent spelling first."""
@@ -192,7 +264,7 @@ class Resolver:
                 ads[place] = ads.get(place, 0) + count
         often = [(make, words) for (make, words), count in sorted(ads.items()) if count >= OFTEN]
         for make, words in often:
-            models = self._models.setdefault(make, Models(self._known.makes[make]))
+            models = self._models_of(self._known.makes[make])
             if not isinstance(models.find(words, ()), Hit):
                 models.learn(words)
         self._answers.clear()
@@ -205,7 +277,7 @@ def label_rows(
     for listing in listings:
         found = resolver.resolve(
             listing.get("make"), listing.get("model"), listing.get("submodel"), year=listing.get("year"),
-            title=listing.get("title"),
+            title=listing.get("title"), description=listing.get("description"),
         )  # fmt: skip
         said_by = "source" if found.said_by == "seller" and listing.get("source") in curated else found.said_by
         row = {
@@ -214,6 +286,74 @@ def label_rows(
             "method": found.method, "said_by": said_by, "status": found.status, "message": found.message,
         }  # fmt: skip
         yield {name: value for name, value in row.items() if value is not None}
+
+
+def _unhyphened(found: Resolution, words: Words) -> Resolution:
+    """Return a "Corsa E" as the generation that it is: the electric one is a "Corsa-e"."""
+    base = (found.model or "").removesuffix("-e")
+    codes = of_make(found.make or "").codes.get(("e",), ())
+    code = next((code for code in codes if code.model == base != found.model), None)
+    if code is None or any("-e" in (word or "").casefold() for word in words):
+        return found
+    return replace(found, model=base, generation=code.type, score=min(found.score, _FROM_CODE), method="prefix")
+
+
+def _without(
+    codes: Iterable[Found], words: tuple[str, ...], more: tuple[str, ...], make: Make
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Return words without codes that name no model, so that "C292" is not read by its letter."""
+    spellings = {found.spelling for found in codes if found.telling and found.spelling not in make.models}
+    return _left(words, spellings), _left(more, spellings)
+
+
+def _is_foreign(words: tuple[str, ...], make: Make) -> bool:
+    """Say whether words hold a code of another make, long enough to be no engine of this one: a "Golf W205"."""
+    return any(
+        make.name not in owners and len(digits(code)) > _ENGINE_DIGITS and code not in make.models
+        for code, owners in makes_of(words).items()
+    )
+
+
+_ENGINE_DIGITS = 2  # R32 is a Skyline, and an engine of a Golf
+
+
+def _left(words: tuple[str, ...], spellings: Collection[str]) -> tuple[str, ...]:
+    kept: list[str] = []
+    for word in words:
+        if kept and key([kept[-1], word]) in spellings and kept[-1].isalpha():
+            kept.pop()
+        elif word not in spellings:
+            kept.append(word)
+    return tuple(kept)
+
+
+def _checked(make: Make, hit: Hit, words: tuple[str, ...], codes: Iterable[Found], *, sureness: float) -> Resolution:
+    """Return a model with its type, or say that a code is of another one."""
+    table = of_make(make.name)
+    codes = [found for found in codes if found.telling and found.spelling not in make.models]
+    owners = [{code.model for code in found.codes} for found in codes]
+    alone = {code.model for found in codes for code in found.codes if code.alone}
+    model, score, method = hit.model, hit.score, hit.method
+    if len(alone) == 1 and not any(model in models for models in owners):
+        other = next(iter(alone))
+        if other.startswith(f"{model} ") or is_body(model):  # a C292 is a GLE Coupe, an 8V Cabriolet an A3
+            model, score, method = other, min(score, _FROM_CODE), "code"
+    if method == "seller" and len(alone) == 1:
+        model, score, method = alone.pop(), _FROM_CODE, "code"
+    against = [found for found, models in zip(codes, owners, strict=True) if model not in models]
+    strong = next((found for found in against if found.strong), None)
+    if strong is not None:
+        others = ", ".join(sorted({code.model for code in strong.codes}))
+        return Resolution(
+            make=make.name, status=UNRESOLVED,
+            message=f"{make.name} {model} beside {strong.spelling.upper()}, which is of {others}; {_ADVICE}",
+        )  # fmt: skip
+    code = None if against else table.of(model, words, make.models)
+    score = min(score, _DOUBTED) if against else score
+    return Resolution(
+        make=make.name, model=model, generation=code.type if code else None, score=round(score * sureness, 4),
+        method=method,
+    )  # fmt: skip
 
 
 def _year(title: str, model: str | None) -> int | None:

@@ -6,8 +6,11 @@ accents and no punctuation: what is shown to people comes from elsewhere.
 
 from __future__ import annotations
 
+import json
 import re
 import unicodedata
+from functools import cache
+from importlib.resources import files
 
 # How Russian and Ukrainian letters are usually written in Latin ones; the aliases go through the same table, so that
 # it need not agree with any one standard.
@@ -17,8 +20,12 @@ _CYRILLIC = {
     "с": "s", "т": "t", "у": "u", "ў": "u", "ф": "f", "х": "h", "ц": "ts", "ч": "ch", "ш": "sh", "щ": "sch",
     "ъ": "", "ы": "y", "ь": "", "э": "e", "ю": "yu", "я": "ya",
 }  # fmt: skip
+_GREEK = dict(
+    zip("αβγδεζηθικλμνξοπρσςτυφχψω", (*"avgdezi", "th", *"iklmnxoprsstyf", "ch", "ps", "o"), strict=True),
+)
 _LETTERS = {"ß": "ss", "æ": "ae", "ø": "o", "đ": "d", "ł": "l", "ı": "i", "œ": "oe", "þ": "th"}
 _TO_LATIN = str.maketrans({**_CYRILLIC, **_LETTERS, "'": "", "’": "", "`": "", "ʼ": ""})
+_FROM_GREEK = str.maketrans(_GREEK)
 # Capital letters that look the same in both scripts: a "С4" or "Х5" is often typed in Cyrillic.
 _LOOKALIKES = str.maketrans("АВЕКМНОРСТУХІавекмнорстухі", "ABEKMHOPCTYXIabekmhopctyxi")
 _TOKEN = re.compile(r"[^\W_]+")  # letters of other scripts stay as they are
@@ -34,7 +41,8 @@ def tokens(text: str | None) -> tuple[str, ...]:
     folded = unicodedata.normalize("NFKC", text).casefold()
     # Cyrillic й and ї fall apart into letter and accent too, so they are written in Latin before accents go.
     parted = unicodedata.normalize("NFKD", folded.translate(_TO_LATIN))
-    return tuple(_TOKEN.findall("".join(letter for letter in parted if not unicodedata.combining(letter))))
+    plain = "".join(letter for letter in parted if not unicodedata.combining(letter))
+    return tuple(_TOKEN.findall(plain.translate(_FROM_GREEK)))  # an accent on a Greek letter has gone by now
 
 
 def lookalike(text: str | None) -> str | None:
@@ -51,7 +59,8 @@ def lookalike(text: str | None) -> str | None:
 def _look(word: str) -> str:
     read = word.translate(_LOOKALIKES)
     is_mixed = any(letter.isdigit() or (letter.isascii() and letter.isalpha()) for letter in word)
-    return read if read.isascii() and (is_mixed or len(word) == 1) else word
+    is_short = len(word) == 1 or (len(word) == 2 and word.isupper())  # "С", and "СХ" of a CX-5
+    return read if read.isascii() and (is_mixed or is_short) else word
 
 
 def key(words: tuple[str, ...] | list[str]) -> str:
@@ -91,3 +100,14 @@ def tidy(words: tuple[str, ...]) -> str:
 
 
 _SHORT = 3  # MDX, RAV, TT
+
+
+@cache
+def common_words(name: str) -> frozenset[str]:
+    """Return the tokens of what a thing is called in some thirty languages: "class", "series", "generation", "part"."""
+    text = files("carspotter.labels").joinpath("common_words.json").read_text(encoding="utf-8")
+    return frozenset(token for word in json.loads(text)[name] for token in tokens(word))
+
+
+GENERIC = {word: name for name in ("class", "series", "model") for word in common_words(name)}
+"""Words that say of which kind a name is, and name nothing."""

@@ -29,7 +29,7 @@ from carspotter.records import SPLITS
 
 Row = dict[str, Any]
 
-LABEL_VERSION = "1"
+LABEL_VERSION = "2"
 """Grows when the known names or the rules of `resolve` change, so that labels are made again."""
 
 CHECKED = """SELECT c.photo_id, p.ad_id, c.sha256, c.phash, c.dhash, c.width, c.height, c.contrast, c.sharpness
@@ -142,7 +142,9 @@ def resolve_labels(build: Build) -> Mapping[str, Any]:
     catalog, folder = build.catalog, build.project.labels
     words = folder / "words.csv"
     settle_words(folder)
-    listings_sql = "SELECT ad_id, source, make, model, submodel, year, title FROM listings WHERE status = 'ok'"
+    listings_sql = (
+        "SELECT ad_id, source, make, model, submodel, year, title, description FROM listings WHERE status = 'ok'"
+    )
 
     def work() -> Mapping[str, Any]:
         listings = catalog.rows(f"{listings_sql} ORDER BY ad_id")
@@ -158,7 +160,7 @@ def resolve_labels(build: Build) -> Mapping[str, Any]:
         reviews = reviewed(catalog, all_decisions(folder))
         catalog.replace("reviews", reviews)
         missing = unresolved(listings, rows)
-        storage.write(folder / "unresolved.csv", to_csv(missing).encode())
+        storage.write(folder / "unresolved.csv", to_csv(missing).encode("utf-8-sig"))
         methods = Counter(row["method"] for row in rows if row["status"] == OK)
         n_ok = sum(methods.values())
         said = {"reviewed photos": len(reviews)} if reviews else {}

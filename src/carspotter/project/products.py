@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from carspotter.labels.classes import cut
 from carspotter.project.build import Build
 from carspotter.project.report import write_report as draw_report
 from carspotter.project.reviews import PHOTO_LABELS
@@ -85,14 +86,16 @@ def in_words(said: Mapping[str, Any]) -> str:
 def class_taxa(build: Build) -> dict[str, Taxon]:
     """Return the taxon of each class."""
     rows = build.catalog.rows(
-        """SELECT DISTINCT ON (class_name) class_name, make, model, generation, year FROM classes
+        """SELECT class_name, make, model, generation, year FROM classes
         WHERE status IN ('ok', 'merged') ORDER BY class_name, status DESC, taxon"""
     )
     level = build.project.settings.classes.level
-    taxa = {}
+    taxa: dict[str, Taxon] = {}
     for row in rows:
-        taxon = Taxon(make=row["make"], model=row["model"], generation=row["generation"], year=row["year"])
-        taxa[row["class_name"]] = taxon.up_to(level)
+        taxon = cut(Taxon(make=row["make"], model=row["model"], generation=row["generation"], year=row["year"]), level)
+        if taxon.name() == row["class_name"]:  # not what a person merged into it
+            taxa[taxon.name()] = taxon
+        taxa.setdefault(row["class_name"], taxon)
     return taxa
 
 

@@ -6,6 +6,7 @@ notebook: both show what it says.
 
 from __future__ import annotations
 
+import contextlib
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -13,7 +14,8 @@ from threading import RLock
 from typing import Any
 
 from carspotter import storage
-from carspotter.errors import LabelError
+from carspotter.catalog.lock import ProjectLock
+from carspotter.errors import CatalogError, LabelError
 from carspotter.labels.agreement import Agreement, measure_agreement
 from carspotter.labels.decisions import (
     DECISIONS,
@@ -60,7 +62,6 @@ class ReviewDesk:
         self._queues: dict[Wish, list[Item]] = {}
         self._items: dict[Thing, Item] = {}
         self._paths: dict[str, str] = {}
-        settle_words(project.labels)
 
     def __enter__(self) -> ReviewDesk:
         """Return the desk."""
@@ -119,15 +120,24 @@ class ReviewDesk:
                 entry = replace(entry, says=RELABEL, becomes=given)
         self.store.append(entry)
         if entry.task == "words":
-            settle_words(self.project.labels)
+            self._settle_words()
         return entry
 
     def undo(self, entry_id: str) -> tuple[Entry, Item]:
         """Take a decision of this person back; return it, and what it was about. Raises LabelError, StorageError."""
         entry = self.store.take_back(entry_id, by=self.person)
         if entry.task == "words":
-            settle_words(self.project.labels)
+            self._settle_words()
         return entry, self.item(entry)
+
+    def _settle_words(self) -> None:
+        """Write what was decided of words into `words.csv`; while a build has the project, the next one does it."""
+        with self._lock, contextlib.suppress(CatalogError):
+            lock = ProjectLock(self.project.folder)
+            try:
+                settle_words(self.project.labels)
+            finally:
+                lock.release()
 
     def item(self, entry: Entry) -> Item:
         """Return what a decision is about; raises LabelError where the project does not have it."""

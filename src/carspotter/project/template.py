@@ -46,7 +46,7 @@ name = {name}
 # cosine = 0.985            # of the embeddings, where the hashes leave a doubt
 
 [classes]                   # labels/classes.csv merges taxa (taxon,becomes) or leaves them out (becomes empty)
-level = "model"             # make, model, generation or year
+level = "model"             # make, model, generation (W205), type (its estate S205 too) or year
 min_photos = {min_photos}            # a class with fewer is left out
 # min_ads = 3
 

@@ -1,0 +1,171 @@
+"""Hold how words of sellers in many languages are read: a list with right answers, and the kinds that it has."""
+
+import csv
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
+
+from carspotter.labels.corrections import Corrections
+from carspotter.labels.generations import family, of_make, table
+from carspotter.labels.known import Known
+from carspotter.labels.resolve import Resolver, label_rows
+from carspotter.labels.words import key, tokens
+
+LIST = Path(__file__).parent / "spellings.csv"
+SURE = 0.8
+
+
+@pytest.fixture(scope="module")
+def resolver():
+    return Resolver()
+
+
+def said(found):
+    return found.make, found.model, found.generation
+
+
+def test_the_list_is_read_rightly_and_nothing_wrong_is_sure(resolver):
+    rows = list(csv.DictReader(LIST.read_text(encoding="utf-8").splitlines()))
+    assert len(rows) >= 400
+    assert len({row["language"] for row in rows}) >= 12
+    wrong, sure, honest = [], [], 0
+    for row in rows:
+        words = {name: row[name] or None for name in ("make", "model", "submodel", "title", "description")}
+        found = resolver.resolve(**words)
+        truth = tuple(row[f"becomes_{part}"] or None for part in ("make", "model", "generation"))
+        if found.name is None or (said(found)[:2] == truth[:2] and found.generation is None):
+            honest += said(found) != truth and truth[1] is not None
+        elif said(found) != truth:
+            wrong.append((row, said(found)))
+            sure += [row] if found.score > SURE else []
+    assert not sure
+    assert len(wrong) <= 0.02 * len(rows), wrong
+    assert honest <= 0.05 * len(rows)  # to say nothing is no way to be right
+
+
+def test_every_model_of_the_table_is_known_and_every_code_leads_to_it(resolver):
+    known = Known.bundled().makes
+    for make, generations in table().items():
+        for words, codes in generations.codes.items():
+            for code in codes:
+                assert code.model in known[make].models.values(), (make, code.model)
+                found = resolver.resolve(make, f"{code.model} {' '.join(words)}")
+                assert found.model == code.model, (make, code, words, found)
+                own = {(other.type, other.family) for other in codes if other.model == code.model}
+                assert found.generation in {name for pair in own for name in pair} or found.generation is None
+
+
+def test_a_code_alone_names_model_and_type_or_nothing(resolver):
+    for make, generations in table().items():
+        for words, codes in generations.codes.items():
+            alone = {code.model for code in codes if code.alone}
+            found = resolver.resolve(make, " ".join(words))
+            if words == ("v220",):  # an engine of the V-Class, and a long S-Class
+                continue
+            if len(alone) == 1 and key(words) not in Known.bundled().makes[make].models:
+                assert found.model in {code.model for code in codes}, (make, words, found)
+            elif not alone and found.status == "ok" and len(key(words)) > 2:
+                assert (
+                    found.score <= SURE
+                    or key(words) in Known.bundled().makes[make].models
+                    or found.model in {code.model for code in codes}
+                ), (make, words, found)
+
+
+@pytest.mark.parametrize("spelling", ["Mk7", "MK VII", "VII", "7", "5G", "7. Generation", "7th gen", "поколение 7"])
+def test_all_words_for_a_generation_are_one(resolver, spelling):
+    assert said(resolver.resolve("VW", f"Golf {spelling}")) == ("Volkswagen", "Golf", "Mk7")
+
+
+@pytest.mark.parametrize("counted", ["5 türig", "5 portes", "5 doors", "1.6 16V", "2.0", "3 drzwi", "4 motion", "5 ps"])
+def test_what_is_counted_is_no_generation(resolver, counted):
+    assert said(resolver.resolve("VW", f"Golf {counted}")) == ("Volkswagen", "Golf", None)
+
+
+def test_a_code_of_another_model_is_no_guess(resolver):
+    strong = resolver.resolve("Mercedes", "E-Class W205")
+    assert (strong.make, strong.model, strong.status) == ("Mercedes-Benz", None, "unresolved")
+    assert "E-Class beside W205, which is of C-Class" in strong.message
+    weak = resolver.resolve("Audi", "A3 B8")
+    assert said(weak) == ("Audi", "A3", None)
+    assert weak.score <= 0.6
+    assert resolver.resolve("VW", "Golf W205").score <= 0.6
+
+
+@pytest.mark.parametrize("word", ["Clase", "Classe", "Klasse", "Klasa", "Klasė", "Класс", "Třída", "Luokka", "osztály"])
+@pytest.mark.parametrize("letter", ["A", "B", "E", "S", "CLA", "GLK"])
+def test_a_class_is_read_by_its_letter(resolver, word, letter):
+    for text in (f"{word} {letter}", f"{letter} {word}", f"{letter}-{word}", f"{letter}{word}"):
+        found = resolver.resolve("Mercedes-Benz", text)
+        assert (found.model, found.method) == (f"{letter}-Class", "exact"), text
+
+
+@given(st.text(alphabet="abcdefghijklmnopqrstuvwxyz", max_size=6))
+@hypothesis_settings(deadline=None)
+def test_no_class_is_told_by_the_sound_of_a_general_word(word):
+    found = Resolver().resolve("Mercedes-Benz", f"clase {word}")
+    assert found.method not in ("sound", "fuzzy") or "-Class" not in (found.model or "")
+
+
+# ---- title and description
+
+
+def test_columns_then_title_then_description_each_says_where(resolver):
+    text = {"title": "VW Passat Variant B8", "description": "Audi A4 B9"}
+    column = resolver.resolve("BMW", "E46", **text)
+    title = resolver.resolve(**text)
+    description = resolver.resolve(title="one owner", description="Audi A4 B9")
+    assert [found.method for found in (column, title, description)] == ["code", "title", "description"]
+    assert [found.model for found in (column, title, description)] == ["3 Series", "Passat", "A4"]
+    assert column.score > title.score > description.score > 0
+    assert description.generation == "B9"
+
+
+def test_a_title_says_the_type_of_a_model_that_is_clear(resolver):
+    assert resolver.resolve("Mercedes", "C 220", title="C 220 d T S205").generation == "S205"
+    assert resolver.resolve("Mercedes", "C 220", description="schöner W205").generation == "W205"
+    assert resolver.resolve("Mercedes", "C 220", description="statt W211 jetzt X253").generation is None
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "swap for BMW X5", "tyres from an Audi A4", "Tausch gegen VW Golf", "échange contre Renault Clio",
+        "cambio por SEAT Ibiza", "обмен на Тойота Камри", "zamienię na Opel Astra", "VW Golf or VW Polo", "",
+        "lovely car", "cerchi di Fiat Panda", "passend für Ford Focus",
+    ],
+)  # fmt: skip
+def test_a_description_that_names_no_car_as_its_own_is_none(resolver, text):
+    assert resolver.resolve(description=text).status == "unresolved"
+    assert resolver.resolve("VW", "Golf", description=text).model == "Golf"
+
+
+def test_of_two_cars_the_message_names_both(resolver):
+    message = resolver.resolve(description="VW Golf und VW Polo").message
+    assert "Volkswagen Golf, Volkswagen Polo" in message
+
+
+def test_rows_read_the_description():
+    row = next(label_rows([{"ad_id": "1", "description": "Verkaufe VW Golf VI"}], Resolver()))
+    assert (row["name"], row["method"], row["score"]) == ("Volkswagen Golf Mk6", "description", 0.7)
+
+
+def test_what_a_person_says_of_a_generation_is_spelled_alike():
+    head = "make,model,submodel,becomes_make,becomes_model,becomes_generation\n"
+    resolver = Resolver(corrections=Corrections.parse(head + "VW,Rabbit GTI,,VW,Golf,mk 7\nVW,Thing,,VW,Golf,mine\n"))
+    assert resolver.resolve("VW", "Rabbit GTI").generation == "Mk7"
+    assert resolver.resolve("VW", "Thing").generation == "mine"
+
+
+def test_a_type_is_of_a_generation():
+    assert family("Mercedes-Benz", "C-Class", "S205") == "W205"
+    assert family("Mercedes-Benz", "C-Class", "2010-2014") == "2010-2014"
+    assert of_make("Nobody").find(tokens("W205")) == []
+
+
+def test_a_letter_is_a_generation_and_an_electric_car_has_its_hyphen(resolver):
+    assert said(resolver.resolve("Opel", "Corsa E 1.4")) == ("Opel", "Corsa", "E")
+    assert said(resolver.resolve("Opel", "Corsa-e")) == ("Opel", "Corsa-e", None)
