@@ -170,7 +170,7 @@ def test_a_photo_lies_under_its_hash(server, tmp_path):
         ("/unsteady", "ok", None, 3),
         ("/dying", "ok", None, 3),
         ("/broken", "ok", None, 1),
-        ("/none", "missing", "not found (404)", 1),
+        ("/none", "missing", "answered 404", 1),
         ("/forbidden", "forbidden", "answered 403", 1),
         ("/failing", "server-error", "answered 503", 5),
         ("/dead", "server-error", "cannot be read", 5),
