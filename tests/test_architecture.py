@@ -55,7 +55,7 @@ DOORS: dict[str, tuple[str, ...]] = {
     "pyarrow": ("catalog", "sources.lines", "evaluation.predictions"),
     "ray": ("compute",),
     "scrapy": ("sources.crawl_spider",),
-    "protego": ("sources.crawl_spider",),  # Scrapy's own reader of robots.txt
+    "protego": ("sources.crawl_spider", "photos.robots"),  # Scrapy's own reader of robots.txt
     "extruct": ("sources.crawl_pages",),
     "rapidfuzz": ("labels",),
     "sklearn": ("labels.noise", "labels.outliers", "training.baselines"),

@@ -161,6 +161,13 @@ def _parse(url: str, policy: UrlPolicy, name: str) -> _Target:
     return _Target(scheme=scheme, host=host, port=port, path=f"{path}?{query}" if query else path)
 
 
+def ascii_host(host: str) -> str:
+    """Return a host in any letters as DNS knows it ("xn--…"); raises ValueError where it can be none."""
+    from yarl import URL
+
+    return URL.build(scheme="http", host=host).raw_host or ""
+
+
 def _tidied(url: str) -> str:
     """Return a URL as people and sites write it in the spelling that `_parse` takes: what browsers do as well."""
     before, mark, query = re.sub(r"[\t\r\n]", "", url.strip()).replace(" ", "%20").partition("?")
@@ -169,10 +176,7 @@ def _tidied(url: str) -> str:
         parts = urlsplit(url)
         host = parts.hostname or ""
         if not host.isascii():
-            from yarl import URL
-
-            ascii_host = URL.build(scheme="http", host=host).raw_host or ""
-            url = urlunsplit(parts._replace(netloc=parts.netloc.lower().replace(host, ascii_host)))
+            url = urlunsplit(parts._replace(netloc=parts.netloc.lower().replace(host, ascii_host(host))))
     return url
 
 

@@ -48,6 +48,7 @@ class Build:
     watch: Watch
     on: str = "local"
     workers: int | None = None
+    again: tuple[str, ...] = ()
 
     def rows(self, stage: compute.RowStage, *, workers: int | None = None) -> Mapping[str, Any]:
         """Run a row stage over the rows that lack its facts and say how many it did; `workers` is for it alone."""

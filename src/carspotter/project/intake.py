@@ -1,4 +1,4 @@
-"""The first two steps of a build: listings into the catalogue, photographs onto the disk.
+"""The first step of a build: listings into the catalogue.
 
 Sources are read again at every build, since only they know what is new; what is known already is passed over.
 """
@@ -8,7 +8,6 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -129,14 +128,3 @@ def _with_photos(project: Project, settings: Any) -> Any:
     if not settings.photos or storage.is_url(settings.photos):
         return settings
     return replace(settings, photos=project.path(settings.photos))
-
-
-def fetch_photos(build: Build) -> Mapping[str, Any]:
-    """Fetch the photographs that are not on disk, and note where the others lie."""
-    from carspotter.photos.fetch import Fetch, sweep
-
-    sweep(build.project.folder)
-    attempt = datetime.now(UTC).strftime("%Y%m%dT%H%M%S.%f")  # what failed for a while is tried once more in each build
-    stage = Fetch(project=build.project.folder, settings=build.project.settings.fetch, attempt=attempt)
-    # One process, many threads: each process counts a host's requests by itself, and `per_host` is meant as it stands.
-    return build.rows(stage, workers=1 if build.on == "local" and build.workers is None else None)
