@@ -9,7 +9,8 @@ import threading
 import time
 from collections import Counter
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from pathlib import Path
+from pathlib import Path, PureWindowsPath
+from urllib.parse import unquote
 
 import pytest
 from hypothesis import given
@@ -497,6 +498,48 @@ def test_folder_names(ad_id):
     assert name.isascii()
     assert len(name) <= 120
     assert not set(name) & set('<>:"/\\|?* ')
+    assert not name.endswith(".")
+    assert not PureWindowsPath(name).is_reserved()
+
+
+DEVICES = ("CON", "con", "Nul", "AUX.jpg", "prn.", "com1", "LPT9.tar.gz", "CON.", "nul..", "COM\N{SUPERSCRIPT ONE}")
+NAMES = (
+    ".",
+    "..",
+    "...",
+    "a.",
+    "a..",
+    " a",
+    "a ",
+    "a b",
+    "a:b",
+    "a\\b",
+    "a/b",
+    'a?*<>|"b',
+    "%41",
+    "ä",
+    "a\u0308",
+    "-a",
+    "~",
+)
+
+
+@pytest.mark.parametrize("ad_id", [*DEVICES, *NAMES, *(f"ad {name}" for name in DEVICES)])
+def test_an_ad_of_any_name_has_a_folder_on_every_system(tmp_path, ad_id):
+    name = folder_name(ad_id)
+    assert not PureWindowsPath(name).is_reserved()
+    assert not name.endswith((".", " "))
+    assert unquote(name) == ad_id
+    assert (tmp_path / save(tmp_path, ad_id, PHOTO)).read_bytes() == PHOTO
+
+
+def test_ads_that_differ_in_case_alone_lose_nothing_where_case_is_none(tmp_path):
+    """A system that folds case is a folder that two names lead to."""
+    (tmp_path / "photos" / "ab1").mkdir(parents=True)
+    (tmp_path / "photos" / "AB1").symlink_to("ab1")
+    saved = [(save(tmp_path, ad_id, data), data) for ad_id in ("ab1", "AB1") for data in (PHOTO, TWIN, MIRRORED)]
+    assert len({path.casefold() for path, _ in saved}) == 3
+    assert all((tmp_path / path).read_bytes() == data for path, data in saved)
 
 
 @given(st.lists(st.text(min_size=1, max_size=150), unique=True, max_size=5))

@@ -57,6 +57,9 @@ def _look_at_disk(build: Build, attempt: str) -> Mapping[str, Any]:
     rows = disk.news(build.project.folder, build.catalog.rows(disk.WATCHED))
     if not rows:
         return {}
+    if any(row["status"] != disk.CHANGED for row in rows):
+        sums = {row["photo_id"]: row["sha256"] for row in build.catalog.rows("SELECT photo_id, sha256 FROM files")}
+        rows = [row if row["status"] == disk.CHANGED else row | {"sha256": sums[row["photo_id"]]} for row in rows]
     build.catalog.append("files", rows, version=f"{VERSION}.{attempt}-disk")
     words = {disk.CHANGED: "changed on the disk", "missing": "no longer there", "ok": "there again"}
     return {word: n for status, word in words.items() if (n := sum(row["status"] == status for row in rows))}
