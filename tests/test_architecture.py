@@ -18,7 +18,8 @@ import pytest
 SOURCE = Path(__file__).parent.parent / "src" / "carspotter"
 
 VOCABULARY = {"errors", "geometry", "taxonomy", "records", "headers", "pixels", "hashes", "storage", "settings"}
-ENGINES = {"runtime", "catalog", "compute", "web"}
+VOCABULARY |= {"web", "web_policy", "webdav"}
+ENGINES = {"runtime", "catalog", "compute"}
 STAGES = {"sources", "photos", "vehicles", "labels", "dataset", "recognition", "training", "export", "evaluation"}
 WHOLE = {"project"}
 FACES = {"cli", "serving", "notebook", "client"}
@@ -47,15 +48,14 @@ DOORS: dict[str, tuple[str, ...]] = {
     ),
     "pillow_heif": ("pixels",),
     "fsspec": ("storage",),
-    "webdav4": ("storage",),
     "jinja2": ("project.report", "evaluation.report", "labels.doubts_page"),
-    "aiohttp": ("storage", "web"),
+    "aiohttp": ("web",),
     "yarl": ("web",),  # aiohttp's own URLs, so that signed ones arrive unchanged
     "duckdb": ("catalog",),
     "pyarrow": ("catalog", "sources.lines", "evaluation.predictions"),
     "ray": ("compute",),
     "scrapy": ("sources.crawl_spider",),
-    "protego": ("sources.crawl_spider",),  # Scrapy's own reader of robots.txt
+    "protego": ("sources.crawl_spider", "photos.robots"),  # Scrapy's own reader of robots.txt
     "extruct": ("sources.crawl_pages",),
     "rapidfuzz": ("labels",),
     "sklearn": ("labels.noise", "labels.outliers", "training.baselines"),

@@ -1,12 +1,17 @@
 """Reading, writing and listing: local files, a real HTTP server on loopback, and every failure in one line."""
 
+import ast
+import errno
 import gc
+import gzip
 import os
 import socket
 import sys
 import threading
 import time
+import zlib
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 
 import pytest
 
@@ -20,6 +25,7 @@ class Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
 
     def do_GET(self):
+        self.server.asked.append((self.path, dict(self.headers)))
         path = self.path.partition("?")[0]
         answer = getattr(self, f"answer_{path.strip('/')}", None)
         if answer is None:
@@ -40,6 +46,33 @@ class Handler(BaseHTTPRequestHandler):
     def answer_good(self):
         self.begin(600_000)
         self.wfile.write(b"photo!" * 100_000)
+
+    def answer_packed(self):
+        data = gzip.compress(b"photo!" * 1000)
+        self.begin(len(data), **{"Content-Encoding": "gzip"})
+        self.wfile.write(data)
+
+    def answer_squeezed(self):
+        data = zlib.compress(b"photo!" * 1000)
+        self.begin(len(data), **{"Content-Encoding": "deflate"})
+        self.wfile.write(data)
+
+    def answer_bomb(self):
+        data = gzip.compress(bytes(30_000_000))
+        self.begin(len(data), **{"Content-Encoding": "gzip"})
+        self.wfile.write(data)
+
+    def answer_torn(self):
+        data = gzip.compress(os.urandom(1000))[:-20]
+        self.begin(len(data), **{"Content-Encoding": "gzip"})
+        self.wfile.write(data)
+
+    def answer_unknown(self):
+        self.begin(3, **{"Content-Encoding": "br"})
+        self.wfile.write(b"abc")
+
+    def answer_gone(self):
+        self.begin(0, 410)
 
     def answer_moved(self):
         self.begin(0, 302, Location="/good")
@@ -83,7 +116,7 @@ def server():
     one = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     one.daemon_threads = True
     one.stop = threading.Event()
-    one.n_poured = 0
+    one.n_poured, one.asked = 0, []
     thread = threading.Thread(target=one.serve_forever, daemon=True)
     thread.start()
     yield one
@@ -183,7 +216,7 @@ def test_http(url):
 
 @pytest.mark.parametrize(
     ("path", "message"),
-    [("/none", "not found (404)"), ("/forbidden", "403"), ("/broken", "500"), ("/cut", "cannot be read")],
+    [("/none", "answered 404"), ("/forbidden", "403"), ("/broken", "500"), ("/cut", "cannot be read")],
 )
 def test_http_failures(url, path, message):
     assert message in failure(storage.read, url + path)
@@ -198,7 +231,7 @@ def test_a_slow_server_is_left(url, path):
 
 def test_an_endless_body_is_left_early(server, url):
     server.n_poured = 0
-    assert "over the limit of 0.953674 MiB" in failure(storage.read, url + "/endless", max_bytes=1_000_000)
+    assert "sent more than 0.953674 MiB" in failure(storage.read, url + "/endless", max_bytes=1_000_000)
     # What stands in buffers between the two sides comes on top, some megabytes.
     assert server.n_poured < 50_000_000
 
@@ -224,6 +257,45 @@ def test_secrets_are_not_shown(url):
     message = failure(storage.read, secret.replace("/none", "/forbidden"))
     assert "hidden" not in message
     assert "password" not in message
+
+
+@pytest.mark.parametrize(
+    ("written", "asked"),
+    [
+        ("/good/http%3A%2F%2Fcdn/a.jpg?e=1%2F2", None), ("/good/a+b%2Bc.jpg?sig=a%2Bb+c%3D%3D&x=/y:z@", None),
+        ("/good/%c3%bc%2e.jpg", None), ("/good/a[1](2),b;c=d'!*~|.jpg?q={a}[b]|^`", None), ("/good/50%.jpg?50%", None),
+        ("/good//a/../b/./c.jpg", None), ("/good/a.jpg#part", "/good/a.jpg"),
+        ("/good/ü b.jpg?ö= ", "/good/%C3%BC%20b.jpg?%C3%B6="), ("/good/a\\b.jpg?c\\d", "/good/a/b.jpg?c%5Cd"),
+        ('/good/"<a>".jpg', "/good/%22%3Ca%3E%22.jpg"), ("/good/a\n b.jpg", "/good/a%20b.jpg"),
+    ],
+)  # fmt: skip
+def test_an_address_is_asked_as_it_is_written(server, url, written, asked):
+    server.asked.clear()
+    failure(storage.read, url + written)
+    assert [path for path, _ in server.asked] == [asked or written]
+
+
+def test_who_asks_says_so_and_gives_a_user_where_one_is_named(server, url):
+    server.asked.clear()
+    storage.read(url.replace("://", "://anna:s%2Fcret@").replace("http", "HTTP", 1) + "/good")
+    ((_, headers),) = server.asked
+    assert headers["User-Agent"].startswith("carspotter/")
+    assert headers["Authorization"] == "Basic YW5uYTpzL2NyZXQ="
+
+
+def test_an_answer_is_unpacked_up_to_the_limit(url):
+    for path in ("/packed", "/squeezed"):
+        assert storage.read(url + path) == b"photo!" * 1000
+        assert "sent more than" in failure(storage.read, url + path, max_bytes=5999)
+    assert "sent more than" in failure(storage.read, url + "/bomb", max_bytes=1_000_000)
+    assert "broke its answer off" in failure(storage.read, url + "/torn")
+    assert "compressed" in failure(storage.read, url + "/unknown")
+
+
+def test_a_photo_that_is_gone(url):
+    with pytest.raises(StorageError) as caught:
+        storage.read(url + "/gone")
+    assert storage.reason(caught.value) == "gone"
 
 
 def test_http_is_not_written(url):
@@ -265,3 +337,49 @@ def test_a_scheme_whose_library_is_missing(monkeypatch):
     # gcsfs stands for any of them: no other test opens one, and fsspec remembers what it has imported.
     monkeypatch.setitem(sys.modules, "gcsfs", None)
     assert "gs:// needs gcsfs; run: pip install gcsfs" in failure(storage.read, "gs://bucket/key.jpg")
+
+
+# ---- other systems
+
+# What Python's `errno` has on Linux, macOS and Windows alike: POSIX's names without those of streams and messages.
+EVERYWHERE = {
+    "E2BIG", "EACCES", "EAGAIN", "EBADF", "EBUSY", "ECHILD", "EDEADLK", "EDOM", "EDQUOT", "EEXIST", "EFAULT", "EFBIG",
+    "EINTR", "EINVAL", "EIO", "EISDIR", "EMFILE", "EMLINK", "ENAMETOOLONG", "ENFILE", "ENODEV", "ENOENT", "ENOEXEC",
+    "ENOLCK", "ENOMEM", "ENOSPC", "ENOSYS", "ENOTDIR", "ENOTEMPTY", "ENOTTY", "ENXIO", "EPERM", "EPIPE", "ERANGE",
+    "EROFS", "ESPIPE", "ESRCH", "EXDEV", "EWOULDBLOCK", "EINPROGRESS", "EALREADY", "EADDRINUSE", "ETIMEDOUT",
+    "ECONNREFUSED", "ECONNRESET", "ECONNABORTED", "EHOSTUNREACH", "ENETUNREACH", "ENOTCONN", "ELOOP", "errorcode",
+}  # fmt: skip
+
+
+def test_only_numbers_of_errors_are_named_that_every_system_has():
+    for path in (Path(storage.__file__).parent).rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "errno":
+                assert node.attr in EVERYWHERE, f"{path.name}: errno.{node.attr}"
+
+
+def test_reasons_where_the_system_has_fewer_numbers(monkeypatch):
+    error = StorageError("x")
+    error.__cause__ = OSError(errno.EREMOTEIO, "x") if hasattr(errno, "EREMOTEIO") else OSError(errno.EBUSY, "x")
+    assert storage.reason(error) == "server-error"
+    for name in set(dir(errno)) - EVERYWHERE:
+        if name.startswith("E"):
+            monkeypatch.delattr(errno, name)
+    monkeypatch.setattr(errno, "errorcode", {getattr(errno, name): name for name in EVERYWHERE if name[1:].isupper()})
+    for number, why in ((errno.ENOSPC, "no-space"), (errno.EBUSY, "server-error"), (9999, "failed")):
+        error.__cause__ = OSError(number, "x")
+        assert storage.reason(error) == why
+
+
+@pytest.mark.parametrize(
+    ("url", "windows", "posix"),
+    [
+        ("file:///C:/cars/a%20b.jpg", r"C:\cars\a b.jpg", "/C:/cars/a b.jpg"),
+        ("file:///c|/a.jpg", r"c:\a.jpg", "/c|/a.jpg"), ("file://localhost/D:/a.jpg", r"D:\a.jpg", "/D:/a.jpg"),
+        ("file://nas/share/a.jpg", r"\\nas\share\a.jpg", "/share/a.jpg"), ("FILE:///a%25.jpg", r"\a%.jpg", "/a%.jpg"),
+        ("file:///a/b%3F%23.jpg", r"\a\b?#.jpg", "/a/b?#.jpg"),
+    ],
+)  # fmt: skip
+def test_files_as_urls(url, windows, posix):
+    assert storage.file_path(url, is_windows=True) == windows
+    assert storage.file_path(url, is_windows=False) == posix

@@ -130,13 +130,18 @@ def bucket(s3, monkeypatch, tmp_path):
 
 
 def test_s3_writes_lists_and_reads(bucket):
+    for name in ("odd/a::b.jpg", "odd/c::s3::d.jpg", "odd/e//f.jpg"):  # no chains of file systems
+        storage.write(f"{bucket}/{name}", name.encode())
+    odd = storage.list_files(f"{bucket}/odd", PHOTOS)
+    assert [storage.read(url).decode() for url in odd] == [url.removeprefix(f"{bucket}/") for url in odd]
+    assert len(odd) == 3
     for name in NAMES:
         storage.write(f"{bucket}/my photos/{name}", name.encode() * 1000)
     urls = storage.list_files(f"{bucket}/my photos", PHOTOS)
     assert urls == [f"{bucket}/my photos/{name}" for name in NAMES[:3]]
     assert [storage.read(url) for url in urls] == [name.encode() * 1000 for name in NAMES[:3]]
     assert storage.list_files(f"{bucket}/my photos/", PHOTOS, recursive=False) == urls[:1]
-    assert storage.list_files(bucket, PHOTOS) == urls
+    assert storage.list_files(bucket, PHOTOS) == sorted(urls + odd)
     assert failure(storage.read, urls[0], max_bytes=10)[0] == "too-large"
     assert "it is a folder" in failure(storage.read, f"{bucket}/my photos/sub")[1]
     assert "it is a file" in failure(storage.list_files, urls[0], PHOTOS)[1]

@@ -24,7 +24,8 @@ from hypothesis import strategies as st
 
 from carspotter import storage, web
 from carspotter.errors import StorageError
-from carspotter.web import UrlPolicy, fetch_photo, is_public
+from carspotter.web import fetch
+from carspotter.web_policy import UrlPolicy, is_public
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="only Linux answers on all of 127.0.0.0/8")
 
@@ -119,7 +120,7 @@ def refusal(url: str, policy: UrlPolicy = STRICT, resolver: object = None) -> st
     """Return the message of a fetch that must fail; it is one line, and no connection was tried."""
     tried.clear()
     with pytest.raises(StorageError) as caught:
-        run(fetch_photo(url, policy, resolver=resolver))
+        run(fetch(url, policy, resolver=resolver))
     assert tried == []
     assert storage.reason(caught.value) == "forbidden"
     message = str(caught.value)
@@ -304,7 +305,7 @@ def test_an_odd_spelling_reaches_nobody(url: str, message: str) -> None:
         async with serving(INSIDE) as server:
             tried.clear()
             with pytest.raises(StorageError, match=message) as caught:
-                await fetch_photo(url.replace("{port}", str(server.port)), STRICT)
+                await fetch(url.replace("{port}", str(server.port)), STRICT)
             assert storage.reason(caught.value) == "forbidden"
             assert "a:b" not in str(caught.value)
             assert tried == []
@@ -326,7 +327,7 @@ ONLY = UrlPolicy(max_bytes=1, timeout_s=5, allow_hosts=("nowhere.invalid",))
 )
 def test_any_text_is_refused_in_one_line(url: str) -> None:
     with pytest.raises(StorageError) as caught:
-        asyncio.run(fetch_photo(url, ONLY))
+        asyncio.run(fetch(url, ONLY))
     assert len(str(caught.value).splitlines()) == 1
     str(caught.value).encode()
 
@@ -382,7 +383,7 @@ def fetched(answer, policy: UrlPolicy = OPEN, path: str = "/a.jpg") -> tuple[byt
         async with serving(OUTSIDE) as server:
             server.answers["/a.jpg"] = answer
             names = Names(photos_example=[[OUTSIDE]])
-            data = await fetch_photo(f"http://photos.example:{server.port}{path}", policy, resolver=names)
+            data = await fetch(f"http://photos.example:{server.port}{path}", policy, resolver=names)
             assert names.asked == ["photos.example"]
             return data, server
 
@@ -504,7 +505,7 @@ def test_a_slow_resolver_is_within_the_time() -> None:
             return [OUTSIDE]
 
     with pytest.raises(StorageError, match=r"within 0\.2 s"):
-        run(fetch_photo("http://photos.example/", UrlPolicy(max_bytes=1, timeout_s=0.2), resolver=Slow()))
+        run(fetch("http://photos.example/", UrlPolicy(max_bytes=1, timeout_s=0.2), resolver=Slow()))
 
 
 @pytest.mark.parametrize(
@@ -537,7 +538,7 @@ def test_a_host_that_is_down_is_told_by_name_only() -> None:
     async def attempt() -> None:
         async with serving(OUTSIDE) as server:
             port = server.port
-        await fetch_photo(f"http://photos.example:{port}/", OPEN, resolver=Names(photos_example=[[OUTSIDE]]))
+        await fetch(f"http://photos.example:{port}/", OPEN, resolver=Names(photos_example=[[OUTSIDE]]))
 
     with pytest.raises(StorageError, match=r"^photos\.example cannot be reached$") as caught:
         run(attempt())
@@ -552,7 +553,7 @@ async def both(start: bytes, resolver: Names, policy: UrlPolicy = OPEN) -> tuple
     async with serving(OUTSIDE) as outside, serving(INSIDE, outside.port) as inside:
         outside.answers["/a.jpg"] = start.replace(b"{port}", str(outside.port).encode())
         try:
-            result: object = await fetch_photo(f"http://photos.example:{outside.port}/a.jpg", policy, resolver=resolver)
+            result: object = await fetch(f"http://photos.example:{outside.port}/a.jpg", policy, resolver=resolver)
         except StorageError as error:
             result = error
         return result, outside, inside
@@ -608,7 +609,7 @@ def test_a_chain_of_public_redirects_may_not_end_inside() -> None:
                 outside.answers[f"/{step}"] = moved(f"/{step + 1}")
             outside.answers["/4"] = moved(f"http://localhost:{outside.port}/")
             with pytest.raises(StorageError, match=NO_ADDRESS):
-                await fetch_photo(f"http://{OUTSIDE}:{outside.port}/0", OPEN)
+                await fetch(f"http://{OUTSIDE}:{outside.port}/0", OPEN)
             return outside.n_accepted, inside.n_accepted
 
     assert run(attempt()) == (5, 0)
@@ -622,7 +623,7 @@ def test_as_many_redirects_as_allowed(n_redirects: int) -> None:
         )
         async with serving(OUTSIDE) as server:
             server.answers |= {f"/{step}": moved(f"/{step + 1}") for step in range(n_redirects)}
-            return await fetch_photo(f"http://{OUTSIDE}:{server.port}/0", policy)
+            return await fetch(f"http://{OUTSIDE}:{server.port}/0", policy)
 
     assert run(attempt(n_redirects)) == PHOTO
     if n_redirects:
@@ -684,7 +685,7 @@ def test_another_address_that_answers_is_left_before_anything_is_said() -> None:
 SECURE = """
 import asyncio, ssl, sys
 sys.path[:0] = [sys.argv[3]]
-from test_web import OPEN, OUTSIDE, Names, fetch_photo, reply, moved, Server, PHOTO
+from test_web import OPEN, OUTSIDE, Names, fetch, reply, moved, Server, PHOTO
 from carspotter.errors import StorageError
 
 async def main():
@@ -697,7 +698,7 @@ async def main():
     for host, path in (("photos", "/a.jpg"), ("photos", "/down"), ("other", "/a.jpg")):
         names = Names(photos_example=[[OUTSIDE]], other_example=[[OUTSIDE]])
         try:
-            data = await fetch_photo(f"https://{host}.example:{port}{path}", OPEN, resolver=names)
+            data = await fetch(f"https://{host}.example:{port}{path}", OPEN, resolver=names)
             print(data == PHOTO)
         except StorageError as error:
             print(error)
@@ -746,3 +747,91 @@ def _certify(host: str, certificate, key) -> None:
             serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
         )
     )
+
+
+# ---- the owner's own sources: spelled as people spell, and still kept out of the own network
+
+LENIENT = UrlPolicy(max_bytes=1 << 20, timeout_s=5, ports=None, is_strict=False, allow_networks=OPEN.allow_networks)
+
+
+def why(url: str, policy: UrlPolicy = LENIENT, resolver: object = None) -> str:
+    """Return the reason of a fetch that must fail."""
+    with pytest.raises(StorageError) as caught:
+        run(fetch(url, policy, resolver=resolver))
+    return storage.reason(caught.value)
+
+
+@pytest.mark.parametrize("address", [*CLOUDS, "127.0.0.1", "10.0.0.1", "::1", "fe80::1", "::ffff:127.0.0.1", "fd00::1"])
+def test_a_private_address_is_told_as_such(address: str) -> None:
+    tried.clear()
+    assert why(f"http://{bracketed(address)}/a.jpg") == "private-address"
+    assert why("http://photos.example/", resolver=Names(photos_example=[[address]])) == "private-address"
+    assert tried == []
+    assert why("http://photos.example/", resolver=Names()) == "unreachable"
+
+
+@pytest.mark.parametrize("address", [*CLOUDS, "169.254.0.1", "0.0.0.0", "fe80::1", "224.0.0.1", "::ffff:127.0.0.1"])
+def test_no_name_makes_a_clouds_secrets_or_another_link_a_photo_server(address: str) -> None:
+    policy = UrlPolicy(max_bytes=1, timeout_s=1, is_strict=False, allow_private=("nas.example", address))
+    found = ipaddress.ip_address(address)
+    assert not policy.allows_address(found, "nas.example", 80)
+    assert not policy.allows_address(found, address, 80)
+
+
+@pytest.mark.parametrize(
+    "address", ["127.0.0.1", "10.1.2.3", "192.168.0.9", "172.16.0.1", "100.64.0.1", "::1", "fd12::1"]
+)
+def test_a_host_that_is_named_may_be_private_at_its_port(address: str) -> None:
+    found = ipaddress.ip_address(address)
+    policy = UrlPolicy(max_bytes=1, timeout_s=1, is_strict=False, allow_private=("nas.example:8080", "any.example"))
+    assert policy.allows_address(found, "nas.example", 8080)
+    assert policy.allows_address(found, "any.example", 1)
+    assert not policy.allows_address(found, "nas.example", 80)
+    assert not policy.allows_address(found, "other.example", 8080)
+
+
+def test_where_a_network_has_ipv6_alone_the_address_inside_counts() -> None:
+    policy = UrlPolicy(max_bytes=1, timeout_s=1, is_strict=False)
+    assert policy.allows_address(ipaddress.ip_address("64:ff9b::808:808"))
+    assert not policy.allows_address(ipaddress.ip_address("64:ff9b::7f00:1"))
+    assert not policy.allows_address(ipaddress.ip_address("64:ff9b::a9fe:a9fe"))
+
+
+@pytest.mark.parametrize("location", ["http://127.0.0.1:{port}/", "http://inside.example:{port}/", "//[::1]:{port}/a"])
+def test_a_redirect_inside_is_refused_for_the_owners_sources_too(location: str) -> None:
+    names = Names(photos_example=[[OUTSIDE]], inside_example=[[INSIDE]])
+    result, _, inside = run(both(moved(location), names, LENIENT))
+    assert storage.reason(result) == "private-address"
+    assert inside.n_accepted == 0
+
+
+def test_a_name_that_changes_between_redirects_is_checked_again_for_the_owner() -> None:
+    result, _, inside = run(both(moved("/b c\\d.jpg"), Names(photos_example=[[OUTSIDE], [INSIDE]]), LENIENT))
+    assert storage.reason(result) == "private-address"
+    assert inside.n_accepted == 0
+
+
+def test_a_host_in_other_letters_is_asked_by_its_ascii_name() -> None:
+    names = Names()
+    for host in ("bücher.example", "BÜCHER.Example"):
+        assert why(f"http://{host}/ä.jpg", resolver=names) == "unreachable"
+    assert names.asked == ["xn--bcher-kva.example"] * 2
+
+
+def test_a_proxy_asks_for_what_is_known_to_it_alone(monkeypatch) -> None:
+    monkeypatch.delenv("no_proxy", raising=False)
+    monkeypatch.delenv("NO_PROXY", raising=False)
+
+    async def attempt() -> list[bytes]:
+        async with serving(INSIDE) as proxy:
+            monkeypatch.setenv("http_proxy", f"http://{INSIDE}:{proxy.port}")
+            proxy.answers["http://photos.example:80/a.jpg"] = proxy.answers["http://photos.example/a.jpg"] = reply(
+                PHOTO
+            )
+            assert await fetch("http://photos.example/a.jpg", LENIENT, resolver=Names()) == PHOTO
+            for url in ("http://10.0.0.1/a.jpg", "http://inside.example/a.jpg"):
+                with pytest.raises(StorageError, match=NO_ADDRESS):
+                    await fetch(url, LENIENT, resolver=Names(inside_example=[[INSIDE]]))
+            return proxy.requests
+
+    assert len(run(attempt())) == 1

@@ -3,7 +3,8 @@
 In: a path, or a URL such as `https://…`, `s3://bucket/…`, `webdavs://host/…`. Out: bytes, and sorted names. Any failure
 is a StorageError of one line, in which no password and no signed query stands; `reason` says it in a word. Credentials
 come from the environment (`docs/sources.md` names the variables) or stand in the URL. It does not know what the bytes
-mean, and asks once: no retries, no robots, no rate per host, no guard against addresses of the own network.
+mean, and asks once: no retries, no robots, no rate per host. Without a policy any address is asked, for its caller is
+the owner of the machine.
 """
 
 from __future__ import annotations
@@ -16,35 +17,44 @@ import stat
 import sys
 import time
 from base64 import b64encode
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
-from urllib.parse import quote, unquote, unquote_to_bytes, urlsplit
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from urllib.parse import unquote, unquote_to_bytes, urlsplit
 from uuid import uuid4
 
 from carspotter.errors import StorageError, suggestion
+from carspotter.web_policy import PrivateAddressError, UrlPolicy, status_of
 
 if TYPE_CHECKING:
     from fsspec import AbstractFileSystem
+
+Answer = TypeVar("Answer")
 
 # 32 MiB: three times the largest photos that phones and cameras save as JPEG or HEIC (about 10 MB).
 MAX_BYTES = 32 << 20
 # A photo of 1 MB over a slow mobile line of 1 Mbit/s takes 8 s.
 TIMEOUT_S = 20.0
 _CHUNK_BYTES = 1 << 18
+# A folder of 100,000 photos is a list of some 40 MB.
+_MAX_ANSWER_BYTES = 256 << 20
 
 # At least two letters, so that C:\photo.jpg is a path.
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
+_DRIVE = re.compile(r"/[A-Za-z][:|](?:/|$)")  # in a `file://` URL of Windows
 # fsspec finds these by itself once they are installed.
 _PACKAGES = {
     "http": "aiohttp", "https": "aiohttp",
     "s3": "s3fs", "s3a": "s3fs", "gs": "gcsfs", "gcs": "gcsfs", "az": "adlfs", "abfs": "adlfs",
-    "webdav": "webdav4", "webdavs": "webdav4", "ftp": "fsspec",
+    "webdav": "aiohttp", "webdavs": "aiohttp", "ftp": "fsspec",
     "sftp": "paramiko", "ssh": "paramiko", "hf": "huggingface_hub",
 }  # fmt: skip
+_UNSHOWN = re.compile(r"[\x00-\x1f\x7f]")  # a message is one line
+_SECRET_SLASH = re.compile(r"[^/?#@]*:(?!\d*(?:[/?#]|$))[^@]*[/?#][^@]*@")  # a password whose slash was not escaped
 _WEBDAV = {"webdav": "http", "webdavs": "https"}
 # Any of these says where botocore finds credentials; without one we ask as nobody, and not a cloud's own address.
 _AWS = (
@@ -57,8 +67,12 @@ _ASK_FOR = {
     "webdavs": "CARSPOTTER_WEBDAV_USER and CARSPOTTER_WEBDAV_PASSWORD",
 }  # fmt: skip
 
-Reason = Literal["missing", "forbidden", "timeout", "server-error", "unreachable", "too-large", "no-space", "failed"]
-"""Why a StorageError came: `server-error` also for 429 and an answer that breaks off, `failed` for all else."""
+Reason = Literal[
+    "missing", "gone", "forbidden", "private-address", "timeout", "server-error", "unreachable", "too-large",
+    "no-space", "failed",
+]  # fmt: skip
+"""Why a StorageError came: `gone` for 410, `server-error` also for 429 and an answer that breaks off, `private-address`
+for what a policy keeps to itself, `failed` for all else."""
 
 
 def is_url(text: str) -> bool:
@@ -74,10 +88,13 @@ def _is_http(text: str) -> bool:
     return _scheme(text) in ("http", "https")
 
 
-def read(url: str | Path, *, max_bytes: int = MAX_BYTES, timeout_s: float = TIMEOUT_S) -> bytes:
+def read(
+    url: str | Path, *, max_bytes: int = MAX_BYTES, timeout_s: float = TIMEOUT_S, policy: UrlPolicy | None = None
+) -> bytes:
     """Return the content of a file or URL; stop early and raise StorageError over `max_bytes` or `timeout_s`.
 
-    Over HTTP and WebDAV the timeout is for the whole answer; elsewhere it is looked at between pieces of 256 KiB.
+    Over HTTP and WebDAV the timeout is for the whole answer, and a `policy` says which addresses may be asked;
+    elsewhere the time is looked at between pieces of 256 KiB.
     """
     text = str(url)
     with _failures("read", text, timeout_s):
@@ -85,7 +102,10 @@ def read(url: str | Path, *, max_bytes: int = MAX_BYTES, timeout_s: float = TIME
         if path is not None:
             return _read_local(path, max_bytes)
         if _is_http(text) or _scheme(text) in _WEBDAV:
-            return _read_http(text, max_bytes=max_bytes, timeout_s=timeout_s)
+            from carspotter.web import fetch  # aiohttp's event loop, which local photos need not load
+
+            asked = policy or open_policy(max_bytes, timeout_s)
+            return _over_http("read", text, replace(asked, max_bytes=max_bytes, timeout_s=timeout_s), fetch)
         return _read_remote(text, max_bytes=max_bytes, timeout_s=timeout_s)
 
 
@@ -99,6 +119,12 @@ def write(url: str | Path, data: bytes) -> None:
             return
         if _is_http(text):
             raise NotImplementedError
+        if _scheme(text) in _WEBDAV:
+            from carspotter import webdav
+
+            policy = open_policy(_MAX_ANSWER_BYTES, TIMEOUT_S)
+            _over_http("written", text, policy, lambda place, known: webdav.write(place, data, known))
+            return
         filesystem, inner = _filesystem(text)
         filesystem.pipe_file(inner, data)
 
@@ -132,8 +158,21 @@ def local_path(url: str | Path) -> Path | None:
     """
     text = str(url)
     if text.casefold().startswith("file://"):
-        return Path(os.fsdecode(unquote_to_bytes(urlsplit(text).path)))  # names may be of bytes that are no UTF-8
+        return Path(file_path(text, is_windows=os.name == "nt"))
     return None if is_url(text) else Path(text)
+
+
+def file_path(url: str, *, is_windows: bool) -> str:
+    """Return the path in a `file://` URL as its system writes it: "/a/b", "C:\\a\\b" or "\\\\host\\share\\a"."""
+    before, _, rest = url.partition("://")
+    host, _, path = rest.partition("/")
+    urlsplit(f"{before}://{host}")  # a ValueError where there is no host that can be
+    path = os.fsdecode(unquote_to_bytes(f"/{path}"))  # names may be of bytes that are no UTF-8
+    if not is_windows:
+        return path
+    if host and host.casefold() != "localhost":
+        return f"//{host}{path}".replace("/", "\\")
+    return (path[1:] if _DRIVE.match(path) else path).replace("|", ":", 1).replace("/", "\\")
 
 
 def _read_local(path: Path, max_bytes: int) -> bytes:
@@ -178,14 +217,15 @@ def _walk(folder: Path, *, recursive: bool) -> Iterator[str]:
 
 def _filesystem(url: str, timeout_s: float = TIMEOUT_S) -> tuple[AbstractFileSystem, str]:
     """Return the file system of a URL and the URL's path in it, with credentials from the environment."""
-    if _scheme(url) in _WEBDAV:
-        return _webdav(url, timeout_s)
-    from fsspec.core import url_to_fs  # 0.2 s, which local photos need not pay
+    from fsspec.core import get_filesystem_class  # 0.2 s, which local photos need not pay
 
-    filesystem, inner = url_to_fs(url, **(_s3_options(timeout_s) if _scheme(url) in ("s3", "s3a") else {}))
-    if _scheme(url) in ("s3", "s3a"):
+    # Not `url_to_fs`, for which a key that holds "::" is a chain of file systems.
+    kind = get_filesystem_class(_scheme(url))
+    is_s3 = _scheme(url) in ("s3", "s3a")
+    filesystem = kind(**{**kind._get_kwargs_from_urls(url), **(_s3_options(timeout_s) if is_s3 else {})})
+    if is_s3:
         filesystem.retries = 1  # whoever reads many photos retries, and knows when to leave a host alone
-    return filesystem, inner
+    return filesystem, kind._strip_protocol(url)
 
 
 def _s3_options(timeout_s: float) -> dict[str, Any]:
@@ -203,38 +243,20 @@ def _s3_options(timeout_s: float) -> dict[str, Any]:
     return options
 
 
-def _webdav(url: str, timeout_s: float) -> tuple[AbstractFileSystem, str]:
-    from webdav4.fsspec import WebdavFileSystem  # type: ignore[import-untyped,unused-ignore]
-
-    parts = urlsplit(url)
-    host = parts.netloc.rpartition("@")[2]
-    user, password = _webdav_user(url)
-    filesystem = WebdavFileSystem(
-        f"{_WEBDAV[_scheme(url)]}://{host}",
-        auth=(user, password) if user else None,
-        timeout=timeout_s,
-        retry=False,
-        follow_redirects=True,
-    )
-    return filesystem, unquote(parts.path).strip("/")
-
-
-def _webdav_user(url: str) -> tuple[str, str]:
-    parts = urlsplit(url)
-    if parts.username is not None:
-        return unquote(parts.username), unquote(parts.password or "")
-    return os.environ.get("CARSPOTTER_WEBDAV_USER", ""), os.environ.get("CARSPOTTER_WEBDAV_PASSWORD", "")
-
-
 def _list_remote(url: str, *, recursive: bool) -> list[str]:
+    if _scheme(url) in _WEBDAV:
+        from carspotter import webdav
+
+        policy = open_policy(_MAX_ANSWER_BYTES, TIMEOUT_S)
+        paths = _over_http(
+            "listed", url, policy, lambda place, known: webdav.list_files(place, known, recursive=recursive)
+        )
+        return [f"{_scheme(url)}://{urlsplit(url).netloc}{path}" for path in paths]
     filesystem, inner = _filesystem(url)
     if not filesystem.isdir(inner):
         raise NotADirectoryError(inner) if filesystem.exists(inner) else FileNotFoundError(inner)
     found = filesystem.find(inner, maxdepth=None if recursive else 1)
     shown = [name for name in found if "/." not in "/" + name[len(inner.rstrip("/")) :].lstrip("/")]
-    if _scheme(url) in _WEBDAV:
-        root = f"{_scheme(url)}://{urlsplit(url).netloc}/"
-        return [root + quote(name.lstrip("/")) for name in shown]
     return [str(filesystem.unstrip_protocol(name)) for name in shown]
 
 
@@ -259,38 +281,37 @@ def _read_remote(url: str, *, max_bytes: int, timeout_s: float) -> bytes:
     return bytes(data)
 
 
-def _read_http(url: str, *, max_bytes: int, timeout_s: float) -> bytes:
-    """Read over HTTP on the event loop that fsspec keeps; its own HTTP files leave refused answers unclosed."""
+def open_policy(max_bytes: int, timeout_s: float) -> UrlPolicy:
+    """Return the policy for URLs that the owner of the machine names: any address, and proxies of the environment."""
+    return UrlPolicy(max_bytes=max_bytes, timeout_s=timeout_s, ports=None, is_strict=False, is_open=True)
+
+
+def _over_http(verb: str, url: str, policy: UrlPolicy, ask: Callable[[str, UrlPolicy], Awaitable[Answer]]) -> Answer:
+    """Ask an HTTP or WebDAV server on the event loop that fsspec keeps, with the user and password that there are."""
     from fsspec.asyn import get_loop, sync
 
-    # No compression: a limit on the bytes that arrive would not hold for what they unpack to.
-    headers = {"Accept-Encoding": "identity"}
-    if _scheme(url) in _WEBDAV:
-        user, password = _webdav_user(url)
-        if user:
-            headers["Authorization"] = "Basic " + b64encode(f"{user}:{password}".encode()).decode()
-        parts = urlsplit(url)
-        url = parts._replace(scheme=_WEBDAV[parts.scheme.casefold()], netloc=parts.netloc.rpartition("@")[2]).geturl()
-    data: bytes = sync(get_loop(), _fetch, url, headers, max_bytes, timeout_s)
-    return data
+    place, policy = _with_user(url, policy)
+    try:
+        answer: Answer = sync(get_loop(), ask, place, policy)
+    except StorageError as error:
+        hint = _credentials(url) if status_of(error) in (401, 403) else ""
+        raise StorageError(f"{_shown(url)} cannot be {verb}: {error}{hint}") from error.__cause__
+    return answer
 
 
-async def _fetch(url: str, headers: Mapping[str, str], max_bytes: int, timeout_s: float) -> bytes:
-    from aiohttp import ClientSession, ClientTimeout
-
-    data = bytearray()
-    async with (  # trust_env: proxies
-        ClientSession(timeout=ClientTimeout(total=timeout_s), trust_env=True, auto_decompress=False) as session,
-        session.get(url, headers=headers) as response,
-    ):
-        if response.status in (404, 410):
-            raise FileNotFoundError(url)
-        response.raise_for_status()
-        async for piece in response.content.iter_chunked(_CHUNK_BYTES):
-            data += piece
-            if len(data) > max_bytes:
-                raise _too_long(_shown(url), max_bytes)
-    return bytes(data)
+def _with_user(url: str, policy: UrlPolicy) -> tuple[str, UrlPolicy]:
+    """Take user and password out of a URL, or from the environment for WebDAV, into a header; return it as http(s)."""
+    scheme, _, rest = url.partition("://")
+    netloc = urlsplit(url).netloc
+    named, _, host = netloc.rpartition("@")
+    user, _, password = (unquote(part) for part in named.partition(":"))
+    if scheme.casefold() in _WEBDAV and not named:
+        user = os.environ.get("CARSPOTTER_WEBDAV_USER", "")
+        password = os.environ.get("CARSPOTTER_WEBDAV_PASSWORD", "")
+    if user:
+        key = b64encode(f"{user}:{password}".encode()).decode()
+        policy = replace(policy, headers={**policy.headers, "Authorization": f"Basic {key}"})
+    return f"{_WEBDAV.get(scheme.casefold(), scheme)}://{host}{rest[len(netloc) :]}", policy
 
 
 # ---- errors
@@ -303,15 +324,13 @@ def reason(error: StorageError) -> Reason:
     status = _status(cause)
     if status is not None:
         return _reason_of_status(status)
-    by_number: dict[int, Reason] = {
-        errno.EFBIG: "too-large", errno.ENOSPC: "no-space", errno.EDQUOT: "no-space",
-        errno.EBUSY: "server-error", errno.EREMOTEIO: "server-error",  # s3fs makes 503 and 500 of them
-    }  # fmt: skip
-    if number in by_number:
-        return by_number[number]
+    if number is not None and errno.errorcode.get(number) in _BY_ERRNO:
+        return _BY_ERRNO[errno.errorcode[number]]
+    if isinstance(cause, PrivateAddressError):
+        return "private-address"
     if isinstance(cause, FileNotFoundError):
         return "missing"
-    if isinstance(cause, PermissionError) or type(cause).__name__ in ("NoCredentialsError", "ForbiddenOperation"):
+    if isinstance(cause, PermissionError) or type(cause).__name__ == "NoCredentialsError":
         return "forbidden"
     if isinstance(cause, TimeoutError) or "Timeout" in type(cause).__name__:
         return "timeout"
@@ -322,17 +341,22 @@ def reason(error: StorageError) -> Reason:
     return "failed"
 
 
-# What aiohttp, httpx and botocore raise where an answer breaks off half way.
+# By name, since not every system has each of them; s3fs makes EBUSY and EREMOTEIO of 503 and 500.
+_BY_ERRNO: Mapping[str, Reason] = {
+    "EFBIG": "too-large", "ENOSPC": "no-space", "EDQUOT": "no-space", "EBUSY": "server-error",
+    "EREMOTEIO": "server-error", "EHOSTDOWN": "unreachable", "EHOSTUNREACH": "unreachable",
+    "ENETUNREACH": "unreachable",
+}  # fmt: skip
+# What aiohttp and botocore raise where an answer breaks off half way.
 _BROKEN_OFF = (
-    "ClientPayloadError", "ServerDisconnectedError", "ReadError", "RemoteProtocolError", "IncompleteReadError",
-    "ConnectionResetError", "ConnectionClosedError", "ResponseStreamingError", "BadGatewayError",
-    "ClientOSError",
+    "BrokenOffError", "ClientPayloadError", "ServerDisconnectedError", "IncompleteReadError", "ConnectionResetError",
+    "ConnectionClosedError", "ResponseStreamingError", "ClientOSError",
 )  # fmt: skip
 
 
 def _reason_of_status(status: int) -> Reason:
     known: dict[int, Reason] = {
-        401: "forbidden", 403: "forbidden", 404: "missing", 408: "timeout", 410: "missing", 429: "server-error",
+        401: "forbidden", 403: "forbidden", 404: "missing", 408: "timeout", 410: "gone", 429: "server-error",
         507: "no-space",
     }  # fmt: skip
     return known.get(status, "server-error" if status >= 500 else "failed")
@@ -354,7 +378,7 @@ def retry_after_s(error: StorageError) -> float | None:
 
 
 def _status(cause: object) -> int | None:
-    """Return the HTTP status of an error of aiohttp, webdav4 or httpx."""
+    """Return the HTTP status of an error of `web`, aiohttp or fsspec's other libraries."""
     response = getattr(cause, "response", None)
     for value in (
         getattr(cause, "status", None), getattr(cause, "status_code", None), getattr(response, "status_code", None),
@@ -372,9 +396,12 @@ def _too_long(name: str, max_bytes: int) -> StorageError:
 
 def _shown(url: str) -> str:
     """Return a URL for messages: without user, password and query, where secrets stand."""
+    url = _UNSHOWN.sub("?", url)
     if not is_url(url):
         return url
     scheme, _, rest = url.partition("://")
+    if _SECRET_SLASH.match(rest):
+        return f"{scheme}://{rest.rpartition('@')[2]}"
     rest = re.split(r"[?#]", rest, maxsplit=1)[0]
     host, slash, path = rest.partition("/")
     return f"{scheme}://{host.rpartition('@')[2]}{slash}{path}"
@@ -389,8 +416,7 @@ def _failures(verb: str, url: str, timeout_s: float) -> Iterator[None]:
     except StorageError:
         raise
     except FileNotFoundError as error:
-        what = "not found (404)" if _is_http(url) else "no such file or folder"
-        raise StorageError(f"{name} cannot be {verb}: {what}") from error
+        raise StorageError(f"{name} cannot be {verb}: no such file or folder") from error
     except IsADirectoryError as error:
         raise StorageError(f"{name} cannot be {verb}: it is a folder, not a file") from error
     except NotADirectoryError as error:
@@ -413,9 +439,6 @@ def _foreign_errors() -> tuple[type[Exception], ...]:
         ("aiohttp", "ClientError"),
         ("botocore.exceptions", "BotoCoreError"),
         ("botocore.exceptions", "ClientError"),
-        ("httpx", "HTTPError"),
-        ("httpx", "InvalidURL"),
-        ("webdav4.client", "ClientError"),
     )
     return tuple(getattr(sys.modules[module], name) for module, name in known if module in sys.modules)
 

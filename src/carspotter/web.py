@@ -1,9 +1,9 @@
-"""Fetch a photo from a URL that a stranger named, without becoming the stranger's way into the own network.
+"""Ask for a URL over HTTP: the one way out, for a stranger's URL, a crawl's photographs and the owner's own files.
 
-In: a URL and a policy. Out: bytes, or a StorageError of one line that names the host and nothing behind it. The host is
-resolved once a hop, every address found must be public, and the connection is pinned to those addresses; redirects are
-followed by hand and checked alike. No proxies, cookies, credentials, compression, and no second try. What the bytes
-mean is not looked at. URLs that the owner of the machine names are `storage`'s, which has no such guard.
+In: a URL and a policy. Out: bytes, or a StorageError of one line that names the host and nothing behind it. Unless the
+policy is open, the host is resolved once a hop, the addresses are checked, and the connection is pinned to them;
+redirects are followed by hand and checked alike. No cookies, and no second try. A URL is asked as it is written: only
+what HTTP cannot carry is escaped. What the bytes mean is not looked at.
 """
 
 from __future__ import annotations
@@ -13,57 +13,45 @@ import errno
 import logging
 import re
 import socket
+import sys
+import zlib
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
-from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
+from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import TYPE_CHECKING, Any, Protocol
-from urllib.parse import SplitResult, quote, urljoin, urlsplit
+from urllib.parse import SplitResult, quote, urljoin, urlsplit, urlunsplit
+from urllib.request import getproxies, proxy_bypass
 
-from carspotter import __version__
 from carspotter.errors import StorageError
+from carspotter.web_policy import (
+    DEFAULT_PORTS,
+    Address,
+    AnswerError,
+    BrokenOffError,
+    PrivateAddressError,
+    UrlPolicy,
+)
 
 if TYPE_CHECKING:
     from aiohttp import ClientResponse, TCPConnector
 
 _log = logging.getLogger(__name__)
 
-Address = IPv4Address | IPv6Address
-Network = IPv4Network | IPv6Network
-
-_DEFAULT_PORTS = {"http": 80, "https": 443}
+# What each method may be answered: a photo, a listing, a file that was made or replaced, a folder that was or is there.
+_EXPECTED: Mapping[str, tuple[int, ...]] = {
+    "GET": (200,), "PROPFIND": (207,), "PUT": (200, 201, 204), "MKCOL": (200, 201, 301, 405),
+}  # fmt: skip
 _REDIRECTS = (301, 302, 303, 307, 308)
 # What browsers and servers agree on; a signed URL of an object store has some 1500 characters.
 _MAX_URL = 4096
 _MAX_HOST = 253  # RFC 1035: 255 octets with lengths and root
 _CHUNK_BYTES = 1 << 16
 
-# IANA's special-purpose registry (RFC 6890) whole, also the blocks that it calls reachable: no photo lives in them.
-_SPECIAL_4 = tuple(
-    IPv4Network(text)
-    for text in (
-        "0.0.0.0/8", "10.0.0.0/8", "100.64.0.0/10", "127.0.0.0/8", "169.254.0.0/16", "172.16.0.0/12", "192.0.0.0/24",
-        "192.0.2.0/24", "192.31.196.0/24", "192.52.193.0/24", "192.88.99.0/24", "192.168.0.0/16", "192.175.48.0/24",
-        "198.18.0.0/15", "198.51.100.0/24", "203.0.113.0/24", "224.0.0.0/4", "240.0.0.0/4",
-        "168.63.129.16/32",  # looks public, but is Azure's own service to its virtual machines
-    )
-)  # fmt: skip
-# Only 2000::/3 is given out to hosts: loopback, link-local, unique-local, multicast, mapped and NAT64 lie outside.
-_GLOBAL_6 = IPv6Network("2000::/3")
-_SPECIAL_6 = tuple(
-    IPv6Network(text)
-    for text in (
-        "2001::/23",  # IETF protocols; Teredo, which embeds IPv4, and benchmarking among them
-        "2001:db8::/32", "3fff::/20",  # documentation
-        "2002::/16",  # 6to4, which embeds IPv4
-        "2620:4f:8000::/48",  # AS112
-    )
-)  # fmt: skip
-# RFC 5214, 6.1: an ISATAP address ends in 0000:5efe or 0200:5efe and an IPv4 address.
-_ISATAP = (0x00005EFE, 0x02005EFE)
-
+# What may stand in a path or query besides letters and digits: all that browsers leave alone there, too.
+_PATH, _QUERY = "/%:@!$&'()*+,;=~[]|", "/?%:@!$&'()*+,;=~[]|{}^`"
 # Characters that parsers of URLs drop, or read as another character.
 _TREACHEROUS = re.compile(r"[\x00-\x20\x7f\\]")
 _LABEL = re.compile(r"[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?")
@@ -94,45 +82,6 @@ class SystemResolver:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class UrlPolicy:
-    """Say which URLs are fetched, and how much of them.
-
-    `timeout_s` is for all of it: resolving, redirects, the last byte. `ports` None allows any. `allow_hosts`, where it
-    is not empty, are the only hosts: `photos.example` itself, `.example` all hosts below it. `allow_networks` are
-    networks that count as public, for an intranet whose photo server has a private address.
-    """
-
-    max_bytes: int
-    timeout_s: float
-    max_redirects: int = 5
-    schemes: tuple[str, ...] = ("https", "http")
-    ports: tuple[int, ...] | None = (80, 443)
-    allow_hosts: tuple[str, ...] = ()
-    allow_networks: tuple[Network, ...] = ()
-
-    def __post_init__(self) -> None:
-        if self.max_bytes < 1 or not 0 < self.timeout_s < float("inf") or self.max_redirects < 0:
-            limits = f"max_bytes={self.max_bytes}, timeout_s={self.timeout_s}, max_redirects={self.max_redirects}"
-            raise ValueError(f"{limits}: the first two must be above 0 and finite, the last at least 0")
-        unknown = set(self.schemes) - set(_DEFAULT_PORTS)
-        if unknown or not self.schemes:
-            raise ValueError(f"schemes {self.schemes}: allowed are some of {', '.join(_DEFAULT_PORTS)}")
-        object.__setattr__(self, "allow_hosts", tuple(host.casefold().rstrip(".") for host in self.allow_hosts))
-
-    def allows_host(self, host: str) -> bool:
-        """Say whether the list of hosts, where there is one, has this host or a suffix of it."""
-        return not self.allow_hosts or any(
-            host == name or (name.startswith(".") and host.endswith(name)) for name in self.allow_hosts
-        )
-
-    def allows_address(self, address: Address) -> bool:
-        """Say whether an address is public or lies in one of `allow_networks`."""
-        if getattr(address, "scope_id", None) is not None:
-            return False  # the same address is another machine on each link
-        return is_public(address) or any(address in network for network in self.allow_networks)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class _Target:
     """A URL that was taken apart and checked, but for its host's addresses; `host` is ASCII in lower case."""
 
@@ -148,46 +97,38 @@ class _Target:
         return f"{self.scheme}://{host}:{self.port}{self.path}"
 
 
-class _AnswerError(Exception):
-    """A status other than 200; `storage.reason` and `storage.retry_after_s` read it."""
-
-    def __init__(self, status: int, headers: Mapping[str, str]) -> None:
-        super().__init__(f"status {status}")
-        self.status = status
-        self.headers = headers
+def user_agent(contact: str = "") -> str:
+    """Name who asks, with a contact where there is one."""
+    version = sys.modules["carspotter"].__version__  # not imported: the package's face stands above everything
+    return f"carspotter/{version}" + (f" (+{contact.strip()})" if contact.strip() else "")
 
 
-def is_public(address: Address) -> bool:
-    """Say whether an address may belong to a public host.
+async def fetch(
+    url: str, policy: UrlPolicy, *, method: str = "GET", body: bytes = b"", resolver: Resolver | None = None
+) -> bytes:
+    """Return the bytes behind a URL, on the caller's event loop.
 
-    False for the whole of IANA's special-purpose registries, multicast and reserved addresses, the addresses by which
-    clouds tell secrets to their machines, and every IPv6 address that embeds an IPv4 one, whatever that is: mapped,
-    compatible, 6to4, Teredo, NAT64 (RFC 6052, 8215) and ISATAP.
-    """
-    if isinstance(address, IPv4Address):
-        return not any(address in network for network in _SPECIAL_4)
-    if address.scope_id is not None or address not in _GLOBAL_6:
-        return False
-    is_isatap = int(address) >> 32 & 0xFFFFFFFF in _ISATAP
-    return not is_isatap and not any(address in network for network in _SPECIAL_6)
-
-
-async def fetch_photo(url: str, policy: UrlPolicy, *, resolver: Resolver | None = None) -> bytes:
-    """Return the bytes behind a public URL, on the caller's event loop.
-
-    Raises StorageError; `storage.reason` says why in a word, "forbidden" also for what the policy refuses.
+    Raises StorageError; `storage.reason` says why in a word: "private-address" for an address that the policy refuses,
+    "forbidden" for what else it refuses, and for every refusal of a strict one.
     """
     target = _parse(url, policy, "the URL")
+    first = (target.scheme, target.host, target.port)
     try:
         async with asyncio.timeout(policy.timeout_s):
             for _ in range(policy.max_redirects + 1):
-                content = await _hop(target, policy, resolver or SystemResolver())
+                if (target.scheme, target.host, target.port) != first:
+                    policy = _without_password(policy)
+                content = await _hop(target, policy, resolver or SystemResolver(), method=method, body=body)
                 if isinstance(content, bytes):
                     return content
                 target = content
     except TimeoutError as error:
         raise StorageError(f"{target.host} gave no complete answer within {policy.timeout_s:g} s") from error
     raise _refused(f"{target.host} redirects more than {policy.max_redirects} times")
+
+
+def _without_password(policy: UrlPolicy) -> UrlPolicy:
+    return replace(policy, headers={name: value for name, value in policy.headers.items() if name != "Authorization"})
 
 
 # ---- what may be asked
@@ -197,25 +138,46 @@ def _parse(url: str, policy: UrlPolicy, name: str) -> _Target:
     """Take a URL apart, refusing whatever two parsers could read differently; `name` is the URL's in messages."""
     if len(url) > _MAX_URL:
         raise _refused(f"{name} has {len(url)} characters; at most {_MAX_URL} are allowed")
+    if not policy.is_strict:
+        url = _tidied(url)
     if _TREACHEROUS.search(url):
         raise _refused(f"{name} holds a space, a backslash or a control character; write them as %20, %5C and so on")
     parts = _split(url, name)
     scheme = parts.scheme
     if scheme not in policy.schemes:
         raise _refused(f"{name} has the scheme {scheme[:20]!r}; allowed: {', '.join(policy.schemes)}")
-    if "@" in parts.netloc:
+    if "@" in parts.netloc and policy.is_strict:
         raise _refused(f"{name} holds a user name or a password; give one without")
     host = _host(parts, name)
-    port = _DEFAULT_PORTS[scheme] if parts.port is None else parts.port
+    port = DEFAULT_PORTS[scheme] if parts.port is None else parts.port
     if not policy.allows_host(host):
         raise _refused(f"{host} is not among the hosts that are allowed")
     if not port or (policy.ports is not None and port not in policy.ports):
         allowed = "1 to 65535" if policy.ports is None else ", ".join(map(str, policy.ports))
         raise _refused(f"{host}: port {port} is not allowed; allowed: {allowed}")
     # The escapes of a redirect's raw bytes are given back as those bytes; the fragment is the browser's.
-    path = quote(parts.path or "/", safe="/%:@!$&'()*+,;=~", errors="surrogateescape")
-    query = quote(parts.query, safe="/?%:@!$&'()*+,;=~", errors="surrogateescape")
+    path = quote(parts.path or "/", safe=_PATH, errors="surrogateescape")
+    query = quote(parts.query, safe=_QUERY, errors="surrogateescape")
     return _Target(scheme=scheme, host=host, port=port, path=f"{path}?{query}" if query else path)
+
+
+def ascii_host(host: str) -> str:
+    """Return a host in any letters as DNS knows it ("xn--…"); raises ValueError where it can be none."""
+    from yarl import URL
+
+    return URL.build(scheme="http", host=host).raw_host or ""
+
+
+def _tidied(url: str) -> str:
+    """Return a URL as people and sites write it in the spelling that `_parse` takes: what browsers do as well."""
+    before, mark, query = re.sub(r"[\t\r\n]", "", url.strip()).replace(" ", "%20").partition("?")
+    url = before.replace("\\", "/") + mark + query.replace("\\", "%5C")
+    with suppress(ValueError):
+        parts = urlsplit(url)
+        host = parts.hostname or ""
+        if not host.isascii():
+            url = urlunsplit(parts._replace(netloc=parts.netloc.lower().replace(host, ascii_host(host))))
+    return url
 
 
 def _split(url: str, name: str) -> SplitResult:
@@ -252,9 +214,9 @@ def _host(parts: SplitResult, name: str) -> str:
 
 
 async def _addresses(target: _Target, policy: UrlPolicy, resolver: Resolver) -> list[Address]:
-    """Resolve a host once and return its addresses, all of them checked.
+    """Resolve a host once and return its addresses that are allowed; for a strict policy all must be.
 
-    Unknown hosts and private addresses are one message: the difference would tell a stranger the names inside.
+    To a stranger, unknown hosts and private addresses are one message: the difference would tell the names inside.
     """
     try:
         is_literal = ":" in target.host or target.host.rpartition(".")[2].isdecimal()  # see `_host`
@@ -262,11 +224,16 @@ async def _addresses(target: _Target, policy: UrlPolicy, resolver: Resolver) -> 
         found = [ip_address(text) for text in dict.fromkeys(texts)]
     except (OSError, ValueError) as error:
         _log.debug("%s was not resolved: %s", target.host, error)
+        if not policy.is_strict:
+            raise StorageError(f"{target.host} is no host that is known here") from socket.gaierror(str(error))
         found = []
-    if not found or not all(policy.allows_address(address) for address in found):
-        _log.debug("%s has addresses that are refused, of %d", target.host, len(found))
+    allowed = [address for address in found if policy.allows_address(address, target.host, target.port)]
+    if allowed and (not policy.is_strict or len(allowed) == len(found)):
+        return allowed
+    _log.debug("%s has addresses that are refused, of %d", target.host, len(found))
+    if policy.is_strict:
         raise _refused(f"{target.host} leads to no public address")
-    return found
+    raise StorageError(f"{target.host} leads to no public address") from PrivateAddressError(errno.EACCES, "private")
 
 
 def _refused(text: str) -> StorageError:
@@ -278,9 +245,9 @@ def _refused(text: str) -> StorageError:
 # ---- asking
 
 
-async def _hop(target: _Target, policy: UrlPolicy, resolver: Resolver) -> bytes | _Target:
-    """Ask one URL; return the photo, or where it has gone."""
-    addresses = await _addresses(target, policy, resolver)
+async def _hop(target: _Target, policy: UrlPolicy, resolver: Resolver, *, method: str, body: bytes) -> bytes | _Target:
+    """Ask one URL; return the answer, or where it has gone."""
+    connector, is_proxied = await _connector(target, policy, resolver)
     from aiohttp import (
         ClientConnectorCertificateError,
         ClientConnectorError,
@@ -290,43 +257,73 @@ async def _hop(target: _Target, policy: UrlPolicy, resolver: Resolver) -> bytes 
     )
     from yarl import URL
 
-    headers = {"User-Agent": f"carspotter/{__version__}", "Accept": "image/*", "Accept-Encoding": "identity"}
+    accept = "image/*" if policy.is_strict else "image/*,*/*;q=0.8"
+    headers = {"User-Agent": user_agent(), "Accept": accept, "Accept-Encoding": "identity", **policy.headers}
     try:
         async with (  # a session for one hop, so that no cookie is carried on
             ClientSession(
-                connector=_pinned(target, addresses), trust_env=False,
+                connector=connector, trust_env=is_proxied, skip_auto_headers=("Content-Type",),
                 auto_decompress=False, timeout=ClientTimeout(total=None), headers=headers,
             ) as session,
-            session.get(URL(target.url, encoded=True), allow_redirects=False) as response,
+            session.request(
+                method, URL(target.url, encoded=True), data=body or None, allow_redirects=False
+            ) as response,
         ):  # fmt: skip
-            return await _read(response, target, policy)
+            return await _read(response, target, policy, method)
     except ClientConnectorCertificateError as error:
         raise StorageError(f"{target.host} has a certificate that cannot be verified") from error
     except (ClientConnectorError, ConnectionRefusedError) as error:
         raise StorageError(f"{target.host} cannot be reached") from error
     except TimeoutError:
         raise
-    except (ClientError, OSError, ValueError) as error:  # their own texts hold addresses
-        raise StorageError(f"{target.host} broke its answer off, or gave one that is no HTTP") from error
+    except (ClientError, OSError, ValueError, zlib.error) as error:  # their own texts hold addresses
+        words = f"{target.host} broke its answer off, or gave one that is no HTTP"
+        raise StorageError(words) from BrokenOffError(type(error).__name__)
 
 
-async def _read(response: ClientResponse, target: _Target, policy: UrlPolicy) -> bytes | _Target:
-    if response.status in _REDIRECTS:
+async def _connector(target: _Target, policy: UrlPolicy, resolver: Resolver) -> tuple[TCPConnector | None, bool]:
+    """Return what connects to a host, None for any address, and whether a proxy of the environment is asked.
+
+    Behind a proxy names are its business: one that is known here and private is refused, but nothing can be pinned.
+    """
+    is_proxied = not policy.is_strict and target.scheme in getproxies() and not proxy_bypass(target.host)
+    if policy.is_open:
+        return None, is_proxied
+    try:
+        addresses = await _addresses(target, policy, resolver)
+    except StorageError as error:
+        if is_proxied and isinstance(error.__cause__, socket.gaierror):
+            return None, True
+        raise
+    return (None, True) if is_proxied else (_pinned(target, addresses), False)
+
+
+async def _read(response: ClientResponse, target: _Target, policy: UrlPolicy, method: str) -> bytes | _Target:
+    status = response.status
+    if status in _REDIRECTS and status not in _EXPECTED[method]:
         return _next(response.headers.get("Location", ""), target, policy)
-    if response.status != 200:
-        status = response.status
-        raise StorageError(f"{target.host} answered {status}, not 200") from _AnswerError(status, response.headers)
-    encoding = response.headers.get("Content-Encoding", "identity").strip().casefold()
-    if encoding not in ("", "identity"):
-        raise _refused(f"{target.host} sent a compressed answer, which was not asked for")
+    if status not in _EXPECTED[method]:
+        wanted = _EXPECTED[method][0]
+        raise StorageError(f"{target.host} answered {status}, not {wanted}") from AnswerError(status, response.headers)
+    encoding = response.headers.get("Content-Encoding", "").strip().casefold()
+    unpacker = None if encoding in ("", "identity") else _unpacker(encoding, target, policy)
     if (response.content_length or 0) > policy.max_bytes:
         raise _too_long(target, policy)
     data = bytearray()
     async for piece in response.content.iter_chunked(_CHUNK_BYTES):
-        data += piece
+        data += piece if unpacker is None else unpacker.decompress(piece, policy.max_bytes + 1 - len(data))
         if len(data) > policy.max_bytes:
             raise _too_long(target, policy)
+    if unpacker is not None and not unpacker.eof:
+        raise ValueError("the packed answer has no end")
     return bytes(data)
+
+
+def _unpacker(encoding: str, target: _Target, policy: UrlPolicy) -> Any:
+    """Return what unpacks an answer that was packed although nobody asked for it: some servers do."""
+    if policy.is_strict or encoding not in ("gzip", "x-gzip", "deflate"):
+        raise _refused(f"{target.host} sent a compressed answer, which was not asked for")
+    return zlib.decompressobj(wbits=47)  # gzip or zlib, as its first bytes say
 
 
 def _next(location: str, target: _Target, policy: UrlPolicy) -> _Target:
@@ -338,8 +335,10 @@ def _next(location: str, target: _Target, policy: UrlPolicy) -> _Target:
     if not _TREACHEROUS.search(location):  # urljoin would drop such characters, and hide them from `_parse`
         with suppress(ValueError):
             url = urljoin(target.url, location)
+    elif not policy.is_strict:
+        url = urljoin(target.url, _tidied(location))
     following = _parse(url, policy, name)
-    if target.scheme == "https" and following.scheme == "http":
+    if policy.is_strict and target.scheme == "https" and following.scheme == "http":
         raise _refused(f"{name} leads from https to http")
     return following
 

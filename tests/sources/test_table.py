@@ -259,3 +259,13 @@ def test_real_listings():
     assert len(photos) == 1630
     assert {listing["status"] for listing in known.values()} <= {"ok", "no-ad-id"}
     assert sum(Path(photo["url"]).is_file() for photo in photos.values()) == 1630
+
+
+@pytest.mark.parametrize("name", ["which? cars.csv", "a?b/cars.csv", "cars?.csv"])
+def test_a_question_mark_in_a_path_is_a_letter(tmp_path, name):
+    path = tmp_path / name
+    path.parent.mkdir(exist_ok=True)
+    path.write_text("id,make,model,photos\n1,Audi,A4,a.jpg\n", encoding="utf-8")
+    (ad,) = read(TableSettings(path=str(path)))
+    assert ad.listing["source"] == f"table:{path.name}"
+    assert ad.photos[0]["url"] == str(path.parent / "a.jpg")

@@ -142,14 +142,17 @@ class Catalog:
         """
         return self._questions.ask(sql, params, take_columns)
 
-    def pending(self, sql: str, writes: Mapping[str, str], *, params: Sequence[Any] = ()) -> Iterator[dict[str, Any]]:
+    def pending(
+        self, sql: str, writes: Mapping[str, str], *, params: Sequence[Any] = (), order: str = ""
+    ) -> Iterator[dict[str, Any]]:
         """Yield the rows of a SELECT whose key lacks a fact of the wanted version, in the order of their key.
 
         `writes` maps each table to its version. A row's `lacks` lists the tables that want it: those where its newest
         fact is of another version, or where there is none. What is appended meanwhile changes nothing: the rows are
-        settled with this call, sorted in bounded memory, and fetched as they are taken. Raises CatalogError.
+        settled with this call, sorted in bounded memory, and fetched as they are taken. `order` is another order, in
+        SQL over the columns of `candidate`. Raises CatalogError.
         """
-        question = pending_sql(sql, writes)
+        question = pending_sql(sql, writes, order=order)
 
         def start(connection: duckdb.DuckDBPyConnection, sql: str, params: list[Any]) -> Iterator[dict[str, Any]]:
             # Sorting has read every part by the time of the first rows, so parts may be merged away after that.

@@ -1,7 +1,7 @@
 """Which candidates of a stage still lack its facts.
 
 In: the SQL of the candidates, and the tables with the version of the facts that the stage writes there. Out: SQL whose
-rows are the candidates that lack any, in the order of their key. It asks nothing.
+rows are the candidates that lack any, in the order of their key or another. It asks nothing.
 """
 
 from __future__ import annotations
@@ -13,11 +13,12 @@ from carspotter.catalog.tables import TABLES
 from carspotter.errors import CatalogError, suggestion
 
 
-def pending_sql(sql: str, writes: Mapping[str, str]) -> str:
+def pending_sql(sql: str, writes: Mapping[str, str], *, order: str = "") -> str:
     """Write the SQL of the candidates whose newest row in a table is of another version, or that have none there.
 
     After a candidate's own columns comes one truth a table, in the order of `writes`: whether it lacks that one. The
-    versions are the last parameters. Raises CatalogError for tables that are no facts or have different keys.
+    versions are the last parameters. `order` is SQL over the columns of `candidate`. Raises CatalogError for tables
+    that are no facts or have different keys.
     """
     key = _shared_key(writes)
     candidates = sql.strip().rstrip(";")
@@ -31,7 +32,7 @@ def pending_sql(sql: str, writes: Mapping[str, str]) -> str:
     # The line break ends a comment at the end of the candidates' SQL.
     return (
         f"SELECT candidate.*, {truths} FROM (\n{candidates}\n) AS candidate{joins}"
-        f" WHERE {' OR '.join(lacks)} ORDER BY candidate.{key}"
+        f" WHERE {' OR '.join(lacks)} ORDER BY {order or f'candidate.{key}'}"
     )
 
 

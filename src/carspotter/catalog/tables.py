@@ -69,7 +69,11 @@ _ALL = (
         key="photo_id",
         growth="facts",
         about="where the bytes of a photo lie: a path below the project, or an absolute one where they always were",
-        columns={"photo_id": "text", "path": "text", "bytes": "int", "sha256": "text", **_STATUS},
+        columns={
+            "photo_id": "text", "path": "text", "bytes": "int", "sha256": "text",
+            "modified": "int",  # when a local photo was last written, in ns since 1970: another time is another photo
+            **_STATUS,
+        },
     ),
     Table(
         name="checks",

@@ -12,7 +12,6 @@ from carspotter.cli.building import display, exit_if_warned, sentence
 from carspotter.cli.project import JsonOption, OnOption, ProjectArgument, WorkersOption, print_json
 
 STEP_COMMANDS: tuple[tuple[str, tuple[str, ...], str], ...] = (
-    ("fetch", ("fetch",), "Fetch photographs that are not on disk, each once; what failed for a while is tried again."),
     ("locate", ("locate",), "Find kind, gate, box and viewpoint of each photo, and embed its largest vehicle."),
     ("deduplicate", ("deduplicate",), "Group photos that show the same picture, within ads and across them."),
     ("resolve", ("resolve",), "Turn sellers' words into taxa; what is unresolved is listed in labels/unresolved.csv."),
@@ -98,6 +97,33 @@ def check(
         if fix:
             said["fix"] = fix_photos(opened)
             typer.echo(sentence(said["fix"]), err=True)
+    if as_json:
+        print_json({name: dict(words) for name, words in said.items()})
+
+
+def fetch(
+    project: ProjectArgument = Path(),
+    *,
+    again: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--again",
+            metavar="STATUS",
+            show_default=False,
+            help="Ask once more for photos of this status, such as missing, gone or unsupported-format.",
+        ),
+    ] = None,
+    on: OnOption = "local",
+    workers: WorkersOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Fetch photographs that are not on disk, each once; what failed for a while is tried again."""
+    from carspotter.project.folder import Project
+    from carspotter.project.pipeline import build
+
+    opened = Project.open(project)
+    with display() as watch:
+        said = build(opened, only=("fetch",), again=tuple(again or ()), on=on, workers=workers, watch=watch)
     if as_json:
         print_json({name: dict(words) for name, words in said.items()})
 

@@ -64,7 +64,7 @@ def run(
     try:
         # Held throughout: each append alone would read the keys of its table anew.
         with catalog.writer():
-            for rows, tables in _outcomes(stage, pool, catalog.pending(stage.reads, stage.writes), batch_size):
+            for rows, tables in _outcomes(stage, pool, _pending(stage, catalog), batch_size):
                 for table, found in tables.items():
                     if found:
                         catalog.append(table, found, version=stage.writes[table])
@@ -76,6 +76,10 @@ def run(
     finally:
         pool.close()
     return RunSummary(stage=stage.name, done=done, errors=dict(errors), seconds=time.monotonic() - start)
+
+
+def _pending(stage: RowStage, catalog: Catalog) -> Iterator[Row]:
+    return catalog.pending(stage.reads, stage.writes, order=getattr(stage, "order", ""))
 
 
 def open_workers(stage: RowStage, *, on: str, count: int | None, most: int) -> Workers:

@@ -24,7 +24,8 @@ class RowStage(Protocol):
 
     `reads` is SQL whose rows hold the key of every table in `writes`, which maps a table to the version of its facts. A
     stage travels to its workers by pickle, before `setup`. Where it reads files, rows name them in `path`, and a
-    `folder` of the stage is where relative ones count from: so they reach nodes that do not see it (`files`).
+    `folder` of the stage is where relative ones count from: so they reach nodes that do not see it (`files`). An
+    `order`, SQL over the columns of `candidate`, says which rows come first where that is not the order of their key.
     """
 
     @property

@@ -1,78 +1,54 @@
 """Get the bytes of each photo of a listing, once: a row stage from `listing_photos` to `files`.
 
-In: rows with a photo's id, ad and URL. Out: a row with path, size and SHA-256, or with the reason why there is none.
-Photos on a local disk stay where they are; others are written to `photos/<ad_id>/<perceptual hash>.<suffix>` below the
-project, their bytes untouched. What passes by itself (a timeout, a server in trouble) is asked again some times, and
-once more at the next build. It does not judge photos: unreadable bytes are a file, and `checks` says so.
+In: rows with a photo's id, ad, source and URL. Out: a row with path, size and SHA-256, or with the reason why there is
+none. Photos on a local disk stay where they are; others are asked for by the rules of their source and written to
+`photos/<ad_id>/<perceptual hash>.<suffix>` below the project, their bytes untouched. What passes by itself (a timeout,
+a server in trouble) is asked again some times, and once more at the next build. It does not judge photos: unreadable
+bytes are a file, and `checks` says so.
 """
 
 from __future__ import annotations
 
-import errno
-import os
 import shutil
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, field
-from hashlib import blake2b, sha256
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote, urlsplit
-from uuid import uuid4
+from urllib.parse import urlsplit
 
 from carspotter import storage
 from carspotter.catalog.tables import OK
-from carspotter.errors import ImageError, StorageError
-from carspotter.hashes import phash
-from carspotter.headers import sniff
+from carspotter.errors import StorageError
+from carspotter.photos import disk
 from carspotter.photos.hosts import Hosts
-from carspotter.pixels import decode
+from carspotter.photos.names import HALF_WRITTEN, not_saved, save
+from carspotter.photos.robots import Robots
+from carspotter.photos.rules import PRIVATE, FetchSettings, SourceRules, is_local
+from carspotter.web_policy import UrlPolicy
 
 Row = dict[str, Any]
 
 VERSION = "1"
 """Rises when the same photo would get another row."""
 
-LASTING = (OK, "missing", "too-large", "not-a-photo", "quarantined")
-"""What a later build does not ask again; "forbidden", "timeout", "server-error", "unreachable", "no-space" and "failed"
-may be cured by then."""
+LASTING = (OK, "missing", "gone", "too-large", "not-a-photo", "quarantined")
+"""What a later build asks again only when it is told to; all else may be cured by then. A photo that is missing on a
+local disk is looked for by each build (`disk`)."""
+
+NOT_ASKED = "not-asked"
+"""The status of a photo whose host was left alone; it comes before those that failed."""
 
 _RETRIED = ("timeout", "server-error", "unreachable")
-_SUFFIXES = {
-    "JPEG": ".jpg", "PNG": ".png", "WEBP": ".webp", "AVIF": ".avif", "GIF": ".gif", "BMP": ".bmp", "HEIC": ".heic",
-}  # fmt: skip
 # 0.5, 1, 2 and 4 s: a hiccup passes, a restart does not. Servers that ask for more than half a minute are left.
 _FIRST_WAIT_S, _GROWTH, _MAX_WAIT_S = 0.5, 2, 30.0
 # A photo is about as large: below this a download would most likely be for nothing.
 _LEAST_FREE_BYTES = 1 << 20
-_HALF_WRITTEN = Path("photos", ".incoming")  # no ad's folder begins with a dot
-_MAX_FOLDER_NAME = 120  # of 255 that file systems allow, for paths may be limited to 260 in all
 _LOOKED_AT = 512
-# Pixels of the shorter side from which the hash is made; a scaled JPEG is three times as fast to decode.
-_HASHED_SIDE = 64
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FetchSettings:
-    """Say how photos are fetched; `parallel` and `per_host` count requests at once in one worker process.
-
-    Raises ValueError for a number that is too small.
-    """
-
-    timeout_s: float = storage.TIMEOUT_S
-    retries: int = 4
-    parallel: int = 8
-    per_host: int = 4
-    max_bytes: int = storage.MAX_BYTES
-    copy_local: bool = False
-
-    def __post_init__(self) -> None:
-        for name, least in (("timeout_s", 0.01), ("retries", 0), ("parallel", 1), ("per_host", 1), ("max_bytes", 1)):
-            if getattr(self, name) < least:
-                raise ValueError(f"{name} is {getattr(self, name)}; it must be at least {least:g}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,15 +62,19 @@ class Fetch:
     """Fetch the photos of a project; a row stage.
 
     `attempt` names the build, for instance by its time: within one, each photo is tried once; the next one takes up
-    what did not last. `again` names statuses of `LASTING` that are to be tried again, too.
+    what did not last. `rules` are those of each source by its name, `other_rules` those of any other, by default a
+    stranger's. `again` names statuses of `files` and `checks` whose photos are to be tried again, too.
     """
 
     project: Path
     settings: FetchSettings = field(default_factory=FetchSettings)
+    rules: Mapping[str, SourceRules] = field(default_factory=dict)
+    other_rules: SourceRules = field(default_factory=SourceRules)
     attempt: str = "1"
     again: tuple[str, ...] = ()
     first_wait_s: float = _FIRST_WAIT_S
     hosts: Hosts = field(default_factory=Hosts, repr=False, compare=False)
+    robots: Robots = field(default_factory=Robots, repr=False, compare=False)
 
     @property
     def name(self) -> str:
@@ -103,13 +83,22 @@ class Fetch:
 
     @property
     def reads(self) -> str:
-        """Give the query of the photos that have no lasting row in `files`."""
+        """Give the query of the photos of ads that count and have no lasting row in `files`."""
         lasting = ", ".join(f"'{status}'" for status in LASTING if status not in self.again)
-        return (
-            "SELECT p.photo_id, p.ad_id, p.url FROM listing_photos p WHERE p.status = 'ok' AND NOT EXISTS "
-            f"(SELECT 1 FROM files f WHERE f.photo_id = p.photo_id AND f.status IN ({lasting}) "
-            f"AND f.stage_version LIKE '{VERSION}.%')"
-        )
+        again = ", ".join(f"'{status}'" for status in self.again if status != OK) or "''"
+        return f"""
+            SELECT p.photo_id, p.ad_id, p.url, l.source, coalesce(f.status, '{NOT_ASKED}') <> '{NOT_ASKED}' AS tried,
+                f.status AS before, f.message AS said, f.path, f.bytes, f.sha256
+            FROM listing_photos p JOIN listings l USING (ad_id) LEFT JOIN files f ON f.photo_id = p.photo_id
+            WHERE p.status = '{OK}' AND l.status = '{OK}' AND (
+                f.status IS NULL OR f.status NOT IN ({lasting or "''"}) OR f.stage_version NOT LIKE '{VERSION}.%'
+                OR (f.status = '{OK}' AND p.photo_id IN (SELECT photo_id FROM checks WHERE status IN ({again})))
+            )"""
+
+    @property
+    def order(self) -> str:
+        """Put photos that were never tried first, and mix them anew in each build: those of one ad fail together."""
+        return f"candidate.tried, hash(candidate.photo_id || '{self.attempt}')"
 
     @property
     def writes(self) -> Mapping[str, str]:
@@ -120,55 +109,82 @@ class Fetch:
         """Need nothing ahead."""
 
     def process(self, rows: list[Row]) -> dict[str, list[Row]]:
-        """Return a row of `files` for each photo; a URL that several photos share is read once."""
-        jobs: dict[str, dict[str, list[Row]]] = {}
+        """Return a row of `files` for each photo; a URL that several photos of a source share is read once."""
+        jobs: dict[str, dict[tuple[str, str], list[Row]]] = {}
         for row in rows:
-            jobs.setdefault(_host(row["url"]), {}).setdefault(row["url"], []).append(row)
+            job = (row["url"], row.get("source") or "")
+            jobs.setdefault(_host(row["url"]), {}).setdefault(job, []).append(row)
         gate = threading.Semaphore(self.settings.parallel)
         with ExitStack() as stack:
-            pools = {host: stack.enter_context(ThreadPoolExecutor(self.settings.per_host)) for host in jobs}
+            pools = {
+                host: stack.enter_context(ThreadPoolExecutor(self._at_once(source for _, source in asked)))
+                for host, asked in jobs.items()
+            }
             futures = [
                 pools[host].submit(self._photo, host, url, photos, gate=gate)
-                for host, urls in jobs.items()
-                for url, photos in urls.items()
+                for host, asked in jobs.items()
+                for (url, _), photos in asked.items()
             ]
             done = {row["photo_id"]: row for future in futures for row in future.result()}
         return {"files": [done[row["photo_id"]] for row in rows]}
 
+    def _rules(self, source: str) -> SourceRules:
+        return self.rules.get(source, self.other_rules)
+
+    def _at_once(self, sources: Iterable[str]) -> int:
+        limits = (self._rules(source).per_host for source in sources)
+        return min([self.settings.per_host, *(limit for limit in limits if limit is not None)])
+
     def _photo(self, host: str, url: str, photos: Sequence[Row], *, gate: threading.Semaphore) -> list[Row]:
         """Read one URL and return the rows of all photos that are there."""
-        path = _local(url)
-        # A relative path is one below the project, which may be moved.
-        data = self._read(host, url, gate) if path is None else self._attempt(str(self.project / path))
+        rules = self._rules(photos[0].get("source") or "")
+        why_not = rules.why_not(url)
+        if why_not is not None:
+            return _stopped(photos, _Stop(status=PRIVATE if is_local(url) else "forbidden", message=why_not))
+        found: Row = {}
+        if is_local(url):
+            data, found = self._on_disk(url)
+        else:
+            data = self._read(_Asked(url=url, host=host, rules=rules, policy=self._policy(url, rules)), gate)
         if isinstance(data, _Stop):
-            return [{"photo_id": row["photo_id"], "status": data.status, "message": data.message} for row in photos]
-        digest = sha256(data).hexdigest()
-        rows = []
-        for row in photos:
-            found: Row = {"photo_id": row["photo_id"], "bytes": len(data), "sha256": digest, "status": OK}
-            try:
-                found["path"] = (
-                    str(path)
-                    if path is not None and not self.settings.copy_local
-                    else save(self.project, row["ad_id"], data)
-                )
-            except OSError as error:
-                found = {"photo_id": row["photo_id"], **_not_saved(error)}
-            rows.append(found)
-        return rows
+            return [stopped | found for stopped in _stopped(photos, data)]
+        found |= {"bytes": len(data), "sha256": sha256(data).hexdigest(), "status": OK}
+        return [self._saved(row, data, found) for row in photos]
 
-    def _read(self, host: str, url: str, gate: threading.Semaphore) -> bytes | _Stop:
+    def _saved(self, row: Row, data: bytes, found: Row) -> Row:
+        if "path" in found and not self.settings.copy_local:
+            return {"photo_id": row["photo_id"], **found}
+        try:
+            return {"photo_id": row["photo_id"], **found, "path": save(self.project, row["ad_id"], data)}
+        except OSError as error:
+            return {"photo_id": row["photo_id"], **not_saved(error)}
+
+    def _on_disk(self, url: str) -> tuple[bytes | _Stop, Row]:
+        """Read a local photo; return its bytes with its path and time, which was taken before."""
+        place = disk.find(str(self.project), url)
+        found: Row = {} if place is None else {"path": place[0], "modified": place[1].st_mtime_ns}
+        try:
+            # A relative path is one below the project, which may be moved.
+            path = storage.local_path(url) if place is None else Path(place[0])
+            return storage.read(str(self.project / (path or url)), max_bytes=self.settings.max_bytes), found
+        except (StorageError, ValueError) as error:
+            why = storage.reason(error) if isinstance(error, StorageError) else "failed"
+            return _Stop(status=why, message=str(error)), {name: found[name] for name in found if name == "modified"}
+
+    def _policy(self, url: str, rules: SourceRules) -> UrlPolicy | None:
+        return rules.policy(url, self.settings) if url.casefold().startswith(("http://", "https://")) else None
+
+    def _read(self, asked: _Asked, gate: threading.Semaphore) -> bytes | _Stop:
         """Read a remote photo, again after growing waits where that may help."""
         stop: _Stop | None = None
         for turn in range(self.settings.retries + 1):
-            refused = self._refused(host)
+            if turn and self.hosts.is_doubtful(asked.host):
+                break
+            refused = self._refused(asked.host)
             if refused is not None:
                 return stop or refused
-            time.sleep(self.hosts.pause_left_s(host))
-            with gate:
-                if shutil.disk_usage(self.project).free < _LEAST_FREE_BYTES:
-                    return _Stop(status="no-space", message="no space left where the project lies; make room")
-                found = self._attempt(url, host)
+            time.sleep(self.hosts.pause_left_s(asked.host))
+            found = self._attempt(asked, gate, is_first=not turn)
             if isinstance(found, bytes):
                 return _judged(found)
             stop = found
@@ -176,49 +192,79 @@ class Fetch:
                 break
             if turn < self.settings.retries:
                 time.sleep(self.first_wait_s * _GROWTH**turn)
-        return stop or _Stop(status="failed", message="was not asked")
+        return stop or _Stop(status=NOT_ASKED, message="was not asked")
 
     def _refused(self, host: str) -> _Stop | None:
         """Say why a host is not to be asked now, if so."""
         why = self.hosts.why_left(host)
         if why is not None:
-            left = f"{host} was left alone after {self.hosts.max_failures} failures in a row; build again later"
-            return _Stop(status=why, message=left)
+            left = f"{host} was left alone after failures in a row ({why}); the next build asks for this photo first"
+            return _Stop(status=NOT_ASKED, message=left)
         pause_s = self.hosts.pause_left_s(host)
         if pause_s > _MAX_WAIT_S:
-            return _Stop(status="server-error", message=f"{host} asked for a pause of {pause_s:.0f} s")
+            return _Stop(status=NOT_ASKED, message=f"{host} asked for a pause of {pause_s:.0f} s")
         return None
 
-    def _attempt(self, url: str, host: str | None = None) -> bytes | _Stop:
-        """Read once, and note how the host did."""
+    def _attempt(self, asked: _Asked, gate: threading.Semaphore, *, is_first: bool) -> bytes | _Stop:
+        """Read once, in the host's turn, and note how the host did."""
         try:
-            data = storage.read(url, max_bytes=self.settings.max_bytes, timeout_s=self.settings.timeout_s)
+            if asked.rules.obeys_robots and asked.policy is not None:
+                if not self.robots.allows(asked.url, asked.policy):
+                    return _Stop(status="robots", message=f"robots.txt of {asked.host} forbids it")
+                delay_s = max(asked.rules.delay_s, self.robots.delay_s(asked.url, asked.policy))
+                time.sleep(self.hosts.turn_s(asked.host, delay_s))
+            with gate:
+                if shutil.disk_usage(self.project).free < _LEAST_FREE_BYTES:
+                    return _Stop(status="no-space", message="no space left where the project lies; make room")
+                limits = {"max_bytes": self.settings.max_bytes, "timeout_s": self.settings.timeout_s}
+                data = storage.read(asked.url, policy=asked.policy, **limits)  # type: ignore[arg-type]
         except StorageError as error:
-            why = storage.reason(error)
-            if host is not None:
-                wait = storage.retry_after_s(error)
-                if wait is not None:
-                    self.hosts.pause(host, wait)
-                if why in (*_RETRIED, "forbidden"):
-                    self.hosts.failed(host, why)
-                else:
-                    self.hosts.answered(host)
-            return _Stop(status=why, message=str(error))
-        if host is not None:
-            self.hosts.answered(host)
+            return self._failed(asked.host, error, is_first=is_first)
+        self.hosts.answered(asked.host)
         return data
 
+    def _failed(self, host: str, error: StorageError, *, is_first: bool) -> _Stop:
+        why = storage.reason(error)
+        wait = storage.retry_after_s(error)
+        if wait is not None:
+            self.hosts.pause(host, wait)
+        if why in _RETRIED:
+            self.hosts.failed(host, why, is_first=is_first)
+        elif why != PRIVATE:  # nobody was asked
+            self.hosts.answered(host)
+        hint = "; if it is your own network's, name it in [fetch] allow" if why == PRIVATE else ""
+        return _Stop(status=why, message=f"{error}{hint}")
 
-def _local(url: str) -> Path | None:
-    try:
-        return storage.local_path(url)
-    except ValueError:  # a `file://` that is no URL: reading it says so
-        return None
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Asked:
+    url: str
+    host: str
+    rules: SourceRules
+    policy: UrlPolicy | None
+
+
+def _stopped(photos: Sequence[Row], stop: _Stop) -> list[Row]:
+    """Return rows that say why there is no photo.
+
+    Where no request was made, what the last one met stands; where a photo that is here was asked for again, it stays.
+    """
+    rows = []
+    for row in photos:
+        found: Row = {"photo_id": row["photo_id"], "status": stop.status, "message": stop.message}
+        before = row.get("before")
+        if before == OK and not is_local(row["url"]):
+            found |= {name: row[name] for name in ("path", "bytes", "sha256")}
+            found |= {"status": OK, "message": f"asked again in vain ({stop.status}); this is the photo of before"}
+        elif stop.status == NOT_ASKED and before is not None:
+            found |= {"status": before, "message": row["said"]}
+        rows.append(found)
+    return rows
 
 
 def _host(url: str) -> str:
     """Return whom to ask for a URL: "https://host:port", or "" for the local disk."""
-    if _local(url) is not None:
+    if is_local(url):
         return ""
     scheme, _, rest = url.partition("://")
     try:
@@ -240,72 +286,11 @@ def _judged(data: bytes) -> bytes | _Stop:
         text = start[: error.start].decode()
     if any(character < " " and character not in "\t\n\r\f" for character in text):
         return data
-    return _Stop(status="not-a-photo", message=f"the answer is text, not a photo: {' '.join(text.split())[:80]!r}")
-
-
-def _not_saved(error: OSError) -> Row:
-    status = "no-space" if error.errno in (errno.ENOSPC, errno.EDQUOT) else "failed"
-    return {"status": status, "message": f"the photo cannot be written: {error.strerror or error}"}
-
-
-# ---- names and files
-
-
-def folder_name(ad_id: str) -> str:
-    """Return an ad's id as the name of a folder on any file system: letters, digits and `-_~.`, the rest as %XX."""
-    name = quote(ad_id, safe="", errors="replace")
-    if name.startswith("."):
-        name = "%2E" + name[1:]
-    if len(name) > _MAX_FOLDER_NAME:
-        digest = blake2b(ad_id.encode(errors="replace"), digest_size=8).hexdigest()
-        name = f"{name[: _MAX_FOLDER_NAME - 17]}-{digest}"
-    return name
-
-
-def photo_name(data: bytes) -> tuple[str, str]:
-    """Return stem and suffix of a photo's file: its perceptual hash, or "unreadable-…", and its real format."""
-    suffix = ".bin"
-    try:
-        suffix = _SUFFIXES[sniff(data)]
-        pixels = decode(data, min_side=_HASHED_SIDE).pixels
-    except ImageError:
-        return f"unreadable-{sha256(data).hexdigest()[:16]}", suffix
-    return f"{phash(pixels):016x}", suffix
-
-
-def save(project: Path, ad_id: str, data: bytes) -> str:
-    """Write a photo below the project if its bytes are not there yet; return its path from the project.
-
-    Two photos of one ad with one hash but other bytes are two files. Raises OSError.
-    """
-    folder = Path("photos", folder_name(ad_id))
-    stem, suffix = photo_name(data)
-    (project / folder).mkdir(parents=True, exist_ok=True)
-    for name in (f"{stem}{suffix}", f"{stem}-{sha256(data).hexdigest()[:8]}{suffix}"):
-        if _put(project, project / folder / name, data):
-            return (folder / name).as_posix()
-    raise FileExistsError(errno.EEXIST, "another file has its name", str(folder / name))
+    # What the text says is not kept: it may be meant for machines of the own network alone.
+    what = "a web page" if text.lstrip("\ufeff \t\r\n").startswith("<") else "text"
+    return _Stop(status="not-a-photo", message=f"the answer is {what}, not a photo")
 
 
 def sweep(project: Path) -> None:
     """Remove what a killed fetch left half written; no fetch of this project may run meanwhile."""
-    shutil.rmtree(project / _HALF_WRITTEN, ignore_errors=True)
-
-
-def _put(project: Path, path: Path, data: bytes) -> bool:
-    """Make a file at once and whole unless one is there; say whether the file has these bytes."""
-    if path.exists():
-        return path.stat().st_size == len(data) and path.read_bytes() == data
-    temporary = project / _HALF_WRITTEN / f"{uuid4().hex}.part"
-    temporary.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        temporary.write_bytes(data)
-        try:
-            os.link(temporary, path)  # fails where another worker was faster; a rename would replace its file
-        except FileExistsError:
-            return _put(project, path, data)
-        except OSError:
-            temporary.replace(path)  # a file system without links
-    finally:
-        temporary.unlink(missing_ok=True)
-    return True
+    shutil.rmtree(project / HALF_WRITTEN, ignore_errors=True)

@@ -49,6 +49,7 @@ class Build:
     watch: Watch
     on: str = "local"
     workers: int | None = None
+    again: tuple[str, ...] = ()
 
     @property
     def embeddings(self) -> str:

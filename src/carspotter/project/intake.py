@@ -1,4 +1,4 @@
-"""The first two steps of a build: listings into the catalogue, photographs onto the disk.
+"""The first step of a build: listings into the catalogue.
 
 Sources are read again at every build, and the catalogue is kept in step with them (`sync`). A source that cannot be
 read stops nothing: its ads stay as they are, and the build says so.
@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +31,7 @@ def import_listings(build: Build) -> Mapping[str, Any]:
     Raises SourceError when nothing at all can be read.
     """
     said, difference = _synchronise(build, dry=False)
-    return said | _warned([*said.get("warnings", ()), *_silent_ads(build, difference.merged)])
+    return said | warned([*said.get("warnings", ()), *_silent_ads(build, difference.merged)])
 
 
 def what_would_change(build: Build) -> Mapping[str, Any]:
@@ -63,7 +62,7 @@ def _synchronise(build: Build, *, dry: bool) -> tuple[dict[str, Any], Difference
         else:
             sync.complete(known.name)
     difference = sync.finish({known.name for known in sources})
-    return {**_in_numbers(difference, first=sync.was_empty), **_warned(warnings)}, difference
+    return {**_in_numbers(difference, first=sync.was_empty), **warned(warnings)}, difference
 
 
 def _in_numbers(difference: Difference, *, first: bool) -> dict[str, Any]:
@@ -76,7 +75,8 @@ def _in_numbers(difference: Difference, *, first: bool) -> dict[str, Any]:
     return {**said, "stopped": difference.stopped} if difference.stopped else said
 
 
-def _warned(warnings: Sequence[str]) -> dict[str, Any]:
+def warned(warnings: Sequence[str]) -> dict[str, Any]:
+    """Return the warnings of a step as a part of what it says."""
     return {"warnings": list(warnings)} if warnings else {}
 
 
@@ -143,26 +143,3 @@ def _with_photos(project: Project, settings: Any) -> Any:
     if not settings.photos or storage.is_url(settings.photos):
         return settings
     return replace(settings, photos=project.path(settings.photos))
-
-
-def fetch_photos(build: Build) -> Mapping[str, Any]:
-    """Fetch the photographs that are not on disk, and note where the others lie."""
-    from carspotter.photos.fetch import Fetch, sweep
-
-    sweep(build.project.folder)
-    attempt = datetime.now(UTC).strftime("%Y%m%dT%H%M%S.%f")  # what failed for a while is tried once more in each build
-    stage = Fetch(project=build.project.folder, settings=build.project.settings.fetch, attempt=attempt)
-    # One process, many threads: each process counts a host's requests by itself, and `per_host` is meant as it stands.
-    said = build.rows(stage, workers=1 if build.on == "local" and build.workers is None else None)
-    return {**said, **_warned(_without_photos(build))}
-
-
-def _without_photos(build: Build) -> list[str]:
-    """Say of which sources no single photograph is there."""
-    rows = build.catalog.rows(
-        """SELECT l.source, f.status, count(*) AS n, any_value(p.url) AS url FROM listings l
-        JOIN listing_photos p USING (ad_id) JOIN files f USING (photo_id) WHERE p.status = 'ok'
-        AND l.source NOT IN (SELECT source FROM listings JOIN listing_photos USING (ad_id) JOIN files x
-          ON x.photo_id = listing_photos.photo_id WHERE x.status = 'ok') GROUP BY ALL ORDER BY ALL"""
-    )
-    return [f"source {row['source']}: not one photo is there, {row['n']} {row['status']}, {row['url']}" for row in rows]

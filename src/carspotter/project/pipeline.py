@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from carspotter.errors import ProjectError, suggestion
-from carspotter.project import curate, doubting, intake, products
+from carspotter.project import curate, doubting, fetching, intake, products
 from carspotter.project.build import Build, Quiet, Watch
 from carspotter.project.folder import Project
 from carspotter.project.journal import Journal
@@ -28,7 +28,7 @@ class Step:
 
 STEPS: tuple[Step, ...] = (
     Step(name="import", about="read the listings of every source", work=intake.import_listings),
-    Step(name="fetch", about="fetch photographs that are not on disk", work=intake.fetch_photos),
+    Step(name="fetch", about="fetch photographs that are not on disk", work=fetching.fetch_photos),
     Step(name="locate", about="check, locate and embed photos, each decoded once", work=curate.look_at_photos),
     Step(name="deduplicate", about="group photos that show the same picture", work=curate.group_duplicates),
     Step(name="resolve", about="turn sellers' words into taxa", work=curate.resolve_labels),
@@ -56,19 +56,22 @@ def build(
     on: str = "local",
     workers: int | None = None,
     watch: Watch | None = None,
+    again: tuple[str, ...] = (),
 ) -> dict[str, Mapping[str, Any]]:
     """Do the pending steps of a project in order and return what each had to say.
 
-    `until` ends after that step; `only` does just these. `on` says where row stages run (see `compute.run`). Raises
-    ProjectError for an unknown step, CatalogError when another process builds the project.
+    `until` ends after that step; `only` does just these. `on` says where row stages run (see `compute.run`). `again`
+    names statuses whose photos are fetched once more. Raises ProjectError for an unknown step or status, CatalogError
+    when another process builds the project.
     """
     chosen = _chosen(until, only)
     watch = watch or Quiet()
     said: dict[str, Mapping[str, Any]] = {}
     with project.catalog() as catalog, catalog.writer():
         work = Build(
-            project=project, catalog=catalog, journal=Journal(project.folder), watch=watch, on=on, workers=workers
-        )
+            project=project, catalog=catalog, journal=Journal(project.folder), watch=watch, on=on, workers=workers,
+            again=again,
+        )  # fmt: skip
         for step in chosen:
             watch.start(step.name, step.about)
             said[step.name] = step.work(work)

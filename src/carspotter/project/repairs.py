@@ -7,6 +7,7 @@ project are read and never touched.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from carspotter import storage
 from carspotter.catalog.catalog import Catalog
 from carspotter.catalog.tables import OK
 from carspotter.errors import IMAGE_CODES, StorageError
-from carspotter.photos.fetch import folder_name
+from carspotter.photos.names import folder_name
 from carspotter.photos.repair import quarantine, repair, save_repaired
 from carspotter.project.folder import Project
 from carspotter.project.look import Look
@@ -23,7 +24,7 @@ Row = dict[str, Any]
 
 QUARANTINED = "quarantined"
 
-_UNREADABLE = f"""SELECT c.photo_id, p.ad_id, f.path, f.stage_version, c.status, c.message FROM checks c
+_UNREADABLE = f"""SELECT c.photo_id, p.ad_id, f.path, f.modified, f.stage_version, c.status, c.message FROM checks c
 JOIN files f USING (photo_id) JOIN listing_photos p USING (photo_id)
 WHERE f.status = 'ok' AND c.status IN ({", ".join(f"'{code}'" for code in IMAGE_CODES)}) ORDER BY c.photo_id"""
 
@@ -52,7 +53,8 @@ def _save(project: Project, row: Row) -> Row | None:
     name = Path(row["path"]).stem
     path = save_repaired(repaired, project.photos / folder_name(row["ad_id"]), name=name)
     return {
-        "photo_id": row["photo_id"], "path": str(path.relative_to(project.folder)), "bytes": len(repaired.data),
+        "photo_id": row["photo_id"], "path": path.relative_to(project.folder).as_posix(), "bytes": len(repaired.data),
+        "sha256": sha256(repaired.data).hexdigest(), "modified": row["modified"],  # of the original, should it change
         "status": OK, "message": repaired.what, "stage_version": row["stage_version"],
     }  # fmt: skip
 
@@ -64,7 +66,7 @@ def _set_aside(project: Project, row: Row) -> Row | None:
         return None
     target = quarantine(path, project.quarantine, photo=row)
     return {
-        "photo_id": row["photo_id"], "path": str(target.relative_to(project.folder)), "status": QUARANTINED,
+        "photo_id": row["photo_id"], "path": target.relative_to(project.folder).as_posix(), "status": QUARANTINED,
         "message": row["message"], "stage_version": row["stage_version"],
     }  # fmt: skip
 

@@ -14,7 +14,7 @@ from carspotter.errors import ProjectError, suggestion
 from carspotter.labels.classes import ClassSettings
 from carspotter.photos.checks import CheckSettings
 from carspotter.photos.duplicates import DuplicateSettings
-from carspotter.photos.fetch import FetchSettings
+from carspotter.photos.rules import FetchSettings
 from carspotter.project.look import LocateSettings
 from carspotter.recognition.gallery import LearnSettings
 from carspotter.settings import read_section

@@ -28,6 +28,9 @@ name = {name}
 # retries = 4               # for what passes by itself: 429, 5xx, timeouts
 # parallel = 8
 # per_host = 4
+# private = "own"           # may photos lie in your own network? those that your own tables name; never; or always
+# allow = []                # networks and hosts that any source may name: 192.168.0.0/16, nas.example:8080
+# user_agent = ""           # for servers that do not serve who calls itself carspotter
 
 [check]                     # scores are kept, so that a changed threshold costs no second look at a photo
 # min_side = 120            # pixels
@@ -94,10 +97,10 @@ def settings_text(folder: Path, sources: Sequence[str], *, ads: int = 300) -> st
 def _source(folder: Path, source: str, ads: int) -> str:
     if source == SHOWROOM:
         return f'[[sources]]\nkind = "showroom"\nads = {ads}\n'
-    plain = source.partition("?")[0].casefold()
-    if plain.endswith(TABLES):
+    plain = source.partition("?")[0] if storage.is_url(source) else source
+    if plain.casefold().endswith(TABLES) and not Path(source).is_dir():
         return f'[[sources]]\nkind = "table"\npath = {_quoted(_path(folder, source))}\n' + _COLUMNS
-    if plain.startswith(("http://", "https://")):
+    if plain.casefold().startswith(("http://", "https://")):
         return _CRAWL.format(url=_quoted(source))
     if storage.is_url(source) or Path(source).is_dir():
         return f'[[sources]]\nkind = "folders"\npath = {_quoted(_path(folder, source))}\n'

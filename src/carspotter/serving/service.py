@@ -269,7 +269,8 @@ class Service:
 
     async def _fetch(self, urls: Sequence[str], hold: Hold) -> list[Upload | CarspotterError]:
         """Fetch photos by URL through the guard, some at a time; what cannot be read is its error."""
-        from carspotter.web import UrlPolicy, fetch_photo
+        from carspotter.web import fetch
+        from carspotter.web_policy import UrlPolicy
 
         networks = tuple(map(ip_network, self.settings.allow_networks))
         policy = UrlPolicy(
@@ -283,7 +284,7 @@ class Service:
                 hold.add(policy.max_bytes)  # as much as may come; then as much as came
                 came = 0
                 try:
-                    data = await fetch_photo(url, policy)
+                    data = await fetch(url, policy)
                     came = len(data)
                     return Upload(data=data, name=readable(url))
                 except CarspotterError as error:

@@ -24,7 +24,7 @@ from scrapy.crawler import CrawlerProcess
 from scrapy.exceptions import CloseSpider, IgnoreRequest
 from scrapy.http import Response, TextResponse
 
-from carspotter import __version__
+from carspotter import web
 from carspotter.sources.crawl_pages import Page
 from carspotter.sources.crawl_settings import JOURNAL, CrawlSettings
 from carspotter.sources.crawl_sites import Found, candidates, read_page
@@ -40,7 +40,7 @@ _FILES = re.compile(r"\.(?:jpe?g|png|webp|gif|svg|css|js|pdf|zip|mp4|xml|ico|wof
 
 def user_agent(settings: CrawlSettings) -> str:
     """Name who crawls, with a contact."""
-    return f"carspotter/{__version__} (+{settings.contact.strip()})"
+    return web.user_agent(settings.contact)
 
 
 def crawl_here(settings: CrawlSettings, folder: str, dry: bool, pipe: Connection) -> None:

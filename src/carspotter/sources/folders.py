@@ -73,10 +73,21 @@ def read(settings: FolderSettings) -> Iterator[Ad]:
     root, urls = _listed(settings.path)
     if settings.ads == "number":
         _check_numbers(settings.path, (_file(root, url) for url in urls))
-    source = settings.name or f"folder:{clean(unquote(root).rstrip('/').rpartition('/')[2]) or root}"
+    source = source_name(settings)
     for ad_id, group in groupby((_file(root, url) for url in urls), key=lambda file: _ad_id(file, settings.ads)):
         files = sorted(group, key=lambda file: (file.position, file.path))
         yield _ad(ad_id, files, source=source, kind=settings.kind)
+
+
+def source_name(settings: FolderSettings) -> str:
+    """Return what the column `source` says of a tree's ads."""
+    root = _root(settings.path)
+    return clean(settings.name or f"folder:{clean(unquote(root).rstrip('/').rpartition('/')[2]) or root}") or ""
+
+
+def _root(path: str) -> str:
+    local = storage.local_path(path)
+    return str(local.absolute()) if local is not None else path.rstrip("/")
 
 
 def _listed(path: str) -> tuple[str, list[str]]:
@@ -85,7 +96,7 @@ def _listed(path: str) -> tuple[str, list[str]]:
     if local is None and urlsplit(path).password is not None:
         raise SourceError(f"folder {path.rpartition('@')[2]}: a password in a URL would be kept with each photo; "
                           "give it in the environment")  # fmt: skip
-    root = str(local.absolute()) if local is not None else path.rstrip("/")
+    root = _root(path)
     try:
         urls = storage.list_files(root, SUFFIXES)
     except StorageError as error:

@@ -113,7 +113,7 @@ def _local(url: str, folder: Path) -> Path:
 def _records(settings: TableSettings, path: Path) -> Iterator[Record]:
     form: Form | None = settings.form
     if form == "auto":
-        suffix = Path(settings.path.partition("?")[0]).suffix.casefold()
+        suffix = Path(_plain(settings.path)).suffix.casefold()
         form = _FORMS.get(suffix)
         if form is None:
             known = ", ".join(_FORMS)
@@ -164,8 +164,8 @@ class _Reader:
     def __init__(self, settings: TableSettings, columns: Mapping[str, str]) -> None:
         self.settings = settings
         self.columns = columns
-        self.file = settings.path.rstrip("/").replace("\\", "/").rpartition("/")[2].partition("?")[0]
-        self.source = settings.name or f"table:{self.file}"
+        self.file = file_name(settings.path)
+        self.source = source_name(settings)
         self.template = _template_of(settings)
         self.mapped = {column.partition(".")[0] for column in columns.values()}
 
@@ -261,6 +261,21 @@ def _url_of(part: Any) -> Any:
     return part
 
 
+def file_name(path: str) -> str:
+    """Return the name of a table's file, without the query of a URL."""
+    return _plain(path).rstrip("/").replace("\\", "/").rpartition("/")[2]
+
+
+def source_name(settings: TableSettings) -> str:
+    """Return what the column `source` says of a table's ads."""
+    return clean(settings.name or f"table:{file_name(settings.path)}") or ""
+
+
+def _plain(path: str) -> str:
+    """Return a path, or a URL without its query; a "?" in a path is a letter like any other."""
+    return path.partition("?")[0] if storage.local_path(path) is None else path
+
+
 # ---- from photo ids to places
 
 
@@ -300,10 +315,10 @@ def _template_of(settings: TableSettings) -> _Place:
     if storage.is_url(pattern):
         return _Place(pattern.rstrip("/"), is_folder="image_id" not in names)
     table = storage.local_path(settings.path)
-    if table is None:
-        base = settings.path.partition("?")[0].rpartition("/")[0]
+    if table is None and not Path(pattern).is_absolute():
+        base = _plain(settings.path).rpartition("/")[0]
         relative = pattern.removeprefix("./").removeprefix(".")
         pattern = f"{base}/{relative}".rstrip("/")
-    else:
+    elif table is not None:
         pattern = str(table.parent / pattern)
     return _Place(pattern, is_folder="image_id" not in names)

@@ -1,0 +1,113 @@
+"""The second step of a build: photographs onto the disk, and what became of those that were there.
+
+In: the settings of each source, which say whose photographs are where. Out: rows of `files`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from datetime import UTC, datetime
+from functools import reduce
+from typing import Any
+
+from carspotter import storage
+from carspotter.errors import ProjectError
+from carspotter.photos import disk
+from carspotter.photos.fetch import VERSION, Fetch, sweep
+from carspotter.photos.rules import SourceRules, merged
+from carspotter.project.build import Build
+from carspotter.project.folder import Project
+from carspotter.project.intake import warned
+from carspotter.project.settings import SourceSettings
+from carspotter.project.source_names import known_sources
+
+_STATUSES = "SELECT DISTINCT status FROM files UNION SELECT DISTINCT status FROM checks"
+
+
+def fetch_photos(build: Build) -> Mapping[str, Any]:
+    """Fetch the photographs that are not on disk, note where the others lie, and see which of those have changed.
+
+    `build.again` names statuses whose photos are asked for once more; raises ProjectError for one that no photo has.
+    """
+    sweep(build.project.folder)
+    _check(build)
+    attempt = datetime.now(UTC).strftime("%Y%m%dT%H%M%S.%f")  # what failed for a while is tried once more in each build
+    seen = _look_at_disk(build, attempt)
+    rules = source_rules(build.project)
+    # A source that was renamed since its ads were read is trusted no more than any of those that there are.
+    strictest = reduce(merged, rules.values()) if rules else SourceRules()
+    stage = Fetch(
+        project=build.project.folder, settings=build.project.settings.fetch, attempt=attempt, again=build.again,
+        rules=rules, other_rules=strictest,
+    )  # fmt: skip
+    # One process, many threads: each process counts a host's requests by itself, and `per_host` is meant as it stands.
+    said = build.rows(stage, workers=1 if build.on == "local" and build.workers is None else None)
+    return {**said, **seen, **warned(_without_photos(build))}
+
+
+def _without_photos(build: Build) -> list[str]:
+    """Say of which sources no single photograph is there."""
+    rows = build.catalog.rows(
+        """SELECT l.source, f.status, count(*) AS n, any_value(p.url) AS url FROM listings l
+        JOIN listing_photos p USING (ad_id) JOIN files f USING (photo_id) WHERE p.status = 'ok'
+        AND l.source NOT IN (SELECT source FROM listings JOIN listing_photos USING (ad_id) JOIN files x
+          ON x.photo_id = listing_photos.photo_id WHERE x.status = 'ok') GROUP BY ALL ORDER BY ALL"""
+    )
+    return [f"source {row['source']}: not one photo is there, {row['n']} {row['status']}, {row['url']}" for row in rows]
+
+
+def _check(build: Build) -> None:
+    there = sorted(row["status"] for row in build.catalog.rows(_STATUSES)) if build.again else []
+    for status in build.again:
+        if status not in there:
+            known = ", ".join(there) or "none yet"
+            raise ProjectError(f"no photo has the status {status!r}; there are: {known}")
+
+
+def _look_at_disk(build: Build, attempt: str) -> Mapping[str, Any]:
+    """Append what the disk says anew of photos that are known; say how many."""
+    rows = disk.news(build.project.folder, build.catalog.rows(disk.WATCHED))
+    if not rows:
+        return {}
+    if any(row["status"] != disk.CHANGED for row in rows):
+        sums = {row["photo_id"]: row["sha256"] for row in build.catalog.rows("SELECT photo_id, sha256 FROM files")}
+        rows = [row if row["status"] == disk.CHANGED else row | {"sha256": sums[row["photo_id"]]} for row in rows]
+    build.catalog.append("files", rows, version=f"{VERSION}.{attempt}-disk")
+    words = {disk.CHANGED: "changed on the disk", "missing": "no longer there", "ok": "there again"}
+    return {word: n for status, word in words.items() if (n := sum(row["status"] == status for row in rows))}
+
+
+def source_rules(project: Project) -> dict[str, SourceRules]:
+    """Return the rules for the photographs of each source, by the name that its ads bear."""
+    known = known_sources(project.folder, project.settings.sources)
+    return {one.name: _rules_of(project, source) for one, source in zip(known, project.settings.sources, strict=True)}
+
+
+def _rules_of(project: Project, source: SourceSettings) -> SourceRules:
+    settings = source.settings
+    if hasattr(settings, "path"):
+        settings = replace(settings, path=project.path(settings.path))
+    match source.kind:
+        case "table":
+            places = [project.path(place) for place in (settings.path, settings.photos) if place]
+            is_own = storage.local_path(settings.path) is not None
+            return SourceRules(is_own=is_own, places=tuple(map(_before_ids, places)))
+        case "folders":
+            is_own = storage.local_path(settings.path) is not None
+            return SourceRules(is_own=is_own, places=(settings.path,))
+        case "crawl":
+            return SourceRules(
+                places=settings.start, hosts=settings.hosts, contact=settings.contact, obeys_robots=True,
+                delay_s=settings.delay_s, per_host=settings.per_host,
+            )  # fmt: skip
+        case "showroom":
+            return SourceRules(is_own=True)
+        case _:
+            return SourceRules(is_own=True)
+
+
+def _before_ids(place: str) -> str:
+    """Return what stands before the ids in a pattern, up to its last slash."""
+    before, brace, _ = place.partition("{")
+    return before[: before.rindex("/") + 1] if brace and "/" in before else before
