@@ -25,6 +25,7 @@ _RANGE = re.compile(r"Mk(\d+)-(\d+)")
 _NUMBERED = re.compile(r"Mk(\d+)")
 _ORDINAL = re.compile(r"([1-9]\d?)(st|nd|rd|th|e|eme|er|a|o|de|ste|te|ta|oe)?")
 _ROMAN = {"i": 1, "ii": 2, "iii": 3, "iv": 4, "v": 5, "vi": 6, "vii": 7, "viii": 8, "ix": 9, "x": 10, "xi": 11}
+_END_OF_VOLUME = re.compile(r"(?![2-5](?:d|p|dr)$)\d[a-z]+|2d")  # "2.0TDI" fell into "2" and "0tdi"; "5d" is doors
 _STRONG = re.compile(r"[a-z]+\d{2,}[a-z]?|\d[a-z]\d|\d{2}[a-z]")
 _GENERATION_WORDS = common_words("generation")
 _BODY_WORDS = {"kuzov", "kuzove", "body", "karoserie", "baureihe"}
@@ -174,9 +175,9 @@ class Generations:
             elif behind and (word,) in self.codes:
                 yield from (code for code in self.codes[word,] if code.model == model)
 
-    def looks_like_code(self, word: str) -> bool:
-        """Say whether a word has the form of many codes of the make, so that an unknown one is no name of a model."""
-        return _shape(word) in self._shapes
+    def is_half(self, word: str) -> bool:
+        """Say whether a word is a generation without a model, or has the form of many codes of the make: no model."""
+        return _shape(word) in self._shapes or (word,) in self.codes or (bool(self.codes) and word in _ROMAN)
 
 
 _MANY = 30
@@ -212,8 +213,9 @@ def is_counted(words: Tokens, at: int) -> bool:
     if not words[at].isdecimal():
         return words[at][-1] == "k" and after in ("km", "kms", "eur", "euro", "miles")
     then = words[at + 2] if at + 2 < len(words) else ""
-    is_digit = then.isdecimal() and len(then) == 1
-    is_volume = after.isdecimal() and len(after) == 1 and not is_digit and not _COUNTED.match(then)
+    is_digit = after.isdecimal() and len(after) == 1
+    is_volume = is_digit and not (then.isdecimal() and len(then) == 1) and not _COUNTED.match(then)
+    is_volume = is_volume or bool(_END_OF_VOLUME.fullmatch(after))
     return (is_volume and len(words[at]) == 1) or bool(_COUNTED.match(after))
 
 

@@ -242,8 +242,9 @@ _KINDS = frozenset(GENERIC.values())
 
 
 def _glued(word: str) -> Tokens:
-    """Return a short name and the word for a class that are written as one, or nothing."""
-    parts = ((word[:at], word[at:]) for at in range(1, min(len(word), _LONGEST_GLUED + 1)))
+    """Return a short name and the word for a class that are written as one, "cklasse" or "clasec", or nothing."""
+    ends = () if word in GENERIC else range(1, min(len(word), _LONGEST_GLUED + 1))
+    parts = [(word[:at], word[at:]) for at in ends] + [(word[-at:], word[:-at]) for at in ends]
     return next((part for part in parts if part[1] in GENERIC), ())
 
 

@@ -204,7 +204,7 @@ class Resolver:
         start = self._known.starts_with_make(words or more)
         near += [start[0].name] if start is not None and start[0] is not make else []
         coded = [f"{code.model} {code.type}" for found in codes for code in found.codes]
-        if hit.name is None or near or coded or of_make(make.name).looks_like_code((words or more)[0]):
+        if hit.name is None or near or coded or of_make(make.name).is_half((words or more)[0]):
             guesses = _guesses(coded + near + [f"{name} ({score:.2f})" for name, score in hit.guesses])
             return Resolution(
                 make=make.name,
