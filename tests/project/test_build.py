@@ -174,7 +174,7 @@ def tables(folder: Path) -> dict[str, list[Any]]:
     )
     with Project.open(folder).catalog() as catalog:
         found = {name: catalog.rows(f"SELECT * FROM {name} ORDER BY ALL") for name in names}
-        found["files"] = catalog.rows("SELECT * EXCLUDE (stage_version, message) FROM files ORDER BY ALL")
+        found["files"] = catalog.rows("SELECT * EXCLUDE (stage_version, message, modified) FROM files ORDER BY ALL")
         return found
 
 

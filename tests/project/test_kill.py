@@ -66,7 +66,7 @@ def tables(folder: Path) -> dict[str, list]:
     )
     with Project.open(folder).catalog() as catalog:
         found = {name: catalog.rows(f"SELECT * FROM {name} ORDER BY 1") for name in names}
-        found["files"] = catalog.rows("SELECT * EXCLUDE (stage_version, message) FROM files ORDER BY 1")
+        found["files"] = catalog.rows("SELECT * EXCLUDE (stage_version, message, modified) FROM files ORDER BY 1")
         found["predictions"] = catalog.rows("SELECT * FROM predictions ORDER BY 1")
         return found
 
