@@ -43,7 +43,7 @@ class OnnxSession:
 
     def __init__(self, path: Path, *, threads: int | None = None, device: str = "cpu") -> None:
         """Open the file; raises BundleError when it is no network of one input or the device is not available."""
-        onnxruntime.disable_telemetry_events()  # only Windows builds send any
+        onnxruntime.disable_telemetry_events()  # for who imported it before carspotter, whose switch comes first
         onnxruntime.set_default_logger_severity(_ERRORS_ONLY)
         provider = _provider(device)
         try:
