@@ -17,7 +17,18 @@ import pytest
 
 SOURCE = Path(__file__).parent.parent / "src" / "carspotter"
 
-VOCABULARY = {"errors", "geometry", "taxonomy", "records", "headers", "pixels", "hashes", "storage", "settings"}
+VOCABULARY = {
+    "errors",
+    "geometry",
+    "taxonomy",
+    "records",
+    "headers",
+    "pixels",
+    "hashes",
+    "storage",
+    "settings",
+    "cores",
+}
 ENGINES = {"runtime", "catalog", "compute", "web"}
 STAGES = {"sources", "photos", "vehicles", "labels", "dataset", "recognition", "training", "export", "evaluation"}
 WHOLE = {"project"}

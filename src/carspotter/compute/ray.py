@@ -18,7 +18,8 @@ from typing import Any
 from carspotter import __version__
 from carspotter.compute.files import Landmark, unpacked
 from carspotter.compute.stage import Row, RowStage, reason
-from carspotter.compute.workers import Died, Outcome, answer, cores, portable
+from carspotter.compute.workers import Died, Outcome, answer, portable
+from carspotter.cores import cores
 from carspotter.errors import CarspotterError, ComputeError, MissingExtraError
 
 _log = logging.getLogger(__name__)

@@ -5,11 +5,11 @@ In: numbers, paths and words. Out: `ServeSettings`, which every other module of 
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from ipaddress import ip_network
 from pathlib import Path
 
+from carspotter.cores import cores
 from carspotter.headers import FORMATS
 from carspotter.pixels import MAX_PIXELS
 
@@ -75,9 +75,7 @@ class ServeSettings:
     @property
     def n_workers(self) -> int:
         """Return how many threads recognise: as many as asked for, or one for each core this process may use."""
-        return self.workers or (
-            len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-        )
+        return self.workers or cores()
 
     @property
     def n_burst(self) -> int:
