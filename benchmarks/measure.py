@@ -16,6 +16,8 @@ from typing import Any
 
 import numpy as np
 
+from carspotter.cores import cores
+
 PACKAGES = ("carspotter", "numpy", "pillow", "onnxruntime", "openvino", "torch", "timm")
 
 
@@ -47,12 +49,7 @@ def cpu_model() -> str:
     return names[0] if names else platform.processor()
 
 
-def n_cores() -> int:
-    """Count the cores that this process may run on."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-CORES = n_cores()  # counted before a benchmark binds itself to one of them
+CORES = cores()  # counted before a benchmark binds itself to one of them
 
 
 def keep_to_one_core() -> None:

@@ -18,7 +18,7 @@ import pytest
 SOURCE = Path(__file__).parent.parent / "src" / "carspotter"
 
 VOCABULARY = {"errors", "geometry", "taxonomy", "records", "headers", "pixels", "hashes", "storage", "settings"}
-VOCABULARY |= {"web", "web_policy", "webdav"}
+VOCABULARY |= {"web", "web_policy", "webdav", "cores"}
 ENGINES = {"runtime", "catalog", "compute"}
 STAGES = {"sources", "photos", "vehicles", "labels", "dataset", "recognition", "training", "export", "evaluation"}
 WHOLE = {"project"}

@@ -33,6 +33,8 @@ from typing import Any
 import aiohttp
 from PIL import Image
 
+from carspotter.cores import cores
+
 HERE = Path(__file__).parent
 SIZE = (1600, 1200)
 HEAD = (
@@ -247,7 +249,7 @@ def main() -> None:
     parser.add_argument("photos", type=Path)
     parser.add_argument("--seconds", type=float, help="of one measurement; by default 15, 180, 1200")
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--cores", type=int, default=len(os.sched_getaffinity(0)))
+    parser.add_argument("--cores", type=int, default=cores())
     parser.add_argument("--connections", type=int, nargs="+", default=[4, 16])
     parser.add_argument("--times", type=float, default=6.5, help="the capacity, offered by the overload")
     parser.add_argument("--flood", type=int, default=400, help="connections of the overload")

@@ -1,10 +1,13 @@
 """carspotter: which car does this photograph show.
 
-The public names below are loaded on first use, so that `import carspotter` stays light and pulls in no engine.
+The public names below are loaded on first use, so that `import carspotter` stays light and pulls in no engine. Nor does
+it let a library call its maker: the switches below must stand before the library is imported.
 """
 
 from __future__ import annotations
 
+import os
+import sys
 from importlib import import_module
 from typing import TYPE_CHECKING
 
@@ -18,6 +21,19 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 __all__ = ["BoundingBox", "ModelBundle", "Prediction", "Recognizer", "Taxonomy", "__version__"]
+
+# Processes that are spawned inherit these; who wants a library to call its maker sets the other value beforehand.
+for _name, _value in (
+    (
+        "ORT_DISABLE_TELEMETRY",
+        "1",
+    ),  # ONNX Runtime looks a host up and writes an id into the home folder
+    ("HF_HUB_DISABLE_TELEMETRY", "1"),
+    ("RAY_USAGE_STATS_ENABLED", "0"),
+):
+    os.environ.setdefault(_name, _value)
+# OpenVINO reports its import where this package is installed, and knows no variable; without it, it does not.
+sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]  # None: not to be imported
 
 _HOMES = {
     "BoundingBox": "carspotter.geometry",

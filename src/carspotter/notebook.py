@@ -7,7 +7,6 @@ prediction. Neither trains anything.
 from __future__ import annotations
 
 import base64
-import getpass
 import io
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -22,7 +21,7 @@ from carspotter import storage
 from carspotter.errors import CarspotterError, LabelError, MissingExtraError, ProjectError
 from carspotter.pixels import check_pixels, decode
 from carspotter.project.folder import SETTINGS, Project
-from carspotter.project.review_desk import ReviewDesk
+from carspotter.project.review_desk import ReviewDesk, user_name
 from carspotter.project.review_folder import FolderDesk
 from carspotter.recognition.drawing import draw
 from carspotter.recognition.recognizer import why_no_vehicle
@@ -69,7 +68,7 @@ class Labeller(anywidget.AnyWidget):
         ProjectError, LabelError or CatalogError.
         """
         super().__init__(task=task)
-        self._desk = _desk(project_or_folder, person or getpass.getuser(), count, seed)
+        self._desk = _desk(project_or_folder, person or user_name(), count, seed)
         self._wish = self._desk.wish(queue or ("uncertain" if task == "class" else task), task)
         self._tell()
         self.on_msg(self._hear)

@@ -1,12 +1,14 @@
 """Plain values as TOML or JSON hold them in, a frozen dataclass of settings out, each value checked.
 
 A component owns its settings: a dataclass beside it. This reads any of them, so that a misspelt key is an error that
-names the nearest known one, whatever file it stands in. It reads no file and knows no component.
+names the nearest known one, whatever file it stands in. It reads TOML text, but no file, and knows no component.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import re
+import tomllib
 from collections.abc import Mapping
 from dataclasses import fields
 from types import NoneType, UnionType
@@ -15,6 +17,28 @@ from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 from carspotter.errors import CarspotterError, suggestion
 
 Section = TypeVar("Section")
+
+
+_LINE = re.compile(r"at line (\d+)")
+
+
+def parse_toml(text: str) -> dict[str, Any]:
+    """Read TOML as editors save it, a byte order mark or not; raises ValueError that says what to do about it."""
+    text = text.removeprefix("\ufeff")
+    try:
+        return tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        lines, found = text.split("\n"), _LINE.search(str(error))
+        number = int(found[1]) if found else len(lines)
+        line = lines[number - 1] if number <= len(lines) else ""
+        if '"' in line and "\\" in line:
+            raise ValueError(
+                f"{error}: a backslash in double quotes has a meaning of its own; "
+                f"write the path of line {number} in single quotes, or with forward slashes"
+            ) from error
+        raise
+    except RecursionError as error:
+        raise ValueError("its lists or tables are nested too deep") from error
 
 
 class _WrongValueError(Exception):
@@ -86,7 +110,10 @@ def _plain(value: Any, hint: Any, where: str) -> Any:
             )
         return value
     if hint is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
+        try:
+            return float(value)
+        except OverflowError as error:
+            raise _WrongValueError(f"{where}: the number has {len(str(value))} digits, which is too large") from error
     if not isinstance(value, hint) or (hint is int and isinstance(value, bool)):
         raise _WrongValueError(f"{where}: expected {getattr(hint, '__name__', hint)}, got {value!r}")
     return value

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from carspotter.records import Prediction
-from carspotter.serving.batching import Batcher, FailedError, QueueFullError, StoppingError
+from carspotter.serving.batching import FAULT, Batcher, QueueFullError, StoppingError
 
 PAUSE_S = 0.05
 
@@ -123,16 +123,20 @@ def test_what_was_given_up_is_not_worked_on() -> None:
     assert echo.batches == [[b"a"], [b"c"]]
 
 
-def test_a_batch_that_fails_kills_no_worker() -> None:
-    queue = batcher(Echo())
+def test_a_photo_that_fails_harms_no_other_and_kills_no_worker() -> None:
+    echo = Echo(0)
+    queue = batcher(echo, workers=1, batch=4, wait_s=5.0)
 
-    async def run() -> None:
-        with pytest.raises(FailedError):
-            await queue.submit([b"bad"], ["all"])
-        assert len(await queue.submit([b"good"], ["all"])) == 1
+    async def run() -> tuple[Any, Any]:
+        others = asyncio.ensure_future(queue.submit([b"c"], ["all"]))
+        return await queue.submit([b"a", b"bad", b"b"], ["all"] * 3), await others
 
-    asyncio.run(run())
+    mine, others = asyncio.run(run())
+    assert [prediction.error for prediction, _ in mine] == [None, FAULT, None]
+    assert others[0][0].photo == "c all"
+    assert asyncio.run(queue.submit([b"x", b"y", b"z", b"w"], ["all"] * 4))[0][0].photo == "x all"
     queue.close()
+    assert sorted(map(len, echo.batches)) == [1, 1, 1, 1, 4, 4]
 
 
 def test_closing_finishes_what_waits_and_takes_nothing_new() -> None:

@@ -85,3 +85,14 @@ def test_clients_have_buckets_of_their_own_and_no_rate_is_no_limit() -> None:
     assert rates.take("b", 1) == 0
     assert rates.take("a", 1) == pytest.approx(1)
     assert rates.take("a", 10, rate=0) == 0
+
+
+def test_a_slow_key_waits_whoever_else_asks() -> None:
+    now = 0.0
+    rates = Rates(rate=0.001, burst=1, clock=lambda: now)
+    assert rates.take("slow", 1) == 0
+    for number in range(10_001):  # so many that full buckets are looked for
+        assert rates.take(f"address {number}", 1) == 0
+    now = 1.0
+    assert rates.take("fast", 1, rate=1000.0) == 0
+    assert rates.take("slow", 1) == pytest.approx(999)

@@ -19,7 +19,7 @@ WEB = ROOT / "src" / "carspotter" / "serving" / "web"
 PAGES = ("photo.html", "ad.html")
 SCRIPTS = ("photo.js", "ad.js", "carspotter.js", "draw.js", "take.js", "answer.js", "known.js")
 FILES = ("photo.html", "ad.html", *SCRIPTS, "style.css", "favicon.svg")
-ROUTES = {"/", "/ad", "/openapi.json"}
+ROUTES = {"./", "ad", "openapi.json"}
 VOID = {"meta", "link", "img", "input", "br", "hr"}
 SVG_NAMESPACE = "http://www.w3.org/2000/svg"
 
@@ -106,8 +106,8 @@ def test_all_that_a_page_names_is_there(page: Page) -> None:
         for tag, value in page.having(name):
             if value.startswith("#"):
                 assert value[1:] in ids, value
-            elif value.startswith("/static/"):
-                assert (WEB / value.removeprefix("/static/")).is_file(), value
+            elif value.startswith("static/"):
+                assert (WEB / value.removeprefix("static/")).is_file(), value
             else:
                 assert tag == "a", value
                 assert value in ROUTES, value

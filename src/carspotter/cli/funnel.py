@@ -61,7 +61,7 @@ def show_rows(rows: Sequence[Mapping[str, Any]]) -> None:
     if not rows:
         show(Text("no rows"))
         return
-    table = Table(*rows[0], box=None, header_style="bold", pad_edge=False)
+    table = Table(*(str(clean(name)) for name in rows[0]), box=None, header_style="bold", pad_edge=False)
     for row in rows:
         table.add_row(*("" if value is None else clean(str(value)) for value in row.values()))
     show(table)

@@ -10,6 +10,8 @@ import io
 import os
 import sys
 import traceback
+from contextlib import suppress
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -47,15 +49,48 @@ class _Commands(TyperGroup):
         except CarspotterError as error:
             if ctx.meta["carspotter.debug"]:
                 traceback.print_exc()
-            typer.echo(f"carspotter: {error}", err=True)
+            _tell(str(error))
             raise typer.Exit(1) from error
         except KeyboardInterrupt as error:
             typer.echo("carspotter: interrupted", err=True)
             raise typer.Exit(INTERRUPTED) from error
         except BrokenPipeError as error:
-            # Python flushes stdout once more on its way out; the null device takes it without a second complaint.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            _drop_output()
             raise typer.Exit(0) from error
+        except OSError as error:  # a full disk, a folder that is gone or may not be written: the system's own words
+            if ctx.meta["carspotter.debug"]:
+                traceback.print_exc()
+            _tell_of(error)
+            raise typer.Exit(1) from error
+
+    def main(self, *args: Any, **kwargs: Any) -> Any:
+        """Run the program; a stream that the shell closed takes what is written and forgets it."""
+        sys.stdout = sys.stdout or Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115  # to the end
+        sys.stderr = sys.stderr or Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115
+        try:
+            return super().main(*args, **kwargs)
+        except OSError as error:  # before any command began
+            _tell_of(error)
+            sys.exit(1)
+
+
+def _tell(message: str) -> None:
+    """Write an error as one line: a file's name may hold line breaks, and letters that steer a terminal."""
+    text = "".join(" " if letter < " " or "\x7f" <= letter < "\xa0" else letter for letter in message)
+    typer.echo(f"carspotter: {text}", err=True)
+
+
+def _tell_of(error: OSError) -> None:
+    """Say what the system refused and of which file, and let the program end without a second complaint."""
+    where = f"{error.filename}: " if error.filename is not None else ""
+    _tell(f"{where}{error.strerror or error}; check that the folder is there, has room and may be written")
+    _drop_output()
+
+
+def _drop_output() -> None:
+    """Let the null device take what Python flushes on its way out."""
+    with suppress(OSError, ValueError):  # a stream that is no file
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 app = typer.Typer(

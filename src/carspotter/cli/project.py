@@ -91,7 +91,7 @@ def sql(
     project: Annotated[Path, typer.Option("--project", help="The project's folder.")] = Path(),
     as_json: JsonOption = False,
 ) -> None:
-    """Ask the catalogue in SQL; `SHOW TABLES` lists the tables, `DESCRIBE photos` a table's columns."""
+    """Ask the catalogue in SQL; `SHOW TABLES` lists the tables, `DESCRIBE listing_photos` a table's columns."""
     from carspotter.cli.funnel import show_rows
     from carspotter.project.folder import Project
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import getpass
 import importlib.util
 from pathlib import Path
 from typing import Annotated, Any
@@ -48,11 +47,12 @@ def review(
     for package in ("fastapi", "uvicorn", "httptools"):
         if importlib.util.find_spec(package) is None:
             raise MissingExtraError(package, "serve")
+    from carspotter.project.review_desk import user_name
     from carspotter.serving.review import review_app
 
     app = review_app(
         project,
-        person=person or getpass.getuser(),
+        person=person or user_name(),
         queue=queue,
         task=task,
         count=count,

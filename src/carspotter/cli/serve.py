@@ -37,6 +37,7 @@ _Hosts = Annotated[list[str] | None, _option(help="Host that URLs may name (.exa
 _Networks = Annotated[list[str] | None, _option(help="Network that is not public and yet allowed; repeatable.")]
 _Feedback = Annotated[Path | None, _option(help="Keep photos here whose sender says if the answer was right.")]
 _Cors = Annotated[list[str] | None, _option(help="Origin whose pages may ask; repeatable.")]
+_Root = Annotated[str, _option(help="Path below which a proxy shows this, if it keeps it: /cars.", metavar="PATH")]
 _Queue = Annotated[int, typer.Option(min=1, help="Photos that may wait; over that: 429.")]
 _Batch = Annotated[int, typer.Option(min=1, help="Most photos in one run of the networks.")]
 _Wait = Annotated[float, typer.Option(min=0, help="Milliseconds to wait for a batch to fill.")]
@@ -68,6 +69,7 @@ def serve(
     allow_network: _Networks = None,
     feedback: _Feedback = None,
     cors: _Cors = None,
+    root_path: _Root = "",
     queue: _Queue = 64,
     batch: _Batch = 2,
     wait_ms: _Wait = 0.0,
@@ -101,6 +103,7 @@ def serve(
             allow_networks=tuple(allow_network or ()), feedback=feedback,
             cors=tuple(cors or ()), queue=queue, batch=batch, wait_ms=wait_ms, workers=workers or 0, timeout_s=timeout,
             max_bytes=round(max_mib * MEGABYTE), max_pixels=round(max_megapixels * 1e6), max_photos=max_photos,
+            root_path=root_path,
         )  # fmt: skip
     except ValueError as error:
         raise typer.BadParameter(str(error)) from error

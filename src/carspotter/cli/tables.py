@@ -27,7 +27,8 @@ PANEL = 100  # columns: a wider panel puts names too far from their bars
 def show(content: RenderableType) -> None:
     """Print to stdout in one write, so that a closed pipe is a BrokenPipeError here and not Rich's own exit."""
     width = None if sys.stdout.isatty() or "COLUMNS" in os.environ else PIPE_WIDTH
-    console = Console(width=width)
+    # What strangers wrote is shown as it is: no [markup], no :emoji:.
+    console = Console(width=width, markup=False, emoji=False, highlight=False)
     with console.capture() as captured:
         console.print(content)
     sys.stdout.write(captured.get())

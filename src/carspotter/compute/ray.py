@@ -18,7 +18,8 @@ from typing import Any
 from carspotter import __version__
 from carspotter.compute.files import Landmark, unpacked
 from carspotter.compute.stage import Row, RowStage, reason
-from carspotter.compute.workers import Died, Outcome, answer, cores, portable
+from carspotter.compute.workers import Died, Outcome, answer, portable
+from carspotter.cores import cores
 from carspotter.errors import CarspotterError, ComputeError, MissingExtraError
 
 _log = logging.getLogger(__name__)
@@ -86,8 +87,7 @@ class RayWorkers:
         No more than `most` are started. Work begins with the first one that is set up. Raises as `Processes` does.
         """
         try:
-            # Before the import: Ray reads them then. Nobody is told that this runs.
-            os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+            # Before the import: Ray reads it then.
             os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # keeps a warning of its next version away
             import ray
         except ModuleNotFoundError as error:

@@ -15,7 +15,8 @@ from itertools import islice
 from carspotter.catalog.catalog import Catalog
 from carspotter.catalog.tables import OK, TABLES
 from carspotter.compute.stage import Row, RowStage, Tables, error_rows
-from carspotter.compute.workers import Died, Inline, Outcome, Processes, Workers, cores
+from carspotter.compute.workers import Died, Inline, Outcome, Processes, Workers
+from carspotter.cores import cores
 from carspotter.errors import CarspotterError, ComputeError
 
 BATCH = 64

@@ -12,6 +12,7 @@ report.html
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -82,7 +83,7 @@ class Project:
 
 
 def _below(folder: Path, name: str) -> str:
-    return name if not name or storage.is_url(name) else str(folder / Path(name).expanduser())
+    return name if not name or storage.is_url(name) else str(folder / os.path.expanduser(name))  # noqa: PTH111  # Path's raises where there is no such user
 
 
 def create(folder: str | Path, settings: str) -> Project:

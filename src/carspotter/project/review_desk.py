@@ -7,6 +7,8 @@ notebook: both show what it says.
 from __future__ import annotations
 
 import contextlib
+import getpass
+import os
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -37,6 +39,14 @@ from carspotter.project.thumbs import screen_picture
 
 BATCH = 60
 """Items that are given out at a time: a minute or two of decisions."""
+
+
+def user_name() -> str:
+    """Return the name of the user, of one without any, as in a container, the number: "user-4321"."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError, ImportError):  # what is raised depends on the version of Python and on the system
+        return f"user-{os.getuid()}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -17,7 +16,7 @@ from carspotter.photos.duplicates import DuplicateSettings
 from carspotter.photos.rules import FetchSettings
 from carspotter.project.look import LocateSettings
 from carspotter.recognition.gallery import LearnSettings
-from carspotter.settings import read_section
+from carspotter.settings import parse_toml, read_section
 from carspotter.sources.crawl_settings import CrawlSettings
 from carspotter.sources.folders import FolderSettings
 from carspotter.sources.showroom import ShowroomSettings
@@ -62,8 +61,8 @@ def load_settings(path: str | Path) -> ProjectSettings:
     """Read carspotter.toml; raises ProjectError for a file that is none, an unknown key or an impossible value."""
     path = Path(path)
     try:
-        content = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        content = parse_toml(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
         raise ProjectError(f"{path} cannot be read: {error}") from error
     sources = content.pop("sources", [])
     if not isinstance(sources, list):
@@ -78,6 +77,6 @@ def _source(content: Any, where: str) -> SourceSettings:
     if not isinstance(content, dict) or "kind" not in content:
         raise ProjectError(f"{where}: kind must be given; allowed: {', '.join(SOURCES)}")
     kind, values = content["kind"], {key: value for key, value in content.items() if key != "kind"}
-    if kind not in SOURCES:
+    if not isinstance(kind, str) or kind not in SOURCES:
         raise ProjectError(f"{where}: kind {kind!r} is unknown; {suggestion(str(kind), SOURCES)}")
     return SourceSettings(kind=kind, settings=read_section(SOURCES[kind], values, where=where, error=ProjectError))

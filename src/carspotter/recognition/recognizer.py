@@ -6,7 +6,6 @@ A photo that cannot be read is a prediction with an error, never an exception. I
 
 from __future__ import annotations
 
-import os
 import time
 from collections import deque
 from collections.abc import Generator, Iterable, Iterator, Sequence
@@ -20,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from carspotter import storage
+from carspotter.cores import cores
 from carspotter.errors import CarspotterError, suggestion
 from carspotter.hashes import dhash, greyscale, phash
 from carspotter.pixels import MAX_PIXELS, DecodedPhoto, Preprocessing, check_pixels, decode, network_input
@@ -105,7 +105,7 @@ class Recognizer:
         self.max_pixels = max_pixels
         self.bundles = {"finder": finder.bundle.name, "identifier": identifier.bundle.name}
         self._attributes = Attributes(identifier.bundle)
-        self._threads = threads or min(4, _cores())
+        self._threads = threads or min(4, cores())
         self._min_side = min_side(finder.bundle.preprocessing, identifier.preprocessing)
         self._gate = finder.bundle.share("gate", DEFAULT_GATE)
         self._certain_box = finder.bundle.share("certain_box", CERTAIN_BOX)
@@ -397,11 +397,6 @@ def _name(photo: Photo) -> str:
     if isinstance(photo, np.ndarray):
         return "<array>"
     return "<bytes>" if isinstance(photo, bytes) else str(photo)
-
-
-def _cores() -> int:
-    """Count the cores this process may use, which in a container are fewer than the machine has."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _since(start: float) -> float:

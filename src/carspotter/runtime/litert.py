@@ -6,7 +6,6 @@ and knows no task (`bundle.py`).
 
 from __future__ import annotations
 
-import os
 import threading
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ import numpy as np
 from ai_edge_litert.interpreter import Interpreter
 from numpy.typing import NDArray
 
+from carspotter.cores import cores
 from carspotter.errors import BundleError
 from carspotter.runtime.form import TensorForm, check_batch
 
@@ -64,7 +64,7 @@ class LiteRtSession:
         return opened
 
     def _open(self) -> tuple[Any, Any]:
-        threads = self._threads or os.cpu_count() or 1  # LiteRT's own choice is one, the other engines' one a core
+        threads = self._threads or cores()  # LiteRT's own choice is one, the other engines' one a core
         try:
             interpreter = Interpreter(model_content=self._content, num_threads=threads)
             return interpreter, interpreter.get_signature_runner()

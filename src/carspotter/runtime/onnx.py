@@ -13,6 +13,7 @@ import onnxruntime
 from numpy.typing import NDArray
 from onnxruntime.capi import onnxruntime_pybind11_state as ort_errors
 
+from carspotter.cores import quota
 from carspotter.errors import BundleError
 from carspotter.runtime.form import TensorForm, check_batch
 
@@ -43,7 +44,7 @@ class OnnxSession:
 
     def __init__(self, path: Path, *, threads: int | None = None, device: str = "cpu") -> None:
         """Open the file; raises BundleError when it is no network of one input or the device is not available."""
-        onnxruntime.disable_telemetry_events()  # only Windows builds send any
+        onnxruntime.disable_telemetry_events()  # for who imported it before carspotter, whose switch comes first
         onnxruntime.set_default_logger_severity(_ERRORS_ONLY)
         provider = _provider(device)
         try:
@@ -73,7 +74,7 @@ class OnnxSession:
 def _options(threads: int | None) -> Any:
     options = onnxruntime.SessionOptions()
     options.log_severity_level = _ERRORS_ONLY
-    options.intra_op_num_threads = threads or 0  # 0: one thread a core
+    options.intra_op_num_threads = threads or quota() or 0  # 0: one thread a core
     options.inter_op_num_threads = 1  # our networks are chains: two operators never wait for a core at once
     options.execution_mode = onnxruntime.ExecutionMode.ORT_SEQUENTIAL
     # All optimisations: they fold the Cast of weights stored in float16, so that running costs the same as float32

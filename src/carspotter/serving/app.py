@@ -26,6 +26,7 @@ from carspotter.recognition.recognizer import Recognizer
 from carspotter.records import PhotoError, Prediction
 from carspotter.runtime.bundle import ModelBundle
 from carspotter.serving import metrics, problems, schemas
+from carspotter.serving.below import Below
 from carspotter.serving.gate import Gate
 from carspotter.serving.problems import ProblemError, problem_of_photo, request_id_of
 from carspotter.serving.service import Service, body_of, milliseconds_since, trimmed
@@ -60,6 +61,7 @@ def create_app(settings: ServeSettings, recognizer: Recognizer) -> ASGIApp:
     app = FastAPI(
         title="carspotter", version=__version__, description=_DESCRIPTION, lifespan=lifespan,
         docs_url=None, redoc_url=None, redirect_slashes=False,
+        servers=[{"url": settings.root_path}] if settings.root_path else None,
     )  # fmt: skip
     problems.install(app)
     _add_photos(app, service)
@@ -73,10 +75,11 @@ def create_app(settings: ServeSettings, recognizer: Recognizer) -> ASGIApp:
     # Outside of FastAPI, so that its answer to an unforeseen error passes the gate as well; CORS outside of the gate,
     # so that a page may read why it was not let in.
     gate = Gate(app, keys=service.keys, metrics=service.metrics, room=service.room)
+    inner: ASGIApp = Below(app=gate, path=settings.root_path) if settings.root_path else gate
     if not settings.cors:
-        return gate
+        return inner
     return CORSMiddleware(
-        gate, allow_origins=list(settings.cors), allow_methods=["GET", "POST"],
+        inner, allow_origins=list(settings.cors), allow_methods=["GET", "POST"],
         allow_headers=["authorization", "content-type", "x-api-key", "x-timeout-s"],
         expose_headers=["x-request-id", "retry-after"],
     )  # fmt: skip

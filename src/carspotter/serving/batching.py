@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Protocol
 
-from carspotter.records import Prediction
+from carspotter.records import PhotoError, Prediction
 from carspotter.vehicles.locate import How
 
 log = logging.getLogger("carspotter.serve")
@@ -48,8 +48,8 @@ class StoppingError(Exception):
     """Say that the service is being stopped and takes nothing new."""
 
 
-class FailedError(Exception):
-    """Say that the networks failed on a batch; the log says how."""
+FAULT = PhotoError(type="fault", message="the networks failed on this photo; the log says more")
+"""What a photo is told on which an engine raises."""
 
 
 @dataclass(slots=True, kw_only=True, eq=False)
@@ -106,8 +106,8 @@ class Batcher:
     async def submit(self, photos: Sequence[bytes], hows: Sequence[How]) -> list[tuple[Prediction, float]]:
         """Recognise photos, all or none: return for each its prediction and the seconds that it waited.
 
-        A cancelled caller's photos are not worked on. Raises QueueFullError or StoppingError at once, FailedError when
-        the networks fail.
+        A cancelled caller's photos are not worked on; one on which the networks fail has the error `FAULT`. Raises
+        QueueFullError or StoppingError at once.
         """
         loop = asyncio.get_running_loop()
         jobs = [
@@ -149,13 +149,21 @@ class Batcher:
     def _work(self) -> None:
         while batch := self._take():
             started = time.perf_counter()
-            try:
-                photos, hows = [job.photo for job in batch], [job.how for job in batch]
-                _deliver(batch, self._recognizer.recognize_together(photos, hows), started)
-                self._count(len(batch), time.perf_counter() - started)
-            except Exception as error:  # whatever an engine raises: a dead worker would hang the service
-                log.exception("failed", exc_info=error)
-                _settle(batch)
+            _deliver(batch, self._answers(batch), started)
+            self._count(len(batch), time.perf_counter() - started)
+
+    def _answers(self, batch: Sequence[_Job]) -> list[Prediction]:
+        """Recognise a batch; where that fails each photo by itself, so that one harms no other, maybe another's."""
+        try:
+            found = self._recognizer.recognize_together([job.photo for job in batch], [job.how for job in batch])
+            if len(found) != len(batch):
+                raise ValueError(f"{len(found)} predictions of {len(batch)} photos")
+            return found
+        except Exception as error:  # whatever an engine raises: a dead worker would hang the service
+            if len(batch) > 1:
+                return [prediction for job in batch for prediction in self._answers([job])]
+            log.exception("failed", exc_info=error)
+            return [Prediction(photo="", error=FAULT)]
 
     def _take(self) -> list[_Job]:
         """Wait for photos and return a batch of them; nothing when the service stops and none wait."""
@@ -201,16 +209,6 @@ def _set_all(answers: Sequence[tuple[_Job, Prediction]], started: float) -> None
     for job, prediction in answers:
         if not job.future.done():
             job.future.set_result((prediction, max(0.0, started - job.queued)))
-
-
-def _settle(batch: Sequence[_Job]) -> None:
-    for job in batch:
-        _call(job.loop, partial(_fail, job))
-
-
-def _fail(job: _Job) -> None:
-    if not job.future.done():
-        job.future.set_exception(FailedError("the networks failed"))
 
 
 def _call(loop: asyncio.AbstractEventLoop, what: Callable[[], object]) -> None:

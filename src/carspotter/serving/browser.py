@@ -112,8 +112,8 @@ def _npm_ci(folder: Path) -> None:
             "npm is not installed, and the page's runtime (onnxruntime-web) comes from it; install Node.js 18 or newer"
         )
     # No script of any package runs, and a registry that is away is told after seconds, not after minutes.
-    options = ("--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error", "--fetch-retries=1")
-    command = [npm, "ci", *options, "--fetch-retry-mintimeout=1000"]
+    options = ("--ignore-scripts", "--no-audit", "--no-fund", "--no-update-notifier", "--loglevel=error")
+    command = [npm, "ci", *options, "--fetch-retries=1", "--fetch-retry-mintimeout=1000"]
     try:
         done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=_NPM_TIMEOUT_S, check=False)
     except subprocess.TimeoutExpired as error:

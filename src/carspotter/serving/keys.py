@@ -113,6 +113,7 @@ _MOST_BUCKETS = 10_000
 class _Bucket:
     tokens: float
     at: float
+    rate: float
 
 
 @dataclass(slots=True, kw_only=True)
@@ -134,16 +135,16 @@ class Rates:
             return 0.0
         now = self.clock()
         if len(self._buckets) > _MOST_BUCKETS:
-            self._forget(now, rate)
-        bucket = self._buckets.setdefault(client, _Bucket(tokens=self.burst, at=now))
+            self._forget(now)
+        bucket = self._buckets.setdefault(client, _Bucket(tokens=self.burst, at=now, rate=rate))
         bucket.tokens = min(self.burst, bucket.tokens + (now - bucket.at) * rate)
-        bucket.at = now
+        bucket.at, bucket.rate = now, rate
         if bucket.tokens + 1e-9 < photos:
             return (photos - bucket.tokens) / rate
         bucket.tokens -= 0 if only_look else photos
         return 0.0
 
-    def _forget(self, now: float, rate: float) -> None:
+    def _forget(self, now: float) -> None:
         """Drop the buckets that are full again by now: a new one would be as full."""
-        left = {name: b for name, b in self._buckets.items() if b.tokens + (now - b.at) * rate < self.burst}
+        left = {name: b for name, b in self._buckets.items() if b.tokens + (now - b.at) * b.rate < self.burst}
         self._buckets = left

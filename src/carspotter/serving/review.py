@@ -104,7 +104,9 @@ def _refusal(request: Request, hosts: frozenset[str], token: str) -> ProblemErro
         return ProblemError(403, "wrong-origin", "only this review's own page may ask")
     if request.method in ("GET", "HEAD"):
         return None
-    if request.headers.get("origin", f"{request.url.scheme}://{host}") != f"{request.url.scheme}://{host}":
+    # A browser that says `same-origin` has compared; a proxy may have changed the name and the scheme that we see.
+    here = f"{request.url.scheme}://{host}"
+    if "sec-fetch-site" not in request.headers and request.headers.get("origin", here) != here:
         return ProblemError(403, "wrong-origin", "only this review's own page may decide")
     if not secrets.compare_digest(request.headers.get("x-review-token", "").encode(), token.encode()):
         return ProblemError(403, "wrong-token", "the page is older than this review; load it anew")

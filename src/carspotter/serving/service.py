@@ -27,7 +27,7 @@ from carspotter.recognition import declared as declaring
 from carspotter.recognition.listing import AdAnswer, answer_ad
 from carspotter.recognition.recognizer import why_no_vehicle
 from carspotter.records import PhotoError, Prediction
-from carspotter.serving.batching import Batcher, FailedError, QueueFullError, StoppingError
+from carspotter.serving.batching import FAULT, Batcher, QueueFullError, StoppingError
 from carspotter.serving.feedback import Feedback, FullError
 from carspotter.serving.keys import Rates, read_keys
 from carspotter.serving.metrics import Metrics
@@ -237,13 +237,14 @@ class Service:
         if self.batcher is None:
             raise _stopping()
         try:
-            return await self._race(request, self.batcher.submit(photos, [how] * len(photos)))
+            found = await self._race(request, self.batcher.submit(photos, [how] * len(photos)))
         except QueueFullError as error:
             raise ProblemError(429, "queue-full", str(error), retry_after_s=error.retry_after_s) from None
         except StoppingError:
             raise _stopping() from None
-        except FailedError:
-            raise ProblemError(500, "fault", "the networks failed on this photo; the log says more") from None
+        if all(prediction.error == FAULT for prediction, _ in found):  # not one photo's fault
+            raise ProblemError(500, FAULT.type, FAULT.message)
+        return found
 
     async def _race(self, request: Request, work: Awaitable[Result]) -> Result:
         """Wait for work until the request's deadline, or until its client leaves; then the work is cancelled."""

@@ -5,15 +5,17 @@ In: numbers, paths and words. Out: `ServeSettings`, which every other module of 
 
 from __future__ import annotations
 
-import os
+import re
 from dataclasses import dataclass
 from ipaddress import ip_network
 from pathlib import Path
 
+from carspotter.cores import cores
 from carspotter.headers import FORMATS
 from carspotter.pixels import MAX_PIXELS
 
 MEGABYTE = 1 << 20
+_ROOT_PATH = re.compile(r"(?:/[\w.~-]+)+", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,7 +31,8 @@ class ServeSettings:
 
     `allow_urls` lets a client name a photo by URL, of `allow_hosts` only where given; `allow_networks` ("10.0.0.0/8")
     are not public and yet allowed, and then at any port. `feedback` is the folder in which photos are kept when their
-    sender says whether the answer was right; without it nothing is kept.
+    sender says whether the answer was right; without it nothing is kept. `root_path` ("/cars") is the path below which
+    a proxy shows the service, where the proxy does not take it away.
     """
 
     max_bytes: int = 20 * MEGABYTE
@@ -50,6 +53,7 @@ class ServeSettings:
     allow_hosts: tuple[str, ...] = ()
     allow_networks: tuple[str, ...] = ()
     feedback: Path | None = None
+    root_path: str = ""
 
     def __post_init__(self) -> None:
         for name in ("max_bytes", "max_pixels", "max_photos", "queue", "batch"):
@@ -68,6 +72,8 @@ class ServeSettings:
             raise ValueError(f"uploads is {self.uploads} bytes; one photo of {self.max_bytes} must fit into it")
         for network in self.allow_networks:
             ip_network(network)  # a ValueError that names it
+        if self.root_path and not _ROOT_PATH.fullmatch(self.root_path):
+            raise ValueError(f"root_path is {self.root_path!r}; write it as /cars, without a slash at its end")
         unknown = [form for form in self.formats if form not in FORMATS]
         if unknown or not self.formats:
             raise ValueError(f"formats are {', '.join(self.formats) or 'none'}; allowed: {', '.join(FORMATS)}")
@@ -75,9 +81,7 @@ class ServeSettings:
     @property
     def n_workers(self) -> int:
         """Return how many threads recognise: as many as asked for, or one for each core this process may use."""
-        return self.workers or (
-            len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-        )
+        return self.workers or cores()
 
     @property
     def n_burst(self) -> int:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import csv
 import hashlib
 import math
-import os
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
@@ -22,6 +21,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from carspotter.cores import cores
 from carspotter.errors import ImageError, RecipeError
 from carspotter.geometry import BoundingBox
 from carspotter.pixels import Preprocessing, decode, network_input
@@ -158,7 +158,7 @@ def load_photos(rows: list[dict[str, str]], labels: Path, nodes: Nodes, size: In
             raise RecipeError(f"data: {labels} names {path}, which cannot be read: {error}") from error
 
     images = np.empty((len(rows), size.height, size.width, 3), np.uint8)
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
+    with ThreadPoolExecutor(cores()) as pool:
         for index, image in enumerate(pool.map(read, rows)):
             images[index] = image
     return LabelledPhotos(

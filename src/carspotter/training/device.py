@@ -19,6 +19,7 @@ from lightning_fabric.strategies.ddp import DDPStrategy
 from torch import Tensor, nn
 
 from carspotter import __version__
+from carspotter.cores import cores
 from carspotter.errors import RecipeError
 from carspotter.training.recipe import Precision, Recipe
 
@@ -64,7 +65,7 @@ def environment(device: torch.device) -> dict[str, Any]:
     return {
         "carspotter": __version__, "torch": torch.__version__, "timm": timm.__version__,
         "python": platform.python_version(), "system": platform.platform(terse=True), "processor": platform.machine(),
-        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "cores": cores(),
         "threads": torch.get_num_threads(), "device": device.type, "processes": int(os.environ.get("WORLD_SIZE", "1")),
         **gpu,
     }  # fmt: skip

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from math import sqrt
@@ -20,6 +19,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
+from carspotter.cores import cores
 from carspotter.errors import RecipeError
 from carspotter.geometry import suppress
 from carspotter.training.finder_augment import Picture, Variation, place
@@ -56,7 +56,7 @@ class FinderTask:
         self.size = (recipe.input.width, recipe.input.height)
         manifest = recipe.path(recipe.data.labels)
         labels = read_manifest(manifest, parts=("train", "choose"))
-        with ThreadPoolExecutor(os.cpu_count()) as pool:
+        with ThreadPoolExecutor(cores()) as pool:
             photos = list(pool.map(lambda photo: load(photo, manifest.parent, self.size), labels))
         self.pictures = PictureSource([photo for photo in photos if photo.part == "train"], variation_of(recipe))
         self.chosen = [photo for photo in photos if photo.part == "choose" and photo.source != CROPS]

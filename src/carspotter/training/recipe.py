@@ -10,7 +10,6 @@ from __future__ import annotations
 import dataclasses
 import json
 import re
-import tomllib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,7 +17,7 @@ from typing import Any, Literal, get_args
 
 from carspotter.errors import RecipeError
 from carspotter.runtime.bundle import Task
-from carspotter.settings import read_section
+from carspotter.settings import parse_toml, read_section
 
 TaskName = Literal["identifier", "finder", "hog", "linear", "knn"]
 BASELINES: tuple[TaskName, ...] = ("hog", "linear", "knn")
@@ -265,8 +264,8 @@ def _content(path: Path, above: tuple[Path, ...]) -> dict[str, Any]:
     """Read a recipe's settings; those of the recipe that it `extends` stand where it says nothing itself."""
     try:
         text = path.read_text(encoding="utf-8")
-        content: dict[str, Any] = json.loads(text) if path.suffix == ".json" else tomllib.loads(text)
-    except (OSError, UnicodeDecodeError, ValueError) as error:
+        content: dict[str, Any] = json.loads(text) if path.suffix == ".json" else parse_toml(text)
+    except (OSError, ValueError, RecursionError) as error:
         raise RecipeError(f"recipe {path}: cannot be read: {error}") from error
     other = content.pop("extends", None)
     if other is None:
@@ -290,8 +289,8 @@ def _apply(content: dict[str, Any], change: str, *, where: str) -> None:
         if not isinstance(table, dict):
             raise RecipeError(f"recipe {where}: change {change!r}: {parent} holds no settings by name")
     try:
-        table[last] = tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
+        table[last] = parse_toml(f"value = {text}")["value"]
+    except ValueError:
         table[last] = text.strip()  # a bare word or path needs no quotes on the command line
     if last in _PLACES.get(".".join(parents), ()):
         table[last] = _from_here(table[last])

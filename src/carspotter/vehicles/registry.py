@@ -20,7 +20,7 @@ from types import MappingProxyType
 from typing import Literal
 from urllib.parse import urlsplit
 
-from carspotter.errors import DetectorError
+from carspotter.errors import DetectorError, StorageError
 
 WEIGHTS_VARIABLE = "CARSPOTTER_WEIGHTS"
 
@@ -135,7 +135,10 @@ def cache_folder() -> Path:
         return Path(os.environ.get("LOCALAPPDATA", Path.home() / "AppData" / "Local")) / "carspotter" / "Cache"
     if sys.platform == "darwin":
         return Path.home() / "Library" / "Caches" / "carspotter"
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "carspotter"
+    try:
+        return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "carspotter"
+    except RuntimeError as error:  # HOME is unset, and the user has no entry
+        raise StorageError("there is no home folder to cache files in; set XDG_CACHE_HOME or HOME") from error
 
 
 def download(file: RemoteFile, folder: Path) -> Path:

@@ -1,8 +1,8 @@
 // The ad page: many photos and what the seller declared in; one answer, the verdict, views and each photo's role out.
 
-import * as car from "/static/carspotter.js";
+import * as car from "./carspotter.js";
 
-const ASK = "/v1/ads";
+const ASK = "v1/ads";
 const EXAMPLE = ["ad-1", "ad-2", "ad-3", "ad-4", "ad-5", "ad-6", "ad-7", "ad-8"];
 const DECLARED = {
   right: { make: "Volkswagen", model: "Golf", year: "1991", colour: "", body: "" },

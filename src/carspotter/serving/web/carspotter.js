@@ -93,7 +93,7 @@ export async function ask(path, body, { place, method, onProgress, signal } = {}
 export async function models() {
   const empty = { bundles: [], limits: {}, urls: false, feedback: false };
   try {
-    return { ...empty, ...(await send("/v1/models", null, { method: "GET" })).content };
+    return { ...empty, ...(await send("v1/models", null, { method: "GET" })).content };
   } catch {
     return empty; // the first photo will say what is wrong
   }
@@ -151,7 +151,7 @@ async function askForKey(place, problem, signal) {
 
 /** Fetch a drawn example as the file that a person would have chosen. */
 export async function example(name) {
-  const response = await fetch(`/static/examples/${name}.jpg`);
+  const response = await fetch(`static/examples/${name}.jpg`);
   if (!response.ok) throw new Problem(response.status, "The example is missing from this service.");
   return new File([await response.blob()], `${name}.jpg`, { type: "image/jpeg" });
 }
@@ -171,7 +171,7 @@ const quote = (word) => (/^[\w@%+=:,./-]+$/.test(word) ? word : `'${word.replace
 /** Write the call as curl, with the parts of the form; a key is named, never shown. */
 export function curl(path, parts) {
   const key = apiKey() ? [`-H "Authorization: Bearer $CARSPOTTER_KEY"`] : [];
-  const words = [`curl ${quote(location.origin + path)}`, ...key, ...parts.map(([name, value]) => `-F ${quote(`${name}=${value}`)}`)];
+  const words = [`curl ${quote(new URL(path, document.baseURI).href)}`, ...key, ...parts.map(([name, value]) => `-F ${quote(`${name}=${value}`)}`)];
   return words.join(" \\\n  ");
 }
 
@@ -194,5 +194,5 @@ export function copies(button, source) {
 export function sayBundles(place, { bundles }) {
   const words = bundles.map(({ task, name }) => `${task} ${name}`);
   if (words.length) place.textContent = `Answered by ${list(words)}.`;
-  showKnown(bundles.find(({ knows }) => knows)?.knows, async () => (await send("/v1/taxonomy", null, { method: "GET" })).content.classes);
+  showKnown(bundles.find(({ knows }) => knows)?.knows, async () => (await send("v1/taxonomy", null, { method: "GET" })).content.classes);
 }

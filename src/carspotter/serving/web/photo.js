@@ -1,9 +1,9 @@
 // The photo page: one photo in, its vehicles with boxes, candidates, viewpoint and reasons out.
 
-import { busy, clear, showAnswer } from "/static/answer.js";
-import * as car from "/static/carspotter.js";
+import { busy, clear, showAnswer } from "./answer.js";
+import * as car from "./carspotter.js";
 
-const ASK = "/v1/photos?select=all&top=5";
+const ASK = "v1/photos?select=all&top=5";
 
 const main = car.find("#main");
 const messages = car.find("#messages");
@@ -48,7 +48,7 @@ function feedback(requestId) {
   if (place.hidden) return;
   const tell = async (right, said) => {
     try {
-      await car.ask("/v1/feedback", JSON.stringify({ request_id: requestId, right, ...(said ? { said } : {}) }), { place: messages });
+      await car.ask("v1/feedback", JSON.stringify({ request_id: requestId, right, ...(said ? { said } : {}) }), { place: messages });
       place.replaceChildren(car.make("p", { role: "status" }, "Thank you. It was kept."));
     } catch (problem) {
       if (!(problem instanceof car.Problem)) throw problem;
@@ -75,7 +75,7 @@ function feedback(requestId) {
 async function take(files) {
   await look(files[0]);
   if (files.length < 2 || messages.childElementCount) return;
-  const link = car.make("a", { href: "/ad" }, "the page for a whole ad");
+  const link = car.make("a", { href: "ad" }, "the page for a whole ad");
   car.show(messages, "note", car.make("p", {}, `Only the first of ${files.length} photos was looked at; for all of them there is `, link, "."));
 }
 

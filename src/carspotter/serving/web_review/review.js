@@ -43,7 +43,7 @@ async function send() {
     } catch { answer = {ok: false, status: 0}; }
     if (answer.ok) { outbox.shift(); resolve(content); tries = 0; showSaved(); continue; }
     if (content.code === "wrong-token") {  // the review was started anew meanwhile
-      try { state.session = await ask("/v1/session"); if (!tries++) continue; } catch { /* tried again below */ }
+      try { state.session = await ask("v1/session"); if (!tries++) continue; } catch { /* tried again below */ }
     } else if (answer.status >= 400 && answer.status < 500) {
       outbox.shift(); reject(new Error(content.detail ?? "refused")); tries = 0; showSaved(); continue;
     }
@@ -72,7 +72,7 @@ async function load() {
   $("answers").replaceChildren(); $("question").textContent = ""; $("context").textContent = ""; $("about").textContent = ""; $("last").hidden = true;
   setGuide();
   try {
-    const work = await ask("/v1/items", {queue: state.queue, task: state.task, limit: 60, fresh: true});
+    const work = await ask("v1/items", {queue: state.queue, task: state.task, limit: 60, fresh: true});
     if (round !== state.round) return;
     state.history = work.last.map(entry => ({entry}));
     Object.assign(state, {total: work.total, done: work.done});
@@ -91,7 +91,7 @@ function take(items) {
 function refill() {
   if (state.filling || state.exhausted || state.items.length >= FEW) return;
   const round = state.round, known = state.items.length + outbox.length;
-  state.filling = ask("/v1/items", {queue: state.queue, task: state.task, limit: Math.min(500, known + 60)}).then(work => {
+  state.filling = ask("v1/items", {queue: state.queue, task: state.task, limit: Math.min(500, known + 60)}).then(work => {
     if (round !== state.round) return;
     state.exhausted = take(work.items) === 0;
     state.filling = null;
@@ -105,7 +105,7 @@ function picture(photo) {
   let held = pictures.get(photo);
   if (!held) {
     held = {bitmap: null, failed: null};
-    held.promise = fetch(`/v1/picture?${new URLSearchParams({photo})}`).then(async answer => {
+    held.promise = fetch(`v1/picture?${new URLSearchParams({photo})}`).then(async answer => {
       if (!answer.ok) throw new Error((await answer.json()).detail);
       held.bitmap = await createImageBitmap(await answer.blob());
     }).catch(error => { held.failed = error.message; });
@@ -269,7 +269,7 @@ function decide(says, name, since) {
   state.history.push(record);
   state.done++;
   const round = state.round;
-  post("/v1/decisions", body).catch(error => {
+  post("v1/decisions", body).catch(error => {
     toast(`Not taken: ${error.message}`);
     if (round !== state.round || !state.history.includes(record)) return;
     state.history.splice(state.history.indexOf(record), 1);
@@ -313,7 +313,7 @@ async function undo() {
   const back = item => { state.items.unshift(item); state.seen.add(item.key); state.done = Math.max(0, state.done - 1); $("last").hidden = true; show(); };
   if (record.item) back(record.item);
   try {
-    const answer = await post("/v1/undo", {id: record.entry.id});
+    const answer = await post("v1/undo", {id: record.entry.id});
     if (!record.item && round === state.round) back(answer.item);
   } catch (error) { toast(`Not undone: ${error.message}`); }
 }
@@ -337,7 +337,7 @@ async function openSearch() {
   choices = []; drawChoices();
   $("taxon").focus();
   if (!taxa) {
-    try { taxa = (await ask("/v1/taxa")).map(row => ({...row, name: taxonName(row.taxon)})).map(row => ({...row, words: fold(row.name).split(/[^\p{L}\p{N}]+/u)})); } catch (error) { toast(error.message); }
+    try { taxa = (await ask("v1/taxa")).map(row => ({...row, name: taxonName(row.taxon)})).map(row => ({...row, words: fold(row.name).split(/[^\p{L}\p{N}]+/u)})); } catch (error) { toast(error.message); }
     findChoices();
   }
 }
@@ -417,7 +417,7 @@ $("queue").addEventListener("change", () => { choosePreset($("queue").value); $(
 $("learn").addEventListener("click", () => { learn(); $("learn").blur(); });
 $("agreement").addEventListener("toggle", async () => {
   if (!$("agreement").open) return;
-  try { $("agreed").textContent = inWords(await ask("/v1/agreement", {task: state.task})); } catch (error) { $("agreed").textContent = error.message; }
+  try { $("agreed").textContent = inWords(await ask("v1/agreement", {task: state.task})); } catch (error) { $("agreed").textContent = error.message; }
 });
 
 function inWords({people, things, percent: share, kappa, method, differ}) {
@@ -437,10 +437,10 @@ async function learn() {
   if ($("learn").disabled) return;
   $("learn").disabled = true;
   try {
-    await post("/v1/learn", {}).catch(() => {});  // it runs already
+    await post("v1/learn", {}).catch(() => {});  // it runs already
     for (let now = {running: true}; now.running;) {
       await new Promise(wake => setTimeout(wake, 600));
-      now = await ask("/v1/learn");
+      now = await ask("v1/learn");
       $("learn").textContent = now.running ? `Learning: ${now.step} …` : "Learn";
       if (!now.running) toast(now.error ?? `Learned: ${now.said}`);
     }
@@ -455,7 +455,7 @@ async function learn() {
 function choosePreset(value) { [state.queue, state.task] = value.split("/"); localStorage.setItem("queue", value); }
 
 async function begin() {
-  try { state.session = await ask("/v1/session"); } catch (error) { return message(error.message, "The review does not answer"); }
+  try { state.session = await ask("v1/session"); } catch (error) { return message(error.message, "The review does not answer"); }
   const {project, person, queues, begin: wanted} = state.session;
   document.title = `Review · ${project}`;
   $("project").textContent = project; $("person").textContent = person;

@@ -19,6 +19,7 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
+from carspotter.cores import cores
 from carspotter.errors import SourceError
 from carspotter.sources.ad import Ad, listing_row, photo_row
 from carspotter.sources.showroom.listings import AdPlan, PhotoPlan, ShowroomSettings, plan, view_name
@@ -138,7 +139,7 @@ def _draw_ads(ads: list[AdPlan], root: Path, workers: int | None, done: Callable
     """Draw ads in this process or in several; which one draws an ad changes nothing in it."""
     if workers is not None and workers < 1:
         raise SourceError(f"showroom: workers is {workers}; it must be at least 1")
-    count = workers or (os.cpu_count() or 1 if len(ads) > _FEW else 1)
+    count = workers or (cores() if len(ads) > _FEW else 1)
     if count == 1:
         for number, ad in enumerate(ads, 1):
             _draw_ad(ad, root)
