@@ -78,7 +78,7 @@ def table(folder, *photos, **more):
 def fetched(project, **options):
     """Build up to the fetch; return the rows of the files by ad, and what the step said."""
     said = build(project, until="fetch", workers=0, **options)["fetch"]
-    return rows_of(project), said
+    return rows_of(project), {name: value for name, value in said.items() if name != "warnings"}
 
 
 def rows_of(project):

@@ -20,7 +20,7 @@ Growth = Literal["facts", "snapshot"]
 OK = "ok"
 """The status of a row that may go on; any other status is the short reason why it stopped here."""
 
-GONE = "gone"
+RETIRED = "retired"
 """The status of a fact that was retired: what it was about is listed no more. No question sees it."""
 
 

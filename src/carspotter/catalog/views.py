@@ -10,7 +10,7 @@ from pathlib import Path
 
 from carspotter.catalog.encode import STAGE_VERSION
 from carspotter.catalog.parts import Footer, Part
-from carspotter.catalog.tables import GONE, ColumnType, Table
+from carspotter.catalog.tables import RETIRED, ColumnType, Table
 
 _SQL_TYPES: Mapping[ColumnType, str] = {
     "text": "VARCHAR", "int": "BIGINT", "hash": "UBIGINT", "number": "FLOAT", "truth": "BOOLEAN",
@@ -47,7 +47,7 @@ def _standing(table: Table, sql: str) -> str:
     """Leave out the facts that were retired."""
     if "status" not in table.columns:
         return sql
-    return f"SELECT * FROM ({sql}) AS rows WHERE status IS DISTINCT FROM '{GONE}'"
+    return f"SELECT * FROM ({sql}) AS rows WHERE status IS DISTINCT FROM '{RETIRED}'"
 
 
 def empty_view(table: Table) -> str:

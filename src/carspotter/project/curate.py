@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from carspotter import storage
-from carspotter.catalog.tables import GONE, OK
+from carspotter.catalog.tables import OK, RETIRED
 from carspotter.dataset.certificate import MAX_DISTANCE, LeakCertificate, certificate
 from carspotter.dataset.split import split
 from carspotter.labels.classes import classes, read_merges, suggest
@@ -156,7 +156,7 @@ def resolve_labels(build: Build) -> Mapping[str, Any]:
         fresh = [row for row in rows if not _same(row, old.get(row["ad_id"]))]
         left = old.keys() - {row["ad_id"] for row in rows}
         if fresh or left:
-            catalog.append("labels", [*fresh, *({"ad_id": ad_id, "status": GONE} for ad_id in sorted(left))])
+            catalog.append("labels", [*fresh, *({"ad_id": ad_id, "status": RETIRED} for ad_id in sorted(left))])
         reviews = reviewed(catalog, all_decisions(folder))
         catalog.replace("reviews", reviews)
         missing = unresolved(listings, rows)

@@ -13,7 +13,7 @@ from hashlib import blake2b
 from typing import Any
 
 from carspotter.catalog.catalog import Catalog
-from carspotter.catalog.tables import GONE, OK
+from carspotter.catalog.tables import OK, RETIRED
 from carspotter.records import photo_id
 from carspotter.sources.ad import Ad, equal, merge
 
@@ -185,7 +185,7 @@ def retire(catalog: Catalog, table: str, photos: list[str]) -> None:
 
 
 def _gone(key: str, value: str) -> Row:
-    return {key: value, "status": GONE}
+    return {key: value, "status": RETIRED}
 
 
 def _of(ad: Ad, source: str, prefix: str) -> Ad:
