@@ -53,6 +53,8 @@ class Site(ThreadingHTTPServer):
         self.robots, self.delay_s = robots, delay_s
         self.asked: Counter[str] = Counter()
         self.agents: set[str] = set()
+        self.pages: dict[str, str] = {}  # further pages: path → text
+        self.statuses: dict[str, int] = {}  # path → what is answered in place of the page
         self.at_once = self.most_at_once = 0
         self.lock = threading.Lock()
 
@@ -80,6 +82,10 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _page(self, times: int) -> tuple[int, str]:
         path = self.path
+        if path in self.server.statuses:
+            return self.server.statuses[path], "sorry"
+        if path in self.server.pages:
+            return 200, self.server.pages[path]
         if path == "/robots.txt":
             return 200, self.server.robots
         if path.startswith("/search"):

@@ -99,7 +99,9 @@ def crawl(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Show which pages would be fetched, and fetch only the start pages.")
     ] = False,
-    again: Annotated[bool, typer.Option("--again", help="Crawl anew a site whose crawl was finished.")] = False,
+    again: Annotated[
+        bool, typer.Option("--again", help="Ask for all pages anew, also for those that were read.")
+    ] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Crawl the sites among a project's sources: robots.txt obeyed, slowly, resumable."""
@@ -117,5 +119,10 @@ def crawl(
         return
     with display() as watch:
         said = crawl_project(opened, again=again, watch=watch)
+    for site in said["sites"]:
+        for remark in site["remarks"]:
+            typer.echo(f"{site['start']}: {remark}", err=True)
     if as_json:
         print_json(dict(said))
+    if any(site["problems"] for site in said["sites"]):
+        raise typer.Exit(1)  # what they are was warned of as it was met

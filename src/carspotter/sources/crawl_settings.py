@@ -6,11 +6,9 @@ import re
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
+from carspotter import __version__
 from carspotter.errors import suggestion
 from carspotter.sources.crawl_sites import SITES
-
-JOURNAL = "pages.jsonl"
-"""The file of a crawl's folder that has a line for each page that was read."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,3 +55,8 @@ class CrawlSettings:
     def allowed_hosts(self) -> tuple[str, ...]:
         """Return the hosts that may be asked."""
         return self.hosts or tuple(dict.fromkeys(urlsplit(url).hostname or "" for url in self.start))
+
+    @property
+    def user_agent(self) -> str:
+        """Return the name under which every page and photo of the crawl is asked for: who asks, with a contact."""
+        return f"carspotter/{__version__} (+{' '.join(self.contact.split())})"

@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 
 from carspotter.sources.crawl_cars import prose_of, text_of
 from carspotter.sources.crawl_data import document, join
-from carspotter.sources.crawl_pages import Offer, Page, links, notes, offers
+from carspotter.sources.crawl_pages import Offer, Page, notes, offers
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,8 +104,3 @@ def read_page(page: Page, *, site: str | None = None) -> Found:
             return found
     found_offers = tuple(offers(page))
     return Found(offers=found_offers, pages=() if found_offers else None, notes=tuple(notes(page)))
-
-
-def candidates(page: Page) -> list[str]:
-    """Return the links of a page that says nothing of its own structure."""
-    return links(page)
