@@ -145,6 +145,7 @@ READ: dict[str, str] = {
         '"name"', '"url" content="/c/9"><span itemprop="name"'),
     "similar cars by reference": ld({"@graph": [car(**{"@id": "#2", "brand": "BMW", "model": "X5"}),
                                                 car(**{"@id": "#1", "isSimilarTo": [{"@id": "#2"}]})]}),
+    "similar cars that hold one more": ld(car(isRelatedTo=car(model="A6", isSimilarTo=similar(1)))),
     # other syntaxes
     "microdata": MICRODATA,
     "microdata of http": MICRODATA.replace("https:", "http:"),
@@ -173,6 +174,7 @@ NO_AD: dict[str, str] = {
         {"@type": "ListItem", "item": similar(n)} for n in range(3)]}),
     "a list of one car that stands elsewhere": ld({"@type": "ItemList", "itemListElement": [similar(1)]})
         + '<a href="/c/1">1</a>',
+    "variants of a product": ld({"@type": "ProductGroup", "hasVariant": [similar(1), similar(2)]}),
     "cars in microdata": MICRODATA + MICRODATA.replace("A4", "A6"),
     "nothing": "<p>no cars here</p>",
 }  # fmt: skip

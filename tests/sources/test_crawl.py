@@ -218,6 +218,23 @@ def test_a_page_that_is_gone_is_asked_again_when_a_person_says_so(site: Site, tm
     assert asked_again(site) == {"/gone/car/5"}
 
 
+def test_a_page_that_leads_elsewhere_makes_a_crawl_no_less_done(site: Site, tmp_path: Path) -> None:
+    plain = small(site, "/out")
+    site.pages["/out"] += '<a href="/moved">x</a><a href="/round">x</a>'
+    site.moved = {"/moved": "http://other.example/", "/round": "/out"}
+    assert len(list(crawl.read(plain, tmp_path))) == 6
+    report = crawl.report(plain, tmp_path)
+    assert report is not None
+    assert {reason: [url.removeprefix(site.url) for url in urls] for reason, urls in report.failed.items()} == {
+        "leads to a host that is not among `hosts`": ["/moved"],
+        "leads to a page that was asked already": ["/round"],
+    }
+    assert not report.to_ask
+    site.asked.clear()
+    assert len(list(crawl.read(plain, tmp_path))) == 6
+    assert not site.asked
+
+
 @pytest.mark.parametrize(("name", "few", "first"), [("limit", 2, 2), ("max_pages", 4, 3), ("depth", 0, 0)])
 def test_a_bound_that_was_raised_lets_a_crawl_go_on(
     site: Site, tmp_path: Path, name: str, few: int, first: int

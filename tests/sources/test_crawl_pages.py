@@ -74,6 +74,13 @@ def test_a_page_that_is_known_to_be_a_listing_needs_a_picture_and_a_title() -> N
     assert (len(offers(page(product))), len(offers(page(product, is_listing=True)))) == (0, 1)
 
 
+def test_a_page_of_results_whose_address_looks_like_a_listing_is_none() -> None:
+    cars = [json_ld({**PLAIN, "model": name, "url": f"/c/{name}"}) for name in ("A4", "A6")]
+    anchors = '<a href="/c/A4">1</a><a href="/c/A6">2</a>'
+    assert offers(page(*cars, anchors, is_listing=True)) == []
+    assert offers(page(*cars, is_listing=True))[0].words["model"] == "A4"
+
+
 def test_a_page_tells_of_data_that_nobody_could_read_and_of_several_cars() -> None:
     assert notes(page("<script type='application/ld+json'>{oops</script>", json_ld(PLAIN))) == [
         "data that cannot be read"

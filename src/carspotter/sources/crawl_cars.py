@@ -27,7 +27,7 @@ _OF_CARS = (
 _OTHERS = frozenset(
     (
         "itemListElement", "ItemList", "OfferCatalog", "isSimilarTo", "isRelatedTo", "isAccessoryOrSparePartFor",
-        "makesOffer", "hasOfferCatalog",
+        "makesOffer", "hasOfferCatalog", "hasVariant", "isVariantOf",
     )
 )  # fmt: skip
 _IDENTITIES = ("vehicleIdentificationNumber", "sku", "productID", "@id")
@@ -72,9 +72,9 @@ def cars_of(doc: Document, *, is_listing: bool = False) -> list[Car]:
 def main_car(cars: list[Car], doc: Document, *, is_listing: bool = False) -> Car | None:
     """Return the car that a page is about, or None on a page of results.
 
-    It is the one with the page's address; else the only one that is not in a list, that the page does not link to,
-    that has no address of its own, that the page's title names, or whose address is the nearest. Of a page that
-    `is_listing` it is the first.
+    Cars in lists and cars that the page links to are described elsewhere. Of the others it is the one with the page's
+    address, without an address, named by the page's title, or with the nearest address; else, of a page that
+    `is_listing`, the first.
     """
     here = {_bare(url) for url in (doc.url, doc.canonical) if url}
     linked = {_bare(url) for url in doc.links}
@@ -88,7 +88,7 @@ def main_car(cars: list[Car], doc: Document, *, is_listing: bool = False) -> Car
         lambda car: _nearness(car.url, doc.url) == max(_nearness(other.url, doc.url) for other in cars),
     )
     left = cars
-    if not is_listing:
+    if len(cars) > 1 or not is_listing:
         left = [car for car in cars if car.url is None or _bare(car.url) in here or _bare(car.url) not in linked]
         if all(car.is_other for car in left) and (len(cars) > 1 or any(car.url for car in left)):
             left = [car for car in left if car.url and _bare(car.url) in here]

@@ -332,8 +332,9 @@ def _linked(value: Any, known: Mapping[str, dict[str, Any]], seen: set[int]) -> 
         return [_linked(entry, known, seen) for entry in value]
     if not isinstance(value, dict):
         return value
-    if value.get("@id") in known and not set(value) - {"@id", "id"}:
-        return known[value["@id"]]
+    own = value.get("@id")
+    if isinstance(own, str) and own in known and not set(value) - {"@id", "id"}:
+        return known[own]
     if id(value) not in seen:
         seen.add(id(value))
         for name, inner in value.items():

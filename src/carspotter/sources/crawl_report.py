@@ -9,8 +9,9 @@ from typing import Any
 from carspotter.sources.crawl_settings import CrawlSettings
 
 ROBOTS, NO_TEXT = "robots.txt", "no page of text"
+ELSEWHERE, KNOWN = "leads to a host that is not among `hosts`", "leads to a page that was asked already"
 # Answers that another request would not change by itself: they make a crawl no less done.
-_ANSWERS = (ROBOTS, NO_TEXT, "HTTP 404", "HTTP 410")
+_ANSWERS = (ROBOTS, NO_TEXT, ELSEWHERE, KNOWN, "HTTP 404", "HTTP 410")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -27,7 +27,7 @@ from scrapy.http import Response, TextResponse
 
 from carspotter.sources.crawl_journal import JOURNAL, Journal, read_pages
 from carspotter.sources.crawl_pages import Page, links
-from carspotter.sources.crawl_report import NO_TEXT, ROBOTS
+from carspotter.sources.crawl_report import ELSEWHERE, KNOWN, NO_TEXT, ROBOTS
 from carspotter.sources.crawl_settings import CrawlSettings
 from carspotter.sources.crawl_sites import Found, read_page
 
@@ -117,9 +117,11 @@ class ListingSpider(scrapy.Spider):
 
     @classmethod
     def from_crawler(cls, crawler: Any, *args: Any, **kwargs: Any) -> ListingSpider:
-        """Make the spider, and hear of pages on which reading it raises."""
+        """Make the spider, and hear of what reaches neither `parse` nor `failed`."""
         spider: ListingSpider = super().from_crawler(crawler, *args, **kwargs)
         crawler.signals.connect(spider.broken, signal=signals.spider_error)
+        crawler.signals.connect(spider.led_on, signal=signals.request_scheduled)
+        crawler.signals.connect(spider.led_back, signal=signals.request_dropped)
         return spider
 
     def _take_up(self, record: dict[str, Any]) -> None:
@@ -211,13 +213,23 @@ class ListingSpider(scrapy.Spider):
         error = failure.value
         status = getattr(getattr(error, "response", None), "status", None)
         reason = f"HTTP {status}" if status else type(error).__name__
-        if isinstance(error, IgnoreRequest) and "robots.txt" in str(error):
-            reason = ROBOTS
+        if isinstance(error, IgnoreRequest) and not status:
+            reason = ROBOTS if "robots.txt" in str(error) else str(error)
         self._fail(failure.request.cb_kwargs["asked"], reason)
 
     def broken(self, failure: Any, response: Response, **_: Any) -> None:
         """Note a page on which reading raised an error; without it, the page would be lost in silence."""
         self._fail(response.cb_kwargs["asked"], f"{type(failure.value).__name__} on reading it")
+
+    def led_on(self, request: scrapy.Request, **_: Any) -> None:
+        """Note a page that leads to a host that is not ours: Scrapy does not follow it."""
+        if "redirect_urls" in request.meta and not self._is_ours(request.url):
+            self._fail(request.cb_kwargs["asked"], ELSEWHERE)
+
+    def led_back(self, request: scrapy.Request, **_: Any) -> None:
+        """Note a page that leads to one that was asked already, as listings that were sold do."""
+        if "redirect_urls" in request.meta:
+            self._fail(request.cb_kwargs["asked"], KNOWN)
 
     def _fail(self, url: str, reason: str) -> None:
         self._outcome["failed"].setdefault(reason, []).append(url)
