@@ -17,6 +17,7 @@ from PIL import Image
 
 from carspotter.catalog.tables import OK
 from carspotter.project.folder import Project, create
+from carspotter.project.look import versions
 from carspotter.records import KINDS, VIEWPOINTS
 
 MODELS = (("Audi", "A4"), ("BMW", "X5"), ("Opel", "Astra"))
@@ -43,7 +44,9 @@ def review_project(folder: Path, *, ads: int = 6, photos: int = 4, size: tuple[i
         catalog.append("findings", [_finding(p, n, k == photos - 1, size) for n, (p, _, k) in enumerate(names)])
         vectors = np.eye(8)[[int(ad) % 3 for _, ad, _ in names]]
         catalog.append(
-            "embeddings", [{"photo_id": p[0], "embedding": v, **ok} for p, v in zip(names, vectors, strict=True)]
+            "embeddings",
+            [{"photo_id": p[0], "embedding": v, **ok} for p, v in zip(names, vectors, strict=True)],
+            version=versions(project.settings.locate)["embeddings"],
         )
     return project
 

@@ -33,7 +33,7 @@ def test_build_says_what_each_step_did(project: Path) -> None:
     assert json.loads(out)["split"]["samples"] == 45
     lines = {line.split()[0]: line for line in err.splitlines()}
     assert "leak certificate: 0 ads" in lines["split"]
-    assert lines["look"].split(maxsplit=1)[1] == "nothing to do"
+    assert lines["locate"].split(maxsplit=1)[1] == "nothing to do"
 
 
 def test_status_prints_the_funnel(project: Path) -> None:
@@ -129,7 +129,7 @@ def test_the_demo_finds_what_was_planted(tmp_path: Path) -> None:
 
 def test_a_build_runs_as_a_program_with_workers(tmp_path: Path) -> None:
     folder = make_project(tmp_path / "program")
-    words = [sys.executable, "-m", "carspotter.cli.main", "build", str(folder), "--until", "look", "--json"]
+    words = [sys.executable, "-m", "carspotter.cli.main", "build", str(folder), "--until", "locate", "--json"]
     done = subprocess.run(words, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout)["look"]["done"] == 50
+    assert json.loads(done.stdout)["locate"]["done"] == 50

@@ -198,7 +198,7 @@ def test_a_threshold_is_applied_without_looking_again(copy: Path) -> None:
     text = (copy / "carspotter.toml").read_text()
     (copy / "carspotter.toml").write_text(text.replace("[check]", "[check]\nmin_side = 301"))
     said = build(Project.open(copy), workers=0)
-    assert said["look"] == {"done": 0}
+    assert said["locate"] == {"done": 0, "judged anew": 48}
     with Project.open(copy).catalog() as catalog:
         assert catalog.rows("SELECT DISTINCT status FROM checks WHERE width IS NOT NULL") == [{"status": "too-small"}]
     (copy / "carspotter.toml").write_text(text)
@@ -253,7 +253,7 @@ def test_an_empty_project_builds_to_an_empty_report(tmp_path: Path) -> None:
     assert "0 listings" in (folder / "report.html").read_text()
 
 
-@pytest.mark.parametrize(("only", "until"), [(("lok",), None), ((), "lok")])
+@pytest.mark.parametrize(("only", "until"), [(("loc",), None), ((), "loc")])
 def test_an_unknown_step_is_named(copy: Path, only: tuple[str, ...], until: str | None) -> None:
-    with pytest.raises(ProjectError, match="step 'lok' is unknown; did you mean 'look'"):
+    with pytest.raises(ProjectError, match="step 'loc' is unknown; did you mean 'locate'"):
         build(Project.open(copy), only=only, until=until)

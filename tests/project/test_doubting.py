@@ -11,6 +11,7 @@ import pytest
 from carspotter.errors import LabelError, ProjectError
 from carspotter.project.folder import Project, create
 from carspotter.project.funnel import funnel
+from carspotter.project.look import versions
 from carspotter.project.pipeline import build
 
 SETTINGS = 'name = "doubted"\n[classes]\nlevel = "model"\nmin_photos = 5\n'
@@ -50,7 +51,9 @@ def project(tmp_path: Path) -> Project:
             ],
         )
         catalog.append(
-            "embeddings", [{"photo_id": p[0], "embedding": v, **ok} for p, v in zip(photos, vectors, strict=True)]
+            "embeddings",
+            [{"photo_id": p[0], "embedding": v, **ok} for p, v in zip(photos, vectors, strict=True)],
+            version=versions(project.settings.locate)["embeddings"],
         )
     build(project, only=("resolve", "classes", "split"))
     return project

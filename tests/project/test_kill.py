@@ -49,7 +49,7 @@ if __name__ == "__main__":
 """
 
 NAMES = tuple(step.name for step in STEPS)
-QUICK = ("look", "split")
+QUICK = ("locate", "split")
 
 
 def tables(folder: Path) -> dict[str, list]:

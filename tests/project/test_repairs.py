@@ -21,7 +21,7 @@ def test_photos_are_saved_or_set_aside(tmp_path: Path, is_copied: bool) -> None:
     text = (folder / "carspotter.toml").read_text().replace('photos = "pictures"', 'photos = "../pictures"')
     (folder / "carspotter.toml").write_text(text + (COPIED if is_copied else ""))
     before = {path.name: path.read_bytes() for path in (tmp_path / "pictures").iterdir()}
-    build(Project.open(folder), until="judge", workers=0)
+    build(Project.open(folder), until="locate", workers=0)
     said = fix_photos(Project.open(folder))
     assert said == {"saved": 1, "quarantined": int(is_copied), "left where they are": int(not is_copied)}
     assert {path.name: path.read_bytes() for path in (tmp_path / "pictures").iterdir()} == before
@@ -37,5 +37,5 @@ def test_photos_are_saved_or_set_aside(tmp_path: Path, is_copied: bool) -> None:
     assert ("quarantined" in statuses) == is_copied
     assert (folder / "quarantine" / "quarantine.csv").exists() == is_copied
     # The next build takes the saved photo as it is, and does not ask for the other again.
-    assert build(Project.open(folder), workers=0)["look"] == {"done": 0}
+    assert build(Project.open(folder), workers=0)["locate"] == {"done": 0}
     assert fix_photos(Project.open(folder))["saved"] == 0

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from carspotter.catalog.encode import STAGE_VERSION
 from carspotter.catalog.parts import Footer, Part
-from carspotter.catalog.tables import ColumnType, Table
+from carspotter.catalog.tables import GONE, ColumnType, Table
 
 _SQL_TYPES: Mapping[ColumnType, str] = {
     "text": "VARCHAR", "int": "BIGINT", "hash": "UBIGINT", "number": "FLOAT", "truth": "BOOLEAN",
@@ -32,14 +32,22 @@ def view(table: Table, parts: Mapping[Part, Footer]) -> str:
     superseding = {part: footer for part, footer in parts.items() if part not in fresh}
     older = _read(table, fresh)
     if not superseding:
-        return older
+        return _standing(table, older)
     newer = _read(table, superseding, name=True)
     # Names begin with the number of the first append in ten digits, so their order is that of age.
     newest = f"PARTITION BY {table.key} ORDER BY filename DESC"
-    return (
+    return _standing(
+        table,
         f"SELECT * FROM ({older}) AS older ANTI JOIN (SELECT {table.key} FROM ({newer})) AS newer USING ({table.key}) "
-        f"UNION ALL SELECT * EXCLUDE (filename) FROM ({newer}) QUALIFY row_number() OVER ({newest}) = 1"
+        f"UNION ALL SELECT * EXCLUDE (filename) FROM ({newer}) QUALIFY row_number() OVER ({newest}) = 1",
     )
+
+
+def _standing(table: Table, sql: str) -> str:
+    """Leave out the facts that were retired."""
+    if "status" not in table.columns:
+        return sql
+    return f"SELECT * FROM ({sql}) AS rows WHERE status IS DISTINCT FROM '{GONE}'"
 
 
 def empty_view(table: Table) -> str:

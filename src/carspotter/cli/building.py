@@ -8,6 +8,8 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+import typer
+
 from carspotter.cli.progress import PATIENCE_S
 
 if TYPE_CHECKING:
@@ -53,15 +55,42 @@ class Display:
             self._bar.console.print(line, markup=False, highlight=False)
         else:
             sys.stderr.write(line + "\n")
+        for warning in said.get("warnings", ()):
+            self._warn(str(warning))
+
+    def _warn(self, text: str) -> None:
+        if self._bar is not None:
+            self._bar.console.print(f"warning: {text}", markup=False, highlight=False, style="bold yellow")
+        else:
+            sys.stderr.write(f"warning: {text}\n")
+
+
+WARNED = 3
+"""The exit code of a build that did what it could, and has something to say that nobody must miss."""
+
+
+def exit_if_warned(said: Mapping[str, Mapping[str, Any]]) -> None:
+    """End the command with `WARNED` where a step had a warning."""
+    if any(words.get("warnings") for words in said.values()):
+        raise typer.Exit(WARNED)
+
+
+_APART = ("warnings", "examples")  # what a step says in lines of their own
 
 
 def sentence(said: Mapping[str, Any]) -> str:
     """Write what a step said as one line: "300 listings, 1508 photos; 12 broken-row"."""
     if "text" in said:
         return str(said["text"])
-    if not any(said.values()):
-        return "nothing to do" if set(said) <= {"done"} else "; ".join(_words(said)) or "nothing to do"
-    return "; ".join(_words(said))
+    said = {name: value for name, value in said.items() if name not in _APART}
+    if set(said) <= {"done", "ads"} and not any(_numbers(said)):
+        return "nothing to do"
+    return "; ".join(_words(said)) or "nothing to do"
+
+
+def _numbers(said: Mapping[str, Any]) -> Iterator[Any]:
+    for value in said.values():
+        yield from value.values() if isinstance(value, Mapping) else (value,)
 
 
 def _words(said: Mapping[str, Any]) -> Iterator[str]:

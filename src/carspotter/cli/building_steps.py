@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from carspotter.cli.building import display, sentence
+from carspotter.cli.building import display, exit_if_warned, sentence
 from carspotter.cli.project import JsonOption, OnOption, ProjectArgument, WorkersOption, print_json
 
 STEP_COMMANDS: tuple[tuple[str, tuple[str, ...], str], ...] = (
-    ("import", ("import",), "Read the listings of every source into the catalogue."),
     ("fetch", ("fetch",), "Fetch photographs that are not on disk, each once; what failed for a while is tried again."),
-    ("locate", ("locate", "judge"), "Find kind, gate, box and viewpoint of each photo, and embed its largest vehicle."),
+    ("locate", ("locate",), "Find kind, gate, box and viewpoint of each photo, and embed its largest vehicle."),
     ("deduplicate", ("deduplicate",), "Group photos that show the same picture, within ads and across them."),
     ("resolve", ("resolve",), "Turn sellers' words into taxa; what is unresolved is listed in labels/unresolved.csv."),
     ("classes", ("classes",), "Choose the classes: enough photos, merges and what to leave out."),
@@ -25,6 +24,33 @@ STEP_COMMANDS: tuple[tuple[str, tuple[str, ...], str], ...] = (
     ("report", ("report",), "Draw the report, one HTML page with pictures."),
 )
 """Command, steps it does, help."""
+
+
+def import_(
+    project: ProjectArgument = Path(),
+    *,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Say what would change in the catalogue, and change nothing.")
+    ] = False,
+    workers: WorkersOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Read the listings of every source: new ones join the catalogue, changed ones change, those that went retire."""
+    from carspotter.project.folder import Project
+    from carspotter.project.pipeline import build, preview
+
+    opened = Project.open(project)
+    with display() as watch:
+        if dry_run:
+            said: dict[str, Mapping[str, Any]] = {"import": preview(opened, watch=watch)}
+        else:
+            said = build(opened, only=("import",), workers=workers, watch=watch)
+    if as_json:
+        print_json({name: dict(words) for name, words in said.items()})
+    elif dry_run:
+        for line in said["import"]["examples"]:
+            typer.echo(line)
+    exit_if_warned(said)
 
 
 def step_command(steps: tuple[str, ...], help_text: str) -> Callable[..., None]:
@@ -44,6 +70,7 @@ def step_command(steps: tuple[str, ...], help_text: str) -> Callable[..., None]:
             said = build(Project.open(project), only=steps, on=on, workers=workers, watch=watch)
         if as_json:
             print_json({name: dict(words) for name, words in said.items()})
+        exit_if_warned(said)
 
     command.__doc__ = help_text
     return command
@@ -67,7 +94,7 @@ def check(
 
     opened = Project.open(project)
     with display() as watch:
-        said = build(opened, only=("check", "judge"), on=on, workers=workers, watch=watch)
+        said = build(opened, only=("check",), on=on, workers=workers, watch=watch)
         if fix:
             said["fix"] = fix_photos(opened)
             typer.echo(sentence(said["fix"]), err=True)

@@ -17,7 +17,7 @@ from typer.core import TyperGroup
 
 from carspotter import __version__
 from carspotter.cli.browser import browser
-from carspotter.cli.building_steps import STEP_COMMANDS, check, crawl, finder_rows, step_command
+from carspotter.cli.building_steps import STEP_COMMANDS, check, crawl, finder_rows, import_, step_command
 from carspotter.cli.evaluate import compare, evaluate
 from carspotter.cli.export import export
 from carspotter.cli.identify import identify
@@ -96,6 +96,7 @@ app.command()(key)
 app.command()(browser)
 for _command in (init, build, status, sql, demo, crawl, check):
     app.command()(_command)
+app.command("import")(import_)
 for _name, _steps, _help in STEP_COMMANDS:
     app.command(_name)(step_command(_steps, _help))
 app.command()(review)

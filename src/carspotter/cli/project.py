@@ -57,7 +57,7 @@ def build(
     as_json: JsonOption = False,
 ) -> None:
     """Do every pending step of a project in order; a killed build goes on where it was."""
-    from carspotter.cli.building import display
+    from carspotter.cli.building import display, exit_if_warned
     from carspotter.project.folder import Project
     from carspotter.project.pipeline import build as run
 
@@ -68,6 +68,7 @@ def build(
         print_json({name: dict(words) for name, words in said.items()})
     elif "report" in said:
         typer.echo(opened.report)
+    exit_if_warned(said)
 
 
 def status(project: ProjectArgument = Path(), *, as_json: JsonOption = False) -> None:

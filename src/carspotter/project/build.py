@@ -10,6 +10,7 @@ from carspotter import compute
 from carspotter.catalog.catalog import Catalog
 from carspotter.project.folder import Project
 from carspotter.project.journal import Journal, fingerprint
+from carspotter.project.look import versions
 
 
 class Watch(Protocol):
@@ -48,6 +49,12 @@ class Build:
     watch: Watch
     on: str = "local"
     workers: int | None = None
+
+    @property
+    def embeddings(self) -> str:
+        """Return the SQL of the embeddings that the project's networks made; those of other weights do not mix in."""
+        version = versions(self.project.settings.locate)["embeddings"].replace("'", "''")
+        return f"(SELECT photo_id, embedding FROM embeddings WHERE status = 'ok' AND stage_version = '{version}')"
 
     def rows(self, stage: compute.RowStage, *, workers: int | None = None) -> Mapping[str, Any]:
         """Run a row stage over the rows that lack its facts and say how many it did; `workers` is for it alone."""

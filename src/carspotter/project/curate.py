@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from carspotter import storage
-from carspotter.catalog.tables import OK
+from carspotter.catalog.tables import GONE, OK
 from carspotter.dataset.certificate import MAX_DISTANCE, LeakCertificate, certificate
 from carspotter.dataset.split import split
 from carspotter.labels.classes import classes, read_merges, suggest
@@ -23,6 +23,8 @@ from carspotter.photos.duplicates import Embeddings, find_duplicates
 from carspotter.project.build import Build
 from carspotter.project.look import LocateSettings, Look
 from carspotter.project.reviews import PHOTO_LABELS, all_decisions, decision_texts, reviewed, settle_words
+from carspotter.project.source_names import known_sources
+from carspotter.project.sync import forget_changed
 from carspotter.records import SPLITS
 
 Row = dict[str, Any]
@@ -31,30 +33,37 @@ LABEL_VERSION = "1"
 """Grows when the known names or the rules of `resolve` change, so that labels are made again."""
 
 CHECKED = """SELECT c.photo_id, p.ad_id, c.sha256, c.phash, c.dhash, c.width, c.height, c.contrast, c.sharpness
-FROM checks c JOIN listing_photos p USING (photo_id) WHERE c.sha256 IS NOT NULL"""
+FROM checks c JOIN listing_photos p USING (photo_id) JOIN files f USING (photo_id)
+WHERE c.sha256 IS NOT NULL AND f.status = 'ok'"""
 """Every photo with bytes, good or bad: a dark copy ties two ads as well as a bright one."""
 
 USABLE = f"""SELECT p.photo_id, p.ad_id, w.name AS taxon, w.make, w.model, w.generation, w.year
-FROM listing_photos p JOIN listings l USING (ad_id) JOIN checks c USING (photo_id) JOIN findings v USING (photo_id)
-JOIN ({PHOTO_LABELS}) w ON w.photo_id = p.photo_id
-WHERE p.status = 'ok' AND l.status = 'ok' AND c.status = 'ok' AND v.status = 'ok' AND v.passed AND v.x1 IS NOT NULL
-AND w.status = 'ok'"""
+FROM listing_photos p JOIN listings l USING (ad_id) JOIN files f USING (photo_id) JOIN checks c USING (photo_id)
+JOIN findings v USING (photo_id) JOIN ({PHOTO_LABELS}) w ON w.photo_id = p.photo_id
+WHERE p.status = 'ok' AND l.status = 'ok' AND f.status = 'ok' AND c.status = 'ok' AND v.status = 'ok'
+AND v.passed AND v.x1 IS NOT NULL AND w.status = 'ok'"""
 """Every photo that shows a whole vehicle of a known taxon."""
 
 
 def look_at_photos(build: Build, parts: tuple[str, ...] | None = None) -> Mapping[str, Any]:
-    """Check, locate and embed the photos that lack it."""
+    """Check, locate and embed the photos that lack it, or whose file has changed; thresholds that changed are applied.
+
+    `parts` are the tables to fill, all by default.
+    """
     settings = build.project.settings
+    changed = forget_changed(build.catalog)
     look = Look(
         folder=str(build.project.folder),
         check=settings.check,
         locate=settings.locate,
         **({"parts": parts} if parts else {}),  # type: ignore[arg-type]
     )
-    return build.rows(look)
+    said = {**build.rows(look), **({"changed on disk": changed} if changed else {})}
+    judged = _judge_photos(build)["changed"]
+    return {**said, **({"judged anew": judged} if judged else {})}
 
 
-def judge_photos(build: Build) -> Mapping[str, Any]:
+def _judge_photos(build: Build) -> Mapping[str, Any]:
     """Apply thresholds to stored scores where settings have changed, so that nothing is decoded again."""
     settings = build.project.settings
 
@@ -102,7 +111,7 @@ def group_duplicates(build: Build) -> Mapping[str, Any]:
 
     def work() -> Mapping[str, Any]:
         photos = catalog.columns(f"{CHECKED} ORDER BY c.photo_id")
-        vectors = catalog.columns("SELECT photo_id, embedding FROM embeddings WHERE status = 'ok' ORDER BY photo_id")
+        vectors = catalog.columns(f"SELECT * FROM {build.embeddings} ORDER BY photo_id")
         rows = find_duplicates(photos, settings, embeddings=_embeddings(photos["photo_id"], vectors))
         catalog.replace("duplicates", rows)
         return {
@@ -143,8 +152,9 @@ def resolve_labels(build: Build) -> Mapping[str, Any]:
         rows = list(label_rows(listings, resolver, curated=_curated(build)))
         old = {row["ad_id"]: row for row in catalog.rows("SELECT * EXCLUDE (stage_version) FROM labels")}
         fresh = [row for row in rows if not _same(row, old.get(row["ad_id"]))]
-        if fresh:
-            catalog.append("labels", fresh)
+        left = old.keys() - {row["ad_id"] for row in rows}
+        if fresh or left:
+            catalog.append("labels", [*fresh, *({"ad_id": ad_id, "status": GONE} for ad_id in sorted(left))])
         reviews = reviewed(catalog, all_decisions(folder))
         catalog.replace("reviews", reviews)
         missing = unresolved(listings, rows)
@@ -165,7 +175,8 @@ def resolve_labels(build: Build) -> Mapping[str, Any]:
 
 def _curated(build: Build) -> set[str]:
     """Name the sources whose labels are not a seller's words but a data set's."""
-    return {source.settings.name for source in build.project.settings.sources if source.kind == "stanford"}
+    known = known_sources(build.project.folder, build.project.settings.sources)
+    return {source.name for source in known if source.kind == "stanford"}
 
 
 def _same(row: Row, known: Row | None) -> bool:
@@ -204,7 +215,8 @@ CROWD = 20
 or a large dealer's whole stock would be one group. One copy of it at most is a sample."""
 
 TYING = f"""SELECT c.photo_id, c.sha256, c.phash, c.contrast FROM checks c
-WHERE c.width IS NOT NULL AND c.status <> 'placeholder' AND c.photo_id NOT IN (
+JOIN files f USING (photo_id) WHERE f.status = 'ok' AND c.width IS NOT NULL AND c.status <> 'placeholder'
+AND c.photo_id NOT IN (
   SELECT photo_id FROM duplicates WHERE group_id IN (
     SELECT d.group_id FROM duplicates d JOIN listing_photos p USING (photo_id)
     GROUP BY d.group_id HAVING count(DISTINCT p.ad_id) >= {CROWD}))"""
@@ -224,10 +236,10 @@ def split_dataset(build: Build) -> Mapping[str, Any]:
 
     def work() -> Mapping[str, Any]:
         photos = catalog.columns(f"{SPLIT_READS} ORDER BY p.photo_id")
-        previous = catalog.columns("SELECT photo_id, ad_id, split, status FROM samples ORDER BY photo_id")
+        previous = catalog.columns("SELECT photo_id, ad_id, class_name, split FROM samples ORDER BY photo_id")
         samples = split(photos, previous=previous, settings=settings)
         certified = certify(build, samples).check()
-        catalog.replace("samples", samples)
+        catalog.replace("samples", _with_absent(samples, previous))
         status = Counter(samples["status"])
         placed = Counter(name for name, state in zip(samples["split"], samples["status"], strict=True) if state == OK)
         return {
@@ -239,6 +251,24 @@ def split_dataset(build: Build) -> Mapping[str, Any]:
         }
 
     return build.whole("split", reads=(SPLIT_READS,), writes=("SELECT * FROM samples",), settings=settings, work=work)
+
+
+ABSENT = "absent"
+"""The status of a sample that is none at present: its split is remembered for the day when its photo comes back."""
+
+
+def _with_absent(samples: Mapping[str, Any], previous: Mapping[str, Any]) -> dict[str, list[Any]]:
+    """Add the photos that had a split before and are no samples now."""
+    now = set(samples["photo_id"])
+    names = ("photo_id", "ad_id", "class_name", "split")
+    old = [row for row in zip(*(previous[name] for name in names), strict=True) if row[0] not in now and row[3]]
+    columns = {name: [*samples[name], *(row[place] for row in old)] for place, name in enumerate(names)}
+    unknown = [None] * len(old)
+    return columns | {
+        "group_id": [*samples["group_id"], *unknown],
+        "status": [*samples["status"], *([ABSENT] * len(old))],
+        "message": [*samples["message"], *unknown],
+    }
 
 
 def certify(build: Build, samples: Mapping[str, Any]) -> LeakCertificate:

@@ -17,7 +17,7 @@ from carspotter.labels.doubts_page import Review, decided_rows, write_csv, write
 from carspotter.labels.noise import Doubts, find_doubts, out_of_fold
 from carspotter.labels.outliers import find_outliers
 from carspotter.project.build import Build
-from carspotter.project.products import EMBEDDED, class_taxa
+from carspotter.project.products import class_taxa, embedded
 from carspotter.project.reviews import REVIEWED, all_decisions
 from carspotter.project.thumbs import thumb
 from carspotter.recognition.probes import fit_probe
@@ -35,7 +35,7 @@ def find(build: Build) -> Mapping[str, Any]:
 
     Every photo is judged by a probe that did not learn from its ad. Raises ProjectError for too few samples.
     """
-    samples = build.catalog.columns(f"{EMBEDDED} ORDER BY s.photo_id")
+    samples = build.catalog.columns(f"{embedded(build)} ORDER BY s.photo_id")
     names = sorted({str(name) for name in samples["class_name"]})
     if len(names) < 2 or len(samples["photo_id"]) < LEAST_PHOTOS:
         raise ProjectError(

@@ -53,7 +53,7 @@ SELECT p.photo_id,
     WHEN r.photo_id IS NULL AND w.status <> 'ok' THEN w.status
     WHEN k.taxon IS NULL THEN 'pending'
     WHEN k.status NOT IN ('ok', 'merged') THEN k.status
-    WHEN s.photo_id IS NULL THEN 'pending'
+    WHEN s.photo_id IS NULL OR s.status = 'absent' THEN 'pending'
     WHEN s.status <> 'ok' THEN s.status
     ELSE s.split
   END AS reason

@@ -1,69 +1,102 @@
 """The first two steps of a build: listings into the catalogue, photographs onto the disk.
 
-Sources are read again at every build, since only they know what is new; what is known already is passed over.
+Sources are read again at every build, and the catalogue is kept in step with them (`sync`). A source that cannot be
+read stops nothing: its ads stay as they are, and the build says so.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from carspotter import storage
-from carspotter.catalog.tables import OK
+from carspotter.errors import SourceError
 from carspotter.project.build import Build
 from carspotter.project.folder import Project
 from carspotter.project.settings import SourceSettings
+from carspotter.project.source_names import known_sources, remember
+from carspotter.project.sync import Difference, Sync
 from carspotter.records import photo_id
-from carspotter.sources.ad import Ad, merge
+from carspotter.sources.ad import Ad
 
-ROWS_AT_ONCE = 20_000
-"""Rows in one part of the tables: a killed import loses at most these, and they are read again."""
-
-
-@dataclass(slots=True, kw_only=True)
-class _Known:
-    """What the catalogue holds, and the rows that are to join it."""
-
-    listings: dict[str, Mapping[str, Any]]
-    photos: set[str]
-    new_listings: list[dict[str, Any]] = field(default_factory=list)
-    new_photos: list[dict[str, Any]] = field(default_factory=list)
-
-    def add(self, ad: Ad) -> None:
-        """Judge an ad against what is known and keep what it says anew."""
-        judged = merge(self.listings, ad)
-        if judged.listing:
-            self.listings[judged.listing["ad_id"]] = judged.listing
-            self.new_listings.append(judged.listing)
-        for photo in judged.photos:
-            if photo["photo_id"] not in self.photos:
-                self.photos.add(photo["photo_id"])
-                self.new_photos.append(photo)
+_TOLD_EVERY = 20_000  # ads
 
 
 def import_listings(build: Build) -> Mapping[str, Any]:
-    """Read every source and append what is new; says how many listings and photos, and what was wrong with rows."""
-    catalog = build.catalog
-    known = _Known(
-        listings={row["ad_id"]: row for row in catalog.rows("SELECT * EXCLUDE (stage_version) FROM listings")},
-        photos={row["photo_id"] for row in catalog.rows("SELECT photo_id FROM listing_photos")},
-    )
-    said: dict[str, Any] = {"listings": 0, "photos": 0}
-    stopped: dict[str, int] = {}
+    """Read every source and make the catalogue list what they list; say what changed, and what was wrong with rows.
+
+    Raises SourceError when nothing at all can be read.
+    """
+    said, difference = _synchronise(build, dry=False)
+    return said | _warned([*said.get("warnings", ()), *_silent_ads(build, difference.merged)])
+
+
+def what_would_change(build: Build) -> Mapping[str, Any]:
+    """Read every source and say what `import_listings` would change, with examples; nothing is written."""
+    said, difference = _synchronise(build, dry=True)
+    return {**said, "examples": difference.examples}
+
+
+def _synchronise(build: Build, *, dry: bool) -> tuple[dict[str, Any], Difference]:
+    project = build.project
+    sources = known_sources(project.folder, project.settings.sources)
+    if not dry:
+        remember(project.folder, sources)
+    sync = Sync(build.catalog, dry=dry)
+    warnings: list[str] = []
     n_ads = 0  # how many there will be, no source says before its end
-    for source in build.project.settings.sources:
-        for ad in read_source(build, source):
-            known.add(portable(ad, build.project.folder))
-            n_ads += 1
-            if len(known.new_listings) + len(known.new_photos) >= ROWS_AT_ONCE:
-                _flush(build, known, said, stopped)
-                build.watch.advance(n_ads, n_ads)
-    _flush(build, known, said, stopped)
-    return {**said, "stopped": stopped} if stopped else said
+    for known, source in zip(sources, project.settings.sources, strict=True):
+        try:
+            for ad in read_source(build, source):
+                sync.add(portable(ad, project.folder), source=known.name, prefix=known.prefix)
+                n_ads += 1
+                if n_ads % _TOLD_EVERY == 0:
+                    build.watch.advance(n_ads, n_ads)
+        except SourceError as error:
+            if sync.was_empty and len(sources) == 1:
+                raise
+            warnings.append(f"source {known.name} cannot be read, its ads stay as they were: {error}")
+        else:
+            sync.complete(known.name)
+    difference = sync.finish({known.name for known in sources})
+    return {**_in_numbers(difference, first=sync.was_empty), **_warned(warnings)}, difference
+
+
+def _in_numbers(difference: Difference, *, first: bool) -> dict[str, Any]:
+    if first:
+        said: dict[str, Any] = {"listings": len(difference.new), "photos": difference.new_photos}
+    else:
+        said = {"ads": {name: len(getattr(difference, name)) for name in ("changed", "new", "gone")}}
+        photos = {"photos new": difference.new_photos, "photos gone": difference.gone_photos}
+        said |= {name: number for name, number in photos.items() if number}
+    return {**said, "stopped": difference.stopped} if difference.stopped else said
+
+
+def _warned(warnings: Sequence[str]) -> dict[str, Any]:
+    return {"warnings": list(warnings)} if warnings else {}
+
+
+def _silent_ads(build: Build, merged: set[str]) -> list[str]:
+    """Say which ads of a build would else be missed by nobody."""
+    bare = build.catalog.rows(
+        "SELECT l.ad_id, count(*) OVER () AS n FROM listings l ANTI JOIN listing_photos p USING (ad_id) "
+        "WHERE l.status = 'ok' ORDER BY l.ad_id LIMIT 3"
+    )
+    said = []
+    if bare:
+        said.append(f"{_count(bare[0]['n'], 'ad')} without any photo: {', '.join(row['ad_id'] for row in bare)}, …")
+    if merged:
+        first = ", ".join(sorted(merged)[:3])
+        said.append(f"{_count(len(merged), 'ad')} of several rows that name one car but differ otherwise: {first}, …")
+    return said
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
 def portable(ad: Ad, folder: Path) -> Ad:
@@ -77,25 +110,6 @@ def _portable(photo: dict[str, Any], folder: str) -> dict[str, Any]:
         return photo
     inside = url.removeprefix(folder)
     return {**photo, "url": inside, "photo_id": photo_id(photo["ad_id"], inside)}
-
-
-def _flush(build: Build, known: _Known, said: dict[str, Any], stopped: dict[str, int]) -> None:
-    # A photo's row first: an ad whose listing is known already would not bring its photos again after a kill, had it
-    # been the other way round and the ad gone from its source.
-    for table, rows in (("listing_photos", known.new_photos), ("listings", known.new_listings)):
-        if rows:
-            build.catalog.append(table, rows)
-        said["photos" if table == "listing_photos" else "listings"] += len(rows)
-        for row in rows:
-            # Of an ad that stops, the photos stop for the same reason; it is told once.
-            if row["status"] != OK and (table == "listings" or _stops_alone(row, known)):
-                stopped[row["status"]] = stopped.get(row["status"], 0) + 1
-    known.new_listings, known.new_photos = [], []
-
-
-def _stops_alone(photo: Mapping[str, Any], known: _Known) -> bool:
-    listing = known.listings.get(photo["ad_id"], {})
-    return bool(listing.get("status", OK) == OK)
 
 
 def read_source(build: Build, source: SourceSettings) -> Iterator[Ad]:
@@ -139,4 +153,16 @@ def fetch_photos(build: Build) -> Mapping[str, Any]:
     attempt = datetime.now(UTC).strftime("%Y%m%dT%H%M%S.%f")  # what failed for a while is tried once more in each build
     stage = Fetch(project=build.project.folder, settings=build.project.settings.fetch, attempt=attempt)
     # One process, many threads: each process counts a host's requests by itself, and `per_host` is meant as it stands.
-    return build.rows(stage, workers=1 if build.on == "local" and build.workers is None else None)
+    said = build.rows(stage, workers=1 if build.on == "local" and build.workers is None else None)
+    return {**said, **_warned(_without_photos(build))}
+
+
+def _without_photos(build: Build) -> list[str]:
+    """Say of which sources no single photograph is there."""
+    rows = build.catalog.rows(
+        """SELECT l.source, f.status, count(*) AS n, any_value(p.url) AS url FROM listings l
+        JOIN listing_photos p USING (ad_id) JOIN files f USING (photo_id) WHERE p.status = 'ok'
+        AND l.source NOT IN (SELECT source FROM listings JOIN listing_photos USING (ad_id) JOIN files x
+          ON x.photo_id = listing_photos.photo_id WHERE x.status = 'ok') GROUP BY ALL ORDER BY ALL"""
+    )
+    return [f"source {row['source']}: not one photo is there, {row['n']} {row['status']}, {row['url']}" for row in rows]

@@ -92,7 +92,7 @@ class Look:
     check: CheckSettings
     locate: LocateSettings
     parts: tuple[str, ...] = PARTS
-    name: str = "look"
+    name: str = "locate"
     reads: str = f"SELECT photo_id, path FROM files WHERE status = '{OK}'"
     writes: Mapping[str, str] = field(default_factory=dict)
     _finder: Finder | None = None
@@ -102,8 +102,8 @@ class Look:
 
     def __post_init__(self) -> None:
         if not self.writes:
-            versions = _versions(self.locate)
-            self.writes = {part: versions[part] for part in self.parts}
+            found = versions(self.locate)
+            self.writes = {part: found[part] for part in self.parts}
 
     def setup(self) -> None:
         """Open the networks that are needed, on one thread each: the workers are as many as the cores."""
@@ -154,8 +154,9 @@ class Look:
         return tables
 
 
-def _versions(settings: LocateSettings) -> dict[str, str]:
-    finder, identifier = settings.bundle("finder").name, settings.bundle("identifier").name
+def versions(settings: LocateSettings) -> dict[str, str]:
+    """Return the version of each table's facts: networks count by their weights, since names may be used again."""
+    finder, identifier = settings.bundle("finder").version, settings.bundle("identifier").version
     if settings.precision != "float32":  # other figures in the third digit
         finder, identifier = f"{finder}.{settings.precision}", f"{identifier}.{settings.precision}"
     return {

@@ -29,8 +29,7 @@ class Step:
 STEPS: tuple[Step, ...] = (
     Step(name="import", about="read the listings of every source", work=intake.import_listings),
     Step(name="fetch", about="fetch photographs that are not on disk", work=intake.fetch_photos),
-    Step(name="look", about="check, locate and embed photos, each decoded once", work=curate.look_at_photos),
-    Step(name="judge", about="apply thresholds and find placeholders", work=curate.judge_photos),
+    Step(name="locate", about="check, locate and embed photos, each decoded once", work=curate.look_at_photos),
     Step(name="deduplicate", about="group photos that show the same picture", work=curate.group_duplicates),
     Step(name="resolve", about="turn sellers' words into taxa", work=curate.resolve_labels),
     Step(name="classes", about="choose the classes", work=curate.choose_classes),
@@ -41,16 +40,12 @@ STEPS: tuple[Step, ...] = (
 )
 """The steps of a build, in order."""
 
+CHECK = Step(name="check", about="check photos", work=lambda build: curate.look_at_photos(build, ("checks",)))
 PARTS: tuple[Step, ...] = (
-    Step(name="check", about="check photos", work=lambda build: curate.look_at_photos(build, ("checks",))),
-    Step(
-        name="locate",
-        about="locate and embed vehicles",
-        work=lambda build: curate.look_at_photos(build, ("findings", "embeddings")),
-    ),
+    CHECK,
     Step(name="doubts", about="find labels to be doubted", work=doubting.find),
 )
-"""What can be asked for alone: halves of `look`, and what needs a person afterwards."""
+"""What can be asked for alone: the first half of `locate`, and what needs a person afterwards."""
 
 
 def build(
@@ -81,8 +76,21 @@ def build(
     return said
 
 
+def preview(project: Project, *, watch: Watch | None = None) -> Mapping[str, Any]:
+    """Say what `import` would change, with examples; nothing is written."""
+    watch = watch or Quiet()
+    with project.catalog() as catalog:
+        watch.start("import", "compare the listings of every source with the catalogue")
+        work = Build(project=project, catalog=catalog, journal=Journal(project.folder), watch=watch)
+        said = intake.what_would_change(work)
+        watch.end("import", said)
+    return said
+
+
 def _chosen(until: str | None, only: Sequence[str]) -> tuple[Step, ...]:
     names = [step.name for step in STEPS]
+    if until == CHECK.name:  # what the funnel calls a step can be the last one
+        return (*STEPS[: names.index("locate")], CHECK)
     if until is not None and until not in names:
         raise ProjectError(f"step {until!r} is unknown; {suggestion(until, names, limit=len(names))}")
     if only:

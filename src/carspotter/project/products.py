@@ -21,10 +21,7 @@ Row = dict[str, Any]
 LEAST_CLASSES = 2
 TOP = 5
 
-EMBEDDED = """SELECT s.photo_id, s.ad_id, s.class_name, s.split, e.embedding FROM samples s
-JOIN embeddings e USING (photo_id) WHERE s.status = 'ok' AND e.status = 'ok'"""
-
-SAMPLED = f"""SELECT s.photo_id, s.ad_id, s.class_name, s.split, f.path, v.x1, v.y1, v.x2, v.y2, v.viewpoint,
+SAMPLED = f"""SELECT s.photo_id, s.ad_id, s.class_name, s.split, f.path, f.sha256, v.x1, v.y1, v.x2, v.y2, v.viewpoint,
 k.make, k.model, k.generation, k.year, w.said_by
 FROM samples s JOIN files f USING (photo_id) JOIN findings v USING (photo_id)
 LEFT JOIN ({PHOTO_LABELS}) w ON w.photo_id = s.photo_id LEFT JOIN classes k ON k.taxon = w.name WHERE s.status = 'ok'"""
@@ -36,7 +33,7 @@ def learn_classes(build: Build) -> Mapping[str, Any]:
     folder = build.project.models / settings.learn.name
 
     def work() -> Mapping[str, Any]:
-        samples = catalog.columns(f"{EMBEDDED} ORDER BY s.photo_id")
+        samples = catalog.columns(f"{embedded(build)} ORDER BY s.photo_id")
         taxa = class_taxa(build)
         part = np.asarray(samples["split"], dtype=str)
         known = sorted({str(name) for name in np.asarray(samples["class_name"])[part == "train"]})
@@ -57,11 +54,23 @@ def learn_classes(build: Build) -> Mapping[str, Any]:
         save_gallery(gallery, base_bundle(build), folder, name=settings.learn.name, card=_card(build, said))
         return said
 
-    reads = (EMBEDDED.replace("e.embedding", "e.stage_version"), "SELECT * FROM classes")
+    # Bytes and networks that changed have changed what is pending, so the digests of files stand for the vectors.
+    reads = (EMBEDDED_OF, "SELECT * FROM classes")
     writes = ("SELECT * FROM predictions",)
     if not (folder / "bundle.json").exists():
         build.journal.forget("learn")
     return build.whole("learn", reads=reads, writes=writes, settings=settings.learn, work=work)
+
+
+EMBEDDED_OF = """SELECT s.photo_id, s.ad_id, s.class_name, s.split, e.stage_version, c.sha256 FROM samples s
+JOIN embeddings e USING (photo_id) JOIN checks c USING (photo_id) WHERE s.status = 'ok' AND e.status = 'ok'"""
+"""What the learned classes depend on: the samples, their bytes, and the networks that saw them."""
+
+
+def embedded(build: Build) -> str:
+    """Return the SQL of the samples with the embeddings that the project's networks made."""
+    return f"""SELECT s.photo_id, s.ad_id, s.class_name, s.split, e.embedding FROM samples s
+    JOIN {build.embeddings} e USING (photo_id) WHERE s.status = 'ok'"""
 
 
 def in_words(said: Mapping[str, Any]) -> str:

@@ -172,6 +172,18 @@ class ModelBundle:
             )
         return self.folder / self.file
 
+    @property
+    def version(self) -> str:
+        """Return name and checksum of what decides how the network sees: weights, preprocessing, a finder's score.
+
+        A retrained network under the same name has another version. Raises BundleError before the bundle is saved.
+        """
+        seen: dict[str, Any] = {"preprocessing": self.preprocessing.to_dict()}
+        if self.task == "finder":
+            seen["score"] = self.calibration.get("score")
+        network, weights = self.read_network()
+        return f"{self.name}@{_sha256(network + (weights or b'') + _json_bytes(seen))[:12]}"
+
     def read_network(self) -> tuple[bytes, bytes | None]:
         """Return the network's file and, of an `.xml`, its weights, as `save` takes them; raises BundleError."""
         path = self.model_path

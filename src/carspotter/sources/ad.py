@@ -145,7 +145,7 @@ def _news(known: Mapping[str, Any], row: Row) -> Row:
         return {}
     plain = {name: value for name, value in known.items() if value is not None and name in _KEPT}
     ignored = ("attributes", "message", "source")
-    changed = {name for name in row if name not in ignored and not _equal(row[name], known.get(name))}
+    changed = {name for name in row if name not in ignored and not equal(row[name], known.get(name))}
     return plain | row if changed else {}
 
 
@@ -155,7 +155,8 @@ _KEPT = (
 )  # fmt: skip
 
 
-def _equal(one: Any, other: Any) -> bool:
+def equal(one: Any, other: Any) -> bool:
+    """Say whether two values of a column are the same to a catalogue."""
     if isinstance(one, float) and isinstance(other, int | float):
         return math.isclose(one, other, rel_tol=1e-6)  # a catalogue keeps 24 bits of a price
     return bool(one == other)
