@@ -191,7 +191,7 @@ def test_pages_that_failed_are_told_and_asked_again_alone(
     site.statuses = {f"/down/car/{n}": 503 for n in (2, 3, 4)}
     with caplog.at_level(logging.WARNING):
         assert len(list(crawl.read(plain, tmp_path))) == 3
-    assert f"3 pages could not be read (3 HTTP 503, such as {site.url}/down/car/" in caplog.text
+    assert f"3 of 7 pages could not be read (3 HTTP 503, such as {site.url}/down/car/" in caplog.text
     site.asked.clear()
     del site.statuses["/down/car/2"]
     assert len(list(crawl.read(plain, tmp_path))) == 4

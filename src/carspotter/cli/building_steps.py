@@ -151,5 +151,4 @@ def crawl(
             typer.echo(f"{site['start']}: {remark}", err=True)
     if as_json:
         print_json(dict(said))
-    if any(site["problems"] for site in said["sites"]):
-        raise typer.Exit(1)  # what they are was warned of as it was met
+    exit_if_warned({"crawl": said})  # what the warnings are was said as they were met

@@ -24,8 +24,8 @@ def plan_crawl(project: Project) -> list[dict[str, str]]:
 def crawl_project(project: Project, *, again: bool = False, watch: Watch | None = None) -> Mapping[str, Any]:
     """Crawl the sites of a project and import what they list; with `again` also what they listed before.
 
-    Pages that could not be read the last time are asked again. Returns what the import said, and for each site what was
-    read, "problems" and "remarks" as sentences.
+    Pages that could not be read the last time are asked again. Returns what the import said, for each site what was
+    read, with "remarks" as sentences, and "warnings" of both.
     """
     sites, folder = list(_sites(project)), project.folder / FOLDER
     for settings in sites:
@@ -33,14 +33,18 @@ def crawl_project(project: Project, *, again: bool = False, watch: Watch | None 
     said = build(project, only=("import",), watch=watch)["import"]
     reports = [(settings, crawl.report(settings, folder)) for settings in sites]
     told = [{"start": settings.start[0], **_told(report)} for settings, report in reports if report is not None]
-    return {**said, "sites": told}
+    warnings = [
+        *said.get("warnings", ()),
+        *(problem for _, report in reports if report for problem in report.problems()),
+    ]
+    return {**said, "sites": told, "warnings": warnings}
 
 
 def _told(report: CrawlReport) -> dict[str, Any]:
     return {
         "pages": report.pages, "listings": report.listings, "photos": report.photos,
         "failed": {reason: list(urls) for reason, urls in report.failed.items()},
-        "problems": report.problems(), "remarks": report.remarks(),
+        "remarks": report.remarks(),
     }  # fmt: skip
 
 

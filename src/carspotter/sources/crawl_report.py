@@ -85,11 +85,14 @@ class CrawlReport:
     def _problems(self) -> Iterator[str]:
         if self.to_ask and not self.stopped_by:
             n_failed = sum(map(len, self.to_ask.values()))
-            yield f"{n_failed} pages could not be read ({reasons(self.to_ask)}); run it again, these are asked again"
+            total = self.pages + n_failed
+            why = reasons(self.to_ask)
+            yield f"{n_failed} of {total} pages could not be read ({why}); run it again, these are asked again"
         if self.without_photo:
             yield f"{len(self.without_photo)} of {self.listings} ads show no photo, such as {self.without_photo[0]}"
         if lacking := self.notes.get("no ad"):
-            yield f"{len(lacking)} pages match `listings`, but no ad could be read in them, such as {lacking[0]}"
+            share = f"{len(lacking)} of {self.pages} pages"
+            yield f"{share} match `listings`, but no ad could be read in them, such as {lacking[0]}"
 
     def remarks(self) -> list[str]:
         """Return what is no fault, but good to know."""
