@@ -116,6 +116,9 @@ READ: dict[str, str] = {
                                                          car(**{"@id": "#x"})]}),
     "the main entity of a page": ld({"@type": "ItemPage", "mainEntity": CAR}),
     "the item of an offer": ld({"@type": "Offer", "price": 9000, "itemOffered": without("offers")}),
+    "the item of an offer without a type": ld({"@type": "Offer", "itemOffered": without("@type")}),
+    "the item of a product's offer": ld({**without("model"), "@type": "Product", "offers": {"@type": "Offer",
+        "itemOffered": {"@type": "Car", "brand": "Audi", "model": "A4", "modelDate": "2014"}}}),
     "an item of a dealer's offer": ld({"@type": "AutoDealer", "makesOffer": {"@type": "Offer", "itemOffered": CAR}}),
     "the item of a list of one": ld({"@type": "ItemList", "itemListElement": [{"@type": "ListItem", "item": CAR}]}),
     # words and pictures
@@ -143,6 +146,9 @@ READ: dict[str, str] = {
         model="3")),
     "similar cars in microdata": ld(CAR) + MICRODATA.replace("Audi", "BMW").replace("A4", "X5").replace(
         '"name"', '"url" content="/c/9"><span itemprop="name"'),
+    "similar cars of its model in microdata": ld(CAR) + "".join(
+        f'<div itemscope itemtype="http://schema.org/Car"><a itemprop="url" href="/c/{n}">x</a><span itemprop="brand">'
+        f'Audi</span><span itemprop="model">A4</span><img itemprop="image" src="{n}.jpg"></div>' for n in range(2)),
     "similar cars by reference": ld({"@graph": [car(**{"@id": "#2", "brand": "BMW", "model": "X5"}),
                                                 car(**{"@id": "#1", "isSimilarTo": [{"@id": "#2"}]})]}),
     "similar cars that hold one more": ld(car(isRelatedTo=car(model="A6", isSimilarTo=similar(1)))),

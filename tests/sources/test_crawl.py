@@ -235,7 +235,10 @@ def test_a_page_that_leads_elsewhere_makes_a_crawl_no_less_done(site: Site, tmp_
     assert not site.asked
 
 
-@pytest.mark.parametrize(("name", "few", "first"), [("limit", 2, 2), ("max_pages", 4, 3), ("depth", 0, 0)])
+@pytest.mark.parametrize(
+    ("name", "few", "first"),
+    [("limit", 2, 2), pytest.param("max_pages", 4, 3, marks=pytest.mark.slow), ("depth", 0, 0)],
+)
 def test_a_bound_that_was_raised_lets_a_crawl_go_on(
     site: Site, tmp_path: Path, name: str, few: int, first: int
 ) -> None:
@@ -303,10 +306,11 @@ def test_a_state_that_cannot_be_read_lets_the_crawl_go_on(site: Site, tmp_path: 
     assert crawl.report(plain, tmp_path) is None
 
 
-@pytest.mark.parametrize("fault", ["photo", "ad"])
+@pytest.mark.parametrize("fault", ["photo", pytest.param("ad", marks=pytest.mark.slow), "data"])
 def test_pages_without_a_photo_or_an_ad_are_told(site: Site, tmp_path: Path, fault: str) -> None:
     told = small(site, "/lacking", listings="/car/")
     lacking = {"photo": json_ld({"@type": "Car", "brand": "Audi", "model": "A4"}), "ad": "<title>wait a moment</title>"}
+    lacking["data"] = lacking["photo"].replace(":", "=")
     site.pages["/lacking/car/3"] = lacking[fault]
     ads = list(crawl.read(told, tmp_path))
     report = crawl.report(told, tmp_path)

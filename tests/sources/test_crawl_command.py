@@ -61,6 +61,7 @@ def test_failed_pages_cost_the_exit_code_and_are_asked_again(tmp_path: Path, cap
         assert n_listings(project) == 4
 
 
+@pytest.mark.slow
 def test_a_limit_is_told_and_costs_no_exit_code(tmp_path: Path) -> None:
     with served() as site:
         code, _, err = call("crawl", make_project(tmp_path / "p", site, limit=2))
@@ -68,6 +69,7 @@ def test_a_limit_is_told_and_costs_no_exit_code(tmp_path: Path) -> None:
         assert "stopped by `limit`; raise it" in err
 
 
+@pytest.mark.slow
 def test_ads_without_photos_cost_the_exit_code(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     with served() as site:
         project = make_project(tmp_path / "p", site)

@@ -81,11 +81,18 @@ def test_a_page_of_results_whose_address_looks_like_a_listing_is_none() -> None:
     assert offers(page(*cars, is_listing=True))[0].words["model"] == "A4"
 
 
-def test_a_page_tells_of_data_that_nobody_could_read_and_of_several_cars() -> None:
-    assert notes(page("<script type='application/ld+json'>{oops</script>", json_ld(PLAIN))) == [
-        "data that cannot be read"
-    ]
-    assert notes(page(json_ld(PLAIN), json_ld({**PLAIN, "model": "A6"}))) == ["several cars"]
+@pytest.mark.parametrize(
+    ("parts", "noted"),
+    [
+        (['<script type=\'application/ld+json\'>{"@type": "Car", oops</script>'], ["data that cannot be read"]),
+        (['<script type=\'application/ld+json\'>{"@type": "Car", oops</script>', json_ld(PLAIN)], []),
+        (['<script type=\'application/ld+json\'>{"@type": "WebSite", oops</script>'], []),
+        ([json_ld(PLAIN), json_ld({**PLAIN, "model": "A6"})], ["several cars"]),
+        ([json_ld(PLAIN)], []),
+    ],
+)
+def test_a_page_without_an_offer_tells_why(parts: list[str], noted: list[str]) -> None:
+    assert notes(page(*parts)) == noted
 
 
 def test_links_are_read_as_browsers_do() -> None:

@@ -56,16 +56,20 @@ def cars_of(doc: Document, *, is_listing: bool = False) -> list[Car]:
 
     On a page that `is_listing`, a product with a name and a photo is its car, if it describes no other.
     """
+    here = _addresses_of(doc)
     found = [_car(thing, doc) for thing in doc.things if _is_car(thing.item)]
+    products = [_car(thing, doc) for thing in doc.things if _is_product(thing.item)]
     if not found and is_listing:
-        found = [_car(thing, doc) for thing in doc.things if _is_product(thing.item)]
+        found = products
     merged: list[Car] = []
     for car in sorted(found, key=lambda car: not any(as_car for _, as_car in car.sources)):
-        same = next((known for known in merged if _is_same(known, car)), None)
+        same = next((known for known in merged if _is_same(known, car, here)), None)
         if same is None:
             merged.append(car)
         else:
             _merge(same, car)
+    if len(merged) == 1 and not merged[0].photos and len(products) == 1:
+        _merge(merged[0], products[0])  # the product of which the car is offered
     return merged
 
 
@@ -76,7 +80,7 @@ def main_car(cars: list[Car], doc: Document, *, is_listing: bool = False) -> Car
     address, without an address, named by the page's title, or with the nearest address; else, of a page that
     `is_listing`, the first.
     """
-    here = {_bare(url) for url in (doc.url, doc.canonical) if url}
+    here = _addresses_of(doc)
     linked = {_bare(url) for url in doc.links}
     title = " ".join(filter(None, (doc.said("og:title"), doc.heading("h1"), doc.heading("title")))).casefold()
     # Each rule keeps some of the cars that are left; one that would keep none says nothing.
@@ -98,6 +102,10 @@ def main_car(cars: list[Car], doc: Document, *, is_listing: bool = False) -> Car
             return kept[0]
         left = kept or left
     return left[0] if left and (is_listing or len(left) == 1) else None
+
+
+def _addresses_of(doc: Document) -> set[str]:
+    return {_bare(url) for url in (doc.url, doc.canonical) if url}
 
 
 def _bare(url: str) -> str:
@@ -234,8 +242,11 @@ def _places(picture: Any, depth: int = 0) -> list[str]:
 # ---- one car described twice
 
 
-def _is_same(one: Car, other: Car) -> bool:
-    """Say whether two descriptions are of one car: by number, or because they agree and are of different kinds."""
+def _is_same(one: Car, other: Car, here: set[str]) -> bool:
+    """Say whether two descriptions are of one car: by number, or because they agree and are of different kinds.
+
+    One that names another address than those of the page, `here`, is another car unless they have a photo in common.
+    """
     pairs = [(one.identities[name], other.identities[name]) for name in one.identities if name in other.identities]
     if any(a == b for a, b in pairs):
         return True
@@ -243,11 +254,15 @@ def _is_same(one: Car, other: Car) -> bool:
         return False
     if one.url and other.url and _bare(one.url) != _bare(other.url):
         return False
+    have_shared_photo = bool(set(one.photos) & set(other.photos))
+    is_elsewhere = any(car.url and _bare(car.url) not in here for car in (one, other))
+    if is_elsewhere and one.url != other.url and not have_shared_photo:
+        return False
     if not all(_agree(one.words.get(name), other.words.get(name)) for name in ("make", "model", "year")):
         return False
     if one.sources & other.sources:  # of one kind: the same thing only where it is repeated
         return one.words == other.words and one.photos == other.photos
-    return one.is_other == other.is_other or bool(set(one.photos) & set(other.photos))
+    return one.is_other == other.is_other or have_shared_photo
 
 
 def _agree(one: str | None, other: str | None) -> bool:

@@ -26,6 +26,7 @@ _MAX_FORGIVEN = 128 << 10  # characters of a page that the slow reader of JSON t
 _JSON_LD = ("ld+json", "json+ld", "ldjson")
 _TYPE_KEYS = ("@type", "type", "additionalType", "http://www.w3.org/1999/02/22-rdf-syntax-ns#type")
 _NAME = re.compile(r"(?:https?://(?:\w+\.)*schema\.org/|(?!https?:)[\w-]+:)([A-Za-z]\w*)/?")
+_NAMES_A_CAR = re.compile(r"\b(?:Car|Vehicle|Product)\b")
 _BETWEEN = re.compile(r"[\s,;]*")
 _SCRIPT = re.compile(r"</?script\b[^<>]*>|<!--|-->|(?://|/\*)?\s*(?:<!\[CDATA\[|\]\]>)\s*(?:\*/)?", re.IGNORECASE)
 
@@ -114,8 +115,8 @@ class Document:
         return next((text for text in words if text), None)
 
     @cached_property
-    def _blocks(self) -> list[Any]:
-        """Return each block of JSON-LD as data, or None for one that nobody could read."""
+    def _blocks(self) -> list[tuple[str, Any]]:
+        """Return each block of JSON-LD with its data, or None for one that nobody could read."""
         scripts = (element for element in self.elements("script") if _is_json_ld(element.get("type") or ""))
         texts = ("".join(script.itertext()) for script in scripts)
         blocks, left = [], _MAX_FORGIVEN
@@ -124,18 +125,18 @@ class Document:
             if data is None and len(text) <= left:
                 data = loads(text, readers=(_forgiving,))
                 left -= len(text)
-            blocks.append(data)
+            blocks.append((text, data))
         return blocks
 
     @property
-    def n_unreadable(self) -> int:
-        """Return how many blocks of JSON-LD could not be read."""
-        return sum(block is None for block in self._blocks)
+    def has_unreadable_car(self) -> bool:
+        """Say whether there is JSON-LD that nobody could read, and that names a car or a product."""
+        return any(data is None and _NAMES_A_CAR.search(text) for text, data in self._blocks)
 
     @cached_property
     def things(self) -> list[Described]:
         """Return all described things, nested ones after those that hold them."""
-        found = _things("json-ld", [block for block in self._blocks if block is not None])
+        found = _things("json-ld", [data for _, data in self._blocks if data is not None])
         lower = self.text.casefold()
         if "itemscope" in lower and self._nesting("itemscope") <= _MAX_NESTED:
             found += _things("microdata", _plain_microdata(self._extracted("microdata"), 0))
@@ -352,5 +353,6 @@ def _walk(value: Any, within: frozenset[str], seen: set[int]) -> Iterator[tuple[
             yield within, value
         for name, inner in value.items():
             if name == "itemOffered" and isinstance(inner, dict):
+                inner.setdefault("@type", ["Product"])
                 inner.setdefault("offers", {key: word for key, word in value.items() if key != name})
             yield from _walk(inner, within | {name, *value.get("@type", ())}, seen)

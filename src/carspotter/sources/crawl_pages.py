@@ -13,6 +13,9 @@ from typing import Any
 from carspotter.sources.crawl_cars import Car, cars_of, main_car, prose_of
 from carspotter.sources.crawl_data import Document, document
 
+UNREADABLE, SEVERAL, NO_AD = "data that cannot be read", "several cars", "no ad"
+"""What is noted of pages without an offer."""
+
 _OPEN_GRAPH_ADS = ("product", "vehicle", "car", "automobile", "auto")
 _PRICES = ("product:price:amount", "og:price:amount", "product:sale_price:amount")
 _CURRENCIES = ("product:price:currency", "og:price:currency", "product:sale_price:currency")
@@ -56,12 +59,13 @@ def offers(page: Page) -> list[Offer]:
 
 
 def notes(page: Page) -> list[str]:
-    """Return what a crawl should be told of a page: data that nobody could read, several cars, no ad where one is."""
+    """Return why a page has no offer, where a crawl should hear it: broken data, several cars, no ad on a listing."""
     doc = document(page.url, page.text)
-    found = ["data that cannot be read"] if doc.n_unreadable else []
-    if not offers(page):
-        found += ["several cars"] if len(cars_of(doc)) > 1 else ["no ad"] if page.is_listing else []
-    return found
+    if offers(page):
+        return []
+    if doc.has_unreadable_car:
+        return [UNREADABLE]
+    return [SEVERAL] if len(cars_of(doc)) > 1 else [NO_AD] if page.is_listing else []
 
 
 def links(page: Page) -> list[str]:

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
+from carspotter.sources.crawl_pages import NO_AD, SEVERAL, UNREADABLE
 from carspotter.sources.crawl_settings import CrawlSettings
 
 ROBOTS, NO_TEXT = "robots.txt", "no page of text"
@@ -90,7 +91,9 @@ class CrawlReport:
             yield f"{n_failed} of {total} pages could not be read ({why}); run it again, these are asked again"
         if self.without_photo:
             yield f"{len(self.without_photo)} of {self.listings} ads show no photo, such as {self.without_photo[0]}"
-        if lacking := self.notes.get("no ad"):
+        if broken := self.notes.get(UNREADABLE):
+            yield f"{len(broken)} of {self.pages} pages describe a car in JSON-LD that is broken, such as {broken[0]}"
+        if lacking := self.notes.get(NO_AD):
             share = f"{len(lacking)} of {self.pages} pages"
             yield f"{share} match `listings`, but no ad could be read in them, such as {lacking[0]}"
 
@@ -100,9 +103,8 @@ class CrawlReport:
         others = {reason: urls for reason, urls in self.failed.items() if self.stopped_by or reason in _ANSWERS}
         if others:
             said.append(f"not read: {reasons(others)}")
-        for note in ("several cars", "data that cannot be read"):
-            if urls := self.notes.get(note):
-                said.append(f"{len(urls)} pages with {note}, such as {urls[0]}")
+        if several := self.notes.get(SEVERAL):
+            said.append(f"{len(several)} pages of several cars, such as {several[0]}")
         if self.stopped_by:
             said.append(f"stopped by `{self.stopped_by}`; raise it and run it again to go on")
         return said
