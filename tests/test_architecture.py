@@ -56,7 +56,9 @@ DOORS: dict[str, tuple[str, ...]] = {
     "ray": ("compute",),
     "scrapy": ("sources.crawl_spider",),
     "protego": ("sources.crawl_spider", "photos.robots"),  # Scrapy's own reader of robots.txt
-    "extruct": ("sources.crawl_pages",),
+    "extruct": ("sources.crawl_data",),
+    "lxml": ("sources.crawl_data",),
+    "json5": ("sources.crawl_data",),
     "rapidfuzz": ("labels",),
     "sklearn": ("labels.noise", "labels.outliers", "training.baselines"),
     "skimage": ("training.baselines",),

@@ -78,6 +78,12 @@ def test_a_torn_line_costs_itself_alone(store: DecisionStore) -> None:
     assert [entry.photo_id for entry in DecisionStore(store.path).entries()] == ["1/a", "1/b", "1/c"]
 
 
+def test_only_a_line_feed_ends_a_line(store: DecisionStore) -> None:
+    store.append(kind("1/a\u2028\x85", "interior"))
+    store.path.write_bytes(store.path.read_bytes().replace(b", ", b",\r ").replace(b"\n", b"\r\n"))
+    assert [entry.photo_id for entry in DecisionStore(store.path).entries()] == ["1/a\u2028\x85"]
+
+
 @settings(max_examples=40, deadline=None)
 @given(cut=st.integers(0, 10_000))
 @example(cut=-2)  # the newline alone is missing

@@ -57,7 +57,8 @@ def test_an_empty_file_takes_a_first_key(tmp_path: Path) -> None:
 
 
 def test_comments_and_rates_are_read(tmp_path: Path) -> None:
-    (tmp_path / "keys").write_text(f"# ours\nshop {digest_of('k')} rate=2.5 # the large one\n")
+    text = f"# ours,\u2028of\x85old\r\nshop {digest_of('k')} rate=2.5 # the large one\n"  # only \n ends a line
+    (tmp_path / "keys").write_text(text, encoding="utf-8", newline="")
     entry = read_keys(tmp_path / "keys").find("k")
     assert entry is not None
     assert (entry.name, entry.rate) == ("shop", 2.5)

@@ -53,6 +53,9 @@ class Site(ThreadingHTTPServer):
         self.robots, self.delay_s = robots, delay_s
         self.asked: Counter[str] = Counter()
         self.agents: set[str] = set()
+        self.pages: dict[str, str] = {}  # further pages: path → text
+        self.moved: dict[str, str] = {}  # path → where it leads
+        self.statuses: dict[str, int] = {}  # path → what is answered in place of the page
         self.at_once = self.most_at_once = 0
         self.lock = threading.Lock()
 
@@ -80,6 +83,12 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _page(self, times: int) -> tuple[int, str]:
         path = self.path
+        if path in self.server.moved:
+            return 302, self.server.moved[path]
+        if path in self.server.statuses:
+            return self.server.statuses[path], "sorry"
+        if path in self.server.pages:
+            return 200, self.server.pages[path]
         if path == "/robots.txt":
             return 200, self.server.robots
         if path.startswith("/search"):
@@ -99,6 +108,8 @@ class _Handler(BaseHTTPRequestHandler):
         body = text.encode()
         self.send_response(status)
         self.send_header("Content-Type", "text/plain" if self.path == "/robots.txt" else "text/html; charset=utf-8")
+        if status == 302:
+            self.send_header("Location", text)
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         self.wfile.write(body)

@@ -1,6 +1,7 @@
 """Crawls of a served site: what is found, what is never asked for, and that a killed crawl goes on."""
 
 import json
+import logging
 import os
 import signal
 import subprocess
@@ -13,11 +14,13 @@ import pytest
 
 pytest.importorskip("scrapy")
 sys.path.insert(0, str(Path(__file__).parent))
-from crawl_site import PAGES, PER_PAGE, Site, served
+from crawl_site import PAGES, PER_PAGE, Site, json_ld, served
 
 from carspotter.errors import SourceError
 from carspotter.sources import crawl
-from carspotter.sources.crawl_settings import JOURNAL, CrawlSettings
+from carspotter.sources.ad import Ad
+from carspotter.sources.crawl_journal import JOURNAL, STATE, Journal, read_pages
+from carspotter.sources.crawl_settings import CrawlSettings
 
 N = PAGES * PER_PAGE
 CARS = {f"/car/{100000 + 100 * page + k}" for page in range(1, PAGES + 1) for k in range(PER_PAGE)}
@@ -37,8 +40,9 @@ def test_a_crawl_finds_every_listing_and_stays_polite(site: Site, tmp_path: Path
     site.asked.clear()
     heard: list[tuple[int, int]] = []
     ads = list(crawl.read(settings(site, per_host=2), tmp_path, progress=lambda *pair: heard.append(pair)))
-    assert {ad.listing["ad_id"] for ad in ads} == {path.removeprefix("/car/") for path in CARS}
-    ad = next(ad for ad in ads if ad.listing["ad_id"] == "100102")
+    assert {ad.listing["url"].removeprefix(site.url) for ad in ads} == CARS
+    assert len({ad.listing["ad_id"] for ad in ads}) == N
+    ad = next(ad for ad in ads if ad.listing["ad_id"].startswith("100102-"))
     words = {name: ad.listing[name] for name in ("make", "model", "year", "body", "price", "currency", "url")}
     assert words == {
         "make": "BMW", "model": "3 Series", "year": 2012, "body": "Estate", "price": 9000.0, "currency": "EUR",
@@ -124,6 +128,7 @@ def test_without_a_contact_nothing_is_asked(site: Site, tmp_path: Path) -> None:
 PROGRAM = """
 import sys
 from carspotter.sources import crawl
+from carspotter.sources.ad import Ad
 from carspotter.sources.crawl_settings import CrawlSettings
 if __name__ == "__main__":
     settings = CrawlSettings(start=(sys.argv[1],), contact="tests@example.com", delay_s=0.0, per_host=1)
@@ -146,7 +151,7 @@ def test_a_killed_crawl_goes_on(tmp_path: Path) -> None:
         process.wait()
         assert journal is not None
         time.sleep(0.5)  # the crawling process notices that its parent is gone
-        done = {json.loads(line)["asked"].removeprefix(site.url) for line in journal.read_text().splitlines()}
+        done = {json.loads(line)["asked"].removeprefix(site.url) for line in journal.read_text().split("\n")[:-1]}
         assert 5 <= len(done) < N + PAGES
         with journal.open("a") as file:
             file.write('{"url": "torn')
@@ -158,14 +163,163 @@ def test_a_killed_crawl_goes_on(tmp_path: Path) -> None:
         assert not done & {path for path in site.asked if path != "/robots.txt"}
 
 
-def test_again_asks_anew_and_keeps_the_journal(site: Site, tmp_path: Path) -> None:
-    asked = settings(site)
-    place = crawl._place(asked, tmp_path)
+def small(site: Site, path: str, **more: object) -> CrawlSettings:
+    """Make a site of six cars below a path, and settings to crawl it."""
+    site.pages = {f"{path}/car/{n}": car_page(n) for n in range(6)}
+    site.pages[path] = "".join(f'<a href="{car}">car</a>' for car in list(site.pages))
+    site.statuses.clear()
+    site.asked.clear()
+    return settings(site, path, **more)
+
+
+def car_page(number: int) -> str:
+    return json_ld({"@type": "Car", "brand": "Audi", "model": "A4", "image": f"/img/{number}.jpg"})
+
+
+def urls(site: Site, ads: list[Ad]) -> set[str]:
+    return {ad.listing["url"].removeprefix(site.url) for ad in ads}
+
+
+def asked_again(site: Site) -> set[str]:
+    return {path for path in site.asked if path != "/robots.txt"}
+
+
+def test_pages_that_failed_are_told_and_asked_again_alone(
+    site: Site, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    plain = small(site, "/down")
+    site.statuses = {f"/down/car/{n}": 503 for n in (2, 3, 4)}
+    with caplog.at_level(logging.WARNING):
+        assert len(list(crawl.read(plain, tmp_path))) == 3
+    assert f"3 of 7 pages could not be read (3 HTTP 503, such as {site.url}/down/car/" in caplog.text
+    site.asked.clear()
+    del site.statuses["/down/car/2"]
+    assert len(list(crawl.read(plain, tmp_path))) == 4
+    assert asked_again(site) == {f"/down/car/{n}" for n in (2, 3, 4)}
+    site.asked.clear()
+    site.statuses.clear()
+    assert urls(site, list(crawl.read(plain, tmp_path))) == {f"/down/car/{n}" for n in range(6)}
+    assert asked_again(site) == {"/down/car/3", "/down/car/4"}
+    site.asked.clear()
+    assert len(list(crawl.read(plain, tmp_path))) == 6
+    assert not site.asked
+
+
+def test_a_page_that_is_gone_is_asked_again_when_a_person_says_so(site: Site, tmp_path: Path) -> None:
+    plain = small(site, "/gone")
+    site.statuses = {"/gone/car/5": 404}
+    assert len(list(crawl.read(plain, tmp_path))) == 5
+    site.asked.clear()
+    site.statuses.clear()
+    assert len(list(crawl.read(plain, tmp_path))) == 5
+    assert not site.asked
+    crawl.ask_again(plain, tmp_path)
+    assert len(list(crawl.read(plain, tmp_path))) == 6
+    assert asked_again(site) == {"/gone/car/5"}
+
+
+def test_a_page_that_leads_elsewhere_makes_a_crawl_no_less_done(site: Site, tmp_path: Path) -> None:
+    plain = small(site, "/out")
+    site.pages["/out"] += '<a href="/moved">x</a><a href="/round">x</a>'
+    site.moved = {"/moved": "http://other.example/", "/round": "/out"}
+    assert len(list(crawl.read(plain, tmp_path))) == 6
+    report = crawl.report(plain, tmp_path)
+    assert report is not None
+    assert {reason: [url.removeprefix(site.url) for url in urls] for reason, urls in report.failed.items()} == {
+        "leads to a host that is not among `hosts`": ["/moved"],
+        "leads to a page that was asked already": ["/round"],
+    }
+    assert not report.to_ask
+    site.asked.clear()
+    assert len(list(crawl.read(plain, tmp_path))) == 6
+    assert not site.asked
+
+
+@pytest.mark.parametrize(
+    ("name", "few", "first"),
+    [("limit", 2, 2), pytest.param("max_pages", 4, 3, marks=pytest.mark.slow), ("depth", 0, 0)],
+)
+def test_a_bound_that_was_raised_lets_a_crawl_go_on(
+    site: Site, tmp_path: Path, name: str, few: int, first: int
+) -> None:
+    bounded = small(site, "/bound", **{name: few})
+    if first:
+        assert len(list(crawl.read(bounded, tmp_path))) == first
+        site.asked.clear()
+        assert len(list(crawl.read(bounded, tmp_path))) == first
+        assert not site.asked
+    else:
+        with pytest.raises(SourceError, match="no listing"):
+            list(crawl.read(bounded, tmp_path))
+        assert asked_again(site) == {"/bound"}
+    done = {page["asked"].removeprefix(site.url) for page in read_pages(crawl._place(bounded, tmp_path) / JOURNAL)}
+    site.asked.clear()
+    assert len(list(crawl.read(settings(site, "/bound"), tmp_path))) == 6
+    assert not asked_again(site) & done
+
+
+def test_again_asks_anew_and_counts_what_pages_said_until_they_answer(site: Site, tmp_path: Path) -> None:
+    plain = small(site, "/again")
+    assert len(list(crawl.read(plain, tmp_path))) == 6
+    site.statuses = {"/again/car/0": 503, "/again/car/1": 410}
+    site.pages["/again/car/2"] = json_ld({"@type": "Car", "brand": "Audi", "model": "A6", "image": "/img/2.jpg"})
+    for _ in range(2):  # a second repetition must not forget what the first had kept
+        site.asked.clear()
+        crawl.forget(plain, tmp_path)
+        ads = list(crawl.read(plain, tmp_path))
+        assert asked_again(site) == {"/again", *(f"/again/car/{n}" for n in range(6))}
+        assert urls(site, ads) == {f"/again/car/{n}" for n in (0, 2, 3, 4, 5)}
+        assert {ad.listing["model"] for ad in ads if ad.listing["url"].endswith("/2")} == {"A6"}
+    site.statuses = {"/again/car/0": 404}
+    assert urls(site, list(crawl.read(plain, tmp_path))) == {f"/again/car/{n}" for n in (1, 2, 3, 4, 5)}
+
+
+def test_what_ends_lines_elsewhere_ends_no_line_of_the_journal(site: Site, tmp_path: Path) -> None:
+    plain = small(site, "/lines", limit=2)
+    ends = ("\u2028", "\u2029", "\x85", "\x0b", "\x0c", "\x1c", "\x1e")
+    links = [f'<a href="/lines/car/{n}?q=a&#{ord(end)};b">x</a>' for n, end in enumerate(ends[:3])]
+    site.pages["/lines"] = "".join(links) + site.pages["/lines"]
+    words = {"brand": "Audi", "model": "A4" + "".join(ends), "image": ["/img/a\u2028b.jpg", "/img/\ud83d.jpg"]}
+    site.pages["/lines/car/5"] = json_ld({"@type": "Car", "description": "half \ud83d", **words})
+    assert len(list(crawl.read(plain, tmp_path))) == 2
+    (crawl._place(plain, tmp_path) / STATE).unlink()  # as if it had been killed
+    ads = list(crawl.read(settings(site, "/lines"), tmp_path))
+    assert {f"/lines/car/{n}" for n in range(6)} <= urls(site, ads)
+
+
+def test_a_damaged_line_costs_its_page_alone(tmp_path: Path) -> None:
+    page = {"url": "http://x/1", "asked": "http://x/1", "offers": [], "listings": [], "pages": []}
+    lines = [json.dumps(page), "\0\0", '{"url": 5}', "[]", json.dumps({**page, "url": "http://x/2"}), '{"url": "torn']
+    (tmp_path / JOURNAL).write_text("\n".join(lines))
+    journal = Journal(tmp_path)
+    journal.append({**page, "url": "http://x/3"})
+    journal.close()
+    assert [page["url"] for page in read_pages(tmp_path / JOURNAL)] == ["http://x/1", "http://x/2", "http://x/3"]
+
+
+@pytest.mark.parametrize("state", ["", "{}", "[]", '{"failed": 5}', "\xff"])
+def test_a_state_that_cannot_be_read_lets_the_crawl_go_on(site: Site, tmp_path: Path, state: str) -> None:
+    plain = settings(site)
+    place = crawl._place(plain, tmp_path)
     place.mkdir(parents=True)
-    (place / JOURNAL).write_text("")
-    (place / crawl.REPORT).write_text("{}")
-    crawl.forget(asked, tmp_path)
-    assert [path.name[:6] for path in place.iterdir()] == ["pages-"]
+    (place / STATE).write_text(state, encoding="latin-1")
+    assert crawl.report(plain, tmp_path) is None
+
+
+@pytest.mark.parametrize("fault", ["photo", pytest.param("ad", marks=pytest.mark.slow), "data"])
+def test_pages_without_a_photo_or_an_ad_are_told(site: Site, tmp_path: Path, fault: str) -> None:
+    told = small(site, "/lacking", listings="/car/")
+    lacking = {"photo": json_ld({"@type": "Car", "brand": "Audi", "model": "A4"}), "ad": "<title>wait a moment</title>"}
+    lacking["data"] = lacking["photo"].replace(":", "=")
+    site.pages["/lacking/car/3"] = lacking[fault]
+    ads = list(crawl.read(told, tmp_path))
+    report = crawl.report(told, tmp_path)
+    assert report is not None
+    (problem,) = report.problems()
+    assert problem.endswith(f"such as {site.url}/lacking/car/3")
+    assert [ad.listing["status"] for ad in ads if ad.listing["status"] != "ok"] == (
+        ["no-photo"] if fault == "photo" else []
+    )
 
 
 @pytest.mark.parametrize(

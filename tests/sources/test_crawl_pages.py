@@ -9,50 +9,44 @@ import pytest
 pytest.importorskip("extruct")
 sys.path.insert(0, str(Path(__file__).parent))
 from crawl_site import CAR, json_ld
+from crawl_variants import NO_AD, OPEN_GRAPH, PHOTO, READ, URL
+from hypothesis import given, seed, settings
+from hypothesis import strategies as st
 
-from carspotter.sources.crawl_pages import Page, links, offers
+from carspotter.sources.ad import listing_row
+from carspotter.sources.crawl_pages import Page, links, notes, offers
 from carspotter.sources.crawl_sites import Found, read_page
 
-URL = "https://cars.example/a/b"
 PLAIN = {"@type": "Car", "brand": "Audi", "model": "A4", "image": "a.jpg"}
 
 
-def page(*parts: str, url: str = URL) -> Page:
-    return Page(url=url, text=f"<html><body>{''.join(parts)}</body></html>")
+def page(*parts: str, url: str = URL, is_listing: bool = False) -> Page:
+    return Page(url=url, text=f"<html><body>{''.join(parts)}</body></html>", is_listing=is_listing)
 
 
-@pytest.mark.parametrize(
-    "content",
-    [
-        PLAIN,
-        {**PLAIN, "@type": ["Product", "Car"]},
-        {**PLAIN, "@type": "http://schema.org/Vehicle"},
-        [PLAIN],
-        {"@context": "https://schema.org", "@graph": [{"@type": "WebPage", "name": "x"}, PLAIN]},
-        {"@type": "WebPage", "mainEntity": PLAIN},
-        {"@type": "Offer", "itemOffered": PLAIN},
-        {**PLAIN, "@type": "Product", "model": {"@type": "ProductModel", "name": "A4"}},
-        {**PLAIN, "brand": {"@type": "Brand", "name": " Audi "}, "model": ["A4"]},
-    ],
-)
-def test_json_ld_is_read(content: object) -> None:
-    (offer,) = offers(page(json_ld(content)))
-    assert (offer.words["make"], offer.words["model"]) == ("Audi", "A4")
-    assert offer.photos == ("https://cars.example/a/a.jpg",)
+@pytest.mark.parametrize("name", READ)
+def test_a_car_is_read_however_a_site_writes_it(name: str) -> None:
+    (offer,) = offers(page(READ[name]))
+    assert [offer.words.get(word) for word in ("make", "model", "year")] == ["Audi", "A4", "2014"]
+    assert offer.photos == (PHOTO,)
 
 
-def test_microdata_is_read() -> None:
-    text = """<div itemscope itemtype="https://schema.org/Car"><span itemprop="name">Audi A4 Avant</span>
-    <div itemprop="brand" itemscope itemtype="https://schema.org/Brand"><span itemprop="name">Audi</span></div>
-    <span itemprop="model">A4</span><img itemprop="image" src="/x.jpg"><meta itemprop="vehicleModelDate" content="2014">
-    </div>"""
-    (offer,) = offers(page(text))
-    assert (offer.words["make"], offer.words["model"], offer.words["year"]) == ("Audi", "A4", "2014")
-    assert offer.photos == ("https://cars.example/x.jpg",)
+@pytest.mark.parametrize("name", NO_AD)
+def test_what_is_no_ad_gives_none(name: str) -> None:
+    assert offers(page(NO_AD[name])) == []
 
 
-def test_broken_data_does_not_hide_the_good() -> None:
-    assert offers(page("<script type='application/ld+json'>{oops</script>", json_ld(PLAIN)))
+def test_the_price_of_an_offer_around_its_car_is_the_cars() -> None:
+    data = json_ld({"@type": "Offer", "price": 9000, "priceCurrency": "EUR", "itemOffered": PLAIN})
+    (offer,) = offers(page(data))
+    assert (offer.words["price"], offer.words["currency"]) == ("9000", "EUR")
+
+
+def test_descriptions_are_plain_text_from_the_data_or_from_open_graph() -> None:
+    (offer,) = offers(page(json_ld({**PLAIN, "description": "<p>one owner,<br/>new &amp; tidy</p>\n"})))
+    assert offer.words["description"] == "one owner, new & tidy"
+    (offer,) = offers(page('<meta property="og:description" content="one owner">', json_ld(PLAIN)))
+    assert offer.words["description"] == "one owner"
 
 
 def test_open_graph_stands_in_for_missing_photos() -> None:
@@ -61,21 +55,138 @@ def test_open_graph_stands_in_for_missing_photos() -> None:
     assert offer.photos == ("https://cars.example/og.jpg?a=1&b=2",)
 
 
+def test_open_graph_alone_makes_an_ad() -> None:
+    (offer,) = offers(page(OPEN_GRAPH))
+    assert offer.words == {
+        "url": URL, "title": "Audi A4 2014", "description": "one owner", "price": "9000", "currency": "EUR",
+    }  # fmt: skip
+    assert offer.photos == (PHOTO,)
+
+
+def test_a_page_that_is_known_to_be_a_listing_needs_a_picture_and_a_title() -> None:
+    picture, title = '<meta property="og:image" content="a.jpg">', "<title>Audi A4</title>"
+    assert offers(page(picture, title)) == []
+    (offer,) = offers(page(picture, title, is_listing=True))
+    assert (offer.words["title"], offer.photos) == ("Audi A4", (PHOTO,))
+    challenge = page("<title>Just a moment...</title>", is_listing=True)
+    assert (offers(challenge), notes(challenge)) == ([], ["no ad"])
+    product = json_ld({"@type": "Product", "name": "Audi A4", "image": "a.jpg"})
+    assert (len(offers(page(product))), len(offers(page(product, is_listing=True)))) == (0, 1)
+
+
+def test_a_page_of_results_whose_address_looks_like_a_listing_is_none() -> None:
+    cars = [json_ld({**PLAIN, "model": name, "url": f"/c/{name}"}) for name in ("A4", "A6")]
+    anchors = '<a href="/c/A4">1</a><a href="/c/A6">2</a>'
+    assert offers(page(*cars, anchors, is_listing=True)) == []
+    assert offers(page(*cars, is_listing=True))[0].words["model"] == "A4"
+
+
 @pytest.mark.parametrize(
-    "content",
+    ("parts", "noted"),
     [
-        {"@type": "Product", "brand": "Audi", "name": "a cap with a badge", "image": "c.jpg"},
-        {"@type": "Organization", "name": "dealer"},
-        {"@type": "WebPage"},
+        (['<script type=\'application/ld+json\'>{"@type": "Car", oops</script>'], ["data that cannot be read"]),
+        (['<script type=\'application/ld+json\'>{"@type": "Car", oops</script>', json_ld(PLAIN)], []),
+        (['<script type=\'application/ld+json\'>{"@type": "WebSite", oops</script>'], []),
+        ([json_ld(PLAIN), json_ld({**PLAIN, "model": "A6"})], ["several cars"]),
+        ([json_ld(PLAIN)], []),
     ],
 )
-def test_other_things_are_no_cars(content: object) -> None:
-    assert offers(page(json_ld(content))) == []
+def test_a_page_without_an_offer_tells_why(parts: list[str], noted: list[str]) -> None:
+    assert notes(page(*parts)) == noted
 
 
-def test_a_page_of_several_cars_is_a_page_of_results() -> None:
-    assert offers(page(json_ld(PLAIN), json_ld({**PLAIN, "model": "A6"}))) == []
-    assert len(offers(page(json_ld(PLAIN), json_ld(PLAIN)))) == 1
+def test_links_are_read_as_browsers_do() -> None:
+    text = """<base href="/x/"><a href=1>a</a><A HREF='2?a=1&amp;b=2'>b</A><a
+    href = "3">c</a><a href="4&#8232;5">d</a><!-- <a href="6">e</a> --><area href=7><link rel=next href="?page=2">
+    <a href="http://[">bad</a><a href="//other.example/8">f</a>"""
+    assert links(page(text)) == [
+        "https://cars.example/x/1", "https://cars.example/x/2?a=1&b=2", "https://cars.example/x/3",
+        "https://cars.example/x/4\u20285", "https://cars.example/x/7", "https://other.example/8",
+        "https://cars.example/x/?page=2",
+    ]  # fmt: skip
+
+
+# ---- nothing that a page holds may raise an error
+
+BITS = [
+    *READ.values(), *NO_AD.values(), OPEN_GRAPH, "<script", "</script>", "<!--", "-->", "{", "}", "[", "]", '"', "'",
+    "&", "\x00", "\ud800", "\u2028", "http://[", "<base href='http://['>", "<div itemscope itemtype='",
+    "<div typeof='Car'>",
+    '"@id": "#x"', '{"@type": "Car", "isSimilarTo": {"@id": "#x"}, "@id": "#x"}', "<a href='http://x:99999/'>",
+    "<link rel=canonical href='//['>", "<?xml version='1.0' encoding='utf-7'?>", "1e999", "-", "\\u00",
+]  # fmt: skip
+TYPES = ["Car", "Product", "Offer", "ItemList", "schema:Car", "", None, 5, ["Car", None, {}]]
+NAMES = [
+    "@type", "@id", "@graph", "@value", "@list", "@context", "name", "brand", "model", "image", "offers", "price",
+    "sku", "itemOffered", "itemListElement", "isSimilarTo", "url", "description", "vehicleModelDate", "contentUrl",
+    "type",
+]  # fmt: skip
+VALUES = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats()
+    | st.text(max_size=8)
+    | st.sampled_from([*TYPES, "#x", "a.jpg"]),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(NAMES), inner, max_size=5),
+    max_leaves=20,
+)
+
+
+def cut(parts: list[str], start: int, length: int) -> str:
+    return "".join(parts)[start : start + length]
+
+
+TEXTS = st.builds(
+    cut, st.lists(st.sampled_from(BITS) | st.text(max_size=5), max_size=6), st.integers(0, 400), st.integers(0, 4000)
+)
+PAGES = TEXTS | st.builds(lambda data, text: f"<html>{text}" + json_ld(data), VALUES, TEXTS)
+
+
+def read_any(text: str, is_listing: bool) -> None:
+    found = read_page(Page(url=URL, text=text, is_listing=is_listing))
+    written = json.loads(json.dumps([[offer.words, offer.photos] for offer in found.offers]))
+    for words, photos in written:
+        listing_row(ad_id="x", source="crawl", **words)
+        assert all(photo.startswith(("http://", "https://")) for photo in photos)
+    read_page(Page(url=URL, text=text), site="autoscout24")
+    links(Page(url=URL, text=text))
+
+
+@seed(20261127)
+@settings(max_examples=150, deadline=None, database=None)
+@given(PAGES, st.booleans())
+def test_no_page_raises_an_error(text: str, is_listing: bool) -> None:
+    read_any(text, is_listing)
+
+
+@pytest.mark.slow
+@seed(20261128)
+@settings(max_examples=20_000, deadline=None, database=None)
+@given(PAGES, st.booleans())
+def test_no_page_of_many_raises_an_error(text: str, is_listing: bool) -> None:
+    read_any(text, is_listing)
+
+
+@pytest.mark.parametrize("opening", ["[", '{"@type": "Car", "isSimilarTo": ', '{"a": ['])
+@pytest.mark.parametrize("closing", ["]", "}"])
+def test_deep_data_is_left(opening: str, closing: str) -> None:
+    assert offers(page(f"<script type='application/ld+json'>{opening * 5000}{closing * 5000}</script>")) == []
+
+
+@pytest.mark.parametrize(
+    "tag", ["<div>", "<div itemscope itemtype='https://schema.org/Car' itemprop='isSimilarTo'>", "<a>"]
+)
+def test_a_deep_page_is_read(tag: str) -> None:
+    assert isinstance(offers(page(tag * 3000, "<script type='application/ld+json'>{}</script>")), list)
+
+
+def test_things_that_hold_each_other_are_read() -> None:
+    data = {"@graph": [
+        {"@type": "WebPage", "@id": "#p", "mainEntity": {"@id": "#c"}},
+        {**PLAIN, "@id": "#c", "mainEntityOfPage": {"@id": "#p"}, "isSimilarTo": {"@id": "#c"}},
+    ]}  # fmt: skip
+    assert len(offers(page(json_ld(data)))) == 1
 
 
 def test_only_addresses_of_the_web_are_taken() -> None:

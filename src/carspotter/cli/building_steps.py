@@ -152,7 +152,9 @@ def crawl(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Show which pages would be fetched, and fetch only the start pages.")
     ] = False,
-    again: Annotated[bool, typer.Option("--again", help="Crawl anew a site whose crawl was finished.")] = False,
+    again: Annotated[
+        bool, typer.Option("--again", help="Ask for all pages anew, also for those that were read.")
+    ] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Crawl the sites among a project's sources: robots.txt obeyed, slowly, resumable."""
@@ -170,5 +172,9 @@ def crawl(
         return
     with display() as watch:
         said = crawl_project(opened, again=again, watch=watch)
+    for site in said["sites"]:
+        for remark in site["remarks"]:
+            typer.echo(f"{site['start']}: {remark}", err=True)
     if as_json:
         print_json(dict(said))
+    exit_if_warned({"crawl": said})  # what the warnings are was said as they were met

@@ -217,7 +217,7 @@ class DecisionStore:
         except OSError as error:
             raise StorageError(f"{self.path} cannot be read: {error.strerror}") from error
         whole = data[: data.rfind(b"\n") + 1]
-        for line in whole.splitlines():
+        for line in whole.split(b"\n")[:-1]:
             self._line += 1
             self._take(line)
         self._read += len(whole)

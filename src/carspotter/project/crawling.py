@@ -10,9 +10,8 @@ from carspotter.project.build import Watch
 from carspotter.project.folder import Project
 from carspotter.project.pipeline import build
 from carspotter.sources import crawl
+from carspotter.sources.crawl_report import CrawlReport
 from carspotter.sources.crawl_settings import CrawlSettings
-
-FOLDER = "crawl"
 
 
 def plan_crawl(project: Project) -> list[dict[str, str]]:
@@ -21,12 +20,26 @@ def plan_crawl(project: Project) -> list[dict[str, str]]:
 
 
 def crawl_project(project: Project, *, again: bool = False, watch: Watch | None = None) -> Mapping[str, Any]:
-    """Crawl the sites of a project and import what they list; with `again` also those that were finished."""
-    sites = list(_sites(project))
-    if again:
-        for settings in sites:
-            crawl.forget(settings, project.folder / FOLDER)
-    return build(project, only=("import",), watch=watch)["import"]
+    """Crawl the sites of a project and import what they list; with `again` also what they listed before.
+
+    Pages that could not be read the last time are asked again. Returns what the import said, for each site what was
+    read, with "remarks" as sentences.
+    """
+    sites, folder = list(_sites(project)), project.crawl
+    for settings in sites:
+        (crawl.forget if again else crawl.ask_again)(settings, folder)
+    said = build(project, only=("import",), watch=watch)["import"]
+    reports = [(settings, crawl.report(settings, folder)) for settings in sites]
+    told = [{"start": settings.start[0], **_told(report)} for settings, report in reports if report is not None]
+    return {**said, "sites": told}
+
+
+def _told(report: CrawlReport) -> dict[str, Any]:
+    return {
+        "pages": report.pages, "listings": report.listings, "photos": report.photos,
+        "failed": {reason: list(urls) for reason, urls in report.failed.items()},
+        "remarks": report.remarks(),
+    }  # fmt: skip
 
 
 def _sites(project: Project) -> Iterator[CrawlSettings]:

@@ -53,6 +53,11 @@ class Project:
         return self.folder / "photos"
 
     @property
+    def crawl(self) -> Path:
+        """Return where crawls keep their journals."""
+        return self.folder / "crawl"
+
+    @property
     def quarantine(self) -> Path:
         """Return where files lie that could not be saved."""
         return self.folder / "quarantine"

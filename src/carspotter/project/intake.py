@@ -61,8 +61,18 @@ def _synchronise(build: Build, *, dry: bool) -> tuple[dict[str, Any], Difference
             warnings.append(f"source {known.name} cannot be read, its ads stay as they were: {error}")
         else:
             sync.complete(known.name)
+            warnings += _crawl_problems(build, source)
     difference = sync.finish({known.name for known in sources})
     return {**_in_numbers(difference, first=sync.was_empty), **warned(warnings)}, difference
+
+
+def _crawl_problems(build: Build, source: SourceSettings) -> list[str]:
+    if source.kind != "crawl":
+        return []
+    from carspotter.sources import crawl
+
+    report = crawl.report(source.settings, build.project.crawl)
+    return [f"crawl of {source.settings.start[0]}: {problem}" for problem in report.problems()] if report else []
 
 
 def _in_numbers(difference: Difference, *, first: bool) -> dict[str, Any]:
@@ -129,7 +139,7 @@ def read_source(build: Build, source: SourceSettings) -> Iterator[Ad]:
         case "crawl":
             from carspotter.sources import crawl
 
-            yield from crawl.read(settings, project.folder / "crawl", progress=build.watch.advance)
+            yield from crawl.read(settings, project.crawl, progress=build.watch.advance)
         case "showroom":
             from carspotter.sources import showroom
 

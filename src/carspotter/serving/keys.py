@@ -87,7 +87,7 @@ def read_keys(path: Path) -> Keys:
 
 def _entries(path: Path) -> list[KeyEntry]:
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = path.read_text(encoding="utf-8").split("\n")
     except (OSError, UnicodeDecodeError) as error:
         raise StorageError(f"{path} cannot be read: {getattr(error, 'strerror', None) or error}") from error
     entries = []

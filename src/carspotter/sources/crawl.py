@@ -1,78 +1,89 @@
 """Listings from a site: start pages in, ads out, fetched politely by Scrapy in a process of its own.
 
 Every page that was read stands in a journal, `pages.jsonl`, with what it offers and links to: a crawl that is killed
-goes on from it and neither loses nor repeats a page. A crawl that is done is read from the journal alone. Photos are
-not fetched here; their addresses are part of the ads.
+goes on from it and neither loses nor repeats a page. A crawl that is done is read from the journal alone; one of which
+pages failed, or whose limit was raised, is not done. Photos are not fetched here; their addresses are part of the ads.
 """
 
 from __future__ import annotations
 
 import json
+import logging
 import multiprocessing
-import re
-import time
-from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Iterator
 from hashlib import blake2b
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
-from urllib.parse import urlsplit
 
 from carspotter.errors import MissingExtraError, SourceError
-from carspotter.sources.ad import Ad, listing_row, photo_row
-from carspotter.sources.crawl_settings import JOURNAL, CrawlSettings
+from carspotter.sources.ad import Ad
+from carspotter.sources.crawl_ads import ads_of
+from carspotter.sources.crawl_journal import JOURNAL, STATE, former, read_pages, read_state, set_aside, write_state
+from carspotter.sources.crawl_report import ROBOTS, CrawlReport, reasons
+from carspotter.sources.crawl_settings import CrawlSettings
 
-REPORT = "done.json"
 _LOOK_EVERY_S = 0.2
-_DIGITS = re.compile(r"\d{5,}")
+_log = logging.getLogger(__name__)
 
 Progress = Callable[[int, int], None]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CrawlReport:
-    """Say what a crawl did; `failed` maps a reason to pages."""
-
-    pages: int = 0
-    listings: int = 0
-    photos: int = 0
-    refused_by_robots: int = 0
-    failed: Mapping[str, int] = field(default_factory=dict)
-
-
 def read(settings: CrawlSettings, folder: str | Path, *, progress: Progress | None = None) -> Iterator[Ad]:
-    """Crawl what is not crawled yet, and yield an ad for each listing found; raises SourceError, MissingExtraError."""
-    place = _place(settings, Path(folder))
-    if not (place / REPORT).exists():
+    """Crawl what is not crawled yet, and yield an ad for each listing found; raises SourceError, MissingExtraError.
+
+    Of pages that failed, and of ads without photos, `report` tells.
+    """
+    found = report(settings, folder)
+    if found is None or not found.is_done(settings):
         crawl(settings, folder, progress=progress)
-    yield from _ads(settings, place)
+    yield from ads_of(_pages(_place(settings, Path(folder))), source=settings.name)
 
 
 def crawl(settings: CrawlSettings, folder: str | Path, *, progress: Progress | None = None) -> CrawlReport:
-    """Crawl a site, or go on with a crawl that was killed; returns what it did in all.
+    """Crawl a site, or go on with a crawl that is not done; returns what it did in all.
 
     `progress` hears listings found and the limit. Raises SourceError where nothing could be found, and says why.
     """
     _check_contact(settings)
     place = _place(settings, Path(folder))
     place.mkdir(parents=True, exist_ok=True)
+    (place / STATE).unlink(missing_ok=True)
     outcome = _run(settings, place, dry=False, progress=progress)
-    records = _records(place)
-    report = _report(records, outcome)
-    if not report.listings:
-        raise SourceError(_nothing(settings, report))
-    (place / REPORT).write_text(json.dumps(asdict(report)) + "\n", encoding="utf-8")
-    return report
+    found = CrawlReport.of(list(read_pages(place / JOURNAL)), outcome, settings)
+    write_state(place, found.state())
+    if not any(page["offers"] for page in _pages(place)):
+        (place / STATE).unlink(missing_ok=True)
+        raise SourceError(_nothing(settings, found))
+    return found
+
+
+def report(settings: CrawlSettings, folder: str | Path) -> CrawlReport | None:
+    """Return what a crawl did in all, or None where it is not at an end."""
+    return CrawlReport.from_state(read_state(_place(settings, Path(folder))))
+
+
+def ask_again(settings: CrawlSettings, folder: str | Path) -> None:
+    """Let a crawl ask again for all pages that it could not read, those that were gone or forbidden among them."""
+    found = report(settings, folder)
+    if found is not None and found.failed:
+        (_place(settings, Path(folder)) / STATE).unlink(missing_ok=True)
 
 
 def forget(settings: CrawlSettings, folder: str | Path) -> None:
-    """Let a finished crawl be crawled anew: its pages are asked again, what they said before stays with the project."""
+    """Let a crawl begin anew: its pages are asked again, and what they said before counts until they answer."""
     place = _place(settings, Path(folder))
-    (place / REPORT).unlink(missing_ok=True)
-    if (place / JOURNAL).exists():
-        (place / JOURNAL).replace(place / f"pages-{time.strftime('%Y%m%dT%H%M%S')}.jsonl")
+    set_aside(place, _pages(place))
+
+
+def _pages(place: Path) -> list[dict[str, Any]]:
+    """Return the pages of a crawl; while pages of a repeated crawl are missing, what they said the last time."""
+    pages = list(read_pages(place / JOURNAL))
+    found, before = CrawlReport.from_state(read_state(place)), former(place)
+    if before is None or (found is not None and not found.to_ask):
+        return pages
+    known = {url for page in pages for url in (page["url"], page["asked"])} | (found.answered_no if found else set())
+    return pages + [page for page in read_pages(before) if not {page["url"], page["asked"]} & known]
 
 
 def plan(settings: CrawlSettings) -> list[dict[str, str]]:
@@ -82,18 +93,17 @@ def plan(settings: CrawlSettings) -> list[dict[str, str]]:
     """
     _check_contact(settings)
     with TemporaryDirectory(prefix="carspotter-crawl-") as folder:
-        place = Path(folder)
-        outcome = _run(settings, place, dry=True, progress=None)
-        records = _records(place)
+        outcome = _run(settings, Path(folder), dry=True, progress=None)
+        records = list(read_pages(Path(folder) / JOURNAL))
         if not records:
-            raise SourceError(_nothing(settings, _report(records, outcome)))
+            raise SourceError(_nothing(settings, CrawlReport.of(records, outcome, settings)))
     rows = [{"verdict": "read", "kind": "page", "url": record["url"]} for record in records]
     verdicts = outcome.get("verdicts", {})
     for record in records:
         for kind, urls in (("listing", record["listings"]), ("page", record["pages"])):
             rows += [{"verdict": verdicts.get(url, "fetch"), "kind": kind, "url": url} for url in urls]
         photos = [photo for offer in record["offers"] for photo in offer["photos"]]
-        rows += [{"verdict": "fetch", "kind": "photo", "url": url} for url in photos]
+        rows += [{"verdict": verdicts.get(url, "fetch"), "kind": "photo", "url": url} for url in photos]
     return list({row["url"]: row for row in rows}.values())
 
 
@@ -139,57 +149,18 @@ def _run(settings: CrawlSettings, place: Path, *, dry: bool, progress: Progress 
     return outcome
 
 
-def _records(place: Path) -> list[dict[str, Any]]:
-    """Return the pages of the journal; a last line that a kill has cut is left out."""
-    try:
-        lines = (place / JOURNAL).read_text(encoding="utf-8").splitlines()
-    except FileNotFoundError:
-        return []
-    records = []
-    for line in lines:
-        try:
-            records.append(json.loads(line))
-        except ValueError:
-            continue
-    return records
-
-
-def _report(records: list[dict[str, Any]], outcome: Mapping[str, Any]) -> CrawlReport:
-    failed = Counter(outcome.get("failed", {}))
-    refused = failed.pop("robots.txt", 0)
-    offers = [offer for record in records for offer in record["offers"]]
-    return CrawlReport(
-        pages=len(records), listings=len(offers), photos=sum(len(offer["photos"]) for offer in offers),
-        refused_by_robots=refused, failed=dict(failed.most_common()),
-    )  # fmt: skip
-
-
-def _nothing(settings: CrawlSettings, report: CrawlReport) -> str:
+def _nothing(settings: CrawlSettings, found: CrawlReport) -> str:
     start = settings.start[0]
-    if not report.pages:
-        why = ", ".join(f"{count} {reason}" for reason, count in report.failed.items())
-        if report.refused_by_robots:
+    if not found.pages:
+        if set(found.failed) == {ROBOTS}:
             return f"crawl of {start}: robots.txt forbids it; ask the site's owner, or take another source"
+        why = ", ".join(f"{len(urls)} {reason}" for reason, urls in found.failed.items())
         return f"crawl of {start}: no start page could be read ({why or 'no answer'}); check the address"
+    said = [f"{len(urls)} with {note}" for note, urls in found.notes.items()]
+    if found.failed:
+        said.append(f"not read: {reasons(found.failed)}")
     return (
-        f"crawl of {start}: {report.pages} pages, but no listing among them: none says schema.org's Car, Vehicle or "
-        "Product; set `listings` to the pattern of their addresses, or look at one page's source"
+        f"crawl of {start}: {found.pages} pages, but no listing among them"
+        f"{' (' + '; '.join(said) + ')' if said else ''}: none says schema.org's Car, Vehicle or Product, or Open "
+        "Graph's product; set `listings` to the pattern of their addresses, or look at one page's source"
     )
-
-
-def _ads(settings: CrawlSettings, place: Path) -> Iterator[Ad]:
-    seen: set[str] = set()
-    for record in _records(place):
-        for offer in record["offers"]:
-            ad_id = offer["ad_id"] or _id_of(record["url"])
-            if ad_id in seen:
-                continue
-            seen.add(ad_id)
-            photos = tuple(photo_row(ad_id, url, number) for number, url in enumerate(offer["photos"]))
-            yield Ad(listing_row(ad_id=ad_id, source=settings.name, **offer["words"]), photos)
-
-
-def _id_of(url: str) -> str:
-    """Name an ad by the longest number in its address, which sites count their listings with, or by the address."""
-    numbers = sorted(_DIGITS.findall(urlsplit(url).path), key=len)
-    return numbers[-1] if numbers else blake2b(url.encode(), digest_size=6).hexdigest()

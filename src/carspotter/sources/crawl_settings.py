@@ -9,9 +9,6 @@ from urllib.parse import urlsplit
 from carspotter.errors import suggestion
 from carspotter.sources.crawl_sites import SITES
 
-JOURNAL = "pages.jsonl"
-"""The file of a crawl's folder that has a line for each page that was read."""
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CrawlSettings:
@@ -57,3 +54,10 @@ class CrawlSettings:
     def allowed_hosts(self) -> tuple[str, ...]:
         """Return the hosts that may be asked."""
         return self.hosts or tuple(dict.fromkeys(urlsplit(url).hostname or "" for url in self.start))
+
+    @property
+    def user_agent(self) -> str:
+        """Return the name under which every page and photo of the crawl is asked for: who asks, with a contact."""
+        from carspotter.web import user_agent
+
+        return user_agent(" ".join(self.contact.split()))

@@ -10,20 +10,21 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import urljoin, urlsplit
+from urllib.parse import urlsplit
 
-from carspotter.sources.crawl_pages import Offer, Page, links, offers
-
-_NEXT_DATA = re.compile(r"<script id=[\"']__NEXT_DATA__[\"'][^>]*>(.*?)</script>", re.DOTALL)
+from carspotter.sources.crawl_cars import prose_of, text_of
+from carspotter.sources.crawl_data import document, join
+from carspotter.sources.crawl_pages import Offer, Page, notes, offers
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Found:
-    """What a page gave: cars, links to listings, and links to further pages of results (None: not known)."""
+    """What a page gave: cars, links to listings, links to further pages of results (None: not known), and notes."""
 
     offers: tuple[Offer, ...] = ()
     listings: tuple[str, ...] = ()
     pages: tuple[str, ...] | None = None
+    notes: tuple[str, ...] = ()
 
 
 Adapter = Callable[[Page], Found | None]
@@ -34,18 +35,17 @@ def autoscout24(page: Page) -> Found | None:
 
     A page of results has `pageProps.listings`, a listing `pageProps.listingDetails`.
     """
-    match = _NEXT_DATA.search(page.text)
-    if match is None:
-        return None
+    scripts = document(page.url, page.text).elements("script")
+    text = next(("".join(script.itertext()) for script in scripts if script.get("id") == "__NEXT_DATA__"), "")
     try:
-        props = _mapping(json.loads(match.group(1))["props"]["pageProps"])
-    except (ValueError, KeyError, TypeError):
+        props = _mapping(json.loads(text)["props"]["pageProps"])
+    except (ValueError, KeyError, TypeError, RecursionError):
         return None
     if isinstance(details := props.get("listingDetails"), Mapping):
         return Found(offers=(_autoscout24_offer(details, page),), pages=())
     if isinstance(results := props.get("listings"), list):
-        urls = [urljoin(page.url, entry["url"]) for entry in results if isinstance(entry, Mapping) and entry.get("url")]
-        return Found(listings=tuple(urls), pages=_next_pages(page, props))
+        urls = [join(page.url, str(entry.get("url") or "")) for entry in results if isinstance(entry, Mapping)]
+        return Found(listings=tuple(url for url in urls if url), pages=_next_pages(page, props))
     return None
 
 
@@ -57,13 +57,15 @@ def _autoscout24_offer(details: Mapping[str, Any], page: Page) -> Offer:
         "submodel": vehicle.get("modelVersionInput") or vehicle.get("variant"),
         "year": vehicle.get("firstRegistrationDateRaw") or vehicle.get("firstRegistrationDate")
         or vehicle.get("productionYear"),
-        "body": vehicle.get("bodyType"), "price": price.get("priceRaw"), "currency": "EUR" if price else None,
+        "body": vehicle.get("bodyType"), "description": prose_of(details.get("description")),
+        "price": price.get("priceRaw"), "currency": "EUR" if price else None,
     }  # fmt: skip
-    photos = [_sized(urljoin(page.url, url)) for url in details.get("images") or () if isinstance(url, str)]
+    images = details.get("images")
+    urls = [join(page.url, url) for url in images if isinstance(url, str)] if isinstance(images, list) else []
     return Offer(
-        ad_id=str(details["id"]) if details.get("id") else None,
+        ad_id=text_of(details.get("id")),
         words={name: str(word) for name, word in words.items() if isinstance(word, str | int | float) and word},
-        photos=tuple(dict.fromkeys(photos)),
+        photos=tuple(dict.fromkeys(_sized(url) for url in urls if url)),
     )
 
 
@@ -75,7 +77,7 @@ def _sized(url: str) -> str:
 def _next_pages(page: Page, props: Mapping[str, Any]) -> tuple[str, ...]:
     """Return the next page of results: the site counts them in the address, `page=2`, and says how many there are."""
     count = props.get("numberOfPages")
-    match = re.search(r"[?&]page=(\d+)", page.url)
+    match = re.search(r"[?&]page=(\d{1,9})", page.url)
     number = int(match.group(1)) if match else 1
     if not isinstance(count, int) or number >= count:
         return ()
@@ -101,9 +103,4 @@ def read_page(page: Page, *, site: str | None = None) -> Found:
         if found is not None:
             return found
     found_offers = tuple(offers(page))
-    return Found(offers=found_offers, listings=(), pages=() if found_offers else None)
-
-
-def candidates(page: Page) -> list[str]:
-    """Return the links of a page that says nothing of its own structure."""
-    return links(page)
+    return Found(offers=found_offers, pages=() if found_offers else None, notes=tuple(notes(page)))

@@ -1,0 +1,87 @@
+"""`carspotter crawl` as people type it: what it says, what it asks again, and what its exit code tells."""
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+pytest.importorskip("scrapy")
+sys.path.insert(0, str(Path(__file__).parent))
+from crawl_site import Site, json_ld, served
+
+from carspotter.cli.building import WARNED
+from carspotter.cli.main import app
+
+CARS = [f"/car/9000{n}" for n in range(4)]
+
+
+def make_project(folder: Path, site: Site, **more: object) -> Path:
+    """Make a project of one site with four cars, which nobody but its pages describes."""
+    for number, car in enumerate(CARS):
+        site.pages[car] = json_ld({"@type": "Car", "brand": "Mazda", "model": str(number), "image": f"/{number}.jpg"})
+    site.pages["/"] = "".join(f"<a href={car}>car</a>" for car in CARS)
+    folder.mkdir()
+    settings = {"kind": "crawl", "start": [f"{site.url}/"], "contact": "tests@example.com", "delay_s": 0.0, **more}
+    lines = [f"{name} = {json.dumps(value)}" for name, value in settings.items()]
+    (folder / "carspotter.toml").write_text("[[sources]]\n" + "\n".join(lines) + "\n")
+    return folder
+
+
+def call(*words: object) -> tuple[int, str, str]:
+    done = CliRunner().invoke(app, [str(word) for word in words])
+    assert done.exception is None or isinstance(done.exception, SystemExit), done.exception
+    return done.exit_code, done.stdout, done.stderr
+
+
+def n_listings(project: Path) -> int:
+    _, out, _ = call("sql", "SELECT count(*) AS n FROM listings WHERE status = 'ok'", "--project", project, "--json")
+    return int(json.loads(out)[0]["n"])
+
+
+def test_failed_pages_cost_the_exit_code_and_are_asked_again(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with served() as site:
+        project = make_project(tmp_path / "p", site)
+        site.statuses = dict.fromkeys(CARS[1:], 503)
+        code, out, _ = call("crawl", project, "--json")
+        (told,) = json.loads(out)["sites"]
+        assert (code, told["listings"], list(told["failed"])) == (WARNED, 1, ["HTTP 503"])
+        assert "3 of 5 pages could not be read" in caplog.text
+        site.statuses.clear()
+        site.asked.clear()
+        assert call("crawl", project)[0] == 0
+        assert {path for path in site.asked if path != "/robots.txt"} == set(CARS[1:])
+        assert n_listings(project) == 4
+        site.asked.clear()
+        assert call("crawl", project)[0] == 0
+        assert not site.asked
+        assert call("crawl", project, "--again")[0] == 0
+        assert set(CARS) < set(site.asked)
+        assert n_listings(project) == 4
+
+
+@pytest.mark.slow
+def test_a_limit_is_told_and_costs_no_exit_code(tmp_path: Path) -> None:
+    with served() as site:
+        code, _, err = call("crawl", make_project(tmp_path / "p", site, limit=2))
+        assert code == 0
+        assert "stopped by `limit`; raise it" in err
+
+
+@pytest.mark.slow
+def test_ads_without_photos_cost_the_exit_code(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with served() as site:
+        project = make_project(tmp_path / "p", site)
+        site.pages[CARS[0]] = json_ld({"@type": "Car", "brand": "Mazda", "model": "3"})
+        assert call("crawl", project)[0] == WARNED
+        assert f"1 of 4 ads show no photo, such as {site.url}{CARS[0]}" in caplog.text
+
+
+def test_a_site_without_an_ad_is_an_error(tmp_path: Path) -> None:
+    with served() as site:
+        project = make_project(tmp_path / "p", site)
+        site.pages = {"/": "<p>nothing here</p>"}
+        code, _, err = call("crawl", project)
+        assert code != 0
+        assert "no listing among them" in err
