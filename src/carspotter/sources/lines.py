@@ -267,9 +267,11 @@ def _wide_encoding(start: bytes) -> str | None:
             return encoding
     head = start[:4096]
     zeros = [head[at::4].count(0) / max(len(head[at::4]), 1) for at in range(4)]
-    for order, encoding in (((1, 2, 3), "utf-32-le"), ((0, 1, 2), "utf-32-be")):
-        if min(zeros[at] for at in order) > _MANY and len(head) >= _SHORTEST_WIDE:
-            return encoding
+    # In UTF-32 two bytes of four are always zero or nearly so, whatever the script.
+    if len(head) >= _SHORTEST_WIDE and min(zeros[2:]) > _MANY:
+        return "utf-32-le"
+    if len(head) >= _SHORTEST_WIDE and min(zeros[:2]) > _MANY:
+        return "utf-32-be"
     for order, encoding in (((1, 3), "utf-16-le"), ((0, 2), "utf-16-be")):
         others = [zeros[at] for at in range(4) if at not in order]
         if min(zeros[at] for at in order) > _MANY and max(others) < 1 - _MANY and len(head) >= _SHORTEST_WIDE:
