@@ -15,8 +15,9 @@ SMALL, WIDE = 300, int(os.environ.get("CARSPOTTER_FUZZ_CASES", "20000"))
 PIECES = [
     b"id", b"make", b"model", b"images", b"image1", b"price (EUR)", b"split", b"Inserat-Nr", b"sep=;", b"#", b"nan",
     b"{}", b"[]", b"['a.jpg', 'b.jpg']", b'"[""a.jpg""]"', b"{a,b}", b"https://h/a.jpg|https://h/b.jpg", b"4711.0",
-    b"1E+11", b'{"id": 1, "make": "VW", "images": ["a.jpg"]}', b'{"id": {}}', b"[1]", b'"', b"'", b"\\", b"\0", 
-    b"\xff\xfe",    b"\xef\xbb\xbf", b"\xe9", "ł".encode(), b"\xed\xa0\x80", b"\\ud800", b"{" * 50, b"[" * 2000, b"1", b"9" * 400,
+    b"1E+11", b'{"id": 1, "make": "VW", "images": ["a.jpg"]}', b'{"id": {}}', b"[1]", b'"', b"'", b"\\", b"\0",
+    b"\xff\xfe", b"\xef\xbb\xbf", b"\xe9", "ł".encode(), b"\xed\xa0\x80", b"\\ud800", b"{" * 50, b"[" * 2000, b"1",
+    b"9" * 400,
     b"://", b"http://[",
 ]  # fmt: skip
 MARKS = [b",", b";", b"\t", b"|", b"\n", b"\r\n", b"\r", b" ", b""]

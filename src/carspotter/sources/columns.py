@@ -134,7 +134,7 @@ def resolve(
     if not any(name in columns or name in mapped for name in ("make", "model", "title", "description")):
         lacks.append("make")
     if lacks:
-        raise _not_understood(table, there, columns, lacks, looks)
+        raise _not_understood(table, there, columns, lacks=lacks, looks=looks)
     return columns
 
 
@@ -151,7 +151,12 @@ def _by_name(name: str, free: Sequence[str]) -> list[str]:
 
 
 def _not_understood(
-    table: str, there: Sequence[str], columns: Mapping[str, Sequence[str]], lacks: Sequence[str], looks: Sequence[str]
+    table: str,
+    there: Sequence[str],
+    columns: Mapping[str, Sequence[str]],
+    *,
+    lacks: Sequence[str],
+    looks: Sequence[str],
 ) -> SourceError:
     """Return the error that shows the header, what was understood, and the line to write."""
     taken = {column for found in columns.values() for column in found}
