@@ -288,8 +288,8 @@ def _learnt_from(build: Build) -> list[str]:
         ]
     if row["n"]:
         return [
-            f"{row['n']} photos in test are of a public data set, and not all photographs that the shipped networks have "
-            "learnt from are known (NOTICE), so figures may be too good"
+            f"{row['n']} photos in test are of a public data set, and not all photographs that the shipped networks "
+            "have learnt from are known (NOTICE), so figures may be too good"
         ]
     return []
 

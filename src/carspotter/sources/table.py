@@ -211,7 +211,8 @@ class _Place:
         path = f"{self.pattern}{os.sep}{image_id}"
         if path.casefold().endswith(SUFFIXES):
             return path
-        return next((path + suffix for suffix in SUFFIXES if os.path.isfile(path + suffix))  # noqa: PTH113 - a name that is too long is no error, path)
+        # os.path, since Path.is_file raises for a name that is too long.
+        return next((path + suffix for suffix in SUFFIXES if os.path.isfile(path + suffix)), path)  # noqa: PTH113
 
 
 def _template_of(settings: TableSettings) -> _Place:
