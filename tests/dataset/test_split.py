@@ -421,3 +421,29 @@ def test_a_million_photos_are_split_in_under_a_minute():
     samples = split(photos)
     assert time.perf_counter() - start < 60
     assert clean(photos, samples).check().is_clean
+
+
+def test_the_given_part_is_kept():
+    photos = {
+        "photo_id": [f"p{number:02}" for number in range(40)],
+        "ad_id": [f"a{number // 2:02}" for number in range(40)],
+        "class_name": ["A"] * 40,
+        "group_id": [None] * 40,
+        "given": ["train"] * 20 + ["test"] * 10 + [None] * 10,
+    }
+    photos["given"][1] = "test"  # an ad in two parts
+    photos["group_id"][2] = photos["group_id"][20] = "same"  # a picture in two parts
+    samples = split(photos)
+    where, status = by_photo(samples, "split"), by_photo(samples, "status")
+    assert [status[name] for name in ("p00", "p01", "p02", "p03", "p20")] == ["bridge", "ok", "bridge", "bridge", "ok"]
+    given = dict(zip(photos["photo_id"], photos["given"], strict=True))
+    assert all(where[name] == part for name, part in given.items() if part and status[name] == "ok")
+    assert {where[f"p{number}"] for number in range(30, 40)} == {"train", "validation"}
+    assert clean(photos, samples).is_clean
+    assert split(photos, previous=samples)["split"] == samples["split"]
+    anew = split(photos, settings=SplitSettings(split="new"))
+    assert by_photo(anew, "status")["p00"] == "ok"
+    with pytest.raises(DatasetError, match="no photo is given a part"):
+        split(photos | {"given": [None] * 40}, settings=SplitSettings(split="given"))
+    with pytest.raises(ValueError, match="split is 'official'"):
+        SplitSettings(split="official")

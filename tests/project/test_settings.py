@@ -94,3 +94,18 @@ def test_init_does_not_overwrite(tmp_path: Path) -> None:
 def test_a_source_that_is_nothing_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ProjectError, match="source 'nowhere' is neither a table"):
         settings_text(tmp_path, ["nowhere"])
+
+
+@pytest.mark.parametrize(("inner", "photos"), [("", None), ("devkit", "..")])
+def test_init_knows_the_official_files_of_stanford_cars(tmp_path: Path, inner: str, photos: str | None) -> None:
+    (tmp_path / "cars" / inner).mkdir(parents=True)
+    (tmp_path / "cars" / inner / "cars_meta.mat").touch()
+    project = create(tmp_path / "p", settings_text(tmp_path / "p", [str(tmp_path / "cars" / inner)]))
+    (source,) = project.settings.sources
+    assert (source.kind, source.settings.photos) == ("stanford", photos)
+    assert "cars_meta" not in settings_text(tmp_path / "p", [str(tmp_path / "cars")])
+
+
+def test_init_refuses_a_workbook(tmp_path: Path) -> None:
+    with pytest.raises(ProjectError, match="is a workbook; export it as CSV"):
+        settings_text(tmp_path, ["cars.xlsx"])

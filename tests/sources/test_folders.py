@@ -153,3 +153,29 @@ def test_names_that_are_no_utf8(tmp_path):
     (ad,) = ads(tmp_path).values()
     ad.photos[0]["url"].encode()
     assert storage.read(ad.photos[0]["url"]) == b"data"
+
+
+def test_parts_at_the_top_are_no_classes(tmp_path):
+    for name in ("train/audi-a4/1.jpg", "val/audi-a4/2.jpg", "test/bmw-x5/3.jpg", "test/4.jpg"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    found = {ad.listing["ad_id"]: (ad.photos[0].get("split"), ad.listing.get("make")) for ad in read(folder(tmp_path))}
+    assert found == {
+        "train/audi-a4/1.jpg": ("train", "audi"), "val/audi-a4/2.jpg": ("validation", "audi"),
+        "test/bmw-x5/3.jpg": ("test", "bmw"), "test/4.jpg": ("test", None),
+    }  # fmt: skip
+
+
+def test_what_a_project_wrote_is_no_source(tmp_path):
+    for name in ("audi-a4/1.jpg", "photos/audi/009.jpg", "quarantine/x.jpg", "cars/photos/2.jpg"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    assert len(list(read(folder(tmp_path)))) == 4
+    (tmp_path / "carspotter.toml").touch()
+    assert [ad.listing["ad_id"] for ad in read(folder(tmp_path))] == ["audi-a4/1.jpg", "cars/photos/2.jpg"]
+    with pytest.raises(SourceError, match="only photos that its project wrote"):
+        list(read(folder(tmp_path / "photos")))
+
+
+def folder(path):
+    return FolderSettings(path=str(path))

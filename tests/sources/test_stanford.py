@@ -9,7 +9,7 @@ import pytest
 
 from carspotter.errors import SourceError
 from carspotter.sources.makes import read_name
-from carspotter.sources.stanford import StanfordSettings, read
+from carspotter.sources.stanford import StanfordSettings, is_devkit, read
 
 scipy_io = pytest.importorskip("scipy.io")
 
@@ -55,6 +55,9 @@ def test_train_and_test(tmp_path, inner):
     }  # fmt: skip
     assert found[0].photos[0]["url"] == str(tmp_path / "cars_train" / "00001.jpg")
     assert found[3].photos[0]["url"] == str(tmp_path / "cars_test" / "00001.jpg")
+    assert [ad.photos[0]["split"] for ad in found] == ["train", "train", "train", "test"]
+    assert is_devkit(tmp_path)
+    assert not is_devkit(tmp_path / "cars_train")
     assert (found[1].listing["make"], found[1].listing["body"]) == ("AM General", "SUV")
     assert found[2].listing["message"] == "class 9 is not among the 3 class names"
     assert (found[3].listing["make"], found[3].listing["body"]) == ("Dodge", "Minivan")

@@ -11,8 +11,9 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from carspotter.errors import SourceError
-from carspotter.sources.ad import merge
+from carspotter.sources.ad import clean, merge
 from carspotter.sources.table import TableSettings, read
+from carspotter.sources.values import tidy
 
 CARS = '''\
 4711, Audi, A4, S line, "p1, p2"
@@ -152,7 +153,7 @@ def test_parquet(tmp_path):
     [
         ("t.csv", "id,brand\n1,VW\n", {"columns": {"make": "bran"}}, "no column 'bran' for make; did you mean 'brand'"),
         ("t.csv", "id,brand\n1,VW\n", {"columns": {"maker": "brand"}}, "unknown field 'maker'; did you mean 'make'?"),
-        ("t.csv", "number,brand\n1,VW\n", {"header": True}, "no column ad_id; say which one it is, such as columns"),
+        ("t.csv", "number,brand\n1,VW\n", {"header": True}, "no column ad_id and no column photos; its header"),
         ("t.csv", "", {}, "is empty"),
         ("t.jsonl", "\n\n", {}, "is empty"),
         ("t.csv", "1,caf\xe9,b,c,d\n".encode("latin1"), {}, "is not utf-8-sig: byte 0xE9 in line 1; set encoding"),
@@ -228,7 +229,7 @@ def test_what_csv_writes_is_read(tmp_path_factory, rows):
     found = ads(path)
     assert [ad.listing["ad_id"] for ad in found] == [row[0] for row in rows]
     assert [names(ad) for ad in found] == [row[2] for row in rows]
-    assert [ad.listing.get("make") for ad in found] == [" ".join(row[1].split()) or None for row in rows]
+    assert [ad.listing.get("make") for ad in found] == [clean(tidy(row[1])) for row in rows]
 
 
 @given(st.binary(max_size=300))

@@ -11,13 +11,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
-from typing import Any
+from typing import Any, Literal, get_args
 
 import numpy as np
 import numpy.typing as npt
 
 from carspotter.dataset.columns import NONE, Columns, Numbers, Texts, Truths, filled, numbered, texts
-from carspotter.errors import DatasetError, MissingExtraError
+from carspotter.errors import DatasetError, MissingExtraError, suggestion
 from carspotter.records import SPLITS
 
 # Fractions written as decimals add up to 1 within some units of the last place.
@@ -26,16 +26,26 @@ _ROUNDING = 1e-6
 _GROUPS_FOR_ALL = len(SPLITS)
 
 
+Given = Literal["auto", "given", "new"]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SplitSettings:
-    """Say which share of each class's photos goes where; `seed` chooses among splits that are equally good."""
+    """Say which share of each class's photos goes where; `seed` chooses among splits that are equally good.
 
+    `split` says what becomes of the parts that sources give photos: "auto" keeps them and deals out the rest, "given"
+    is the same and an error where no photo has one, "new" ignores them.
+    """
+
+    split: Given = "auto"
     train: float = 0.70
     validation: float = 0.15
     test: float = 0.15
     seed: int = 0
 
     def __post_init__(self) -> None:
+        if self.split not in get_args(Given):
+            raise ValueError(f"split is {self.split!r}; {suggestion(str(self.split), get_args(Given))}")
         for name, share in zip(SPLITS, self.shares, strict=True):
             if not 0 <= share <= 1:
                 raise ValueError(f"{name} is {share}; it must lie in 0..1")
@@ -61,26 +71,30 @@ def split(
 
     `photos` has all photos of the catalogue, equally long columns: photo_id, ad_id, class_name (None: not usable, it
     only ties), the columns named in `ties` (None: ties nothing) and, if wanted, `kept` (of a group's usable photos
-    the kept one becomes the sample). `previous` has photo_id, ad_id and split of the last samples, whatever their
-    status; they never move. The rows are those with a class; status is "ok", "duplicate" (another copy is the sample,
-    no split) or "bridge" (the ad's duplicates tie two splits; the split is where the ad stood before, if anywhere).
+    the kept one becomes the sample) and `given` (the part that a source puts the photo in, or None; it counts more
+    than `previous`. An ad, or ads with a common tie, that are given several parts stay in test before validation
+    before train; what was given another part is a "bridge"). `previous` has photo_id, ad_id and split of the last
+    samples, whatever their status; they never move. The rows are those with a class; status is "ok", "duplicate"
+    (another copy is the sample, no split) or "bridge" (the ad's duplicates tie two splits; the split is where the ad
+    stood before, if anywhere).
     The order of rows decides nothing. Raises DatasetError for missing columns, a photo given twice, or a `previous`
     that has one ad in two splits.
     """
     settings = settings or SplitSettings()
     table = _Table.read(photos, ties)
     graph = _Graph.of(table, len(ties))
-    last = _previous_splits(previous, table.ads)
+    given = _given(table, photos, settings)
+    last = np.where(given.ad == NONE, _previous_splits(previous, table.ads), given.ad)
     old, lost = _untie(graph, last)
     held, bridging = _follow(graph, old)
     blocked = lost | bridging
     groups = _components(graph, ~blocked[graph.ad])
-    usable = table.usable & ~blocked[table.ad]
+    usable = table.usable & ~blocked[table.ad] & ~given.astray
     copy_of = _copies(table, usable, _were_samples(previous, table.photo_id))
     chosen = usable & (copy_of == NONE)
     placed = _deal(table, groups, chosen, held=held, settings=settings)
     placed = np.where(lost, last, placed)
-    return _rows(table, groups, placed, blocked=blocked, copy_of=copy_of)
+    return _rows(table, groups, placed, bridges=blocked[table.ad] | given.astray, copy_of=copy_of)
 
 
 # ---- reading columns
@@ -131,6 +145,31 @@ class _Table:
             photo_id=ids, ads=ads, ad=ad.reshape(-1), classes=classes, class_=class_, kept=flags,
             tie=np.stack(tie) if tie else np.zeros((0, len(ids)), np.intp),
         )  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Given:
+    """The part that each ad is given (n_ads,), NONE where none is; and the photos that are given another one."""
+
+    ad: Numbers
+    astray: Truths
+
+
+def _given(table: _Table, photos: Columns, settings: SplitSettings) -> _Given:
+    names = photos.get("given") if settings.split != "new" else None
+    part = np.full(len(table.photo_id), NONE, np.intp)
+    if names is not None:
+        words, null = filled(names)
+        order = np.argsort(texts(photos["photo_id"]), kind="stable")
+        words, null = words[order], null[order]
+        for number, name in enumerate(SPLITS):
+            part[~null & (words == name)] = number
+    if settings.split == "given" and not (part != NONE).any():
+        raise DatasetError('split = "given", but no photo is given a part by its source; name a column `split`, or set '
+                           'split = "auto"')  # fmt: skip
+    ad = np.full(len(table.ads), NONE, np.intp)
+    np.maximum.at(ad, table.ad, part)
+    return _Given(ad=ad, astray=(part != NONE) & (part != ad[table.ad]))
 
 
 def _previous_splits(previous: Columns | None, ads: Texts) -> Numbers:
@@ -331,14 +370,16 @@ class _Dealer:
 
 
 def _rows(
-    table: _Table, groups: Numbers, placed: Numbers, *, blocked: Truths, copy_of: Numbers
+    table: _Table, groups: Numbers, placed: Numbers, *, bridges: Truths, copy_of: Numbers
 ) -> dict[str, list[Any]]:
     rows = np.flatnonzero(table.usable)
     ad = table.ad[rows]
-    is_bridge, is_copy = blocked[ad], copy_of[rows] != NONE
+    is_bridge, is_copy = bridges[rows], copy_of[rows] != NONE
     status = np.where(is_bridge, "bridge", np.where(is_copy, "duplicate", "ok"))
     message = np.full(len(rows), None, object)
-    message[is_bridge] = "its ad's duplicates tie two splits; it is left out so that nothing moves and nothing leaks"
+    message[is_bridge] = (
+        "its ad or the ad's duplicates tie two splits; it is left out so that nothing moves and nothing leaks"
+    )
     copies = np.flatnonzero(is_copy)
     for at, source in zip(copies.tolist(), table.photo_id[copy_of[rows[copies]]].tolist(), strict=True):
         message[at] = f"a copy of {source}"

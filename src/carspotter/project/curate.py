@@ -14,7 +14,7 @@ import numpy as np
 from carspotter import storage
 from carspotter.catalog.tables import OK, RETIRED
 from carspotter.dataset.certificate import MAX_DISTANCE, LeakCertificate, certificate
-from carspotter.dataset.split import split
+from carspotter.dataset.split import SplitSettings, split
 from carspotter.labels.classes import classes, read_merges, suggest
 from carspotter.labels.corrections import Corrections, to_csv, unresolved
 from carspotter.labels.resolve import Resolver, label_rows
@@ -225,7 +225,7 @@ AND c.photo_id NOT IN (
 """Photos whose copies tie ads: also dark and blurred ones, but no placeholders, error pages and banners."""
 
 SPLIT_READS = f"""SELECT p.photo_id, p.ad_id, CASE WHEN t.photo_id IS NOT NULL THEN d.group_id END AS group_id,
-coalesce(d.kept, true) AS kept, k.class_name
+coalesce(d.kept, true) AS kept, k.class_name, p.split AS given
 FROM listing_photos p LEFT JOIN duplicates d USING (photo_id) LEFT JOIN ({TYING}) t ON t.photo_id = p.photo_id
 LEFT JOIN ({USABLE}) u ON u.photo_id = p.photo_id
 LEFT JOIN (SELECT taxon, class_name FROM classes WHERE status IN ('ok', 'merged')) k ON k.taxon = u.taxon"""
@@ -243,13 +243,24 @@ def split_dataset(build: Build) -> Mapping[str, Any]:
         certified = certify(build, samples).check()
         catalog.replace("samples", _with_absent(samples, previous))
         status = Counter(samples["status"])
+        given = _about_given(photos, samples, settings)
+        warnings = _learnt_from(build)
         placed = Counter(name for name, state in zip(samples["split"], samples["status"], strict=True) if state == OK)
         return {
             "samples": status.pop(OK, 0),
             "split": {name: placed[name] for name in SPLITS if placed[name]},
             "stopped": dict(status),
             "certificate": str(certified),
-            "text": ", ".join(f"{placed[name]} {name}" for name in SPLITS) + f"; {certified}",
+            **({"given": given} if given else {}),
+            **({"warnings": warnings} if warnings else {}),
+            "text": "; ".join(
+                [
+                    ", ".join(f"{placed[name]} {name}" for name in SPLITS),
+                    *([given] if given else []),
+                    str(certified),
+                    *(f"WARNING: {warning}" for warning in warnings),
+                ]
+            ),
         }
 
     return build.whole("split", reads=(SPLIT_READS,), writes=("SELECT * FROM samples",), settings=settings, work=work)
@@ -271,6 +282,48 @@ def _with_absent(samples: Mapping[str, Any], previous: Mapping[str, Any]) -> dic
         "status": [*samples["status"], *([ABSENT] * len(old))],
         "message": [*samples["message"], *unknown],
     }
+
+
+def _about_given(photos: Mapping[str, Any], samples: Mapping[str, Any], settings: SplitSettings) -> str | None:
+    """Say how many samples keep the part that their source gave, and how many leaks of it were left out."""
+    if settings.split == "new":
+        return None
+    part = {photo: name for photo, name in zip(photos["photo_id"], photos["given"], strict=True) if name in SPLITS}
+    states = [
+        (state, name == part[photo])
+        for photo, name, state in zip(samples["photo_id"], samples["split"], samples["status"], strict=True)
+        if photo in part
+    ]
+    kept, leaks = states.count((OK, True)), sum(state == "bridge" for state, _ in states)
+    lost = (
+        f", {leaks} left out since their ad or a duplicate is given another part (leaks of the source)" if leaks else ""
+    )
+    return f"{kept} in the part that the source gives{lost}" if states else None
+
+
+def _learnt_from(build: Build) -> list[str]:
+    """Warn where the networks that ship may have learnt from photos that are to judge them."""
+    names = sorted(_curated(build))
+    if not names:
+        return []
+    marks = ", ".join("?" for _ in names)
+    (row,) = build.catalog.rows(
+        f"""SELECT count(*) AS n, count(*) FILTER (p.split = 'train') AS learnt FROM samples s
+        JOIN listing_photos p USING (photo_id) JOIN listings l ON l.ad_id = p.ad_id
+        WHERE s.split = 'test' AND s.status = 'ok' AND l.source IN ({marks})""",
+        *names,
+    )
+    if row["learnt"]:
+        return [
+            f"the identifier that ships has learnt from {row['learnt']} of the photos in test (Stanford's train part), "
+            'so its figures here are too good; set split = "auto" in [split], or train from other weights'
+        ]
+    if row["n"]:
+        return [
+            f"{row['n']} photos in test are of a public data set, and not all photographs that the shipped networks "
+            "have learnt from are known (NOTICE), so figures may be too good"
+        ]
+    return []
 
 
 def certify(build: Build, samples: Mapping[str, Any]) -> LeakCertificate:

@@ -12,8 +12,10 @@ from pathlib import Path
 
 from carspotter import storage
 from carspotter.errors import ProjectError
+from carspotter.sources.stanford import is_devkit
 
-TABLES = (".csv", ".tsv", ".jsonl", ".ndjson", ".parquet")
+TABLES = (".csv", ".tsv", ".jsonl", ".ndjson", ".json", ".parquet")
+_WORKBOOKS = (".xlsx", ".xlsm", ".xlsb", ".xls", ".ods")
 SHOWROOM = "showroom"
 
 _TEXT = """\
@@ -54,6 +56,7 @@ min_photos = {min_photos}            # a class with fewer is left out
 # min_ads = 3
 
 [split]
+# split = "auto"            # keep the part that a source gives a photo; "given": there must be one, "new": ignore it
 train = 0.70
 validation = 0.15
 test = 0.15
@@ -97,13 +100,18 @@ def settings_text(folder: Path, sources: Sequence[str], *, ads: int = 300) -> st
 def _source(folder: Path, source: str, ads: int) -> str:
     if source == SHOWROOM:
         return f'[[sources]]\nkind = "showroom"\nads = {ads}\n'
-    plain = source.partition("?")[0] if storage.is_url(source) else source
-    if plain.casefold().endswith(TABLES) and not Path(source).is_dir():
+    plain = (source.partition("?")[0] if storage.is_url(source) else source).casefold()
+    if plain.removesuffix(".gz").endswith(TABLES) and not Path(source).is_dir():
         return f'[[sources]]\nkind = "table"\npath = {_quoted(_path(folder, source))}\n' + _COLUMNS
     if plain.casefold().startswith(("http://", "https://")):
         return _CRAWL.format(url=_quoted(source))
+    if not storage.is_url(source) and is_devkit(source):
+        above = 'photos = ".."\n' if Path(source).resolve().name == "devkit" else ""
+        return f'[[sources]]\nkind = "stanford"\npath = {_quoted(_path(folder, source))}\n{above}'
     if storage.is_url(source) or Path(source).is_dir():
         return f'[[sources]]\nkind = "folders"\npath = {_quoted(_path(folder, source))}\n'
+    if plain.endswith(_WORKBOOKS):
+        raise ProjectError(f"source {source!r} is a workbook; export it as CSV (UTF-8) and give that file")
     raise ProjectError(
         f"source {source!r} is neither a table ({' '.join(TABLES)}), nor a folder that is there, nor a URL, nor the "
         f"word {SHOWROOM}"

@@ -8,17 +8,20 @@ opens no photo.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cache
 from itertools import groupby
+from pathlib import Path
 from typing import Literal, get_args
 from urllib.parse import unquote, urlsplit
 
 from carspotter import storage
 from carspotter.errors import SourceError, StorageError, suggestion
-from carspotter.records import KINDS
+from carspotter.records import KINDS, SPLITS
 from carspotter.sources.ad import Ad, clean, listing_row, photo_row, storable
 from carspotter.sources.makes import read_name
+from carspotter.sources.values import split_name
 
 Ads = Literal["number", "folder-number", "folder", "photo"]
 """What is one ad. `number`: the files whose names begin with one number and a position, `123_0_x.jpg`, wherever they
@@ -26,6 +29,12 @@ are, and any other photo by itself. `folder-number`: the same, but numbers begin
 photos of a folder. `photo`: each photo."""
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".avif", ".heic", ".gif", ".bmp")
+
+SETTINGS, OWN = (
+    "carspotter.toml",
+    ("catalog", "photos", "quarantine", "labels", "shards", "models", "crawl", "showroom"),
+)
+"""What makes a folder a project, and the folders in it that are its own: what lies there is no source's photo."""
 
 # Three digits of position: in "20240131_154500.jpg" a phone's date and time are no ad and photo.
 _NUMBERED = re.compile(r"(\d+)_(\d{1,3})(?!\d)")
@@ -63,6 +72,10 @@ class _File:
     def folder(self) -> str:
         return self.path.rpartition("/")[0]
 
+    @property
+    def top(self) -> str:
+        return self.path.partition("/")[0] if "/" in self.path else ""
+
 
 def read(settings: FolderSettings) -> Iterator[Ad]:
     """Yield the ads of a tree, sorted by path.
@@ -74,9 +87,10 @@ def read(settings: FolderSettings) -> Iterator[Ad]:
     if settings.ads == "number":
         _check_numbers(settings.path, (_file(root, url) for url in urls))
     source = source_name(settings)
+    part_of = _parts({_file(root, url).top for url in urls})
     for ad_id, group in groupby((_file(root, url) for url in urls), key=lambda file: _ad_id(file, settings.ads)):
         files = sorted(group, key=lambda file: (file.position, file.path))
-        yield _ad(ad_id, files, source=source, kind=settings.kind)
+        yield _ad(ad_id, files, source=source, kind=settings.kind, part_of=part_of)
 
 
 def source_name(settings: FolderSettings) -> str:
@@ -101,6 +115,13 @@ def _listed(path: str) -> tuple[str, list[str]]:
         urls = storage.list_files(root, SUFFIXES)
     except StorageError as error:
         raise SourceError(f"folder {error}") from error
+    if local is not None:
+        _is_own.cache_clear()  # a folder may have become a project since
+        theirs = [url for url in urls if not _is_own(str(Path(url).parent))]
+        if urls and not theirs:
+            raise SourceError(f"folder {path} has only photos that its project wrote; give the folder of your own, "
+                              f"which is none of {', '.join(OWN)} beside {SETTINGS}")  # fmt: skip
+        urls = theirs
     if not urls:
         raise SourceError(f"folder {path} has no photos; allowed suffixes: {', '.join(SUFFIXES)}")
     if local is None:  # file systems have their own way to write a root, "memory:///box" for "memory://box"
@@ -109,6 +130,22 @@ def _listed(path: str) -> tuple[str, list[str]]:
         sample = unquote(urls[0]) if place != root or "%" in urls[0] else urls[0]
         root = sample[: sample.index(tail, sample.index("://") + 3) + len(tail)]
     return root, urls
+
+
+@cache
+def _is_own(folder: str) -> bool:
+    """Say whether a folder is a project's own, or below one."""
+    path = Path(folder)
+    if path.parent == path:
+        return False
+    return (path.name in OWN and (path.parent / SETTINGS).is_file()) or _is_own(str(path.parent))
+
+
+def _parts(tops: set[str]) -> Callable[[str], str | None]:
+    """Return what gives the part of a dataset for a folder at the top of the tree: train, val and test are no cars."""
+    parts = {top: part for top in tops if (part := split_name(top)) in SPLITS}
+    are_parts = len(parts) == len(tops) or len(set(parts.values())) > 1
+    return lambda top: parts.get(top) if are_parts else None
 
 
 def _file(root: str, url: str) -> _File:
@@ -140,8 +177,9 @@ def _check_numbers(path: str, files: Iterator[_File]) -> None:
         )
 
 
-def _ad(ad_id: str, files: list[_File], *, source: str, kind: str | None) -> Ad:
-    folder = files[0].folder.rpartition("/")[2]
+def _ad(ad_id: str, files: list[_File], *, source: str, kind: str | None, part_of: Callable[[str], str | None]) -> Ad:
+    first = files[0]
+    folder = "" if first.folder == first.top and part_of(first.top) else first.folder.rpartition("/")[2]
     key = clean(ad_id) or "photo"
     car = read_name(clean(folder) or "")
     attributes = {"folder": folder} if folder else None
@@ -149,7 +187,7 @@ def _ad(ad_id: str, files: list[_File], *, source: str, kind: str | None) -> Ad:
         ad_id=key, source=source, make=car.make, model=car.model, year=car.year, body=car.body, attributes=attributes
     )
     photos = (
-        photo_row(key, storable(file.url), file.position if file.number else index, kind=kind)
+        photo_row(key, storable(file.url), file.position if file.number else index, kind=kind, split=part_of(file.top))
         for index, file in enumerate(files)
     )
     return Ad(listing, tuple({row["photo_id"]: row for row in photos}.values()))

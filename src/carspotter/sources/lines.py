@@ -6,8 +6,10 @@ listings. A file that cannot be read at all is a SourceError.
 
 from __future__ import annotations
 
+import codecs
 import csv
 import json
+import re
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,6 +17,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from carspotter.errors import MissingExtraError, SourceError
+from carspotter.sources.columns import CARS_CSV, field_of, is_header
 
 BROKEN = "broken-row"
 """The status of a line that cannot be read."""
@@ -25,6 +28,11 @@ _MAX_RAW = 500  # what a broken row keeps of its line
 _SNIFFED_BYTES, _SNIFFED_LINES = 1 << 16, 20
 _DELIMITERS = ",;\t|"
 _BATCH = 1024
+# What Excel reads as a word about the delimiter, and what programs leave around names.
+_SEP = re.compile(r'\ufeff?"?sep=(.)"?\s*', re.IGNORECASE)
+_MARKS = "\ufeff\u200b\"' "
+# Of western text in two bytes a character nearly every second byte is zero; in other scripts delimiters alone are.
+_MANY, _SHORTEST_WIDE = 0.6, 8
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,27 +55,29 @@ def read_csv(
     name: str,
     encoding: str,
     delimiter: str | None,
-    header: bool | Sequence[str] | None,
-    known: Mapping[str, str],
+    header: bool | None,
+    mapped: Mapping[str, str],
 ) -> Iterator[Record]:
     """Yield the records of a CSV file.
 
-    `header` is True or None (the first line), False (columns are called "1", "2", …), or the columns of a file that may
-    have no header: then the first line is one if it names an ad_id or two others of the `known` columns.
+    `header` is True (there is one), False (none: columns are called "1", "2", …, or as in `CARS_CSV` where nothing is
+    `mapped` to columns), or None: a file with a map has one, another one is looked at. A line "sep=;" and lines of
+    title above a header are passed over. Raises SourceError where the first line is neither a header that is
+    understood nor an ad.
     """
     _check_encoding(path, name, encoding)
-    if delimiter is None:
-        delimiter = _sniff_delimiter(path, encoding)
-    csv_rows = _Rows(path, encoding, delimiter)
+    lines = _first_lines(path, encoding)
+    said = _SEP.fullmatch(lines[0]) if lines else None
+    skip = 1 if said else 0
+    delimiter = delimiter or (said[1] if said else None) or _sniff_delimiter(lines[skip:])
+    skip += _title_lines(lines[skip:], delimiter, mapped) if header is not False else 0
+    csv_rows = _Rows(path, encoding, delimiter, skip)
     rows = iter(csv_rows)
     first = next(rows, None)
     if first is None:
         raise SourceError(f"table {name} is empty; it needs a line for each ad")
-    _, fields, problem, raw = first
-    columns, is_header = _columns(fields or [], header, known)
+    columns, is_header = _columns(name, first, header, mapped)
     csv_rows.width = len(columns)
-    if header in (True, None) and (problem or len(set(columns)) < len(columns)):
-        raise SourceError(f"table {name}: its header {raw[:_MAX_RAW].strip()!r} is broken or names a column twice")
     number = 0
     if not is_header:
         number = 1
@@ -81,25 +91,76 @@ _Row = tuple[int, list[str] | None, str | None, str]  # line, fields, problem, r
 _Parsed = tuple[list[str] | None, str | None]  # fields, problem
 
 
-def _columns(
-    first: Sequence[str], header: bool | Sequence[str] | None, known: Mapping[str, str]
-) -> tuple[list[str], bool]:
-    words = [word.strip() for word in first]
-    if header is False:
+def _columns(name: str, first: _Row, header: bool | None, mapped: Mapping[str, str]) -> tuple[list[str], bool]:
+    """Return the names of the columns, and whether the first row is the header that says them."""
+    _, fields, problem, raw = first
+    words = [word.strip().strip(_MARKS) for word in fields or ()]
+    if header is False and mapped:
         return [str(index + 1) for index in range(len(words))], False
-    if isinstance(header, Sequence):
-        found = {known.get(word.casefold()) for word in words} - {None}
-        if "ad_id" not in found and len(found) < 2:
-            return list(header), False
-    return [word or f"column {index + 1}" for index, word in enumerate(words)], True
+    has_header = header or bool(mapped) or is_header(words, is_first=True)
+    if header is False or not has_header:
+        if header is None and not problem and not _is_ad(words):
+            shown, ends = raw[:_MAX_RAW].strip(), ((words or ["…"])[0], (words or ["…"])[-1])
+            raise SourceError(
+                f"table {name}: its first line is neither a header that is understood nor an ad of the form "
+                f"{', '.join(CARS_CSV)}: {shown!r}; if it is a header, say which column is which, such as "
+                f'columns = {{ad_id = "{ends[0]}", photos = "{ends[1]}"}}; if it is an ad, set header = false'
+            )
+        return list(CARS_CSV), False
+    if problem:
+        raise SourceError(f"table {name}: its header {raw[:_MAX_RAW].strip()!r} is broken: {problem}")
+    while words and not words[-1] and len(words) > 1:  # a delimiter at the end of each line
+        words.pop()
+    return _unlike(name, [word or f"column {index + 1}" for index, word in enumerate(words)]), True
+
+
+def _is_ad(words: Sequence[str]) -> bool:
+    """Say whether the fields of a line can be an ad of the form without a header."""
+    if len(words) > len(CARS_CSV) and any(words[len(CARS_CSV) :]):
+        return False
+    first = words[0] if words else ""
+    return any(sign.isdigit() for sign in first or "".join(words))
+
+
+def _unlike(name: str, words: Sequence[str]) -> list[str]:
+    """Number columns of photos that bear one name; another name may be there only once."""
+    seen: dict[str, int] = {}
+    columns = []
+    for word in words:
+        seen[word] = seen.get(word, 0) + 1
+        if seen[word] > 1 and field_of(word) != "photos":
+            raise SourceError(
+                f"table {name}: its header names a column twice, {word[:60]!r}: {', '.join(words)[:_MAX_RAW]!r}; give "
+                "each its own name"
+            )
+        columns.append(word if seen[word] == 1 else f"{word} {seen[word]}")
+    return columns
+
+
+def _title_lines(lines: Sequence[str], delimiter: str, mapped: Mapping[str, str]) -> int:
+    """Return how many lines stand above the header: titles, comments and empty ones."""
+    names = [column for column in mapped.values() if column]
+    for number, line in enumerate(lines):
+        fields = _parse(line, delimiter)[0] or []
+        if is_header(fields, names, is_first=number == 0):
+            return number
+        if len([field for field in fields if field.strip()]) > 1 and not line.lstrip().startswith("#"):
+            return 0
+    return 0
 
 
 def _record(number: int, row: _Row, columns: Sequence[str]) -> Record:
     line, fields, problem, raw = row
     if fields is not None and len(fields) > len(columns):
-        problem = f"{len(fields)} fields, the table has {len(columns)} columns"
+        if any(field.strip() for field in fields[len(columns) :]):
+            problem = f"{len(fields)} fields, the table has {len(columns)} columns"
+        fields = fields[: len(columns)]
+    if problem is None and "\0" in raw:
+        problem = "a byte of zero, which no text has"
     if problem is None and not _is_text(raw):
         problem = "bytes that are not in the table's encoding"
+    if problem is None and [field.strip() for field in fields or ()] == list(columns):
+        problem = "the header once more"
     if problem is not None or fields is None:
         return Record(number=number, line=line, problem=problem, raw=raw.strip()[:_MAX_RAW])
     return Record(number=number, line=line, values=dict(zip(columns, fields, strict=False)), raw=raw)
@@ -111,14 +172,16 @@ class _Rows:
     `width` is the number of columns, once it is known: a row over several lines that has more is none.
     """
 
-    def __init__(self, path: Path, encoding: str, delimiter: str) -> None:
-        self.path, self.encoding, self.delimiter = path, encoding, delimiter
+    def __init__(self, path: Path, encoding: str, delimiter: str, skip: int = 0) -> None:
+        self.path, self.encoding, self.delimiter, self.skip = path, encoding, delimiter, skip
         self.width: int | None = None
 
     def __iter__(self) -> Iterator[_Row]:
         with self.path.open(encoding=self.encoding, errors="surrogateescape", newline="") as file:
             ahead: deque[str] = deque()
-            line = 1
+            for _ in range(self.skip):
+                file.readline(_MAX_RECORD_CHARACTERS)
+            line = self.skip + 1
             while text := _next_line(file, ahead):
                 taken = [text]
                 fields, problem = _parse(text, self.delimiter)
@@ -176,28 +239,54 @@ def _parse(text: str, delimiter: str) -> _Parsed:
 def _check_encoding(path: Path, name: str, encoding: str) -> None:
     with path.open("rb") as file:
         start = file.read(_SNIFFED_BYTES)
-    whole_lines = start[: start.rfind(b"\n") + 1] or start
+    found = _wide_encoding(start)
+    if found is not None and encoding.casefold().startswith(("utf-8", "utf8")):
+        raise SourceError(f"table {name} is {found.upper()}; set encoding = {found!r}")
     try:
-        if encoding.casefold().startswith("utf-8") and start[:2] in (b"\xff\xfe", b"\xfe\xff"):
-            raise SourceError(f"table {name} is UTF-16; set encoding = 'utf-16'")
-        # UTF-16 ends lines with two bytes.
-        (whole_lines if "16" not in encoding else start[: len(start) // 2 * 2]).decode(encoding)
+        b"".decode(encoding)  # a codec that is none of text is refused here
+        codecs.getincrementaldecoder(encoding)().decode(start, final=len(start) < _SNIFFED_BYTES)
     except UnicodeDecodeError as error:
         line = start.count(b"\n", 0, error.start) + 1
         raise SourceError(
             f"table {name} is not {encoding}: byte 0x{start[error.start]:02X} in line {line}; set encoding, "
             "for instance 'cp1252' (western Europe) or 'cp1251' (Cyrillic)"
         ) from error
-    except LookupError as error:
+    except UnicodeError as error:
+        raise SourceError(f"table {name} is not {encoding}: {error}; set encoding") from error
+    except (LookupError, ValueError, TypeError) as error:
         raise SourceError(f"table {name}: unknown encoding {encoding!r}; allowed: utf-8, cp1252, utf-16, …") from error
 
 
-def _sniff_delimiter(path: Path, encoding: str) -> str:
-    """Return the delimiter that gives most lines the same number of fields, more than one."""
+def _wide_encoding(start: bytes) -> str | None:
+    """Return the encoding of two or four bytes a character that a file begins in, with its mark or without."""
+    for mark, encoding in (
+        (codecs.BOM_UTF32_LE, "utf-32"), (codecs.BOM_UTF32_BE, "utf-32"),
+        (codecs.BOM_UTF16_LE, "utf-16"), (codecs.BOM_UTF16_BE, "utf-16"),
+    ):  # fmt: skip
+        if start.startswith(mark):
+            return encoding
+    head = start[:4096]
+    zeros = [head[at::4].count(0) / max(len(head[at::4]), 1) for at in range(4)]
+    # In UTF-32 two bytes of four are always zero or nearly so, whatever the script.
+    if len(head) >= _SHORTEST_WIDE and min(zeros[2:]) > _MANY:
+        return "utf-32-le"
+    if len(head) >= _SHORTEST_WIDE and min(zeros[:2]) > _MANY:
+        return "utf-32-be"
+    for order, encoding in (((1, 3), "utf-16-le"), ((0, 2), "utf-16-be")):
+        others = [zeros[at] for at in range(4) if at not in order]
+        if min(zeros[at] for at in order) > _MANY and max(others) < 1 - _MANY and len(head) >= _SHORTEST_WIDE:
+            return encoding
+    return None
+
+
+def _first_lines(path: Path, encoding: str) -> list[str]:
     with path.open(encoding=encoding, errors="surrogateescape", newline="") as file:
-        lines = [
-            line for line in (file.readline(_MAX_RECORD_CHARACTERS) for _ in range(_SNIFFED_LINES)) if line.strip()
-        ]
+        return [line for line in (file.readline(_MAX_RECORD_CHARACTERS) for _ in range(_SNIFFED_LINES)) if line]
+
+
+def _sniff_delimiter(lines: Sequence[str]) -> str:
+    """Return the delimiter that gives most lines the same number of fields, more than one."""
+    lines = [line for line in lines if line.strip()]
 
     def evenness(delimiter: str) -> tuple[int, int]:
         counts = [len(_parse(line, delimiter)[0] or ()) for line in lines]
@@ -217,6 +306,8 @@ def read_json_lines(path: Path, *, name: str, encoding: str) -> Iterator[Record]
                 continue
             number += 1
             raw = text.strip()[:_MAX_RAW]
+            if number == 1 and raw.startswith("["):
+                raise SourceError(f"table {name} is one JSON array; write one object a line, such as: jq -c '.[]'")
             try:
                 values = json.loads(text)
                 problem = None if isinstance(values, dict) else f"a JSON {type(values).__name__}, no object"

@@ -1,8 +1,8 @@
 """Listings from Stanford Cars (Krause et al., 3dRR-13) in its official files.
 
 In: `StanfordSettings`, a folder with the devkit's `.mat` files and the photos. Out: an ad for each photo, with make,
-model, year and body out of the class's name, and class, box and split among the attributes. It downloads nothing, and
-the split is theirs: a project makes its own.
+model, year and body out of the class's name, class and box among the attributes, and the official part, train or test,
+as the photo's split. It downloads nothing.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from carspotter.sources.makes import read_name
 
 # Of the 196 names this one leaves out whose car it is: Ram became a make of its own in 2010, the van stayed a Dodge's.
 _SOLD_AS = {"Ram C/V Cargo Van Minivan 2012": "Dodge Ram C/V Cargo Van Minivan 2012"}
+_OFFICIAL = ("cars_annos.mat", "cars_meta.mat", "cars_train_annos.mat", "cars_test_annos_withlabels.mat")
 _BOX = ("bbox_x1", "bbox_y1", "bbox_x2", "bbox_y2")
 
 
@@ -57,6 +58,11 @@ def read(settings: StanfordSettings) -> Iterator[Ad]:
     for split, path in parts.items():
         if path is not None:
             yield from _ads(path, _load(path), names, photos=photos / f"cars_{split}", split=split, settings=settings)
+
+
+def is_devkit(folder: str | Path) -> bool:
+    """Say whether a folder holds the official files, by their names."""
+    return any(_find(Path(folder), name) for name in _OFFICIAL)
 
 
 def _find(folder: Path, name: str) -> Path | None:
@@ -121,4 +127,4 @@ def _ad(ad_id: str, photo: Path, names: Sequence[str], *, attributes: dict[str, 
         ad_id=ad_id, source=source, make=car.make, model=car.model, year=car.year, body=car.body,
         title=name or None, attributes=attributes, message=message,
     )  # fmt: skip
-    return Ad(listing, (photo_row(ad_id, str(photo.absolute()), 0, kind="exterior"),))
+    return Ad(listing, (photo_row(ad_id, str(photo.absolute()), 0, kind="exterior", split=attributes["split"]),))

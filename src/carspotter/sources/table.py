@@ -13,37 +13,18 @@ from itertools import chain, islice
 from pathlib import Path
 from string import Formatter
 from tempfile import TemporaryDirectory
-from typing import Any, Literal
+from typing import Any
 from urllib.parse import quote
 
 from carspotter import storage
 from carspotter.catalog.tables import OK
-from carspotter.errors import SourceError, StorageError, suggestion
+from carspotter.errors import SourceError, suggestion
 from carspotter.sources.ad import Ad, Row, clean, listing_row, photo_row, row_key
+from carspotter.sources.columns import FIELDS, resolve
 from carspotter.sources.lines import BROKEN, Record, read_csv, read_json_lines, read_parquet
+from carspotter.sources.table_file import FORMS, Form, form_of, local_table, name_of
+from carspotter.sources.values import SUFFIXES, is_rounded, number_text, photo_ids, split_name, tidy
 
-Form = Literal["auto", "csv", "jsonl", "parquet"]
-
-FIELDS = (
-    "ad_id", "make", "model", "submodel", "photos", "url", "year", "body", "title", "price", "currency",
-    "kind", "viewpoint",
-)  # fmt: skip
-"""What a column map may name; `photos`, `kind` and `viewpoint` are of the photos, the rest of the listing."""
-
-# Names that tables give these columns by themselves; a column map overrules them.
-_ALSO = {
-    "ad_id": ("id", "listing_id"), "make": ("brand",), "submodel": ("trim", "version"),
-    "photos": ("image_ids", "images", "photo_ids", "image_id", "photo", "image", "path"),
-}  # fmt: skip
-# The form without a header: ad_id, make, model, submodel, "image_id1, image_id2".
-_CARS_CSV = FIELDS[:5]
-_FORMS: dict[str, Form] = {
-    ".csv": "csv", ".tsv": "csv", ".txt": "csv", ".jsonl": "jsonl", ".ndjson": "jsonl", ".parquet": "parquet",
-}  # fmt: skip
-_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".avif", ".heic")
-# Two million listings with ten photos each, as CSV, are about 1 GB.
-_MAX_REMOTE_BYTES = 4 << 30
-_REMOTE_TIMEOUT_S = 3600.0
 # Keys of JSON Lines differ from line to line: so many are looked at before a column is called unknown.
 _FIRST_RECORDS = 100
 
@@ -56,7 +37,8 @@ class TableSettings:
     objects). `photos` says where photo ids lead: a URL or path with `{image_id}` (and `{ad_id}`), or a folder; without
     it, names are looked up beside the table. `words` translates values, for instance
     `{kind = {in = "interior"}}`; where a field has words, others of its values are dropped. Raises ValueError for an
-    impossible value.
+    impossible value. A field that `columns` maps to "" has no column; without `photo_delimiter` a list of photos is
+    split as it is written.
     """
 
     path: str
@@ -66,7 +48,7 @@ class TableSettings:
     form: Form = "auto"
     header: bool | None = None
     delimiter: str | None = None
-    photo_delimiter: str = ","
+    photo_delimiter: str | None = None
     encoding: str = "utf-8-sig"
     words: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
 
@@ -74,7 +56,7 @@ class TableSettings:
         for key in (*self.columns, *self.words):
             if key not in FIELDS:
                 raise ValueError(f"columns and words: unknown field {key!r}; {suggestion(key, FIELDS, limit=20)}")
-        if self.form not in ("auto", *_FORMS.values()):
+        if self.form not in ("auto", *FORMS.values()):
             raise ValueError(f"form is {self.form!r}; allowed: auto, csv, jsonl, parquet")
         if self.delimiter is not None and len(self.delimiter) != 1:
             raise ValueError(f"delimiter is {self.delimiter!r}; it must be one character")
@@ -87,7 +69,7 @@ def read(settings: TableSettings) -> Iterator[Ad]:
     Raises SourceError where the table cannot be opened, or lacks a column that the map names.
     """
     with TemporaryDirectory(prefix="carspotter-") as folder:
-        path = _local(settings.path, Path(folder))
+        path = local_table(settings.path, Path(folder))
         records = _records(settings, path)
         first = list(islice(records, _FIRST_RECORDS))
         columns = _resolved(settings, first)
@@ -96,78 +78,43 @@ def read(settings: TableSettings) -> Iterator[Ad]:
             yield reader.ad(record)
 
 
-def _local(url: str, folder: Path) -> Path:
-    path = storage.local_path(url)
-    if path is None:
-        path = folder / "table"
-        try:
-            path.write_bytes(storage.read(url, max_bytes=_MAX_REMOTE_BYTES, timeout_s=_REMOTE_TIMEOUT_S))
-        except StorageError as error:
-            raise SourceError(str(error)) from error
-    if not path.is_file():
-        raise SourceError(f"table {url}: {'a folder' if path.is_dir() else 'no such file'}; give a CSV, JSON Lines "
-                          "or Parquet file")  # fmt: skip
-    return path
-
-
 def _records(settings: TableSettings, path: Path) -> Iterator[Record]:
-    form: Form | None = settings.form
-    if form == "auto":
-        suffix = Path(_plain(settings.path)).suffix.casefold()
-        form = _FORMS.get(suffix)
-        if form is None:
-            known = ", ".join(_FORMS)
-            raise SourceError(f"table {settings.path}: unknown suffix {suffix!r}; allowed: {known}; or set form")
+    form = form_of(settings.path) if settings.form == "auto" else settings.form
     if form == "parquet":
         return read_parquet(path, name=settings.path)
     if form == "jsonl":
         return read_json_lines(path, name=settings.path, encoding=settings.encoding)
-    header: bool | Sequence[str] | None = settings.header
-    if header is None and not settings.columns:
-        header = _CARS_CSV
     return read_csv(
-        path, name=settings.path, encoding=settings.encoding, delimiter=settings.delimiter, header=header,
-        known=_spellings(),
+        path, name=settings.path, encoding=settings.encoding, delimiter=settings.delimiter, header=settings.header,
+        mapped=settings.columns,
     )  # fmt: skip
 
 
-def _spellings() -> dict[str, str]:
-    """Return each name that a column may bear by itself and the field it stands for."""
-    return {other: name for name in FIELDS for other in (name, *_ALSO.get(name, ()))}
-
-
-def _resolved(settings: TableSettings, first: Sequence[Record]) -> dict[str, str]:
-    """Return field → column: what the map says, checked, and names that speak for themselves."""
+def _resolved(settings: TableSettings, first: Sequence[Record]) -> dict[str, list[str]]:
+    """Return field → columns, from the first records."""
     there: dict[str, None] = {key: None for record in first if record.values for key in record.values}
     if all(record.values is None for record in first):
         return {}
     if not there:
         raise SourceError(f"table {settings.path}: its first lines hold nothing, not even the name of a column")
-    for name, column in settings.columns.items():
-        if column not in there and column.partition(".")[0] not in there:
-            raise SourceError(
-                f"table {settings.path}: no column {column!r} for {name}; {suggestion(column, there, limit=20)}"
-            )
-    own = {column.strip().casefold(): column for column in there}
-    columns = {name: own[other] for name in FIELDS for other in (*reversed(_ALSO.get(name, ())), name) if other in own}
-    columns = {name: column for name, column in columns.items() if column not in settings.columns.values()}
-    columns |= settings.columns
-    if "ad_id" not in columns:
-        raise SourceError(f"table {settings.path}: no column ad_id; say which one it is, such as "
-                          f'columns = {{ad_id = "{next(iter(there))}"}}')  # fmt: skip
-    return columns
+    looks = [key for key in there if any(_is_photo(record.values.get(key)) for record in first if record.values)]
+    return resolve(settings.path, list(there), settings.columns, looks)
+
+
+def _is_photo(value: Any) -> bool:
+    return any(name.partition("?")[0].casefold().endswith(SUFFIXES) for name in photo_ids(value, None)[0])
 
 
 class _Reader:
     """Turn records into ads, with the settings looked up once."""
 
-    def __init__(self, settings: TableSettings, columns: Mapping[str, str]) -> None:
+    def __init__(self, settings: TableSettings, columns: Mapping[str, list[str]]) -> None:
         self.settings = settings
         self.columns = columns
-        self.file = file_name(settings.path)
-        self.source = source_name(settings)
+        self.file = str(name_of(settings.path))
+        self.source = settings.name or f"table:{self.file}"
         self.template = _template_of(settings)
-        self.mapped = {column.partition(".")[0] for column in columns.values()}
+        self.mapped = {column.partition(".")[0] for found in columns.values() for column in found}
 
     def ad(self, record: Record) -> Ad:
         if record.values is None:
@@ -175,18 +122,24 @@ class _Reader:
             key = row_key(self.file, record.number)
             raw = {"line": record.raw} if record.raw else None
             return Ad(listing_row(ad_id=key, source=self.source, status=BROKEN, message=problem, attributes=raw))
-        values = {name: _value(record.values, column) for name, column in self.columns.items()}
-        said = clean(values.pop("ad_id"))
+        values = {name: tidy(_value(record.values, found[0])) for name, found in self.columns.items()}
+        said = number_text(clean(values.pop("ad_id", None)))
+        problems = [] if said else [f"line {record.line}: {self.columns['ad_id'][0]} is empty"]
+        if said and is_rounded(said):
+            problems, said = [f"line {record.line}: a spreadsheet has rounded the id to {said}"], None
         ad_id = said or row_key(self.file, record.number)
         status = OK if said else "no-ad-id"
-        problems = [] if said else [f"line {record.line}: {self.columns['ad_id']} is empty"]
+        values["photos"] = self.lists(record.values)
+        values["year"] = number_text(clean(values.get("year")))
         photos, more = self.photos(ad_id, values, status)
         message = "; ".join(problems + more) or None
         words: dict[str, Any] = {
             name: self.translated(name, clean(values[name])) for name in values if name not in _OF_PHOTOS
         }
         rest = {
-            key: value for key, value in record.values.items() if key not in self.mapped and value not in (None, "")
+            key: value
+            for key, value in record.values.items()
+            if key not in self.mapped and tidy(value) not in (None, "")
         }
         listing = listing_row(
             ad_id=ad_id, source=self.source, status=status, message=message, attributes=rest, **words
@@ -195,25 +148,33 @@ class _Reader:
 
     def photos(self, ad_id: str, values: Mapping[str, Any], status: str) -> tuple[tuple[Row, ...], list[str]]:
         """Return the rows of an ad's photos and what is wrong with the list."""
-        ids, holes = _photo_ids(values.get("photos"), self.settings.photo_delimiter)
+        ids, holes = values["photos"]
         unique = list(dict.fromkeys(ids))
         problems = [f"{holes} holes in the list of photos"] if holes > 1 else []
         problems += ["a hole in the list of photos"] if holes == 1 else []
         problems += [f"{len(ids) - len(unique)} photos named twice"] if len(ids) > len(unique) else []
         problems += ["no photos"] if not unique and "photos" in self.columns else []
-        about = {name: self.translated(name, clean(values.get(name))) for name in ("kind", "viewpoint")}
+        about = {name: self.translated(name, clean(values.get(name))) for name in ("kind", "viewpoint", "split")}
+        about["split"] = split_name(about["split"])
         rows = tuple(
             photo_row(ad_id, self.template(image_id, ad_id), position, status=status, **about)
             for position, image_id in enumerate(unique)
         )
         return tuple({row["photo_id"]: row for row in rows}.values()), problems
 
+    def lists(self, values: Mapping[str, Any]) -> tuple[list[str], int]:
+        """Return the ids of an ad's photos, and the holes; an empty column among several is no hole."""
+        found = [
+            photo_ids(_value(values, name), self.settings.photo_delimiter) for name in self.columns.get("photos", ())
+        ]
+        return [name for ids, _ in found for name in ids], sum(holes for _, holes in found)
+
     def translated(self, name: str, value: str | None) -> str | None:
         words = self.settings.words.get(name)
         return value if words is None or value is None else words.get(value) or None
 
 
-_OF_PHOTOS = ("photos", "kind", "viewpoint")
+_OF_PHOTOS = ("photos", "kind", "viewpoint", "split")
 
 
 def _value(values: Mapping[str, Any], column: str) -> Any:
@@ -224,56 +185,6 @@ def _value(values: Mapping[str, Any], column: str) -> Any:
     for part in column.split("."):
         found = found.get(part) if isinstance(found, Mapping) else None
     return found
-
-
-def _photo_ids(value: Any, delimiter: str) -> tuple[list[str], int]:
-    """Return the ids in a list or a joined text, and how many of its places are empty."""
-    if isinstance(value, str):
-        parts: list[Any] = value.split(delimiter) if delimiter else [value]
-        # A comma stands in URLs too: "https://a/b,c.jpg" is one, "a.jpg, https://…" are two.
-        if delimiter == "," and "://" in value:
-            parts = _split_urls(value)
-    elif isinstance(value, Sequence):
-        parts = list(value)
-    else:
-        parts = [] if value is None else [value]
-    names = [clean(_url_of(part)) for part in parts]
-    if names == [None]:
-        return [], 0
-    return [name for name in names if name], names.count(None)
-
-
-def _split_urls(text: str) -> list[str]:
-    """Split at commas that a blank or another URL follows."""
-    parts: list[str] = []
-    for part in text.split(","):
-        if parts and "://" in parts[-1] and part.strip() and part == part.lstrip() and "://" not in part:
-            parts[-1] += "," + part
-        else:
-            parts.append(part)
-    return parts
-
-
-def _url_of(part: Any) -> Any:
-    """Return the place in a photo that is an object, as sites' own data has them."""
-    if isinstance(part, Mapping):
-        return next((part[key] for key in ("url", "contentUrl", "src", "path", "id") if part.get(key)), None)
-    return part
-
-
-def file_name(path: str) -> str:
-    """Return the name of a table's file, without the query of a URL."""
-    return _plain(path).rstrip("/").replace("\\", "/").rpartition("/")[2]
-
-
-def source_name(settings: TableSettings) -> str:
-    """Return what the column `source` says of a table's ads."""
-    return clean(settings.name or f"table:{file_name(settings.path)}") or ""
-
-
-def _plain(path: str) -> str:
-    """Return a path, or a URL without its query; a "?" in a path is a letter like any other."""
-    return path.partition("?")[0] if storage.local_path(path) is None else path
 
 
 # ---- from photo ids to places
@@ -298,9 +209,10 @@ class _Place:
         if not self.is_folder:
             return self.pattern.format(image_id=image_id, ad_id=ad_id)
         path = f"{self.pattern}{os.sep}{image_id}"
-        if path.casefold().endswith(_SUFFIXES):
+        if path.casefold().endswith(SUFFIXES):
             return path
-        return next((path + suffix for suffix in _SUFFIXES if Path(path + suffix).is_file()), path)
+        # os.path, since Path.is_file raises for a name that is too long.
+        return next((path + suffix for suffix in SUFFIXES if os.path.isfile(path + suffix)), path)  # noqa: PTH113
 
 
 def _template_of(settings: TableSettings) -> _Place:
@@ -316,7 +228,7 @@ def _template_of(settings: TableSettings) -> _Place:
         return _Place(pattern.rstrip("/"), is_folder="image_id" not in names)
     table = storage.local_path(settings.path)
     if table is None and not Path(pattern).is_absolute():
-        base = _plain(settings.path).rpartition("/")[0]
+        base = settings.path.partition("?")[0].partition("#")[0].rpartition("/")[0]
         relative = pattern.removeprefix("./").removeprefix(".")
         pattern = f"{base}/{relative}".rstrip("/")
     elif table is not None:
