@@ -19,7 +19,7 @@ from pathlib import Path
 
 import aiohttp
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from carspotter import storage, web
@@ -240,7 +240,6 @@ EMBEDDINGS = {
 
 
 @pytest.mark.parametrize("embed", EMBEDDINGS.values(), ids=EMBEDDINGS)
-@settings(max_examples=60, deadline=None)
 @given(v4=private_4, rest=st.integers(0, (1 << 128) - 1))
 def test_no_ipv6_address_carries_a_private_ipv4_one(embed, v4: IPv4Address, rest: int) -> None:
     address = IPv6Address(embed(int(v4), rest))
@@ -316,7 +315,6 @@ def test_an_odd_spelling_reaches_nobody(url: str, message: str) -> None:
 ONLY = UrlPolicy(max_bytes=1, timeout_s=5, allow_hosts=("nowhere.invalid",))
 
 
-@settings(max_examples=300, deadline=None)
 @given(
     url=st.one_of(
         st.text(),

@@ -176,7 +176,7 @@ JSON = st.recursive(
 )
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     st.dictionaries(
         st.sampled_from(["id", "task", "says", "photo", "ad", "words", "becomes", "by", "at", "given", "shown"]), JSON
