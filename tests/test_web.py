@@ -492,7 +492,7 @@ def test_slow_answers_end_with_the_time(answer) -> None:
     started = time.monotonic()
     policy = UrlPolicy(max_bytes=1000, timeout_s=0.4, ports=None, allow_networks=OPEN.allow_networks)
     assert failed(answer, policy) == ("timeout", "photos.example gave no complete answer within 0.4 s")
-    assert time.monotonic() - started < 2
+    assert time.monotonic() - started < 8  # the silent one would answer after ten
 
 
 def test_a_slow_resolver_is_within_the_time() -> None:
