@@ -6,10 +6,21 @@ Drawn training data: discs and bars in two colours, four classes of two makes, l
 from __future__ import annotations
 
 import csv
+import os
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, settings
+
+# Property tests draw the same examples on every machine, every time: nothing found is kept, and no clock decides.
+# CARSPOTTER_FUZZ=2000 draws as many at random instead; what fails is told with a line that draws it again.
+FUZZ = int(os.environ.get("CARSPOTTER_FUZZ", "0"))
+COMMON: dict[str, Any] = {"database": None, "deadline": None, "suppress_health_check": [HealthCheck.too_slow]}
+settings.register_profile("same", derandomize=True, max_examples=30, **COMMON)
+settings.register_profile("wide", print_blob=True, max_examples=max(FUZZ, 1), **COMMON)
+settings.load_profile("wide" if FUZZ else "same")
 
 RECIPE = """
 task = "identifier"

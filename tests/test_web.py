@@ -19,7 +19,7 @@ from pathlib import Path
 
 import aiohttp
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from carspotter import storage, web
@@ -241,7 +241,6 @@ EMBEDDINGS = {
 
 
 @pytest.mark.parametrize("embed", EMBEDDINGS.values(), ids=EMBEDDINGS)
-@settings(max_examples=60, deadline=None)
 @given(v4=private_4, rest=st.integers(0, (1 << 128) - 1))
 def test_no_ipv6_address_carries_a_private_ipv4_one(embed, v4: IPv4Address, rest: int) -> None:
     address = IPv6Address(embed(int(v4), rest))
@@ -317,7 +316,6 @@ def test_an_odd_spelling_reaches_nobody(url: str, message: str) -> None:
 ONLY = UrlPolicy(max_bytes=1, timeout_s=5, allow_hosts=("nowhere.invalid",))
 
 
-@settings(max_examples=300, deadline=None)
 @given(
     url=st.one_of(
         st.text(),
@@ -495,7 +493,7 @@ def test_slow_answers_end_with_the_time(answer) -> None:
     started = time.monotonic()
     policy = UrlPolicy(max_bytes=1000, timeout_s=0.4, ports=None, allow_networks=OPEN.allow_networks)
     assert failed(answer, policy) == ("timeout", "photos.example gave no complete answer within 0.4 s")
-    assert time.monotonic() - started < 2
+    assert time.monotonic() - started < 8  # the silent one would answer after ten
 
 
 def test_a_slow_resolver_is_within_the_time() -> None:

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from carspotter.catalog import merge
@@ -225,7 +225,7 @@ STEPS = st.lists(
 )
 
 
-@settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=max(settings().max_examples // 4, 5))  # an example is a whole catalog
 @given(steps=STEPS)
 def test_a_table_is_a_dict_of_the_newest_rows(steps: list[tuple[str, Any, Any]], tmp_path_factory: Any) -> None:
     folder = tmp_path_factory.mktemp("model")

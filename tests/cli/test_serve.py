@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import re
@@ -10,7 +11,6 @@ import socket
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,6 +20,7 @@ import pytest
 
 from serving.conftest import RED, jpeg
 from tiny_bundles import tiny_finder, tiny_identifier
+from waiting import until
 
 COMMAND = (sys.executable, "-m", "carspotter.cli.main")
 
@@ -71,11 +72,12 @@ def test_it_answers_from_its_first_line_on_and_logs_lines_of_json(bundles: list[
 
 
 def test_sigterm_finishes_what_was_accepted(bundles: list[str]) -> None:
-    with started(*bundles, "--wait-ms", "700", "--batch", "4", "--workers", "1") as (process, url):
+    with started(*bundles, "--wait-ms", "3000", "--batch", "4", "--workers", "1") as (process, url):
         answers: list[httpx.Response] = []
         asking = threading.Thread(target=lambda: answers.append(ask(url)))
         asking.start()
-        time.sleep(0.4)  # it waits for its batch to fill
+        metrics = functools.partial(httpx.get, f"{url}/metrics", timeout=20, trust_env=False)
+        until(lambda: "carspotter_upload_bytes 0.0" not in metrics().text, "it waits for its batch to fill")
         process.terminate()
         asking.join()
         process.communicate(timeout=20)

@@ -4,7 +4,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -13,6 +12,7 @@ from carspotter.catalog.catalog import Catalog
 from carspotter.compute import run
 from carspotter.errors import BundleError, ComputeError
 from compute_stages import Count, fill
+from waiting import until
 
 N = 50
 TESTS = Path(__file__).parent.parent
@@ -135,7 +135,7 @@ from carspotter.catalog.catalog import Catalog
 from carspotter.compute import run
 if __name__ == "__main__":
     with Catalog.open({project!r}) as catalog:
-        run(Count(seconds=0.004, folder={project!r}), catalog, workers=2, batch_size=4)
+        run(Count(seconds=0.05, folder={project!r}), catalog, workers=2, batch_size=4)
 """
 
 
@@ -146,11 +146,8 @@ def start(project: Path) -> subprocess.Popen[bytes]:
 
 
 def wait_for_rows(catalog: Catalog, least: int) -> int:
-    for _ in range(600):
-        if (count := catalog.count("files")) >= least:
-            return count
-        time.sleep(0.05)
-    raise AssertionError("the run wrote nothing")
+    until(lambda: catalog.count("files") >= least, "the run writes")
+    return catalog.count("files")
 
 
 def alive(project: Path) -> list[int]:
@@ -176,11 +173,7 @@ def test_a_killed_run_goes_on_and_leaves_no_worker(tmp_path: Path) -> None:
         finally:
             os.kill(process.pid, signal.SIGKILL)
             process.wait()
-        for _ in range(200):
-            if not alive(tmp_path):
-                break
-            time.sleep(0.05)
-        assert not alive(tmp_path)
+        until(lambda: not alive(tmp_path), "no worker is left")
         kept = catalog.count("files")
         assert before <= kept < 400
         # A part of `files` may be there whose part of `checks` was not written any more.

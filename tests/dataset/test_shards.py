@@ -236,7 +236,7 @@ def test_finished_shards_are_kept_and_stale_ones_go(tmp_path: Path) -> None:
 
 
 KILLED = """
-import json, sys, time
+import json, sys
 from pathlib import Path
 from carspotter.dataset.shards import ShardSettings, write
 folder = Path(sys.argv[1])
@@ -244,7 +244,7 @@ rows = json.loads((folder / "rows.json").read_text())
 settings = ShardSettings(format=("webdataset", "tfrecord"), size=64, per_shard=5)
 def told(done, total):
     print(done, flush=True)
-    time.sleep(0.2)
+    sys.stdin.read()  # until it is killed
 write(rows, settings, folder / "killed", root=folder, progress=told)
 """
 
@@ -255,10 +255,12 @@ def test_killed_half_way_and_done_again_gives_the_same_bytes(tmp_path: Path) -> 
     write(rows, SMALL, tmp_path / "whole", root=tmp_path)
     source = str(Path(__file__).parents[2] / "src")
     program = subprocess.Popen(
-        [sys.executable, "-c", KILLED, str(tmp_path)], stdout=subprocess.PIPE, env={**os.environ, "PYTHONPATH": source}
-    )
+        [sys.executable, "-c", KILLED, str(tmp_path)],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, env={**os.environ, "PYTHONPATH": source},
+    )  # fmt: skip
+    assert program.stdin is not None
     assert program.stdout is not None
-    with program.stdout:
+    with program.stdin, program.stdout:
         assert int(program.stdout.readline()) < 24
         program.send_signal(signal.SIGKILL)
         assert program.wait() == -signal.SIGKILL

@@ -5,7 +5,6 @@ import random
 import numpy as np
 import pytest
 from hypothesis import given
-from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from carspotter.dataset.certificate import certificate
@@ -54,10 +53,6 @@ def clean(photos, samples, near=None):
     )
 
 
-# A machine that is busy with something else takes longer than any deadline; scipy is loaded in the first example.
-some = hypothesis_settings(max_examples=60, deadline=None)
-
-
 @st.composite
 def catalogues(draw):
     """Draw small catalogues full of ties: few ads, few duplicate groups, photos without class or group."""
@@ -75,7 +70,6 @@ def catalogues(draw):
 
 
 @given(catalogues(), st.integers(0, 3))
-@some
 def test_no_group_stands_in_two_splits(rows, seed):
     samples = split(columns(rows), settings=SplitSettings(seed=seed))
     assert set(samples["photo_id"]) == {row[0] for row in rows if row[2] is not None}
@@ -90,7 +84,6 @@ def test_no_group_stands_in_two_splits(rows, seed):
 
 
 @given(catalogues())
-@some
 def test_of_copies_one_is_the_sample(rows):
     samples = by_photo(split(columns(rows)), "status")
     copies = {}
@@ -103,7 +96,6 @@ def test_of_copies_one_is_the_sample(rows):
 
 
 @given(catalogues(), st.randoms(use_true_random=False))
-@some
 def test_the_order_of_rows_decides_nothing(rows, shuffled):
     other = list(rows)
     shuffled.shuffle(other)
@@ -111,7 +103,6 @@ def test_the_order_of_rows_decides_nothing(rows, shuffled):
 
 
 @given(catalogues(), st.integers(0, 14), st.booleans())
-@some
 def test_growth_moves_nothing_and_leaks_nothing(rows, n_before, with_unused):
     """The ads that come later bring ties to earlier ones, also ones that bridge two splits."""
     before = [row for row in rows if int(row[1][2:]) < n_before]
@@ -129,7 +120,6 @@ def test_growth_moves_nothing_and_leaks_nothing(rows, n_before, with_unused):
 
 
 @given(catalogues(), catalogues())
-@some
 def test_a_new_opinion_on_duplicates_moves_nothing_either(before, rows):
     """The same ads get other duplicate groups: two ads that stood apart may now share a photo."""
     first = split(columns(before))
@@ -141,7 +131,6 @@ def test_a_new_opinion_on_duplicates_moves_nothing_either(before, rows):
 
 
 @given(st.lists(st.integers(1, 30), min_size=1, max_size=12), st.integers(0, 5))
-@some
 def test_each_class_stands_in_train_and_with_three_groups_everywhere(sizes, seed):
     rows = [(f"ad{ad}/{n}", f"ad{ad}", "Audi A4", None, None) for ad, size in enumerate(sizes) for n in range(size)]
     found = set(split(columns(rows), settings=SplitSettings(seed=seed))["split"])
@@ -384,7 +373,6 @@ def test_a_sample_without_an_ad_is_an_error(leakless):
 
 
 @given(st.lists(st.tuples(st.integers(0, 2**64 - 1), st.integers(0, 2)), max_size=12), st.integers(0, 3), st.data())
-@some
 def test_near_pairs_are_those_of_a_plain_comparison(hashes, distance, data):
     for value, _ in list(hashes[:4]):  # neighbours of what was drawn, else nothing would ever be near
         flips = data.draw(st.lists(st.integers(0, 63), max_size=4))

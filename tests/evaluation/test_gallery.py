@@ -7,7 +7,7 @@ import io
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
@@ -65,7 +65,6 @@ def reference_map(image: Pixels, patch: int, stride: int) -> np.ndarray:
     return np.array([[np.mean(drops[row, column]) for column in range(width)] for row in range(height)])
 
 
-@settings(max_examples=12)
 @given(st.integers(13, 18), st.integers(21, 26), st.integers(3, 40), st.integers(1, 100))
 def test_every_pixel_has_the_mean_drop_of_its_squares(height: int, width: int, patch: int, step: int) -> None:
     image = np.random.default_rng(height * width).integers(0, 256, (height, width, 3), dtype=np.uint8)

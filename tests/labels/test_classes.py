@@ -3,7 +3,6 @@
 import numpy as np
 import pytest
 from hypothesis import given
-from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from carspotter.catalog.tables import TABLES
@@ -158,7 +157,6 @@ def goes_in_a_circle(merges):
 
 
 @given(st.dictionaries(NAMES, st.one_of(st.none(), NAMES), max_size=5), st.sampled_from(["make", "model", "year"]))
-@hypothesis_settings(deadline=None)
 def test_any_merges_keep_every_taxon_or_are_refused(merges, level):
     """Every taxon has a row; classes have photos enough; only a taxon with a class is mapped to one."""
     settings = ClassSettings(min_photos=40, min_ads=1, level=level)

@@ -9,7 +9,7 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from carspotter.errors import LabelError, StorageError
@@ -84,7 +84,6 @@ def test_only_a_line_feed_ends_a_line(store: DecisionStore) -> None:
     assert [entry.photo_id for entry in DecisionStore(store.path).entries()] == ["1/a\u2028\x85"]
 
 
-@settings(max_examples=40, deadline=None)
 @given(cut=st.integers(0, 10_000))
 @example(cut=-2)  # the newline alone is missing
 def test_a_file_cut_anywhere_keeps_all_whole_lines(cut: int, tmp_path_factory: pytest.TempPathFactory) -> None:

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from carspotter.errors import LabelError
@@ -142,7 +142,6 @@ def test_probabilities_are_tempered_by_the_other_folds() -> None:
     assert plain.max(axis=1).mean() < loud.max(axis=1).mean() < untempered.max(axis=1).mean()
 
 
-@settings(deadline=None, max_examples=60)
 @given(data=st.data(), folds=st.integers(2, 6), seed=st.integers(0, 3))
 def test_folds_keep_groups_whole_and_every_class_in_training(data, folds, seed) -> None:
     n_groups = data.draw(st.integers(1, 40))

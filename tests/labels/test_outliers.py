@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from carspotter.labels import outliers
@@ -79,7 +79,6 @@ def test_large_classes_are_clustered_by_a_sample(monkeypatch: pytest.MonkeyPatch
     assert set(found.position[found.flagged].tolist()) >= set(range(12))
 
 
-@settings(deadline=None, max_examples=25)
 @given(seed=st.integers(0, 1000), factor=st.floats(0.01, 100), n_classes=st.integers(1, 3))
 def test_neither_length_nor_order_matters(seed, factor, n_classes) -> None:
     x, classes, random = crowd(n=45, n_classes=n_classes, seed=seed)

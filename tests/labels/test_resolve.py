@@ -8,7 +8,7 @@ import string
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from carspotter.catalog.tables import TABLES
@@ -181,7 +181,6 @@ def test_what_many_sellers_write_becomes_a_name():
     st.one_of(st.none(), st.text(max_size=20)),
     st.one_of(st.none(), st.text(max_size=30)),
 )
-@settings(deadline=None)
 def test_any_words_give_a_row_that_fits_the_table(resolver, make, model, submodel, title):
     listing = {"ad_id": "1", "make": make, "model": model, "submodel": submodel, "title": title, "year": 2010}
     row = next(label_rows([listing], resolver))

@@ -100,18 +100,19 @@ def plain(rows: list[dict]) -> list[dict]:
 
 
 HOLD = """
-import sys, time
+import sys
 from carspotter.catalog.catalog import Catalog
 
 with Catalog.open(sys.argv[1]) as catalog, catalog.writer():
     print("held", flush=True)
-    time.sleep(60)
+    sys.stdin.read()
 """
 
 
 def test_two_builds_at_once_are_refused(tmp_path: Path) -> None:
     folder = make_project(tmp_path / "project")
-    holder = subprocess.Popen([sys.executable, "-c", HOLD, str(folder)], stdout=subprocess.PIPE)
+    holder = subprocess.Popen([sys.executable, "-c", HOLD, str(folder)], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    assert holder.stdin is not None
     assert holder.stdout is not None
     try:
         assert holder.stdout.readline() == b"held\n"
@@ -121,6 +122,7 @@ def test_two_builds_at_once_are_refused(tmp_path: Path) -> None:
         holder.kill()
         holder.wait()
         holder.stdout.close()
+        holder.stdin.close()
     assert build(Project.open(folder), until="import", workers=0)["import"]["listings"] > 0
 
 

@@ -20,6 +20,7 @@ from carspotter.project.review_desk import ReviewDesk
 from carspotter.project.thumbs import screen_picture
 from carspotter.taxonomy import Taxon
 from review_project import review_project
+from waiting import until
 
 
 @pytest.fixture
@@ -252,10 +253,4 @@ def test_learning_tells_what_it_said_or_why_it_could_not(project: Project) -> No
 
 
 def _wait(learning: Learning) -> None:
-    import time
-
-    for _ in range(400):
-        if not learning.to_dict()["running"]:
-            return
-        time.sleep(0.05)
-    raise AssertionError(learning.to_dict())
+    until(lambda: not learning.to_dict()["running"])

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
@@ -125,7 +125,6 @@ sides = st.integers(1, 500)
 places = st.floats(-50, 600)
 
 
-@settings(max_examples=30, deadline=None)
 @given(st.tuples(sides, sides), st.lists(st.tuples(places, places, places, places), max_size=4))
 def test_whatever_the_size_and_the_boxes_a_picture_comes_out(
     size: tuple[int, int], corners: list[tuple[float, float, float, float]]

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from carspotter.geometry import BoundingBox
@@ -190,7 +190,6 @@ def test_fuse_needs_a_photo() -> None:
         fuse(np.empty((0, len(TAXA))), Taxonomy(TAXA))
 
 
-@settings(max_examples=60, deadline=None)
 @given(rows=st.lists(ways(), min_size=1, max_size=8), seed=st.integers(0, 1000))
 def test_the_order_of_photos_does_not_matter(identifier: Identifier, rows: list[Any], seed: int) -> None:
     photos = [photo(identifier, row, angle=at, side=VIEWPOINTS[at % 8]) for at, row in enumerate(rows)]
@@ -201,7 +200,6 @@ def test_the_order_of_photos_does_not_matter(identifier: Identifier, rows: list[
     assert [one.photos[at].role for at in order] == roles(other)
 
 
-@settings(max_examples=60, deadline=None)
 @given(rows=st.lists(ways(), min_size=1, max_size=6), copies=st.lists(st.integers(0, 5), max_size=4))
 def test_a_copy_changes_nothing(identifier: Identifier, rows: list[Any], copies: list[int]) -> None:
     far = [int(value) for value in np.random.default_rng(1).integers(0, 2**63, 6)]  # some 32 bits from each other
@@ -214,7 +212,6 @@ def test_a_copy_changes_nothing(identifier: Identifier, rows: list[Any], copies:
     assert [each.duplicate_of for each in other.photos[len(photos) :]] == [at % len(photos) for at in copies]
 
 
-@settings(max_examples=100, deadline=None)
 @given(rows=st.lists(ways(), min_size=1, max_size=10))
 def test_levels_agree_and_weights_are_shares(identifier: Identifier, rows: list[Any]) -> None:
     answer = answer_ad([photo(identifier, row, angle=at) for at, row in enumerate(rows)], identifier)
@@ -230,7 +227,6 @@ def test_levels_agree_and_weights_are_shares(identifier: Identifier, rows: list[
     assert sum(each.weight for each in answer.photos) == pytest.approx(1)
 
 
-@settings(max_examples=100, deadline=None)
 @given(rows=st.lists(ways(0.001), min_size=1, max_size=6))
 def test_a_photo_that_agrees_makes_the_answer_no_weaker(rows: list[Any]) -> None:
     """A photo agrees that says what the others say together before they are counted: their mean."""
@@ -451,7 +447,6 @@ def test_names(recognizer: Recognizer, seen: int, declared: tuple[str, str], ver
     assert (found.verdict, found.level) == (verdict, level)
 
 
-@settings(max_examples=60, deadline=None)
 @given(rows=st.lists(ways(), max_size=4), make=st.text(max_size=6), model=st.none() | st.text(max_size=6))
 def test_any_words_get_a_verdict(identifier: Identifier, rows: list[Any], make: str, model: str | None) -> None:
     words = DeclaredWords(make=make, model=model, generation="2010–", year=2012, said=make)

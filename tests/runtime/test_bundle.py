@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from carspotter.errors import BundleError, StorageError
@@ -136,7 +136,6 @@ JSON = st.recursive(
 )
 
 
-@settings(deadline=None)  # a busy machine takes long over a file
 @given(key=st.sampled_from(["format", "task", "name", "preprocessing", "calibration", "outputs", "model"]), value=JSON)
 def test_any_value_is_read_or_refused(tmp_path_factory: pytest.TempPathFactory, key: str, value: Any) -> None:
     folder = tmp_path_factory.getbasetemp() / "any-value"

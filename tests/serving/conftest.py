@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -15,10 +16,12 @@ import uvicorn
 from PIL import Image
 
 from carspotter.recognition.recognizer import Recognizer
+from carspotter.records import Prediction
 from carspotter.serving.app import create_app
 from carspotter.serving.protocol import BoundedProtocol
 from carspotter.serving.settings import ServeSettings
 from tiny_bundles import draw_photo
+from waiting import NEVER_S
 
 RED = ("red", (100, 200, 500, 500))
 SIZE = (800, 600)
@@ -31,6 +34,23 @@ class Running:
     url: str
     http: httpx.Client
     server: uvicorn.Server
+
+
+class Held:
+    """A recognizer that answers nothing before its gate is opened, behind the real one; it remembers what it saw."""
+
+    def __init__(self, recognizer: Recognizer) -> None:
+        self.finder, self.identifier, self.bundles = recognizer.finder, recognizer.identifier, recognizer.bundles
+        self.recognize = recognizer.recognize
+        self.seen: list[int] = []
+        self.gate = threading.Event()
+        self._recognizer = recognizer
+
+    def recognize_together(self, photos: Any, selects: Any = None) -> list[Prediction]:
+        """Wait for the gate, then answer."""
+        self.seen += [len(photo) for photo in photos]
+        self.gate.wait(NEVER_S)
+        return self._recognizer.recognize_together(photos, selects)
 
 
 def jpeg(*cars: tuple[str, tuple[int, int, int, int]], size: tuple[int, int] = SIZE) -> bytes:

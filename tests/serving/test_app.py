@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import socket
-import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -21,8 +20,9 @@ from carspotter.serving import schemas
 from carspotter.serving.keys import add_key
 from carspotter.taxonomy import Taxonomy
 from hostile import hostile_files
-from serving.conftest import RED, Running, jpeg
+from serving.conftest import RED, Held, Running, jpeg
 from tiny_bundles import ATTRIBUTES
+from waiting import NEVER_S, until
 
 PHOTO = jpeg(RED)
 
@@ -189,19 +189,13 @@ def test_rates_of_a_key(serve: Callable[..., Running], tmp_path: Path) -> None:
 
 
 def test_a_full_queue_refuses_at_once_and_says_when(serve: Callable[..., Running], recognizer: Recognizer) -> None:
-    class Slow:
-        finder, identifier, bundles = recognizer.finder, recognizer.identifier, recognizer.bundles
-
-        def recognize(self, photo: Any) -> Prediction:
-            return recognizer.recognize(photo)
-
-        def recognize_together(self, photos: Any, selects: Any = None) -> list[Prediction]:
-            time.sleep(0.3)
-            return recognizer.recognize_together(photos, selects)
-
-    service = serve(Slow(), queue=2, max_photos=2, batch=1, workers=1)
-    with ThreadPoolExecutor(8) as pool, httpx.Client(base_url=service.url, timeout=20) as http:
-        answers = list(pool.map(lambda _: send(http, "form"), range(8)))
+    held = Held(recognizer)
+    service = serve(held, queue=2, max_photos=2, batch=1, workers=1)
+    with ThreadPoolExecutor(8) as pool, httpx.Client(base_url=service.url, timeout=NEVER_S) as http:
+        asked = [pool.submit(send, http, "form") for _ in range(8)]
+        until(lambda: sum(one.done() for one in asked) >= 3, "three are refused while nobody is served")
+        held.gate.set()
+        answers = [one.result() for one in asked]
     codes = sorted(answer.status_code for answer in answers)
     assert codes.count(200) >= 2
     assert codes.count(429) >= 3
@@ -212,53 +206,32 @@ def test_a_full_queue_refuses_at_once_and_says_when(serve: Callable[..., Running
 
 
 def test_a_deadline_passes(serve: Callable[..., Running], recognizer: Recognizer) -> None:
-    class Slow:
-        finder, identifier, bundles = recognizer.finder, recognizer.identifier, recognizer.bundles
-        runs = 0
-
-        def recognize(self, photo: Any) -> Prediction:
-            return recognizer.recognize(photo)
-
-        def recognize_together(self, photos: Any, selects: Any = None) -> list[Prediction]:
-            Slow.runs += len(photos)
-            time.sleep(0.4)
-            return recognizer.recognize_together(photos, selects)
-
-    http = serve(Slow(), workers=1, batch=1).http
+    held = Held(recognizer)
+    http = serve(held, workers=1, batch=1).http
     headers = {"content-type": "image/jpeg", "x-timeout-s": "0.1"}
     problem(http.post("/v1/photos", content=PHOTO, headers=headers), 504, "deadline")
     problem(http.post("/v1/photos", content=PHOTO, headers={**headers, "x-timeout-s": "soon"}), 422, "wrong-value")
+    held.gate.set()
     assert http.post("/v1/photos", content=PHOTO, headers={**headers, "x-timeout-s": "9"}).status_code == 200
 
 
 def test_a_photo_whose_client_left_is_not_worked_on(serve: Callable[..., Running], recognizer: Recognizer) -> None:
-    class Slow:
-        finder, identifier, bundles = recognizer.finder, recognizer.identifier, recognizer.bundles
-        seen: list[int] = []  # noqa: RUF012
-
-        def recognize(self, photo: Any) -> Prediction:
-            return recognizer.recognize(photo)
-
-        def recognize_together(self, photos: Any, selects: Any = None) -> list[Prediction]:
-            Slow.seen += [len(photo) for photo in photos]
-            time.sleep(0.5)
-            return recognizer.recognize_together(photos, selects)
-
-    service = serve(Slow(), workers=1, batch=1)
+    held = Held(recognizer)
+    service = serve(held, workers=1, batch=1)
     other = jpeg(("blue", (100, 200, 500, 500)))
     host, port = service.url.removeprefix("http://").split(":")
     with ThreadPoolExecutor(1) as pool:
         first = pool.submit(send, service.http, "image/jpeg", PHOTO)
-        time.sleep(0.15)
+        until(lambda: held.seen)
         with socket.create_connection((host, int(port))) as raw:
             head = f"POST /v1/photos HTTP/1.1\nhost: x\ncontent-type: image/jpeg\ncontent-length: {len(other)}\n\n"
             raw.sendall(head.replace("\n", "\r\n").encode() + other)
-            time.sleep(0.1)
+            until(lambda: "carspotter_queue_photos 1.0" in service.http.get("/metrics").text)
+        until(lambda: 'carspotter_errors_total{code="gone"} 1.0' in service.http.get("/metrics").text)
+        held.gate.set()
         assert first.result().status_code == 200
-    time.sleep(0.7)
-    assert Slow.seen == [len(PHOTO)]
-    text = service.http.get("/metrics").text
-    assert 'carspotter_errors_total{code="gone"} 1.0' in text
+    assert send(service.http, "image/jpeg", PHOTO).status_code == 200
+    assert held.seen == [len(PHOTO)] * 2  # what came between was not looked at
 
 
 def test_an_engine_that_fails_is_one_error_and_the_service_goes_on(

@@ -28,7 +28,7 @@ def test_every_answer_is_as_documented(recognizer: Recognizer) -> None:
 
 def check(operation: Any) -> None:
     @given(case=operation.as_strategy())
-    @settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck), database=None, derandomize=True)
+    @settings(suppress_health_check=list(HealthCheck))
     def validate(case: Any) -> None:
         # A schema cannot say which bytes are a photo: those that fit it and are none are refused, as documented. So is
         # what asks for an answer within less time than it takes (504).

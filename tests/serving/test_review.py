@@ -23,6 +23,7 @@ from carspotter.labels.decisions import DecisionStore
 from carspotter.project.folder import Project
 from carspotter.serving.review import review_app
 from review_project import call, review_process, review_project, served
+from waiting import until
 
 
 @pytest.fixture(scope="module")
@@ -176,7 +177,7 @@ JSON = st.recursive(
 )
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     st.dictionaries(
         st.sampled_from(["id", "task", "says", "photo", "ad", "words", "becomes", "by", "at", "given", "shown"]), JSON
@@ -275,11 +276,6 @@ def test_learning_from_the_page(tmp_path: Path) -> None:
 
 
 def _learned(address: str) -> dict[str, str]:
-    import time
-
-    for _ in range(400):
-        state: dict[str, str] = call(address, "/v1/learn")[1]
-        if not state["running"]:
-            return state
-        time.sleep(0.05)
-    raise AssertionError(state)
+    until(lambda: not call(address, "/v1/learn")[1]["running"])
+    state: dict[str, str] = call(address, "/v1/learn")[1]
+    return state

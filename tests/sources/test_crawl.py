@@ -6,11 +6,12 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+from waiting import until
 
 pytest.importorskip("scrapy")
 sys.path.insert(0, str(Path(__file__).parent))
@@ -136,21 +137,30 @@ if __name__ == "__main__":
 """
 
 
+def _lives(pid: str) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+@pytest.mark.skipif(not Path("/proc").exists(), reason="needs /proc to see who lives")
 def test_a_killed_crawl_goes_on(tmp_path: Path) -> None:
     with served(delay_s=0.08) as site:
         program = tmp_path / "program.py"
         program.write_text(PROGRAM)
         folder = tmp_path / "crawl"
         process = subprocess.Popen([sys.executable, str(program), f"{site.url}/search", str(folder)])
-        for _ in range(400):
-            journal = next(iter(folder.glob(f"*/{JOURNAL}")), None)
-            if journal is not None and journal.read_bytes().count(b"\n") >= 5:
-                break
-            time.sleep(0.05)
+
+        def lines() -> int:
+            return sum(path.read_bytes().count(b"\n") for path in folder.glob(f"*/{JOURNAL}"))
+
+        until(lambda: lines() >= 5, "the crawl writes")
+        children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
         os.kill(process.pid, signal.SIGKILL)
         process.wait()
-        assert journal is not None
-        time.sleep(0.5)  # the crawling process notices that its parent is gone
+        until(lambda: not any(_lives(pid) for pid in children), "the crawling process notices that its parent is gone")
+        journal = next(folder.glob(f"*/{JOURNAL}"))
         done = {json.loads(line)["asked"].removeprefix(site.url) for line in journal.read_text().split("\n")[:-1]}
         assert 5 <= len(done) < N + PAGES
         with journal.open("a") as file:

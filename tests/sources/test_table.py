@@ -7,7 +7,7 @@ from itertools import islice
 from pathlib import Path
 
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from carspotter.errors import SourceError
@@ -210,7 +210,6 @@ def test_a_table_is_a_stream(tmp_path):
     assert 3_500 < 10 + sum(1 for _ in stream) < 5_000
 
 
-@settings(max_examples=50)
 @given(
     st.lists(
         st.tuples(

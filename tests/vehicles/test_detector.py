@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from onnx import TensorProto, helper, numpy_helper
@@ -227,7 +227,6 @@ def test_the_detector_of_the_zoo_finds_cars(monkeypatch: pytest.MonkeyPatch) -> 
 FLOATS = st.floats(-2, 3, width=32) | st.floats(width=32)
 
 
-@settings(deadline=None, max_examples=150)
 @given(data=st.data(), n=st.integers(0, 30), score=st.floats(0, 1), iou=st.floats(0, 1))
 def test_whatever_a_network_answers_what_is_chosen_is_sane(
     data: st.DataObject, n: int, score: float, iou: float

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
@@ -73,7 +73,6 @@ def test_photos_without_a_vehicle_have_a_kind(finder: Finder, kind: str) -> None
     assert finding.kind_probabilities[KINDS.index(finding.kind.name)] == finding.kind.probability
 
 
-@settings(deadline=None, max_examples=40)
 @given(data=st.data(), width=st.integers(160, 700), height=st.integers(160, 700))
 def test_a_vehicle_is_found_in_a_photo_of_any_shape(
     finder: Finder, data: st.DataObject, width: int, height: int
@@ -153,7 +152,6 @@ def test_boxes_that_are_none_are_dropped(box: list[float]) -> None:
     assert [d.score for d in finding.detections] == pytest.approx([0.8])
 
 
-@settings(deadline=None, max_examples=150)
 @given(data=st.data(), n=st.integers(0, 30), score=st.floats(0, 1))
 def test_whatever_a_network_answers_what_is_told_is_sane(data: st.DataObject, n: int, score: float) -> None:
     floats = st.floats(-2, 3, width=32) | st.floats(width=32)

@@ -115,7 +115,7 @@ def test_after_three_breaks_the_part_stays_and_the_next_call_goes_on(server: Ser
     assert server.ranges == [None, "bytes=300000-", "bytes=500000-", "bytes=600000-"]
 
 
-@settings(deadline=None, max_examples=20, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(cuts=st.lists(st.integers(0, len(CONTENT) - 1), max_size=2), ranges=st.booleans())
 def test_wherever_it_breaks_off_the_file_is_whole(
     server: Server, tmp_path_factory: pytest.TempPathFactory, cuts: list[int], ranges: bool
