@@ -72,7 +72,7 @@ def identify(*probabilities: float, threshold: float | None = 0.6, **calibration
 @pytest.mark.parametrize(
     ("probabilities", "level", "name", "probability"),
     [
-        ((0.9, 0.1, 0.0, 0.0, 0.0), "year", "Audi A4 2010", 0.9),
+        ((0.9, 0.1, 0.0, 0.0, 0.0), "year", "Audi A4 B8 2010", 0.9),
         ((0.5, 0.4, 0.1, 0.0, 0.0), "generation", "Audi A4 B8", 0.9),
         ((0.3, 0.2, 0.4, 0.1, 0.0), "make", "Audi", 0.9),
         # No generation: its level repeats the model, and the year is deeper.
@@ -108,7 +108,7 @@ def test_a_deeper_answer_stays_in_the_branch_of_the_best_make() -> None:
     # The best class by itself is the Bentley (0.4), the best make Audi (0.6).
     found = identify(0.25, 0.0, 0.35, 0.4, 0.0, threshold=0.3)
     assert found.answer is not None
-    assert found.answer.name == "Audi A6 2012"
+    assert found.answer.name == "Audi A6 C7 2012"
 
 
 def test_thresholds_come_by_level_then_single_then_default() -> None:
@@ -230,7 +230,7 @@ def test_other_candidates_follow_by_probability_and_the_first_is_not_told_twice(
     assert [c.name for c in found.levels["model"]] == ["Audi A6", "Bentley Continental", "Audi A4", "BMW X5"]
     few = Identifier(bundle(), RuleSession(0.25, 0.0, 0.35, 0.4, 0.0), top=1).identify(CROPS)[0]
     assert [[c.name for c in ranked] for ranked in few.levels.values()] == [
-        ["Audi"], ["Audi A6"], ["Audi A6 C7"], ["Audi A6 2012"],
+        ["Audi"], ["Audi A6"], ["Audi A6 C7"], ["Audi A6 C7 2012"],
     ]  # fmt: skip
 
 
@@ -254,7 +254,7 @@ def test_what_is_no_car_is_not_decided(car: float, least: float | None, is_car: 
     found = Identifier(replace(bundle(**calibration), attributes=ATTRIBUTES), session).identify(CROPS)[0]
     assert (found.answer is not None) == is_car
     assert found.undecided == (None if is_car else NO_CAR)
-    assert found.levels["year"][0].name == "Audi A4 2010", "candidates stay"
+    assert found.levels["year"][0].name == "Audi A4 B8 2010", "candidates stay"
     assert {name: values.tolist() for name, values in found.attributes.items()} == {
         "colour": [0.25, 0.75], "subject": pytest.approx([1 - car, car]),
     }  # fmt: skip

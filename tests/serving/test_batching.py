@@ -139,7 +139,7 @@ def test_what_was_given_up_is_not_worked_on() -> None:
 
 
 def test_a_photo_that_fails_harms_no_other_and_kills_no_worker() -> None:
-    echo = Echo(0)
+    echo = Echo()
     queue = batcher(echo, workers=1, batch=4, wait_s=5.0)
 
     async def run() -> tuple[Any, Any]:
