@@ -54,7 +54,7 @@ def test_no_arguments_end_in_a_traceback(words: list[str]) -> None:
 
 @pytest.mark.slow
 @settings(
-    max_examples=int(os.environ.get("CARSPOTTER_CASES", "5000")), derandomize=True, deadline=None, database=None,
+    max_examples=int(os.environ.get("CARSPOTTER_FUZZ", "5000")), derandomize=True, deadline=None, database=None,
     suppress_health_check=list(HealthCheck),
 )  # fmt: skip
 @given(words=arguments)

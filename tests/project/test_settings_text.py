@@ -1,6 +1,6 @@
 """Settings as people's editors and hands write them: no text of ours ends in anything but a project or one clear line.
 
-The wide test draws `CARSPOTTER_CASES` texts a file, 200,000 unless said; the small ones run each time.
+The wide test draws `CARSPOTTER_FUZZ` texts a file, 200,000 unless said; the small ones run each time.
 """
 
 from __future__ import annotations
@@ -103,7 +103,7 @@ def test_no_text_ends_in_a_foreign_error(name: str, data: st.DataObject, tmp_pat
 @pytest.mark.slow
 @pytest.mark.parametrize("name", FILES)
 @settings(
-    max_examples=int(os.environ.get("CARSPOTTER_CASES", "200000")), derandomize=True, deadline=None, database=None,
+    max_examples=int(os.environ.get("CARSPOTTER_FUZZ", "200000")), derandomize=True, deadline=None, database=None,
     suppress_health_check=list(HealthCheck),
 )  # fmt: skip
 @given(data=st.data())

@@ -1,6 +1,7 @@
 """Pages in several ways of writing, and what is read out of them."""
 
 import json
+import os
 import sys
 from pathlib import Path
 
@@ -162,7 +163,7 @@ def test_no_page_raises_an_error(text: str, is_listing: bool) -> None:
 
 @pytest.mark.slow
 @seed(20261128)
-@settings(max_examples=20_000, deadline=None, database=None)
+@settings(max_examples=int(os.environ.get("CARSPOTTER_FUZZ", "20000")), deadline=None, database=None)
 @given(PAGES, st.booleans())
 def test_no_page_of_many_raises_an_error(text: str, is_listing: bool) -> None:
     read_any(text, is_listing)

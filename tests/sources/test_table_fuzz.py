@@ -1,6 +1,6 @@
 """Any bytes as a table: ads or one SourceError of one line, and nothing else.
 
-The small number of cases runs each time; `CARSPOTTER_FUZZ_CASES=200000 pytest -m slow` runs as many as it says.
+The small number of cases runs each time; `CARSPOTTER_FUZZ=200000 pytest -m slow` runs as many as it says.
 """
 
 import os
@@ -11,7 +11,7 @@ import pytest
 from carspotter.errors import SourceError
 from carspotter.sources.table import TableSettings, read
 
-SMALL, WIDE = 300, int(os.environ.get("CARSPOTTER_FUZZ_CASES", "20000"))
+SMALL, WIDE = 300, int(os.environ.get("CARSPOTTER_FUZZ", "20000"))
 PIECES = [
     b"id", b"make", b"model", b"images", b"image1", b"price (EUR)", b"split", b"Inserat-Nr", b"sep=;", b"#", b"nan",
     b"{}", b"[]", b"['a.jpg', 'b.jpg']", b'"[""a.jpg""]"', b"{a,b}", b"https://h/a.jpg|https://h/b.jpg", b"4711.0",
