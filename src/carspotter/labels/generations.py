@@ -3,7 +3,8 @@
 The table (`generations.json`) holds for each model its generations in order. Within one, `/` parts types ("W205/S205"
 is a saloon and an estate of one generation, which is called by the first), a blank parts spellings of one type. A `*`
 marks a spelling that names this model only beside its name, a `!` letters that tell by themselves. The facts are
-the makers' type codes as Wikidata and Wikipedia list them. This file decides nothing, `resolve` does.
+the makers' own type codes and names of generations, written down from general knowledge; no entry was checked
+against a source of its own. This file decides nothing, `resolve` does.
 """
 
 from __future__ import annotations

@@ -98,11 +98,17 @@ def _silent_ads(build: Build, merged: set[str]) -> list[str]:
     )
     said = []
     if bare:
-        said.append(f"{_count(bare[0]['n'], 'ad')} without any photo: {', '.join(row['ad_id'] for row in bare)}, …")
+        said.append(
+            f"{_count(bare[0]['n'], 'ad')} without any photo: {_some([row['ad_id'] for row in bare], bare[0]['n'])}"
+        )
     if merged:
-        first = ", ".join(sorted(merged)[:3])
-        said.append(f"{_count(len(merged), 'ad')} of several rows that name one car but differ otherwise: {first}, …")
+        first = _some(sorted(merged)[:3], len(merged))
+        said.append(f"{_count(len(merged), 'ad')} of several rows that name one car but differ otherwise: {first}")
     return said
+
+
+def _some(names: Sequence[str], total: int) -> str:
+    return ", ".join(names) + (", …" if total > len(names) else "")
 
 
 def _count(number: int, noun: str) -> str:
