@@ -21,7 +21,7 @@ from carspotter.geometry import BoundingBox
 from carspotter.photos.checks import CheckSettings, check
 from carspotter.pixels import DecodedPhoto, decode, network_input
 from carspotter.recognition.identifier import Identifier
-from carspotter.recognition.recognizer import min_side
+from carspotter.recognition.recognizer import min_side, shrunk
 from carspotter.records import KINDS, Detection
 from carspotter.runtime.bundle import ModelBundle, Task, shipped
 from carspotter.runtime.session import ARITHMETICS
@@ -131,7 +131,7 @@ class Look:
         except CarspotterError as error:
             return _Opened(row=row, error=error)
         try:
-            return _Opened(row=row, data=data, decoded=decode(data, min_side=self._side))
+            return _Opened(row=row, data=data, decoded=shrunk(decode(data, min_side=self._side), self._side))
         except ImageError as error:
             return _Opened(row=row, data=data, error=error)
 

@@ -207,7 +207,7 @@ class Recognizer:
             check_pixels(photo)
             return DecodedPhoto(pixels=photo, width=photo.shape[1], height=photo.shape[0])
         data = photo if isinstance(photo, bytes) else storage.read(photo)
-        return _shrunk(decode(data, min_side=self._min_side, max_pixels=self.max_pixels), self._min_side)
+        return shrunk(decode(data, min_side=self._min_side, max_pixels=self.max_pixels), self._min_side)
 
     def _answer(self, batch: Sequence[_Loaded], selects: Sequence[How] | None = None) -> list[Prediction]:
         photos = [loaded.decoded for loaded in batch if loaded.decoded is not None]
@@ -365,7 +365,7 @@ def min_side(finder: Preprocessing, identifier: Preprocessing) -> int:
     return round(max(crop, min(finder.width, finder.height)))
 
 
-def _shrunk(photo: DecodedPhoto, side: int) -> DecodedPhoto:
+def shrunk(photo: DecodedPhoto, side: int) -> DecodedPhoto:
     """Shrink a photo by the whole number that its shorter side allows, and a strip until its longer side is bounded.
 
     The decoder does so for JPEG alone, and a window of 32 photos of 50 megapixels in PNG would take 5 GB.
