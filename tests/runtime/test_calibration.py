@@ -5,8 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from carspotter.evaluation.intervals import wilson
 from carspotter.runtime.calibration import (
     LOWEST,
+    SURE_Z,
     calibrate,
     choose_thresholds,
     expected_calibration_error,
@@ -55,6 +57,20 @@ def test_photos_of_equal_confidence_are_answered_together() -> None:
     assert lowest_threshold(confidence, right) == 0.99
     mixed = np.where(np.arange(120) % 20 == 0, False, True)
     assert lowest_threshold(np.full(120, 0.9), mixed, least=0.6) == 0.6  # nothing lies between
+
+
+def test_a_promise_holds_at_the_lower_end_of_an_interval() -> None:
+    confidence = np.repeat([0.9, 0.8], [13, 1])
+    assert lowest_threshold(confidence[:13], np.ones(13, bool), z=SURE_Z) is None  # 13 right ones are too few for 0.95
+    assert lowest_threshold(confidence, np.ones(14, bool), z=SURE_Z) == 0.0
+    right = np.ones(200, bool)
+    right[:10] = False  # exactly 0.95 of all, which half of the draws would fall below
+    spread = np.linspace(0.5, 0.99, 200)
+    found = lowest_threshold(spread, right, z=SURE_Z)
+    assert found is not None
+    assert lowest_threshold(spread, right) == 0.0 < found
+    kept = spread >= found
+    assert wilson(right[kept].sum(), kept.sum(), SURE_Z)[0] >= 0.95
 
 
 def test_sets_of_classes_tell_the_temperature_as_well() -> None:
@@ -118,11 +134,11 @@ def test_each_source_by_itself_and_the_small_ones_together() -> None:
 
 
 def test_small_sources_together_must_be_surer_than_a_large_one() -> None:
-    p, truths = photos((3000, (0.0, 0.0, 0.9, 0.1), 2), (96, (0.0, 0.0, 0.8, 0.2), 2), (4, (0.0, 0.7, 0.2, 0.1), 2))
+    p, truths = photos((3000, (0.0, 0.0, 0.9, 0.1), 2), (98, (0.0, 0.0, 0.8, 0.2), 2), (2, (0.0, 0.7, 0.2, 0.1), 2))
     large = ["easy"] * 3000
     one = choose_thresholds(p, truths, DEEP, sources=large + ["hard"] * 100)
     three = choose_thresholds(p, truths, DEEP, sources=large + [f"hard {number % 3}" for number in range(100)])
-    assert one["model"] <= 0.7 < three["model"] <= 0.8  # 96 of 100 right: enough for one, not for three that may differ
+    assert one["model"] <= 0.7 < three["model"] <= 0.8  # 98 of 100 right: enough for one, not for three that may differ
 
 
 def test_a_level_that_no_photo_judges_is_not_answered() -> None:

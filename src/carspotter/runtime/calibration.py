@@ -25,6 +25,9 @@ POOLED_PRECISION = 0.97
 """The same of the photos of small sources together, among which an easy one may vouch for a hard one."""
 LEAST_PHOTOS = 50
 """Photos that a source needs to be judged by itself, smaller ones being pooled: of fewer one mistake moves too much."""
+SURE_Z = 0.8416
+"""Quantile 0.8 of the normal distribution: a threshold's promise holds at the lower end of an interval, which the truth
+falls below in one of five cases. Of 14 photos that are all right 0.95 may be promised; the mean promised it of one."""
 LOWEST = 0.5
 """No threshold goes below: an answer that is more likely wrong than right is none."""
 
@@ -58,20 +61,29 @@ def fit_temperature(
 
 
 def lowest_threshold(
-    confidence: Floats, right: Bools, precision: float = PRECISION, *, least: float = 0.0
+    confidence: Floats, right: Bools, precision: float = PRECISION, *, least: float = 0.0, z: float = 0.0
 ) -> float | None:
     """Return the lowest threshold, `least` or more, whose answers are right as often as `precision`; None if none is.
 
     `confidence` (n,) is the best candidate's probability, `right` (n,) whether it is true. Answered is what reaches the
-    threshold, photos of equal confidence together; tried are `least` and the finite confidences that occur.
+    threshold, photos of equal confidence together; tried are `least` and the finite confidences that occur. With `z`
+    the lower end of Wilson's interval (1927) of that many standard errors must be right as often.
     """
     order = np.argsort(confidence, kind="stable")
     ranked = confidence[order]
     tried = np.unique([least, *ranked[np.isfinite(ranked) & (ranked > least)]])
     first = np.searchsorted(ranked, tried, side="left")  # the least sure photo that is still answered
     hits = np.append(np.cumsum(right[order][::-1])[::-1], 0)[first]
-    enough = hits >= precision * (len(order) - first) - 1e-9
+    enough = _lower_end(hits, len(order) - first, z) >= precision - 1e-9
     return float(tried[enough][0]) if enough.any() else None
+
+
+def _lower_end(hits: Ints, total: Ints, z: float) -> Floats:
+    """Return the lower end of Wilson's interval of shares, (n,) each; 1 for none of none: nothing speaks against it."""
+    count = np.maximum(total, 1)
+    share = np.where(total > 0, hits / count, 1.0)
+    half = z * np.sqrt(share * (1 - share) / count + z * z / (4 * count * count))
+    return np.asarray(np.where(total > 0, (share + z * z / (2 * count) - half) / (1 + z * z / count), 1.0), np.float64)
 
 
 def expected_calibration_error(confidence: Floats, right: Bools, bins: int = 15) -> float:
@@ -171,7 +183,7 @@ def _by_source(confidence: Floats, right: Bools, asked: Bools, names: npt.NDArra
     if small.sum() >= LEAST_PHOTOS and len(large):
         parts.append((small, POOLED_PRECISION))
     parts = [part for part in parts if np.isfinite(confidence[part[0]]).any()]
-    needed = [lowest_threshold(confidence[part], right[part], asks, least=LOWEST) for part, asks in parts]
+    needed = [lowest_threshold(confidence[part], right[part], asks, least=LOWEST, z=SURE_Z) for part, asks in parts]
     return [1.0 if each is None else each for each in needed]
 
 

@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from carspotter.runtime.bundle import CAR, SUBJECT
-from carspotter.runtime.calibration import LOWEST, fit_temperature, lowest_threshold
+from carspotter.runtime.calibration import LOWEST, SURE_Z, fit_temperature, lowest_threshold
 
 Batch = dict[str, Tensor]
 Ints = npt.NDArray[np.int64]
@@ -68,5 +68,5 @@ def _least_sure(chances: npt.NDArray[np.float32], truth: Ints) -> float:
     known = truth >= 0
     best = chances[known].argmax(axis=1)
     surest = chances[known].max(axis=1).astype(np.float64)
-    found = lowest_threshold(surest, best == truth[known], least=LOWEST) if known.any() else None
+    found = lowest_threshold(surest, best == truth[known], least=LOWEST, z=SURE_Z) if known.any() else None
     return 1.0 if found is None else math.ceil(found * 1e4) / 1e4  # up, since what lies just below may be wrong
