@@ -2,6 +2,7 @@
 
 import os
 import signal
+import threading
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -55,6 +56,8 @@ class Count:
                 raise ValueError("cannot\nbe done")
             case "exits":
                 os._exit(3)
+            case "hangs":
+                threading.Event().wait()
             case "killed":
                 os.kill(os.getpid(), signal.SIGKILL)
             case "forgets":

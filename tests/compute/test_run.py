@@ -76,6 +76,13 @@ def test_a_deadly_row_is_an_error_row_and_the_others_are_answered(
     assert facts(catalog) == facts(catalog, "checks") == {**GOOD, "a/00007": ("error", message)}
 
 
+def test_a_row_that_hangs_is_an_error_row_and_the_others_are_answered(catalog: Catalog) -> None:
+    summary = run(Count(kind="hangs", writes={"checks": "1"}), catalog, workers=1, batch_size=8, row_s=3.0)
+    assert summary.errors == {"error": 1}
+    message = "the worker died on this row: it took longer than 3 s"
+    assert facts(catalog, "checks") == {**GOOD, "a/00007": ("error", message)}
+
+
 @pytest.mark.parametrize("workers", [0, 1])
 @pytest.mark.parametrize(
     ("kind", "message"),

@@ -63,3 +63,11 @@ def test_any_table(tmp_path):
 @pytest.mark.slow
 def test_very_many_tables(tmp_path):
     run(tmp_path, WIDE, seed=2)
+
+
+def test_a_header_of_several_lines_is_shown_in_one(tmp_path):
+    path = tmp_path / "t.csv"
+    path.write_bytes(b'"\r\nmake\r\n#\r\nhttp://[\r\n"\r\n{}\r\n')
+    with pytest.raises(SourceError, match="its first line is neither a header") as raised:
+        list(read(TableSettings(path=str(path))))
+    assert "\n" not in str(raised.value)

@@ -15,7 +15,7 @@ from itertools import islice
 from carspotter.catalog.catalog import Catalog
 from carspotter.catalog.tables import OK, TABLES
 from carspotter.compute.stage import Row, RowStage, Tables, error_rows
-from carspotter.compute.workers import Died, Inline, Outcome, Processes, Workers
+from carspotter.compute.workers import ROW_S, Died, Inline, Outcome, Processes, Workers
 from carspotter.cores import cores
 from carspotter.errors import CarspotterError, ComputeError
 
@@ -45,6 +45,7 @@ def run(
     workers: int | None = None,
     batch_size: int = BATCH,
     progress: Progress | None = None,
+    row_s: float = ROW_S,
 ) -> RunSummary:
     """Run a stage over the rows that lack its facts, and append what it finds.
 
@@ -59,7 +60,7 @@ def run(
     if not total:
         return RunSummary(stage=stage.name, done=0, errors={}, seconds=0.0)
     # More workers than batches would only be set up.
-    pool = open_workers(stage, on=on, count=workers, most=-(-total // batch_size))
+    pool = open_workers(stage, on=on, count=workers, most=-(-total // batch_size), row_s=row_s)
     errors: Counter[str] = Counter()
     done = 0
     try:
@@ -83,14 +84,20 @@ def _pending(stage: RowStage, catalog: Catalog) -> Iterator[Row]:
     return catalog.pending(stage.reads, stage.writes, order=getattr(stage, "order", ""))
 
 
-def open_workers(stage: RowStage, *, on: str, count: int | None, most: int) -> Workers:
-    """Open the workers that `on` names, `count` or one a core, `most` at most; raises ComputeError for another word."""
+def open_workers(stage: RowStage, *, on: str, count: int | None, most: int, row_s: float | None = ROW_S) -> Workers:
+    """Open the workers that `on` names, `count` or one a core, `most` at most; raises ComputeError for another word.
+
+    Local workers that have one row for longer than `row_s` seconds are ended, but where photographs are fetched: that
+    waits for servers, each within limits of its own.
+    """
     if on not in ("local", "ray", "auto") and not on.startswith("ray://"):
         raise ComputeError(f"on is {on!r}; allowed: local, ray (started here), ray://host:port or auto (a cluster)")
     if on != "local" and _FILES in stage.writes:
         on, count = "local", count or 1
     if on == "local":
-        return Inline(stage) if count == 0 else Processes(stage, min(most, count or cores()))
+        if count == 0:
+            return Inline(stage)
+        return Processes(stage, min(most, count or cores()), row_s=None if _FILES in stage.writes else row_s)
     from carspotter.compute.ray import RayWorkers
 
     return RayWorkers(stage, count, most=most, address=None if on == "ray" else on)

@@ -5,9 +5,11 @@ A worker that dies is told of with the batch it held. Its parent's death closes 
 
 from __future__ import annotations
 
+import math
 import multiprocessing
 import os
 import signal
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -20,6 +22,10 @@ from carspotter.errors import CarspotterError, ComputeError
 # Libraries that start a thread for each core by themselves: with a process for each core they would fight.
 _ONE_THREAD = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 _LAST_WORDS_S = 5.0
+
+ROW_S = 120.0
+"""Seconds after which a row that is alone hangs: the slowest photo we met took 4 s, on a busy machine."""
+_MORE_ROWS_S = 5.0  # a batch may take so much longer for each further row; then its rows are tried one by one
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,15 +87,19 @@ class _Worker:
     process: Any  # multiprocessing's SpawnProcess
     pipe: Connection
     batch: list[Row] | None = None
+    ends_s: float = math.inf  # on the clock of `time.monotonic`
     is_ready: bool = False
 
 
 class Processes:
     """Spawned processes, each with its pipe."""
 
-    def __init__(self, stage: RowStage, count: int) -> None:
-        """Start the workers; raises what the stage's `setup` raises in the first of them."""
-        self._stage = stage
+    def __init__(self, stage: RowStage, count: int, *, row_s: float | None = ROW_S) -> None:
+        """Start the workers; raises what the stage's `setup` raises in the first of them.
+
+        A worker that has a single row for longer than `row_s` seconds is ended; None: it may take its time.
+        """
+        self._stage, self._row_s = stage, row_s
         self._context = multiprocessing.get_context("spawn")
         self._workers: list[_Worker] = []
         try:
@@ -109,23 +119,35 @@ class Processes:
         """Send a batch to a free worker."""
         worker = next(worker for worker in self._workers if worker.batch is None)
         worker.batch = rows
+        if self._row_s is not None:
+            worker.ends_s = time.monotonic() + self._row_s + min(_MORE_ROWS_S, self._row_s) * (len(rows) - 1)
         with suppress(OSError):  # it died since its last batch: `wait` finds the closed pipe
             worker.pipe.send(rows)
 
     def wait(self) -> tuple[list[Row], Outcome]:
         """Return the next batch that is done, or that died with its worker; the dead one is replaced."""
         busy = {worker.pipe: worker for worker in self._workers if worker.batch is not None}
-        pipe = wait(list(busy))[0]
-        worker = busy[pipe]  # type: ignore[index]  # `wait` also takes sockets and handles; here are pipes only
+        first = min(busy.values(), key=lambda worker: worker.ends_s)
+        left_s = None if math.isinf(first.ends_s) else max(0.0, first.ends_s - time.monotonic())
+        done = wait(list(busy), left_s)
+        worker = busy[done[0]] if done else first  # type: ignore[index]  # `wait` also takes sockets; here are pipes only
         rows, worker.batch = worker.batch or [], None
+        if not done:
+            worker.process.kill()
+            return rows, self._replaced(worker, f"it took longer than {self._row_s:g} s")
         try:
-            outcome: Outcome = worker.pipe.recv()
+            return rows, worker.pipe.recv()
         except (EOFError, OSError):
-            outcome = Died(how=_death(worker))
-            fresh = self._start()
-            self._workers[self._workers.index(worker)] = fresh
-            self._greet(fresh)
-        return rows, outcome
+            return rows, self._replaced(worker, _death(worker))
+
+    def _replaced(self, worker: _Worker, how: str) -> Died:
+        """Start another worker in the place of one that is dead; return how it died."""
+        worker.process.join(_LAST_WORDS_S)
+        worker.pipe.close()
+        fresh = self._start()
+        self._workers[self._workers.index(worker)] = fresh
+        self._greet(fresh)
+        return Died(how=how)
 
     def close(self) -> None:
         """Close the pipes, on which idle workers end, and kill those at work."""

@@ -100,11 +100,11 @@ def _columns(name: str, first: _Row, header: bool | None, mapped: Mapping[str, s
     has_header = header or bool(mapped) or is_header(words, is_first=True)
     if header is False or not has_header:
         if header is None and not problem and not _is_ad(words):
-            shown, ends = raw[:_MAX_RAW].strip(), ((words or ["…"])[0], (words or ["…"])[-1])
+            shown, ends = raw[:_MAX_RAW].strip(), [" ".join(word.split()) for word in (words or ["…"])]
             raise SourceError(
                 f"table {name}: its first line is neither a header that is understood nor an ad of the form "
                 f"{', '.join(CARS_CSV)}: {shown!r}; if it is a header, say which column is which, such as "
-                f'columns = {{ad_id = "{ends[0]}", photos = "{ends[1]}"}}; if it is an ad, set header = false'
+                f'columns = {{ad_id = "{ends[0]}", photos = "{ends[-1]}"}}; if it is an ad, set header = false'
             )
         return list(CARS_CSV), False
     if problem:
