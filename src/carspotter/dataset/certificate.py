@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from carspotter.dataset.columns import Columns, Numbers, Texts, texts
 from carspotter.errors import DatasetError
+from carspotter.hashes import count_bits
 from carspotter.records import SPLITS
 
 _HASH_BITS = 64
@@ -217,7 +218,7 @@ def _near_pairs(
         # Rows of one band value stand side by side: pair each with its next, its second next, … while the value lasts.
         while len(at := at[at + step < len(order)]) and len(at := at[part[at] == part[at + step]]):
             one, two = order[at], order[at + step]
-            near = np.bitwise_count(hashes[one] ^ hashes[two]) <= distance
+            near = count_bits(hashes[one] ^ hashes[two]) <= distance
             hit = near & (split[one] != split[two])
             for a, b in zip(one[hit].tolist(), two[hit].tolist(), strict=True):
                 yield (a, b) if a < b else (b, a)
