@@ -19,6 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from carspotter import storage
+from carspotter.cores import cores
 from carspotter.dataset.manifest import load_classes
 from carspotter.dataset.reader import read_webdataset
 from carspotter.errors import EvaluationError, ImageError, StorageError, TaxonomyError
@@ -232,7 +233,7 @@ def _crops(
             return f"{photo.name}: {error}"
 
     pending = iter(photos)
-    with ThreadPoolExecutor(2) as pool:
+    with ThreadPoolExecutor(cores()) as pool:
         while part := list(islice(pending, BATCH)):
             inputs = list(pool.map(read, part))
             unread |= {photo.name: said for photo, said in zip(part, inputs, strict=True) if isinstance(said, str)}
