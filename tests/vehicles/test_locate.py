@@ -84,8 +84,8 @@ def test_mirroring_the_photo_changes_no_choice(found: list[Detection]) -> None:
 
 
 def test_gate_asks_for_exterior() -> None:
-    assert gate((0.7, 0.3, 0.0, 0.0))
-    assert not gate((0.69, 0.31, 0.0, 0.0))
+    assert gate((0.7, 0.3, 0.0, 0.0), DEFAULT_GATE)
+    assert not gate((0.69, 0.31, 0.0, 0.0), DEFAULT_GATE)
     assert gate((0.5, 0.5, 0.0, 0.0), 0.5)
     assert DEFAULT_GATE == 0.7
 

@@ -143,7 +143,7 @@ def _run(settings: ServeSettings, recognizer: Any, *, host: str, port: int, leve
     config = uvicorn.Config(
         create_app(settings, recognizer), host=host, port=port, log_config=None, access_log=False, server_header=False,
         http=BoundedProtocol, ws="none", loop="asyncio", limit_concurrency=CONNECTIONS,
-        timeout_graceful_shutdown=round(settings.timeout_s) + 5, limit_max_requests=None,
+        timeout_graceful_shutdown=settings.shutdown_s, limit_max_requests=None,
     )  # fmt: skip
     server = uvicorn.Server(config)
     try:

@@ -26,7 +26,7 @@ from carspotter.records import KINDS, Detection
 from carspotter.runtime.bundle import ModelBundle, Task, shipped
 from carspotter.runtime.session import ARITHMETICS
 from carspotter.vehicles.finder import Finder, Finding
-from carspotter.vehicles.locate import DEFAULT_GATE, gate, select
+from carspotter.vehicles.locate import gate, gate_of, select
 
 Row = dict[str, Any]
 
@@ -68,7 +68,7 @@ class LocateSettings:
 
     def least(self) -> float:
         """Return the gate that holds, as in serving; raises BundleError."""
-        return self.bundle("finder").share("gate", DEFAULT_GATE) if self.gate is None else self.gate
+        return gate_of(self.bundle("finder"), self.gate)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,7 +98,7 @@ class Look:
     _finder: Finder | None = None
     _identifier: Identifier | None = None
     _side: int = 0
-    _least: float = DEFAULT_GATE
+    _least: float = 1.0
 
     def __post_init__(self) -> None:
         if not self.writes:

@@ -30,7 +30,7 @@ from carspotter.runtime.bundle import ModelBundle, Task, shipped
 from carspotter.runtime.session import Arithmetic, Device, Engine
 from carspotter.taxonomy import LEVELS
 from carspotter.vehicles.finder import Finder, Finding
-from carspotter.vehicles.locate import DEFAULT_GATE, HOWS, How, gate, lend_viewpoints
+from carspotter.vehicles.locate import HOWS, How, gate, gate_of, lend_viewpoints
 from carspotter.vehicles.locate import select as select_vehicles
 
 if TYPE_CHECKING:
@@ -107,7 +107,7 @@ class Recognizer:
         self._attributes = Attributes(identifier.bundle)
         self._threads = threads or min(4, cores())
         self._min_side = min_side(finder.bundle.preprocessing, identifier.preprocessing)
-        self._gate = finder.bundle.share("gate", DEFAULT_GATE)
+        self._gate = gate_of(finder.bundle)
         self._certain_box = finder.bundle.share("certain_box", CERTAIN_BOX)
 
     @classmethod

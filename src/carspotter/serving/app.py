@@ -30,7 +30,7 @@ from carspotter.serving.below import Below
 from carspotter.serving.gate import Gate
 from carspotter.serving.problems import ProblemError, problem_of_photo, request_id_of
 from carspotter.serving.service import Service, body_of, milliseconds_since, trimmed
-from carspotter.serving.settings import ServeSettings
+from carspotter.serving.settings import LIVE, READY, ServeSettings
 from carspotter.serving.uploads import Upload
 from carspotter.vehicles.locate import How
 
@@ -208,14 +208,14 @@ def _add_feedback(app: FastAPI, service: Service) -> None:
 
 
 def _add_probes(app: FastAPI, service: Service) -> None:
-    @app.head("/livez", include_in_schema=False)
-    @app.get("/livez")
+    @app.head(LIVE, include_in_schema=False)
+    @app.get(LIVE)
     async def livez() -> dict[str, str]:
         """Say that the process lives."""
         return {"status": "ok"}
 
-    @app.head("/readyz", include_in_schema=False)
-    @app.get("/readyz", responses=_problems(503))
+    @app.head(READY, include_in_schema=False)
+    @app.get(READY, responses=_problems(503))
     async def readyz() -> dict[str, str]:
         """Say whether photos are answered now."""
         if not service.is_ready:

@@ -17,6 +17,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from carspotter.serving.keys import Keys
 from carspotter.serving.metrics import Metrics
 from carspotter.serving.problems import ProblemError, respond
+from carspotter.serving.settings import LIVE, READY
 
 log = logging.getLogger("carspotter.serve")
 
@@ -28,8 +29,8 @@ _ROUTES = frozenset(
     (
         "/",
         "/ad",
-        "/livez",
-        "/readyz",
+        LIVE,
+        READY,
         "/metrics",
         "/openapi.json",
         "/v1/photos",
@@ -124,7 +125,7 @@ class Gate:
             "code": state["code"], "milliseconds": round(seconds * 1000, 2), "client": state["client"],
             "photos": state.get("photos"),
         }  # fmt: skip
-        log.log(logging.DEBUG if route in ("/livez", "/readyz", "/metrics") else logging.INFO, "request", extra=extra)
+        log.log(logging.DEBUG if route in (LIVE, READY, "/metrics") else logging.INFO, "request", extra=extra)
 
 
 def _key_in(headers: Headers) -> str:

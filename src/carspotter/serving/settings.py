@@ -15,6 +15,10 @@ from carspotter.headers import FORMATS
 from carspotter.pixels import MAX_PIXELS
 
 MEGABYTE = 1 << 20
+LIVE, READY = "/livez", "/readyz"
+"""Routes that say whether the process lives, and whether it answers photos."""
+SPARE_S = 5
+"""Seconds that a server which ends gives answers beyond a request's deadline."""
 _ROOT_PATH = re.compile(r"(?:/[\w.~-]+)+", re.ASCII)
 
 
@@ -82,6 +86,11 @@ class ServeSettings:
     def n_workers(self) -> int:
         """Return how many threads recognise: as many as asked for, or one for each core this process may use."""
         return self.workers or cores()
+
+    @property
+    def shutdown_s(self) -> int:
+        """Return how long a server that ends waits for its answers: a request's deadline, and what writing takes."""
+        return round(self.timeout_s) + SPARE_S
 
     @property
     def n_burst(self) -> int:

@@ -13,6 +13,7 @@ from typing import Literal, get_args
 
 from carspotter.errors import suggestion
 from carspotter.records import KINDS, Detection
+from carspotter.runtime.bundle import ModelBundle
 
 How = Literal["all", "largest", "center"]
 HOWS: tuple[str, ...] = get_args(How)
@@ -47,7 +48,16 @@ def select(detections: Sequence[Detection], how: str, width: float, height: floa
     return ordered if how == "all" else ordered[:1]
 
 
-def gate(kind_probabilities: Sequence[float], threshold: float = DEFAULT_GATE) -> bool:
+def gate_of(finder: ModelBundle, given: float | None = None) -> float:
+    """Return the gate of a build and of the service: the given one, or the finder's own, or `DEFAULT_GATE`.
+
+    A finder's own is chosen on its held-out photos, where as many are judged right as can be; a number that fits one
+    finder fits no other. Raises BundleError.
+    """
+    return finder.share("gate", DEFAULT_GATE) if given is None else given
+
+
+def gate(kind_probabilities: Sequence[float], threshold: float) -> bool:
     """Tell whether a photo shows a vehicle's outside surely enough, from its probabilities in the order of `KINDS`."""
     return kind_probabilities[KINDS.index("exterior")] >= threshold
 
