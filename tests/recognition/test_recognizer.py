@@ -300,15 +300,15 @@ def test_kinds_have_words_for_no_vehicle() -> None:
 def test_a_photo_is_only_shrunk_by_whole_numbers() -> None:
     pixels = np.zeros((101, 150, 3), np.uint8)
     photo = DecodedPhoto(pixels=pixels, width=150, height=101)
-    assert module._shrunk(photo, 60) is photo
-    small = module._shrunk(photo, 30)
+    assert module.shrunk(photo, 60) is photo
+    small = module.shrunk(photo, 30)
     assert small.pixels.shape == (34, 50, 3)
     assert small.scale == pytest.approx(50 / 150)
 
 
 def test_a_strip_is_not_kept_long() -> None:
     photo = DecodedPhoto(pixels=np.zeros((10, 5000, 3), np.uint8), width=5000, height=10)
-    small = module._shrunk(photo, 10)
+    small = module.shrunk(photo, 10)
     assert small.pixels.shape[1] <= module.LONGEST * 10
     assert small.pixels.shape[0] == 1
 

@@ -21,7 +21,7 @@ from carspotter.headers import orientation, sniff
 from carspotter.pixels import DecodedPhoto, Preprocessing, decode, network_input
 from carspotter.recognition.attributes import Attributes
 from carspotter.recognition.identifier import NO_CAR, UNKNOWN, Identifier
-from carspotter.recognition.recognizer import Recognizer, _shrunk, min_side
+from carspotter.recognition.recognizer import Recognizer, min_side, shrunk
 from carspotter.runtime.bundle import ModelBundle
 from carspotter.runtime.calibration import softmax
 from carspotter.serving.browser import PAGE
@@ -92,7 +92,7 @@ def test_large_photos_are_shrunk_to_the_same_bytes() -> None:
     networks = Preprocessing(width=64, height=48), Preprocessing(width=56, height=56)
     side = min_side(*networks)
     photos = [random.integers(0, 256, (h, w, 3), dtype=np.uint8) for w, h in ((251, 225), (30, 1000), (224, 111))]
-    want = [_shrunk(DecodedPhoto(pixels=one, width=one.shape[1], height=one.shape[0]), side) for one in photos]
+    want = [shrunk(DecodedPhoto(pixels=one, width=one.shape[1], height=one.shape[0]), side) for one in photos]
     asked = """({side, ...c}) => { const photo = shrunk({pixels: pixels(c), width: c.w, height: c.h, scale: 1}, side);
     const least = leastSide({width: 64, height: 48}, {width: 56, height: 56});
     return {...told(photo.pixels), scale: photo.scale, least}; }"""
