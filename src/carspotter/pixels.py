@@ -15,6 +15,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields
 from functools import lru_cache
+from hashlib import blake2b
 from importlib import import_module
 from io import BytesIO
 from math import ceil, floor
@@ -40,6 +41,7 @@ MAX_SIDE = 65_535
 # A progressive JPEG passes over all its pixels once a scan: tiny files with hundreds of scans keep a decoder busy for
 # minutes (libjpeg-turbo's advisory LJT-01-005). Encoders write about 10 scans, which a photo at the limit may have.
 _MAX_SCANNED_PIXELS = 20 * MAX_PIXELS
+_FILLING = 4096  # bytes of nothing that stand in for blocks of a JPEG, to see whether any are missing
 # Real profiles have 0.5 kB (sRGB) to 2 MB (CMYK presses).
 _MAX_PROFILE_BYTES = 4 << 20
 # The customary grey of letterboxed detectors (YOLO): about the mean of photographs, so that bars draw no edges.
@@ -154,7 +156,10 @@ def decode(data: bytes, *, min_side: int | None = None, max_pixels: int = MAX_PI
         except MemoryError as error:
             raise ImageError(f"{form} photo does not fit into memory", "too-large") from error
         except _DAMAGE as error:
-            raise _explain(error, data, form, max_pixels) from error
+            whole = _with_end(data) if form == "JPEG" and lacks_end(data, form) else None
+            if whole is None:
+                raise _explain(error, data, form, max_pixels) from error
+            return decode(whole, min_side=min_side, max_pixels=max_pixels)
     if turn is not None:
         image = image.transpose(turn)
         if turn >= Image.Transpose.ROTATE_90 and turn != Image.Transpose.ROTATE_180:
@@ -270,6 +275,20 @@ def _check_scans(data: bytes, n_pixels: int) -> None:
     n_scans = count_scans(data)
     if n_scans * n_pixels > _MAX_SCANNED_PIXELS:
         raise ImageError(f"JPEG with {n_scans} scans of {n_pixels} pixels: a bomb, or damaged", "too-large")
+
+
+def _with_end(data: bytes) -> bytes | None:
+    """Return a JPEG with the end marker that it lacks, or None where more is missing; browsers show such a photo whole.
+
+    Where all blocks are there, what follows them changes no pixel; where some are not, the last ones are read from it.
+    """
+    start = data.removesuffix(b"\xff")
+    ends = [start + filling + b"\xff\xd9" for filling in (b"", b"\x00" * _FILLING, b"\xaa" * _FILLING)]
+    try:
+        pictures = [blake2b(_open(end, "JPEG").convert("RGB").tobytes()).digest() for end in ends]
+    except _DAMAGE:
+        return None
+    return ends[0] if pictures[0] == pictures[1] == pictures[2] else None
 
 
 def _draft(image: Image.Image, min_side: int | None) -> None:
