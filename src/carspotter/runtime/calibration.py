@@ -26,8 +26,9 @@ POOLED_PRECISION = 0.97
 LEAST_PHOTOS = 50
 """Photos that a source needs to be judged by itself, smaller ones being pooled: of fewer one mistake moves too much."""
 SURE_Z = 0.8416
-"""Quantile 0.8 of the normal distribution: a threshold's promise holds at the lower end of an interval, which the truth
-falls below in one of five cases. Of 14 photos that are all right 0.95 may be promised; the mean promised it of one."""
+"""Quantile 0.8 of the normal distribution: a threshold's promise holds at the lower end of an interval. For a fixed
+threshold the truth falls below in one of five cases; the lowest of many is chosen, so that few photos flatter more. Of
+14 photos that are all right 0.95 may be promised; the mean promised it of one."""
 LOWEST = 0.5
 """No threshold goes below: an answer that is more likely wrong than right is none."""
 
