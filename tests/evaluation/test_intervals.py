@@ -18,8 +18,8 @@ from carspotter.evaluation.intervals import (
     holm,
     mcnemar,
     paired_difference,
-    wilson,
 )
+from carspotter.runtime.intervals import wilson
 
 
 @given(st.integers(1, 5000).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n))))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from sklearn.metrics import confusion_matrix
 from carspotter.errors import EvaluationError
 from carspotter.evaluation.metrics import class_names
 from carspotter.evaluation.mistakes import (
+    confused_pairs,
     confusions,
     merge_suggestions,
     mistakes,
@@ -187,3 +189,26 @@ def test_a_review_that_cannot_be_written_says_so(table: Predictions, tmp_path: P
     (tmp_path / "file").write_text("")
     with pytest.raises(EvaluationError, match="cannot be written"):
         write_review(tmp_path / "file" / "review.csv", (), table)
+
+
+def test_a_pair_that_is_confused_both_ways_is_named() -> None:
+    names = [f"class {n}" for n in range(10)]
+    counts = {(name, name): 90 for name in names} | {(a, b): 1 for a in names for b in names if a != b}
+    counts["class 1", "class 2"] = 30
+    counts["class 2", "class 1"] = 20
+    counts["class 3", "class 4"] = 40  # one way only: a flaw of labels or crops, not the same car
+    (found,) = confused_pairs(counts)
+    assert (found.first, found.second, found.photos) == ("class 1", "class 2", 50)
+    assert str(found) == "class 1 and class 2 are taken for each other in 20% (50 photos): merge?"
+
+
+def test_errors_that_fall_anywhere_and_small_shares_name_no_pair() -> None:
+    generator = np.random.default_rng(3)
+    names = [f"class {n}" for n in range(20)]
+    anywhere = Counter((name, str(generator.choice(names))) for name in names for _ in range(100))
+    assert confused_pairs(anywhere) == []
+    assert confused_pairs({}) == []
+    rare = {("a", "a"): 960, ("a", "b"): 40, ("b", "b"): 960, ("b", "a"): 40}  # significant, but 4 %
+    assert confused_pairs(rare) == []
+    few = {("a", "a"): 16, ("a", "b"): 4, ("b", "b"): 16, ("b", "a"): 4}
+    assert len(confused_pairs(few)) == 1

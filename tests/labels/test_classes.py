@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from carspotter.catalog.tables import TABLES
 from carspotter.errors import LabelError
-from carspotter.labels.classes import ClassSettings, Merge, classes, parse_merges, read_merges, suggest
+from carspotter.labels.classes import ClassSettings, Merge, classes, parse_merges, read_merges
 from carspotter.settings import read_section
 
 HEAD = "taxon,becomes\n"
@@ -174,31 +174,3 @@ def test_any_merges_keep_every_taxon_or_are_refused(merges, level):
             sizes[row["class_name"]] = sizes.get(row["class_name"], 0) + row["photos"]
     assert all(size >= 40 for size in sizes.values())
     assert set(sizes) == set(found.taxa)
-
-
-# ---- suggestions
-
-
-def confusions(counts):
-    return [{"truth": truth, "answer": answer, "count": count} for (truth, answer), count in counts.items()]
-
-
-def test_a_pair_that_is_confused_both_ways_is_suggested():
-    names = [f"class {n}" for n in range(10)]
-    counts = {(name, name): 90 for name in names} | {(a, b): 1 for a in names for b in names if a != b}
-    counts[("class 1", "class 2")] = 30
-    counts[("class 2", "class 1")] = 20
-    counts[("class 3", "class 4")] = 40  # one way only: a flaw of labels or crops, not the same car
-    found = suggest(confusions(counts))
-    assert [pair.pair for pair in found] == [("class 1", "class 2")]
-    assert found[0].photos == 50
-    assert found[0].share == pytest.approx(50 / (90 + 8 + 30 + 90 + 8 + 20))
-    assert str(found[0]) == "class 1 and class 2 are taken for each other in 20% (50 photos): merge them?"
-
-
-def test_errors_that_fall_anywhere_suggest_nothing():
-    generator = np.random.default_rng(3)
-    names = [f"class {n}" for n in range(20)]
-    rows = [(name, str(generator.choice(names))) for name in names for _ in range(100)]
-    assert suggest({"truth": truth, "answer": answer, "count": 1} for truth, answer in rows) == []
-    assert suggest([]) == []

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from carspotter.errors import LabelError
-from carspotter.labels.noise import ALWAYS, deal_folds, find_doubts, fuse_ads, out_of_fold, wilson
+from carspotter.labels.noise import ALWAYS, deal_folds, find_doubts, fuse_ads, out_of_fold
 
 NAMES = ("Audi A4", "Audi S4", "BMW M3", "Fiat Panda")
 
@@ -175,21 +175,6 @@ def test_an_ad_is_fused_by_the_mean_logarithm() -> None:
     np.testing.assert_allclose(fused[2], product / product.sum())
     np.testing.assert_allclose(fused[:2], [[0.5, 0.5], [0.2, 0.8]])
     assert np.isnan(fused[3]).all()
-
-
-@pytest.mark.parametrize(
-    ("share", "n", "interval"),
-    # Newcombe 1998, table I: 81 of 263, 15 of 148, 0 of 20, 1 of 29.
-    [
-        (81 / 263, 263, (0.2553, 0.3662)),
-        (15 / 148, 148, (0.0624, 0.1605)),
-        (0, 20, (0, 0.1611)),
-        (1 / 29, 29, (0.0061, 0.1718)),
-    ],
-)
-def test_intervals_are_wilsons(share, n, interval) -> None:
-    assert wilson(share, n) == pytest.approx(interval, abs=1e-4)
-    assert wilson(0.0, 0) == (0.0, 1.0)
 
 
 def test_nothing_to_judge_says_what_to_do() -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from carspotter.evaluation.intervals import wilson
 from carspotter.runtime.calibration import (
     LOWEST,
     SURE_Z,
@@ -16,6 +15,7 @@ from carspotter.runtime.calibration import (
     lowest_threshold,
     softmax,
 )
+from carspotter.runtime.intervals import wilson
 from carspotter.taxonomy import LEVELS, Taxon, Taxonomy
 
 

@@ -12,8 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-Z95 = 1.959963984540054
-"""Quantile 0.975 of the normal distribution: all intervals here are at 95 %."""
+from carspotter.runtime.intervals import Z95, wilson
 
 Floats = npt.NDArray[np.float64]
 
@@ -49,26 +48,12 @@ class Share:
     @property
     def low(self) -> float:
         """Return the lower end of the interval."""
-        return wilson(self.count, self.total)[0]
+        return float(wilson(self.count, self.total)[0])
 
     @property
     def high(self) -> float:
         """Return the upper end of the interval."""
-        return wilson(self.count, self.total)[1]
-
-
-def wilson(count: float, total: float, z: float = Z95) -> tuple[float, float]:
-    """Return the score interval of a share (Wilson 1927): it stays inside 0..1 and holds for few photos too.
-
-    `count` and `total` need not be whole: an effective number of photos is not. (0, 1) for 0 of 0.
-    """
-    if total == 0:
-        return 0.0, 1.0
-    share, square = count / total, z * z
-    middle = (share + square / (2 * total)) / (1 + square / total)
-    half = z / (1 + square / total) * math.sqrt(share * (1 - share) / total + square / (4 * total * total))
-    # Where all or none are counted the end is exact, but rounding would leave 1e-17 of it.
-    return (0.0 if count == 0 else max(0.0, middle - half)), (1.0 if count == total else min(1.0, middle + half))
+        return float(wilson(self.count, self.total)[1])
 
 
 def grouped_interval(right: npt.NDArray[np.bool_], groups: npt.NDArray[np.intp]) -> tuple[float, float]:
@@ -82,10 +67,12 @@ def grouped_interval(right: npt.NDArray[np.bool_], groups: npt.NDArray[np.intp])
     n_groups = len(np.unique(groups))
     if share in (0.0, 1.0) or n_groups < 2:
         # Nothing varies, so that nothing tells how alike a group's photos are: take each group as one.
-        return wilson(share * n_groups, n_groups)
+        low, high = wilson(share * n_groups, n_groups)
+        return float(low), float(high)
     clustered = float((counts**2).sum()) * n_groups / (n_groups - 1) / n**2
     effect = max(1.0, clustered / (share * (1 - share) / n))
-    return wilson(share * n / effect, n / effect)
+    low, high = wilson(share * n / effect, n / effect)
+    return float(low), float(high)
 
 
 def mcnemar(only_a: int, only_b: int) -> float:

@@ -23,10 +23,11 @@ from carspotter.evaluation.curves import (
     coverage_curve,
     reliability,
 )
-from carspotter.evaluation.intervals import Z95, Estimate, Share, auroc, grouped_interval
+from carspotter.evaluation.intervals import Estimate, Share, auroc, grouped_interval
 from carspotter.evaluation.markets import MarketFigures, market_figures
 from carspotter.evaluation.predictions import UNLABELLED, Floats, Ints, Predictions
 from carspotter.records import UNKNOWN_VIEWPOINT, VIEWPOINTS
+from carspotter.runtime.intervals import Z95
 from carspotter.taxonomy import LEVELS, Taxonomy
 
 Depth = Literal["class", "make", "model", "generation", "year"]

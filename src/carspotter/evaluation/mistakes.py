@@ -8,7 +8,7 @@ from __future__ import annotations
 import csv
 import io
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -55,17 +55,32 @@ class Mistake:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class MergeSuggestion:
+class ConfusedPair:
+    """Name two classes that are taken for each other, and in how many of the photos of each."""
+
+    first: str
+    second: str
+    first_as_second: Share
+    second_as_first: Share
+
+    @property
+    def photos(self) -> int:
+        """Return how many photos of either are taken for the other."""
+        return self.first_as_second.count + self.second_as_first.count
+
+    def __str__(self) -> str:
+        share = self.photos / (self.first_as_second.total + self.second_as_first.total)
+        return f"{self.first} and {self.second} are taken for each other in {share:.0%} ({self.photos} photos): merge?"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MergeSuggestion(ConfusedPair):
     """Name two classes that a model cannot tell apart, and the deepest `level` they share (None: not even a make).
 
     `becomes` is the taxon's name there, None where it would be no more than a make, which other classes share too.
     `gain` of the photos would be right if the two were one class.
     """
 
-    first: str
-    second: str
-    first_as_second: Share
-    second_as_first: Share
     level: Level | None
     becomes: str | None
     gain: Share
@@ -136,35 +151,46 @@ def sample_mistakes(predictions: Predictions, n: int, *, seed: int = 0) -> tuple
     return tuple(found[i] for i in sorted(chosen))
 
 
-def merge_suggestions(predictions: Predictions, *, threshold: float = CONFUSED) -> tuple[MergeSuggestion, ...]:
+def confused_pairs(counts: Mapping[tuple[str, str], int], *, threshold: float = CONFUSED) -> list[ConfusedPair]:
     """Return the pairs of classes of which each is taken for the other in more than a share `threshold` of its photos.
 
-    Both shares' lower ends (Wilson, 95 %) must be above it, so that few photos suggest nothing. The largest gain first.
+    `counts` maps truth and answer to photos, right answers among them. Both shares' lower ends (Wilson, 95 %) must be
+    above the threshold: few photos suggest nothing, nor do errors that fall anywhere, nor a confusion of one way, which
+    is a flaw of labels or crops. That many photos make a small share significant is no reason to merge. The pair that
+    costs most photos comes first.
     """
+    photos: Counter[str] = Counter()
+    for (truth, _), count in counts.items():
+        photos[truth] += count
+    pairs = [
+        ConfusedPair(
+            first=one, second=two, first_as_second=Share(count=count, total=photos[one]),
+            second_as_first=Share(count=counts.get((two, one), 0), total=photos[two]),
+        )
+        for (one, two), count in counts.items()
+        if one < two and photos[two]
+    ]  # fmt: skip
+    found = [pair for pair in pairs if min(pair.first_as_second.low, pair.second_as_first.low) > threshold]
+    return sorted(found, key=lambda pair: (-pair.photos, pair.first, pair.second))
+
+
+def merge_suggestions(predictions: Predictions, *, threshold: float = CONFUSED) -> tuple[MergeSuggestion, ...]:
+    """Return what the confused pairs of classes (`confused_pairs`) would become, and what merging them would gain."""
     truth, answer, _ = _answers(predictions, "class")
-    classes, n = predictions.taxonomy.classes, len(predictions.taxonomy)
     names = names_at(predictions.taxonomy, "class")
-    support = np.bincount(truth, minlength=n)
-    cells, counts = np.unique(truth * n + answer, return_counts=True)
-    table = dict(zip(cells.tolist(), counts.tolist(), strict=True))
+    taxon = dict(zip(names, predictions.taxonomy.classes, strict=True))
+    counts = Counter((names[a], names[b]) for a, b in zip(truth.tolist(), answer.tolist(), strict=True))
     found = []
-    for cell in table:
-        a, b = divmod(cell, n)
-        if a >= b or b * n + a not in table:
-            continue
-        there = Share(count=table[cell], total=int(support[a]))
-        back = Share(count=table[b * n + a], total=int(support[b]))
-        if min(there.low, back.low) <= threshold:
-            continue
-        level = shared_level(classes[a], classes[b])
-        found.append(
-            MergeSuggestion(
-                first=names[a], second=names[b], first_as_second=there, second_as_first=back, level=level,
-                becomes=classes[a].name(level) if level and level != "make" else None,
-                gain=Share(count=there.count + back.count, total=len(truth)),
-            )
+    for pair in confused_pairs(counts, threshold=threshold):
+        level = shared_level(taxon[pair.first], taxon[pair.second])
+        becomes = taxon[pair.first].name(level) if level and level != "make" else None
+        gain = Share(count=pair.photos, total=len(truth))
+        suggestion = MergeSuggestion(
+            first=pair.first, second=pair.second, first_as_second=pair.first_as_second,
+            second_as_first=pair.second_as_first, level=level, becomes=becomes, gain=gain,
         )  # fmt: skip
-    return tuple(sorted(found, key=lambda each: (-each.gain.count, each.first, each.second)))
+        found.append(suggestion)
+    return tuple(found)
 
 
 def shared_level(first: Taxon, second: Taxon) -> Level | None:

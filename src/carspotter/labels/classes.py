@@ -8,9 +8,8 @@ dropped with that reason. `suggest` names classes that a network cannot tell apa
 
 from __future__ import annotations
 
-import math
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -72,19 +71,6 @@ class Classes:
     rows: tuple[dict[str, Any], ...]
     class_of: Mapping[str, str]
     taxa: Mapping[str, Taxon]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Suggestion:
-    """Name two classes that are taken for each other: in `share` of their photos, `photos` in all."""
-
-    pair: tuple[str, str]
-    share: float
-    photos: int
-
-    def __str__(self) -> str:
-        one, two = self.pair
-        return f"{one} and {two} are taken for each other in {self.share:.0%} ({self.photos} photos): merge them?"
 
 
 def read_merges(path: str | Path) -> list[Merge]:
@@ -271,48 +257,3 @@ def _row(taxon: Taxon, counted: _Counted, draft: _Draft) -> dict[str, Any]:
         "ads": len(counted.ads), "status": draft.status, "message": draft.message,
     }  # fmt: skip
     return {name: value for name, value in row.items() if value is not None}
-
-
-# ---- suggestions
-
-
-_CHANCE = 0.01  # of naming any pair wrongly, over all pairs
-
-
-def suggest(confusions: Iterable[Mapping[str, Any]]) -> list[Suggestion]:
-    """Return pairs of classes that are confused both ways beyond chance, the worst first.
-
-    `confusions` are rows truth, answer, count, right answers among them. By chance the wrong answers for a class fall
-    on all other classes alike; a pair counts when both directions are so many that this has a chance below 1 %, all
-    pairs together.
-    """
-    counts: dict[tuple[str, str], int] = {}
-    for row in confusions:
-        place = str(row["truth"]), str(row["answer"])
-        counts[place] = counts.get(place, 0) + int(row["count"])
-    names = {name for pair in counts for name in pair}
-    photos, wrong = dict.fromkeys(names, 0), dict.fromkeys(names, 0)
-    for (truth, answer), count in counts.items():
-        photos[truth] += count
-        wrong[truth] += count if truth != answer else 0
-    n_others = max(len(names) - 1, 1)
-    limit = _CHANCE / max(len(names) * n_others / 2, 1)
-    found = []
-    for one, two in _pairs_both_ways(counts):
-        ways = ((counts[one, two], wrong[one]), (counts[two, one], wrong[two]))
-        if all(_poisson_tail(count, total / n_others) < limit for count, total in ways):
-            both = counts[one, two] + counts[two, one]
-            found.append(Suggestion(pair=(one, two), share=both / (photos[one] + photos[two]), photos=both))
-    return sorted(found, key=lambda pair: (-pair.share, pair.pair))
-
-
-def _pairs_both_ways(counts: Mapping[tuple[str, str], int]) -> Iterator[tuple[str, str]]:
-    for (one, two), count in counts.items():
-        if one < two and count and counts.get((two, one)):
-            yield one, two
-
-
-def _poisson_tail(count: int, mean: float) -> float:
-    """Return the chance of at least `count` (1 or more) where `mean` are expected."""
-    log = [k * math.log(mean) - mean - math.lgamma(k + 1) for k in range(count)]
-    return max(0.0, 1 - math.fsum(math.exp(value) for value in log))

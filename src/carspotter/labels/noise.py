@@ -7,7 +7,6 @@ and how a probe is fitted, and a person decides what a doubt is worth (`doubts_p
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -17,6 +16,7 @@ import numpy.typing as npt
 
 from carspotter.errors import LabelError, MissingExtraError
 from carspotter.runtime.calibration import fit_temperature, softmax
+from carspotter.runtime.intervals import wilson
 
 Floats = npt.NDArray[np.floating[Any]]
 Ints = npt.NDArray[np.int64]
@@ -34,7 +34,6 @@ ALWAYS = -1
 # One number is fitted, for which so many logits are plenty: 2000 photos of 200 classes.
 _ENOUGH_LOGITS = 400_000
 _LEAST_PHOTOS = 200
-_Z = 1.959964  # 95 % of a normal distribution
 _TINY = 1e-12
 
 
@@ -213,16 +212,6 @@ def fuse_ads(probabilities: Floats, classes: Ints, ads: npt.NDArray[Any]) -> tup
     return ids[pairs[:, 0]], fused, pairs[:, 1].astype(np.int64)
 
 
-def wilson(share: float, n: float) -> tuple[float, float]:
-    """Return the 95 % interval of a share of n cases (Wilson 1927); of no case it is everything."""
-    if n <= 0:
-        return 0.0, 1.0
-    squared = _Z * _Z
-    middle = (share + squared / (2 * n)) / (1 + squared / n)
-    half = _Z * math.sqrt(share * (1 - share) / n + squared / (4 * n * n)) / (1 + squared / n)
-    return max(0.0, middle - half), min(1.0, middle + half)
-
-
 # ---- the parts
 
 
@@ -271,7 +260,8 @@ def _pairs(probabilities: Floats, classes: Ints) -> tuple[ClassPair, ...]:
             continue
         share = float(joint[given, true] / max(1, joint[:, true].sum()))
         # The interval rests on what was counted with confidence, not on what was estimated from it.
-        low, high = wilson(share, int(sure[:, true].sum()))
+        n_sure = int(sure[:, true].sum())
+        low, high = map(float, wilson(share * n_sure, n_sure))
         found.append(
             ClassPair(true=int(true), given=int(given), count=int(sure[given, true]), share=share, low=low, high=high)
         )

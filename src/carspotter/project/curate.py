@@ -15,7 +15,8 @@ from carspotter import storage
 from carspotter.catalog.tables import OK, RETIRED
 from carspotter.dataset.certificate import MAX_DISTANCE, LeakCertificate, certificate
 from carspotter.dataset.split import SplitSettings, split
-from carspotter.labels.classes import classes, read_merges, suggest
+from carspotter.evaluation.mistakes import confused_pairs
+from carspotter.labels.classes import classes, read_merges
 from carspotter.labels.corrections import Corrections, to_csv, unresolved
 from carspotter.labels.resolve import Resolver, label_rows
 from carspotter.photos.checks import CheckSettings, judge
@@ -201,9 +202,8 @@ def choose_classes(build: Build) -> Mapping[str, Any]:
         catalog.replace("classes", list(chosen.rows))
         reasons = Counter(row["status"] for row in chosen.rows if row["status"] != OK)
         said: dict[str, Any] = {"classes": len(chosen.taxa), "left out or merged": dict(reasons.most_common())}
-        hints = suggest(
-            catalog.rows("SELECT truth, answer, count(*) AS count FROM predictions GROUP BY ALL ORDER BY ALL")
-        )
+        counted = catalog.rows("SELECT truth, answer, count(*) AS n FROM predictions GROUP BY ALL ORDER BY ALL")
+        hints = confused_pairs({(row["truth"], row["answer"]): row["n"] for row in counted})
         return {**said, "hints": [str(hint) for hint in hints]} if hints else said
 
     merges = path.read_text(encoding="utf-8-sig", errors="replace") if path.exists() else ""

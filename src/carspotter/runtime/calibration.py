@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from carspotter.runtime.intervals import wilson
 from carspotter.taxonomy import LEVELS, Level, Taxonomy
 
 Floats = npt.NDArray[np.float64]
@@ -75,16 +76,9 @@ def lowest_threshold(
     tried = np.unique([least, *ranked[np.isfinite(ranked) & (ranked > least)]])
     first = np.searchsorted(ranked, tried, side="left")  # the least sure photo that is still answered
     hits = np.append(np.cumsum(right[order][::-1])[::-1], 0)[first]
-    enough = _lower_end(hits, len(order) - first, z) >= precision - 1e-9
+    answered = len(order) - first
+    enough = (answered == 0) | (wilson(hits, answered, z)[0] >= precision - 1e-9)
     return float(tried[enough][0]) if enough.any() else None
-
-
-def _lower_end(hits: Ints, total: Ints, z: float) -> Floats:
-    """Return the lower end of Wilson's interval of shares, (n,) each; 1 for none of none: nothing speaks against it."""
-    count = np.maximum(total, 1)
-    share = np.where(total > 0, hits / count, 1.0)
-    half = z * np.sqrt(share * (1 - share) / count + z * z / (4 * count * count))
-    return np.asarray(np.where(total > 0, (share + z * z / (2 * count) - half) / (1 + z * z / count), 1.0), np.float64)
 
 
 def expected_calibration_error(confidence: Floats, right: Bools, bins: int = 15) -> float:

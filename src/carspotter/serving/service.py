@@ -74,7 +74,7 @@ class Service:
         self.batcher: Batcher | None = None
         self._resolver: Resolver | None = None
         self._resolver_lock = threading.Lock()
-        self._pool = ThreadPoolExecutor(2, thread_name_prefix="answer")
+        self._pool = ThreadPoolExecutor(settings.n_workers, thread_name_prefix="answer")
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="feedback")
 
     @property
