@@ -1,6 +1,6 @@
 # carspotter: what a developer types. Needs make, Python 3.11+ and the package index, nothing else.
 #
-#   make demo [PHOTO=car.jpg]   install what listings need, build a drawn showroom, and name the car in a photo
+#   make demo [PHOTO=car.jpg]   install what listings need, build a hundred drawn ads, and name the car in a photo
 #   make test [ARGS="-k box"]   install what the tests need and run the default ring
 #   make check                  formatting, lint, strict types
 #   make docs                   write docs/cli.md anew from the commands themselves
@@ -34,6 +34,7 @@ $(VENV)/.installed: pyproject.toml | python
 	@touch $@
 
 $(BASE_VENV)/.installed: pyproject.toml $(SOURCES) | python
+	@echo "Installing what listings need into $(BASE_VENV): 700 MB, one to three minutes."
 	$(PYTHON) -m venv $(BASE_VENV)
 	$(BASE_VENV)/bin/python -m pip install --quiet --upgrade '.[data]'
 	@touch $@
@@ -48,8 +49,8 @@ test: $(VENV)/.installed
 	$(VENV)/bin/python -m pytest -n auto --maxprocesses 4 --dist loadfile $(ARGS)
 
 check: $(VENV)/.installed
-	$(VENV)/bin/ruff format --check src tests benchmarks docs release
-	$(VENV)/bin/ruff check src tests benchmarks docs release
+	$(VENV)/bin/ruff format --check src tests benchmarks docs release tools
+	$(VENV)/bin/ruff check src tests benchmarks docs release tools
 	$(VENV)/bin/mypy
 
 docs: $(VENV)/.installed

@@ -14,11 +14,10 @@ import numpy as np
 from PIL import Image, ImageChops, ImageFilter, ImageOps
 
 from carspotter.pixels import decode
-from carspotter.sources.showroom.listings import ShowroomSettings, plan
-from carspotter.sources.showroom.photos import draw_image
+from carspotter.sources.showroom import pictures
 
 OTHER = "other"
-HALVES, STYLED, DRAWN = 1200, 500, 300
+HALVES, STYLED = 1200, 500
 LEAST_SIDE = 28  # pixels: below, nobody can tell what is seen
 TEST_SHARE = 5
 
@@ -81,17 +80,11 @@ def styled(image: Image.Image, random: np.random.Generator) -> Image.Image:
 
 def drawn(folder: Path) -> Iterator[dict[str, str]]:
     """Yield the cars of the showroom, which no camera has seen."""
-    photos = [photo for ad in plan(ShowroomSettings()) for photo in ad.photos if photo.relation is None]
-    count = 0
-    for photo in photos:
-        if photo.kind != "exterior" or count == DRAWN:
-            continue
-        image, boxes = draw_image(photo)
-        for box in boxes[:1]:
-            count += 1
-            name = folder / f"drawn-{count:05}.webp"
-            x1, y1, x2, y2 = (round(side) for side in box)
-            yield saved(image.crop((x1, y1, x2, y2)), name, "drawings", name.stem, "")
+    for number, (data, box) in enumerate(pictures(), 1):
+        name = folder / f"drawn-{number:05}.webp"
+        corners = (round(box.x1), round(box.y1), round(box.x2), round(box.y2))
+        image = Image.fromarray(decode(data).pixels).crop(corners)
+        yield saved(image, name, "drawings", name.stem, "")
 
 
 def things(data: Path) -> Iterator[dict[str, str]]:

@@ -15,7 +15,7 @@ and every table is compared with that of `one`, row by row and column by column;
 that was under way at the loss is looked at, `rows` how many photos were looked at; `actors` and `cpu_s` are what the
 kernel says of the actors on each host. Needs root, Ray and the extra `data`.
 
-    python benchmarks/two_hosts.py [--ads 300] [--cpus 1] [--only two "raylet killed"] [--address ray|auto] [--json]
+    python benchmarks/two_hosts.py [--cpus 1] [--only two "raylet killed"] [--address ray|auto] [--json]
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from typing import Any
 from carspotter.catalog.catalog import Catalog
 from carspotter.catalog.tables import TABLES
 from carspotter.compute.run import BATCH
-from carspotter.sources.showroom import ShowroomSettings, draw
+from carspotter.sources.showroom import unpack
 from hosts import Host, hosts, why_not
 from measure import parser, report
 
@@ -48,12 +48,12 @@ name = "hosts"
 [[sources]]
 kind = "table"
 path = "cars.csv"
-photos = "http://{store}:{port}/photos/{{image_id}}.jpg"
+photos = "http://{store}:{port}/photos/{{image_id}}"
 columns = {{photos = "images"}}
 [locate]
 gate = 0.7
 [classes]
-min_photos = 12
+min_photos = 6
 """
 # A node that is silent for so long is lost: Ray's own patience, asked every second, and lost after three.
 IMPATIENT = {
@@ -275,10 +275,10 @@ def measured(name: str, seen: Seen, project: Path, wanted: dict[str, list[dict[s
     }  # fmt: skip
 
 
-def measure(folder: Path, *, ads: int, cpus: int, chosen: list[str], address: str) -> Iterator[dict[str, Any]]:
+def measure(folder: Path, *, cpus: int, chosen: list[str], address: str) -> Iterator[dict[str, Any]]:
     """Yield a row for each build."""
     showroom, projects = folder / "store", folder / "projects"
-    draw(ShowroomSettings(ads=ads), showroom)
+    unpack(showroom)
     projects.mkdir()
     hidden = {"head": [showroom], "node": [folder], "store": [projects]}
     with hosts(("head", "node", "store"), hidden=hidden) as machines:
@@ -306,9 +306,8 @@ def measure(folder: Path, *, ads: int, cpus: int, chosen: list[str], address: st
 
 
 def main() -> None:
-    """Draw, build, compare, and print the table."""
+    """Build, compare, and print the table."""
     options = parser(__doc__)
-    options.add_argument("--ads", type=int, default=300)
     options.add_argument("--cpus", type=int, default=1, help="cores of each host, as Ray is told")
     options.add_argument("--only", nargs="+", choices=["two", *LOSSES], default=["two", *LOSSES])
     options.add_argument("--address", choices=["ray", "auto"], default="ray", help="ray://head:10001, or auto on head")
@@ -318,10 +317,10 @@ def main() -> None:
     # Not in /tmp, of which each host has its own.
     with tempfile.TemporaryDirectory(prefix="carspotter-hosts-", dir="/var/tmp") as folder:
         rows = []
-        for row in measure(Path(folder), ads=chosen.ads, cpus=chosen.cpus, chosen=chosen.only, address=chosen.address):
+        for row in measure(Path(folder), cpus=chosen.cpus, chosen=chosen.only, address=chosen.address):
             print(row, file=sys.stderr, flush=True)
             rows.append(row)
-    conditions = {"ads": chosen.ads, "cores a host": chosen.cpus, "address": chosen.address, "batch": BATCH}
+    conditions = {"cores a host": chosen.cpus, "address": chosen.address, "batch": BATCH}
     report("two hosts", rows, as_json=chosen.json, conditions=conditions)
     if any(row["tables equal"] != f"{len(TABLES)} of {len(TABLES)}" for row in rows):
         raise SystemExit(1)

@@ -39,7 +39,6 @@ DOORS: dict[str, tuple[str, ...]] = {
         "hashes",
         "photos",
         "dataset",
-        "sources.showroom",
         "project.thumbs",
         "recognition.drawing",
         "training.finder_augment",

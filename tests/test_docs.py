@@ -11,8 +11,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
+from carspotter.pixels import decode
 from carspotter.records import KINDS, VIEWPOINTS
+from carspotter.sources.showroom import pictures
 from carspotter.taxonomy import LEVELS
 
 ROOT = Path(__file__).parent.parent
@@ -74,9 +77,8 @@ def test_example_runs(
         pytest.skip(mark.removeprefix(NOT_RUN).removesuffix("-->").strip())
     if (mark == NEEDS_BUNDLES or "Recognizer.open()" in code) and not list(SOURCE.glob("models/*/bundle.json")):
         pytest.skip("no bundles ship yet")
-    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
-    drawn = importlib.import_module("drawn")
-    (tmp_path / "photo.jpg").write_bytes(drawn.jpeg(drawn.draw_car()))
+    photo, _ = next(pictures())
+    Image.fromarray(decode(photo).pixels).save(tmp_path / "photo.jpg")
     monkeypatch.chdir(tmp_path)
     exec(compile(code, f"{relative(page)} example {number}", "exec"), {"__name__": "example"})
 
@@ -195,6 +197,7 @@ def test_code_holds_no_path_of_one_machine() -> None:
     files = [
         *SOURCE.rglob("*.py"),
         *(ROOT / "benchmarks").glob("*.py"),
+        *(ROOT / "tools").rglob("*.py"),
         *(ROOT / "recipes").glob("*"),
         ROOT / "Makefile",
     ]

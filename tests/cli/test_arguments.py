@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 from carspotter.cli.main import app
 
 COMMANDS = sorted(get_command(app).commands)  # type: ignore[attr-defined]  # it is a group
-# These would begin to serve, draw or fetch with arguments that are right by chance: they get one that never is.
+# These would begin to serve, build or fetch with arguments that are right by chance: they get one that never is.
 AT_WORK = {"serve", "demo", "browser", "review"}
 WORDS = (
     "--project", "--json", "--from", "--out", "--until", "--on", "--workers", "--labels", "--set", "--person", "--file",

@@ -113,16 +113,16 @@ def test_init_makes_a_project(tmp_path: Path) -> None:
 
 
 def test_the_demo_finds_what_was_planted(tmp_path: Path) -> None:
-    code, out, err = call("demo", tmp_path / "demo", "--ads", 8, "--workers", 1, "--json")
+    code, out, err = call("demo", tmp_path / "demo", "--workers", 0, "--json")
     assert code == 0, err
     said = json.loads(out)
+    assert f"100 drawn ads with {said['funnel']['photos']} photographs" in err, "what it will take is said first"
     flaws = said["flaws"]
-    assert flaws["interiors and details"]["planted"] > 3
-    assert sum(flaw["found"] for flaw in flaws.values()) >= 0.8 * sum(flaw["planted"] for flaw in flaws.values())
+    assert min(flaw["planted"] for flaw in flaws.values()) >= 2
+    assert sum(flaw["found"] for flaw in flaws.values()) >= 0.95 * sum(flaw["planted"] for flaw in flaws.values())
     good = said["good"]["whole vehicles that pass the gate"]
-    assert good["of"] > 10
-    assert good["right"] >= 0.9 * good["of"]
-    code, out, _ = call("demo", tmp_path / "demo", "--ads", 8, "--workers", 1)
+    assert good["right"] >= 0.98 * good["of"] > 250
+    code, out, _ = call("demo", tmp_path / "demo", "--workers", 0)
     assert code == 0
     assert "interiors and details" in out
 

@@ -18,7 +18,7 @@ if not SCRIPT.exists():
 @pytest.mark.slow
 def test_a_killed_host_takes_no_row_with_it() -> None:
     pytest.importorskip("ray")
-    command = [sys.executable, str(SCRIPT), "--ads", "60", "--only", "two", "host killed", "--json"]
+    command = [sys.executable, str(SCRIPT), "--only", "two", "host killed", "--json"]
     environment = os.environ | {"PYTHONPATH": str(ROOT / "src")}
     done = subprocess.run(command, capture_output=True, text=True, timeout=900, env=environment)
     if done.returncode and (why := done.stderr.strip().splitlines()[-1]).startswith(("needs", "cannot make")):

@@ -12,9 +12,7 @@ from carspotter.export import coreml as coreml_module
 from carspotter.export.coreml import METADATA, to_coreml
 from carspotter.pixels import decode, network_input
 from carspotter.runtime.bundle import shipped
-from carspotter.sources.showroom import ShowroomSettings
-from carspotter.sources.showroom.listings import plan
-from carspotter.sources.showroom.photos import draw_photo
+from carspotter.sources.showroom import pictures
 from carspotter.taxonomy import Taxonomy
 from mil_program import run_package
 from tiny_bundles import tiny_finder, tiny_identifier
@@ -93,9 +91,8 @@ def test_what_the_package_calculates_is_what_the_network_does(
     pytest.importorskip("coremltools")
     bundle = shipped(task)
     size = bundle.preprocessing
-    (ad,) = plan(ShowroomSettings(ads=1))
-    photo = decode(draw_photo(ad.photos[0]).data or b"").pixels
-    pixels = network_input(photo, size)[np.newaxis]
+    photo, _ = next(pictures())
+    pixels = network_input(decode(photo).pixels, size)[np.newaxis]
     wanted = bundle.open_session("onnxruntime", threads=1).run(pixels)
     found = run_package(to_coreml(bundle, precision=precision, out=tmp_path), pixels)
     if task == "finder":  # of the many that are no vehicles it does not matter which stands where

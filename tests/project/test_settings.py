@@ -32,7 +32,7 @@ def written(tmp_path: Path, text: str) -> Path:
         ("[[sources]]\npath = 'x'", r"sources\[0\]: kind must be given; allowed: table, folders"),
         ("[[sources]]\nkind = 'tabel'", r"kind 'tabel' is unknown; did you mean 'table'\?"),
         ("[[sources]]\nkind = 'table'", r"sources\[0\]: path must be given"),
-        ("[[sources]]\nkind = 'showroom'\nads = 0", r"ads is 0; it must be from 1"),
+        ("[[sources]]\nkind = 'showroom'\nads = 9", 'is a table now; in its place write\nkind = "table"\npath = '),
         ("name = ", "cannot be read"),
     ],
 )
@@ -58,7 +58,7 @@ def test_a_folder_without_settings_is_no_project(tmp_path: Path) -> None:
         ("pictures", "folders"),
         ("s3://bucket/photos", "folders"),
         ("https://cars.example/search", "crawl"),
-        ("showroom", "showroom"),
+        ("showroom", "table"),
     ],
 )
 def test_init_guesses_the_kind_of_a_source(

@@ -18,9 +18,7 @@ import pytest
 from carspotter.pixels import decode, network_input
 from carspotter.recognition.recognizer import Recognizer
 from carspotter.runtime.bundle import ModelBundle, shipped
-from carspotter.sources.showroom import ShowroomSettings
-from carspotter.sources.showroom.listings import plan
-from carspotter.sources.showroom.photos import draw_photo
+from carspotter.sources.showroom import pictures
 from carspotter.taxonomy import LEVELS
 
 ROOT = Path(__file__).parent.parent.parent
@@ -43,11 +41,10 @@ def source_of(name: str) -> ModelBundle:
 
 @pytest.fixture(scope="module")
 def photos(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
-    """Draw two cars, which the finder boxes and the identifier takes for no photographs of cars."""
-    (ad,) = plan(ShowroomSettings(ads=1))
-    paths = [tmp_path_factory.mktemp("photos") / f"{number}.jpg" for number in range(2)]
-    for path, photo in zip(paths, ad.photos, strict=False):
-        path.write_bytes(draw_photo(photo).data or b"")
+    """Write two drawn cars, which the finder boxes and the identifier takes for no photographs of cars."""
+    paths = [tmp_path_factory.mktemp("photos") / f"{number}.webp" for number in range(2)]
+    for path, (photo, _) in zip(paths, pictures(), strict=False):
+        path.write_bytes(photo)
     return paths
 
 

@@ -1,8 +1,9 @@
-"""The showroom: the same settings draw the same bytes, the truth fits the pixels, every planted flaw really is one."""
+"""The showroom that ships: the truth fits the pixels, every planted flaw really is one, and it unpacks whole or not."""
 
 import csv
 import json
 import shutil
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -11,82 +12,85 @@ import pytest
 from PIL import Image
 
 from carspotter.errors import ImageError, SourceError
+from carspotter.geometry import BoundingBox
 from carspotter.pixels import decode
 from carspotter.records import KINDS, VIEWPOINTS
-from carspotter.sources.showroom import ShowroomSettings, draw, read, truth
-from carspotter.sources.showroom.garage import MODELS
-from carspotter.sources.showroom.listings import plan
+from carspotter.sources.showroom import PACK, pictures, truth, unpack
+from carspotter.sources.table import TableSettings, read
 
-SETTINGS = ShowroomSettings(ads=5, seed=3, views=2, flaws=2.0)
+BROKEN = {"truncated": "truncated", "empty": "empty", "html": "unsupported-format", "missing": None}
+"""Flaws of files, and the code of the error that reading each gives."""
 
 
 @pytest.fixture(scope="module")
-def drawn(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def shown(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("showroom")
-    draw(SETTINGS, folder, workers=1)
+    unpack(folder)
     return folder
 
 
-def photos(folder: Path) -> list[dict[str, Any]]:
-    return list(truth(folder)["photos"])
+@pytest.fixture(scope="module")
+def photos(shown: Path) -> list[dict[str, Any]]:
+    return list(truth(shown)["photos"])
 
 
-def test_the_same_settings_draw_the_same_bytes(drawn: Path, tmp_path: Path) -> None:
-    draw(SETTINGS, tmp_path / "again", workers=2)
-    first = {path.relative_to(drawn): path.read_bytes() for path in drawn.rglob("*") if path.is_file()}
-    again = {
-        path.relative_to(tmp_path / "again"): path.read_bytes()
-        for path in (tmp_path / "again").rglob("*")
-        if path.is_file()
+def files(folder: Path) -> dict[str, bytes]:
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_it_is_small_and_shows_each_flaw_more_than_once(shown: Path, photos: list[dict[str, Any]]) -> None:
+    assert PACK.stat().st_size < 6_000_000
+    assert len(truth(shown)["ads"]) == 100
+    assert 450 < len(photos) < 550
+    counts = truth(shown)["counts"]
+    flaws = {*BROKEN, "small", "dark", "blurred", "placeholder", "exact duplicate", "near duplicate", "several cars"}
+    assert set(counts) == flaws | {"spelling", "make-only", "nonsense", "wrong-label"}
+    assert min(counts.values()) >= 2
+    assert Counter(row["kind"] for row in photos).keys() == set(KINDS)
+    assert {row["viewpoint"] for row in photos} == {*VIEWPOINTS, None}
+    assert len({row["change"] for row in photos}) == 6
+
+
+def test_each_photo_has_its_file_and_its_truth(shown: Path, photos: list[dict[str, Any]]) -> None:
+    assert {row["path"] for row in photos if row["flaw"] != "missing"} == {
+        name for name in files(shown) if name.startswith("photos/")
     }
-    assert first == again
+    with (shown / "truth.csv").open(encoding="utf-8", newline="") as file:
+        assert [row["image_id"] for row in csv.DictReader(file)] == [row["image_id"] for row in photos]
 
 
-def test_drawing_goes_on_where_it_stopped(drawn: Path, tmp_path: Path) -> None:
-    copy = Path(shutil.copytree(drawn, tmp_path / "copy"))
-    before = {path.relative_to(copy): path.read_bytes() for path in copy.rglob("*") if path.is_file()}
-    for lost in ("truth.json", "cars.csv", "parts/100002.json"):
-        (copy / lost).unlink()
-    with pytest.raises(SourceError, match=r"has no truth.json: it is not drawn"):
-        truth(copy)
-    assert draw(SETTINGS, copy, workers=1).drawn == 1
-    assert {path.relative_to(copy): path.read_bytes() for path in copy.rglob("*") if path.is_file()} == before
-
-
-def test_another_showroom_is_not_mixed_in(drawn: Path, tmp_path: Path) -> None:
-    with pytest.raises(SourceError, match="name an empty folder"):
-        draw(ShowroomSettings(ads=6), drawn)
-    (tmp_path / "photos").mkdir()
-    with pytest.raises(SourceError, match="has photos of its own"):
-        draw(SETTINGS, tmp_path)
-
-
-def test_each_photo_has_its_truth_in_known_words(drawn: Path) -> None:
-    rows = photos(drawn)
-    assert {row["kind"] for row in rows} <= set(KINDS)
-    assert {row["viewpoint"] for row in rows} <= {*VIEWPOINTS, None}
-    files = {
-        path.relative_to(drawn / "photos").with_suffix("").as_posix() for path in (drawn / "photos").rglob("*.jpg")
-    }
-    assert files == {row["image_id"] for row in rows if row["flaw"] != "missing"}
-    with (drawn / "truth.csv").open(encoding="utf-8", newline="") as file:
-        assert [row["image_id"] for row in csv.DictReader(file)] == [row["image_id"] for row in rows]
-
-
-def test_read_yields_what_the_table_says_and_never_the_truth(drawn: Path) -> None:
-    ads = list(read(SETTINGS, drawn))
-    assert len(ads) == SETTINGS.ads
-    told = truth(drawn)["ads"]
-    assert [ad.listing.get("make") for ad in ads] == [row["said_make"] or None for row in told]
+def test_the_table_says_what_sellers_say_and_never_the_truth(shown: Path, photos: list[dict[str, Any]]) -> None:
+    ads = list(read(TableSettings(path=str(shown / "cars.csv"), photos=str(shown / "photos"))))
+    told = truth(shown)["ads"]
+    named = [(ad.listing.get("make"), row["said_make"]) for ad, row in zip(ads, told, strict=True)]
+    assert all(one == other or (one, other) == (None, "-") for one, other in named), "a dash is nothing said"
     urls = [photo["url"] for ad in ads for photo in ad.photos]
-    assert [Path(url).relative_to(drawn / "photos").with_suffix("").as_posix() for url in urls] == [
-        row["image_id"] for row in photos(drawn)
-    ]
-    assert not {"viewpoint", "kind"} & {name for ad in ads for photo in ad.photos for name in photo}
+    assert urls == [str(shown / row["path"]) for row in photos]
+    assert not any(photo.get(name) for ad in ads for photo in ad.photos for name in ("viewpoint", "kind"))
+    wrong = [row for row in told if row["wording"] == "wrong-label"]
+    assert all(row["said_make"] != row["make"] for row in wrong)
 
 
-def test_boxes_lie_on_their_photo(drawn: Path) -> None:
-    for row in photos(drawn):
+def test_each_photo_is_what_its_truth_says(shown: Path, photos: list[dict[str, Any]]) -> None:
+    for row in photos:
+        path, flaw = shown / row["path"], row["flaw"]
+        assert path.suffix == (".jpg" if flaw in BROKEN else ".webp")
+        if flaw == "missing":
+            assert not path.exists()
+        elif flaw in BROKEN:
+            with pytest.raises(ImageError) as error:
+                decode(path.read_bytes())
+            assert error.value.code == BROKEN[flaw], row
+            assert flaw != "truncated" or path.read_bytes().startswith(b"\xff\xd8\xff"), "a JPEG that was cut off"
+        else:
+            pixels = decode(path.read_bytes()).pixels
+            assert pixels.shape[:2] == (row["height"], row["width"])
+            assert (pixels.mean() < 0.1 * 255) == (flaw == "dark"), row
+            assert (min(pixels.shape[:2]) < 120) == (flaw == "small"), row
+
+
+def test_boxes_lie_on_their_photo(photos: list[dict[str, Any]]) -> None:
+    for row in photos:
         for x1, y1, x2, y2 in row["boxes"]:
             assert 0 <= x1 < x2 <= row["width"]
             assert 0 <= y1 < y2 <= row["height"]
@@ -94,104 +98,62 @@ def test_boxes_lie_on_their_photo(drawn: Path) -> None:
             assert row["cars"] == len(row["boxes"]) >= 1
 
 
-@pytest.mark.parametrize("view", range(8))
-def test_a_box_encloses_the_drawn_car_exactly(view: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    from carspotter.sources.showroom import photos as drawing
-
-    seen = (photo for ad in plan(ShowroomSettings(ads=60, seed=5)) for photo in ad.photos if photo.scene == "car")
-    photo = next(photo for photo in seen if photo.viewpoint == view)
-    image, ((x1, y1, x2, y2),) = drawing.draw_image(photo)
-    monkeypatch.setattr(drawing, "_lay", lambda picture, layer: None)
-    empty, _ = drawing.draw_image(photo)  # the same place and shadow without the car
-    differs = (np.asarray(image) != np.asarray(empty)).any(2)
-    rows, columns = np.flatnonzero(differs.any(1)), np.flatnonzero(differs.any(0))
-    found = np.array([columns[0], rows[0], columns[-1] + 1, rows[-1] + 1])
-    assert differs.sum() > 0.08 * differs.size
-    # Outside of the box nothing differs; inside, a pixel that the car covers by a quarter may have the place's colour.
-    assert (np.array([x1, y1, -x2, -y2]) <= found * [1, 1, -1, -1]).all()
-    assert np.abs(found - [x1, y1, x2, y2]).max() <= 1
-
-
-def plans_of(flaw: str | None, *, relation: str | None = None) -> list[Any]:
-    """Give planned photos of a larger showroom, which costs nothing before they are drawn."""
-    ads = plan(ShowroomSettings(ads=120, seed=5, flaws=2.0))
-    return [photo for ad in ads for photo in ad.photos if photo.flaw == flaw and photo.relation == relation]
-
-
-@pytest.mark.parametrize(
-    ("flaw", "code"), [("truncated", "truncated"), ("empty", "empty"), ("html", "unsupported-format")]
-)
-def test_a_broken_file_cannot_be_read(flaw: str, code: str) -> None:
-    from carspotter.sources.showroom.photos import draw_photo
-
-    data = draw_photo(plans_of(flaw)[0]).data
-    assert data is not None
-    with pytest.raises(ImageError) as error:
-        decode(data)
-    assert error.value.code == code
-
-
-def test_a_missing_file_is_none() -> None:
-    from carspotter.sources.showroom.photos import draw_photo
-
-    assert draw_photo(plans_of("missing")[0]).data is None
-
-
-def test_dark_and_small_photos_are(drawn: Path) -> None:
-    from carspotter.sources.showroom.photos import draw_photo
-
-    dark = decode(draw_photo(plans_of("dark")[0]).data or b"").pixels
-    assert dark.mean() < 0.1 * 255
-    small = draw_photo(plans_of("small")[0])
-    assert min(small.size) < 120
-
-
-@pytest.mark.parametrize("relation", ["exact", "near"])
-def test_copies_are_what_they_say(relation: str) -> None:
-    from carspotter.sources.showroom.photos import draw_photo
-
-    ads = plan(ShowroomSettings(ads=120, seed=5))
-    by_id = {photo.image_id: photo for ad in ads for photo in ad.photos}
-    copy = next(photo for photo in by_id.values() if photo.relation == relation and not photo.flaw)
-    one, other = draw_photo(by_id[copy.of or ""]).data, draw_photo(copy).data
-    assert one
-    assert other
-    assert (one == other) == (relation == "exact")
-    if relation == "near":
+def test_copies_are_what_they_say(shown: Path, photos: list[dict[str, Any]]) -> None:
+    by_id = {row["image_id"]: row for row in photos}
+    for copy in (row for row in photos if row["relation"]):
+        one, other = ((shown / row["path"]).read_bytes() for row in (by_id[copy["of"]], copy))
+        assert (one == other) == (copy["relation"] == "exact")
         small = [
             np.asarray(Image.fromarray(decode(data).pixels).resize((32, 24)).convert("L"), float)
             for data in (one, other)
         ]
-        assert np.corrcoef(small[0].ravel(), small[1].ravel())[0, 1] > 0.85
+        assert np.corrcoef(small[0].ravel(), small[1].ravel())[0, 1] > 0.85, copy
 
 
-def test_flaws_can_be_left_out() -> None:
-    ads = plan(ShowroomSettings(ads=60, flaws=0))
-    assert all(photo.flaw is None and photo.relation is None for ad in ads for photo in ad.photos)
-    assert {ad.wording for ad in ads} <= {"plain", "spelling"}  # how sellers write is no flaw
+def test_pictures_are_sound_and_show_a_car_in_its_box() -> None:
+    found = list(pictures())
+    assert len(found) > 250
+    assert len({data for data, _ in found}) == len(found)
+    for data, box in found[:20]:
+        height, width = decode(data).pixels.shape[:2]
+        assert box == box.clip(width, height)
+        assert box.area > 0.1 * BoundingBox(0, 0, width, height).area
 
 
-def test_every_model_is_sold_somewhere() -> None:
-    ads = plan(ShowroomSettings(ads=400))
-    assert {ad.sold.name for ad in ads} == {model.name for model in MODELS}
-    assert len({model.make for model in MODELS}) >= 8
+# ---- unpacking
 
 
-def test_more_ads_leave_the_first_ones_as_they_are() -> None:
-    assert plan(ShowroomSettings(ads=40))[:20] == plan(ShowroomSettings(ads=20))
+def test_unpacking_goes_on_where_it_stopped(shown: Path, tmp_path: Path) -> None:
+    copy = Path(shutil.copytree(shown, tmp_path / "copy"))
+    (copy / "truth.json").unlink()
+    with pytest.raises(SourceError, match=r"has no truth\.json"):
+        truth(copy)
+    (copy / "photos/100001/1.webp").unlink()
+    (copy / "photos/100002/1.webp").write_bytes(b"half")
+    unpack(copy)
+    assert files(copy) == files(shown)
 
 
-@pytest.mark.parametrize("value", [("ads", 0), ("views", 9), ("flaws", -1), ("seed", -1)])
-def test_impossible_settings_are_refused(value: tuple[str, float]) -> None:
-    with pytest.raises(ValueError, match=f"{value[0]} is"):
-        ShowroomSettings(**{value[0]: value[1]})
+def test_nothing_is_mixed_with_other_photos(shown: Path, tmp_path: Path) -> None:
+    (tmp_path / "photos").mkdir()
+    with pytest.raises(SourceError, match="has photos of its own; name an empty folder"):
+        unpack(tmp_path)
+    (tmp_path / "cars.csv").write_text("ad_id\n")
+    with pytest.raises(SourceError, match=r"its cars\.csv lists other ads; name an empty folder"):
+        unpack(tmp_path)
+    assert {path.name for path in tmp_path.rglob("*")} == {"photos", "cars.csv"}
 
 
-def test_a_damaged_truth_says_what_to_do(drawn: Path, tmp_path: Path) -> None:
-    copy = Path(shutil.copytree(drawn, tmp_path / "copy"))
-    (copy / "truth.json").write_text("{")
+def test_what_cannot_be_written_is_said(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(SourceError, match=r"cannot be written: .*; free some space or name another folder"):
+        unpack(tmp_path / "file" / "showroom")
+
+
+def test_a_damaged_truth_says_what_to_do(tmp_path: Path) -> None:
+    (tmp_path / "truth.json").write_text("{")
     with pytest.raises(SourceError, match=r"truth\.json is damaged"):
-        truth(copy)
-    (copy / "truth.json").write_text(json.dumps({"format": 99}))
+        truth(tmp_path)
+    (tmp_path / "truth.json").write_text(json.dumps({"format": 99}))
     with pytest.raises(SourceError, match="not of format 1"):
-        truth(copy)
+        truth(tmp_path)

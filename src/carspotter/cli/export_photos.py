@@ -1,13 +1,14 @@
 """What a person named as photos in, network inputs to calibrate and to compare on out, for `carspotter export`.
 
 A folder, a CSV with the column `path` and perhaps a box, or a project. An identifier gets crops, which the finder cuts
-where no box is given; a finder gets whole photos. Without photos it draws cars.
+where no box is given; a finder gets whole photos. Without photos it takes cars of the showroom.
 """
 
 from __future__ import annotations
 
 import csv
 from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -31,13 +32,14 @@ CALIBRATED, COMPARED = 300, 150
 """Most photos that ranges are taken from, and most that both networks are compared on."""
 SHARE_COMPARED = 3
 """Of the photos given every third is only compared on, so that no range has seen it."""
-DRAWN_ADS = 4
+DRAWN = 40
+"""Drawn cars that both networks are compared on where no photos are given."""
 _SIDES = ("x1", "y1", "x2", "y2")
 _OUTSIDES = "SELECT f.path, v.x1, v.y1, v.x2, v.y2 FROM files f JOIN findings v USING (photo_id) WHERE v.status = 'ok'"
 
 
 def read_inputs(bundle: ModelBundle, photos: str | None, *, labels: Path | None, classes: Path | None) -> Inputs:
-    """Read the photos that a person named, or draw some; raises BundleError where none can be read."""
+    """Read the photos that a person named, or drawn ones; raises BundleError where none can be read."""
     from carspotter.export.convert import Inputs
 
     cutter = _Cutter(bundle)
@@ -89,16 +91,12 @@ class _Cutter:
         return [network_input(pixels, self.bundle.preprocessing, box)]
 
     def drawn(self) -> Images:
-        """Return inputs of drawn cars."""
-        from carspotter.sources.showroom.listings import ShowroomSettings, plan
-        from carspotter.sources.showroom.photos import draw_image
+        """Return inputs of cars of the showroom."""
+        from carspotter.sources.showroom import pictures
 
-        ads = plan(ShowroomSettings(ads=DRAWN_ADS, flaws=0))
         inputs: list[Images] = []
-        for photo in (photo for ad in ads for photo in ad.photos if photo.kind == "exterior" and not photo.flaw):
-            picture, boxes = draw_image(photo)
-            sides = boxes[0] if boxes else None
-            inputs += self.cut(np.asarray(picture.convert("RGB")), BoundingBox(*sides) if sides else None)
+        for data, box in islice(pictures(), DRAWN):
+            inputs += self.cut(decode(data).pixels, box)
         return np.stack(inputs)
 
     def _find(self, pixels: Images) -> BoundingBox | None:

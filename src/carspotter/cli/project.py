@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -18,6 +19,8 @@ WorkersOption = Annotated[
     typer.Option("--workers", min=0, help="Worker processes; by default one per core.", show_default=False),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON on stdout.")]
+
+_TAKES = "Building 100 drawn ads with 505 photographs: half a minute on two cores, and 20 MB in {folder}."
 
 
 def print_json(content: Any) -> None:
@@ -39,11 +42,22 @@ def init(
     ],
 ) -> None:
     """Make a project: a folder with carspotter.toml, in which every setting stands explained."""
+    from carspotter.project.folder import SETTINGS
+
+    _create(project, source)
+    typer.echo(f"{project / SETTINGS}: look through it, then run: carspotter build {project}")
+
+
+def _create(project: Path, sources: Sequence[str]) -> None:
+    """Make a project; the showroom is unpacked before its settings are written, which say that it is there."""
     from carspotter.project.folder import SETTINGS, create
     from carspotter.project.template import settings_text
+    from carspotter.sources.showroom import FOLDER, unpack
 
-    create(project, settings_text(project, source))
-    typer.echo(f"{project / SETTINGS}: look through it, then run: carspotter build {project}")
+    text = settings_text(project, sources)
+    if FOLDER in sources and not (project / SETTINGS).exists():
+        unpack(project / FOLDER)
+    create(project, text)
 
 
 def build(
@@ -106,21 +120,21 @@ def sql(
 def demo(
     folder: Annotated[Path, typer.Argument(help="Where the demo's project is made.")] = Path("carspotter-demo"),
     *,
-    ads: Annotated[int, typer.Option("--ads", min=1, help="How many ads are drawn.")] = 300,
     workers: WorkersOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Draw used-car listings with planted flaws, build them, and say how many of the flaws were found."""
+    """Build a hundred drawn ads with planted flaws, and say how many of the flaws were found; under a minute."""
     from carspotter.cli.building import display
     from carspotter.cli.funnel import show_funnel, show_scorecard
-    from carspotter.project.folder import SETTINGS, Project, create
+    from carspotter.project.folder import SETTINGS, Project
     from carspotter.project.funnel import funnel
     from carspotter.project.pipeline import build as run
     from carspotter.project.scorecard import scorecard
-    from carspotter.project.template import SHOWROOM, settings_text
+    from carspotter.sources.showroom import FOLDER
 
     if not (folder / SETTINGS).exists():
-        create(folder, settings_text(folder, [SHOWROOM], ads=ads))
+        typer.echo(_TAKES.format(folder=folder), err=True)
+        _create(folder, [FOLDER])
     project = Project.open(folder)
     with display() as watch:
         said = run(project, workers=workers, watch=watch)

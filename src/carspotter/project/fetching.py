@@ -101,8 +101,6 @@ def _rules_of(project: Project, source: SourceSettings) -> SourceRules:
                 places=settings.start, hosts=settings.hosts, contact=settings.contact, obeys_robots=True,
                 delay_s=settings.delay_s, per_host=settings.per_host,
             )  # fmt: skip
-        case "showroom":
-            return SourceRules(is_own=True)
         case _:
             return SourceRules(is_own=True)
 

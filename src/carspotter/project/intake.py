@@ -129,7 +129,7 @@ def _portable(photo: dict[str, Any], folder: str) -> dict[str, Any]:
 
 
 def read_source(build: Build, source: SourceSettings) -> Iterator[Ad]:
-    """Yield the ads of one source; its paths count from the project's folder. A showroom is drawn first."""
+    """Yield the ads of one source; its paths count from the project's folder."""
     from carspotter.sources import folders, stanford, table
 
     project, settings = build.project, source.settings
@@ -146,12 +146,6 @@ def read_source(build: Build, source: SourceSettings) -> Iterator[Ad]:
             from carspotter.sources import crawl
 
             yield from crawl.read(settings, project.crawl, progress=build.watch.advance)
-        case "showroom":
-            from carspotter.sources import showroom
-
-            folder = project.folder / "showroom"
-            showroom.draw(settings, folder, workers=build.workers or None, progress=build.watch.advance)
-            yield from showroom.read(settings, folder)
 
 
 def _with_photos(project: Project, settings: Any) -> Any:

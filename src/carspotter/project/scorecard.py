@@ -18,9 +18,6 @@ from carspotter.sources import showroom
 
 Row = Mapping[str, Any]
 
-FOLDER = "showroom"
-"""Where a project's showroom is drawn, below its folder."""
-
 # Planted flaw of a photo → the statuses that find it; any other reason to drop it counts as well, since it is dropped.
 _BROKEN = ("missing", "truncated", "empty", "html")
 _SAME_BOX = 0.5  # IoU, the usual value of Pascal VOC
@@ -57,8 +54,7 @@ class Scorecard:
 
 def scorecard(project: Project, catalog: Catalog) -> Scorecard:
     """Compare a built showroom with its truth; raises SourceError where the project has no showroom."""
-    root = project.folder / FOLDER
-    truth = showroom.truth(root)
+    truth = showroom.truth(project.folder / showroom.FOLDER)
     photos = _photos(catalog, truth["photos"])
     flaws = [*_flaws(photos), *_duplicates(photos), *_words(catalog, truth["ads"])]
     return Scorecard(flaws=tuple(flaws), good=tuple(_good(photos)))
@@ -72,7 +68,7 @@ def _photos(catalog: Catalog, truths: Iterable[Row]) -> list[dict[str, Any]]:
         LEFT JOIN duplicates d USING (photo_id)"""
     )
     known = {row["url"]: row for row in rows}
-    return [{**known.get(f"{FOLDER}/{photo['path']}", {}), **_renamed(photo)} for photo in truths]
+    return [{**known.get(f"{showroom.FOLDER}/{photo['path']}", {}), **_renamed(photo)} for photo in truths]
 
 
 def _renamed(photo: Row) -> dict[str, Any]:

@@ -19,7 +19,6 @@ from carspotter.recognition.gallery import LearnSettings
 from carspotter.settings import parse_toml, read_section
 from carspotter.sources.crawl_settings import CrawlSettings
 from carspotter.sources.folders import FolderSettings
-from carspotter.sources.showroom import ShowroomSettings
 from carspotter.sources.stanford import StanfordSettings
 from carspotter.sources.table import TableSettings
 
@@ -28,7 +27,6 @@ SOURCES: Mapping[str, type[Any]] = {
     "folders": FolderSettings,
     "stanford": StanfordSettings,
     "crawl": CrawlSettings,
-    "showroom": ShowroomSettings,
 }
 """The kinds of a source, and the settings of each."""
 
@@ -73,10 +71,15 @@ def load_settings(path: str | Path) -> ProjectSettings:
     return replace(settings, sources=read)
 
 
+_DRAWN = 'kind = "table"\npath = "showroom/cars.csv"\nphotos = "showroom/photos"'
+
+
 def _source(content: Any, where: str) -> SourceSettings:
     if not isinstance(content, dict) or "kind" not in content:
         raise ProjectError(f"{where}: kind must be given; allowed: {', '.join(SOURCES)}")
     kind, values = content["kind"], {key: value for key, value in content.items() if key != "kind"}
+    if kind == "showroom":  # what the demo of 0.x wrote
+        raise ProjectError(f"{where}: kind 'showroom' is a table now; in its place write\n{_DRAWN}")
     if not isinstance(kind, str) or kind not in SOURCES:
         raise ProjectError(f"{where}: kind {kind!r} is unknown; {suggestion(str(kind), SOURCES)}")
     return SourceSettings(kind=kind, settings=read_section(SOURCES[kind], values, where=where, error=ProjectError))

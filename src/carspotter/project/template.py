@@ -12,11 +12,11 @@ from pathlib import Path
 
 from carspotter import storage
 from carspotter.errors import ProjectError
+from carspotter.sources import showroom
 from carspotter.sources.stanford import is_devkit
 
 TABLES = (".csv", ".tsv", ".jsonl", ".ndjson", ".json", ".parquet")
 _WORKBOOKS = (".xlsx", ".xlsm", ".xlsb", ".xls", ".ods")
-SHOWROOM = "showroom"
 
 _TEXT = """\
 # Settings of a carspotter project. An unknown key is an error. What is commented out shows the default;
@@ -79,27 +79,29 @@ contact = ""                # your e-mail or web page: sites must be able to rea
 # delay_s = 1.0             # between two requests to one host
 """
 
-# A showroom of 300 ads has some 40 photos of each of its models.
-_DRAWN_MIN_PHOTOS = 12
+# The showroom has some 15 photos of each of its models.
+_DRAWN_MIN_PHOTOS = 6
 
 
-def settings_text(folder: Path, sources: Sequence[str], *, ads: int = 300) -> str:
+def settings_text(folder: Path, sources: Sequence[str]) -> str:
     """Return the text of carspotter.toml for a project that begins with some sources.
 
-    A source is a table's path or URL, a folder's path or URL, a site's start page, or the word "showroom" (of so many
-    `ads`). Raises ProjectError for one that is none of these.
+    A source is a table's path or URL, a folder's path or URL, a site's start page, or the word "showroom", whose ads
+    `sources.showroom.unpack` puts into the project. Raises ProjectError for one that is none of these.
     """
-    is_drawn = list(sources) == [SHOWROOM]
+    is_drawn = list(sources) == [showroom.FOLDER]
     return _TEXT.format(
         name=_quoted(folder.resolve().name),
-        sources="\n".join(_source(folder, source, ads) for source in sources),
+        sources="\n".join(_source(folder, source) for source in sources),
         min_photos=_DRAWN_MIN_PHOTOS if is_drawn else 150,
     )
 
 
-def _source(folder: Path, source: str, ads: int) -> str:
-    if source == SHOWROOM:
-        return f'[[sources]]\nkind = "showroom"\nads = {ads}\n'
+def _source(folder: Path, source: str) -> str:
+    if source == showroom.FOLDER:
+        return (
+            f'[[sources]]\nkind = "table"\npath = "{source}/cars.csv"\nphotos = "{source}/photos"\nname = "{source}"\n'
+        )
     plain = (source.partition("?")[0] if storage.is_url(source) else source).casefold()
     if plain.removesuffix(".gz").endswith(TABLES) and not Path(source).is_dir():
         return f'[[sources]]\nkind = "table"\npath = {_quoted(_path(folder, source))}\n' + _COLUMNS
@@ -114,7 +116,7 @@ def _source(folder: Path, source: str, ads: int) -> str:
         raise ProjectError(f"source {source!r} is a workbook; export it as CSV (UTF-8) and give that file")
     raise ProjectError(
         f"source {source!r} is neither a table ({' '.join(TABLES)}), nor a folder that is there, nor a URL, nor the "
-        f"word {SHOWROOM}"
+        f"word {showroom.FOLDER}"
     )
 
 

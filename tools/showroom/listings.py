@@ -11,18 +11,19 @@ from typing import Literal, get_args
 
 import numpy as np
 
-from carspotter.records import VIEWPOINTS
-from carspotter.sources.showroom.garage import MODELS, PAINTS, Model
-from carspotter.sources.showroom.scenes import Setting, choose
+from tools.showroom.garage import MODELS, PAINTS, Model
+from tools.showroom.scenes import Setting, choose
 
 Scene = Literal["car", "several", "interior", "wheel", "lamp", "detail", "other", "placeholder"]
 Flaw = Literal["truncated", "empty", "html", "missing", "small", "dark", "blurred", "placeholder"]
 FLAWS: tuple[Flaw, ...] = get_args(Flaw)
+BROKEN: tuple[Flaw, ...] = ("truncated", "empty", "html", "missing")
+"""Flaws of the file; the others are of the picture."""
 Change = Literal["re-encoded", "resized", "cropped", "watermark", "brightness"]
 CHANGES: tuple[Change, ...] = get_args(Change)
 Wording = Literal["plain", "spelling", "make-only", "nonsense", "wrong-label"]
 
-# How many of a hundred photos of the outside have each flaw: enough to count in a showroom of 300 ads.
+# How many of a hundred photos of the outside have each flaw: some of each in a showroom of 300 ads.
 _FLAW_RATES: dict[Flaw, float] = {
     "truncated": 1.5, "empty": 0.6, "html": 0.7, "missing": 0.6, "small": 1.4, "dark": 1.6, "blurred": 2.2,
     "placeholder": 1.6,
@@ -39,13 +40,15 @@ _FIRST_AD = 100_000
 class ShowroomSettings:
     """Say how much is drawn: `ads`, photos of the outside per ad on average, and how often photos have planted flaws.
 
-    `flaws` scales all rates: 0 draws clean ads only, 1 the usual share. Raises ValueError for what cannot be drawn.
+    `flaws` scales all rates: 0 draws clean ads only, 1 the usual share. Raises ValueError for what cannot be drawn. The
+    defaults are those of the showroom that ships: of the first 150 seeds, the one with some of each flaw that has the
+    most models with enough photographs to learn.
     """
 
-    ads: int = 300
-    seed: int = 1
+    ads: int = 100
+    seed: int = 121
     views: float = 3.2
-    flaws: float = 1.0
+    flaws: float = 1.5
 
     def __post_init__(self) -> None:
         for name, low, high in (("ads", 1, 200_000), ("seed", 0, 2**31), ("views", 1, 8), ("flaws", 0, 3)):
@@ -82,6 +85,11 @@ class PhotoPlan:
     relation: Literal["exact", "near"] | None = None
     of: str | None = None
     change: Change | None = None
+
+    @property
+    def file(self) -> str:
+        """Return the name of the photo's file: WebP, and JPEG where the file is broken, as most broken ones are."""
+        return f"{self.image_id}.{'jpg' if self.flaw in BROKEN else 'webp'}"
 
     @property
     def kind(self) -> str:
@@ -268,8 +276,3 @@ _PRAISE = ("full service history", "one owner", "like new", "new tyres", "garage
 def _title(name: str, look: Look, random: np.random.Generator) -> str:
     praise = _PRAISE[int(random.integers(len(_PRAISE)))]
     return f"{name} {look.year}, {look.paint}, {praise}"
-
-
-def view_name(photo: PhotoPlan) -> str | None:
-    """Return the side that a photo shows, one of `records.VIEWPOINTS`, or None."""
-    return None if photo.viewpoint is None else VIEWPOINTS[photo.viewpoint]

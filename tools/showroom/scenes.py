@@ -13,9 +13,9 @@ from typing import Literal, get_args
 import numpy as np
 from PIL import Image, ImageChops, ImageDraw, ImageFilter
 
-from carspotter.sources.showroom.render import Camera
-from carspotter.sources.showroom.shapes import Floats
-from carspotter.sources.showroom.surface import Light, around
+from tools.showroom.render import Camera
+from tools.showroom.shapes import Floats
+from tools.showroom.surface import Light, around
 
 Place = Literal["street", "yard", "hall", "field"]
 PLACES: tuple[Place, ...] = get_args(Place)

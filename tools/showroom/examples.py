@@ -1,7 +1,9 @@
 """Draw the example photos of the web pages: cars from several sides, an interior, two cars, and one whole ad.
 
 In: the table below, a line a photo. Out: small JPEG files in `src/carspotter/serving/web/examples`, always the same
-bytes with the same Pillow. The cars are `sources.showroom`'s: drawn, so no photograph ships.
+bytes with the same Pillow. The cars are the showroom's: drawn, so no photograph ships.
+
+    python -m tools.showroom.examples
 """
 
 from dataclasses import replace
@@ -11,13 +13,13 @@ from pathlib import Path
 from PIL import Image
 
 from carspotter.records import VIEWPOINTS
-from carspotter.sources.showroom.flaws import encode
-from carspotter.sources.showroom.garage import MODELS
-from carspotter.sources.showroom.listings import Look, PhotoPlan, Scene
-from carspotter.sources.showroom.photos import draw_image
-from carspotter.sources.showroom.scenes import Place, Setting
+from tools.showroom.flaws import encode
+from tools.showroom.garage import MODELS
+from tools.showroom.listings import Look, PhotoPlan, Scene
+from tools.showroom.photos import draw_image
+from tools.showroom.scenes import Place, Setting
 
-FOLDER = Path(__file__).parent.parent / "src" / "carspotter" / "serving" / "web" / "examples"
+FOLDER = Path(__file__).parents[2] / "src" / "carspotter" / "serving" / "web" / "examples"
 LARGEST = 60_000  # bytes: the examples travel with the page
 QUALITIES = range(88, 50, -2)  # the best that is small enough
 SIZE = (720, 540)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from carspotter.sources.showroom.shapes import BODY, Body, Floats, Mesh, arch_radius, wheel_place
+from tools.showroom.shapes import BODY, Body, Floats, Mesh, arch_radius, wheel_place
 
 Shade = Callable[[Floats, Floats, NDArray[np.int8]], Floats]
 """Points (3, n), normals (3, n) and parts (n,) to colours (n, 3)."""

@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from carspotter.sources.showroom.shapes import Body
-from carspotter.sources.showroom.surface import Colour, Face
+from tools.showroom.shapes import Body
+from tools.showroom.surface import Colour, Face
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

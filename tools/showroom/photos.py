@@ -12,14 +12,14 @@ from functools import partial
 import numpy as np
 from PIL import Image
 
-from carspotter.sources.showroom import interiors, scenes
-from carspotter.sources.showroom.flaws import Box, break_bytes, change, encode, spoil
-from carspotter.sources.showroom.garage import MODELS, PAINTS, Model
-from carspotter.sources.showroom.listings import Look, PhotoPlan
-from carspotter.sources.showroom.render import Camera, Layer, render
-from carspotter.sources.showroom.scenes import Footprint
-from carspotter.sources.showroom.shapes import build
-from carspotter.sources.showroom.surface import Finish, shade
+from tools.showroom import interiors, scenes
+from tools.showroom.flaws import Box, break_bytes, change, encode, spoil
+from tools.showroom.garage import MODELS, PAINTS, Model
+from tools.showroom.listings import BROKEN, Look, PhotoPlan
+from tools.showroom.render import Camera, Layer, render
+from tools.showroom.scenes import Footprint
+from tools.showroom.shapes import build
+from tools.showroom.surface import Finish, shade
 
 # Sellers who photograph a corner stand nearer to its end than to its side; a straight view is held more strictly.
 _LEAN, _STRAIGHT, _CORNER = np.deg2rad(2.0), np.deg2rad(4.5), np.deg2rad(6.5)
@@ -46,8 +46,8 @@ def draw_photo(photo: PhotoPlan) -> Drawn:
         )
     if photo.flaw is not None:
         image, boxes = spoil(image, boxes, photo.flaw, random)
-    data = break_bytes(encode(image, quality), photo.flaw, random)
-    return Drawn(data=data, size=image.size, boxes=boxes)
+    written = encode(image, quality, form="JPEG" if photo.flaw in BROKEN else "WEBP")
+    return Drawn(data=break_bytes(written, photo.flaw, random), size=image.size, boxes=boxes)
 
 
 def draw_image(photo: PhotoPlan) -> tuple[Image.Image, tuple[Box, ...]]:

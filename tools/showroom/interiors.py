@@ -12,7 +12,7 @@ from functools import lru_cache
 import numpy as np
 from PIL import Image, ImageChops, ImageDraw, ImageFilter, ImageFont
 
-from carspotter.sources.showroom.scenes import RGB, noise
+from tools.showroom.scenes import RGB, noise
 
 Points = Sequence[tuple[float, float]]
 

@@ -14,7 +14,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from carspotter.sources.showroom.shapes import (
+from tools.showroom.shapes import (
     BODY,
     LINER,
     MIRROR,
