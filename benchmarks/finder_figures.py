@@ -18,11 +18,13 @@ import numpy as np
 
 from carspotter.geometry import FloatArray, iou_matrix
 from carspotter.pixels import Pixels, decode
+from carspotter.recognition.finder import Finder
+from carspotter.recognition.locate import DEFAULT_GATE
 from carspotter.records import KINDS, VIEWPOINTS
 from carspotter.runtime.bundle import ModelBundle, shipped
-from carspotter.training.finder_augment import Picture, Variation, place, turn
-from carspotter.training.finder_data import CUT_OUTS, LabelledPhoto, load, read_manifest
-from carspotter.training.finder_figures import (
+from carspotter.training.finder.augment import Picture, Variation, place, turn
+from carspotter.training.finder.data import CUT_OUTS, LabelledPhoto, load, read_manifest
+from carspotter.training.finder.figures import (
     Told,
     exterior_accuracy,
     false_alarms,
@@ -34,10 +36,8 @@ from carspotter.training.finder_figures import (
     recall_by_size,
     viewpoint_pairs,
 )
-from carspotter.training.finder_pictures import CROPS
-from carspotter.training.finder_scenes import pasted_scene, plain_background, side_by_side
-from carspotter.vehicles.finder import Finder
-from carspotter.vehicles.locate import DEFAULT_GATE
+from carspotter.training.finder.pictures import CROPS
+from carspotter.training.finder.scenes import pasted_scene, plain_background, side_by_side
 
 SCENES = 300
 SEED = 7

@@ -21,8 +21,8 @@ from carspotter.pixels import decode, network_input
 
 if TYPE_CHECKING:
     from carspotter.export.convert import Inputs
+    from carspotter.recognition.finder import Finder
     from carspotter.runtime.bundle import ModelBundle
-    from carspotter.vehicles.finder import Finder
 
 Images = NDArray[np.uint8]
 Named = tuple[str, BoundingBox | None]
@@ -102,8 +102,8 @@ class _Cutter:
         return np.stack(inputs)
 
     def _find(self, pixels: Images) -> BoundingBox | None:
+        from carspotter.recognition.finder import Finder
         from carspotter.runtime.bundle import shipped
-        from carspotter.vehicles.finder import Finder
 
         if self._finder is None:
             bundle = shipped("finder")
