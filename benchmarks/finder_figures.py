@@ -29,11 +29,11 @@ from carspotter.training.finder.figures import (
     exterior_accuracy,
     false_alarms,
     five_way,
-    macro_f1,
     mean_iou,
     precision,
     recall,
     recall_by_size,
+    view_f1,
     viewpoint_pairs,
 )
 from carspotter.training.finder.pictures import CROPS
@@ -125,7 +125,7 @@ def print_figures(told: Sequence[Told], gate: float) -> None:
     for source, entries in (("ads", exteriors), ("cut-outs", cut_outs)):
         true, said = viewpoint_pairs(entries)
         for name, one, other in (("eight", true, said), ("five", five_way(true), five_way(said))):
-            figures = f"macro-F1 {macro_f1(one, other):.4f}, accuracy {float((one == other).mean()):.4f} of {len(one)}"
+            figures = f"macro-F1 {view_f1(one, other):.4f}, accuracy {float((one == other).mean()):.4f} of {len(one)}"
             print(f"viewpoint, {source}, {name}-way: {figures}")
     boxed = [entry for entry in told if entry.source == "car-boxes"]
     print(f"car-boxes: recall at IoU 0.5 {recall(boxed):.4f}, mean IoU {mean_iou(boxed):.4f} of {len(boxed)}")

@@ -168,7 +168,7 @@ def _shuffled(named: list[Named]) -> list[Named]:
 
 def _labelled(bundle: ModelBundle, labels: Path, classes: Path | None) -> tuple[Images, NDArray[np.int64]]:
     """Return crops of labelled photos and their classes, -1 where the bundle does not know the class."""
-    from carspotter.project.evaluating import from_labels, truths
+    from carspotter.evaluation.evaluating import from_labels, truths
 
     if bundle.taxonomy is None:
         raise BundleError("--labels are classes, and a finder has none; leave them out")

@@ -147,8 +147,8 @@ def _fit_baseline(recipe: Recipe, run: Path) -> str:
     table = run_baseline(recipe, method=cast(Any, recipe.task), test=recipe.data.test)
     path = table.save(run / HOLDOUT)
     (run / RECIPE).write_text(json.dumps(recipe.to_dict(), indent=2) + "\n", encoding="utf-8")
-    known = table.truth >= 0
-    right = float((table.probabilities.argmax(1) == table.truth)[known].mean()) if known.any() else math.nan
+    hit, known = table.right_at()
+    right = float(hit[known].mean()) if known.any() else math.nan
     return f"{path}: top-1 {right:.4f} of {int(known.sum())} held-out photos"
 
 

@@ -15,12 +15,12 @@ from carspotter.training.finder.figures import (
     false_alarms,
     figures_of,
     five_way,
-    macro_f1,
     mean_iou,
     precision,
     recall,
     recall_by_size,
     vehicle_f1,
+    view_f1,
     viewpoint_pairs,
 )
 
@@ -93,8 +93,8 @@ def test_f1_counts_every_vehicle_once_and_forgives_ignored_ones() -> None:
 def test_merged_views_and_macro_f1() -> None:
     assert five_way(np.arange(-1, 8)).tolist() == [-1, 0, 1, 2, 3, 4, 3, 2, 1]
     true = np.array([0, 0, 1, 1])
-    assert macro_f1(true, true) == 1
-    assert macro_f1(true, np.array([0, 0, 1, -1])) == pytest.approx((1 + 2 / 3) / 2)
+    assert view_f1(true, true) == 1
+    assert view_f1(true, np.array([0, 0, 1, -1])) == pytest.approx((1 + 2 / 3) / 2)
 
 
 def test_thresholds_part_the_good_from_the_bad() -> None:

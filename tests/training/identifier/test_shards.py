@@ -12,7 +12,7 @@ import pytest
 
 from carspotter.dataset.shards import ShardSettings, write
 from carspotter.errors import DatasetError, RecipeError
-from carspotter.project.evaluating import from_shards
+from carspotter.evaluation.evaluating import from_shards
 from carspotter.taxonomy import Taxon, Taxonomy
 from carspotter.training.identifier.task import IdentifierTask
 from carspotter.training.recipe import load_recipe

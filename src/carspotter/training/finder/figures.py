@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from carspotter.evaluation.metrics import macro_f1
 from carspotter.geometry import iou_matrix
 from carspotter.records import KINDS
 
@@ -139,13 +140,12 @@ def five_way(viewpoints: IntArray) -> IntArray:
     return np.where(viewpoints < 0, -1, np.minimum(viewpoints, 8 - viewpoints))
 
 
-def macro_f1(true: IntArray, told: IntArray) -> float:
-    """Return the mean F1 over the classes that occur among the true ones; 0 for nothing."""
-    scores = []
-    for name in np.unique(true):
-        hits = int(((true == name) & (told == name)).sum())
-        scores.append(2 * hits / int((true == name).sum() + (told == name).sum()))
-    return _mean(scores)
+def view_f1(true: IntArray, told: IntArray) -> float:
+    """Return the macro-F1 of viewpoints, 0 for nothing; a vehicle that was not found (told -1) is answered wrong."""
+    if not len(true):
+        return 0.0
+    not_found = int(true.max(initial=0) + told.max(initial=0)) + 1  # a number that no viewpoint has
+    return macro_f1(true, np.where(told < 0, not_found, told), not_found + 1).value
 
 
 def figures_of(told: Sequence[Told], gate: float = 0.5) -> dict[str, float]:
@@ -155,8 +155,8 @@ def figures_of(told: Sequence[Told], gate: float = 0.5) -> dict[str, float]:
         "exterior": exterior_accuracy(told, gate),
         "recall": recall(told),
         "iou": mean_iou(told),
-        "view8": macro_f1(true, said),
-        "view5": macro_f1(five_way(true), five_way(said)),
+        "view8": view_f1(true, said),
+        "view5": view_f1(five_way(true), five_way(said)),
         "false_alarms": false_alarms(told),
     }
     mean = _mean([figures[name] for name in ("exterior", "recall", "iou", "view8")])

@@ -8,8 +8,8 @@ import pytest
 from PIL import Image
 
 from carspotter.errors import EvaluationError
+from carspotter.evaluation.evaluating import from_labels, predict, truths
 from carspotter.pixels import decode, network_input
-from carspotter.project.evaluating import from_labels, predict, truths
 from carspotter.recognition.identifier import Identifier
 from carspotter.taxonomy import LEVELS, Taxon, Taxonomy
 from tiny_bundles import tiny_identifier
