@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
+
+from carspotter.cli.building import display, finish, print_json
 
 ProjectArgument = Annotated[Path, typer.Argument(help="The project's folder.")]
 OnOption = Annotated[
@@ -18,11 +19,6 @@ WorkersOption = Annotated[
     typer.Option("--workers", min=0, help="Worker processes; by default one per core.", show_default=False),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON on stdout.")]
-
-
-def print_json(content: Any) -> None:
-    """Print JSON for programs on stdout."""
-    typer.echo(json.dumps(content, ensure_ascii=False, indent=2, default=str))
 
 
 def init(
@@ -57,18 +53,15 @@ def build(
     as_json: JsonOption = False,
 ) -> None:
     """Do every pending step of a project in order; a killed build goes on where it was."""
-    from carspotter.cli.building import display, exit_if_warned
     from carspotter.project.folder import Project
     from carspotter.project.pipeline import build as run
 
     opened = Project.open(project)
     with display() as watch:
         said = run(opened, until=until, on=on, workers=workers, watch=watch)
-    if as_json:
-        print_json({name: dict(words) for name, words in said.items()})
-    elif "report" in said:
+    if "report" in said and not as_json:
         typer.echo(opened.report)
-    exit_if_warned(said)
+    finish(said, as_json=as_json)
 
 
 def status(project: ProjectArgument = Path(), *, as_json: JsonOption = False) -> None:
