@@ -17,8 +17,8 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from carspotter.evaluation.evaluating import LabelledPhoto, from_labels, predict
 from carspotter.pixels import Preprocessing, decode, network_input
-from carspotter.project.evaluating import LabelledPhoto, from_labels, predict
 from carspotter.project.folder import Project
 from carspotter.project.pipeline import build
 from carspotter.recognition.gallery import learn

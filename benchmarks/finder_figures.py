@@ -18,26 +18,26 @@ import numpy as np
 
 from carspotter.geometry import FloatArray, iou_matrix
 from carspotter.pixels import Pixels, decode
+from carspotter.recognition.finder import Finder
+from carspotter.recognition.locate import DEFAULT_GATE
 from carspotter.records import KINDS, VIEWPOINTS
 from carspotter.runtime.bundle import ModelBundle, shipped
-from carspotter.training.finder_augment import Picture, Variation, place, turn
-from carspotter.training.finder_data import CUT_OUTS, LabelledPhoto, load, read_manifest
-from carspotter.training.finder_figures import (
+from carspotter.training.finder.augment import Picture, Variation, place, turn
+from carspotter.training.finder.data import CUT_OUTS, LabelledPhoto, load, read_manifest
+from carspotter.training.finder.figures import (
     Told,
     exterior_accuracy,
     false_alarms,
     five_way,
-    macro_f1,
     mean_iou,
     precision,
     recall,
     recall_by_size,
+    view_f1,
     viewpoint_pairs,
 )
-from carspotter.training.finder_pictures import CROPS
-from carspotter.training.finder_scenes import pasted_scene, plain_background, side_by_side
-from carspotter.vehicles.finder import Finder
-from carspotter.vehicles.locate import DEFAULT_GATE
+from carspotter.training.finder.pictures import CROPS
+from carspotter.training.finder.scenes import pasted_scene, plain_background, side_by_side
 
 SCENES = 300
 SEED = 7
@@ -125,7 +125,7 @@ def print_figures(told: Sequence[Told], gate: float) -> None:
     for source, entries in (("ads", exteriors), ("cut-outs", cut_outs)):
         true, said = viewpoint_pairs(entries)
         for name, one, other in (("eight", true, said), ("five", five_way(true), five_way(said))):
-            figures = f"macro-F1 {macro_f1(one, other):.4f}, accuracy {float((one == other).mean()):.4f} of {len(one)}"
+            figures = f"macro-F1 {view_f1(one, other):.4f}, accuracy {float((one == other).mean()):.4f} of {len(one)}"
             print(f"viewpoint, {source}, {name}-way: {figures}")
     boxed = [entry for entry in told if entry.source == "car-boxes"]
     print(f"car-boxes: recall at IoU 0.5 {recall(boxed):.4f}, mean IoU {mean_iou(boxed):.4f} of {len(boxed)}")

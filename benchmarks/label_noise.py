@@ -20,9 +20,9 @@ import numpy.typing as npt
 from carspotter.labels.noise import Fit, deal_folds, find_doubts, out_of_fold
 from carspotter.pixels import decode, network_input
 from carspotter.recognition.probes import fit_probe
+from carspotter.recognition.registry import WEIGHTS_VARIABLE
 from carspotter.runtime.bundle import ModelBundle, shipped
 from carspotter.runtime.calibration import fit_temperature, softmax
-from carspotter.vehicles.registry import WEIGHTS_VARIABLE
 from measure import parser, report
 
 Array = npt.NDArray[Any]

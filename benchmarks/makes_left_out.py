@@ -16,8 +16,8 @@ import torch
 
 from carspotter.taxonomy import Taxonomy
 from carspotter.training.checkpoint import TAXONOMY
-from carspotter.training.identifier_task import IdentifierTask, predict
-from carspotter.training.model import Identifier
+from carspotter.training.identifier.model import Identifier
+from carspotter.training.identifier.task import IdentifierTask, predict
 from carspotter.training.recipe import load_recipe
 from measure import parser, report
 

@@ -22,11 +22,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from carspotter.evaluation.evaluating import LabelledPhoto, from_labels, predict
 from carspotter.evaluation.intervals import Estimate, Share
 from carspotter.evaluation.markets import MarketFigures, market_figures
 from carspotter.evaluation.predictions import Predictions
 from carspotter.labels.resolve import Resolver
-from carspotter.project.evaluating import LabelledPhoto, from_labels, predict
 from carspotter.recognition.identifier import Identifier
 from carspotter.recognition.probes import fit_probe
 from carspotter.runtime.bundle import ModelBundle, shipped

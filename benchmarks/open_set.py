@@ -17,9 +17,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from carspotter.evaluation.evaluating import LabelledPhoto, from_labels
 from carspotter.evaluation.intervals import auroc
 from carspotter.pixels import decode, network_input
-from carspotter.project.evaluating import LabelledPhoto, from_labels
 from carspotter.recognition.gallery import LearnSettings, learn
 from carspotter.recognition.identifier import Identifier
 from carspotter.runtime.bundle import ModelBundle, shipped

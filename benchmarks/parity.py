@@ -21,7 +21,7 @@ from carspotter.export.parity import Parity, compare
 from carspotter.pixels import decode, network_input
 from carspotter.runtime.bundle import ModelBundle, shipped
 from carspotter.runtime.session import is_installed
-from carspotter.training.finder_data import read_manifest
+from carspotter.training.finder.data import read_manifest
 from measure import parser, report
 
 CALIBRATED = 300

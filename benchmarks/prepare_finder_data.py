@@ -25,7 +25,7 @@ from PIL import Image
 
 from carspotter.geometry import BoundingBox, iou_matrix, suppress
 from carspotter.pixels import decode
-from carspotter.training.finder_masks import cut_out_mask, mask_box
+from carspotter.training.finder.masks import cut_out_mask, mask_box
 
 SEED = 20
 COLUMNS = ("path", "part", "source", "kind", "viewpoint", "x1", "y1", "x2", "y2", "ignore", "ad_id")

@@ -15,8 +15,8 @@ from typing import Any
 
 import numpy as np
 
+from carspotter.evaluation.evaluating import from_labels, predict
 from carspotter.export.onnx import export
-from carspotter.project.evaluating import from_labels, predict
 from carspotter.runtime.bundle import ModelBundle
 from carspotter.training.trainer import train
 from measure import parser, report

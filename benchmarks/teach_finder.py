@@ -23,7 +23,7 @@ import onnxruntime
 
 from carspotter.geometry import BoundingBox, suppress
 from carspotter.pixels import LETTERBOX_GREY, Pixels, Preprocessing, decode, network_input
-from carspotter.vehicles.detector import Detector, open_detector
+from carspotter.recognition.detector import Detector, open_detector
 
 LEAST_SCORE = 0.1
 # Sides of the padded copies against the photo's: by how much width and height grow.

@@ -23,7 +23,7 @@ from torch.utils.data import DataLoader
 from torchvision import transforms
 from torchvision.datasets import ImageFolder
 
-from carspotter.training.identifier_task import IdentifierTask
+from carspotter.training.identifier.task import IdentifierTask
 from carspotter.training.recipe import Recipe, load_recipe
 from carspotter.training.trainer import Training
 from measure import CORES, parser, report

@@ -30,10 +30,11 @@ from carspotter.evaluation.predictions import Predictions
 from carspotter.runtime.calibration import fit_temperature, softmax
 from carspotter.taxonomy import Taxon, Taxonomy
 from carspotter.training.baselines import Baseline, FitSettings, HogSettings, fit_features, fit_hog
-from carspotter.training.data import LabelledPhotos, augment, load_photos, split_holdout
 from carspotter.training.features import Embed, Floats, Images, embed_with
-from carspotter.training.identifier_task import predict
-from carspotter.training.model import Identifier, load_backbone, parameter_groups
+from carspotter.training.identifier.data import LabelledPhotos, augment, load_photos, split_holdout
+from carspotter.training.identifier.model import Identifier, load_backbone, parameter_groups
+from carspotter.training.identifier.targets import Nodes
+from carspotter.training.identifier.task import predict
 from carspotter.training.recipe import (
     AugmentSettings,
     DataSettings,
@@ -42,7 +43,6 @@ from carspotter.training.recipe import (
     Recipe,
     TrainSettings,
 )
-from carspotter.training.targets import Nodes
 from measure import parser, report
 
 Doubles = npt.NDArray[np.float64]

@@ -12,17 +12,17 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from carspotter.errors import EvaluationError
-from carspotter.evaluation.gallery import Pixels, crop, heat_of, occlusion_map, overlay, parse_box, thumbnail
+from carspotter.evaluation.gallery import crop, heat_of, occlusion_map, overlay, parse_box
 from carspotter.geometry import BoundingBox
 
 
-def corner_is_white(images: Pixels) -> np.ndarray:
+def corner_is_white(images: np.ndarray) -> np.ndarray:
     """Answer class 1 by how white the patch at rows 8-12, columns 16-20 is."""
     white = images[:, 8:12, 16:20].astype(float).mean((1, 2, 3)) / 255
     return np.stack([1 - white, white], axis=1)
 
 
-def spotted(height: int = 24, width: int = 32) -> Pixels:
+def spotted(height: int = 24, width: int = 32) -> np.ndarray:
     image = np.full((height, width, 3), 60, np.uint8)
     image[8:12, 16:20] = 255
     return image
@@ -48,7 +48,7 @@ def test_what_speaks_for_one_class_speaks_against_the_other() -> None:
     assert np.unravel_index(one.argmax(), one.shape)[0] in range(8, 12)
 
 
-def reference_map(image: Pixels, patch: int, stride: int) -> np.ndarray:
+def reference_map(image: np.ndarray, patch: int, stride: int) -> np.ndarray:
     """Count the map pixel by pixel: the mean drop over the squares that cover it."""
     height, width = image.shape[:2]
     rows = sorted({min(y, max(0, height - patch)) for y in range(0, height, stride)})
@@ -83,7 +83,7 @@ def test_every_pixel_has_the_mean_drop_of_its_squares(height: int, width: int, p
         (spotted(), {"target": 2}, r"predict answered \(1, 2\) to 1 images; target is 2"),
     ],
 )
-def test_impossible_maps_are_refused(image: Pixels, change: dict[str, int], message: str) -> None:
+def test_impossible_maps_are_refused(image: np.ndarray, change: dict[str, int], message: str) -> None:
     given = {"target": 1, "patch": 4, "stride": 4} | change
     with pytest.raises(ValueError, match=message):
         occlusion_map(corner_is_white, image, given.pop("target"), **given)
@@ -92,7 +92,7 @@ def test_impossible_maps_are_refused(image: Pixels, change: dict[str, int], mess
 def test_the_map_of_a_box_is_small_and_of_its_part() -> None:
     sizes = []
 
-    def predict(images: Pixels) -> np.ndarray:
+    def predict(images: np.ndarray) -> np.ndarray:
         sizes.append(images.shape[1:3])
         bright = images.astype(float).mean((1, 2, 3)) / 255
         return np.stack([bright, 1 - bright], 1)
@@ -117,22 +117,6 @@ def test_the_map_of_a_box_is_small_and_of_its_part() -> None:
 )
 def test_a_crop_is_never_empty(box: BoundingBox | None, shape: tuple[int, int]) -> None:
     assert crop(np.zeros((40, 60, 3), np.uint8), box).shape[:2] == shape
-
-
-def test_a_thumbnail_has_its_height_and_its_box() -> None:
-    pixels = np.full((400, 600, 3), 255, np.uint8)
-    plain = read(thumbnail(pixels))
-    assert plain.shape == (200, 300, 3)
-    boxed = read(thumbnail(pixels, box=BoundingBox(100, 100, 500, 300)))
-    green = (boxed[..., 1].astype(int) - boxed[..., 0]) > 40
-    rows, columns = np.flatnonzero(green.any(1)), np.flatnonzero(green.any(0))
-    assert (rows[0], rows[-1]) == pytest.approx((50, 150), abs=3)
-    assert (columns[0], columns[-1]) == pytest.approx((50, 250), abs=3)
-    assert read(thumbnail(np.zeros((100, 2000, 3), np.uint8))).shape[:2] == (200, 480)
-
-
-def test_a_box_beside_the_picture_does_no_harm() -> None:
-    assert thumbnail(np.zeros((40, 60, 3), np.uint8), box=BoundingBox(100, 100, 200, 200))
 
 
 def test_heat_is_orange_where_it_speaks_for_the_answer_and_violet_where_against() -> None:

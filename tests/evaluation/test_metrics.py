@@ -26,6 +26,7 @@ from carspotter.evaluation.metrics import (
     unknown_auroc,
 )
 from carspotter.evaluation.predictions import Predictions
+from carspotter.recognition.fusion import fuse
 from carspotter.runtime.calibration import PRECISION
 from carspotter.taxonomy import Taxon, Taxonomy
 
@@ -167,15 +168,14 @@ def test_viewpoints_stand_in_their_order_and_lose_no_photo(table: Predictions) -
     assert sum(view.make_right.total for view in views) == figures.levels[0].right.total
 
 
-def test_ads_are_fused_by_the_mean_of_logarithms(by_hand: Maker) -> None:
+def test_ads_are_fused_as_they_are_answered(by_hand: Maker) -> None:
     p = [[0.6, 0.3, 0.1], [0.1, 0.8, 0.1], [0.2, 0.2, 0.6], [0.5, 0.3, 0.2]]
     table = by_hand(p, [1, 1, 2, -1], about={"ad_id": ["b", "b", "a", ""]})
     found = fuse_ads(table)
     assert found is not None
     fused, number = found
-    product = np.sqrt(np.array(p[0]) * np.array(p[1]))
     assert number.tolist() == [1, 1, 0, -1]
-    assert fused[1] == pytest.approx(product / product.sum(), abs=1e-6)
+    assert fused[1] == pytest.approx(fuse(np.array(p[:2]), table.taxonomy), abs=1e-6)
     assert fused[0] == pytest.approx(p[2], abs=1e-6)
     ads = ad_figures(table)
     assert ads is not None

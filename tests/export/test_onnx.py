@@ -16,7 +16,7 @@ from carspotter.runtime.bundle import ModelBundle
 from carspotter.runtime.calibration import softmax
 from carspotter.taxonomy import LEVELS
 from carspotter.training.checkpoint import BEST, load_checkpoint
-from carspotter.training.identifier_task import IdentifierTask, predict
+from carspotter.training.identifier.task import IdentifierTask, predict
 from carspotter.training.norms import fuse_norms
 from carspotter.training.recipe import load_recipe
 from carspotter.training.trainer import train

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from carspotter.errors import LabelError
 from carspotter.labels.noise import ALWAYS, deal_folds, find_doubts, fuse_ads, out_of_fold
+from carspotter.recognition.fusion import fuse_words
 
 NAMES = ("Audi A4", "Audi S4", "BMW M3", "Fiat Panda")
 
@@ -37,7 +38,7 @@ def test_planted_wrong_labels_come_first_and_are_named() -> None:
     labels = classes.copy()
     wrong = np.isin(ads, [0, 4, 8, 21])
     labels[wrong] = (classes[wrong] + 1) % 4
-    doubts = find_doubts(judged(labels, x, ads), labels, NAMES, ads=ads)
+    doubts = find_doubts(judged(labels, x, ads), labels, NAMES, ads=ads, fuse=fuse_words)
     assert set(doubts.position[:12].tolist()) == set(np.flatnonzero(wrong).tolist())
     assert (doubts.suggested[:12] == classes[doubts.position[:12]]).all()
     assert (np.diff(doubts.quality) >= 0).all()
@@ -57,7 +58,7 @@ def test_a_systematic_confusion_is_a_pair_of_classes_counted_in_ads() -> None:
     x, classes, ads = lot(n_ads=200)
     labels = classes.copy()
     labels[np.isin(ads, [1, 5, 9, 13, 17])] = 0  # of 50 ads with an S4, 5 call it an A4
-    doubts = find_doubts(judged(labels, x, ads), labels, NAMES, ads=ads)
+    doubts = find_doubts(judged(labels, x, ads), labels, NAMES, ads=ads, fuse=fuse_words)
     [pair] = doubts.pair_rows()
     assert (pair["true"], pair["given"], pair["unit"]) == ("Audi S4", "Audi A4", "ad")
     assert 4 <= pair["count"] <= 5
@@ -69,7 +70,7 @@ def test_a_systematic_confusion_is_a_pair_of_classes_counted_in_ads() -> None:
 def test_right_labels_raise_no_doubt() -> None:
     x, classes, ads = lot()
     x = np.eye(4, dtype=np.float32)[classes] + 0.01 * x
-    doubts = find_doubts(judged(classes, x, ads), classes, NAMES, ads=ads)
+    doubts = find_doubts(judged(classes, x, ads), classes, NAMES, ads=ads, fuse=fuse_words)
     assert not doubts.flagged.any()
     assert doubts.pairs == ()
     assert len(doubts) == len(classes)
@@ -101,7 +102,7 @@ def test_a_class_of_one_ad_is_learnt_and_not_judged() -> None:
     assert seen == [3] * 5
     assert np.isnan(probabilities[ads == 7]).all()
     assert np.isfinite(probabilities[ads != 7]).all()
-    doubts = find_doubts(probabilities, classes, NAMES, ads=ads)
+    doubts = find_doubts(probabilities, classes, NAMES, ads=ads, fuse=fuse_words)
     assert doubts.unjudged.tolist() == np.flatnonzero(ads == 7).tolist()
     assert not set(doubts.unjudged.tolist()) & set(doubts.position.tolist())
     assert doubts.ads is not None
@@ -167,12 +168,12 @@ def test_folds_are_of_even_size_and_move_with_the_seed() -> None:
     assert (fold != deal_folds(classes, ads, seed=1)).any()
 
 
-def test_an_ad_is_fused_by_the_mean_logarithm() -> None:
+def test_an_ad_is_fused_by_the_rule_that_is_handed_in() -> None:
     probabilities = np.array([[0.9, 0.1], [0.4, 0.6], [0.2, 0.8], [np.nan, np.nan], [0.5, 0.5]])
-    ids, fused, classes = fuse_ads(probabilities, np.array([0, 0, 1, 1, 0]), np.array(["b", "b", "a", "c", "a"]))
+    of = {"classes": np.array([0, 0, 1, 1, 0]), "ads": np.array(["b", "b", "a", "c", "a"])}
+    ids, fused, classes = fuse_ads(probabilities, **of, fuse=fuse_words)
     assert list(zip(ids.tolist(), classes.tolist(), strict=True)) == [("a", 0), ("a", 1), ("b", 0), ("c", 1)]
-    product = np.sqrt(np.array([0.9 * 0.4, 0.1 * 0.6]))
-    np.testing.assert_allclose(fused[2], product / product.sum())
+    np.testing.assert_allclose(fused[2], fuse_words(probabilities[:2]))
     np.testing.assert_allclose(fused[:2], [[0.5, 0.5], [0.2, 0.8]])
     assert np.isnan(fused[3]).all()
 
@@ -200,11 +201,13 @@ def test_arrays_that_do_not_fit_are_refused(classes, groups, message) -> None:
 def test_probabilities_need_a_column_a_class() -> None:
     with pytest.raises(ValueError, match=r"probabilities of \(3, 2\); they must be \(n, 4\)"):
         find_doubts(np.ones((3, 2)) / 2, np.array([0, 1, 0]), NAMES)
+    with pytest.raises(ValueError, match="not how their photos are fused"):
+        find_doubts(np.ones((3, 4)) / 4, np.array([0, 1, 0]), NAMES, ads=np.array([0, 1, 0]))
     with pytest.raises(ValueError, match="folds is 1; it must be at least 2"):
         deal_folds(np.array([0, 1]), np.array([0, 1]), folds=1)
 
 
 def test_no_photos_make_no_doubts() -> None:
-    doubts = find_doubts(np.zeros((0, 4)), np.zeros(0, np.int64), NAMES, ads=np.zeros(0, np.int64))
+    doubts = find_doubts(np.zeros((0, 4)), np.zeros(0, np.int64), NAMES, ads=np.zeros(0, np.int64), fuse=fuse_words)
     assert len(doubts) == 0
     assert list(doubts.rows()) == []

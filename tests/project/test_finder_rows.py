@@ -9,7 +9,7 @@ import pytest
 from carspotter.errors import ProjectError
 from carspotter.project.finder_rows import write_finder_rows
 from carspotter.project.folder import Project, create
-from carspotter.training.finder_data import read_manifest
+from carspotter.training.finder.data import read_manifest
 
 
 def project_with(folder: Path, n: int) -> Project:

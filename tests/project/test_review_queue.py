@@ -17,8 +17,8 @@ from carspotter.project.folder import Project
 from carspotter.project.learning import Learning
 from carspotter.project.pipeline import build
 from carspotter.project.review_desk import ReviewDesk
-from carspotter.project.thumbs import screen_picture
 from carspotter.taxonomy import Taxon
+from carspotter.thumbnails import screen_picture
 from review_project import review_project
 from waiting import until
 

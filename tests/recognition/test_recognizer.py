@@ -14,10 +14,10 @@ from carspotter.errors import BundleError
 from carspotter.geometry import BoundingBox
 from carspotter.pixels import DecodedPhoto, Preprocessing
 from carspotter.recognition import recognizer as module
+from carspotter.recognition.finder import Finding
 from carspotter.recognition.identifier import NO_CAR
 from carspotter.recognition.recognizer import Recognizer, min_side, why_no_vehicle
 from carspotter.records import KINDS, Detection, Kind, Prediction
-from carspotter.vehicles.finder import Finding
 from hostile import hostile_files
 from tiny_bundles import ATTRIBUTES, BACKGROUNDS, TOY_COLOR, draw_photo
 

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
+from carspotter.evaluation.evaluating import LabelledPhoto, predict
+from carspotter.evaluation.metrics import fuse_ads
+from carspotter.geometry import BoundingBox
 from carspotter.recognition.recognizer import Recognizer
+from carspotter.runtime.bundle import ModelBundle
 from carspotter.serving import schemas
 from serving.conftest import Running, jpeg
 from serving.test_app import PHOTO, problem
@@ -122,3 +127,24 @@ def test_an_ad_counts_as_its_photos_against_the_rate(serve: Callable[..., Runnin
     http = serve(rate=0.01, burst=3, max_photos=3).http
     assert ask(http, [PHOTO] * 3).status_code == 200
     problem(ask(http, [PHOTO]), 429, "rate")
+
+
+def test_what_is_served_of_an_ad_is_what_is_reported_of_it(service: Running, bundles: dict[str, Path]) -> None:
+    photos = [PHOTO, OTHER_SIDE]
+    served = ask(service.http, photos).json()
+    labelled = [
+        LabelledPhoto(
+            name=str(n), read=lambda data=data: data, taxon=None, about={"ad_id": "1"},  # type: ignore[misc]
+            box=BoundingBox.from_list(served["photos"][n]["prediction"]["vehicles"][0]["box"]),
+        )
+        for n, data in enumerate(photos)
+    ]  # fmt: skip
+    table, _ = predict(ModelBundle.load(bundles["identifier"]), labelled)
+    fused = fuse_ads(table)
+    assert fused is not None
+    for level in ("make", "model"):
+        reported = table.taxonomy.sum_to(level, fused[0])[0]
+        best = served["levels"][level][0]
+        assert best["name"] == table.taxonomy.names(level)[int(reported.argmax())]
+        # A box goes through JSON with a tenth of a pixel.
+        assert best["probability"] == pytest.approx(float(reported.max()), abs=0.01)

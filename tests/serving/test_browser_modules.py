@@ -20,13 +20,13 @@ from carspotter.geometry import BoundingBox
 from carspotter.headers import orientation, sniff
 from carspotter.pixels import DecodedPhoto, Preprocessing, decode, network_input
 from carspotter.recognition.attributes import Attributes
+from carspotter.recognition.finder import Finder
 from carspotter.recognition.identifier import NO_CAR, UNKNOWN, Identifier
 from carspotter.recognition.recognizer import Recognizer, min_side, shrunk
 from carspotter.runtime.bundle import ModelBundle
 from carspotter.runtime.calibration import softmax
 from carspotter.serving.browser import PAGE
 from carspotter.taxonomy import LEVELS, Taxon, Taxonomy
-from carspotter.vehicles.finder import Finder
 
 NODE = shutil.which("node")
 pytestmark = pytest.mark.skipif(NODE is None, reason="there is no node to run the page's modules")

@@ -17,10 +17,10 @@ sys.path.insert(0, str(Path(__file__).parent))
 from crawl_site import PAGES, PER_PAGE, Site, json_ld, served
 
 from carspotter.errors import SourceError
-from carspotter.sources import crawl
 from carspotter.sources.ad import Ad
-from carspotter.sources.crawl_journal import JOURNAL, STATE, Journal, read_pages
-from carspotter.sources.crawl_settings import CrawlSettings
+from carspotter.sources.crawl import source as crawl
+from carspotter.sources.crawl.journal import JOURNAL, STATE, Journal, read_pages
+from carspotter.sources.crawl.settings import CrawlSettings
 
 N = PAGES * PER_PAGE
 CARS = {f"/car/{100000 + 100 * page + k}" for page in range(1, PAGES + 1) for k in range(PER_PAGE)}
@@ -127,9 +127,9 @@ def test_without_a_contact_nothing_is_asked(site: Site, tmp_path: Path) -> None:
 
 PROGRAM = """
 import sys
-from carspotter.sources import crawl
+from carspotter.sources.crawl import source as crawl
 from carspotter.sources.ad import Ad
-from carspotter.sources.crawl_settings import CrawlSettings
+from carspotter.sources.crawl.settings import CrawlSettings
 if __name__ == "__main__":
     settings = CrawlSettings(start=(sys.argv[1],), contact="tests@example.com", delay_s=0.0, per_host=1)
     list(crawl.read(settings, sys.argv[2]))

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from carspotter.sources.ad import Ad
-from carspotter.sources.crawl_ads import ads_of
+from carspotter.sources.crawl.ads import ads_of
 
 HOST = "https://cars.example"
 CARS = [("Audi", "A4", 17), ("BMW", "320d", 18), ("Seat", "Leon", 19), ("Opel", "Astra", 20)]

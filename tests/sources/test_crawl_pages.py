@@ -15,8 +15,8 @@ from hypothesis import given, seed, settings
 from hypothesis import strategies as st
 
 from carspotter.sources.ad import listing_row
-from carspotter.sources.crawl_pages import Page, links, notes, offers
-from carspotter.sources.crawl_sites import Found, read_page
+from carspotter.sources.crawl.pages import Page, links, notes, offers
+from carspotter.sources.crawl.sites import Found, read_page
 
 PLAIN = {"@type": "Car", "brand": "Audi", "model": "A4", "image": "a.jpg"}
 

@@ -25,8 +25,8 @@ from carspotter.training.baselines import (
     hog_vectors,
     run_baseline,
 )
-from carspotter.training.data import LabelledPhotos
 from carspotter.training.features import CHUNK, Neighbors, embed_all, embed_with
+from carspotter.training.identifier.data import LabelledPhotos
 from carspotter.training.recipe import load_recipe
 
 SMALL = HogSettings(width=32, height=24)

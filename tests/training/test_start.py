@@ -25,9 +25,9 @@ from carspotter.export.onnx import export  # noqa: E402
 from carspotter.runtime.bundle import ModelBundle, shipped  # noqa: E402
 from carspotter.taxonomy import Taxon, Taxonomy  # noqa: E402
 from carspotter.training.checkpoint import BEST, load_checkpoint  # noqa: E402
-from carspotter.training.finder_task import FinderTask  # noqa: E402
-from carspotter.training.identifier_task import IdentifierTask  # noqa: E402
-from carspotter.training.model import Identifier, build_identifier  # noqa: E402
+from carspotter.training.finder.task import FinderTask  # noqa: E402
+from carspotter.training.identifier.model import Identifier, build_identifier  # noqa: E402
+from carspotter.training.identifier.task import IdentifierTask  # noqa: E402
 from carspotter.training.norms import are_folded, fuse_norms  # noqa: E402
 from carspotter.training.recipe import load_recipe  # noqa: E402
 from carspotter.training.start import Start, notice_of, open_start, read_weights, take_backbone, take_classes  # noqa: E402

@@ -13,7 +13,7 @@ from torch import nn
 
 from carspotter.errors import RecipeError, TrainingError
 from carspotter.training.checkpoint import BEST, LAST, load_checkpoint
-from carspotter.training.identifier_task import IdentifierTask, predict
+from carspotter.training.identifier.task import IdentifierTask, predict
 from carspotter.training.norms import are_folded, estimate_norms
 from carspotter.training.recipe import load_recipe
 from carspotter.training.trainer import LOG, RECIPE, Training, train

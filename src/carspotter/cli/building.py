@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 import time
 from collections.abc import Iterator, Mapping
@@ -69,8 +70,15 @@ WARNED = 3
 """The exit code of a build that did what it could, and has something to say that nobody must miss."""
 
 
-def exit_if_warned(said: Mapping[str, Mapping[str, Any]]) -> None:
-    """End the command with `WARNED` where a step had a warning."""
+def print_json(content: Any) -> None:
+    """Print JSON for programs on stdout."""
+    typer.echo(json.dumps(content, ensure_ascii=False, indent=2, default=str))
+
+
+def finish(said: Mapping[str, Mapping[str, Any]], *, as_json: bool) -> None:
+    """End a command: print what its steps said for programs, and exit with `WARNED` where one had a warning."""
+    if as_json:
+        print_json({name: dict(words) for name, words in said.items()})
     if any(words.get("warnings") for words in said.values()):
         raise typer.Exit(WARNED)
 

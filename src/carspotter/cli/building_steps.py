@@ -8,8 +8,8 @@ from typing import Annotated, Any
 
 import typer
 
-from carspotter.cli.building import display, exit_if_warned, sentence
-from carspotter.cli.project import JsonOption, OnOption, ProjectArgument, WorkersOption, print_json
+from carspotter.cli.building import display, finish, print_json, sentence
+from carspotter.cli.project import JsonOption, OnOption, ProjectArgument, WorkersOption
 
 STEP_COMMANDS: tuple[tuple[str, tuple[str, ...], str], ...] = (
     ("locate", ("locate",), "Find kind, gate, box and viewpoint of each photo, and embed its largest vehicle."),
@@ -44,12 +44,10 @@ def import_(
             said: dict[str, Mapping[str, Any]] = {"import": preview(opened, watch=watch)}
         else:
             said = build(opened, only=("import",), workers=workers, watch=watch)
-    if as_json:
-        print_json({name: dict(words) for name, words in said.items()})
-    elif dry_run:
+    if dry_run and not as_json:
         for line in said["import"]["examples"]:
             typer.echo(line)
-    exit_if_warned(said)
+    finish(said, as_json=as_json)
 
 
 def step_command(steps: tuple[str, ...], help_text: str) -> Callable[..., None]:
@@ -67,9 +65,7 @@ def step_command(steps: tuple[str, ...], help_text: str) -> Callable[..., None]:
 
         with display() as watch:
             said = build(Project.open(project), only=steps, on=on, workers=workers, watch=watch)
-        if as_json:
-            print_json({name: dict(words) for name, words in said.items()})
-        exit_if_warned(said)
+        finish(said, as_json=as_json)
 
     command.__doc__ = help_text
     return command
@@ -97,8 +93,7 @@ def check(
         if fix:
             said["fix"] = fix_photos(opened)
             typer.echo(sentence(said["fix"]), err=True)
-    if as_json:
-        print_json({name: dict(words) for name, words in said.items()})
+    finish(said, as_json=as_json)
 
 
 def fetch(
@@ -124,8 +119,7 @@ def fetch(
     opened = Project.open(project)
     with display() as watch:
         said = build(opened, only=("fetch",), again=tuple(again or ()), on=on, workers=workers, watch=watch)
-    if as_json:
-        print_json({name: dict(words) for name, words in said.items()})
+    finish(said, as_json=as_json)
 
 
 def finder_rows(
@@ -177,4 +171,4 @@ def crawl(
             typer.echo(f"{site['start']}: {remark}", err=True)
     if as_json:
         print_json(dict(said))
-    exit_if_warned({"crawl": said})  # what the warnings are was said as they were met
+    finish({"crawl": said}, as_json=False)  # its JSON is the crawl alone; warnings were said as they were met

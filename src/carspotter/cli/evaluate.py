@@ -39,8 +39,8 @@ def evaluate(
     """Judge an identifier on labelled photos: figures with intervals, a page of mistakes, a prediction table."""
     if bool(labels) == bool(shards):
         raise typer.BadParameter("give --labels or --shards, one of the two")
+    from carspotter.evaluation import evaluating
     from carspotter.evaluation.predictions import Predictions
-    from carspotter.project import evaluating
     from carspotter.runtime.bundle import ModelBundle
 
     photos = (

@@ -22,8 +22,8 @@ from carspotter.pixels import decode, network_input
 
 if TYPE_CHECKING:
     from carspotter.export.convert import Inputs
+    from carspotter.recognition.finder import Finder
     from carspotter.runtime.bundle import ModelBundle
-    from carspotter.vehicles.finder import Finder
 
 Images = NDArray[np.uint8]
 Named = tuple[str, BoundingBox | None]
@@ -100,8 +100,8 @@ class _Cutter:
         return np.stack(inputs)
 
     def _find(self, pixels: Images) -> BoundingBox | None:
+        from carspotter.recognition.finder import Finder
         from carspotter.runtime.bundle import shipped
-        from carspotter.vehicles.finder import Finder
 
         if self._finder is None:
             bundle = shipped("finder")
@@ -166,7 +166,7 @@ def _shuffled(named: list[Named]) -> list[Named]:
 
 def _labelled(bundle: ModelBundle, labels: Path, classes: Path | None) -> tuple[Images, NDArray[np.int64]]:
     """Return crops of labelled photos and their classes, -1 where the bundle does not know the class."""
-    from carspotter.project.evaluating import from_labels, truths
+    from carspotter.evaluation.evaluating import from_labels, truths
 
     if bundle.taxonomy is None:
         raise BundleError("--labels are classes, and a finder has none; leave them out")

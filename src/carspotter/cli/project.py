@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
+
+from carspotter.cli.building import display, finish, print_json
 
 ProjectArgument = Annotated[Path, typer.Argument(help="The project's folder.")]
 OnOption = Annotated[
@@ -21,11 +22,6 @@ WorkersOption = Annotated[
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON on stdout.")]
 
 _TAKES = "Building 100 drawn ads with 505 photographs: half a minute on two cores, and 20 MB in {folder}."
-
-
-def print_json(content: Any) -> None:
-    """Print JSON for programs on stdout."""
-    typer.echo(json.dumps(content, ensure_ascii=False, indent=2, default=str))
 
 
 def init(
@@ -71,18 +67,15 @@ def build(
     as_json: JsonOption = False,
 ) -> None:
     """Do every pending step of a project in order; a killed build goes on where it was."""
-    from carspotter.cli.building import display, exit_if_warned
     from carspotter.project.folder import Project
     from carspotter.project.pipeline import build as run
 
     opened = Project.open(project)
     with display() as watch:
         said = run(opened, until=until, on=on, workers=workers, watch=watch)
-    if as_json:
-        print_json({name: dict(words) for name, words in said.items()})
-    elif "report" in said:
+    if "report" in said and not as_json:
         typer.echo(opened.report)
-    exit_if_warned(said)
+    finish(said, as_json=as_json)
 
 
 def status(project: ProjectArgument = Path(), *, as_json: JsonOption = False) -> None:

@@ -15,8 +15,8 @@ import numpy.typing as npt
 
 from carspotter.errors import EvaluationError
 from carspotter.evaluation.intervals import Estimate, Share, holm, mcnemar, paired_difference
-from carspotter.evaluation.metrics import DEPTHS, Depth, Evaluation, evaluate, plain, probabilities_at, truth_at
-from carspotter.evaluation.predictions import UNLABELLED, Predictions, in_common, same_photos
+from carspotter.evaluation.metrics import Evaluation, evaluate, plain
+from carspotter.evaluation.predictions import DEPTHS, UNLABELLED, Depth, Predictions, in_common, same_photos
 from carspotter.taxonomy import Taxonomy
 
 Bools = npt.NDArray[np.bool_]
@@ -162,13 +162,11 @@ def _right_by_name(tables: list[Predictions], depth: Depth) -> Bools:
     truths = []
     for table in tables:
         keys = _keys(table.taxonomy, depth)
-        truths.append(np.append(keys, "")[truth_at(table, depth)])
+        truths.append(np.append(keys, "")[table.truth_at(depth)])
     used = truths[0] != ""
     for truth in truths[1:]:
         used &= truth == truths[0]
-    return np.stack(
-        [probabilities_at(table, depth).argmax(1)[used] == truth_at(table, depth)[used] for table in tables]
-    )
+    return np.stack([table.right_at(depth)[0][used] for table in tables])
 
 
 def _keys(taxonomy: Taxonomy, depth: Depth) -> npt.NDArray[np.str_]:

@@ -5,19 +5,17 @@ It runs no network: whoever calls hands in `predict`. Pictures leave as `data:` 
 
 from __future__ import annotations
 
-import base64
-import io
 from collections.abc import Callable
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, ImageDraw
+from PIL import Image
 
 from carspotter.errors import EvaluationError
 from carspotter.geometry import BoundingBox
-from carspotter.pixels import LETTERBOX_GREY
+from carspotter.pixels import LETTERBOX_GREY, Pixels
+from carspotter.thumbnails import data_uri, of_height
 
-Pixels = npt.NDArray[np.uint8]
 Map = npt.NDArray[np.float32]
 Predict = Callable[[Pixels], npt.NDArray[np.floating]]
 """Images (n, h, w, 3) in 0..255 in, probabilities (n, classes) out."""
@@ -26,10 +24,6 @@ BATCH = 32
 MAP_SIDE = 224
 """Pixels of the longer side on which a map is made: networks look at no more, and a photo has fifty times as many."""
 HEIGHT = 200
-LONGEST = 2.4
-"""A panorama is cut in its middle to so many times its height."""
-QUALITY = 80
-BOX_COLOR = "#2f9e44"
 # Two ends of ColorBrewer's diverging PuOr (Brewer 2003), which colour-blind people tell apart.
 FOR, AGAINST = (255, 120, 0), (90, 60, 200)
 FAINTEST = 0.05  # of probability: a map that never reaches it stays pale, or noise would look like a reason
@@ -99,23 +93,12 @@ def parse_box(text: str, photo: str) -> BoundingBox | None:
         ) from error
 
 
-def thumbnail(pixels: Pixels, *, box: BoundingBox | None = None, height: int = HEIGHT) -> str:
-    """Return a picture (h, w, 3) of so many pixels in height as a `data:` URI, its box drawn in green."""
-    image = _fitted(Image.fromarray(pixels), height)
-    if box is not None:
-        scaled = box.scale(image.width / pixels.shape[1], image.height / pixels.shape[0])
-        ImageDraw.Draw(image).rectangle(
-            scaled.clip(image.width - 1, image.height - 1).to_list(), outline=BOX_COLOR, width=2
-        )
-    return data_uri(_cut(image))
-
-
 def overlay(pixels: Pixels, heat: Map, *, height: int = HEIGHT) -> str:
     """Return a picture with its heat map laid over it as a `data:` URI.
 
     Orange pixels spoke for the answer, violet ones against it, the more the stronger, relative to the strongest.
     """
-    image = _fitted(Image.fromarray(pixels), height)
+    image = of_height(pixels, height)
     strongest = max(FAINTEST, float(np.abs(heat).max()))
     scaled = Image.fromarray(np.asarray(heat / strongest, np.float32)).resize(image.size, Image.Resampling.BICUBIC)
     values = np.clip(np.asarray(scaled, np.float64), -1, 1)[..., None]
@@ -123,14 +106,7 @@ def overlay(pixels: Pixels, heat: Map, *, height: int = HEIGHT) -> str:
     color = np.where(values > 0, np.array(FOR, float), np.array(AGAINST, float))
     alpha = np.abs(values) * STRONGEST
     mixed = Image.fromarray(np.asarray(grey * (1 - alpha) + color * alpha, np.uint8))
-    return data_uri(_cut(mixed))
-
-
-def data_uri(image: Image.Image) -> str:
-    """Return a picture as a `data:` URI in JPEG."""
-    buffer = io.BytesIO()
-    image.convert("RGB").save(buffer, "JPEG", quality=QUALITY)
-    return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode()
+    return data_uri(mixed)
 
 
 def _steps(length: int, patch: int, stride: int) -> list[int]:
@@ -144,16 +120,3 @@ def _probabilities(predict: Predict, images: Pixels, target: int) -> npt.NDArray
     if answers.ndim != 2 or len(answers) != len(images) or not 0 <= target < answers.shape[1]:
         raise ValueError(f"predict answered {answers.shape} to {len(images)} images; target is {target}")
     return np.asarray(answers[:, target], np.float64)
-
-
-def _fitted(image: Image.Image, height: int) -> Image.Image:
-    width = max(1, round(image.width * height / image.height))
-    return image.resize((width, height), Image.Resampling.BILINEAR, reducing_gap=2.0)
-
-
-def _cut(image: Image.Image) -> Image.Image:
-    longest = round(image.height * LONGEST)
-    if image.width <= longest:
-        return image
-    left = (image.width - longest) // 2
-    return image.crop((left, 0, left + longest, image.height))

@@ -77,9 +77,10 @@ def _market(name: str, table: Predictions) -> MarketFigures:
     is_class = np.isin(table.about["label_model"], table.taxonomy.names("model"))
     best = table.at("make").max(axis=1).astype(np.float64)
     answered, right, by_level = _answers(table)
+    hit, is_labelled = table.right_at()
     return MarketFigures(
         name=name, photos=len(table),
-        top1=_share((table.probabilities.argmax(axis=1) == table.truth)[table.truth >= 0]),
+        top1=_share(hit[is_labelled]),
         make=_share(make), make_by_ad=_by_ad(make, np.ones(len(table), bool), table),
         model=_share((make & model)[model_known]), known_model=_share((make & model)[model_known & is_class]),
         calibration_error=calibration_error(best, make),

@@ -9,7 +9,7 @@ import math
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, is_dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -25,16 +25,11 @@ from carspotter.evaluation.curves import (
 )
 from carspotter.evaluation.intervals import Estimate, Share, auroc, grouped_interval
 from carspotter.evaluation.markets import MarketFigures, market_figures
-from carspotter.evaluation.predictions import UNLABELLED, Floats, Ints, Predictions
+from carspotter.evaluation.predictions import DEPTHS, UNLABELLED, Bools, Depth, Floats, Ints, Predictions
+from carspotter.recognition.fusion import fuse
 from carspotter.records import UNKNOWN_VIEWPOINT, VIEWPOINTS
 from carspotter.runtime.intervals import Z95
 from carspotter.taxonomy import LEVELS, Taxonomy
-
-Depth = Literal["class", "make", "model", "generation", "year"]
-DEPTHS: tuple[Depth, ...] = ("class", *LEVELS)
-"""The class itself, which may be finer than its year by a body, and the levels above it."""
-
-Bools = npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -122,12 +117,12 @@ def evaluate(predictions: Predictions) -> Evaluation:
     """Return all figures of a table. Raises EvaluationError for one without photos or without any truth."""
     if not len(predictions):
         raise EvaluationError(f"predictions {predictions.name} hold no photo; there is nothing to count")
-    if all((truth_at(predictions, depth) == UNLABELLED).all() for depth in DEPTHS):
+    if all((predictions.truth_at(depth) == UNLABELLED).all() for depth in DEPTHS):
         raise EvaluationError(f"predictions {predictions.name}: no photo has a truth at any level; label some first")
     labelled = predictions.take(predictions.truth != UNLABELLED)
     p, truth = labelled.probabilities, labelled.truth
     answer, best = p.argmax(1), p.max(1).astype(np.float64)
-    right = answer == truth
+    right = labelled.right_at()[0]
     groups = _groups(labelled)
     by_ad = None
     if groups is not None and len(truth):
@@ -160,22 +155,15 @@ def names_at(taxonomy: Taxonomy, depth: Depth) -> tuple[str, ...]:
     return class_names(taxonomy) if depth == "class" else taxonomy.names(depth)
 
 
-def truth_at(predictions: Predictions, depth: Depth) -> Ints:
-    """Return the truth (n,) of the class or at a level, -1 where unlabelled."""
-    return predictions.truth if depth == "class" else predictions.levels[depth]
-
-
-def probabilities_at(predictions: Predictions, depth: Depth) -> Floats:
-    """Return the probabilities (n, names) of the classes or of a level's taxa."""
-    return predictions.probabilities if depth == "class" else predictions.at(depth)
-
-
 def in_top(probabilities: Floats, truth: Ints, k: int) -> Bools:
     """Return (n,) whether the truth is among the k most probable; of equal ones the first in order comes first."""
-    own = probabilities[np.arange(len(truth)), truth][:, None]
-    before = np.arange(probabilities.shape[1]) < truth[:, None]
-    rank = ((probabilities > own) | ((probabilities == own) & before)).sum(1)
-    return np.asarray(rank < k, np.bool_)
+    return np.array([rank_of(p, t) <= k for p, t in zip(probabilities, truth.tolist(), strict=True)], np.bool_)
+
+
+def rank_of(probabilities: Floats, truth: int) -> int:
+    """Return the place from 1 of the truth among probabilities (c,); of equal ones the first in order comes first."""
+    own = probabilities[truth]
+    return int((probabilities > own).sum() + (probabilities[:truth] == own).sum()) + 1
 
 
 def log_loss(probabilities: Floats, truth: Ints) -> float:
@@ -224,11 +212,9 @@ def class_figures(truth: Ints, answer: Ints, names: tuple[str, ...]) -> tuple[Cl
 
 def level_figures(predictions: Predictions, depth: Depth) -> LevelFigures:
     """Return the figures of a level, or of the class, over the photos whose truth is known there."""
-    truth = truth_at(predictions, depth)
-    known = truth != UNLABELLED
-    p = probabilities_at(predictions, depth)[known]
+    right, known = predictions.right_at(depth)
+    p, right = predictions.at(depth)[known], right[known]
     best = p.max(1).astype(np.float64)
-    right = p.argmax(1) == truth[known]
     return LevelFigures(
         level=depth, names=p.shape[1], right=_share(right), left_out=int((~known).sum()),
         calibration_error=calibration_error(best, right), at_precision=coverage_at(best, right),
@@ -244,7 +230,7 @@ def viewpoint_figures(predictions: Predictions) -> tuple[ViewpointFigures, ...]:
     views = np.where(texts == "", UNKNOWN_VIEWPOINT, texts)
     order = [*VIEWPOINTS, UNKNOWN_VIEWPOINT]
     names = sorted(set(views.tolist()), key=lambda name: (order.index(name) if name in order else len(order), name))
-    right = {depth: _right(predictions, depth) for depth in ("class", "make")}
+    right = {depth: predictions.right_at(depth) for depth in ("class", "make")}
     found = []
     for name in names:
         members = views == name
@@ -256,8 +242,7 @@ def viewpoint_figures(predictions: Predictions) -> tuple[ViewpointFigures, ...]:
 def fuse_ads(predictions: Predictions) -> tuple[Floats, npt.NDArray[np.intp]] | None:
     """Return each ad's probabilities (ads, classes) and each photo's ad (n,), -1 without one; None where none is known.
 
-    The photos of an ad are fused by the mean of their log-probabilities, made to sum to 1: a normalized geometric mean,
-    the product of experts of Hinton (2002) with equal weights that sum to 1.
+    The rule is `fusion.fuse`, by which ads are answered, so that what is reported is what is served.
     """
     ids = predictions.about.get("ad_id")
     if ids is None or not (ids != "").any():
@@ -265,12 +250,10 @@ def fuse_ads(predictions: Predictions) -> tuple[Floats, npt.NDArray[np.intp]] | 
     has = ids != ""
     number = np.full(len(ids), -1, dtype=np.intp)
     number[has] = np.unique(ids[has], return_inverse=True)[1]
-    order = np.argsort(number[has], kind="stable")
-    starts = np.flatnonzero(np.diff(number[has][order], prepend=-1))
-    logs = np.log(np.maximum(predictions.probabilities[has][order], 1e-12))
-    mean = np.add.reduceat(logs, starts, axis=0) / np.diff(np.append(starts, len(order)))[:, None]
-    powers = np.exp(mean - mean.max(1, keepdims=True))
-    return np.asarray(powers / powers.sum(1, keepdims=True), np.float32), number
+    order = np.argsort(number, kind="stable")[np.count_nonzero(~has) :]
+    photos_of = np.split(order, np.flatnonzero(np.diff(number[order])) + 1)
+    ads = [fuse(predictions.probabilities[photos], predictions.taxonomy) for photos in photos_of]
+    return np.asarray(ads, np.float32), number
 
 
 def ad_figures(predictions: Predictions) -> AdFigures | None:
@@ -282,12 +265,12 @@ def ad_figures(predictions: Predictions) -> AdFigures | None:
     right: dict[Depth, Share] = {}
     contradictory, single = 0, Share(count=0, total=0)
     for depth in DEPTHS:
-        truth, several = _ad_truth(truth_at(predictions, depth), number, len(p))
+        truth, several = _ad_truth(predictions.truth_at(depth), number, len(p))
         summed = p if depth == "class" else predictions.taxonomy.sum_to(depth, p)
         right[depth] = _share((summed.argmax(1) == truth)[truth != UNLABELLED])
         if depth == "class":
             contradictory = int(several.sum())
-            hit, known = _right(predictions, depth)
+            hit, known = predictions.right_at(depth)
             used = known & (number >= 0) & np.append(truth != UNLABELLED, False)[number]
             single = _share(hit[used])
     return AdFigures(
@@ -297,7 +280,7 @@ def ad_figures(predictions: Predictions) -> AdFigures | None:
 
 def unknown_score(predictions: Predictions, depth: Depth = "class") -> npt.NDArray[np.float64]:
     """Return (n,) 1 less the best probability: how little looks like what is known (Hendrycks & Gimpel 2017)."""
-    return np.asarray(1 - probabilities_at(predictions, depth).max(1), np.float64)
+    return np.asarray(1 - predictions.at(depth).max(1), np.float64)
 
 
 def unknown_auroc(known: Predictions, unknown: Predictions, depth: Depth = "class") -> Estimate:
@@ -329,12 +312,6 @@ def _f1(truth: Ints, answer: Ints, n_classes: int) -> tuple[npt.NDArray[Any], np
 
 def _share(right: Bools) -> Share:
     return Share(count=int(right.sum()), total=len(right))
-
-
-def _right(predictions: Predictions, depth: Depth) -> tuple[Bools, Bools]:
-    """Return (n,) whether the answer is right and whether the truth is known."""
-    truth = truth_at(predictions, depth)
-    return probabilities_at(predictions, depth).argmax(1) == truth, truth != UNLABELLED
 
 
 def _groups(predictions: Predictions) -> npt.NDArray[np.intp] | None:

@@ -17,8 +17,8 @@ import numpy.typing as npt
 
 from carspotter.errors import EvaluationError
 from carspotter.evaluation.intervals import Share
-from carspotter.evaluation.metrics import Depth, names_at, probabilities_at, truth_at
-from carspotter.evaluation.predictions import UNLABELLED, Predictions
+from carspotter.evaluation.metrics import names_at
+from carspotter.evaluation.predictions import UNLABELLED, Depth, Predictions
 from carspotter.taxonomy import LEVELS, Level, Taxon
 
 DEEPEST_FIRST: tuple[Depth, ...] = ("class", *reversed(LEVELS))
@@ -126,7 +126,7 @@ def mistakes(predictions: Predictions) -> tuple[Mistake, ...]:
     found: list[Mistake] = []
     left = np.ones(len(predictions), dtype=bool)
     for depth in DEEPEST_FIRST:
-        here = left & (truth_at(predictions, depth) != UNLABELLED)
+        here = left & (predictions.truth_at(depth) != UNLABELLED)
         left &= ~here
         found += _mistakes_at(predictions, depth, np.flatnonzero(here))
     return tuple(sorted(found, key=lambda mistake: (-mistake.probability, mistake.photo)))
@@ -251,18 +251,18 @@ def _answers(
     predictions: Predictions, depth: Depth
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.intp], npt.NDArray[np.float64]]:
     """Return truth, answer and the answer's probability of the photos whose truth is known."""
-    truth = truth_at(predictions, depth)
+    truth = predictions.truth_at(depth)
     known = truth != UNLABELLED
-    p = probabilities_at(predictions, depth)[known]
+    p = predictions.at(depth)[known]
     return truth[known], p.argmax(1), p.max(1).astype(np.float64)
 
 
 def _mistakes_at(predictions: Predictions, depth: Depth, rows: npt.NDArray[np.intp]) -> list[Mistake]:
     names = names_at(predictions.taxonomy, depth)
-    truth = truth_at(predictions, depth)
-    p = probabilities_at(predictions, depth)
+    truth = predictions.truth_at(depth)
+    p = predictions.at(depth)
     found = []
-    for row in rows[p[rows].argmax(1) != truth[rows]].tolist():
+    for row in rows[~predictions.right_at(depth)[0][rows]].tolist():
         ranked = np.argsort(-p[row], kind="stable")[:CANDIDATES].tolist()
         found.append(
             Mistake(

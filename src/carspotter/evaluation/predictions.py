@@ -10,7 +10,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -22,6 +22,11 @@ FORMAT = 1
 UNLABELLED = -1
 """Stands for a truth that is not known."""
 
+Depth = Literal["class", "make", "model", "generation", "year"]
+DEPTHS: tuple[Depth, ...] = ("class", *LEVELS)
+"""The class itself, which may be finer than its year by a body, and the levels above it."""
+
+Bools = npt.NDArray[np.bool_]
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float32]
 Texts = npt.NDArray[np.str_]
@@ -69,9 +74,24 @@ class Predictions:
             about={name: texts[chosen] for name, texts in self.about.items()},
         )  # fmt: skip
 
-    def at(self, level: Level) -> Floats:
-        """Return the probabilities (n, names) of a level's taxa."""
-        return np.asarray(self.taxonomy.sum_to(level, self.probabilities), np.float32)
+    def at(self, depth: Depth) -> Floats:
+        """Return the probabilities (n, names) of the classes or of a level's taxa."""
+        if depth == "class":
+            return self.probabilities
+        return np.asarray(self.taxonomy.sum_to(depth, self.probabilities), np.float32)
+
+    def truth_at(self, depth: Depth) -> Ints:
+        """Return the truth (n,) of the class or at a level, -1 where it is not labelled."""
+        return self.truth if depth == "class" else self.levels[depth]
+
+    def right_at(self, depth: Depth = "class") -> tuple[Bools, Bools]:
+        """Return (n,) whether the likeliest answer is the truth, and (n,) whether the truth is known at all.
+
+        Every accuracy of the project is counted from these two.
+        """
+        truth = self.truth_at(depth)
+        known = truth != UNLABELLED
+        return (self.at(depth).argmax(1) == truth) & known, known
 
     def save(self, path: str | Path) -> Path:
         """Write the table under a temporary name, then rename it. Raises EvaluationError."""

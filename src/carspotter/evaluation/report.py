@@ -19,16 +19,13 @@ from carspotter import __version__, storage
 from carspotter.errors import MissingExtraError
 from carspotter.evaluation import plots
 from carspotter.evaluation.compare import Comparison, compare
-from carspotter.evaluation.gallery import Pixels, Predict, crop, heat_of, overlay, parse_box, thumbnail
+from carspotter.evaluation.gallery import HEIGHT, Predict, crop, heat_of, overlay, parse_box
 from carspotter.evaluation.metrics import (
-    Depth,
     Evaluation,
     LevelFigures,
     ViewpointFigures,
     evaluate,
     plain,
-    probabilities_at,
-    truth_at,
 )
 from carspotter.evaluation.mistakes import (
     DEEPEST_FIRST,
@@ -38,9 +35,11 @@ from carspotter.evaluation.mistakes import (
     merge_suggestions,
     worst_mistakes,
 )
-from carspotter.evaluation.predictions import UNLABELLED, Predictions
+from carspotter.evaluation.predictions import UNLABELLED, Depth, Predictions
+from carspotter.pixels import Pixels
 from carspotter.records import UNKNOWN_VIEWPOINT
 from carspotter.taxonomy import LEVELS
+from carspotter.thumbnails import thumbnail
 
 PAIRS = 30
 """Confusion pairs on the page; the JSON has a hundred."""
@@ -72,7 +71,7 @@ def write_report(
     """
     template = _template()
     figures = evaluate(predictions)
-    depth = next(depth for depth in DEEPEST_FIRST if (truth_at(predictions, depth) != UNLABELLED).any())
+    depth = next(depth for depth in DEEPEST_FIRST if (predictions.truth_at(depth) != UNLABELLED).any())
     pairs = confusions(predictions, depth)
     merges = merge_suggestions(predictions)
     chosen = worst_mistakes(predictions, worst, per_pair=PER_PAIR)
@@ -215,7 +214,7 @@ def _pictures(
     if pixels is None:
         return []
     box = _box(predictions, mistake.position)
-    shown = [(thumbnail(pixels, box=box), "the photo")]
+    shown = [(thumbnail(pixels, box=box, height=HEIGHT), "the photo")]
     if predict is not None:
         area = box.pad(pad) if box else None
         heat = heat_of(_at(predictions, mistake.level, predict), pixels, mistake.answer_index, box=area)
@@ -224,7 +223,7 @@ def _pictures(
     position = _example(predictions, mistake)
     example = None if position is None else pictures(str(predictions.photos[position]))
     if position is not None and example is not None:
-        shown.append((thumbnail(crop(example, _box(predictions, position))), f"a true {mistake.answer}"))
+        shown.append((thumbnail(crop(example, _box(predictions, position)), height=HEIGHT), f"a true {mistake.answer}"))
     return shown
 
 
@@ -242,10 +241,10 @@ def _at(predictions: Predictions, depth: Depth, predict: Predict) -> Predict:
 
 def _example(predictions: Predictions, mistake: Mistake) -> int | None:
     """Return the row of a photo that truly shows what was answered, from the same side where there is one."""
-    members = np.flatnonzero(truth_at(predictions, mistake.level) == mistake.answer_index)
+    members = np.flatnonzero(predictions.truth_at(mistake.level) == mistake.answer_index)
     if not len(members):
         return None
     views = predictions.about.get("viewpoint")
     alike = np.zeros(len(members)) if views is None else views[members] == views[mistake.position]
-    surest = probabilities_at(predictions.take(members), mistake.level)[:, mistake.answer_index]
+    surest = predictions.take(members).at(mistake.level)[:, mistake.answer_index]
     return int(members[np.lexsort((-surest, ~alike.astype(bool)))[0]])

@@ -24,6 +24,9 @@ Bools = npt.NDArray[np.bool_]
 Fit = Callable[[Floats, Ints, int], Callable[[Floats], Floats]]
 """Fits a probe: embeddings (n, d), classes (n,) and the number of classes in, a function, embeddings to logits, out."""
 
+Fuse = Callable[[Floats], Floats]
+"""Fuses photos of an ad: class probabilities (k, c) in, those of the ad (c,) out. `recognition.fusion` has the rule."""
+
 FOLDS = 5
 """Each probe learns from four fifths of the ads; cleanlab's own cross-validation takes as many."""
 LEAST_UNITS = 3
@@ -173,14 +176,19 @@ def deal_folds(classes: Ints, groups: npt.NDArray[Any], *, folds: int = FOLDS, s
 
 
 def find_doubts(
-    probabilities: Floats, classes: Ints, names: Sequence[str], *, ads: npt.NDArray[Any] | None = None
+    probabilities: Floats,
+    classes: Ints,
+    names: Sequence[str],
+    *,
+    ads: npt.NDArray[Any] | None = None,
+    fuse: Fuse | None = None,
 ) -> Doubts:
     """Rank labels by how far they are to be doubted and name the class pairs that sellers mix up.
 
     `probabilities` (n, c) as `out_of_fold` returns them, `classes` (n,) the labels, `names` of the c classes, `ads`
-    (n,) the ad of each photo. With ads, the class pairs count ads, and the result holds the doubts of ads as well:
-    an ad's probabilities are the mean logarithms of its photos', its label is theirs. Raises ValueError for arrays that
-    do not fit together, MissingExtraError without the extra `train`.
+    (n,) the ad of each photo and `fuse` how its photos' probabilities become the ad's. With ads, the class pairs count
+    ads, and the result holds the doubts of ads as well; an ad's label is that of its photos. Raises ValueError for
+    arrays that do not fit together, MissingExtraError without the extra `train`.
     """
     probabilities = np.asarray(probabilities)
     if probabilities.ndim != 2 or probabilities.shape[1] != len(names):
@@ -189,26 +197,30 @@ def find_doubts(
     photos = _doubts(probabilities, classes, tuple(names), with_pairs=ads is None)
     if ads is None:
         return photos
-    ad_ids, fused, given = fuse_ads(probabilities, classes, ads)
+    if fuse is None:
+        raise ValueError("ads are given, but not how their photos are fused: `fuse`")
+    ad_ids, fused, given = fuse_ads(probabilities, classes, ads, fuse=fuse)
     of_ads = _doubts(fused, given, tuple(names), with_pairs=True, ad_ids=ad_ids)
     return replace(photos, pairs=of_ads.pairs, ads=of_ads)
 
 
-def fuse_ads(probabilities: Floats, classes: Ints, ads: npt.NDArray[Any]) -> tuple[npt.NDArray[Any], Floats, Ints]:
+def fuse_ads(
+    probabilities: Floats, classes: Ints, ads: npt.NDArray[Any], *, fuse: Fuse
+) -> tuple[npt.NDArray[Any], Floats, Ints]:
     """Return ad ids (a,), probabilities (a, c) and labels (a,) of ads, out of those of their photos.
 
-    An ad's probabilities are the mean logarithm of its photos', made to sum to 1; photos that were not judged count
-    for nothing. Where photos of one ad have different labels, each label makes a row.
+    Photos that were not judged count for nothing; an ad of such photos alone has NaN. Where photos of one ad have
+    different labels, each label makes a row.
     """
     ids, ad = np.unique(ads, return_inverse=True)
     pairs, unit = np.unique(np.stack([ad.reshape(-1), classes], axis=1), axis=0, return_inverse=True)
-    unit = unit.reshape(-1)
-    judged = ~np.isnan(probabilities).any(axis=1)
-    logs = np.zeros((len(pairs), probabilities.shape[1]))
-    np.add.at(logs, unit[judged], np.log(np.maximum(probabilities[judged], _TINY)))
-    counts = np.bincount(unit[judged], minlength=len(pairs))
-    fused = softmax(logs / np.maximum(counts, 1)[:, None])
-    fused[counts == 0] = np.nan
+    judged = np.flatnonzero(~np.isnan(probabilities).any(axis=1))
+    # The judged photos of each ad stand side by side once they are sorted by it.
+    judged = judged[np.argsort(unit.reshape(-1)[judged], kind="stable")]
+    of = unit.reshape(-1)[judged]
+    fused = np.full((len(pairs), probabilities.shape[1]), np.nan)
+    for photos in np.split(judged, np.flatnonzero(np.diff(of)) + 1) if len(judged) else ():
+        fused[unit.reshape(-1)[photos[0]]] = fuse(probabilities[photos])
     return ids[pairs[:, 0]], fused, pairs[:, 1].astype(np.int64)
 
 

@@ -9,9 +9,9 @@ from carspotter.errors import ProjectError
 from carspotter.project.build import Watch
 from carspotter.project.folder import Project
 from carspotter.project.pipeline import build
-from carspotter.sources import crawl
-from carspotter.sources.crawl_report import CrawlReport
-from carspotter.sources.crawl_settings import CrawlSettings
+from carspotter.sources.crawl import source as crawl
+from carspotter.sources.crawl.report import CrawlReport
+from carspotter.sources.crawl.settings import CrawlSettings
 
 
 def plan_crawl(project: Project) -> list[dict[str, str]]:

@@ -19,9 +19,10 @@ from carspotter.labels.outliers import find_outliers
 from carspotter.project.build import Build
 from carspotter.project.products import class_taxa, embedded
 from carspotter.project.reviews import REVIEWED, all_decisions
-from carspotter.project.thumbs import thumb
+from carspotter.recognition.fusion import fuse
 from carspotter.recognition.probes import fit_probe
-from carspotter.taxonomy import Taxon
+from carspotter.taxonomy import Taxon, Taxonomy
+from carspotter.thumbnails import thumbnail_of
 
 Row = dict[str, Any]
 
@@ -48,8 +49,10 @@ def find(build: Build) -> Mapping[str, Any]:
     build.watch.advance(0, 3)
     probabilities = out_of_fold(x, classes, ads, len(names), fit=_fit)
     build.watch.advance(1, 3)
-    doubts = find_doubts(probabilities, classes, names, ads=ads)
-    reviews = [*_label_reviews(doubts, samples, class_taxa(build)), *_outlier_reviews(x, classes, samples)]
+    taxa = class_taxa(build)
+    together = partial(fuse, taxonomy=Taxonomy(tuple(taxa[name] for name in names)))
+    doubts = find_doubts(probabilities, classes, names, ads=ads, fuse=together)
+    reviews = [*_label_reviews(doubts, samples, taxa), *_outlier_reviews(x, classes, samples)]
     build.watch.advance(2, 3)
     return _write(build, reviews, doubts)
 
@@ -113,4 +116,4 @@ def _write(build: Build, reviews: Sequence[Review], doubts: Doubts) -> Mapping[s
 
 
 def _picture(build: Build, files: Mapping[str, Row], photo_id: str) -> str | None:
-    return thumb(build.project.folder, files.get(photo_id, {}))
+    return thumbnail_of(build.project.folder, files.get(photo_id, {}))

@@ -78,6 +78,11 @@ class Project:
         return self.folder / "models"
 
     @property
+    def predictions(self) -> Path:
+        """Return the table of what the learned bundle says of the photos that it did not learn from."""
+        return self.models / self.settings.learn.name / "predictions.parquet"
+
+    @property
     def report(self) -> Path:
         """Return the path of the report."""
         return self.folder / "report.html"

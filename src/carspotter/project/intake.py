@@ -69,7 +69,7 @@ def _synchronise(build: Build, *, dry: bool) -> tuple[dict[str, Any], Difference
 def _crawl_problems(build: Build, source: SourceSettings) -> list[str]:
     if source.kind != "crawl":
         return []
-    from carspotter.sources import crawl
+    from carspotter.sources.crawl import source as crawl
 
     report = crawl.report(source.settings, build.project.crawl)
     return [f"crawl of {source.settings.start[0]}: {problem}" for problem in report.problems()] if report else []
@@ -143,7 +143,7 @@ def read_source(build: Build, source: SourceSettings) -> Iterator[Ad]:
         case "stanford":
             yield from stanford.read(settings)
         case "crawl":
-            from carspotter.sources import crawl
+            from carspotter.sources.crawl import source as crawl
 
             yield from crawl.read(settings, project.crawl, progress=build.watch.advance)
 

@@ -1,7 +1,7 @@
 """Photos on disk in; what their check, the finder and the identifier say of them out, from one decode of each file.
 
 Checking, locating and embedding look at the same pixels, and decoding is dear, so one row stage does whatever of the
-three a photo still lacks. What each of them says is the business of `photos`, `vehicles` and `recognition`.
+three a photo still lacks. What each of them says is the business of `photos` and `recognition`.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from carspotter.errors import CarspotterError, ImageError, suggestion
 from carspotter.geometry import BoundingBox
 from carspotter.photos.checks import CheckSettings, check
 from carspotter.pixels import DecodedPhoto, decode, network_input
+from carspotter.recognition.finder import Finder, Finding
 from carspotter.recognition.identifier import Identifier
+from carspotter.recognition.locate import gate, gate_of, select
 from carspotter.recognition.recognizer import min_side, shrunk
 from carspotter.records import KINDS, Detection
 from carspotter.runtime.bundle import ModelBundle, Task, shipped
 from carspotter.runtime.session import ARITHMETICS
-from carspotter.vehicles.finder import Finder, Finding
-from carspotter.vehicles.locate import gate, gate_of, select
 
 Row = dict[str, Any]
 

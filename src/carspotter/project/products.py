@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from carspotter.evaluation.evaluating import truths
+from carspotter.evaluation.metrics import ad_figures, in_top, rank_of
+from carspotter.evaluation.predictions import UNLABELLED, Predictions
 from carspotter.labels.classes import cut
 from carspotter.project.build import Build
 from carspotter.project.report import write_report as draw_report
@@ -47,18 +49,19 @@ def learn_classes(build: Build) -> Mapping[str, Any]:
             }
         taxonomy = Taxonomy(tuple(taxa[name] for name in known))
         gallery = _fit(samples, part, known, taxonomy=taxonomy, build=build)
-        predictions = _predictions(samples, part, known, gallery=gallery, bundle=settings.learn.name)
-        catalog.replace("predictions", predictions)
+        judged = _judged(samples, taxa, gallery=gallery, name=settings.learn.name)
+        catalog.replace("predictions", list(_rows(judged, known)))
         said: dict[str, Any] = {"method": gallery.method, "classes": len(known), "train": int((part == "train").sum())}
-        said |= figures(predictions, {row["photo_id"]: row["ad_id"] for row in _ads(samples)})
+        said |= figures(judged)
         said["text"] = in_words(said)
         save_gallery(gallery, base_bundle(build), folder, name=settings.learn.name, card=_card(build, said))
+        judged.save(build.project.predictions)
         return said
 
     # Bytes and networks that changed have changed what is pending, so the digests of files stand for the vectors.
     reads = (EMBEDDED_OF, "SELECT * FROM classes")
     writes = ("SELECT * FROM predictions",)
-    if not (folder / "bundle.json").exists():
+    if not (folder / "bundle.json").exists() or not build.project.predictions.exists():
         build.journal.forget("learn")
     return build.whole("learn", reads=reads, writes=writes, settings=settings.learn, work=work)
 
@@ -80,7 +83,10 @@ def in_words(said: Mapping[str, Any]) -> str:
     if not said["test"]:
         return f"{learned}; no test photos to try it on"
     right = f"{said['test_top1']:.1%} of {said['test']} test photos right"
-    return f"{learned}: {right}, {said['ad_top1']:.1%} of {said['test_ads']} whole ads"
+    ads = f"{said['ad_top1']:.1%} of {said['test_ads']} whole ads"
+    not_learned = said.get("not_learned")
+    more = f"; {not_learned} test photos are of classes without photos in train" if not_learned else ""
+    return f"{learned}: {right}, {ads}{more}"
 
 
 def class_taxa(build: Build) -> dict[str, Taxon]:
@@ -122,58 +128,48 @@ def _fit(
     )
 
 
-def _predictions(
-    samples: Mapping[str, Any], part: NDArray[np.str_], known: Sequence[str], *, gallery: Gallery, bundle: str
-) -> list[Row]:
-    """Return what the gallery answers for the photos that it did not learn from."""
-    others = np.flatnonzero(part != "train")
-    if not len(others):
-        return []
-    probabilities = gallery.probabilities(np.asarray(samples["embedding"], dtype=np.float32)[others])
-    ranked = np.argsort(-probabilities, axis=1, kind="stable")
-    rows = []
-    for position, order, values in zip(others, ranked, probabilities, strict=True):
-        truth = str(samples["class_name"][position])
-        rank = {"rank": int(np.flatnonzero(order == known.index(truth))[0]) + 1} if truth in known else {}
-        rows.append(
-            {
-                "photo_id": samples["photo_id"][position], "bundle": bundle, "split": str(part[position]),
-                "truth": truth, "answer": known[order[0]], "probability": float(values[order[0]]), **rank,
-            }
-        )  # fmt: skip
-    return rows
+def _judged(samples: Mapping[str, Any], taxa: Mapping[str, Taxon], *, gallery: Gallery, name: str) -> Predictions:
+    """Return what the gallery answers for the photos that it did not learn from, beside their labels."""
+    others = np.flatnonzero(np.asarray(samples["split"], dtype=str) != "train")
+    about = {column: np.asarray(samples[column], dtype=str)[others] for column in ("split", "ad_id", "class_name")}
+    truth, levels = truths([taxa[class_name] for class_name in about["class_name"]], gallery.taxonomy)
+    vectors = np.asarray(samples["embedding"], dtype=np.float32).reshape(len(samples["split"]), -1)[others]
+    return Predictions(
+        name=name, taxonomy=gallery.taxonomy, photos=np.asarray(samples["photo_id"], dtype=str)[others],
+        probabilities=gallery.probabilities(vectors).astype(np.float32), truth=truth, levels=levels, about=about,
+    )  # fmt: skip
 
 
-def _ads(samples: Mapping[str, Any]) -> list[Row]:
-    return [{"photo_id": photo, "ad_id": ad} for photo, ad in zip(samples["photo_id"], samples["ad_id"], strict=True)]
+def _rows(table: Predictions, known: Sequence[str]) -> Iterator[Row]:
+    """Yield the rows of the catalogue: the label, the likeliest class, and the label's rank among the answers."""
+    for photo, truth, p, split, label in zip(
+        table.photos, table.truth, table.probabilities, table.about["split"], table.about["class_name"], strict=True
+    ):
+        best = int(p.argmax())
+        rank = {} if truth < 0 else {"rank": rank_of(p, int(truth))}
+        yield {
+            "photo_id": str(photo), "bundle": table.name, "split": str(split), "truth": str(label),
+            "answer": known[best], "probability": float(p[best]), **rank,
+        }  # fmt: skip
 
 
-def figures(predictions: Sequence[Row], ad_of: Mapping[str, str]) -> dict[str, Any]:
-    """Return the shares of test photos whose truth is the answer, or among the best five; and of whole ads.
+def figures(table: Predictions) -> dict[str, Any]:
+    """Return the shares of test photos whose class is the answer, or among the best five; and of whole ads.
 
-    An ad's answer is the one that most of its photos give, the likelier one among equals.
+    Photos of a class that has none in `train` cannot be right: they are counted in `not_learned` alone.
     """
-    test = [row for row in predictions if row["split"] == "test"]
-    if not test:
-        return {"test": 0}
-    ads: dict[str, list[Row]] = {}
-    for row in test:
-        ads.setdefault(ad_of[row["photo_id"]], []).append(row)
-    return {
-        "test": len(test),
-        "test_top1": sum(row["answer"] == row["truth"] for row in test) / len(test),
-        "test_top5": sum(row.get("rank", TOP + 1) <= TOP for row in test) / len(test),
-        "test_ads": len(ads),
-        "ad_top1": sum(_vote(rows) == rows[0]["truth"] for rows in ads.values()) / len(ads),
-    }
-
-
-def _vote(rows: Sequence[Row]) -> str:
-    votes = Counter(row["answer"] for row in rows)
-    sure: Counter[str] = Counter()
-    for row in rows:
-        sure[row["answer"]] += row["probability"]
-    return str(max(votes, key=lambda name: (votes[name], sure[name])))
+    test = table.take(table.about["split"] == "test")
+    labelled = test.take(test.truth != UNLABELLED)
+    said = {"test": len(labelled), "not_learned": len(test) - len(labelled)}
+    ads = ad_figures(labelled)
+    if ads is None:
+        return said
+    top5 = in_top(labelled.probabilities, labelled.truth, TOP)
+    whole = ads.right["class"]
+    return said | {
+        "test_top1": float(labelled.right_at()[0].mean()), "test_top5": float(top5.mean()),
+        "test_ads": whole.total, "ad_top1": whole.value,
+    }  # fmt: skip
 
 
 def _card(build: Build, said: Mapping[str, Any]) -> dict[str, Any]:

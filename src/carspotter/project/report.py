@@ -14,11 +14,13 @@ from typing import Any
 from carspotter import __version__, storage
 from carspotter.catalog.catalog import Catalog
 from carspotter.errors import MissingExtraError
+from carspotter.evaluation.mistakes import confusions, worst_mistakes
+from carspotter.evaluation.predictions import Predictions
 from carspotter.project.folder import Project
 from carspotter.project.funnel import STAGES, STOPS, funnel
 from carspotter.project.journal import Journal
-from carspotter.project.thumbs import HEIGHT, thumb
 from carspotter.records import VIEWPOINTS
+from carspotter.thumbnails import HEIGHT, thumbnail_of
 
 EXAMPLES = 6
 """Pictures for each reason why photos were dropped: one row on a usual screen."""
@@ -59,6 +61,7 @@ def report_content(project: Project, catalog: Catalog, journal: Journal) -> Row:
          "share": stage.passed / found.photos if found.photos else 0.0}
         for stage in found.stages
     ]  # fmt: skip
+    test = _judged(project)
     return {
         "name": project.settings.name or project.folder.name,
         "version": __version__,
@@ -76,13 +79,13 @@ def report_content(project: Project, catalog: Catalog, journal: Journal) -> Row:
         "left_out": _left_out(catalog),
         "unresolved": _unresolved(catalog),
         "said": {name: dict(journal.said(name)) for name in ("deduplicate", "split", "learn", "shard")},
-        "mistakes": _mistakes(project, catalog),
-        "confusions": _confusions(catalog),
+        "mistakes": _mistakes(project, catalog, test),
+        "confusions": confusions(test)[:WORDS] if test is not None else (),
     }
 
 
 def _pictures(project: Project, rows: Sequence[Row], *, height: int = HEIGHT) -> list[Row]:
-    return [{**row, "picture": thumb(project.folder, row, height=height)} for row in rows]
+    return [{**row, "picture": thumbnail_of(project.folder, row, height=height)} for row in rows]
 
 
 def _dropped(project: Project, catalog: Catalog, stage: str) -> list[Row]:
@@ -165,18 +168,23 @@ def _unresolved(catalog: Catalog) -> list[Row]:
     )
 
 
-def _mistakes(project: Project, catalog: Catalog) -> list[Row]:
+def _judged(project: Project) -> Predictions | None:
+    """Return what the learned bundle says of the test split, None where nothing was learned."""
+    if not project.predictions.is_file():
+        return None
+    table = Predictions.load(project.predictions)
+    return table.take(table.about["split"] == "test")
+
+
+def _mistakes(project: Project, catalog: Catalog, test: Predictions | None) -> list[Row]:
     """Return the surest wrong answers on the test split."""
-    rows = catalog.rows(
-        f"""SELECT p.photo_id, p.truth, p.answer, p.probability, f.path, {_BOX} FROM predictions p
-        JOIN files f USING (photo_id) LEFT JOIN findings v USING (photo_id)
-        WHERE p.split = 'test' AND p.truth <> p.answer ORDER BY p.probability DESC, p.photo_id LIMIT {MISTAKES}"""
-    )
-    return _pictures(project, rows)
-
-
-def _confusions(catalog: Catalog) -> list[Row]:
-    return catalog.rows(
-        f"""SELECT truth, answer, count(*) AS n FROM predictions WHERE split = 'test' AND truth <> answer
-        GROUP BY ALL ORDER BY n DESC, truth, answer LIMIT {WORDS}"""
-    )
+    worst = worst_mistakes(test, MISTAKES) if test is not None else ()
+    found = []
+    for mistake in worst:
+        place = catalog.rows(
+            f"""SELECT f.photo_id, f.path, {_BOX} FROM files f LEFT JOIN findings v USING (photo_id)
+            WHERE f.photo_id = ?""", mistake.photo,
+        )  # fmt: skip
+        found += [{**row, "truth": mistake.truth, "answer": mistake.answer, "probability": mistake.probability}
+                  for row in place]  # fmt: skip
+    return _pictures(project, found)

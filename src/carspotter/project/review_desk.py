@@ -35,7 +35,7 @@ from carspotter.labels.known import Known
 from carspotter.project.folder import Project
 from carspotter.project.review_queue import Item, Wish, find_photo, read_queue
 from carspotter.project.reviews import settle_words
-from carspotter.project.thumbs import screen_picture
+from carspotter.thumbnails import screen_picture
 
 BATCH = 60
 """Items that are given out at a time: a minute or two of decisions."""

@@ -16,7 +16,7 @@ from carspotter.labels.decisions import DECISIONS, DecisionStore, Entry, Task, c
 from carspotter.labels.decisions import now as time_now
 from carspotter.project.review_desk import BATCH, Work
 from carspotter.project.review_queue import Item, Wish
-from carspotter.project.thumbs import screen_picture
+from carspotter.thumbnails import screen_picture
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".avif", ".heic", ".gif", ".bmp")
 _TASKS: tuple[Task, ...] = ("kind", "viewpoint")

@@ -17,7 +17,7 @@ from carspotter.photos.rules import FetchSettings
 from carspotter.project.look import LocateSettings
 from carspotter.recognition.gallery import LearnSettings
 from carspotter.settings import parse_toml, read_section
-from carspotter.sources.crawl_settings import CrawlSettings
+from carspotter.sources.crawl.settings import CrawlSettings
 from carspotter.sources.folders import FolderSettings
 from carspotter.sources.stanford import StanfordSettings
 from carspotter.sources.table import TableSettings

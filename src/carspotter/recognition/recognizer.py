@@ -24,17 +24,17 @@ from carspotter.errors import CarspotterError, suggestion
 from carspotter.hashes import dhash, greyscale, phash
 from carspotter.pixels import MAX_PIXELS, DecodedPhoto, Preprocessing, check_pixels, decode, network_input
 from carspotter.recognition.attributes import Attributes
+from carspotter.recognition.finder import Finder, Finding
 from carspotter.recognition.identifier import DEFAULT_TOP, NO_CAR, Identification, Identifier
+from carspotter.recognition.locate import HOWS, How, gate, gate_of, lend_viewpoints
+from carspotter.recognition.locate import select as select_vehicles
 from carspotter.records import Detection, PhotoError, Prediction, Vehicle
 from carspotter.runtime.bundle import ModelBundle, Task, shipped
 from carspotter.runtime.session import Arithmetic, Device, Engine
 from carspotter.taxonomy import LEVELS
-from carspotter.vehicles.finder import Finder, Finding
-from carspotter.vehicles.locate import HOWS, How, gate, gate_of, lend_viewpoints
-from carspotter.vehicles.locate import select as select_vehicles
 
 if TYPE_CHECKING:
-    from carspotter.vehicles.detector import Detector
+    from carspotter.recognition.detector import Detector
 
 Photo = str | Path | bytes | NDArray[np.uint8]
 
@@ -388,7 +388,7 @@ def _bundle(task: Task, folder: str | Path | None) -> ModelBundle:
 
 
 def _detector(name: str, engine: Engine, threads: int | None) -> Detector:
-    from carspotter.vehicles.detector import open_detector  # rarely used, so not loaded by everyone
+    from carspotter.recognition.detector import open_detector  # rarely used, so not loaded by everyone
 
     return open_detector(name, engine=engine, threads=threads)
 

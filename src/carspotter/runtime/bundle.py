@@ -4,7 +4,7 @@ A bundle says all that a runtime needs to know. The folder holds the network (`m
 `model.bin`, or `model.tflite`), `bundle.json`, `card.json`, `CARD.md` (the card for people), for an identifier
 `taxonomy.json`, and for a learned one `head.npz`. Reading checks the folder;
 opening a session checks the network against it. Running it is `session.py`'s work; what its outputs mean is for
-`vehicles` and `recognition`.
+`recognition`.
 """
 
 from __future__ import annotations

@@ -22,6 +22,7 @@ from starlette.types import ASGIApp
 from carspotter import __version__
 from carspotter.errors import CarspotterError
 from carspotter.recognition.attributes import SHOWN
+from carspotter.recognition.locate import How
 from carspotter.recognition.recognizer import Recognizer
 from carspotter.records import PhotoError, Prediction
 from carspotter.runtime.bundle import ModelBundle
@@ -32,7 +33,6 @@ from carspotter.serving.problems import ProblemError, problem_of_photo, request_
 from carspotter.serving.service import Service, body_of, milliseconds_since, trimmed
 from carspotter.serving.settings import LIVE, READY, ServeSettings
 from carspotter.serving.uploads import Upload
-from carspotter.vehicles.locate import How
 
 WEB = Path(__file__).parent / "web"
 

@@ -18,8 +18,8 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Protocol
 
+from carspotter.recognition.locate import How
 from carspotter.records import PhotoError, Prediction
-from carspotter.vehicles.locate import How
 
 log = logging.getLogger("carspotter.serve")
 

@@ -22,11 +22,11 @@ from uuid import uuid4
 
 from carspotter import __version__
 from carspotter.errors import BundleError, MissingExtraError, StorageError
+from carspotter.recognition.registry import cache_folder
 from carspotter.runtime.bundle import ModelBundle, Task
 from carspotter.runtime.classes import head_temperature
 from carspotter.runtime.head import Head
 from carspotter.taxonomy import Taxonomy
-from carspotter.vehicles.registry import cache_folder
 
 PAGE = Path(__file__).parent / "web_browser"
 WEB = Path(__file__).parent / "web"

@@ -25,6 +25,7 @@ from carspotter.headers import sniff
 from carspotter.labels.attribute_words import find_word
 from carspotter.recognition import declared as declaring
 from carspotter.recognition.listing import AdAnswer, answer_ad
+from carspotter.recognition.locate import How
 from carspotter.recognition.recognizer import why_no_vehicle
 from carspotter.records import PhotoError, Prediction
 from carspotter.serving.batching import FAULT, Batcher, QueueFullError, StoppingError
@@ -35,7 +36,6 @@ from carspotter.serving.problems import ProblemError
 from carspotter.serving.schemas import DeclaredWords
 from carspotter.serving.settings import ServeSettings
 from carspotter.serving.uploads import Hold, Inbox, Upload, readable
-from carspotter.vehicles.locate import How
 
 if TYPE_CHECKING:
     from carspotter.labels.resolve import Resolver

@@ -24,7 +24,6 @@ from carspotter.errors import MissingExtraError, RecipeError, TrainingError
 from carspotter.evaluation.predictions import UNLABELLED, Predictions
 from carspotter.runtime.calibration import fit_temperature, softmax
 from carspotter.taxonomy import LEVELS
-from carspotter.training.data import LabelledPhotos, labelled_rows, load_labels, load_photos
 from carspotter.training.features import (
     CHUNK,
     Doubles,
@@ -37,10 +36,11 @@ from carspotter.training.features import (
     embed_with,
     unit,
 )
-from carspotter.training.model import load_backbone
+from carspotter.training.identifier.data import LabelledPhotos, labelled_rows, load_labels, load_photos
+from carspotter.training.identifier.model import load_backbone
+from carspotter.training.identifier.shards import load_shards
+from carspotter.training.identifier.targets import Nodes
 from carspotter.training.recipe import Recipe
-from carspotter.training.shards import load_shards
-from carspotter.training.targets import Nodes
 
 Method = Literal["linear", "knn"]
 _LUMA = np.array([0.299, 0.587, 0.114], np.float32)  # of ITU-R BT.601

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from carspotter.errors import TrainingError
-from carspotter.training.model import Identifier
+from carspotter.training.identifier.model import Identifier
 
 Images = npt.NDArray[np.uint8]
 Floats = npt.NDArray[np.float32]

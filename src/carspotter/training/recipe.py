@@ -36,7 +36,7 @@ class DataSettings:
 
     `labels` is a CSV with a row a photo; its column `path` counts from the CSV's folder. Identifier: `class_id` names a
     row of the CSV `taxonomy`, or is empty and `make`, `model`, … say as much as is known; `x1,y1,x2,y2` (may be absent)
-    is the vehicle's box; photos of one `group` (may be absent) are held out together. Finder: see `finder_data`.
+    is the vehicle's box; photos of one `group` (may be absent) are held out together. Finder: see `finder.data`.
     """
 
     labels: str = ""

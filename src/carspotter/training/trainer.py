@@ -30,7 +30,7 @@ from carspotter.errors import TrainingError
 from carspotter.taxonomy import Taxonomy
 from carspotter.training.checkpoint import BEST, LAST, TAXONOMY, Checkpoint, load_checkpoint
 from carspotter.training.device import chooses_bfloat16, environment, open_fabric
-from carspotter.training.model import FURTHER, parameter_groups
+from carspotter.training.identifier.model import FURTHER, parameter_groups
 from carspotter.training.norms import blend_folded, estimate_norms
 from carspotter.training.progress import Progress
 from carspotter.training.recipe import BASELINES, Phase, Recipe, load_recipe
@@ -101,10 +101,10 @@ class Task(Protocol):
 def open_task(recipe: Recipe) -> Task:
     """Make the task that a recipe names."""
     if recipe.task == "finder":
-        from carspotter.training.finder_task import FinderTask
+        from carspotter.training.finder.task import FinderTask
 
         return FinderTask(recipe)
-    from carspotter.training.identifier_task import IdentifierTask
+    from carspotter.training.identifier.task import IdentifierTask
 
     return IdentifierTask(recipe)
 
@@ -147,8 +147,8 @@ def _fit_baseline(recipe: Recipe, run: Path) -> str:
     table = run_baseline(recipe, method=cast(Any, recipe.task), test=recipe.data.test)
     path = table.save(run / HOLDOUT)
     (run / RECIPE).write_text(json.dumps(recipe.to_dict(), indent=2) + "\n", encoding="utf-8")
-    known = table.truth >= 0
-    right = float((table.probabilities.argmax(1) == table.truth)[known].mean()) if known.any() else math.nan
+    hit, known = table.right_at()
+    right = float(hit[known].mean()) if known.any() else math.nan
     return f"{path}: top-1 {right:.4f} of {int(known.sum())} held-out photos"
 
 

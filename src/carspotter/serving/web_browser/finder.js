@@ -1,4 +1,4 @@
-// The finder's outputs in; kind and vehicles of a photo out, as `vehicles/finder.py` and `vehicles/locate.py` have them.
+// The finder's outputs in; kind and vehicles of a photo out, as `recognition/finder.py` and `recognition/locate.py` have them.
 
 import { area, clip, scale } from "./boxes.js";
 import { toPhotoBox } from "./resize.js";

@@ -1,0 +1,1 @@
+"""Training of the identifier: which car a crop shows; the loop is `training.trainer`."""

@@ -1,0 +1,311 @@
+"""Photos of the identifier: a CSV of labels and a taxonomy, or a project's shards, in; augmented batches out.
+
+Each photo is decoded once, by `pixels.network_input` as in serving, into one array in memory; augmentation works on
+whole batches. Millions of photos need shards instead: this holds some ten thousand (150 kB each at 224 px).
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import math
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from carspotter.cores import cores
+from carspotter.errors import ImageError, RecipeError
+from carspotter.geometry import BoundingBox
+from carspotter.pixels import Preprocessing, decode, network_input
+from carspotter.taxonomy import Taxon, Taxonomy
+from carspotter.training.identifier.targets import Nodes, words
+from carspotter.training.recipe import AugmentSettings, DataSettings, InputSettings, Recipe
+
+Images = npt.NDArray[np.uint8]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class LabelledPhotos:
+    """Hold decoded photos `images` (n, h, w, 3), what they are labelled with, and where they came from.
+
+    `targets` (n,) are nodes (`targets.Nodes`); `extras` further labels (n,), -1 where unknown; `groups` names photos
+    that belong together, such as those of an ad, by default each photo by itself; `sources` the market or data set.
+    """
+
+    images: Images
+    targets: npt.NDArray[np.int64]
+    paths: tuple[str, ...]
+    groups: tuple[str, ...] = ()
+    sources: tuple[str, ...] = ()
+    extras: Mapping[str, npt.NDArray[np.int64]] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(self.targets)
+
+    def take(self, chosen: npt.NDArray[np.bool_]) -> LabelledPhotos:
+        """Keep the photos that `chosen` (n,) marks."""
+        kept = np.flatnonzero(chosen).tolist()
+        return LabelledPhotos(
+            images=self.images[chosen],
+            targets=self.targets[chosen],
+            paths=tuple(self.paths[i] for i in kept),
+            groups=tuple(self.groups[i] for i in kept) if self.groups else (),
+            sources=tuple(self.sources[i] for i in kept) if self.sources else (),
+            extras={name: values[chosen] for name, values in self.extras.items()},
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class IdentifierData:
+    """Hold photos to learn from and others to choose by, what their targets mean, and the words of each extra label."""
+
+    photos: LabelledPhotos
+    holdout: LabelledPhotos
+    nodes: Nodes
+    words: Mapping[str, tuple[str, ...]]
+
+
+def load_labels(recipe: Recipe) -> IdentifierData:
+    """Read the photos that a recipe's labels CSV names. Raises RecipeError."""
+    taxonomy, ids = load_taxonomy(recipe.path(recipe.data.taxonomy))
+    nodes = Nodes(taxonomy, ids)
+    labels = recipe.path(recipe.data.labels)
+    rows = labelled_rows(recipe.data, labels)
+    photos = load_photos(rows, labels, nodes, recipe.input)
+    named = {column: words(rows, column) for column in recipe.model.heads}
+    extras = {column: numbers for column, (_, numbers) in named.items()}
+    learnt, held = split_holdout(replace(photos, extras=extras), recipe.data.holdout)
+    found = {column: found for column, (found, _) in named.items()}
+    return IdentifierData(photos=learnt, holdout=held, nodes=nodes, words=found)
+
+
+def load_taxonomy(path: Path) -> tuple[Taxonomy, dict[str, int]]:
+    """Read the CSV `class_id, make, model, generation, year, body`; return it with the index of each `class_id`."""
+    rows = read_rows(path, ("class_id", "make", "model"))
+    taxa = [
+        Taxon(
+            make=row["make"],
+            model=row["model"] or None,
+            generation=row.get("generation") or None,
+            year=_year(row["year"], path) if row.get("year") else None,
+            body=row.get("body") or None,
+        )
+        for row in rows
+    ]
+    ids = {row["class_id"]: index for index, row in enumerate(rows)}
+    if len(ids) < len(rows):
+        raise RecipeError(f"data: {path}: a class_id occurs twice")
+    return Taxonomy(classes=tuple(taxa)), ids
+
+
+def _year(text: str, path: Path) -> int:
+    if not text.isdecimal():
+        raise RecipeError(f"data: {path}: year is {text!r}; it must be a number or empty")
+    return int(text)
+
+
+def read_rows(path: Path, needed: tuple[str, ...]) -> list[dict[str, str]]:
+    """Read a CSV whose header has the `needed` columns. Raises RecipeError."""
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:  # spreadsheets begin their CSV with a mark
+            rows = list(csv.DictReader(file))
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise RecipeError(f"data: {path} cannot be read: {error}") from error
+    if not rows:
+        raise RecipeError(f"data: {path} has no row")
+    if any(None in row or None in row.values() for row in rows):
+        raise RecipeError(f"data: {path}: a row has more or fewer cells than the header")
+    missing = [name for name in needed if name not in rows[0]]
+    if missing:
+        raise RecipeError(f"data: {path} lacks the column {missing[0]!r}; it has {', '.join(rows[0])}")
+    return rows
+
+
+def labelled_rows(settings: DataSettings, labels: Path) -> list[dict[str, str]]:
+    """Read the rows of a labels CSV that belong to `settings.split`. Raises RecipeError where there are none."""
+    rows = read_rows(labels, ("path",))
+    if not {"class_id", "make"} & set(rows[0]):
+        raise RecipeError(f"data: {labels} lacks the column 'class_id' (or 'make'); it has {', '.join(rows[0])}")
+    rows = [row for row in rows if not settings.split or row.get("split") == settings.split]
+    if not rows:
+        raise RecipeError(f"data: {labels}: no row with split {settings.split!r}")
+    return rows
+
+
+def load_photos(rows: list[dict[str, str]], labels: Path, nodes: Nodes, size: InputSettings) -> LabelledPhotos:
+    """Decode every photo of `rows`, whose paths count from the folder of `labels`. Raises RecipeError."""
+    preprocessing = preprocessing_of(size)
+    try:
+        targets = np.array([nodes.of(row) for row in rows], np.int64)
+    except RecipeError as error:
+        raise RecipeError(f"data: {labels}: {error}") from error
+
+    def read(row: dict[str, str]) -> Images:
+        path = labels.parent / row["path"]
+        try:
+            sides = [float(row.get(side) or "") for side in ("x1", "y1", "x2", "y2")] if row.get("x2") else None
+            box = BoundingBox(*sides) if sides else None
+            return network_input(decode(path.read_bytes()).pixels, preprocessing, box)
+        except (OSError, ValueError, ImageError) as error:
+            raise RecipeError(f"data: {labels} names {path}, which cannot be read: {error}") from error
+
+    images = np.empty((len(rows), size.height, size.width, 3), np.uint8)
+    with ThreadPoolExecutor(cores()) as pool:
+        for index, image in enumerate(pool.map(read, rows)):
+            images[index] = image
+    return LabelledPhotos(
+        images=images,
+        targets=targets,
+        paths=tuple(row["path"] for row in rows),
+        groups=tuple(row.get("group") or row["path"] for row in rows),
+        sources=tuple(row.get("source") or "" for row in rows),
+    )
+
+
+def preprocessing_of(size: InputSettings) -> Preprocessing:
+    """Return how photos become the input, in the words of `pixels`."""
+    return Preprocessing(width=size.width, height=size.height, fit=size.fit, pad=size.pad)
+
+
+def split_holdout(photos: LabelledPhotos, part: float) -> tuple[LabelledPhotos, LabelledPhotos]:
+    """Return what is learnt from and what is held out: of each target the groups with the smallest hashes.
+
+    It depends on the groups alone, so that it is the same for every seed. No group is in both; each target with more
+    than one group keeps at least one to learn from, and gives one where none of its groups is held out already.
+    """
+    names, group = np.unique(np.array(photos.groups or photos.paths, dtype=str), return_inverse=True)
+    rank = np.argsort(np.argsort([hashlib.sha256(name.encode()).hexdigest() for name in names.tolist()]))
+    held = np.zeros(len(names), bool)
+    for target in np.unique(photos.targets).tolist():
+        members = np.unique(group[photos.targets == target])
+        if len(members) > 1:
+            count = min(max(1, round(part * len(members))), len(members) - 1)
+            free = members[~held[members]]
+            held[free[np.argsort(rank[free])[: max(0, count - int(held[members].sum()))]]] = True
+    chosen = held[group]
+    return photos.take(~chosen), photos.take(chosen)
+
+
+def take_fraction(photos: LabelledPhotos, part: float) -> LabelledPhotos:
+    """Keep a part of each target's photos, at least one, those with the largest hashes: for data curves."""
+    rank = np.argsort(np.argsort([hashlib.sha256(f"part {path}".encode()).hexdigest() for path in photos.paths]))
+    kept = np.zeros(len(photos), bool)
+    for target in np.unique(photos.targets).tolist():
+        members = np.flatnonzero(photos.targets == target)
+        kept[members[np.argsort(-rank[members])[: max(1, round(part * len(members)))]]] = True
+    return photos.take(kept)
+
+
+def fingerprint(recipe: Recipe, photos: LabelledPhotos, classes: tuple[Taxon, ...] = ()) -> str:
+    """Tell recipe, data and classes apart in 16 letters; folders, phases and words may change without a new one."""
+    settings: dict[str, Any] = recipe.to_dict()
+    for free in ("folder", "claim", "card", "data", "phases"):
+        settings.pop(free)
+    for free in ("threads", "workers"):
+        settings["train"].pop(free)
+    extras = {name: values.tolist() for name, values in photos.extras.items()}
+    learnt = (photos.paths, photos.targets.tolist(), extras, recipe.data.holdout, recipe.data.teachers)
+    labels = hashlib.sha256(repr((learnt, classes)).encode()).hexdigest()
+    return hashlib.sha256(repr((sorted(settings.items()), labels)).encode()).hexdigest()[:16]
+
+
+def batches(
+    n_photos: int, batch: int, generator: torch.Generator, *, weights: Tensor | None = None
+) -> Iterator[Tensor]:
+    """Yield the photos' numbers in a new order, `batch` at a time; the incomplete rest waits for the next epoch.
+
+    With `weights` (n_photos,) as many are drawn, with replacement, each in proportion to its weight.
+    """
+    if weights is None:
+        order = torch.randperm(n_photos, generator=generator)
+    else:
+        order = torch.multinomial(weights, n_photos, replacement=True, generator=generator)
+    whole = order[: n_photos - n_photos % batch] if n_photos >= batch else order
+    yield from whole.split(batch)
+
+
+def augment(
+    images: Tensor, size: tuple[int, int], settings: AugmentSettings, generator: torch.Generator
+) -> tuple[Tensor, Tensor]:
+    """Crop, turn, flip, recolour and erase a batch of uint8 (n, h, w, 3), on the processor that it lies on.
+
+    Return uint8-ranged floats (n, 3, height, width), and which photos were flipped (n,): their left is now right.
+    What is drawn at random is the same on every processor.
+    """
+    height, width = size
+    # A quarter larger than the target: the crops below then sample about one to one, without aliasing.
+    pixels = images.permute(0, 3, 1, 2)
+    around = (min(round(height * 1.25), pixels.shape[2]), min(round(width * 1.25), pixels.shape[3]))
+    if settings.randaugment:
+        pixels = _randaugment(pixels, settings, generator)
+    if pixels.is_cuda:
+        pixels = pixels.float()  # PyTorch shrinks bytes on the CPU alone
+    pixels = F.interpolate(pixels, around, mode="bilinear", antialias=True).float()
+    crops, flipped = _crops(len(images), settings, generator)
+    grid = F.affine_grid(crops.to(pixels.device), [len(images), 3, height, width], align_corners=False)
+    pixels = F.grid_sample(pixels, grid, padding_mode="reflection", align_corners=False)
+    pixels = _recolor(pixels, settings, generator)
+    return _erase(pixels, settings, generator).contiguous(memory_format=torch.channels_last), flipped
+
+
+def _randaugment(pixels: Tensor, settings: AugmentSettings, generator: torch.Generator) -> Tensor:
+    """Change each photo by some of RandAugment's operations (Cubuk et al. 2020), as torchvision has them."""
+    from torchvision.transforms.v2 import RandAugment
+
+    change = RandAugment(settings.randaugment, settings.randaugment_strength)
+    # torchvision draws from the global generator; it follows ours, so that a resumed run sees the same.
+    torch.manual_seed(int(torch.randint(2**31, (), generator=generator)))
+    return torch.stack([change(photo) for photo in pixels])
+
+
+def _uniform(n: int, low: float, high: float, generator: torch.Generator) -> Tensor:
+    return torch.rand(n, generator=generator) * (high - low) + low
+
+
+def _crops(n: int, settings: AugmentSettings, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """Draw affine maps (n, 2, 3) from output to input, both in -1…1, and say which of them flip (n,)."""
+    area = _uniform(n, settings.min_area, 1.0, generator).sqrt()
+    skew = _uniform(n, -settings.aspect, settings.aspect, generator).div(2).exp()
+    limit = 1 + settings.zoom_out
+    scale_x, scale_y = (area * skew).clamp(max=limit), (area / skew).clamp(max=limit)
+    shift_x = (limit - scale_x) * _uniform(n, -1, 1, generator)
+    shift_y = (limit - scale_y) * _uniform(n, -1, 1, generator)
+    mirror = torch.where(torch.rand(n, generator=generator) < settings.flip, -1.0, 1.0)
+    angle = _uniform(n, -settings.rotate, settings.rotate, generator) * (math.pi / 180)
+    cosine, sine = angle.cos(), angle.sin()
+    rows = [cosine * scale_x * mirror, -sine * scale_y, shift_x, sine * scale_x * mirror, cosine * scale_y, shift_y]
+    return torch.stack(rows, dim=1).view(n, 2, 3), mirror < 0
+
+
+def _recolor(pixels: Tensor, settings: AugmentSettings, generator: torch.Generator) -> Tensor:
+    n, strength, device = len(pixels), settings.color, pixels.device
+    weights = torch.tensor([0.299, 0.587, 0.114], device=device).view(1, 3, 1, 1)  # luma of ITU-R BT.601
+    gray = (pixels * weights).sum(1, keepdim=True)
+    saturation = _uniform(n, 1 - strength, 1 + strength, generator)
+    saturation[torch.rand(n, generator=generator) < settings.gray] = 0
+    pixels = torch.lerp(gray.expand_as(pixels), pixels, saturation.view(n, 1, 1, 1).to(device))
+    contrast = _uniform(n, 1 - strength, 1 + strength, generator).view(n, 1, 1, 1).to(device)
+    brightness = _uniform(n, 1 - strength, 1 + strength, generator).view(n, 1, 1, 1).to(device)
+    mean = gray.mean((2, 3), keepdim=True)
+    return torch.lerp(mean.expand_as(pixels), pixels, contrast).mul_(brightness).clamp_(0, 255)
+
+
+def _erase(pixels: Tensor, settings: AugmentSettings, generator: torch.Generator) -> Tensor:
+    n, _, height, width = pixels.shape
+    for index in torch.nonzero(torch.rand(n, generator=generator) < settings.erase).flatten().tolist():
+        area, ratio = _uniform(2, 0, 1, generator).tolist()
+        side = math.sqrt(0.02 + 0.18 * area)
+        high, wide = int(height * side * 2 ** (ratio - 0.5)), int(width * side * 2 ** (0.5 - ratio))
+        top = int(torch.randint(height - high + 1, (1,), generator=generator))
+        left = int(torch.randint(width - wide + 1, (1,), generator=generator))
+        noise = torch.rand(3, high, wide, generator=generator) * 255
+        pixels[index, :, top : top + high, left : left + wide] = noise.to(pixels.device)
+    return pixels

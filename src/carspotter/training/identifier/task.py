@@ -1,0 +1,271 @@
+"""The task of the identifier: a recipe in; network, batches, loss and held-out figures out, for `trainer` to use."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator, Mapping
+from typing import Any, cast
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from carspotter.errors import RecipeError
+from carspotter.runtime.bundle import TASK_OUTPUTS
+from carspotter.runtime.calibration import calibrate
+from carspotter.taxonomy import Taxonomy
+from carspotter.training.identifier import data, losses
+from carspotter.training.identifier.heads import HEAD, Batch, calibrate_heads, head_loss
+from carspotter.training.identifier.mixing import mix
+from carspotter.training.identifier.model import Identifier, build_identifier
+from carspotter.training.identifier.probe import fit_heads
+from carspotter.training.identifier.shards import load_shards
+from carspotter.training.identifier.targets import mirrored
+from carspotter.training.identifier.teachers import Member, Teacher, open_teachers
+from carspotter.training.recipe import Phase, Recipe
+
+
+class IdentifierTask:
+    """Learn the classes of a taxonomy from labelled photos; `holdout` is never learnt from."""
+
+    def __init__(self, recipe: Recipe) -> None:
+        self.recipe = recipe
+        found = load_shards(recipe) if recipe.data.shards else data.load_labels(recipe)
+        self.taxonomy: Taxonomy = found.nodes.taxonomy
+        self.photos, self.holdout, self.words = found.photos, found.holdout, found.words
+        if recipe.data.fraction < 1:
+            self.photos = data.take_fraction(self.photos, recipe.data.fraction)
+        self.fingerprint = data.fingerprint(recipe, self.photos, self.taxonomy.classes)
+        self._check()
+        self.device = torch.device("cpu")
+        self.images = torch.from_numpy(self.photos.images)
+        """Pixels that are learnt from, on the device where they are changed and learnt."""
+        self.members = torch.from_numpy(found.nodes.members)
+        self.parents = torch.from_numpy(self.taxonomy.index("make").astype(np.int64))
+        self.levels = {level: torch.from_numpy(found.nodes.level(level)) for level in ("make", "model")}
+        self.teacher: Teacher | None = None
+        """What all epochs follow: other runs, or the still network with fitted heads; `build_model` opens it."""
+        counts = np.bincount(self.photos.targets, minlength=len(self.members)).clip(1)
+        self.frequency = torch.from_numpy(counts / counts.sum()).float()
+        flips = recipe.augment.flip > 0
+        self.mirror = {name: torch.from_numpy(mirrored(known)) for name, known in self.words.items() if flips}
+
+    def _check(self) -> None:
+        """Refuse what would only show after hours."""
+        if not (self.holdout.targets < len(self.taxonomy)).any():
+            raise RecipeError(
+                "data: no photo of a known class is held out, by which the best epoch could be chosen; label some down "
+                "to their class, with two photos or groups of one class at least"
+            )
+        for name, known in self.words.items():
+            if len(known) < 2:
+                raise RecipeError(f"model.heads: column {name!r} of the labels has {len(known)} words; two are needed")
+            if name in TASK_OUTPUTS["identifier"]:
+                raise RecipeError(f"model.heads: {name!r} is what every identifier answers; call the column otherwise")
+
+    def move(self, device: torch.device) -> None:
+        """Keep what every step reads on the device that learns; the photos, too, where they leave it half its memory.
+
+        A GPU changes photos hundreds of times as fast as a core of the CPU.
+        """
+        self.device = device
+        if device.type == "cuda" and self.images.nbytes < torch.cuda.mem_get_info(device)[0] / 2:
+            self.images = self.images.to(device)
+        self.members, self.parents, self.frequency = (
+            each.to(device) for each in (self.members, self.parents, self.frequency)
+        )
+
+    @property
+    def attributes(self) -> Mapping[str, tuple[str, ...]]:
+        """Return the further heads, each with its words."""
+        return self.words
+
+    def build_model(self, *, blank: bool = False) -> Identifier:
+        """Make the network with its first weights; a `blank` one with any weights."""
+        heads = {name: len(known) for name, known in self.words.items()}
+        model = build_identifier(self.recipe, self.taxonomy, heads, blank=blank)
+        if blank:
+            return model
+        teachers = open_teachers(self.recipe, self.taxonomy)
+        if self.recipe.train.probe:
+            teachers += self._probe(model)
+        if teachers:
+            self.teacher = Teacher(teachers, len(self.taxonomy)).to(self.device)
+        return model
+
+    def _probe(self, model: Identifier) -> list[Member]:
+        """Fit the heads before the first epoch; return the still network as a teacher, where it is to be one."""
+        settings, still = self.recipe.train, []
+        model.to(self.device)
+        first = copy.deepcopy(model.head).requires_grad_(False)
+        if settings.distill and settings.teacher_side:
+            still = [Member(network=copy.deepcopy(model), side=settings.teacher_side)]
+            self._fit_heads(still[0].network, first, settings.teacher_side, settings.probe_decay)
+        self._fit_heads(model, first, self.recipe.input.height, settings.probe_decay)
+        return still
+
+    def _fit_heads(self, model: Identifier, first: nn.Linear, side: int, decay: float) -> None:
+        settings = self.recipe.train
+
+        def loss(features: Tensor, logits: Tensor, extras: Mapping[str, Tensor], chosen: Tensor) -> Tensor:
+            batch = self._labels(chosen)
+            said = losses.kept(logits, first(features[:, : first.in_features]), self.parents)
+            of_heads = [head_loss(answer, batch, name) for name, answer in extras.items()]
+            loss = self._of_photos(logits, batch["target"]) + settings.keep * said
+            return torch.stack([loss.mean(), *of_heads]).sum()
+
+        fit_heads(
+            model, self.images, loss, epochs=settings.probe, side=side, rate=settings.probe_lr, decay=decay,
+            seed=self.recipe.seed,
+        )  # fmt: skip
+
+    def finish(self, model: nn.Module) -> None:
+        """Fit the heads once more where what is kept was blended: they learnt on other features than these."""
+        settings = self.recipe.train
+        if settings.blend < 1 and settings.probe:
+            identifier = cast(Identifier, model)
+            before = copy.deepcopy(identifier.head).requires_grad_(False)
+            self._fit_heads(identifier, before, self.recipe.input.height, settings.refit_decay)
+
+    def _labels(self, chosen: Tensor) -> Batch:
+        """Return the labels of photos as a batch without pixels."""
+        batch = {"target": torch.from_numpy(self.photos.targets)[chosen], "share": torch.ones(len(chosen))}
+        batch["partner"] = torch.arange(len(chosen))
+        extras = {HEAD + name: torch.from_numpy(values)[chosen] for name, values in self.photos.extras.items()}
+        return {name: values.to(self.device) for name, values in (batch | extras).items()}
+
+    def steps(self, phase: Phase) -> int:  # noqa: ARG002  # Task has it: a finder's scenes depend on the phase
+        """Count the batches of an epoch."""
+        return max(1, len(self.photos) // self.recipe.train.batch)
+
+    def batches(self, phase: Phase, epoch: int, seed: int, part: tuple[int, int] = (0, 1)) -> Iterator[Batch]:
+        """Yield augmented batches, the same for the same seed and epoch: a resumed run sees what it would have seen.
+
+        All processes draw the same photos; each changes and mixes its own part of them.
+        """
+        order = torch.Generator().manual_seed(seed * 100_003 + epoch)
+        generator = torch.Generator().manual_seed((seed * 100_003 + epoch) * 1009 + part[0])
+        targets = torch.from_numpy(self.photos.targets)
+        power = self.recipe.train.balance
+        weights = self.frequency.cpu()[targets].pow(-power) if power else None
+        for drawn in data.batches(len(self.photos), self.recipe.train.batch, order, weights=weights):
+            chosen = drawn[part[0] :: part[1]]
+            settings = self.recipe.augment
+            pixels, flipped = data.augment(self.images[chosen], (phase.height, phase.width), settings, generator)
+            mixed = mix(pixels, settings, generator)
+            batch = {"pixels": mixed.pixels, "target": targets[chosen], "partner": mixed.partner, "share": mixed.share}
+            for name, values in self.photos.extras.items():
+                batch[HEAD + name] = self._extra(name, torch.from_numpy(values)[chosen], flipped)
+            yield batch
+
+    def loss(self, model: nn.Module, batch: Batch) -> Tensor:
+        """Compute the loss of a batch: of the classes, of the teachers, of the further heads."""
+        settings = self.recipe.train
+        logits, extras = model(batch["pixels"])
+        logits = logits.float()
+        loss, share = self._of_photos(logits, batch["target"]), batch["share"]
+        if bool((share < 1).any()):
+            loss = share * loss + (1 - share) * self._of_photos(logits, batch["target"][batch["partner"]])
+        if self.teacher is not None:
+            loss = loss.lerp(self._followed(self.teacher, logits, batch), settings.distill)
+        heads = [settings.heads_weight * head_loss(answer.float(), batch, name) for name, answer in extras.items()]
+        return torch.stack([loss.mean(), *heads]).sum()
+
+    def evaluate(self, model: nn.Module) -> dict[str, float]:
+        """Return top-1 (the primary figure), top-5, make and loss on the held-out photos.
+
+        A photo that is labelled with several classes counts as right when its answer is any of them, for top-1 and
+        top-5 only photos labelled with one.
+        """
+        return self._figures(*predict(cast(Identifier, model), self.holdout.images))
+
+    def _figures(self, logits: Tensor, extras: Mapping[str, Tensor]) -> dict[str, float]:
+        targets = torch.from_numpy(self.holdout.targets)
+        single = targets < logits.shape[1]
+        best = logits.topk(min(5, logits.shape[1]), dim=1).indices
+        hits = (best == targets[:, None])[single]
+        make = torch.from_numpy(self.taxonomy.sum_to("make", logits.softmax(1).numpy())).argmax(1)
+        truth = self.levels["make"][targets]
+        figures = {
+            "top1": hits[:, 0].float().mean().item(),
+            "top5": hits.any(1).float().mean().item(),
+            "make": (make == truth)[truth >= 0].float().mean().item(),
+            "held-out loss": -losses.node_log_probability(logits, self.members.cpu()[targets]).mean().item(),
+        }
+        for name, values in self.holdout.extras.items():
+            known = torch.from_numpy(values)
+            figures[HEAD + name] = (extras[name].argmax(1) == known)[known >= 0].float().mean().item()
+        return figures
+
+    def export_module(self, model: nn.Module) -> nn.Module:
+        """Wrap the network for export: uint8 pixels (n, h, w, 3) to logits, a unit-length embedding, each head's."""
+        return ExportedIdentifier(cast(Identifier, model))
+
+    def calibrate(self, model: nn.Module) -> tuple[dict[str, Any], dict[str, float]]:
+        """Fit temperatures and choose a threshold a level on the held-out photos of which something is known."""
+        answered, extras = predict(cast(Identifier, model), self.holdout.images)
+        figures = self._figures(answered, extras)
+        members = self.members.cpu().numpy()
+        known = np.asarray(members[self.holdout.targets].sum(axis=1) < members.shape[1])
+        held = self.holdout.take(known)
+        logits = answered.double().numpy()[known]
+        calibration, error = calibrate(logits, held.targets, self.taxonomy, members=members, sources=held.sources)
+        calibration |= calibrate_heads(extras, self.holdout.extras, self.words)
+        return calibration, {**figures, "ECE": error}
+
+    def _of_photos(self, logits: Tensor, target: Tensor) -> Tensor:
+        """Return each photo's loss (n,) by its label."""
+        settings, members = self.recipe.train, self.members[target]
+        if settings.logit_adjustment:
+            prior = self.frequency[: logits.shape[1]]
+            logits = logits + settings.logit_adjustment * (prior / prior.sum()).log()
+        if settings.loss == "generalized":
+            loss = losses.generalized_cross_entropy(logits, members, q=settings.q)
+        else:
+            loss = losses.hierarchical_cross_entropy(
+                logits, members, self.parents, smoothing=settings.label_smoothing, weight=settings.hierarchy
+            )
+        if settings.class_weights:
+            weights = self.frequency.pow(-settings.class_weights)[target]
+            loss = loss * weights / weights.mean()
+        return loss * ~members.all(dim=1)  # of a photo that may be any class there is nothing to learn
+
+    def _followed(self, teacher: Teacher, logits: Tensor, batch: Batch) -> Tensor:
+        """Return each photo's loss (n,) against what the teacher says of the same changed, mixed pixels."""
+        soft = teacher(batch["pixels"])
+        known = ~self.members[batch["target"]].all(dim=1)
+        return losses.distillation(logits, soft * known[:, None], temperature=self.recipe.train.temperature)
+
+    def _extra(self, name: str, values: Tensor, flipped: Tensor) -> Tensor:
+        if name not in self.mirror:
+            return values
+        return torch.where(flipped & (values >= 0), self.mirror[name][values.clamp_min(0)], values)
+
+
+class ExportedIdentifier(nn.Module):
+    """Take pixels as a photo has them; answer logits (n, c), the embedding (n, d) at length 1, each head's logits."""
+
+    def __init__(self, model: Identifier) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, image: Tensor) -> tuple[Tensor, ...]:
+        details = self.model.details(image.permute(0, 3, 1, 2).float())
+        logits, extras = self.model.answer(details)
+        return logits, nn.functional.normalize(details[:, : self.model.width], dim=1), *extras.values()
+
+
+def predict(model: Identifier, images: data.Images, *, batch: int = 32) -> tuple[Tensor, dict[str, Tensor]]:
+    """Run a network over photos (n, h, w, 3) as they stand; return logits (n, n_classes), and those of each head."""
+    model.eval()
+    device = next(model.parameters()).device
+    outputs: list[Tensor] = []
+    extras: dict[str, list[Tensor]] = {name: [] for name in model.head_names.values()}
+    with torch.inference_mode():
+        for chosen in torch.from_numpy(images).split(batch):
+            pixels = chosen.to(device).permute(0, 3, 1, 2).float().contiguous(memory_format=torch.channels_last)
+            logits, answers = model.answer(model.details(pixels))
+            outputs.append(logits.float().cpu())
+            for name, answer in answers.items():
+                extras[name].append(answer.float().cpu())
+    return torch.cat(outputs), {name: torch.cat(parts) for name, parts in extras.items()}
