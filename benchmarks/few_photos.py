@@ -24,7 +24,7 @@ from carspotter.project.pipeline import build
 from carspotter.recognition.gallery import learn
 from carspotter.runtime.bundle import ModelBundle, shipped
 from carspotter.taxonomy import Taxon, Taxonomy
-from carspotter.training.features import Embed, embed_all, embed_with, unit
+from carspotter.training.features import Embed, embed_all, embed_with
 from carspotter.training.weights import pretrained
 from measure import parser, report
 
@@ -173,7 +173,8 @@ def from_vectors(chosen: Photos, test: Photos, embed: Embed) -> float:
 def vectors_of(photos: Photos, embed: Embed) -> npt.NDArray[np.float32]:
     """Describe crops at 224 px by vectors of unit length, (n, d)."""
     size = Preprocessing(width=224, height=224)
-    return unit(embed_all(embed, np.stack([network_input(decode(photo.read()).pixels, size) for photo in photos])))
+    vectors = embed_all(embed, np.stack([network_input(decode(photo.read()).pixels, size) for photo in photos]))
+    return np.asarray(vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12), np.float32)
 
 
 def spread(shares: Sequence[float]) -> str:

@@ -152,9 +152,9 @@ def hog(parts: Parts, seed: int) -> tuple[Answer, str]:
     return best_balance(parts, lambda fit: fit_hog(parts.learnt, len(VIEWS), settings=HogSettings(fit=fit), seed=seed))
 
 
-def features(parts: Parts, seed: int, *, method: Any) -> tuple[Answer, str]:
+def features(parts: Parts, seed: int) -> tuple[Answer, str]:
     """Learn on what Lite0 of ImageNet, frozen, sees; mirrored copies included."""
-    learn = partial(fit_features, parts.learnt, len(VIEWS), backbone=frozen_lite0(), method=method, seed=seed)
+    learn = partial(fit_features, parts.learnt, len(VIEWS), backbone=frozen_lite0(), seed=seed)
     return best_balance(parts, lambda fit: learn(settings=fit))
 
 
@@ -349,8 +349,7 @@ Approach = Callable[[Parts, int], tuple[Answer, str]]
 APPROACHES: dict[str, Approach] = {
     "majority": majority,
     "hog": hog,
-    "features-linear": partial(features, method="linear"),
-    "features-knn": partial(features, method="knn"),
+    "features-linear": features,
     "scratch": scratch,
     "finetuned": finetuned,
 }

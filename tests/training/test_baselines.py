@@ -25,7 +25,7 @@ from carspotter.training.baselines import (
     hog_vectors,
     run_baseline,
 )
-from carspotter.training.features import CHUNK, Neighbors, embed_all, embed_with
+from carspotter.training.features import CHUNK, embed_all, embed_with
 from carspotter.training.identifier.data import LabelledPhotos
 from carspotter.training.recipe import load_recipe
 
@@ -112,7 +112,7 @@ def test_hog_tells_forms() -> None:
 
 def linear_of(photos: LabelledPhotos, n_classes: int, **settings: Any) -> Baseline:
     fit = FitSettings(**settings)
-    return fit_features(photos, n_classes, backbone=as_vector, method="linear", settings=fit)
+    return fit_features(photos, n_classes, backbone=as_vector, settings=fit)
 
 
 @pytest.mark.parametrize("n_classes", [2, 3])
@@ -141,36 +141,30 @@ def test_the_strength_that_does_best_is_chosen() -> None:
     assert linear_of(hidden, 3, strengths=strengths, holdout=0.5).chosen == 10.0
 
 
-@pytest.mark.parametrize(("method", "neighbors"), [("linear", (5,)), ("knn", (5, 20)), ("knn", (1,))])
-def test_probabilities_are_calibrated(method: Any, neighbors: tuple[int, ...]) -> None:
-    # One neighbour alone is always sure of itself: its temperature has most to cure.
+def test_probabilities_are_calibrated() -> None:
     learnt, asked = cloud(2400, spread=3), cloud(1200, spread=3, seed=1)
-    settings = FitSettings(neighbors=neighbors)
-    baseline = fit_features(learnt, 3, backbone=as_vector, method=method, settings=settings)
+    baseline = fit_features(learnt, 3, backbone=as_vector, settings=FitSettings())
     probabilities = baseline.probabilities(asked.images)
     right = probabilities.argmax(1) == asked.targets
     assert 0.4 < right.mean() < 0.95
     assert probabilities.max(1).mean() == pytest.approx(right.mean(), abs=0.05)
 
 
-@pytest.mark.parametrize("method", ["linear", "knn"])
-def test_balance_lets_a_rare_class_be_found(method: Any) -> None:
+def test_balance_lets_a_rare_class_be_found() -> None:
     photos = cloud(400, n_classes=2, spread=5)
     rare = photos.take((photos.targets == 1) | (np.arange(400) % 20 == 0))
     asked = cloud(200, n_classes=2, spread=5, seed=1)
 
     def found(balance: float) -> float:
-        settings = FitSettings(balance=balance, neighbors=(20,))
-        baseline = fit_features(rare, 2, backbone=as_vector, method=method, settings=settings)
+        baseline = fit_features(rare, 2, backbone=as_vector, settings=FitSettings(balance=balance))
         return float((baseline.probabilities(asked.images).argmax(1) == 0)[asked.targets == 0].mean())
 
     assert found(1.0) > found(0.0) + 0.2
 
 
-@pytest.mark.parametrize("method", ["linear", "knn"])
-def test_a_class_without_photos_is_impossible(method: Any) -> None:
+def test_a_class_without_photos_is_impossible() -> None:
     photos = cloud(60)
-    baseline = fit_features(photos, 5, backbone=as_vector, method=method, settings=FitSettings())
+    baseline = fit_features(photos, 5, backbone=as_vector, settings=FitSettings())
     probabilities = baseline.probabilities(photos.images)
     assert probabilities.shape == (60, 5)
     assert (probabilities[:, 3:] == 0).all()
@@ -197,29 +191,6 @@ def test_a_mirrored_photo_keeps_its_class_where_sides_are_merged() -> None:
     assert (baseline.probabilities(blobs(np.ones(10, int), seed=1)).argmax(1) == 0).all()
 
 
-# ---- neighbours ----
-
-
-def test_neighbors_vote_as_those_of_scikit_learn() -> None:
-    from sklearn.neighbors import KNeighborsClassifier
-
-    known, asked = cloud(120, spread=4), cloud(600, spread=4, seed=1)
-    x = as_vector(known.images)
-    bank = x / np.linalg.norm(x, axis=1, keepdims=True)
-    ours = Neighbors(bank=bank, targets=known.targets, weights=np.ones(120, np.float32), n_classes=3, k=7)
-    theirs = KNeighborsClassifier(7, metric="cosine", weights=lambda distance: np.exp((1 - distance) / 0.07))
-    expected = theirs.fit(x, known.targets).predict_proba(as_vector(asked.images))
-    shares = (np.exp(ours.logits(as_vector(asked.images))) - 0.01 / 3) / 0.99
-    assert np.allclose(shares, expected, atol=1e-5)
-
-
-def test_more_neighbors_than_photos_are_all_photos() -> None:
-    photos = cloud(12)
-    settings = FitSettings(neighbors=(500,))
-    baseline = fit_features(photos, 3, backbone=as_vector, method="knn", settings=settings)
-    assert baseline.probabilities(photos.images).shape == (12, 3)
-
-
 # ---- frozen features ----
 
 
@@ -244,13 +215,12 @@ def test_a_frozen_network_does_not_move(network: torch.nn.Module) -> None:
 
 def test_frozen_features_learn(network: torch.nn.Module) -> None:
     targets = np.arange(60) % 3
-    settings = FitSettings(strengths=(1e-3,), neighbors=(5,))
+    settings = FitSettings(strengths=(1e-3,))
     images = blobs(targets)
     images[targets == 1] = 255 - images[targets == 1]  # even random weights tell dark from bright
-    for method in ("linear", "knn"):
-        baseline = fit_features(photos_of(images, targets), 3, backbone=network, method=method, settings=settings)
-        answers = baseline.probabilities(images).argmax(1)
-        assert (answers == targets)[targets == 1].mean() > 0.9
+    baseline = fit_features(photos_of(images, targets), 3, backbone=network, settings=settings)
+    answers = baseline.probabilities(images).argmax(1)
+    assert (answers == targets)[targets == 1].mean() > 0.9
 
 
 # ---- a recipe ----
@@ -295,7 +265,6 @@ def test_a_split_without_rows_is_an_error(drawn_data: Path) -> None:
     [
         ({"strengths": ()}, "strengths are (); each is above 0"),
         ({"strengths": (0.1, 0.0)}, "each is above 0"),
-        ({"neighbors": (0,)}, "neighbors are (0,); each is 1 or more"),
         ({"balance": 1.5}, "balance is 1.5; from 0 to 1"),
         ({"holdout": 1.0}, "holdout is 1.0; it must be between 0 and 1"),
     ],
@@ -336,8 +305,6 @@ def test_photos_that_cannot_be_learnt_from_are_refused() -> None:
         linear_of(photos.take(np.zeros(12, bool)), 3)
     with pytest.raises(TrainingError, match=r"swapped names classes \(0, 3\); there are 3, from 0"):
         linear_of(photos, 3, swapped=((0, 3),))
-    with pytest.raises(TrainingError, match="method is 'svm'; allowed: linear, knn"):
-        fit_features(photos, 3, backbone=as_vector, method="svm", settings=FitSettings())  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
@@ -350,7 +317,7 @@ def test_photos_that_cannot_be_learnt_from_are_refused() -> None:
 )
 def test_what_describes_photos_is_checked(embed: Any, message: str) -> None:
     with pytest.raises(TrainingError, match=message):
-        fit_features(cloud(12), 3, backbone=embed, method="linear", settings=FitSettings())
+        fit_features(cloud(12), 3, backbone=embed, settings=FitSettings())
 
 
 def test_a_network_that_says_no_width_is_refused() -> None:

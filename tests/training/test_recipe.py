@@ -41,6 +41,9 @@ def test_json_of_a_run_is_the_same_recipe(drawn_data: Path, tmp_path: Path) -> N
     recipe = load_recipe(drawn_data / "recipe.toml")
     (tmp_path / "recipe.json").write_text(json.dumps(recipe.to_dict()))
     assert load_recipe(tmp_path / "recipe.json") == recipe
+    before = recipe.to_dict() | {"train": recipe.to_dict()["train"] | {"loss": "cross-entropy", "q": 0.7}}
+    (tmp_path / "recipe.json").write_text(json.dumps(before))
+    assert load_recipe(tmp_path / "recipe.json") == recipe, "a run of before, when there were more settings"
 
 
 @pytest.mark.parametrize(

@@ -1,9 +1,9 @@
 """Baselines: labelled photos in, a classifier with calibrated probabilities out, to compare a trained network with.
 
-HOG with a linear classifier, and frozen features with a linear classifier or the nearest neighbours. Part of the photos
-is set aside to choose each one's setting and its temperature; after that it learns from all of them. No network is
-trained here, and no figure of accuracy is computed. All vectors are in memory at once, as floats: of 10,000 photos' HOG
-174 MB, twice that with mirrored copies, and thrice again while a linear classifier is fitted.
+HOG or frozen features, with a linear classifier. Part of the photos is set aside to choose its strength and its
+temperature; after that it learns from all of them. No network is trained here, and no figure of accuracy is computed.
+All vectors are in memory at once, as floats: of 10,000 photos' HOG 174 MB, twice that with mirrored copies, and thrice
+again while the classifier is fitted.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Any, Literal, Protocol, cast, get_args
+from typing import Any, Literal, Protocol, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -31,10 +31,8 @@ from carspotter.training.features import (
     Floats,
     Images,
     Ints,
-    Neighbors,
     embed_all,
     embed_with,
-    unit,
 )
 from carspotter.training.identifier.data import LabelledPhotos, labelled_rows, load_labels, load_photos
 from carspotter.training.identifier.model import load_backbone
@@ -42,7 +40,6 @@ from carspotter.training.identifier.shards import load_shards
 from carspotter.training.identifier.targets import Nodes
 from carspotter.training.recipe import Recipe
 
-Method = Literal["linear", "knn"]
 _LUMA = np.array([0.299, 0.587, 0.114], np.float32)  # of ITU-R BT.601
 
 
@@ -53,8 +50,6 @@ class FitSettings:
     strengths: tuple[float, ...] = (1e-3, 1e-2, 1e-1, 1.0)
     """Penalties on the squared weights that are tried: the loss is the mean cross-entropy plus strength / 2 times them,
     the vectors being scaled to a mean square of 1 a number."""
-    neighbors: tuple[int, ...] = (5, 10, 20, 50)
-    """Counts of neighbours that are tried."""
     balance: float = 0.0
     """A photo counts as its class's number of photos to the power of minus this; 1: each class counts alike."""
     mirror: bool = False
@@ -67,7 +62,6 @@ class FitSettings:
     def __post_init__(self) -> None:
         rules = [
             (bool(self.strengths) and min(self.strengths) > 0, f"strengths are {self.strengths}; each is above 0"),
-            (bool(self.neighbors) and min(self.neighbors) >= 1, f"neighbors are {self.neighbors}; each is 1 or more"),
             (0 <= self.balance <= 1, f"balance is {self.balance}; from 0 to 1"),
             (0 < self.holdout < 1, f"holdout is {self.holdout}; it must be between 0 and 1"),
         ]
@@ -130,7 +124,7 @@ class Linear:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Baseline:
-    """Hold what was learnt; `chosen` is the strength or the count of neighbours that did best on the part set aside."""
+    """Hold what was learnt; `chosen` is the strength that did best on the part set aside."""
 
     embed: Embed
     classifier: Classifier
@@ -148,7 +142,7 @@ def fit_hog(photos: LabelledPhotos, n_classes: int, *, settings: HogSettings, se
     Raises TrainingError, MissingExtraError.
     """
     embed = partial(hog_vectors, settings=settings)
-    return _fit(photos, n_classes, embed=embed, method="linear", settings=settings.fit, seed=seed)
+    return _fit(photos, n_classes, embed=embed, settings=settings.fit, seed=seed)
 
 
 def fit_features(
@@ -156,18 +150,15 @@ def fit_features(
     n_classes: int,
     *,
     backbone: nn.Module | Embed,
-    method: Method,
     settings: FitSettings,
     seed: int = 0,
 ) -> Baseline:
     """Learn on the features of a frozen network, or of a function that gives (n, d) for photos (n, h, w, 3).
 
-    `method` is a linear classifier or the nearest neighbours by cosine. Raises TrainingError, MissingExtraError.
+    Raises TrainingError, MissingExtraError.
     """
-    if method not in get_args(Method):
-        raise TrainingError(f"baseline: method is {method!r}; allowed: {', '.join(get_args(Method))}")
     embed = embed_with(backbone) if isinstance(backbone, nn.Module) else backbone
-    return _fit(photos, n_classes, embed=embed, method=method, settings=settings, seed=seed)
+    return _fit(photos, n_classes, embed=embed, settings=settings, seed=seed)
 
 
 def hog_vectors(images: Images, settings: HogSettings) -> Floats:
@@ -189,14 +180,14 @@ def hog_vectors(images: Images, settings: HogSettings) -> Floats:
 def run_baseline(
     recipe: Recipe,
     *,
-    method: Literal["hog", "linear", "knn"],
+    method: Literal["hog", "linear"],
     test: str = "",
     hog: HogSettings | None = None,
     fit: FitSettings | None = None,
 ) -> Predictions:
     """Learn a baseline from the photos of a recipe; return its answers to photos that it did not learn from.
 
-    Those are the rows of `data.labels` whose split is `test`, or else the recipe's holdout. "linear" and "knn" describe
+    Those are the rows of `data.labels` whose split is `test`, or else the recipe's holdout. "linear" describes
     photos by `model`, "hog" by `hog`, whose `fit` is the one that counts then. Photos that are labelled with more than
     one class are not learnt from. Raises RecipeError, DatasetError, TrainingError, MissingExtraError.
     """
@@ -208,7 +199,7 @@ def run_baseline(
         baseline = fit_hog(learnt, len(taxonomy), settings=settings, seed=recipe.seed)
     else:
         baseline = fit_features(
-            learnt, len(taxonomy), backbone=load_backbone(recipe.model, recipe), method=method,
+            learnt, len(taxonomy), backbone=load_backbone(recipe.model, recipe),
             settings=fit or FitSettings(), seed=recipe.seed,
         )  # fmt: skip
     return Predictions(
@@ -238,24 +229,21 @@ class _Vectors:
     weights: Doubles
 
 
-def _fit(
-    photos: LabelledPhotos, n_classes: int, *, embed: Embed, method: Method, settings: FitSettings, seed: int
-) -> Baseline:
+def _fit(photos: LabelledPhotos, n_classes: int, *, embed: Embed, settings: FitSettings, seed: int) -> Baseline:
     """Choose setting and temperature on a part set aside, then learn from all photos."""
     _check(photos, n_classes, settings)
     views = _describe(photos, n_classes, embed, settings)
     held = _set_aside(photos.targets, settings.holdout, seed)
-    learn = _fit_linear if method == "linear" else _fit_neighbors
     judge = _gather(views[:1], held, settings.balance)
     outcomes = []
-    tried: Sequence[float] = settings.strengths if method == "linear" else settings.neighbors
-    for value, classifier in learn(_gather(views, ~held, settings.balance), n_classes, tried):
+    tried = _gather(views, ~held, settings.balance)
+    for value, classifier in _fit_linear(tried, n_classes, settings.strengths):
         logits = classifier.logits(judge.x)
         temperature = fit_temperature(logits, judge.targets)
         chance = softmax(logits / temperature)[np.arange(len(judge.targets)), judge.targets]
         outcomes.append((float(-(judge.weights * np.log(chance + 1e-12)).mean()), temperature, value))
     _, temperature, chosen = min(outcomes)
-    ((_, classifier),) = learn(_gather(views, np.ones(len(held), bool), settings.balance), n_classes, [chosen])
+    ((_, classifier),) = _fit_linear(_gather(views, np.ones(len(held), bool), settings.balance), n_classes, [chosen])
     return Baseline(embed=embed, classifier=classifier, temperature=temperature, chosen=chosen)
 
 
@@ -330,13 +318,6 @@ def _unscaled(model: Any, n_classes: int, mean: Floats, scale: np.float32) -> Li
     weights[model.classes_] = rows * scale
     bias[model.classes_] = intercepts - weights[model.classes_] @ mean
     return Linear(weights=weights, bias=bias)
-
-
-def _fit_neighbors(known: _Vectors, n_classes: int, counts: Sequence[float]) -> list[tuple[float, Neighbors]]:
-    bank, weights = unit(known.x), known.weights.astype(np.float32)
-    return [
-        (k, Neighbors(bank=bank, targets=known.targets, weights=weights, n_classes=n_classes, k=int(k))) for k in counts
-    ]
 
 
 def _import_skimage() -> Callable[..., Floats]:

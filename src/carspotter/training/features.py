@@ -1,4 +1,4 @@
-"""Frozen features: photos in, one vector a photo out, as a network that no longer learns sees it; and their neighbours.
+"""Frozen features: photos in, one vector a photo out, as a network that no longer learns sees it.
 
 The network may be any backbone of timm, or an identifier of a run. Linear classifiers stand in `baselines`.
 """
@@ -6,7 +6,6 @@ The network may be any backbone of timm, or an identifier of a run. Linear class
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import cast
 
 import numpy as np
@@ -26,11 +25,6 @@ Embed = Callable[[Images], Floats]
 
 CHUNK = 64
 """Photos unpacked at once: 64 of 224 px are 38 MB as floats."""
-# A similarity of 1 votes e^(1/0.07) times as much as one of 0: Wu et al. 2018 (Instance Discrimination), section 3.4.
-_SHARPNESS = 1 / 0.07
-# Votes that every class has at first, as a part of all: a class without a neighbour stays possible, so that the
-# logarithm is finite and the temperature has something to fit.
-_FLOOR = 0.01
 
 
 def embed_with(backbone: nn.Module) -> Embed:
@@ -71,42 +65,3 @@ def embed_all(embed: Embed, images: Images) -> Floats:
     if not parts:
         raise TrainingError("features: there is no photo to describe")
     return np.concatenate(parts)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Neighbors:
-    """Classify by the k most similar photos that were learnt, each voting e^(cosine / 0.07) times its weight.
-
-    `bank` (n, d) has length 1 along d; `targets` and `weights` (n,) are its classes and how much each photo counts.
-    """
-
-    bank: Floats
-    targets: Ints
-    weights: Floats
-    n_classes: int
-    k: int
-
-    def logits(self, vectors: Floats) -> Doubles:
-        """Return the logarithm of each class's share of the votes, (m, n_classes), for vectors (m, d)."""
-        parts = [self._votes(vectors[start : start + 256]) for start in range(0, len(vectors), 256)]
-        shares = np.concatenate(parts) if parts else np.empty((0, self.n_classes))
-        known = np.bincount(self.targets, minlength=self.n_classes) > 0
-        logits: Doubles = np.log((1 - _FLOOR) * shares + _FLOOR / known.sum())
-        logits[:, ~known] = -np.inf
-        return logits
-
-    def _votes(self, vectors: Floats) -> Doubles:
-        similar = unit(vectors) @ self.bank.T
-        k = min(self.k, len(self.bank))
-        nearest = np.argpartition(-similar, k - 1, axis=1)[:, :k]
-        chosen = np.take_along_axis(similar, nearest, axis=1).astype(np.float64)
-        power = np.exp((chosen - chosen.max(axis=1, keepdims=True)) * _SHARPNESS) * self.weights[nearest]
-        votes = np.zeros((len(vectors), self.n_classes))
-        np.add.at(votes, (np.arange(len(vectors))[:, None], self.targets[nearest]), power)
-        return np.asarray(votes / votes.sum(axis=1, keepdims=True), np.float64)
-
-
-def unit(vectors: Floats) -> Floats:
-    """Scale vectors (n, d) to length 1; one of zeros stays."""
-    lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
-    return np.asarray(vectors / np.maximum(lengths, 1e-12), np.float32)

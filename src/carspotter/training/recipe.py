@@ -19,11 +19,10 @@ from carspotter.errors import RecipeError
 from carspotter.runtime.bundle import Task
 from carspotter.settings import parse_toml, read_section
 
-TaskName = Literal["identifier", "finder", "hog", "linear", "knn"]
-BASELINES: tuple[TaskName, ...] = ("hog", "linear", "knn")
+TaskName = Literal["identifier", "finder", "hog", "linear"]
+BASELINES: tuple[TaskName, ...] = ("hog", "linear")
 """Tasks that learn in one step, without epochs: HOG and a linear classifier, or frozen features and one of two."""
 Precision = Literal["float32", "bfloat16", "auto"]
-Loss = Literal["cross-entropy", "generalized"]
 _PLACES = {
     "data": ("labels", "shards", "taxonomy", "backgrounds", "teachers"), "model": ("start",), "card": ("notice",)
 }  # fmt: skip
@@ -134,10 +133,6 @@ class TrainSettings:
     warmup: float = 0.04
     """Part of all steps in which the learning rate rises."""
     label_smoothing: float = 0.1
-    loss: Loss = "cross-entropy"
-    """`generalized` (Zhang and Sabuncu 2018) is robust against wrong labels."""
-    q: float = 0.7
-    """How robust `generalized` is: from near 0, cross-entropy, to 1, the mean absolute error."""
     logit_adjustment: float = 0.0
     """Strength of the logit adjustment for rare classes (Menon et al. 2021); 1 is theirs."""
     class_weights: float = 0.0
@@ -260,6 +255,10 @@ def load_recipe(path: str | Path, changes: Sequence[str] = ()) -> Recipe:
     return recipe
 
 
+# Settings of training that went: a run of before has all settings in its JSON, and is still evaluated and exported.
+_GONE = ("loss", "q")
+
+
 def _content(path: Path, above: tuple[Path, ...]) -> dict[str, Any]:
     """Read a recipe's settings; those of the recipe that it `extends` stand where it says nothing itself."""
     try:
@@ -267,6 +266,8 @@ def _content(path: Path, above: tuple[Path, ...]) -> dict[str, Any]:
         content: dict[str, Any] = json.loads(text) if path.suffix == ".json" else parse_toml(text)
     except (OSError, ValueError, RecursionError) as error:
         raise RecipeError(f"recipe {path}: cannot be read: {error}") from error
+    if path.suffix == ".json" and isinstance(content.get("train"), dict):
+        content["train"] = {key: value for key, value in content["train"].items() if key not in _GONE}
     other = content.pop("extends", None)
     if other is None:
         return content
@@ -318,7 +319,6 @@ def _check(recipe: Recipe, where: str) -> None:
         (0 < recipe.data.holdout < 1, f"data.holdout is {recipe.data.holdout}; it must be between 0 and 1"),
         (0 < recipe.data.fraction <= 1, f"data.fraction is {recipe.data.fraction}; above 0, at most 1"),
         (0 < train.blend <= 1, f"train.blend is {train.blend}; above 0, at most 1"),
-        (0 < train.q <= 1, f"train.q is {train.q}; above 0, at most 1"),
         (0 <= train.distill <= 1, f"train.distill is {train.distill}; it must be from 0 to 1"),
         (train.temperature > 0, f"train.temperature is {train.temperature}; it must be above 0"),
         (

@@ -33,14 +33,6 @@ def hierarchical_cross_entropy(
     return loss - weight * torch.logsumexp(log_probabilities.masked_fill(~same, -torch.inf), dim=1)
 
 
-def generalized_cross_entropy(logits: Tensor, members: Tensor, *, q: float) -> Tensor:
-    """Return (1 - p^q) / q of each photo (n,): a wrong label pulls less the less likely it is.
-
-    Zhang and Sabuncu, "Generalized Cross Entropy Loss", 2018; q near 0 is cross-entropy, 1 the mean absolute error.
-    """
-    return (1 - (q * node_log_probability(logits, members)).exp()) / q
-
-
 def kept(logits: Tensor, before: Tensor, parents: Tensor) -> Tensor:
     """Return the cross-entropy (n,) at the level of the parents against what was said before, both logits (n, c).
 

@@ -219,12 +219,9 @@ class IdentifierTask:
         if settings.logit_adjustment:
             prior = self.frequency[: logits.shape[1]]
             logits = logits + settings.logit_adjustment * (prior / prior.sum()).log()
-        if settings.loss == "generalized":
-            loss = losses.generalized_cross_entropy(logits, members, q=settings.q)
-        else:
-            loss = losses.hierarchical_cross_entropy(
-                logits, members, self.parents, smoothing=settings.label_smoothing, weight=settings.hierarchy
-            )
+        loss = losses.hierarchical_cross_entropy(
+            logits, members, self.parents, smoothing=settings.label_smoothing, weight=settings.hierarchy
+        )
         if settings.class_weights:
             weights = self.frequency.pow(-settings.class_weights)[target]
             loss = loss * weights / weights.mean()
