@@ -14,6 +14,8 @@ from pathlib import Path
 
 from PIL import Image
 
+from photo_drawings import encoded
+
 SEED = 20_260
 
 
@@ -38,13 +40,6 @@ def photo(size: tuple[int, int] = (96, 64), mode: str = "RGB") -> Image.Image:
     blue = Image.new("L", size, 40)
     blue.paste(220, (width // 4, height // 4, width // 2, height // 2))
     return Image.merge("RGB", (red, green, blue)).convert(mode)
-
-
-def encoded(image: Image.Image, form: str, **options: object) -> bytes:
-    """Return the image as a file of a format."""
-    buffer = io.BytesIO()
-    image.save(buffer, form, **options)
-    return buffer.getvalue()
 
 
 def heic(image: Image.Image) -> bytes | None:

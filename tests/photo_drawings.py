@@ -19,11 +19,16 @@ def picture(seed: int, size: tuple[int, int] = (400, 300)) -> Image.Image:
     return Image.fromarray(np.clip(np.asarray(coarse) + grain, 0, 255).astype(np.uint8))
 
 
+def encoded(image: Image.Image, form: str = "JPEG", **options: object) -> bytes:
+    """Return a picture as a file of a format."""
+    buffer = io.BytesIO()
+    image.save(buffer, form, **options)
+    return buffer.getvalue()
+
+
 def jpeg(image: Image.Image, quality: int = 85) -> bytes:
     """Encode a picture as JPEG."""
-    buffer = io.BytesIO()
-    image.save(buffer, "JPEG", quality=quality)
-    return buffer.getvalue()
+    return encoded(image, quality=quality)
 
 
 def copies(image: Image.Image) -> dict[str, bytes]:

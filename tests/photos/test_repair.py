@@ -1,22 +1,20 @@
 """Repair: what is saved, what is not, and that nothing outside is touched."""
 
 import csv
-import io
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
+import photo_drawings
 from carspotter.photos.repair import intact_rows, quarantine, repair
 from carspotter.pixels import decode
 from photo_drawings import jpeg, picture
 
 
 def encoded(form: str, **options: object) -> bytes:
-    buffer = io.BytesIO()
-    picture(4).save(buffer, form, **options)
-    return buffer.getvalue()
+    return photo_drawings.encoded(picture(4), form, **options)
 
 
 @pytest.mark.parametrize("form", ["JPEG", "PNG"])

@@ -6,7 +6,6 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +19,7 @@ from carspotter.records import Prediction
 from carspotter.serving.app import create_app
 from carspotter.serving.protocol import BoundedProtocol
 from carspotter.serving.settings import ServeSettings
+from photo_drawings import encoded
 from tiny_bundles import draw_photo
 from waiting import NEVER_S
 
@@ -55,9 +55,7 @@ class Held:
 
 def jpeg(*cars: tuple[str, tuple[int, int, int, int]], size: tuple[int, int] = SIZE) -> bytes:
     """Return the file of a drawn photo with these cars."""
-    buffer = BytesIO()
-    Image.fromarray(draw_photo(size, list(cars))).save(buffer, "JPEG", quality=95)
-    return buffer.getvalue()
+    return encoded(Image.fromarray(draw_photo(size, list(cars))), quality=95)
 
 
 @pytest.fixture(scope="session")

@@ -20,6 +20,7 @@ from carspotter.serving import schemas
 from carspotter.serving.keys import add_key
 from carspotter.taxonomy import Taxonomy
 from hostile import hostile_files
+from photo_drawings import encoded
 from serving.conftest import RED, Held, Running, jpeg
 from tiny_bundles import ATTRIBUTES
 from waiting import NEVER_S, until
@@ -143,11 +144,7 @@ def test_limits_of_bytes_pixels_and_formats(serve: Callable[..., Running], bundl
 
 
 def png() -> bytes:
-    from io import BytesIO
-
-    buffer = BytesIO()
-    Image.fromarray(np.zeros((20, 20, 3), np.uint8)).save(buffer, "PNG")
-    return buffer.getvalue()
+    return encoded(Image.fromarray(np.zeros((20, 20, 3), np.uint8)), "PNG")
 
 
 # ---- keys and rates
@@ -322,10 +319,9 @@ def with_gps(photo: bytes) -> bytes:
     exif = Image.Exif()
     exif[0x010F] = "GPS camera"
     exif.get_ifd(0x8825)[1] = "N"
-    buffer = BytesIO()
-    image.save(buffer, "JPEG", exif=exif)
-    assert b"GPS" in buffer.getvalue()
-    return buffer.getvalue()
+    data = encoded(image, exif=exif)
+    assert b"GPS" in data
+    return data
 
 
 def test_cors_is_off_unless_an_origin_is_named(service: Running, serve: Callable[..., Running]) -> None:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import random
 from collections import Counter
-from io import BytesIO
 from pathlib import Path
 
 import httpx
 from PIL import Image
 
 from hostile import hostile_files
+from photo_drawings import encoded
 from serving.conftest import RED, Running, jpeg
 from tiny_bundles import draw_photo
 
@@ -22,9 +22,7 @@ def files(folder: Path, chance: random.Random) -> list[bytes]:
     found = [path.read_bytes() for path in hostile_files(folder)]
     image = Image.fromarray(draw_photo((160, 120), [("red", (20, 20, 100, 100))]))
     for form in ("JPEG", "PNG", "WEBP", "GIF", "BMP", "AVIF"):
-        buffer = BytesIO()
-        image.save(buffer, form)
-        found += [damaged(buffer.getvalue(), chance) for _ in range(60)]
+        found += [damaged(encoded(image, form), chance) for _ in range(60)]
     return found
 
 
