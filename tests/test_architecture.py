@@ -397,6 +397,13 @@ def test_the_project_keeps(rule: str, modules: list[Module]) -> None:
     assert not violations, "\n" + "\n".join(violations)
 
 
+@pytest.mark.parametrize("rule", ["file names", "budgets", "docstrings"])
+def test_what_is_beside_the_package_keeps_the_habits(rule: str) -> None:
+    modules = read_modules(SOURCE.parent.parent / "tools")
+    assert modules
+    assert RULES[rule](modules) == []
+
+
 def test_every_part_in_a_layer_exists(modules: list[Module]) -> None:
     assert set().union(*LAYERS) - {module.part for module in modules} == set()
 

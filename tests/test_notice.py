@@ -18,7 +18,7 @@ def test_the_notice_names_the_first_weights_and_repeats_their_licence() -> None:
     assert "their test parts included" in text
 
 
-def test_the_notice_is_in_the_wheel(tmp_path: Path) -> None:
+def test_the_wheel_holds_the_notice_and_the_package_alone(tmp_path: Path) -> None:
     pytest.importorskip("hatchling", reason="building needs the extra `test`")
     command = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(tmp_path)]
     subprocess.run(command, cwd=ROOT, check=True, capture_output=True, timeout=60)
@@ -26,3 +26,5 @@ def test_the_notice_is_in_the_wheel(tmp_path: Path) -> None:
     with zipfile.ZipFile(wheel) as archive:
         (name,) = (name for name in archive.namelist() if name.endswith("licenses/NOTICE"))
         assert archive.read(name) == NOTICE.read_bytes()
+        assert "carspotter/sources/showroom.zip" in archive.namelist()
+        assert {name.partition("/")[0].partition("-")[0] for name in archive.namelist()} == {"carspotter"}

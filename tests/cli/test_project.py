@@ -112,6 +112,17 @@ def test_init_makes_a_project(tmp_path: Path) -> None:
     assert call("init", tmp_path / "none", "--from", "nowhere.txt")[0] == 1
 
 
+def test_init_unpacks_the_showroom_into_the_project(tmp_path: Path) -> None:
+    assert call("init", tmp_path / "new", "--from", "showroom")[0] == 0
+    code, out, err = call("build", tmp_path / "new", "--until", "fetch", "--json")
+    assert code == 0, err
+    assert json.loads(out)["import"] == {"listings": 100, "photos": 505}
+    (tmp_path / "mine" / "showroom" / "photos").mkdir(parents=True)
+    code, _, err = call("init", tmp_path / "mine", "--from", "showroom")
+    assert (code, "has photos of its own" in err) == (1, True)
+    assert not (tmp_path / "mine" / "carspotter.toml").exists()
+
+
 def test_the_demo_finds_what_was_planted(tmp_path: Path) -> None:
     code, out, err = call("demo", tmp_path / "demo", "--workers", 0, "--json")
     assert code == 0, err
