@@ -187,7 +187,7 @@ class _Stands:
         raw = [int(value) if known else 0 for value, known in zip(columns["phash"], present, strict=True)]
         row, split = self._places(texts(columns["photo_id"]), present, owners)
         names, number = np.unique(split, return_inverse=True)
-        # Photos with one hash in one split are one row: copies within a split are no leak, and pairs grow with the square.
+        # One row for each hash and split: copies within a split are no leak, and pairs grow with the square.
         rows = np.unique(
             np.stack([np.array(raw, np.uint64)[row], number.reshape(-1).astype(np.uint64)], axis=1), axis=0
         )
