@@ -119,8 +119,10 @@ def _across(keys: Texts, split: Texts) -> Iterator[tuple[str, tuple[str, ...]]]:
     if not len(keys):
         return
     names, number = np.unique(split, return_inverse=True)
+    # One number for each (key, split) pair: those that occur, sorted, so that a key's splits stand side by side.
     words, key = np.unique(keys, return_inverse=True)
     pairs = np.unique(key.reshape(-1) * len(names) + number.reshape(-1))
+    # How many splits each key has: more than one is a leak.
     of_key, starts, counts = np.unique(pairs // len(names), return_index=True, return_counts=True)
     for at in np.flatnonzero(counts > 1).tolist():
         mine = pairs[starts[at] : starts[at] + counts[at]] % len(names)
@@ -167,6 +169,7 @@ class _Stands:
         photo_id, photo_split = photo_id[by_photo], split[by_photo]
         order = np.lexsort((split, owner))
         owner, split = owner[order], split[order]
+        # An ad that stands in one split is kept once; one that was torn apart stays once for each split.
         new = np.ones(len(owner), bool)
         new[1:] = (owner[1:] != owner[:-1]) | (split[1:] != split[:-1])
         return cls(photo_id=photo_id, photo_split=photo_split, ad_id=owner[new], split=split[new])
@@ -179,10 +182,12 @@ class _Stands:
 
     def hashes(self, columns: Columns, owners: _Owners, distance: int) -> list[tuple[str, tuple[str, ...]]]:
         """Return the pairs of perceptual hashes that are near and stand in different splits."""
+        # A photo without a hash is near to none.
         present = np.array([value is not None and value is not np.ma.masked for value in columns["phash"]], bool)
         raw = [int(value) if known else 0 for value, known in zip(columns["phash"], present, strict=True)]
         row, split = self._places(texts(columns["photo_id"]), present, owners)
         names, number = np.unique(split, return_inverse=True)
+        # One row for each hash and split: copies within a split are no leak, and pairs grow with the square.
         rows = np.unique(
             np.stack([np.array(raw, np.uint64)[row], number.reshape(-1).astype(np.uint64)], axis=1), axis=0
         )
@@ -193,12 +198,15 @@ class _Stands:
     def _places(self, photo_id: Texts, counts: npt.NDArray[np.bool_], owners: _Owners) -> tuple[Numbers, Texts]:
         """Return rows and where they stand: a sample in its split, another photo in every split that has its ad."""
         rows = np.flatnonzero(counts)
+        # What is a sample itself stands where it was put.
         own = _look_up(self.photo_id, self.photo_split, photo_id[rows])
         is_sample = own != ""
         others = rows[~is_sample]
+        # Any other photo (a copy, an unusable one) stands wherever samples of its ad stand: entries start..stop.
         owner = owners.find(photo_id[others])
         start = np.searchsorted(self.ad_id, owner, side="left")
         stop = np.searchsorted(self.ad_id, owner, side="right")
+        # An ad has at most as many entries as there are splits, so that entry 0, 1, 2 are taken in turn.
         found = [np.flatnonzero(start + step < stop) for step in range(len(SPLITS))]
         entry = np.concatenate([start[places] + step for step, places in enumerate(found)])
         at = np.concatenate([rows[is_sample], others[np.concatenate(found)]])
@@ -210,6 +218,7 @@ def _near_pairs(
 ) -> Iterator[tuple[int, int]]:
     """Yield the rows, smaller first, of hashes within a distance of each other in different splits."""
     for band in range(_BANDS):
+        # Hashes that agree in this quarter of their bits become neighbours.
         part = (hashes >> np.uint64(band * _BAND_BITS)) & np.uint64((1 << _BAND_BITS) - 1)
         order = np.argsort(part, kind="stable")
         part = part[order]

@@ -235,6 +235,7 @@ def _untie(graph: _Graph, old: Numbers) -> tuple[Numbers, Truths]:
     New photos can show two old ads to be one. Test is kept before validation, validation before train: what was
     measured stays comparable, and train has most to lose from.
     """
+    # The split with the highest number that any ad of the tie stands in: test before validation before train.
     best = np.full(graph.n_ties, NONE, np.intp)
     np.maximum.at(best, graph.tie, old[graph.ad])
     loses = (old[graph.ad] != NONE) & (old[graph.ad] < best[graph.tie])
@@ -247,9 +248,11 @@ def _follow(graph: _Graph, old: Numbers) -> tuple[Numbers, Truths]:
     """Return the split that each ad must have, old or by a tie to one, or NONE; and which ads tie two splits."""
     fresh = old[graph.ad] == NONE
     label = _labels(graph, fresh)
+    # A bit for each split that old ads bring into a component of new ones.
     seen = np.zeros(int(label.max(initial=0)) + 1, np.uint8)
     np.bitwise_or.at(seen, label[graph.n_ads + graph.tie[~fresh]], _bits(old[graph.ad[~fresh]]))
     mask = seen[label[: graph.n_ads]]
+    # Of the eight sets of splits, those with one member say where the new ads must go.
     one = np.array([NONE, 0, 1, NONE, 2, NONE, NONE, NONE], np.intp)
     held = np.where(old == NONE, one[mask], old)
     several = np.array([bin(bits).count("1") > 1 for bits in range(1 << len(SPLITS))])
@@ -263,6 +266,7 @@ def _labels(graph: _Graph, edges: Truths) -> Numbers:
         from scipy.sparse.csgraph import connected_components
     except ImportError as error:
         raise MissingExtraError("scipy", "data") from error
+    # Ads and ties are the two sides of one graph; a component holds all ads that share ties, at any distance.
     size = graph.n_ads + graph.n_ties
     ends = (graph.ad[edges], graph.n_ads + graph.tie[edges])
     matrix = coo_array((np.ones(len(ends[0]), np.uint8), ends), shape=(size, size)).tocsr()
@@ -289,9 +293,11 @@ def _copies(table: _Table, usable: Truths, were_samples: Truths) -> Numbers:
         return copy_of
     rows = np.flatnonzero(usable & (table.tie[0] != NONE))
     tie = table.tie[0, rows]
+    # By tie, then the best candidate first: the last key is the first to sort by.
     order = np.lexsort((rows, ~table.kept[rows], ~were_samples[rows], tie))
     rows, tie = rows[order], tie[order]
     is_first = np.diff(tie, prepend=NONE) != 0
+    # The running count of firsts tells which tie each row belongs to.
     leader = rows[np.flatnonzero(is_first)][np.cumsum(is_first) - 1]
     copy_of[rows[~is_first]] = leader[~is_first]
     return copy_of
@@ -303,6 +309,7 @@ def _copies(table: _Table, usable: Truths, were_samples: Truths) -> Numbers:
 def _deal(table: _Table, groups: Numbers, chosen: Truths, *, held: Numbers, settings: SplitSettings) -> Numbers:
     """Return the split of each ad's group, (n_ads,), NONE for groups without a sample."""
     placed = np.full(len(table.ads), NONE, np.intp)
+    # One number for each (group, class), to count its photos in one pass.
     pairs = groups[table.ad[chosen]] * max(len(table.classes), 1) + table.class_[chosen]
     pair, photos = np.unique(pairs, return_counts=True)
     group, class_ = pair // max(len(table.classes), 1), pair % max(len(table.classes), 1)

@@ -35,8 +35,10 @@ def pairs_within(hashes: Hashes, radius: int) -> tuple[Pairs, NDArray[np.uint8]]
     if not 0 <= radius <= MAX_RADIUS:
         raise ValueError(f"radius is {radius}; it must be from 0 to {MAX_RADIUS}")
     unique, first, inverse = np.unique(hashes, return_index=True, return_inverse=True)
+    # Copies are told here and leave the search: a placeholder on 10,000 photos would be 50 million pairs.
     copies = np.flatnonzero(first[inverse] != np.arange(len(hashes)))
     equal = np.stack([first[inverse[copies]], copies], axis=1).astype(np.int64)
+    # A pair may agree in several bands and is found in each: the code i * n + j makes it one.
     found = [pair for band in range(BANDS) for pair in _in_band(unique, band, radius)] if radius else []
     codes = np.unique(np.concatenate([np.empty(0, np.int64), *found]))
     near = np.stack([first[codes // max(1, len(unique))], first[codes % max(1, len(unique))]], axis=1).astype(np.int64)
@@ -51,13 +53,16 @@ def _in_band(hashes: Hashes, band: int, radius: int) -> Iterator[Pairs]:
     keys = ((hashes >> np.uint64(band * BAND_BITS)) & np.uint64((1 << BAND_BITS) - 1)).astype(np.int64)
     order = np.argsort(keys, kind="stable")
     keys, sorted_hashes = keys[order], hashes[order]
+    # Bucket k is the range starts[k]..starts[k + 1] of the sorted hashes.
     starts = np.searchsorted(keys, np.arange((1 << BAND_BITS) + 1))
     for mask in _masks(radius // BANDS):
+        # The bucket that differs from a hash's own in just the bits of the mask.
         other = keys ^ mask
         # Each pair of buckets once; within a bucket, each position with those behind it.
         begin = np.arange(1, len(keys) + 1) if mask == 0 else starts[other]
         counts = np.where((other > keys) | (mask == 0), starts[other + 1] - begin, 0)
         for low, high in _slices(counts):
+            # Candidates agree in the band; the whole hash decides.
             left, right = _cross(low, begin[low:high], counts[low:high])
             is_near = count_bits(sorted_hashes[left] ^ sorted_hashes[right]) <= radius
             pair = np.sort(np.stack([order[left[is_near]], order[right[is_near]]]), axis=0)
@@ -82,6 +87,7 @@ def _slices(counts: Pairs) -> Iterator[tuple[int, int]]:
 def _cross(offset: int, begin: Pairs, counts: Pairs) -> tuple[Pairs, Pairs]:
     """Return each position with each of its candidates, which lie one behind the other from `begin` on."""
     left = np.repeat(np.arange(offset, offset + len(counts)), counts)
+    # The running number of a candidate, less where its row began, is its place in the row's range.
     before = np.cumsum(counts) - counts
     right = np.arange(len(left)) + np.repeat(begin - before, counts)
     return left, right

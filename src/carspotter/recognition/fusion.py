@@ -68,7 +68,9 @@ def _pooled(probabilities: Floats, levels: Sequence[NDArray[np.intp]], independe
     """Pool photos (n, k) from the first level down; each level says for every one of the k where it belongs."""
     if not len(probabilities):
         raise ValueError("no photo to fuse; at least one is needed")
+    # A zero would be a veto of one photo over all others; a single photo has nobody to veto.
     floor = _FLOOR if len(probabilities) > 1 else 0.0
+    # After the floor the probabilities of a photo sum to one again.
     voices: NDArray[np.float64] = np.maximum(np.asarray(probabilities, np.float64), floor)
     voices /= voices.sum(axis=1, keepdims=True)
     if len(voices) == 1:
@@ -76,14 +78,18 @@ def _pooled(probabilities: Floats, levels: Sequence[NDArray[np.intp]], independe
         return one
     # Sorted, so that sums are rounded alike whatever the order of the photos.
     voices = voices[np.lexsort(voices.T[::-1])]
+    # The result is a product down the levels: P(make) P(model | make) ..., each factor pooled by itself.
     size = voices.shape[1]
     result: NDArray[np.float64] = np.ones(size)
     above, parent = np.ones_like(voices), np.zeros(size, np.intp)
     for index in levels:
+        # (n, k) each photo's probability of the taxon that every class belongs to at this level.
         here = _sums(voices, index)
         # (k,) how many photos speak of the taxon above, and their mean log share of this one in it.
         said = above.sum(axis=0)
+        # here / above is P(taxon | its parent); a photo weighs as much as it believes in the parent.
         logs = (above * np.log(here / above)).sum(axis=0) / said
+        # n voices count as n ** independence: photos of one car in one light are no independent witnesses.
         result *= _among_siblings(logs * np.maximum(said, 1.0) ** independence, index, parent)
         above, parent = here, index
     result /= result.sum()
@@ -106,17 +112,20 @@ def find_strangers(
     found: list[Stranger] = []
     stay = list(range(len(probabilities)))
     while len(stay) >= FEWEST and 2 * (len(stay) - 1) > len(probabilities):
+        # How alike each photo is to the photo most like it: one with a near twin shows the same car.
         likest = _likest(np.asarray(embeddings)[stay])
         odd: tuple[float, Stranger] | None = None
         for place, row in enumerate(stay):
             if likest[place] >= likeness:
                 continue
             others = fuse(probabilities[[other for other in stay if other != row]], taxonomy)
+            # Bhattacharyya's coefficient of the photo and what all others agree on: 1 the same, 0 nothing in common.
             overlap = float(np.sqrt(np.maximum(probabilities[row], 0) * others).sum())
             if overlap < agreement and (odd is None or overlap < odd[0]):
                 odd = overlap, Stranger(row=row, others=others)
         if odd is None:
             break
+        # The oddest goes first, since the others' opinion is clearer without it; then all are judged again.
         found.append(odd[1])
         stay.remove(odd[1].row)
     return tuple(found)
@@ -136,6 +145,7 @@ def _sums(voices: Floats, index: NDArray[np.intp]) -> NDArray[np.float64]:
 
 def _among_siblings(logs: Floats, index: NDArray[np.intp], parent: NDArray[np.intp]) -> NDArray[np.float64]:
     """Turn logarithms into shares that sum to one over the taxa of each parent; classes of one taxon repeat it."""
+    # Back from logarithms; each taxon stands once for every class below it, so that its share is divided by these.
     powers = np.exp(logs)
     total = np.bincount(parent, weights=powers / np.bincount(index)[index])
     return np.asarray(powers / total[parent])

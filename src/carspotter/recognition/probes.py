@@ -39,9 +39,11 @@ def fit_probe(
     x, mean, scale = _standardized(embeddings)
     weights = np.zeros((n_classes, x.shape[1] + 1), np.float32)
     if start is not None:
+        # The head works on embeddings as they are; here they are moved by their mean and scaled, so it is too.
         weights[:, :-1] = start.weights / scale
         weights[:, -1] = start.bias + start.weights @ mean
     weights = _minimize(weights, x, classes, strength)
+    # w (x - mean) scale + b  =  (w scale) x + (b - w scale mean).
     unscaled = weights[:, :-1] * scale
     return Head(weights=unscaled, bias=np.asarray(weights[:, -1] - unscaled @ mean, np.float32))
 
@@ -53,6 +55,7 @@ def fit_prototypes(embeddings: Floats, classes: Classes, n_classes: int) -> Head
     without a photo gets zeros.
     """
     mean = embeddings.mean(axis=0)
+    # Embeddings share a large mean; without it all cosines would be near one.
     x = _unit(embeddings - mean)
     sums = np.zeros((n_classes, x.shape[1]), np.float32)
     np.add.at(sums, classes, x)
@@ -94,7 +97,9 @@ def _minimize(weights: Floats, x: Floats, classes: Classes, strength: float) -> 
         if float(np.abs(slope).max()) < _SLOPE * min(1.0, strength):
             break
         direction = _direction(slope, past)
+        # How fast the loss falls along the direction, for Armijo's rule below.
         fall = float(np.vdot(direction, slope))
+        # The first direction is the bare slope, whose length says nothing: it is cut to length one.
         step = 1.0 if past else min(1.0, 1.0 / float(np.abs(slope).sum()))
         for _ in range(_HALVINGS):
             trial = weights + np.float32(step) * direction
@@ -104,8 +109,10 @@ def _minimize(weights: Floats, x: Floats, classes: Classes, strength: float) -> 
             step /= 2
         else:
             break
+        # What the slope did over the step is what L-BFGS knows of the curvature.
         moved, turned = trial - weights, trial_slope - slope
         curvature = float(np.vdot(moved, turned))
+        # Rounding can make it negative, and the next direction would then lead uphill.
         if curvature > 0:
             past.append((moved, turned, 1 / curvature))
         is_flat = value - trial_value < 1e-6 * max(1.0, value)  # float32's rounding
@@ -117,6 +124,7 @@ def _minimize(weights: Floats, x: Floats, classes: Classes, strength: float) -> 
 
 def _loss(weights: Floats, x: Floats, classes: Classes, strength: float) -> tuple[float, Floats]:
     logits = x @ weights[:, :-1].T + weights[:, -1]
+    # exp of large logits would overflow; the loss does not change.
     logits -= logits.max(axis=1, keepdims=True)
     rows = np.arange(len(classes))
     chosen = logits[rows, classes].copy()
@@ -124,6 +132,7 @@ def _loss(weights: Floats, x: Floats, classes: Classes, strength: float) -> tupl
     sums = logits.sum(axis=1)
     value = float((np.log(sums) - chosen).mean()) + strength / 2 * float((weights[:, :-1] ** 2).sum())
     logits /= sums[:, None]
+    # The slope of the cross-entropy by the logits is probabilities minus truth.
     logits[rows, classes] -= 1
     logits /= np.float32(len(classes))
     slope = np.empty_like(weights)

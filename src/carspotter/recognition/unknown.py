@@ -45,6 +45,7 @@ def left_out(
     done. There is no fold where fewer than three classes have photos.
     """
     found = np.unique(y)
+    # Each class is left out in one fold, so that every class is once a stranger.
     fold_of = np.random.default_rng(seed).permutation(len(found)) % min(folds, len(found))
     apart = []
     for fold in range(int(fold_of.max()) + 1)[:most]:
@@ -79,6 +80,7 @@ def choose_refusal(apart: Sequence[Apart]) -> Refusal | None:
     if not judged:
         return None
     kept = max(KEPT, float(np.mean([_balance(known, unknown) for known, unknown in judged])))
+    # The evidence that just so many of the known reach.
     least = [float(np.quantile(known, 1 - kept)) for known, _ in judged]
     refused = [float((unknown < each).mean()) for each, (_, unknown) in zip(least, judged, strict=True)]
     return Refusal(least=float(np.mean(least)), kept=kept, refused=float(np.mean(refused)))
@@ -86,6 +88,7 @@ def choose_refusal(apart: Sequence[Apart]) -> Refusal | None:
 
 def _balance(known: Evidence, unknown: Evidence) -> float:
     """Return the share of the known that stays where about as large a share of the unknown goes."""
+    # Every value at which a share changes.
     tried = np.unique(np.concatenate([known, unknown]))
     kept = 1 - np.searchsorted(np.sort(known), tried) / len(known)
     refused = np.searchsorted(np.sort(unknown), tried) / len(unknown)

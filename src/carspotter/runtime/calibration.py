@@ -36,6 +36,7 @@ LOWEST = 0.5
 
 def softmax(logits: Floats) -> Floats:
     """Return probabilities (n, c) of logits (n, c)."""
+    # The largest becomes exp(0): nothing overflows, and the quotient stays the same.
     powers = np.exp(logits - logits.max(axis=1, keepdims=True))
     return np.asarray(powers / powers.sum(axis=1, keepdims=True), np.float64)
 
@@ -75,6 +76,7 @@ def lowest_threshold(
     ranked = confidence[order]
     tried = np.unique([least, *ranked[np.isfinite(ranked) & (ranked > least)]])
     first = np.searchsorted(ranked, tried, side="left")  # the least sure photo that is still answered
+    # Right answers from each place on, counted from the surest down.
     hits = np.append(np.cumsum(right[order][::-1])[::-1], 0)[first]
     answered = len(order) - first
     enough = (answered == 0) | (wilson(hits, answered, z)[0] >= precision - 1e-9)
@@ -107,6 +109,7 @@ def calibrate(
     """
     names = np.asarray(sources if len(sources) else [""] * len(targets), dtype=str)
     photos = np.unique(names, return_inverse=True)[1]
+    # Each market counts as the root of its photos: a large one leads, and does not silence the others.
     weights = 1 / np.sqrt(np.bincount(photos))[photos]
     temperature = round(fit_temperature(logits, targets, members=members, weights=weights), 4)
     probabilities = softmax(logits / temperature)
@@ -149,6 +152,7 @@ def choose_thresholds(
             found = _by_source(confidence, right, says & known, names)
         # Rounded up, since what lies just below may be wrong.
         thresholds[level] = max((math.ceil(each * 1e4) / 1e4 for each in found), default=1.0)
+        # Photos that this level answers are not asked again higher up.
         answered = asked & (confidence >= thresholds[level])
         done, true = done | answered, np.where(answered, right, true)
     return {level: thresholds[level] for level in LEVELS}

@@ -54,6 +54,7 @@ def unfold_norms(module: nn.Module, weights: dict[str, Tensor]) -> dict[str, Ten
         found[f"{following}.weight"] = torch.ones_like(bias)
         found[f"{following}.bias"] = bias
         found[f"{following}.running_mean"] = torch.zeros_like(bias)
+        # weight / sqrt(running_var + eps) is then 1: the norm adds its bias and nothing else.
         found[f"{following}.running_var"] = torch.full_like(bias, 1 - norm.eps)
     return found
 
@@ -68,6 +69,7 @@ def estimate_norms(module: nn.Module, passes: Iterable[Callable[[], object]]) ->
 
     def look(norm: nn.Module, inputs: tuple[Tensor, ...]) -> None:
         values = inputs[0].detach().float()
+        # Sums and squares in double precision: the variance is a small difference of large numbers.
         sums = torch.stack([values.sum((0, 2, 3)), values.square().sum((0, 2, 3))]).double()
         total = seen.setdefault(cast(nn.BatchNorm2d, norm), [torch.zeros_like(sums), torch.zeros(())])
         total[0] += sums
@@ -85,6 +87,7 @@ def estimate_norms(module: nn.Module, passes: Iterable[Callable[[], object]]) ->
             variance = (sums[1] / count - (sums[0] / count).square()).clamp_min(0).float()
             cast(Tensor, norm.running_mean).copy_(mean)
             cast(Tensor, norm.running_var).copy_(variance)
+            # The weight undoes the new statistics, so that outputs stay as they were.
             norm.weight.copy_((variance + norm.eps).sqrt())
             norm.bias.add_(mean)
 
@@ -101,6 +104,7 @@ def blend_folded(module: nn.Module, first: Mapping[str, Tensor], last: Mapping[s
         network = copy.deepcopy(module)
         network.load_state_dict(dict(state), strict=False)
         states.append(fuse_norms(network).state_dict())
+    # Layers that only the last state has (new heads) have nothing to be blended with.
     known = {name.rpartition(".")[0] for name in first}
     mixed = {
         name: states[0][name].lerp(value, share)

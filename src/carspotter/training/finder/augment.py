@@ -77,8 +77,10 @@ def crop_labels(photo: LabelledPhoto, canvas: Pixels, boxes: FloatArray, views: 
     """Return the picture with boxes clipped, and labels taken back where too little of a vehicle is left."""
     height, width = canvas.shape[:2]
     clipped = np.clip(boxes, 0, np.array([width, height] * 2, dtype=np.float32))
+    # The part of each vehicle that is still in the picture decides what may be asked of it.
     left = area(clipped) / np.maximum(area(boxes), 1e-6)
     own_left = left[np.argmax(area(boxes))] if len(boxes) else 1.0
+    # A photo whose car has left the frame is no exterior any more, and no other kind either: it is unknown.
     kind = photo.kind if own_left >= VIEW_VISIBLE or KINDS[photo.kind] != "exterior" else UNKNOWN_KIND
     keep = area(clipped) > 9  # three pixels a side: nothing that could be told
     return Picture(
@@ -110,12 +112,14 @@ def recolor(pixels: Pixels, rng: np.random.Generator, variation: Variation) -> P
     values = pixels.astype(np.float32)
     if rng.random() < chance:
         values *= np.float32(rng.uniform(*DARK))
+    # Light is multiplied: brightness for all channels, and a third as much for each, as white balance errs.
     gain = np.exp(rng.uniform(-1, 1) * strength) * np.exp(rng.uniform(-1, 1, 3) * strength / 3)
     values *= gain.astype(np.float32)
     grey = values.mean(axis=2, keepdims=True)
     saturation = 0.0 if rng.random() < chance else rng.uniform(1 - strength, 1 + strength)
     contrast = rng.uniform(1 - strength, 1 + strength)
     middle = float(grey.mean())
+    # Saturation moves colours towards their own grey, contrast towards the photo's mean.
     values = (grey + (values - grey) * np.float32(saturation) - middle) * np.float32(contrast) + middle
     if rng.random() < chance:
         values += rng.standard_normal(values.shape, dtype=np.float32) * np.float32(rng.uniform(3, 14))
@@ -134,6 +138,7 @@ def resize(pixels: Pixels, size: tuple[int, int], box: tuple[float, float, float
 def _flip(pixels: Pixels, boxes: FloatArray, views: FloatArray) -> tuple[Pixels, FloatArray, FloatArray]:
     width = pixels.shape[1]
     flipped = boxes.copy()
+    # The left side of a mirrored box is what was its right one.
     flipped[:, 0], flipped[:, 2] = width - boxes[:, 2], width - boxes[:, 0]
     return np.ascontiguousarray(pixels[:, ::-1]), flipped, flip_views(views)
 
@@ -147,6 +152,7 @@ def turn(pixels: Pixels, boxes: FloatArray, degrees: float) -> tuple[Pixels, Flo
     center = (boxes[:, :2] + boxes[:, 2:]) / 2 - middle
     half = (boxes[:, 2:] - boxes[:, :2]) / 2
     center = np.stack([c * center[:, 0] + s * center[:, 1], -s * center[:, 0] + c * center[:, 1]], axis=1) + middle
+    # Half sides of the box of the corners (their sum) and of the ellipse within (their hypotenuse).
     across, along = half * abs(c), half[:, ::-1] * abs(s)
     half = (1 - CORNERS) * np.hypot(across, along) + CORNERS * (across + along)
     return np.asarray(image), np.concatenate([center - half, center + half], axis=1).astype(np.float32)
@@ -175,9 +181,11 @@ def _any_place(rng: np.random.Generator, variation: Variation) -> _Place:
 def _lay(pixels: Pixels, size: tuple[int, int], place: _Place) -> tuple[Pixels, FloatArray, FloatArray]:
     """Return the picture, and the scale and offset (x, y) that take points of the photo there."""
     height, width = pixels.shape[:2]
+    # The letterboxed size is 1; zoom and stretch are against it.
     fit = min(size[0] / width, size[1] / height)
     new = np.array([max(round(width * fit * place.zoom[0]), 4), max(round(height * fit * place.zoom[1]), 4)])
     start = np.floor((np.array(size) - new) * np.array(place.where)).astype(int)
+    # Only the part that is seen is resized: a photo zoomed in would else be made larger than the picture.
     first, last = np.maximum(start, 0), np.minimum(start + new, size)
     scale = new / np.array([width, height])
     source = (*((first - start) / scale), *((last - start) / scale))

@@ -25,6 +25,7 @@ def cut_out_mask(pixels: Pixels) -> Mask:
     A dark vehicle has holes: a pixel between two of the vehicle in its row and in its column belongs to it as well.
     """
     bright = pixels.max(axis=2) > BLACK
+    # A single noisy row would stretch the box to it.
     bright[bright.mean(axis=1) < LEAST_RUN] = False
     bright[:, bright.mean(axis=0) < LEAST_RUN] = False
     within_row = _between(bright, axis=1)

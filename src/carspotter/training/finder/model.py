@@ -47,6 +47,7 @@ class Finder(Freezable):
         for name in ("conv_stem", "bn1", "blocks"):
             if not hasattr(backbone, name):
                 raise RecipeError(f"model.backbone: it has no {name!r}; a finder needs a MobileNet of timm")
+        # What only a classifier would read costs time and learns nothing here.
         for name in ("conv_head", "norm_head", "bn2"):  # only a classifier would read them
             if hasattr(backbone, name):
                 setattr(backbone, name, nn.Identity())
@@ -64,6 +65,7 @@ class Finder(Freezable):
         nn.init.zeros_(self.kind.bias)
 
     def forward(self, pixels: Tensor) -> FinderOutput:
+        # 0…255 becomes -1…1 inside of the network, so that no caller can get it wrong.
         fused = self._fuse(self._features(pixels / 127.5 - 1))
         parts = [grid(level) for grid, level in zip(self.grids, fused, strict=True)]
         scores, boxes, viewpoints = (torch.cat(part, dim=1) for part in zip(*parts, strict=True))
@@ -75,9 +77,11 @@ class Finder(Freezable):
 
     def _fuse(self, features: list[Tensor]) -> list[Tensor]:
         """Give each grid's features, finest first, what the coarser ones know."""
+        # From the coarsest, which sees the whole photo, down to the finest, which sees where edges are.
         fused = [self.context(features[-1])]
         for side, norm, own in reversed(list(zip(self.sides, self.norms, features[:-1], strict=True))):
             mixed = side(own)
+            # Nearest neighbours: it is exact in every engine, and a convolution follows.
             mixed = mixed + F.interpolate(fused[0], size=mixed.shape[-2:], mode="nearest")
             fused.insert(0, F.relu6(norm(mixed)))
         return fused
@@ -110,8 +114,10 @@ class _Grid(nn.Module):
 
     def forward(self, features: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         where = self.where(features)
+        # exp keeps distances positive; the clamp keeps a wild first step from overflowing.
         distances = (self.reach(where).clamp(-4, 4).exp() * self.stride).flatten(2).transpose(1, 2)
         centers = _centers(features.shape[2], features.shape[3], self.stride, features.device)
+        # Distances of the four sides from the cell's middle, so that every cell may draw any box around itself.
         boxes = torch.cat([centers - distances[..., :2], centers + distances[..., 2:]], dim=-1)
         return self.score(where).flatten(1), boxes, self.viewpoint(self.side(features)).flatten(2).transpose(1, 2)
 
@@ -153,6 +159,7 @@ def _centers(height: int, width: int, stride: int, device: torch.device | None) 
 
 
 def _pooled(features: Tensor) -> Tensor:
+    # The mean says what the photo is of, the largest value that something is there at all.
     return torch.cat([features.mean((2, 3)), features.amax((2, 3))], dim=1)
 
 
@@ -177,6 +184,7 @@ def _ends(backbone: nn.Module) -> tuple[list[int], list[int]]:
         features = torch.zeros(1, 3, 64, 64)
         for number, stage in enumerate(stages_of(backbone.eval())):
             features = stage(features)
+            # A later stage of the same stride replaces an earlier one: the last knows most.
             ends[64 // features.shape[-1]] = number
             channels.append(int(features.shape[1]))
     if not set(STRIDES) <= set(ends):

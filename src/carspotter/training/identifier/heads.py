@@ -30,6 +30,7 @@ def head_loss(logits: Tensor, batch: Batch, name: str) -> Tensor:
     target, share = batch[HEAD + name], batch["share"]
     own = F.cross_entropy(logits, target, ignore_index=-1, reduction="none")
     other = F.cross_entropy(logits, target[batch["partner"]], ignore_index=-1, reduction="none")
+    # A mixed photo counts as far as its parts are labelled, so that few labels are not diluted by many without.
     labelled = share * (target >= 0) + (1 - share) * (target[batch["partner"]] >= 0)
     return (share * own + (1 - share) * other).sum() / labelled.sum().clamp_min(1e-6)
 

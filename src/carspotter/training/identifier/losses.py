@@ -25,10 +25,12 @@ def hierarchical_cross_entropy(
     class; `smoothing` is spread over all classes. A confusion within a make costs less than one between makes.
     """
     log_probabilities = F.log_softmax(logits, dim=1)
+    # A photo known down to its make is right with any class of it: their probabilities are summed, not averaged.
     of_node = torch.logsumexp(log_probabilities.masked_fill(~members, -torch.inf), dim=1)
     loss = -(1 - smoothing) * of_node - smoothing * log_probabilities.mean(dim=1)
     if weight == 0:
         return loss
+    # All classes of a photo share a parent, so that the first of them tells which.
     same = parents[None, :] == parents[members.int().argmax(dim=1)][:, None]  # (n, c)
     return loss - weight * torch.logsumexp(log_probabilities.masked_fill(~same, -torch.inf), dim=1)
 
@@ -38,6 +40,7 @@ def kept(logits: Tensor, before: Tensor, parents: Tensor) -> Tensor:
 
     A network that knows parents of which there are no photos must not forget them.
     """
+    # Probabilities of classes are summed to those of their parents on both sides.
     empty = logits.new_zeros(len(logits), int(parents.max()) + 1)
     now, then = (empty.index_add(1, parents, each.softmax(1)) for each in (logits, before))
     return -(then * now.clamp_min(1e-8).log()).sum(dim=1)
@@ -49,6 +52,7 @@ def distillation(logits: Tensor, teacher: Tensor, *, temperature: float) -> Tens
     Hinton, Vinyals and Dean, "Distilling the Knowledge in a Neural Network", 2015; times its square, so that gradients
     keep their size. A row of zeros has no teacher and costs nothing.
     """
+    # A temperature on probabilities is a power of them: the same as dividing the logits by it.
     soft = teacher.clamp_min(1e-8).pow(1 / temperature)
     soft = soft / soft.sum(dim=1, keepdim=True) * (teacher.sum(dim=1, keepdim=True) > 0)
     return -(soft * F.log_softmax(logits / temperature, dim=1)).sum(dim=1) * temperature**2

@@ -32,6 +32,7 @@ def mix(pixels: Tensor, settings: AugmentSettings, generator: torch.Generator) -
     if not ways or torch.rand((), generator=generator) >= settings.mix:
         return alone
     takes_cutmix = settings.cutmix > 0 and (len(ways) == 1 or bool(torch.rand((), generator=generator) < 0.5))
+    # Drawn once a batch: a share for each photo learns no better and costs a pass over the batch.
     share = _beta(settings.cutmix if takes_cutmix else settings.mixup, generator)
     partner = torch.randperm(n, generator=generator)
     if not takes_cutmix:
@@ -39,6 +40,7 @@ def mix(pixels: Tensor, settings: AugmentSettings, generator: torch.Generator) -
         return Mixed(pixels=pixels.lerp_(other, 1 - share), partner=partner, share=torch.full((n,), share))
     top, bottom, left, right = _window(pixels.shape[2], pixels.shape[3], 1 - share, generator)
     pixels[:, :, top:bottom, left:right] = pixels[partner][:, :, top:bottom, left:right]
+    # The window may be cut by the picture's edge, so that the share is counted, not assumed.
     kept = 1 - (bottom - top) * (right - left) / (pixels.shape[2] * pixels.shape[3])
     return Mixed(pixels=pixels, partner=partner, share=torch.full((n,), kept))
 

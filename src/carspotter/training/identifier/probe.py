@@ -39,6 +39,7 @@ def fit_heads(
     `rate` is the first size of a step of Adam; it falls as a half cosine to nothing. `decay` weighs how far
     the classes' weights move from where they start: knowledge of classes without photos lies there.
     """
+    # The backbone stands still, so that each photo passes it once and not once an epoch.
     features = still_features(model, images, side)
     heads = nn.ModuleList([model.head, *model.heads.values()]).requires_grad_(True)
     first = [weights.detach().clone() for weights in model.head.parameters()]
@@ -51,11 +52,13 @@ def fit_heads(
             view = torch.randint(features.shape[1], (batch,), generator=generator)
             read = features[chosen.to(features.device), view.to(features.device)]
             logits, answers = model.answer(read)
+            # Classes that no photo here shows keep their weights: nothing else would hold them.
             moved = sum(
                 ((weights - start) ** 2).sum() for weights, start in zip(model.head.parameters(), first, strict=True)
             )
             value = loss(read, logits, answers, chosen) + decay * moved
             for group in optimizer.param_groups:
+                # Half a cosine: large steps first, and none at the end, where they would only jitter.
                 group["lr"] = rate * (1 + math.cos(math.pi * step / steps)) / 2
             optimizer.zero_grad()
             value.backward()

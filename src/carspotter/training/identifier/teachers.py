@@ -51,6 +51,7 @@ class Teacher(nn.Module):
                 total += said
             else:
                 columns = member.columns.to(pixels.device)
+                # Classes that we lack are left out, and what remains sums to one again.
                 total.index_add_(1, columns[columns >= 0], said[:, columns >= 0])
         return total / total.sum(dim=1, keepdim=True).clamp_min(1e-6)
 
