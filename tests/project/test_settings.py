@@ -32,7 +32,7 @@ def written(tmp_path: Path, text: str) -> Path:
         ("[[sources]]\npath = 'x'", r"sources\[0\]: kind must be given; allowed: table, folders"),
         ("[[sources]]\nkind = 'tabel'", r"kind 'tabel' is unknown; did you mean 'table'\?"),
         ("[[sources]]\nkind = 'table'", r"sources\[0\]: path must be given"),
-        ("[[sources]]\nkind = 'showroom'\nads = 9", 'is a table now; in its place write\nkind = "table"\npath = '),
+        ("[[sources]]\nkind = 'showroom'\nads = 9", "its ads are a table now; make the project anew in another folder"),
         ("name = ", "cannot be read"),
     ],
 )

@@ -71,15 +71,15 @@ def load_settings(path: str | Path) -> ProjectSettings:
     return replace(settings, sources=read)
 
 
-_DRAWN = 'kind = "table"\npath = "showroom/cars.csv"\nphotos = "showroom/photos"'
-
-
 def _source(content: Any, where: str) -> SourceSettings:
     if not isinstance(content, dict) or "kind" not in content:
         raise ProjectError(f"{where}: kind must be given; allowed: {', '.join(SOURCES)}")
     kind, values = content["kind"], {key: value for key, value in content.items() if key != "kind"}
-    if kind == "showroom":  # what the demo of 0.x wrote
-        raise ProjectError(f"{where}: kind 'showroom' is a table now; in its place write\n{_DRAWN}")
+    if kind == "showroom":
+        raise ProjectError(
+            f"{where}: kind 'showroom' is gone, its ads are a table now; "
+            "make the project anew in another folder: carspotter init FOLDER --from showroom"
+        )
     if not isinstance(kind, str) or kind not in SOURCES:
         raise ProjectError(f"{where}: kind {kind!r} is unknown; {suggestion(str(kind), SOURCES)}")
     return SourceSettings(kind=kind, settings=read_section(SOURCES[kind], values, where=where, error=ProjectError))
