@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from carspotter.crops import crop_of
 from carspotter.geometry import BoundingBox
-from carspotter.pixels import decode, network_input
 from carspotter.recognition.identifier import DEFAULT_SUBJECT
 from carspotter.runtime.bundle import CAR, SUBJECT, ModelBundle, shipped
 from identifier_figures import share
@@ -65,7 +65,7 @@ def crop(row: Row, folder: Path, bundle: ModelBundle) -> npt.NDArray[np.uint8]:
     """Return a row's vehicle as the network takes it."""
     sides = [float(row[side]) for side in ("x1", "y1", "x2", "y2")] if row["x2"] else None
     box = BoundingBox(*sides) if sides else None
-    return network_input(decode((folder / row["path"]).read_bytes()).pixels, bundle.preprocessing, box)
+    return crop_of((folder / row["path"]).read_bytes(), bundle.preprocessing, box)
 
 
 def word_figures(

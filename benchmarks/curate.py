@@ -26,13 +26,13 @@ import numpy as np
 from PIL import Image
 
 from carspotter import compute
+from carspotter.crops import decode_side
 from carspotter.photos.checks import CheckSettings
 from carspotter.photos.duplicates import find_duplicates
 from carspotter.pixels import decode
 from carspotter.project.curate import CHECKED
 from carspotter.project.folder import Project, create
 from carspotter.project.look import LocateSettings, Look
-from carspotter.recognition.recognizer import min_side
 from carspotter.runtime.bundle import shipped
 from measure import CORES, machine, parser
 
@@ -101,7 +101,7 @@ def again(path: Path, number: int) -> Path:
 
 def rates(folder: Path, paths: list[Path], repeats: int, precision: str) -> dict[str, Any]:
     """Measure images a second, the ways in turn, and give the median of each and its share of decoding alone."""
-    side = min_side(shipped("finder").preprocessing, shipped("identifier").preprocessing)
+    side = decode_side(shipped("identifier").preprocessing, shipped("finder").preprocessing)
     ways = ("decode alone", "networks alone", "check + locate", "check + locate + embed")
     seconds: dict[str, list[float]] = {way: [] for way in ways}
     for _ in range(repeats):

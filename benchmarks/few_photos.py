@@ -17,8 +17,9 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from carspotter.crops import crop_of
 from carspotter.evaluation.evaluating import LabelledPhoto, from_labels, predict
-from carspotter.pixels import Preprocessing, decode, network_input
+from carspotter.pixels import Preprocessing
 from carspotter.project.folder import Project
 from carspotter.project.pipeline import build
 from carspotter.recognition.gallery import learn
@@ -173,7 +174,7 @@ def from_vectors(chosen: Photos, test: Photos, embed: Embed) -> float:
 def vectors_of(photos: Photos, embed: Embed) -> npt.NDArray[np.float32]:
     """Describe crops at 224 px by vectors of unit length, (n, d)."""
     size = Preprocessing(width=224, height=224)
-    vectors = embed_all(embed, np.stack([network_input(decode(photo.read()).pixels, size) for photo in photos]))
+    vectors = embed_all(embed, np.stack([crop_of(photo.read(), size) for photo in photos]))
     return np.asarray(vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12), np.float32)
 
 

@@ -26,8 +26,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from carspotter.crops import decode_side
 from carspotter.pixels import decode
-from carspotter.recognition.recognizer import Recognizer, min_side
+from carspotter.recognition.recognizer import Recognizer
 from carspotter.runtime.bundle import ModelBundle, shipped
 from carspotter.runtime.session import has_amx, open_session
 from drawn import draw_noise, jpeg
@@ -78,7 +79,7 @@ def batch_share(data: Sequence[bytes], engine: str, *, rounds: int = 3) -> dict[
     answered = list(recognizer.recognize_batch(data, batch_size=BATCH_SIZE))
     n_crops = sum(1 for photo in answered for vehicle in photo.vehicles if vehicle.embedding is not None)
     bundles = shipped("finder"), shipped("identifier")
-    side = min_side(bundles[0].preprocessing, bundles[1].preprocessing)
+    side = decode_side(bundles[1].preprocessing, bundles[0].preprocessing)
     parts = best(lambda: [decode(photo, min_side=side) for photo in data], rounds)
     for bundle, count in zip(bundles, (len(data), n_crops), strict=True):
         session = open_session(bundle.model_path, engine, threads=1)

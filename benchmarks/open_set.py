@@ -17,9 +17,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from carspotter.crops import crop_of
 from carspotter.evaluation.evaluating import LabelledPhoto, from_labels
 from carspotter.evaluation.intervals import auroc
-from carspotter.pixels import decode, network_input
 from carspotter.recognition.gallery import LearnSettings, learn
 from carspotter.recognition.identifier import Identifier
 from carspotter.runtime.bundle import ModelBundle, shipped
@@ -83,10 +83,7 @@ def embedded(photos: Sequence[LabelledPhoto], level: str, bundle: ModelBundle, s
     """Embed the crops of photos as serving does."""
     parts = []
     for start in range(0, len(photos), BATCH):
-        inputs = [
-            network_input(decode(photo.read()).pixels, bundle.preprocessing, photo.box)
-            for photo in photos[start : start + BATCH]
-        ]
+        inputs = [crop_of(photo.read(), bundle.preprocessing, photo.box) for photo in photos[start : start + BATCH]]
         outputs = session.run(np.stack(inputs))
         parts.append((outputs["embedding"], outputs[level]))
     return Crops(

@@ -15,10 +15,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from carspotter.crops import crop_of
 from carspotter.errors import CarspotterError
 from carspotter.export.convert import Inputs, convert
 from carspotter.export.parity import Parity, compare
-from carspotter.pixels import decode, network_input
 from carspotter.runtime.bundle import ModelBundle, shipped
 from carspotter.runtime.session import is_installed
 from carspotter.training.finder.data import read_manifest
@@ -107,7 +107,7 @@ def finder_inputs(manifest: Path, limit: int | None) -> Inputs:
 
 def read(paths: list[Path], bundle: ModelBundle) -> Images:
     """Decode photos into network inputs."""
-    return np.stack([network_input(decode(path.read_bytes()).pixels, bundle.preprocessing) for path in paths])
+    return np.stack([crop_of(path.read_bytes(), bundle.preprocessing) for path in paths])
 
 
 if __name__ == "__main__":

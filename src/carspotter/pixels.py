@@ -200,7 +200,7 @@ def to_photo_box(box: BoundingBox, size: tuple[int, int], preprocessing: Preproc
     return box.shift(-left, -top).scale(size[0] / new_width, size[1] / new_height)
 
 
-def to_network_box(box: BoundingBox, size: tuple[int, int], preprocessing: Preprocessing) -> BoundingBox:
+def to_network_box(box: BoundingBox, size: tuple[float, float], preprocessing: Preprocessing) -> BoundingBox:
     """Return where a box of a whole photo of `size` (width, height) lies in the network's input, in its pixels."""
     left, top, new_width, new_height = _placement(size, preprocessing)
     return box.scale(new_width / size[0], new_height / size[1]).shift(left, top)

@@ -12,11 +12,10 @@ from PIL import Image
 
 from carspotter.errors import BundleError
 from carspotter.geometry import BoundingBox
-from carspotter.pixels import DecodedPhoto, Preprocessing
 from carspotter.recognition import recognizer as module
 from carspotter.recognition.finder import Finding
 from carspotter.recognition.identifier import NO_CAR
-from carspotter.recognition.recognizer import Recognizer, min_side, why_no_vehicle
+from carspotter.recognition.recognizer import Recognizer, why_no_vehicle
 from carspotter.records import KINDS, Detection, Kind, Prediction
 from hostile import hostile_files
 from tiny_bundles import ATTRIBUTES, BACKGROUNDS, TOY_COLOR, draw_photo
@@ -106,7 +105,7 @@ def test_boxes_are_in_pixels_of_the_original(recognizer: Recognizer) -> None:
 def test_a_large_png_is_not_kept_large(recognizer: Recognizer) -> None:
     loaded = recognizer._load(file_of(draw_photo((3200, 2400)), "PNG"))
     assert loaded.decoded is not None
-    assert min(loaded.decoded.pixels.shape[:2]) < 2 * recognizer._min_side
+    assert min(loaded.decoded.pixels.shape[:2]) < 2 * recognizer._side
     assert (loaded.decoded.width, loaded.decoded.height) == (3200, 2400)
 
 
@@ -287,30 +286,8 @@ def test_a_bundle_for_the_other_task_is_refused(bundles: dict[str, Path]) -> Non
         Recognizer.open(finder=bundles["finder"], identifier=bundles["finder"], engine="onnxruntime")
 
 
-def test_photos_are_decoded_large_enough_for_both_networks() -> None:
-    finder = Preprocessing(width=256, height=192, fit="letterbox")
-    assert min_side(finder, Preprocessing(width=224, height=224)) == 448
-    assert min_side(finder, Preprocessing(width=32, height=32)) == 192
-
-
 def test_kinds_have_words_for_no_vehicle() -> None:
     assert set(module._NO_VEHICLE) == set(KINDS)
-
-
-def test_a_photo_is_only_shrunk_by_whole_numbers() -> None:
-    pixels = np.zeros((101, 150, 3), np.uint8)
-    photo = DecodedPhoto(pixels=pixels, width=150, height=101)
-    assert module.shrunk(photo, 60) is photo
-    small = module.shrunk(photo, 30)
-    assert small.pixels.shape == (34, 50, 3)
-    assert small.scale == pytest.approx(50 / 150)
-
-
-def test_a_strip_is_not_kept_long() -> None:
-    photo = DecodedPhoto(pixels=np.zeros((10, 5000, 3), np.uint8), width=5000, height=10)
-    small = module.shrunk(photo, 10)
-    assert small.pixels.shape[1] <= module.LONGEST * 10
-    assert small.pixels.shape[0] == 1
 
 
 def test_photos_together_are_each_selected_by_themselves(recognizer: Recognizer) -> None:

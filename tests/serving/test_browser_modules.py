@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageCms
 
+from carspotter.crops import decode_side, shrunk
 from carspotter.errors import ImageError
 from carspotter.geometry import BoundingBox
 from carspotter.headers import orientation, sniff
@@ -22,7 +23,7 @@ from carspotter.pixels import DecodedPhoto, Preprocessing, decode, network_input
 from carspotter.recognition.attributes import Attributes
 from carspotter.recognition.finder import Finder
 from carspotter.recognition.identifier import NO_CAR, UNKNOWN, Identifier
-from carspotter.recognition.recognizer import Recognizer, min_side, shrunk
+from carspotter.recognition.recognizer import Recognizer
 from carspotter.runtime.bundle import ModelBundle
 from carspotter.runtime.calibration import softmax
 from carspotter.serving.browser import PAGE
@@ -90,7 +91,7 @@ def test_a_network_sees_the_same_bytes_as_on_the_server() -> None:
 def test_large_photos_are_shrunk_to_the_same_bytes() -> None:
     random = np.random.default_rng(1)
     networks = Preprocessing(width=64, height=48), Preprocessing(width=56, height=56)
-    side = min_side(*networks)
+    side = decode_side(networks[1], networks[0])
     photos = [random.integers(0, 256, (h, w, 3), dtype=np.uint8) for w, h in ((251, 225), (30, 1000), (224, 111))]
     want = [shrunk(DecodedPhoto(pixels=one, width=one.shape[1], height=one.shape[0]), side) for one in photos]
     asked = """({side, ...c}) => { const photo = shrunk({pixels: pixels(c), width: c.w, height: c.h, scale: 1}, side);

@@ -16,9 +16,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from carspotter import storage
+from carspotter.crops import crop_of, cut, decode_side, read_photo
 from carspotter.errors import BundleError, ImageError, StorageError
 from carspotter.geometry import BoundingBox
-from carspotter.pixels import decode, network_input
+from carspotter.pixels import DecodedPhoto
 
 if TYPE_CHECKING:
     from carspotter.export.convert import Inputs
@@ -35,7 +36,7 @@ SHARE_COMPARED = 3
 DRAWN = 40
 """Drawn cars that both networks are compared on where no photos are given."""
 _SIDES = ("x1", "y1", "x2", "y2")
-_OUTSIDES = "SELECT f.path, v.x1, v.y1, v.x2, v.y2 FROM files f JOIN findings v USING (photo_id) WHERE v.status = 'ok'"
+_OUTSIDES = "SELECT f.path, v.x1, v.y1, v.x2, v.y2 FROM files f JOIN findings v USING (photo_id) WHERE v.passed"
 
 
 def read_inputs(bundle: ModelBundle, photos: str | None, *, labels: Path | None, classes: Path | None) -> Inputs:
@@ -64,6 +65,7 @@ class _Cutter:
 
     def __init__(self, bundle: ModelBundle) -> None:
         self.bundle = bundle
+        self._side = decode_side(bundle.preprocessing)
         self._finder: Finder | None = None
 
     def read(self, named: list[Named]) -> Images:
@@ -71,24 +73,23 @@ class _Cutter:
         inputs = []
         for name, box in named:
             try:
-                pixels = decode(storage.read(name)).pixels
+                photo = read_photo(storage.read(name), self._side)
             except (ImageError, StorageError):
                 continue
-            inputs += self.cut(pixels, box)
+            inputs += self.cut(photo, box)
         if not inputs:
             raise BundleError(f"none of {len(named)} photos can be used; is there a vehicle on them?")
         return np.stack(inputs)
 
-    def cut(self, pixels: Images, box: BoundingBox | None) -> list[Images]:
+    def cut(self, photo: DecodedPhoto, box: BoundingBox | None) -> list[Images]:
         """Return the input of one photo, or none where an identifier needs a vehicle and there is none."""
-        if self.bundle.task == "finder":
-            return [network_input(pixels, self.bundle.preprocessing)]
-        if box is None:
-            found = self._find(pixels)
-            if found is None:
-                return []
-            box = found
-        return [network_input(pixels, self.bundle.preprocessing, box)]
+        from carspotter.recognition.view import see
+
+        target = self.bundle.preprocessing
+        if self.bundle.task == "finder" or box is not None:
+            return [cut(photo, target, box)]
+        view = see([photo], self._opened(), least=0.0, selects=["largest"])[0]
+        return [view.crop(vehicle, target) for vehicle in view.vehicles]
 
     def drawn(self) -> Images:
         """Return inputs of cars of the showroom."""
@@ -96,19 +97,17 @@ class _Cutter:
 
         inputs: list[Images] = []
         for data, box in islice(pictures(), DRAWN):
-            inputs += self.cut(decode(data).pixels, box)
+            inputs += self.cut(read_photo(data, self._side), box)
         return np.stack(inputs)
 
-    def _find(self, pixels: Images) -> BoundingBox | None:
+    def _opened(self) -> Finder:
         from carspotter.recognition.finder import Finder
         from carspotter.runtime.bundle import shipped
 
         if self._finder is None:
             bundle = shipped("finder")
             self._finder = Finder(bundle, bundle.open_session())
-        finding = self._finder.find([pixels])[0]
-        boxes = [detection.box for detection in finding.detections]
-        return max(boxes, key=lambda box: box.area, default=None)
+        return self._finder
 
 
 def _listed(photos: str) -> list[Named]:
@@ -172,8 +171,7 @@ def _labelled(bundle: ModelBundle, labels: Path, classes: Path | None) -> tuple[
         raise BundleError("--labels are classes, and a finder has none; leave them out")
     crops, taxa = [], []
     for photo in from_labels(labels, classes=classes):
-        pixels = decode(photo.read()).pixels
-        crops.append(network_input(pixels, bundle.preprocessing, photo.box))
+        crops.append(crop_of(photo.read(), bundle.preprocessing, photo.box))
         taxa.append(photo.taxon)
     truth, _ = truths(taxa, bundle.taxonomy)
     return np.stack(crops), np.asarray(truth, np.int64)

@@ -1,32 +1,30 @@
 """The bytes of a photo and a vehicle's box in, the crop of a shard out: encoded, with the box inside it.
 
-A crop is cut by `pixels.network_input`, as serving cuts, but wider by `pad` and larger than a network's input. From the
-crop and its box `network_input` then gives what it gives from the photo: the same area, pixels resized twice.
+A crop is cut by `crops`, as serving cuts: at the size and fit of a network it is, to the byte, what the network sees.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from io import BytesIO
 from typing import Literal
 
 from PIL import Image
 
+from carspotter import crops
+from carspotter.crops import decode_side, read_photo
 from carspotter.geometry import BoundingBox
-from carspotter.pixels import DecodedPhoto, Pixels, Preprocessing, decode, network_input
+from carspotter.pixels import Pixels, Preprocessing, to_network_box
 
-Fit = Literal["keep", "squash"]
-Encoding = Literal["jpeg", "webp"]
+Format = Literal["png", "webp-lossless", "webp", "jpeg"]
 
-# A vehicle's box mostly has half of the photo's shorter side; recognition.recognizer decodes for the same share.
-_DECODED_SIZES = 2
 # Of WebP's 0..6: 4 is the library's default, 6 is twice as slow for 2 % fewer bytes.
 _WEBP_METHOD = 4
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Crop:
-    """Hold a crop; `box` is in its pixels, `area` is where it lies in the upright photo of `photo_size` (w, h)."""
+    """A crop; `box` is in its pixels, `area` is where it lies in the upright photo of `photo_size` (w, h)."""
 
     pixels: Pixels
     box: BoundingBox
@@ -34,45 +32,36 @@ class Crop:
     photo_size: tuple[int, int]
 
 
-def cut(data: bytes, box: BoundingBox, *, size: int, fit: Fit = "keep", pad: float = 0.1) -> Crop:
-    """Decode a photo and cut out a box given in pixels of the upright original, widened by `pad` on each side.
+def cut(data: bytes, box: BoundingBox, target: Preprocessing, *, keep: bool = False) -> Crop:
+    """Cut a box, given in pixels of the upright original, out of a photo's bytes, as a network with this input sees it.
 
-    `keep` resizes so that the shorter side has `size` pixels, and enlarges nothing; `squash` gives `size` x `size`.
-    Raises ImageError for a bad photo, or a box that holds no pixel of it.
+    With `keep` the crop has its own proportions instead, the shorter side as long as the target's at most: nothing is
+    enlarged. Raises ImageError for a bad photo, or a box that holds no pixel of it.
     """
-    photo = decode(data, min_side=_DECODED_SIZES * size)
-    crop = _cut(photo, box, size, target=Preprocessing(width=size, height=size, pad=pad), fit=fit)
-    if photo.scale < 1 and min(crop.pixels.shape[:2]) < size:  # a small vehicle: it needs the whole photo
-        crop = _cut(decode(data), box, size, target=Preprocessing(width=size, height=size, pad=pad), fit=fit)
-    return crop
-
-
-def encode(pixels: Pixels, encoding: Encoding, quality: int) -> bytes:
-    """Return the bytes of a JPEG or WebP file."""
-    buffer = BytesIO()
-    if encoding == "webp":
-        Image.fromarray(pixels).save(buffer, "WEBP", quality=quality, method=_WEBP_METHOD)
-    else:
-        Image.fromarray(pixels).save(buffer, "JPEG", quality=quality)
-    return buffer.getvalue()
-
-
-def _cut(photo: DecodedPhoto, box: BoundingBox, size: int, *, target: Preprocessing, fit: Fit) -> Crop:
-    height, width = photo.pixels.shape[:2]
-    # Both axes by themselves: the JPEG decoder rounds a scaled height and width up, each for itself.
-    to_photo = photo.width / width, photo.height / height
-    inner = box.scale(1 / to_photo[0], 1 / to_photo[1]).clip(width, height)
-    area = inner.pad(target.pad).clip(width, height)
-    if fit == "keep" and min(area.width, area.height) >= 1:
-        shrink = min(1.0, size / min(area.width, area.height))
-        target = Preprocessing(
-            width=max(1, round(area.width * shrink)), height=max(1, round(area.height * shrink)), pad=target.pad
-        )
-    pixels = network_input(photo.pixels, target, inner)
-    inside = inner.shift(-area.x1, -area.y1).scale(target.width / area.width, target.height / area.height)
+    photo = read_photo(data, decode_side(target))
+    area = box.pad(target.pad).clip(photo.width, photo.height)
+    if keep and min(area.width, area.height) >= 1:
+        size = min(target.width, target.height)
+        shrink = min(photo.scale, size / min(area.width, area.height))
+        target = replace(target, width=max(1, round(area.width * shrink)), height=max(1, round(area.height * shrink)))
+    pixels = crops.cut(photo, target, box)
+    inside = to_network_box(box.shift(-area.x1, -area.y1), (area.width, area.height), target)
     return Crop(
         pixels=pixels,
         box=inside.clip(target.width, target.height),
-        area=area.scale(*to_photo),
+        area=area,
         photo_size=(photo.width, photo.height),
     )
+
+
+def encode(pixels: Pixels, form: Format, quality: int) -> bytes:
+    """Return the bytes of an image file; `quality` is for those that lose something."""
+    buffer = BytesIO()
+    image = Image.fromarray(pixels)
+    if form == "png":
+        image.save(buffer, "PNG")
+    elif form == "jpeg":
+        image.save(buffer, "JPEG", quality=quality)
+    else:
+        image.save(buffer, "WEBP", quality=quality, method=_WEBP_METHOD, lossless=form == "webp-lossless")
+    return buffer.getvalue()

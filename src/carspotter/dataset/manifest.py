@@ -13,6 +13,7 @@ from typing import Any
 
 from carspotter import storage
 from carspotter.errors import DatasetError, StorageError, TaxonomyError
+from carspotter.pixels import Preprocessing
 from carspotter.taxonomy import Taxon, Taxonomy
 
 FORMAT = 1
@@ -65,6 +66,12 @@ class Manifest:
             for name, number in shard.classes.items():
                 split[name] = split.get(name, 0) + number
         return counts
+
+    @property
+    def cut_for(self) -> Preprocessing | None:
+        """Return the network input that the crops are, None where they have proportions of their own."""
+        target = self.settings.get("target")
+        return Preprocessing.from_dict(target) if target else None
 
     @property
     def errors(self) -> tuple[Mapping[str, str], ...]:

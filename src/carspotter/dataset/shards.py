@@ -20,24 +20,30 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from carspotter import storage
-from carspotter.dataset.crops import Encoding, Fit, cut, encode
+from carspotter.dataset.crops import Format as ImageFormat
+from carspotter.dataset.crops import cut, encode
 from carspotter.dataset.manifest import MANIFEST, UNFINISHED, Manifest, Shard, join, load_manifest
 from carspotter.dataset.samples import Sample, to_members, to_record
 from carspotter.dataset.tfrecord import encode_records
 from carspotter.errors import DatasetError, ImageError, StorageError
 from carspotter.geometry import BoundingBox
+from carspotter.pixels import Preprocessing
 from carspotter.taxonomy import Taxonomy
 
 Format = Literal["webdataset", "tfrecord"]
+Fit = Literal["keep", "squash"]
+Encoding = Literal["lossless", "jpeg", "webp"]
 Row = Mapping[str, Any]
 Progress = Callable[[int, int], None]
 
 REQUIRED = ("photo_id", "path", "x1", "y1", "x2", "y2", "class_name", "class_index", "split")
 """What each row must have; all else that it has goes into the sample's metadata."""
+NETWORK = Preprocessing(width=224, height=224, pad=0.04)
+"""The input of the identifier that ships."""
 SUFFIX: Mapping[Format, str] = {"webdataset": ".tar", "tfrecord": ".tfrecord"}
 
 # Grows when equal rows and settings give other shards; then no shard of an older version is kept.
-_VERSION = 1
+_VERSION = 2
 _BOX = ("x1", "y1", "x2", "y2")
 _ERROR_COLUMNS = ("photo_id", "path", "split", "code", "message")
 _DECIMALS = 2
@@ -45,17 +51,19 @@ _DECIMALS = 2
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ShardSettings:
-    """Say how crops are cut and written.
+    """How crops are cut and written.
 
-    `fit` "keep" gives the shorter side `size` pixels and enlarges nothing, "squash" gives `size` x `size`. `pad` is the
-    margin around the box, as a part of it on each side: at least the `pad` of the network that will learn from it.
+    `size` 0 cuts what the project's identifier sees, at its size, fit and margin. Of another `size`, `fit` "squash"
+    gives `size` x `size`, "keep" gives the shorter side `size` pixels and enlarges nothing, and `pad` is the margin
+    around the box, as a part of it on each side. `encoding` "lossless" is WebP, or PNG where TFRecords are written,
+    since TensorFlow reads no WebP; "jpeg" and "webp" are smaller and lose something, by `quality`.
     """
 
     format: tuple[Format, ...] = ("webdataset",)
-    size: int = 256
-    fit: Fit = "keep"
-    pad: float = 0.1
-    encoding: Encoding = "jpeg"
+    size: int = 0
+    fit: Fit = "squash"
+    pad: float = 0.04
+    encoding: Encoding = "lossless"
     quality: int = 90
     per_shard: int = 1000
     seed: int = 0
@@ -68,11 +76,26 @@ class ShardSettings:
         for name, word, allowed in (*words, *(("format", each, Format) for each in self.format)):
             if word not in get_args(allowed):
                 raise ValueError(f"{name} is {word!r}; allowed: {', '.join(get_args(allowed))}")
-        for name, low, high in (("size", 16, 4096), ("quality", 1, 100), ("per_shard", 1, 100_000), ("workers", 1, 64)):
+        for name, low, high in (("quality", 1, 100), ("per_shard", 1, 100_000), ("workers", 1, 64)):
             if not low <= getattr(self, name) <= high:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be from {low} to {high}")
+        if self.size != 0 and not 16 <= self.size <= 4096:
+            raise ValueError(f"size is {self.size}; it must be from 16 to 4096, or 0 for that of the identifier")
         if not 0 <= self.pad <= 1:
             raise ValueError(f"pad is {self.pad}; it must be a part from 0 to 1")
+
+    @property
+    def image_format(self) -> ImageFormat:
+        """Return the format of the image files."""
+        if self.encoding != "lossless":
+            return self.encoding
+        return "png" if "tfrecord" in self.format else "webp-lossless"
+
+    def target(self, network: Preprocessing) -> Preprocessing:
+        """Return the input that crops are cut for: that of the network, or what the settings say in its place."""
+        if self.size == 0:
+            return network
+        return Preprocessing(width=self.size, height=self.size, fit="squash", pad=self.pad)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,6 +109,7 @@ class _Task:
     first: int
     rows: tuple[Row, ...]
     settings: ShardSettings
+    target: Preprocessing
     plan: str
 
     @property
@@ -99,20 +123,23 @@ def write(
     settings: ShardSettings,
     folder: str | Path,
     *,
+    network: Preprocessing = NETWORK,
     root: str | Path = ".",
     taxonomy: Taxonomy | None = None,
     progress: Progress | None = None,
 ) -> Manifest:
     """Write the shards of a dataset into a folder or URL and return their manifest, which is written last.
 
-    Rows have `REQUIRED`, the box in pixels of the upright photo; paths count from `root`. Their order decides nothing:
+    Rows have `REQUIRED`, the box in pixels of the upright photo; paths count from `root`. Crops are cut for `network`,
+    unless the settings give a size. The order of rows decides nothing:
     the seed shuffles each split. `progress` is told samples done and in all. Raises DatasetError for rows that lack a
     column or contradict each other, StorageError when the folder cannot be written.
     """
     folder = str(folder)
     ordered = _ordered(rows, settings.seed)
     classes = _classes(ordered)
-    tasks = list(_tasks(ordered, settings, folder, str(root)))
+    target = settings.target(network)
+    tasks = list(_tasks(ordered, settings, folder, root=str(root), target=target))
     parts = [*(task.plan for task in tasks), json.dumps(classes), json.dumps(taxonomy.to_dict() if taxonomy else None)]
     fingerprint = hashlib.sha256("\n".join(parts).encode()).hexdigest()
     storage.write(join(folder, MANIFEST), UNFINISHED)
@@ -120,7 +147,7 @@ def write(
     manifest = Manifest(
         folder=folder,
         fingerprint=fingerprint,
-        settings={key: value for key, value in asdict(settings).items() if key != "workers"},
+        settings=_said(settings, target),
         classes=classes,
         shards=tuple(shards[task.name] for task in tasks),
     )
@@ -162,7 +189,16 @@ def _classes(rows: Iterable[Row]) -> tuple[str, ...]:
     return tuple(names.get(index, "") for index in range(max(names, default=-1) + 1))
 
 
-def _tasks(rows: list[Row], settings: ShardSettings, folder: str, root: str) -> Iterator[_Task]:
+def _said(settings: ShardSettings, target: Preprocessing) -> dict[str, Any]:
+    """Return what a manifest says of how crops were cut; `target` is whose input they are, None of no network's."""
+    said = {key: value for key, value in asdict(settings).items() if key != "workers"}
+    is_input = settings.size == 0 or settings.fit == "squash"
+    return said | {"target": target.to_dict() if is_input else None}
+
+
+def _tasks(
+    rows: list[Row], settings: ShardSettings, folder: str, *, root: str, target: Preprocessing
+) -> Iterator[_Task]:
     counts: dict[str, int] = {}
     start = 0
     while start < len(rows):
@@ -174,14 +210,14 @@ def _tasks(rows: list[Row], settings: ShardSettings, folder: str, root: str) -> 
         chosen = tuple(rows[start:end])
         yield _Task(
             folder=folder, root=root, name=f"{split}-{number:06d}", split=split, first=start, rows=chosen,
-            settings=settings, plan=_plan(chosen, settings, start),
+            settings=settings, target=target, plan=_plan(chosen, settings, target, start),
         )  # fmt: skip
         start = end
 
 
-def _plan(rows: Iterable[Row], settings: ShardSettings, first: int) -> str:
+def _plan(rows: Iterable[Row], settings: ShardSettings, target: Preprocessing, first: int) -> str:
     said = {key: value for key, value in asdict(settings).items() if key not in ("workers", "per_shard", "seed")}
-    content = [_VERSION, said, first, [dict(row) for row in rows]]
+    content = [_VERSION, said, target.to_dict(), first, [dict(row) for row in rows]]
     try:
         text = json.dumps(content, sort_keys=True, allow_nan=True, default=_plain)
     except TypeError as error:
@@ -283,7 +319,7 @@ def _sample(row: Row, key: str, task: _Task) -> Sample:
         raise DatasetError(f"its box is wrong: {error}") from error
     path = str(row["path"])
     data = storage.read(path if storage.is_url(path) else str(Path(task.root) / path))
-    crop = cut(data, box, size=settings.size, fit=settings.fit, pad=settings.pad)
+    crop = cut(data, box, task.target, keep=settings.size > 0 and settings.fit == "keep")
     height, width = crop.pixels.shape[:2]
     further = {name: value for name, value in row.items() if name not in _BOX and value is not None}
     metadata = further | {
@@ -297,8 +333,8 @@ def _sample(row: Row, key: str, task: _Task) -> Sample:
     plain = json.loads(json.dumps(metadata, default=_plain))
     return Sample(
         key=key,
-        image=encode(crop.pixels, settings.encoding, settings.quality),
-        format=settings.encoding,
+        image=encode(crop.pixels, settings.image_format, settings.quality),
+        format=settings.image_format.partition("-")[0],
         metadata=plain,
     )
 

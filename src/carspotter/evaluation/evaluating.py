@@ -20,14 +20,15 @@ import numpy.typing as npt
 
 from carspotter import storage
 from carspotter.cores import cores
-from carspotter.dataset.manifest import load_classes
+from carspotter.crops import crop_of
+from carspotter.dataset.manifest import load_classes, load_manifest
 from carspotter.dataset.reader import read_webdataset
 from carspotter.errors import EvaluationError, ImageError, StorageError, TaxonomyError
 from carspotter.evaluation.mistakes import sample_mistakes, write_review
 from carspotter.evaluation.predictions import UNLABELLED, Predictions
 from carspotter.evaluation.report import write_report
 from carspotter.geometry import BoundingBox
-from carspotter.pixels import decode, network_input
+from carspotter.pixels import Preprocessing, decode, network_input
 from carspotter.recognition.identifier import Identification, Identifier
 from carspotter.runtime.bundle import ModelBundle
 from carspotter.taxonomy import LEVELS, Level, Taxon, Taxonomy
@@ -54,6 +55,8 @@ class LabelledPhoto:
     is_class: bool = True
     """Whether the taxon is the photo's class; else no more than the taxon is known, and it is judged at its levels."""
     about: Mapping[str, str] = field(default_factory=dict)
+    cut_for: Preprocessing | None = None
+    """The input that the photo is a crop for, where it is one, as in shards."""
 
 
 def from_labels(labels: Path, *, split: str = "", classes: Path | None = None) -> list[LabelledPhoto]:
@@ -91,13 +94,13 @@ def from_labels(labels: Path, *, split: str = "", classes: Path | None = None) -
 def from_shards(folder: str, *, split: str = "test") -> list[LabelledPhoto]:
     """Read the crops of a project's shards. Raises DatasetError, and EvaluationError for a split without samples."""
     photos = []
-    classes = load_classes(folder).classes
+    classes, cut_for = load_classes(folder).classes, load_manifest(folder).cut_for
     for sample in read_webdataset(folder, split=split or None):
         said, box, number = sample.metadata, sample.box, sample.class_index
         photos.append(
             LabelledPhoto(
                 name=str(said.get("photo_id") or sample.key), read=lambda data=sample.image: data,  # type: ignore[misc]
-                taxon=classes[number] if number is not None else None, box=box,
+                taxon=classes[number] if number is not None else None, box=box, cut_for=cut_for,
                 about={
                     "path": str(said.get("path") or ""), "ad_id": str(said.get("ad_id") or ""),
                     "viewpoint": str(said.get("viewpoint") or ""),
@@ -228,7 +231,9 @@ def _crops(
 
     def read(photo: LabelledPhoto) -> Pixels | str:
         try:
-            return network_input(decode(photo.read()).pixels, bundle.preprocessing, photo.box)
+            if photo.cut_for == bundle.preprocessing:  # a shard's crop: it is the network's input already
+                return decode(photo.read()).pixels
+            return crop_of(photo.read(), bundle.preprocessing, photo.box)
         except (ImageError, StorageError) as error:
             return f"{photo.name}: {error}"
 

@@ -16,15 +16,15 @@ from numpy.typing import NDArray
 
 from carspotter import storage
 from carspotter.catalog.tables import OK
+from carspotter.crops import decode_side, read_photo
 from carspotter.errors import CarspotterError, ImageError, suggestion
-from carspotter.geometry import BoundingBox
 from carspotter.photos.checks import CheckSettings, check
-from carspotter.pixels import DecodedPhoto, decode, network_input
-from carspotter.recognition.finder import Finder, Finding
+from carspotter.pixels import DecodedPhoto
+from carspotter.recognition.finder import Finder
 from carspotter.recognition.identifier import Identifier
-from carspotter.recognition.locate import gate, gate_of, select
-from carspotter.recognition.recognizer import min_side, shrunk
-from carspotter.records import KINDS, Detection
+from carspotter.recognition.locate import gate_of
+from carspotter.recognition.view import View, see
+from carspotter.records import KINDS
 from carspotter.runtime.bundle import ModelBundle, Task, shipped
 from carspotter.runtime.session import ARITHMETICS
 
@@ -108,7 +108,7 @@ class Look:
     def setup(self) -> None:
         """Open the networks that are needed, on one thread each: the workers are as many as the cores."""
         finder, identifier = self.locate.bundle("finder"), self.locate.bundle("identifier")
-        self._side = min_side(finder.preprocessing, identifier.preprocessing)
+        self._side = decode_side(identifier.preprocessing, finder.preprocessing)
         self._least = self.locate.least()
         if "findings" in self.parts or "embeddings" in self.parts:
             self._finder = Finder(finder, finder.open_session(threads=1, precision=self.locate.precision))
@@ -131,7 +131,7 @@ class Look:
         except CarspotterError as error:
             return _Opened(row=row, error=error)
         try:
-            return _Opened(row=row, data=data, decoded=shrunk(decode(data, min_side=self._side), self._side))
+            return _Opened(row=row, data=data, decoded=read_photo(data, self._side))
         except ImageError as error:
             return _Opened(row=row, data=data, error=error)
 
@@ -143,13 +143,11 @@ class Look:
         if self._finder is None or not seen:
             return tables
         readable = [photo.decoded for photo in seen if photo.decoded is not None]
-        findings = iter(self._finder.find([decoded.pixels for decoded in readable]))
-        located = [(photo, next(findings) if photo.decoded is not None else None) for photo in seen]
-        tables["findings"] = [
-            _finding_row(photo, finding, self._least) for photo, finding in located if "findings" in photo.row["lacks"]
-        ]
+        views = iter(see(readable, self._finder, least=self._least, selects=["largest"] * len(readable)))
+        located = [(photo, next(views) if photo.decoded is not None else None) for photo in seen]
+        tables["findings"] = [_finding_row(photo, view) for photo, view in located if "findings" in photo.row["lacks"]]
         if self._identifier is not None:
-            wanted = [(photo, finding) for photo, finding in located if "embeddings" in photo.row["lacks"]]
+            wanted = [(photo, view) for photo, view in located if "embeddings" in photo.row["lacks"]]
             tables["embeddings"] = _embedding_rows(wanted, self._identifier)
         return tables
 
@@ -186,38 +184,35 @@ def _check_row(photo: _Opened, settings: CheckSettings) -> Row:
     return {"photo_id": photo.row["photo_id"], **check(photo.data, seen, settings)}
 
 
-def _finding_row(photo: _Opened, finding: Finding | None, least: float) -> Row:
-    if photo.decoded is None or finding is None:
+def _finding_row(photo: _Opened, view: View | None) -> Row:
+    if view is None:
         return _stopped(photo)
+    finding = view.finding
     row: Row = {
         "photo_id": photo.row["photo_id"],
         "kind": finding.kind.name,
         "kind_probability": finding.kind.probability,
         "exterior": finding.kind_probabilities[KINDS.index("exterior")],
-        "passed": gate(finding.kind_probabilities, least),
+        "passed": view.passes,
         "vehicles": len(finding.detections),
         "status": OK,
     }
-    vehicle = _largest(photo.decoded, finding)
-    if vehicle is not None:
-        box = original_box(photo.decoded, vehicle.box)
-        row |= dict(zip(("x1", "y1", "x2", "y2"), box.to_list(), strict=True))
+    for vehicle in view.vehicles:
+        row |= dict(zip(("x1", "y1", "x2", "y2"), view.box(vehicle).to_list(), strict=True))
         side = vehicle.viewpoint
         row |= {"score": vehicle.score, "viewpoint": side.name, "viewpoint_probability": side.probability}
     return row
 
 
-def _embedding_rows(located: Sequence[tuple[_Opened, Finding | None]], identifier: Identifier) -> list[Row]:
+def _embedding_rows(located: Sequence[tuple[_Opened, View | None]], identifier: Identifier) -> list[Row]:
     rows: list[Row] = []
     crops: list[NDArray[np.uint8]] = []
-    for photo, finding in located:
-        if photo.decoded is None or finding is None:
+    for photo, view in located:
+        if view is None:
             rows.append(_stopped(photo))
             continue
-        vehicle = _largest(photo.decoded, finding)
-        rows.append({"photo_id": photo.row["photo_id"], "status": OK if vehicle else "no-vehicle"})
-        if vehicle is not None:
-            crops.append(network_input(photo.decoded.pixels, identifier.preprocessing, vehicle.box))
+        rows.append({"photo_id": photo.row["photo_id"], "status": OK if view.vehicles else "no-vehicle"})
+        crops += [view.crop(vehicle, identifier.preprocessing) for vehicle in view.vehicles]
     with_vehicle = [row for row in rows if row["status"] == OK]
     for row, vector in zip(with_vehicle, _vectors(crops, identifier), strict=True):
         row |= {"bundle": identifier.bundle.name, "embedding": vector}
@@ -228,18 +223,3 @@ def _vectors(crops: Sequence[NDArray[np.uint8]], identifier: Identifier) -> list
     if not crops:
         return []
     return [answer.embedding.astype(np.float16) for answer in identifier.identify(np.stack(crops))]
-
-
-def _largest(photo: DecodedPhoto, finding: Finding) -> Detection | None:
-    height, width = photo.pixels.shape[:2]
-    chosen = select(finding.detections, "largest", width, height)
-    return chosen[0] if chosen else None
-
-
-def original_box(photo: DecodedPhoto, box: BoundingBox) -> BoundingBox:
-    """Return a box of the decoded pixels in pixels of the upright original.
-
-    Both axes by themselves: the JPEG decoder rounds a scaled height and width up, each for itself.
-    """
-    height, width = photo.pixels.shape[:2]
-    return box.scale(photo.width / width, photo.height / height).clip(photo.width, photo.height)

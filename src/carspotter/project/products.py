@@ -193,7 +193,7 @@ def write_shards(build: Build) -> Mapping[str, Any]:
             row["class_index"] = names.index(row["class_name"])
         taxa = class_taxa(build)
         manifest = write(
-            rows, settings, build.project.shards, root=build.project.folder,
+            rows, settings, build.project.shards, network=base_bundle(build).preprocessing, root=build.project.folder,
             taxonomy=Taxonomy(tuple(taxa[name] for name in names)) if names else None, progress=build.watch.advance,
         )  # fmt: skip
         return manifest.said()

@@ -67,7 +67,8 @@ test = 0.15
 
 [shards]
 # format = ["webdataset"]   # webdataset, tfrecord, or both
-# size = 256                # pixels of a crop
+# size = 0                  # pixels of a crop; 0: what the identifier sees
+# encoding = "lossless"     # or jpeg, webp: smaller, and no longer the very pixels
 """
 
 _CRAWL = """\

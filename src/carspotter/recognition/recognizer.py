@@ -1,7 +1,7 @@
 """Photos in (paths, URLs, bytes, arrays), predictions out: decode, find, select, crop, identify.
 
-A photo that cannot be read is a prediction with an error, never an exception. It decodes with `pixels` and finds with
-`vehicles`; the probabilities and the abstention are `identifier`'s.
+A photo that cannot be read is a prediction with an error, never an exception. It sees photos through `view`; the
+probabilities and the abstention are `identifier`'s.
 """
 
 from __future__ import annotations
@@ -20,14 +20,15 @@ from numpy.typing import NDArray
 
 from carspotter import storage
 from carspotter.cores import cores
+from carspotter.crops import decode_side, read_photo, shrunk
 from carspotter.errors import CarspotterError, suggestion
 from carspotter.hashes import dhash, greyscale, phash
-from carspotter.pixels import MAX_PIXELS, DecodedPhoto, Preprocessing, check_pixels, decode, network_input
+from carspotter.pixels import MAX_PIXELS, DecodedPhoto, check_pixels
 from carspotter.recognition.attributes import Attributes
 from carspotter.recognition.finder import Finder, Finding
 from carspotter.recognition.identifier import DEFAULT_TOP, NO_CAR, Identification, Identifier
-from carspotter.recognition.locate import HOWS, How, gate, gate_of, lend_viewpoints
-from carspotter.recognition.locate import select as select_vehicles
+from carspotter.recognition.locate import HOWS, How, gate_of
+from carspotter.recognition.view import View, see
 from carspotter.records import Detection, PhotoError, Prediction, Vehicle
 from carspotter.runtime.bundle import ModelBundle, Task, shipped
 from carspotter.runtime.session import Arithmetic, Device, Engine
@@ -45,13 +46,6 @@ kind and still shows grille and badge. Chosen by hand; the finder's calibration 
 MAX_ENLARGEMENT = 224 / 48
 """A crop that must be enlarged more than this to fill the identifier's input is not identified: at 224 px, a vehicle
 whose shorter side has less than 48 px of the decoded photo. People cannot tell makes there either. Chosen by hand."""
-
-CROP_SHARE = 0.5
-"""Share of the photo's shorter side that a usual vehicle's box has at least; sets how large photos are decoded."""
-
-LONGEST = 8
-"""Longer side of a decoded photo, at most so many times what its shorter side needs. Panoramas of phones are up to
-4 : 1; without a bound 32 strips of 65535 x 895 pixels, which small files can hold, would take 5.6 GB."""
 
 CROPS_AT_ONCE = 16
 """Crops in one run of the identifier: as many as a batch of photos has with one vehicle each."""
@@ -106,7 +100,7 @@ class Recognizer:
         self.bundles = {"finder": finder.bundle.name, "identifier": identifier.bundle.name}
         self._attributes = Attributes(identifier.bundle)
         self._threads = threads or min(4, cores())
-        self._min_side = min_side(finder.bundle.preprocessing, identifier.preprocessing)
+        self._side = decode_side(identifier.preprocessing, finder.bundle.preprocessing)
         self._gate = gate_of(finder.bundle)
         self._certain_box = finder.bundle.share("certain_box", CERTAIN_BOX)
 
@@ -205,54 +199,40 @@ class Recognizer:
     def _decode(self, photo: Photo) -> DecodedPhoto:
         if isinstance(photo, np.ndarray):
             check_pixels(photo)
-            return DecodedPhoto(pixels=photo, width=photo.shape[1], height=photo.shape[0])
+            return shrunk(DecodedPhoto(pixels=photo, width=photo.shape[1], height=photo.shape[0]), self._side)
         data = photo if isinstance(photo, bytes) else storage.read(photo)
-        return shrunk(decode(data, min_side=self._min_side, max_pixels=self.max_pixels), self._min_side)
+        return read_photo(data, self._side, max_pixels=self.max_pixels)
 
     def _answer(self, batch: Sequence[_Loaded], selects: Sequence[How] | None = None) -> list[Prediction]:
         photos = [loaded.decoded for loaded in batch if loaded.decoded is not None]
         hows = [how for how, loaded in zip(selects or [self.select] * len(batch), batch, strict=True) if loaded.decoded]
         start = time.perf_counter()
-        findings = self._find(photos)
+        views = see(photos, self.finder, least=self._gate, selects=hows, detector=self.detector)
         find_ms = _since(start) / max(1, len(photos))
         start = time.perf_counter()
-        candidates = [self._candidates(*one) for one in zip(findings, photos, hows, strict=True)]
-        vehicles = self._identify(photos, candidates)
+        candidates = [self._candidates(view) for view in views]
+        vehicles = self._identify(views, candidates)
         identify_ms = _since(start) / max(1, len(photos))
-        found = iter(zip(findings, vehicles, strict=True))
+        found = iter(zip((view.finding for view in views), vehicles, strict=True))
         return [self._prediction(loaded, found, find=find_ms, identify=identify_ms) for loaded in batch]
 
-    def _find(self, photos: Sequence[DecodedPhoto]) -> list[Finding]:
-        if not photos:
-            return []
-        findings = self.finder.find([photo.pixels for photo in photos])
-        if self.detector is None:
-            return findings
-        # A foreign detector knows neither kinds nor sides: those stay the finder's, the boxes become the detector's.
-        foreign = [self.detector.detect(photo.pixels) for photo in photos]
-        return [
-            replace(finding, detections=lend_viewpoints(detections, finding.detections))
-            for finding, detections in zip(findings, foreign, strict=True)
-        ]
-
-    def _candidates(self, finding: Finding, photo: DecodedPhoto, how: How) -> list[_Candidate]:
+    def _candidates(self, view: View) -> list[_Candidate]:
         """Decide which vehicles are listed and which of them are identified.
 
         Exterior and detail photos list their vehicles. Interiors and photos of other things list none, whatever the
         boxes: the car seen through a windscreen is not for sale. Identified is a vehicle whose photo passes the gate,
         or whose own box is so certain that the kind does not matter.
         """
-        passes = gate(finding.kind_probabilities, self._gate)
-        if not passes and finding.kind.name not in ("exterior", "detail"):
+        if not view.passes and view.finding.kind.name not in ("exterior", "detail"):
             return []
-        height, width = photo.pixels.shape[:2]
-        inside = [replace(d, box=d.box.clip(width, height)) for d in finding.detections]
-        chosen = select_vehicles(inside, how, width, height)
-        refusals = [self._gate_refusal(d, finding, passes=passes) or self._size_refusal(d, photo) for d in chosen]
-        return [_Candidate(detection=d, refusal=refusal) for d, refusal in zip(chosen, refusals, strict=True)]
+        return [
+            _Candidate(detection=each, refusal=self._gate_refusal(each, view) or self._size_refusal(each, view.photo))
+            for each in view.vehicles
+        ]
 
-    def _gate_refusal(self, detection: Detection, finding: Finding, *, passes: bool) -> str | None:
-        if passes or detection.score >= self._certain_box:
+    def _gate_refusal(self, detection: Detection, view: View) -> str | None:
+        finding = view.finding
+        if view.passes or detection.score >= self._certain_box:
             return None
         if finding.kind.name == "detail":
             return _NO_VEHICLE["detail"]
@@ -269,40 +249,35 @@ class Recognizer:
         given, needed = side / photo.scale, least / photo.scale
         return f"too small to identify: its shorter side has {given:.0f} px of this photo, {needed:.0f} are needed"
 
-    def _identify(
-        self, photos: Sequence[DecodedPhoto], candidates: Sequence[Sequence[_Candidate]]
-    ) -> list[tuple[Vehicle, ...]]:
+    def _identify(self, views: Sequence[View], candidates: Sequence[Sequence[_Candidate]]) -> list[tuple[Vehicle, ...]]:
         wanted = [
-            (photo, candidate)
-            for photo, found in zip(photos, candidates, strict=True)
+            (view, candidate)
+            for view, found in zip(views, candidates, strict=True)
             for candidate in found
             if candidate.refusal is None
         ]
         answers = iter(self._identifications(wanted))
         return [
-            tuple(self._vehicle(photo, c, next(answers) if c.refusal is None else None) for c in found)
-            for photo, found in zip(photos, candidates, strict=True)
+            tuple(self._vehicle(view, c, next(answers) if c.refusal is None else None) for c in found)
+            for view, found in zip(views, candidates, strict=True)
         ]
 
-    def _identifications(self, wanted: Sequence[tuple[DecodedPhoto, _Candidate]]) -> list[Identification]:
+    def _identifications(self, wanted: Sequence[tuple[View, _Candidate]]) -> list[Identification]:
         """Run the crops through the identifier, some at a time: a car park with `all` must not fill the memory."""
         target = self.identifier.preprocessing
         results: list[Identification] = []
         for start in range(0, len(wanted), CROPS_AT_ONCE):
             part = wanted[start : start + CROPS_AT_ONCE]
             crops = np.empty((len(part), target.height, target.width, 3), dtype=np.uint8)
-            for crop, (photo, candidate) in zip(crops, part, strict=True):
-                crop[:] = network_input(photo.pixels, target, candidate.detection.box)
+            for crop, (view, candidate) in zip(crops, part, strict=True):
+                crop[:] = view.crop(candidate.detection, target)
             results += self.identifier.identify(crops)
         return results
 
-    def _vehicle(self, photo: DecodedPhoto, candidate: _Candidate, identification: Identification | None) -> Vehicle:
+    def _vehicle(self, view: View, candidate: _Candidate, identification: Identification | None) -> Vehicle:
         detection = candidate.detection
-        height, width = photo.pixels.shape[:2]
-        # Both axes by themselves: the JPEG decoder rounds a scaled height and width up, each for itself.
-        box = detection.box.scale(photo.width / width, photo.height / height).clip(photo.width, photo.height)
         found = Vehicle(
-            box=box, score=detection.score, viewpoint=detection.viewpoint, answer=None,
+            box=view.box(detection), score=detection.score, viewpoint=detection.viewpoint, answer=None,
             levels=dict.fromkeys(LEVELS, ()), undecided=candidate.refusal,
         )  # fmt: skip
         if identification is None:
@@ -353,29 +328,6 @@ def why_no_vehicle(prediction: Prediction) -> str | None:
     if prediction.vehicles or prediction.error is not None or prediction.kind is None:
         return None
     return _NO_VEHICLE[prediction.kind.name]
-
-
-def min_side(finder: Preprocessing, identifier: Preprocessing) -> int:
-    """Say how many pixels the shorter side of a photo needs to serve both networks.
-
-    The whole photo must not be below the finder's input, and the crop of a vehicle that takes half of the shorter side
-    must not be below the identifier's: 448 px for 224. More would only cost time in the JPEG decoder, which halves.
-    """
-    crop = max(identifier.width, identifier.height) / CROP_SHARE
-    return round(max(crop, min(finder.width, finder.height)))
-
-
-def shrunk(photo: DecodedPhoto, side: int) -> DecodedPhoto:
-    """Shrink a photo by the whole number that its shorter side allows, and a strip until its longer side is bounded.
-
-    The decoder does so for JPEG alone, and a window of 32 photos of 50 megapixels in PNG would take 5 GB.
-    """
-    height, width = photo.pixels.shape[:2]
-    factor = max(min(height, width) // side, -(-max(height, width) // (LONGEST * side)))
-    if factor < 2:
-        return photo
-    small = Preprocessing(width=-(-width // factor), height=-(-height // factor))
-    return replace(photo, pixels=network_input(photo.pixels, small), scale=small.width / photo.width)
 
 
 def _hashes(pixels: NDArray[np.uint8]) -> tuple[int, int]:

@@ -9,6 +9,7 @@ import { networkInput, roundHalfEven } from "./resize.js";
 const CERTAIN_BOX = 0.8;
 const MAX_ENLARGEMENT = 224 / 48;
 const CROP_SHARE = 0.5;
+const LEAST_SIDE = 448;
 const LONGEST = 8;
 
 // Digits that are told, as of the API's numbers.
@@ -26,7 +27,7 @@ const NO_VEHICLE = {
 /** Say how many pixels the shorter side of a photo needs to serve both networks. */
 export function leastSide(finder, identifier) {
   const crop = Math.max(identifier.width, identifier.height) / CROP_SHARE;
-  return roundHalfEven(Math.max(crop, Math.min(finder.width, finder.height)));
+  return roundHalfEven(Math.max(crop, LEAST_SIDE, Math.min(finder.width, finder.height)));
 }
 
 /** Shrink a photo by the whole number that its shorter side allows, and a strip until its longer side is bounded. */

@@ -1,6 +1,6 @@
 """Photos of the identifier: a CSV of labels and a taxonomy, or a project's shards, in; augmented batches out.
 
-Each photo is decoded once, by `pixels.network_input` as in serving, into one array in memory; augmentation works on
+Each photo is decoded and cut once, by `crops.crop_of` as in serving, into one array in memory; augmentation works on
 whole batches. Millions of photos need shards instead: this holds some ten thousand (150 kB each at 224 px).
 """
 
@@ -22,9 +22,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from carspotter.cores import cores
+from carspotter.crops import crop_of
 from carspotter.errors import ImageError, RecipeError
 from carspotter.geometry import BoundingBox
-from carspotter.pixels import Preprocessing, decode, network_input
+from carspotter.pixels import Preprocessing
 from carspotter.taxonomy import Taxon, Taxonomy
 from carspotter.training.identifier.targets import Nodes, words
 from carspotter.training.recipe import AugmentSettings, DataSettings, InputSettings, Recipe
@@ -153,7 +154,7 @@ def load_photos(rows: list[dict[str, str]], labels: Path, nodes: Nodes, size: In
         try:
             sides = [float(row.get(side) or "") for side in ("x1", "y1", "x2", "y2")] if row.get("x2") else None
             box = BoundingBox(*sides) if sides else None
-            return network_input(decode(path.read_bytes()).pixels, preprocessing, box)
+            return crop_of(path.read_bytes(), preprocessing, box)
         except (OSError, ValueError, ImageError) as error:
             raise RecipeError(f"data: {labels} names {path}, which cannot be read: {error}") from error
 

@@ -14,7 +14,7 @@ from carspotter.dataset.manifest import load_classes, load_manifest
 from carspotter.dataset.reader import read_webdataset
 from carspotter.dataset.samples import Sample
 from carspotter.errors import RecipeError
-from carspotter.pixels import decode, network_input
+from carspotter.pixels import Preprocessing, decode, network_input
 from carspotter.training.identifier.data import IdentifierData, LabelledPhotos, preprocessing_of, split_holdout
 from carspotter.training.identifier.targets import Nodes, words
 from carspotter.training.recipe import Recipe
@@ -29,7 +29,7 @@ def load_shards(recipe: Recipe) -> IdentifierData:
         raise RecipeError(f"data: {folder} has no sample of split 'train' with a class; build the project first")
     taxonomy = load_classes(folder)
     found = {column: _words(samples, column) for column in recipe.model.heads}
-    learnt, held = (_photos(recipe, samples[split], found) for split in ("train", "validation"))
+    learnt, held = (_photos(recipe, samples[split], found, manifest.cut_for) for split in ("train", "validation"))
     if not len(held):
         learnt, held = split_holdout(learnt, recipe.data.holdout)
     nodes = Nodes(taxonomy, {str(index): index for index in range(len(taxonomy))})
@@ -40,11 +40,15 @@ def _samples(folder: str, split: str) -> list[Sample]:
     return [sample for sample in read_webdataset(folder, split=split) if sample.class_index is not None]
 
 
-def _photos(recipe: Recipe, samples: Sequence[Sample], found: dict[str, tuple[str, ...]]) -> LabelledPhotos:
+def _photos(
+    recipe: Recipe, samples: Sequence[Sample], found: dict[str, tuple[str, ...]], cut_for: Preprocessing | None
+) -> LabelledPhotos:
     size = preprocessing_of(recipe.input)
     images = np.empty((len(samples), size.height, size.width, 3), np.uint8)
     for index, sample in enumerate(samples):
-        images[index] = network_input(decode(sample.image).pixels, size, sample.box)
+        pixels = decode(sample.image).pixels
+        # A crop that was cut for this input is the input; any other is cut from once more.
+        images[index] = pixels if cut_for == size else network_input(pixels, size, sample.box)
     numbers = {column: {word: number for number, word in enumerate(known)} for column, known in found.items()}
     return LabelledPhotos(
         images=images,
