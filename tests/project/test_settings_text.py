@@ -17,9 +17,9 @@ from hypothesis import strategies as st
 from carspotter.errors import CarspotterError, LabelError, ProjectError, RecipeError
 from carspotter.labels.classes import read_merges
 from carspotter.labels.corrections import Corrections
-from carspotter.labels.decisions import DecisionStore
 from carspotter.project.settings import load_settings
 from carspotter.project.template import settings_text
+from carspotter.review.decisions import DecisionStore
 from carspotter.training.recipe import load_recipe
 
 RECIPES = Path(__file__).parent.parent.parent / "recipes"
@@ -73,7 +73,7 @@ def _words(path: Path) -> object:
 
 
 def _decisions(path: Path) -> object:
-    return DecisionStore(path).entries()
+    return DecisionStore(path).decisions()
 
 
 FILES: dict[str, tuple[str, str, Callable[[Path], object], type[CarspotterError]]] = {

@@ -420,10 +420,10 @@ $("agreement").addEventListener("toggle", async () => {
   try { $("agreed").textContent = inWords(await ask("v1/agreement", {task: state.task})); } catch (error) { $("agreed").textContent = error.message; }
 });
 
-function inWords({people, things, percent: share, kappa, method, differ}) {
-  if (!things) return "Nobody has judged the same as somebody else yet. A random sample is asked of everybody.";
+function inWords({people, targets, percent: share, kappa, method, differ}) {
+  if (!targets) return "Nobody has judged the same as somebody else yet. A random sample is asked of everybody.";
   const name = method === "cohen" ? "Cohen's" : "Fleiss'";
-  return `${people.join(", ")} agree on ${share} % of ${things}; ${name} kappa ${kappa ?? "cannot be told"}. They differ on ${differ.length}.`;
+  return `${people.join(", ")} agree on ${share} % of ${targets}; ${name} kappa ${kappa ?? "cannot be told"}. They differ on ${differ.length}.`;
 }
 
 let toastTimer = 0;

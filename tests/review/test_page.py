@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from carspotter.labels.decisions import DecisionStore
 from carspotter.project.folder import Project
 from carspotter.project.pipeline import build
-from carspotter.serving.review import review_app
+from carspotter.review.app import review_app
+from carspotter.review.decisions import DecisionStore
 from review_project import review_process, review_project, served
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
@@ -55,7 +55,7 @@ def project(tmp_path: Path) -> Project:
 
 def said(project: Project) -> list[str]:
     """Read what was said, as it stands on the disk."""
-    return [entry.says for entry in DecisionStore(project.labels / "decisions.jsonl").entries()]
+    return [decision.says for decision in DecisionStore(project.labels / "decisions.jsonl").decisions()]
 
 
 def shown(page: Any) -> str:
@@ -78,8 +78,8 @@ def test_ten_photos_by_keyboard_a_reload_and_an_undo(page: Any, project: Project
         saved(page)
         assert len(set(photos)) == 10
         assert said(project) == ["exterior", "interior", "detail", "other"] * 2 + ["exterior", "interior"]
-        entries = DecisionStore(project.labels / "decisions.jsonl").entries()
-        assert [entry.photo_id for entry in entries] == photos
+        decisions = DecisionStore(project.labels / "decisions.jsonl").decisions()
+        assert [decision.photo_id for decision in decisions] == photos
         assert len(page.evaluate("performance.getEntriesByName('next photo')")) == 10
         eleventh = shown(page)
         page.reload()
@@ -127,8 +127,8 @@ def test_the_machine_is_asked_by_a_key_alone(page: Any, project: Project) -> Non
         assert page.text_content("#hint").startswith("machine: ")
         page.keyboard.press("e")
         saved(page)
-        entries = DecisionStore(project.labels / "decisions.jsonl").entries()
-        assert [entry.shown for entry in entries] == [False, True]
+        decisions = DecisionStore(project.labels / "decisions.jsonl").decisions()
+        assert [decision.shown for decision in decisions] == [False, True]
 
 
 def test_enter_before_the_classes_have_come_makes_no_new_class(page: Any, project: Project) -> None:
@@ -145,8 +145,8 @@ def test_enter_before_the_classes_have_come_makes_no_new_class(page: Any, projec
         page.wait_for_selector("#taxa li")
         page.keyboard.press("Enter")
         saved(page)
-    entries = DecisionStore(project.labels / "decisions.jsonl").entries()
-    assert [entry.becomes.name() for entry in entries if entry.becomes] == ["Opel Astra"]
+    decisions = DecisionStore(project.labels / "decisions.jsonl").decisions()
+    assert [decision.becomes.name() for decision in decisions if decision.becomes] == ["Opel Astra"]
 
 
 def test_another_class_is_typed_and_words_too(page: Any, project: Project) -> None:
@@ -168,10 +168,14 @@ def test_another_class_is_typed_and_words_too(page: Any, project: Project) -> No
         page.reload()
         page.wait_for_selector("#message:has-text('Well done')")
     names = [
-        entry.becomes.name() for entry in DecisionStore(project.labels / "decisions.jsonl").entries() if entry.becomes
+        decision.becomes.name()
+        for decision in DecisionStore(project.labels / "decisions.jsonl").decisions()
+        if decision.becomes
     ]
     assert names == ["Opel Astra", "Citroën C4"]
-    assert "Qqzzx,Vbnmk,,Citroën,C4" in (project.labels / "words.csv").read_text()
+    build(project, only=("resolve",))
+    with project.catalog() as catalog:
+        assert catalog.rows("SELECT name FROM labels WHERE ad_id = '5'") == [{"name": "Citroën C4 2012"}]
 
 
 @pytest.mark.slow
