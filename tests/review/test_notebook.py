@@ -21,6 +21,7 @@ from PIL import Image
 import carspotter
 from carspotter.errors import LabelError, ProjectError, StorageError
 from carspotter.geometry import BoundingBox
+from carspotter.labels.doubts import Doubt, write_doubts
 from carspotter.notebook import Labeller, show
 from carspotter.project.folder import Project
 from carspotter.records import Answer, Candidate, Kind, PhotoError, Prediction, Vehicle, Viewpoint
@@ -271,4 +272,26 @@ def test_ten_photos_by_keyboard_in_a_page(host: str, project: Project) -> None:
     decisions = DecisionStore(project.labels / "decisions.jsonl").decisions()
     assert [decision.photo_id for decision in decisions] == photos[:-1]
     assert [decision.says for decision in decisions][:4] == ["exterior", "interior", "detail", "other"]
+    labeller.close()
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="no chromium on this machine")
+def test_a_doubt_is_decided_beside_all_photos_of_its_ad(host: str, project: Project) -> None:
+    playwright = pytest.importorskip("playwright.sync_api")
+    write_doubts(project.labels / "doubts.csv", [Doubt(photo_id="1/0", ad_id="1", is_ad=True, given="x", score=0.1)])
+    labeller = Labeller(project, "class", queue="doubts", person="Ann")
+    with playwright.sync_playwright() as started:
+        browser = started.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"])
+        page = browser.new_page()
+        page.expose_function("kernel", partial(kernel, labeller))
+        page.goto(host)
+        page.wait_for_selector(".photo[data-photo='1/0']")
+        for number in range(4):
+            page.click(f".album button[title='1/{number}']:has(img)")
+            page.wait_for_selector(f".photo[data-photo='1/{number}']")
+        page.press(".spot", "u")
+        page.wait_for_selector(".top:has-text('All decided')")
+        page.wait_for_selector(".top:has-text('1 of 1')")
+        browser.close()
+    assert [(each["ad"], each["says"]) for each in labeller.decisions] == [("1", "undecidable")]
     labeller.close()

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from carspotter.labels.doubts import Doubt, write_doubts
 from carspotter.project.folder import Project
 from carspotter.project.pipeline import build
 from carspotter.review.app import review_app
@@ -178,6 +179,51 @@ def test_another_class_is_typed_and_words_too(page: Any, project: Project) -> No
         assert catalog.rows("SELECT name FROM labels WHERE ad_id = '5'") == [{"name": "Citroën C4 2012"}]
 
 
+def doubt(project: Project) -> None:
+    """Doubt the whole ad 1, and a photo of ad 0."""
+    whole = Doubt(photo_id="1/0", ad_id="1", is_ad=True, given="BMW X5", score=0.1)
+    single = Doubt(photo_id="0/1", ad_id="0", given="Audi A4", score=0.9, why="alone")
+    write_doubts(project.labels / "doubts.csv", [whole, single])
+
+
+def test_all_photos_of_a_doubtful_ad_are_in_view(page: Any, project: Project) -> None:
+    doubt(project)
+    with served(review_app(project.folder, person="Ann", queue="doubts")) as address:
+        page.goto(address)
+        assert shown(page) == "1/0"
+        page.evaluate("Promise.all([...document.querySelectorAll('#album img')].map(each => each.decode()))")
+        assert page.eval_on_selector_all("#album img", "all => all.map(each => each.alt)") == [
+            f"photo 1/{k}" for k in range(4)
+        ]
+        page.keyboard.press("ArrowLeft")
+        page.wait_for_selector("#photo[data-photo='1/3']")
+        page.keyboard.press("ArrowRight")
+        page.wait_for_selector("#photo[data-photo='1/0']")
+        page.click("#album button[data-photo='1/2']")
+        page.wait_for_selector("#photo[data-photo='1/2']")
+        page.keyboard.press("d")
+        page.wait_for_selector("#photo[data-photo='0/1']")
+        assert page.get_attribute("#album .asked", "data-photo") == "0/1"
+        page.keyboard.press("k")
+        saved(page)
+    decisions = DecisionStore(project.labels / "decisions.jsonl").decisions()
+    assert [(each.target[1:], each.says) for each in decisions] == [(("ad", "1"), "drop"), (("photo", "0/1"), "keep")]
+
+
+def test_a_folder_of_photos_is_reviewed_without_a_project(page: Any, project: Project) -> None:
+    folder = project.folder / "photos" / "0"
+    with served(review_app(folder, person="Ann")) as address:
+        page.goto(address)
+        first = shown(page)
+        assert page.eval_on_selector_all("#queue option", "all => all.map(each => each.value)") == [
+            "random/kind", "random/viewpoint", "kind/kind", "viewpoint/viewpoint"
+        ]  # fmt: skip
+        assert not page.is_visible("#learn")
+        page.keyboard.press("d")
+        saved(page)
+    assert [each.photo_id for each in DecisionStore(folder / "decisions.jsonl").decisions()] == [first]
+
+
 @pytest.mark.slow
 def test_a_page_goes_on_when_its_server_was_killed_and_comes_back(page: Any, project: Project) -> None:
     with review_process(project.folder) as (process, address):
@@ -198,10 +244,11 @@ def test_a_page_goes_on_when_its_server_was_killed_and_comes_back(page: Any, pro
 
 @pytest.mark.parametrize("width", [390, 1360])
 def test_nothing_is_wider_than_the_screen(width: int, browser: Any, project: Project) -> None:
+    doubt(project)
     with served(review_app(project.folder, person="Ann")) as address:
         page = browser.new_page(viewport={"width": width, "height": 844})
         page.goto(address)
-        for queue in ("kind/kind", "viewpoint/viewpoint", "random/class", "unresolved/words"):
+        for queue in ("kind/kind", "viewpoint/viewpoint", "random/class", "doubts/class", "unresolved/words"):
             page.select_option("#queue", queue)
             shown(page)
             assert page.evaluate("document.documentElement.scrollWidth") <= width, queue

@@ -154,7 +154,7 @@ def test_a_doubt_shows_all_photos_of_its_ad(project: Project) -> None:
         whole, single = session.work(session.query("doubts")).items
         assert [shot.photo_id for shot in whole.album] == [f"1/{k}" for k in range(4)]
         assert [shot.photo_id for shot in single.album] == [f"0/{k}" for k in range(4)]
-        assert whole.to_dict()["album"][0] == {"photo": "1/0", "box": (0.25, 0.25, 0.5, 0.5)}
+        assert whole.to_dict()["album"][0] == {"photo": "1/0", "size": (320, 240), "box": (0.25, 0.25, 0.5, 0.5)}
         with Image.open(io.BytesIO(session.picture("1/3", small=True))) as picture:
             assert picture.size == (320, 240)
         decision = session.decide({"task": "class", "says": "keep", "ad": "1", "id": "0" * 16})

@@ -92,7 +92,8 @@ class ProjectQueues:
         shots: dict[str, list[Shot]] = {}
         sql = f"SELECT * FROM ({_PHOTOS}) WHERE list_contains(?::VARCHAR[], ad_id) ORDER BY position, photo_id"
         for row in self._catalog.rows(sql, ads):
-            shot = Shot(photo_id=row["photo_id"], path=row["path"], box=_box(row, (row["width"], row["height"])))
+            size = int(row["width"]), int(row["height"])
+            shot = Shot(photo_id=row["photo_id"], path=row["path"], size=size, box=_box(row, size))
             shots.setdefault(row["ad_id"], []).append(shot)
         albums = {ad: tuple(found) for ad, found in shots.items()}
         return [replace(each, album=albums.get(each.ad_id or "", ())) if each.is_doubt else each for each in items]

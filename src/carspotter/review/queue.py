@@ -40,6 +40,7 @@ class Shot:
 
     photo_id: str
     path: str
+    size: tuple[int, int]
     box: Box | None = None
 
 
@@ -88,7 +89,7 @@ class Item:
             "given": None if self.given is None else self.given.name(),
             "suggested": None if self.suggested is None else self.suggested.to_dict(),
             "suggested_name": None if self.suggested is None else self.suggested.name(),
-            "album": [{"photo": shot.photo_id, "box": shot.box} for shot in self.album],
+            "album": [{"photo": shot.photo_id, "size": shot.size, "box": shot.box} for shot in self.album],
             "machine": dict(self.machine), "words": None if self.words is None else list(self.words),
         }  # fmt: skip
 
