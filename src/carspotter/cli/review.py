@@ -8,14 +8,13 @@ from typing import Annotated, Any
 
 import typer
 
-from carspotter.cli.project import ProjectArgument
 from carspotter.errors import CarspotterError, MissingExtraError
 
 _EVERYWHERE = ("0.0.0.0", "::", "")
 
 
 def review(
-    project: ProjectArgument = Path(),
+    project: Annotated[Path, typer.Argument(help="The project's folder, or a folder of photos.")] = Path(),
     *,
     person: Annotated[
         str | None,
