@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Agreement:
-    """Hold how far people agree on the `targets` that at least two of them judged.
+    """How far people agree on the `targets` that at least two of them judged.
 
     `percent` is the share of pairs of people, averaged over targets, who said the same, 0..100; `kappa` is None where
     chance alone would agree always. `method` is "cohen" for two people, "fleiss" for more. `differ` are the targets on

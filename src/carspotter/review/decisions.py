@@ -53,7 +53,7 @@ Target = tuple[str, ...]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Decision:
-    """Hold one decision: of a photo, of a whole ad (then `photo_id` is None), or of words.
+    """One decision: of a photo, of a whole ad (then `photo_id` is None), or of words.
 
     `given` is the label that was on the screen; `shown` says that what the machine says was there too. Raises
     LabelError for what may not be said.

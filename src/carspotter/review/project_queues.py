@@ -26,7 +26,7 @@ from carspotter.taxonomy import Taxon
 
 Row = dict[str, Any]
 
-_PHOTOS = f"""SELECT p.photo_id, p.ad_id, p.position, f.path, c.width, c.height, v.kind, v.kind_probability,
+_PHOTOS = f"""SELECT p.photo_id, p.ad_id, f.path, c.width, c.height, v.kind, v.kind_probability,
 v.viewpoint, v.viewpoint_probability, v.score, v.x1, v.y1, v.x2, v.y2, r.answer, r.probability,
 w.make, w.model, w.generation, w.year,
 w.status = 'ok' AS is_labelled, d.photo_id IS NOT NULL AS is_reviewed,
@@ -36,6 +36,12 @@ LEFT JOIN listings l ON l.ad_id = p.ad_id LEFT JOIN predictions r ON r.photo_id 
 LEFT JOIN ({PHOTO_LABELS}) w ON w.photo_id = p.photo_id LEFT JOIN reviews d ON d.photo_id = p.photo_id
 WHERE f.status = 'ok' AND c.width IS NOT NULL"""
 """Every photo that was fetched and can be read, good or bad, with what is known of it."""
+
+_SHOTS = """SELECT p.photo_id, p.ad_id, f.path, c.width, c.height, v.x1, v.y1, v.x2, v.y2
+FROM listing_photos p JOIN files f USING (photo_id) JOIN checks c USING (photo_id) LEFT JOIN findings v USING (photo_id)
+WHERE f.status = 'ok' AND c.width IS NOT NULL AND list_contains(?::VARCHAR[], p.ad_id)
+ORDER BY p.position, p.photo_id"""
+"""The same photos of some ads, in each ad's own order."""
 
 _ASKABLE: Mapping[Task, str] = {
     "kind": "true",
@@ -90,8 +96,7 @@ class ProjectQueues:
         if not ads:
             return list(items)
         shots: dict[str, list[Shot]] = {}
-        sql = f"SELECT * FROM ({_PHOTOS}) WHERE list_contains(?::VARCHAR[], ad_id) ORDER BY position, photo_id"
-        for row in self._catalog.rows(sql, ads):
+        for row in self._catalog.rows(_SHOTS, ads):
             size = int(row["width"]), int(row["height"])
             shot = Shot(photo_id=row["photo_id"], path=row["path"], size=size, box=_box(row, size))
             shots.setdefault(row["ad_id"], []).append(shot)

@@ -99,8 +99,7 @@ class ReviewSession:
         decided = {decision.target for decision in self.store.decisions(query.asks, by=mine)}
         open_ = [item for item in items if item.target not in decided and (item.words is None or item.given is None)]
         said = self.store.decisions(query.asks, by=self.person)[-BATCH:]
-        with self._lock:
-            shown = self._known(self._queues.with_albums(open_[:limit]))
+        shown = self._known(self._queues.with_albums(open_[:limit]))
         return Work(items=tuple(shown), total=len(items), done=len(items) - len(open_), last=tuple(said))
 
     def _of(self, query: QueueQuery, *, fresh: bool) -> list[Item]:
@@ -112,11 +111,12 @@ class ReviewSession:
     def _known(self, items: Iterable[Item]) -> list[Item]:
         """Remember items, whose photos may be shown from now on."""
         found = list(items)
-        for item in found:
-            self._items[item.target] = item
-            if item.photo_id and item.path:
-                self._paths[item.photo_id] = item.path
-            self._paths |= {shot.photo_id: shot.path for shot in item.album}
+        with self._lock:
+            for item in found:
+                self._items[item.target] = item
+                if item.photo_id and item.path:
+                    self._paths[item.photo_id] = item.path
+                self._paths.update({shot.photo_id: shot.path for shot in item.album})
         return found
 
     def decide(self, content: Mapping[str, Any]) -> Decision:
@@ -139,8 +139,7 @@ class ReviewSession:
     def undo(self, decision_id: str) -> tuple[Decision, Item]:
         """Take a decision of this person back; return it, and what it was about. Raises LabelError, StorageError."""
         decision = self.store.take_back(decision_id, by=self.person)
-        with self._lock:
-            (item,) = self._known(self._queues.with_albums([self._item(decision)]))
+        (item,) = self._known(self._queues.with_albums([self._item(decision)]))
         return decision, item
 
     def _item(self, decision: Decision) -> Item:
@@ -168,8 +167,7 @@ class ReviewSession:
 
     def taxa(self) -> list[dict[str, Any]]:
         """Return all that a label may become."""
-        with self._lock:
-            return self._queues.taxa()
+        return self._queues.taxa()
 
     def agreement(self, task: Task) -> Agreement:
         """Return how far people agree on what more than one of them judged."""
