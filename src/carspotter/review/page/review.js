@@ -164,6 +164,7 @@ function showAlbum(item) {
     button.type = "button"; button.dataset.photo = shot.photo;
     if (!item.is_ad && shot.photo === item.photo) { button.className = "asked"; button.title = "the photo in doubt"; }
     image.alt = `photo ${shot.photo}`; image.src = small(shot.photo);
+    image.addEventListener("error", () => image.remove());  // a photo that cannot be shown is an empty tile
     button.append(image);
     button.addEventListener("click", () => { look(shot); button.blur(); });
     return button;
