@@ -68,7 +68,7 @@ def review(folder: Path) -> Iterator[str]:
 
 def label(page: Any, n: int, *, pace_s: float | None) -> list[float]:
     """Press a key n times, at a pace or as soon as the photo before is painted; return the milliseconds of each."""
-    measured = "() => performance.getEntriesByName('next photo').map(entry => entry.duration)"
+    measured = "() => performance.getEntriesByName('next photo').map(decision => decision.duration)"
     before = len(page.evaluate(measured))
     for number in range(n):
         page.keyboard.press("eido"[number % 4])
@@ -81,8 +81,8 @@ def label(page: Any, n: int, *, pace_s: float | None) -> list[float]:
 
 def saving(page: Any) -> list[float]:
     """Return the milliseconds that the page's decisions took."""
-    entries = "() => performance.getEntriesByType('resource').map(entry => [entry.name, entry.duration])"
-    return [float(taken) for name, taken in page.evaluate(entries) if name.endswith("/v1/decisions")]
+    decisions = "() => performance.getEntriesByType('resource').map(decision => [decision.name, decision.duration])"
+    return [float(taken) for name, taken in page.evaluate(decisions) if name.endswith("/v1/decisions")]
 
 
 def measure(n: int, pace_s: float) -> list[dict[str, Any]]:

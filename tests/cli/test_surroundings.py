@@ -48,7 +48,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.skipif(shutil.which("unshare") is None, reason="no user without a name can be made here")
 def test_a_user_without_a_name_reviews() -> None:
-    program = "from carspotter.project.review_desk import user_name; print(user_name())"
+    program = "from carspotter.review.session import user_name; print(user_name())"
     kept = {k: v for k, v in os.environ.items() if k not in ("USER", "LOGNAME", "LNAME", "USERNAME", "HOME")}
     words = [*NAMELESS, sys.executable, "-c", program]
     done = subprocess.run(words, env=kept, capture_output=True, text=True, check=False)

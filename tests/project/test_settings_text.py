@@ -17,9 +17,10 @@ from hypothesis import strategies as st
 from carspotter.errors import CarspotterError, LabelError, ProjectError, RecipeError
 from carspotter.labels.classes import read_merges
 from carspotter.labels.corrections import Corrections
-from carspotter.labels.decisions import DecisionStore
 from carspotter.project.settings import load_settings
 from carspotter.project.template import settings_text
+from carspotter.review.decisions import DecisionStore
+from carspotter.review.imported import read_reviewed
 from carspotter.training.recipe import load_recipe
 
 RECIPES = Path(__file__).parent.parent.parent / "recipes"
@@ -27,6 +28,7 @@ PROJECT = settings_text(Path("p"), ["cars.csv"])
 RECIPE = (RECIPES / "identifier.toml").read_text(encoding="utf-8")
 MERGES = "taxon,becomes\nAudi A4,Audi A4 Avant\nBMW 3 Series,\n"
 WORDS = "make,model,submodel,becomes_make,becomes_model\nvw,golf,,Volkswagen,Golf\n"
+REVIEWED = "photo_id,ad_id,decision,becomes_make,becomes_model,said_by\n1/0,1,relabel,Audi,S4,Ann\n,2,keep,,,\n"
 DECISIONS = (
     '{"id": "' + "a" * 32 + '", "task": "kind", "photo": "1/0", "says": "exterior", "by": "Ann", '
     '"at": "2026-01-01T00:00:00Z"}\n'
@@ -73,7 +75,7 @@ def _words(path: Path) -> object:
 
 
 def _decisions(path: Path) -> object:
-    return DecisionStore(path).entries()
+    return DecisionStore(path).decisions()
 
 
 FILES: dict[str, tuple[str, str, Callable[[Path], object], type[CarspotterError]]] = {
@@ -81,6 +83,7 @@ FILES: dict[str, tuple[str, str, Callable[[Path], object], type[CarspotterError]
     "recipe": ("recipe.toml", RECIPE, load_recipe, RecipeError),
     "merges": ("classes.csv", MERGES, read_merges, LabelError),
     "words": ("words.csv", WORDS, _words, LabelError),
+    "reviewed": ("reviewed.csv", REVIEWED, read_reviewed, LabelError),
     "decisions": ("decisions.jsonl", DECISIONS, _decisions, LabelError),
 }
 

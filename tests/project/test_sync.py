@@ -14,9 +14,9 @@ from typing import Any
 import onnx
 import pytest
 
-from carspotter.labels.decisions import DECISIONS, DecisionStore, Entry
 from carspotter.project.folder import Project
 from carspotter.project.pipeline import STEPS, build, preview
+from carspotter.review.decisions import DECISIONS, Decision, DecisionStore
 from carspotter.runtime.bundle import ModelBundle
 from carspotter.taxonomy import Taxon
 from tiny_project import MODELS, SETTINGS, make_project, save_photo
@@ -93,7 +93,7 @@ class Market:
         self.down.discard(self.folder / self.tables[source])
 
     def edit(self) -> str:
-        """Let one thing happen; return what."""
+        """Let one target happen; return what."""
         acts: list[Callable[[int], None]] = [
             self.add, self.remove, self.correct, self.one_photo_more, self.one_photo_less, self.replace_photo,
             self.lose_photo, self.take_down, self.bring_up,
@@ -181,7 +181,7 @@ def decide(folder: Path) -> None:
     """Let a person say of one ad that it is another car."""
     taxon = Taxon(make="BMW", model="3 Series")
     DecisionStore(folder / "labels" / DECISIONS).append(
-        Entry(task="class", says="relabel", by="anna", ad_id="1", becomes=taxon)
+        Decision(task="class", says="relabel", by="anna", ad_id="1", becomes=taxon)
     )
 
 

@@ -18,9 +18,9 @@ import pytest
 from aiohttp import ClientSession, DummyCookieJar, web
 
 from carspotter.client import Client
-from carspotter.labels.decisions import DecisionStore
 from carspotter.project.pipeline import build
-from carspotter.serving.review import review_app
+from carspotter.review.app import review_app
+from carspotter.review.decisions import DecisionStore
 from review_project import review_project, served
 from serving.conftest import RED, Serve, jpeg
 
@@ -162,4 +162,4 @@ def test_the_review(keeps_host: bool, browser: Any, tmp_path: Path) -> None:
         page.wait_for_selector("#photo[data-photo]")
         page.keyboard.press("e")
         page.wait_for_selector("#saved:text-is('saved')")
-    assert [entry.says for entry in DecisionStore(project.labels / "decisions.jsonl").entries()] == ["exterior"]
+    assert [decision.says for decision in DecisionStore(project.labels / "decisions.jsonl").decisions()] == ["exterior"]

@@ -1,4 +1,4 @@
-"""`carspotter review`: label photos of a project by keyboard, in the browser. A thin call to `serving`."""
+"""`carspotter review`: label photos of a project or folder by keyboard, in the browser. A thin call to `review`."""
 
 from __future__ import annotations
 
@@ -8,14 +8,13 @@ from typing import Annotated, Any
 
 import typer
 
-from carspotter.cli.project import ProjectArgument
 from carspotter.errors import CarspotterError, MissingExtraError
 
 _EVERYWHERE = ("0.0.0.0", "::", "")
 
 
 def review(
-    project: ProjectArgument = Path(),
+    project: Annotated[Path, typer.Argument(help="The project's folder, or a folder of photos.")] = Path(),
     *,
     person: Annotated[
         str | None,
@@ -41,14 +40,17 @@ def review(
     ] = 8765,
     open_: Annotated[bool, typer.Option("--open/--no-open", help="Open the page in the browser.")] = True,
 ) -> None:
-    """Review a project: label kind, viewpoint, class, doubts and words by keyboard, one key a decision."""
+    """Review a project: label kind, viewpoint, class, doubts and words by keyboard, one key a decision.
+
+    Of a plain folder of photos kind and viewpoint can be labelled.
+    """
     if host in _EVERYWHERE:
         raise typer.BadParameter(f"--host {host!r}: name the address that people open, such as 192.168.1.5")
     for package in ("fastapi", "uvicorn", "httptools"):
         if importlib.util.find_spec(package) is None:
             raise MissingExtraError(package, "serve")
-    from carspotter.project.review_desk import user_name
-    from carspotter.serving.review import review_app
+    from carspotter.review.app import review_app
+    from carspotter.review.session import user_name
 
     app = review_app(
         project,

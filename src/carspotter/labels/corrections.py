@@ -3,7 +3,8 @@
     make,model,submodel,becomes_make,becomes_model,becomes_generation,becomes_year,ads,message
 
 A person fills the `becomes` columns of the second and saves it as the first. An empty `submodel` means any, a row with
-nothing filled in is passed over, and columns after these are notes. It opens no catalogue.
+nothing filled in is passed over, and columns after these are notes. Decisions of a review are no rows of it; those that
+older versions copied into it are known by their note. It opens no catalogue.
 """
 
 from __future__ import annotations
@@ -23,15 +24,18 @@ from carspotter.taxonomy import Taxon
 WORDS = ("make", "model", "submodel")
 BECOMES = ("becomes_make", "becomes_model", "becomes_generation", "becomes_year")
 NOTES = ("ads", "message")
+COPIED = "review: "
+"""How the note of a row begins that an older version copied from a review."""
 
 Words = tuple[str | None, str | None, str | None]
 
 
 @dataclass(frozen=True, slots=True)
 class Corrections:
-    """Hold taxa by the keys of the words that they stand for."""
+    """Taxa by the keys of the words that they stand for; `copied` are the keys of rows that no person wrote."""
 
     taxa: Mapping[tuple[str, str, str], Taxon] = field(default_factory=dict)
+    copied: frozenset[tuple[str, str, str]] = frozenset()
 
     @classmethod
     def read(cls, path: str | Path) -> Corrections:
@@ -50,20 +54,31 @@ class Corrections:
         """Read CSV text, with commas or semicolons. Raises LabelError that names the line."""
         taxa: dict[tuple[str, str, str], Taxon] = {}
         lines: dict[tuple[str, str, str], int] = {}
+        copied: set[tuple[str, str, str]] = set()
         for number, row in rows_of(text, where, needed=(*WORDS, *BECOMES[:2]), known=(*WORDS, *BECOMES, *NOTES)):
-            taxon = _taxon(row, f"{where} line {number}")
+            taxon = taxon_of(row, f"{where} line {number}")
             if taxon is None:
                 continue
+            if taxon.model is None:
+                raise LabelError(
+                    f"{where} line {number}: becomes {taxon.make} ?; becomes_make and becomes_model must be given"
+                )
             place = words_key((row["make"], row["model"], row["submodel"]))
             if not any(place):
                 raise LabelError(
                     f"{where} line {number}: make, model and submodel are empty; one of them must say what"
                 )
+            is_copied = row.get("message", "").startswith(COPIED)
+            if place in taxa and is_copied != (place in copied):  # of the two, what a person wrote holds
+                if is_copied:
+                    continue
+                del taxa[place], lines[place]
+            (copied.add if is_copied else copied.discard)(place)
             if taxa.setdefault(place, taxon) != taxon:
                 first = f"line {lines[place]} says {taxa[place].name()!r}"
                 raise LabelError(f"{where} line {number}: {taxon.name()!r} for words of which {first}; keep one line")
             lines.setdefault(place, number)
-        return cls(taxa)
+        return cls(taxa, frozenset(copied))
 
     def find(self, words: Words) -> Taxon | None:
         """Return what a person said of these words: of all three, else of make and model whatever the submodel."""
@@ -155,17 +170,18 @@ def _cell(value: str) -> str:
     return value[1:] if value.startswith("'") and _FORMULA.match(value) else value
 
 
-def _taxon(row: Mapping[str, str], where: str) -> Taxon | None:
+def taxon_of(row: Mapping[str, str], where: str) -> Taxon | None:
+    """Return what the `becomes` columns of a row name, None where they are empty; raises LabelError that says where."""
     make, model, generation, year = (row.get(name, "") for name in BECOMES)
     if not (make or model or generation or year):
         return None
-    if not make or not model:
-        raise LabelError(f"{where}: becomes {make or '?'} {model or '?'}; becomes_make and becomes_model must be given")
+    if not make:
+        raise LabelError(f"{where}: becomes ? {model or '?'}; becomes_make and becomes_model must be given")
     if year and not (year.isdecimal() and len(year) == 4):
         raise LabelError(
             f"{where}: becomes_year is {year!r}; it must be a year such as 2012, or empty for the ad's own"
         )
     try:
-        return Taxon(make=make, model=model, generation=generation or None, year=int(year) if year else None)
+        return Taxon(make=make, model=model or None, generation=generation or None, year=int(year) if year else None)
     except TaxonomyError as error:
         raise LabelError(f"{where}: {error}") from error

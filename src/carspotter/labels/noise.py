@@ -2,7 +2,7 @@
 
 `out_of_fold` has every photo judged by a probe that learnt from other ads, `find_doubts` compares that with the labels
 by confident learning (Northcutt et al. 2021, by cleanlab). Pure functions of arrays: the caller hands in the embeddings
-and how a probe is fitted, and a person decides what a doubt is worth (`doubts_page`).
+and how a probe is fitted, and a person decides what a doubt is worth (`review`).
 """
 
 from __future__ import annotations

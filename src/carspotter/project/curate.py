@@ -17,16 +17,17 @@ from carspotter.dataset.certificate import MAX_DISTANCE, LeakCertificate, certif
 from carspotter.dataset.split import SplitSettings, split
 from carspotter.evaluation.mistakes import confused_pairs
 from carspotter.labels.classes import classes, read_merges
-from carspotter.labels.corrections import Corrections, to_csv, unresolved
+from carspotter.labels.corrections import to_csv, unresolved
 from carspotter.labels.resolve import Resolver, label_rows
 from carspotter.photos.checks import CheckSettings, judge
 from carspotter.photos.duplicates import Embeddings, find_duplicates
 from carspotter.project.build import Build
 from carspotter.project.look import LocateSettings, Look
-from carspotter.project.reviews import PHOTO_LABELS, all_decisions, decision_texts, reviewed, settle_words
 from carspotter.project.source_names import known_sources
 from carspotter.project.sync import forget_changed
 from carspotter.records import SPLITS
+from carspotter.review.apply import PHOTO_LABELS, corrections, decision_texts, review_rows
+from carspotter.review.imported import open_decisions
 
 Row = dict[str, Any]
 
@@ -141,24 +142,22 @@ def _embeddings(photo_ids: Any, columns: Mapping[str, Any]) -> Embeddings | None
 def resolve_labels(build: Build) -> Mapping[str, Any]:
     """Turn sellers' words into taxa, and list those that are not understood in `labels/unresolved.csv`."""
     catalog, folder = build.catalog, build.project.labels
-    words = folder / "words.csv"
-    settle_words(folder)
+    store = open_decisions(folder)
     listings_sql = (
         "SELECT ad_id, source, make, model, submodel, year, title, description FROM listings WHERE status = 'ok'"
     )
 
     def work() -> Mapping[str, Any]:
         listings = catalog.rows(f"{listings_sql} ORDER BY ad_id")
-        corrections = Corrections.read(words) if words.exists() else None
         seen = Counter((listing["make"], listing["model"]) for listing in listings)
-        resolver = Resolver(corrections=corrections, seen=seen)
+        resolver = Resolver(corrections=corrections(folder, store), seen=seen)
         rows = list(label_rows(listings, resolver, curated=_curated(build)))
         old = {row["ad_id"]: row for row in catalog.rows("SELECT * EXCLUDE (stage_version) FROM labels")}
         fresh = [row for row in rows if not _same(row, old.get(row["ad_id"]))]
         left = old.keys() - {row["ad_id"] for row in rows}
         if fresh or left:
             catalog.append("labels", [*fresh, *({"ad_id": ad_id, "status": RETIRED} for ad_id in sorted(left))])
-        reviews = reviewed(catalog, all_decisions(folder))
+        reviews = review_rows(catalog, store)
         catalog.replace("reviews", reviews)
         missing = unresolved(listings, rows)
         storage.write(folder / "unresolved.csv", to_csv(missing).encode("utf-8-sig"))
@@ -171,7 +170,7 @@ def resolve_labels(build: Build) -> Mapping[str, Any]:
         "resolve",
         reads=(listings_sql, "SELECT photo_id, ad_id FROM listing_photos"),
         writes=("SELECT * FROM labels", "SELECT * FROM reviews"),
-        settings=[LABEL_VERSION, decision_texts(folder)],
+        settings=[LABEL_VERSION, decision_texts(folder, store)],
         work=work,
     )
 

@@ -1,11 +1,11 @@
-"""The embeddings of a project's samples in; labels to be doubted, on a page and in a CSV file, out.
+"""The embeddings of a project's samples in; labels to be doubted out, in `labels/doubts.csv`.
 
-It ranks doubts and outliers and writes the page and the CSV file for a person; what that person decides is read by
-`reviews` at the next build. It changes no label.
+It ranks doubts and outliers for a person, who decides them in `carspotter review --queue doubts`. It changes no label.
 """
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
@@ -13,22 +13,24 @@ from typing import Any
 import numpy as np
 
 from carspotter.errors import ProjectError
-from carspotter.labels.doubts_page import Review, decided_rows, write_csv, write_page
+from carspotter.labels.doubts import Doubt, write_doubts
 from carspotter.labels.noise import Doubts, find_doubts, out_of_fold
 from carspotter.labels.outliers import find_outliers
 from carspotter.project.build import Build
 from carspotter.project.products import class_taxa, embedded
-from carspotter.project.reviews import REVIEWED, all_decisions
 from carspotter.recognition.fusion import fuse
 from carspotter.recognition.probes import fit_probe
+from carspotter.review.apply import decided
+from carspotter.review.imported import open_decisions
 from carspotter.taxonomy import Taxon, Taxonomy
-from carspotter.thumbnails import thumbnail_of
 
 Row = dict[str, Any]
 
 STRENGTH = 0.1
 """L2 penalty of the probe that judges labels: a stronger one follows wrong labels less (docs/doubts.md)."""
 LEAST_PHOTOS = 20
+PAIRS = 50
+"""Pairs of mixed-up classes that are told, the surest first."""
 
 
 def find(build: Build) -> Mapping[str, Any]:
@@ -52,23 +54,23 @@ def find(build: Build) -> Mapping[str, Any]:
     taxa = class_taxa(build)
     together = partial(fuse, taxonomy=Taxonomy(tuple(taxa[name] for name in names)))
     doubts = find_doubts(probabilities, classes, names, ads=ads, fuse=together)
-    reviews = [*_label_reviews(doubts, samples, taxa), *_outlier_reviews(x, classes, samples)]
+    found = [*_doubtful_ads(doubts, samples, taxa), *_outliers(x, classes, samples)]
     build.watch.advance(2, 3)
-    return _write(build, reviews, doubts)
+    return _write(build, found, doubts)
 
 
 def _fit(x: Any, y: Any, n_classes: int) -> Any:
     return fit_probe(x, y, n_classes, strength=STRENGTH).logits
 
 
-def _label_reviews(doubts: Doubts, samples: Mapping[str, Any], taxa: Mapping[str, Taxon]) -> list[Review]:
+def _doubtful_ads(doubts: Doubts, samples: Mapping[str, Any], taxa: Mapping[str, Taxon]) -> list[Doubt]:
     """Return the flagged ads, each shown by one of its photos: a seller is wrong about the ad, not about a photo."""
     assert doubts.ads is not None
     first: dict[str, str] = {}
     for photo, ad in zip(samples["photo_id"], samples["ad_id"], strict=True):
         first.setdefault(str(ad), str(photo))
     return [
-        Review(
+        Doubt(
             photo_id=first[row["ad_id"]], ad_id=row["ad_id"], is_ad=True, given=row["given"], score=row["quality"],
             suggested=taxa.get(row["suggested"]), given_probability=row["given_probability"],
             suggested_probability=row["suggested_probability"],
@@ -78,10 +80,10 @@ def _label_reviews(doubts: Doubts, samples: Mapping[str, Any], taxa: Mapping[str
     ]  # fmt: skip
 
 
-def _outlier_reviews(x: Any, classes: Any, samples: Mapping[str, Any]) -> list[Review]:
+def _outliers(x: Any, classes: Any, samples: Mapping[str, Any]) -> list[Doubt]:
     found = find_outliers(x, classes)
     return [
-        Review(
+        Doubt(
             photo_id=str(samples["photo_id"][position]), ad_id=str(samples["ad_id"][position]),
             given=str(samples["class_name"][position]), score=float(score), why=str(reason),
         )
@@ -92,28 +94,23 @@ def _outlier_reviews(x: Any, classes: Any, samples: Mapping[str, Any]) -> list[R
     ]  # fmt: skip
 
 
-def _write(build: Build, reviews: Sequence[Review], doubts: Doubts) -> Mapping[str, Any]:
+def _write(build: Build, found: Sequence[Doubt], doubts: Doubts) -> Mapping[str, Any]:
     folder = build.project.labels
-    open_ = all_decisions(folder).pending(reviews)
-    page = folder / "doubts.html"
-    write_csv(folder / "doubts.csv", open_)
-    files = {
-        row["photo_id"]: row
-        for row in build.catalog.rows(
-            "SELECT f.photo_id, f.path, v.x1, v.y1, v.x2, v.y2 FROM files f LEFT JOIN findings v USING (photo_id) "
-            "SEMI JOIN samples s ON s.photo_id = f.photo_id"
-        )
-    }
-    write_page(
-        page, open_, title=build.project.settings.name or build.project.folder.name,
-        thumbnail=partial(_picture, build, files), pairs=doubts.pair_rows(), judged=len(doubts),
-        decided=decided_rows(folder / REVIEWED),
-    )  # fmt: skip
+    settled = open_decisions(folder).settled("class")
+    open_ = [each for each in found if decided(settled, None if each.is_ad else each.photo_id, each.ad_id) is None]
+    write_doubts(folder / "doubts.csv", open_)
     build.watch.advance(3, 3)
-    n_ads = sum(review.is_ad for review in open_)
-    said = f"{n_ads} ads with a doubtful label, {len(open_) - n_ads} outliers; look at {page}"
-    return {"ads": n_ads, "outliers": len(open_) - n_ads, "reviewed": len(reviews) - len(open_), "text": said}
+    n_ads = sum(doubt.is_ad for doubt in open_)
+    pairs = list(doubts.pair_rows())[:PAIRS]
+    said = f"{n_ads} ads with a doubtful label, {len(open_) - n_ads} outliers"
+    if pairs:
+        said += "; mixed up by sellers: " + ", ".join(_in_words(pair) for pair in pairs[:3])
+    if open_:
+        said += f"; next: carspotter review {shlex.quote(str(build.project.folder))} --queue doubts"
+    return {
+        "ads": n_ads, "outliers": len(open_) - n_ads, "reviewed": len(found) - len(open_), "pairs": pairs, "text": said,
+    }  # fmt: skip
 
 
-def _picture(build: Build, files: Mapping[str, Row], photo_id: str) -> str | None:
-    return thumbnail_of(build.project.folder, files.get(photo_id, {}))
+def _in_words(pair: Mapping[str, Any]) -> str:
+    return f"{pair['true']} listed as {pair['given']} ({pair['share']:.0%}, {pair['low']:.0%} to {pair['high']:.0%})"

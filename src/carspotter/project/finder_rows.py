@@ -18,9 +18,10 @@ from typing import Any
 
 from carspotter import storage
 from carspotter.errors import ProjectError
-from carspotter.labels.decisions import DECISIONS, DecisionStore, Task
 from carspotter.project.folder import Project
 from carspotter.records import UNKNOWN_VIEWPOINT
+from carspotter.review.decisions import Task
+from carspotter.review.imported import open_decisions
 
 COLUMNS = ("path", "part", "source", "kind", "viewpoint", "x1", "y1", "x2", "y2", "ignore", "ad_id")
 CHOOSING = 5
@@ -62,13 +63,13 @@ def write_finder_rows(project: Project, out: Path) -> Mapping[str, Any]:
 
 def reviewed_photos(project: Project) -> dict[str, dict[str, str | None]]:
     """Return what people decided of kind and viewpoint by photo; an unknown viewpoint is None, above the source's."""
-    store, found = DecisionStore(project.labels / DECISIONS), dict[str, dict[str, str | None]]()
+    store, found = open_decisions(project.labels), dict[str, dict[str, str | None]]()
     tasks: tuple[Task, ...] = ("kind", "viewpoint")
     for task in tasks:
-        for entry in store.settled(task).values():
-            if entry.photo_id is not None:
-                word = None if entry.says == UNKNOWN_VIEWPOINT else entry.says
-                found.setdefault(entry.photo_id, {})[task] = word
+        for decision in store.settled(task).values():
+            if decision.photo_id is not None:
+                word = None if decision.says == UNKNOWN_VIEWPOINT else decision.says
+                found.setdefault(decision.photo_id, {})[task] = word
     return found
 
 

@@ -4,7 +4,8 @@ carspotter.toml   settings: the sources and what each step is told
 catalog/          tables, appended by every step
 photos/           fetched photographs, one folder an ad
 quarantine/       files that could not be saved
-labels/           words.csv, classes.csv: what people decided; unresolved.csv: what they may decide next
+labels/           decisions.jsonl: what a review decided; words.csv, classes.csv: what people wrote by hand;
+                  unresolved.csv, doubts.csv: what they may decide next
 shards/           the dataset for training
 models/           learned bundles
 report.html

@@ -14,8 +14,8 @@ from carspotter.evaluation.predictions import UNLABELLED, Predictions
 from carspotter.labels.classes import cut
 from carspotter.project.build import Build
 from carspotter.project.report import write_report as draw_report
-from carspotter.project.reviews import PHOTO_LABELS
 from carspotter.recognition.gallery import Gallery, learn, save_gallery
+from carspotter.review.apply import PHOTO_LABELS
 from carspotter.runtime.bundle import ModelBundle
 from carspotter.taxonomy import Taxon, Taxonomy
 

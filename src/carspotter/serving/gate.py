@@ -40,7 +40,7 @@ _ROUTES = frozenset(
     )
 )
 _PHOTOS = ("/v1/photos", "/v1/ads")
-_SAFETY = {
+SAFETY = {
     "x-content-type-options": "nosniff",
     "referrer-policy": "no-referrer",
     "x-frame-options": "DENY",
@@ -83,7 +83,7 @@ class Gate:
                 status = message["status"]
                 headers = MutableHeaders(scope=message)
                 headers["x-request-id"] = state["request_id"]
-                for name, value in _SAFETY.items():
+                for name, value in SAFETY.items():
                     headers.setdefault(name, value)
             await send(message)
 

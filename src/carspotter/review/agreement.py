@@ -1,4 +1,4 @@
-"""What several people said of the same things in; how far they agree out, as a share and as kappa.
+"""What several people said of the same targets in; how far they agree out, as a share and as kappa.
 
 Kappa is 1 where people always agree and 0 where they agree as often as chance would: with 95 exteriors of 100, two
 people who say "exterior" blindly agree in 90 % of cases. It reads no file.
@@ -14,15 +14,15 @@ from typing import Any, Literal
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Agreement:
-    """Hold how far people agree on the `things` that at least two of them judged.
+    """How far people agree on the `targets` that at least two of them judged.
 
-    `percent` is the share of pairs of people, averaged over things, who said the same, 0..100; `kappa` is None where
-    chance alone would agree always. `method` is "cohen" for two people, "fleiss" for more. `differ` are the things on
+    `percent` is the share of pairs of people, averaged over targets, who said the same, 0..100; `kappa` is None where
+    chance alone would agree always. `method` is "cohen" for two people, "fleiss" for more. `differ` are the targets on
     which they differ, each with what each person said.
     """
 
     people: tuple[str, ...]
-    things: int
+    targets: int
     percent: float | None
     kappa: float | None
     method: Literal["cohen", "fleiss"]
@@ -31,27 +31,29 @@ class Agreement:
     def to_dict(self) -> dict[str, Any]:
         """Return it as JSON values."""
         return {
-            "people": list(self.people), "things": self.things, "method": self.method,
+            "people": list(self.people), "targets": self.targets, "method": self.method,
             "percent": None if self.percent is None else round(self.percent, 1),
             "kappa": None if self.kappa is None else round(self.kappa, 3),
-            "differ": [{"thing": list(row["thing"]), "said": dict(row["said"])} for row in self.differ],
+            "differ": [{"target": list(row["target"]), "said": dict(row["said"])} for row in self.differ],
         }  # fmt: skip
 
 
 def measure_agreement(said: Mapping[tuple[str, ...], Mapping[str, str]]) -> Agreement:
-    """Compare what people said: `said` maps each thing to a word a person."""
-    shared = {thing: words for thing, words in said.items() if len(words) > 1}
+    """Compare what people said: `said` maps each target to a word a person."""
+    shared = {target: words for target, words in said.items() if len(words) > 1}
     people = tuple(sorted({person for words in shared.values() for person in words}))
-    differ = tuple({"thing": thing, "said": words} for thing, words in shared.items() if len(set(words.values())) > 1)
+    differ = tuple(
+        {"target": target, "said": words} for target, words in shared.items() if len(set(words.values())) > 1
+    )
     method: Literal["cohen", "fleiss"] = "fleiss" if len(people) > 2 else "cohen"
     if not shared:
-        return Agreement(people=(), things=0, percent=None, kappa=None, method="cohen")
+        return Agreement(people=(), targets=0, percent=None, kappa=None, method="cohen")
     if method == "cohen":
         first, second = people
         share, kappa = cohen_kappa((words[first], words[second]) for words in shared.values())
     else:
         share, kappa = fleiss_kappa(Counter(words.values()) for words in shared.values())
-    return Agreement(people=people, things=len(shared), percent=100 * share, kappa=kappa, method=method, differ=differ)
+    return Agreement(people=people, targets=len(shared), percent=100 * share, kappa=kappa, method=method, differ=differ)
 
 
 def cohen_kappa(pairs: Iterable[tuple[Hashable, Hashable]]) -> tuple[float, float | None]:
@@ -70,21 +72,21 @@ def cohen_kappa(pairs: Iterable[tuple[Hashable, Hashable]]) -> tuple[float, floa
 
 
 def fleiss_kappa(counts: Iterable[Mapping[Any, int]]) -> tuple[float, float | None]:
-    """Return the mean share of equal pairs and Fleiss' kappa; `counts` maps the words of each thing to their people.
+    """Return the mean share of equal pairs and Fleiss' kappa; `counts` maps the words of each target to their people.
 
-    J. L. Fleiss, "Measuring nominal scale agreement among many raters", Psychological Bulletin 76 (1971); things may
-    have different numbers of people, as in Fleiss, Levin and Paik (2003), chapter 18. Raises ValueError for a thing of
+    J. L. Fleiss, "Measuring nominal scale agreement among many raters", Psychological Bulletin 76 (1971); targets may
+    have different numbers of people, as in Fleiss, Levin and Paik (2003), chapter 18. Raises ValueError for a target of
     fewer than two.
     """
     shares, total = [], Counter[Any]()
     for count in counts:
         n = sum(count.values())
         if n < 2:
-            raise ValueError(f"kappa of a thing of {n} people: at least two are needed")
+            raise ValueError(f"kappa of a target of {n} people: at least two are needed")
         shares.append(sum(k * (k - 1) for k in count.values()) / (n * (n - 1)))
         total.update(count)
     if not shares:
-        raise ValueError("kappa of nothing: at least one thing is needed")
+        raise ValueError("kappa of nothing: at least one target is needed")
     observed, n_all = sum(shares) / len(shares), sum(total.values())
     chance = sum((k / n_all) ** 2 for k in total.values())
     return observed, _kappa(observed, chance)

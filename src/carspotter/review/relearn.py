@@ -17,7 +17,7 @@ from carspotter.project.pipeline import build
 STEPS = ("resolve", "classes", "split", "learn")
 
 
-class Learning:
+class Relearning:
     """Run the steps once at a time. It is the `Watch` of its own build."""
 
     def __init__(self, project: Project, *, done: Callable[[], None]) -> None:

@@ -9,10 +9,11 @@ from typing import Any
 
 import pytest
 
-from carspotter.labels.decisions import DecisionStore
+from carspotter.labels.doubts import Doubt, write_doubts
 from carspotter.project.folder import Project
 from carspotter.project.pipeline import build
-from carspotter.serving.review import review_app
+from carspotter.review.app import review_app
+from carspotter.review.decisions import DecisionStore
 from review_project import review_process, review_project, served
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
@@ -55,7 +56,7 @@ def project(tmp_path: Path) -> Project:
 
 def said(project: Project) -> list[str]:
     """Read what was said, as it stands on the disk."""
-    return [entry.says for entry in DecisionStore(project.labels / "decisions.jsonl").entries()]
+    return [decision.says for decision in DecisionStore(project.labels / "decisions.jsonl").decisions()]
 
 
 def shown(page: Any) -> str:
@@ -78,8 +79,8 @@ def test_ten_photos_by_keyboard_a_reload_and_an_undo(page: Any, project: Project
         saved(page)
         assert len(set(photos)) == 10
         assert said(project) == ["exterior", "interior", "detail", "other"] * 2 + ["exterior", "interior"]
-        entries = DecisionStore(project.labels / "decisions.jsonl").entries()
-        assert [entry.photo_id for entry in entries] == photos
+        decisions = DecisionStore(project.labels / "decisions.jsonl").decisions()
+        assert [decision.photo_id for decision in decisions] == photos
         assert len(page.evaluate("performance.getEntriesByName('next photo')")) == 10
         eleventh = shown(page)
         page.reload()
@@ -127,8 +128,8 @@ def test_the_machine_is_asked_by_a_key_alone(page: Any, project: Project) -> Non
         assert page.text_content("#hint").startswith("machine: ")
         page.keyboard.press("e")
         saved(page)
-        entries = DecisionStore(project.labels / "decisions.jsonl").entries()
-        assert [entry.shown for entry in entries] == [False, True]
+        decisions = DecisionStore(project.labels / "decisions.jsonl").decisions()
+        assert [decision.shown for decision in decisions] == [False, True]
 
 
 def test_enter_before_the_classes_have_come_makes_no_new_class(page: Any, project: Project) -> None:
@@ -145,8 +146,8 @@ def test_enter_before_the_classes_have_come_makes_no_new_class(page: Any, projec
         page.wait_for_selector("#taxa li")
         page.keyboard.press("Enter")
         saved(page)
-    entries = DecisionStore(project.labels / "decisions.jsonl").entries()
-    assert [entry.becomes.name() for entry in entries if entry.becomes] == ["Opel Astra"]
+    decisions = DecisionStore(project.labels / "decisions.jsonl").decisions()
+    assert [decision.becomes.name() for decision in decisions if decision.becomes] == ["Opel Astra"]
 
 
 def test_another_class_is_typed_and_words_too(page: Any, project: Project) -> None:
@@ -168,10 +169,59 @@ def test_another_class_is_typed_and_words_too(page: Any, project: Project) -> No
         page.reload()
         page.wait_for_selector("#message:has-text('Well done')")
     names = [
-        entry.becomes.name() for entry in DecisionStore(project.labels / "decisions.jsonl").entries() if entry.becomes
+        decision.becomes.name()
+        for decision in DecisionStore(project.labels / "decisions.jsonl").decisions()
+        if decision.becomes
     ]
     assert names == ["Opel Astra", "Citroën C4"]
-    assert "Qqzzx,Vbnmk,,Citroën,C4" in (project.labels / "words.csv").read_text()
+    build(project, only=("resolve",))
+    with project.catalog() as catalog:
+        assert catalog.rows("SELECT name FROM labels WHERE ad_id = '5'") == [{"name": "Citroën C4 2012"}]
+
+
+def doubt(project: Project) -> None:
+    """Doubt the whole ad 1, and a photo of ad 0."""
+    whole = Doubt(photo_id="1/0", ad_id="1", is_ad=True, given="BMW X5", score=0.1)
+    single = Doubt(photo_id="0/1", ad_id="0", given="Audi A4", score=0.9, why="alone")
+    write_doubts(project.labels / "doubts.csv", [whole, single])
+
+
+def test_all_photos_of_a_doubtful_ad_are_in_view(page: Any, project: Project) -> None:
+    doubt(project)
+    with served(review_app(project.folder, person="Ann", queue="doubts")) as address:
+        page.goto(address)
+        assert shown(page) == "1/0"
+        page.evaluate("Promise.all([...document.querySelectorAll('#album img')].map(each => each.decode()))")
+        assert page.eval_on_selector_all("#album img", "all => all.map(each => each.alt)") == [
+            f"photo 1/{k}" for k in range(4)
+        ]
+        page.keyboard.press("ArrowLeft")
+        page.wait_for_selector("#photo[data-photo='1/3']")
+        page.keyboard.press("ArrowRight")
+        page.wait_for_selector("#photo[data-photo='1/0']")
+        page.click("#album button[data-photo='1/2']")
+        page.wait_for_selector("#photo[data-photo='1/2']")
+        page.keyboard.press("d")
+        page.wait_for_selector("#photo[data-photo='0/1']")
+        assert page.get_attribute("#album .asked", "data-photo") == "0/1"
+        page.keyboard.press("k")
+        saved(page)
+    decisions = DecisionStore(project.labels / "decisions.jsonl").decisions()
+    assert [(each.target[1:], each.says) for each in decisions] == [(("ad", "1"), "drop"), (("photo", "0/1"), "keep")]
+
+
+def test_a_folder_of_photos_is_reviewed_without_a_project(page: Any, project: Project) -> None:
+    folder = project.folder / "photos" / "0"
+    with served(review_app(folder, person="Ann")) as address:
+        page.goto(address)
+        first = shown(page)
+        assert page.eval_on_selector_all("#queue option", "all => all.map(each => each.value)") == [
+            "random/kind", "random/viewpoint", "kind/kind", "viewpoint/viewpoint"
+        ]  # fmt: skip
+        assert not page.is_visible("#learn")
+        page.keyboard.press("d")
+        saved(page)
+    assert [each.photo_id for each in DecisionStore(folder / "decisions.jsonl").decisions()] == [first]
 
 
 @pytest.mark.slow
@@ -194,10 +244,11 @@ def test_a_page_goes_on_when_its_server_was_killed_and_comes_back(page: Any, pro
 
 @pytest.mark.parametrize("width", [390, 1360])
 def test_nothing_is_wider_than_the_screen(width: int, browser: Any, project: Project) -> None:
+    doubt(project)
     with served(review_app(project.folder, person="Ann")) as address:
         page = browser.new_page(viewport={"width": width, "height": 844})
         page.goto(address)
-        for queue in ("kind/kind", "viewpoint/viewpoint", "random/class", "unresolved/words"):
+        for queue in ("kind/kind", "viewpoint/viewpoint", "random/class", "doubts/class", "unresolved/words"):
             page.select_option("#queue", queue)
             shown(page)
             assert page.evaluate("document.documentElement.scrollWidth") <= width, queue

@@ -21,10 +21,11 @@ from PIL import Image
 import carspotter
 from carspotter.errors import LabelError, ProjectError, StorageError
 from carspotter.geometry import BoundingBox
-from carspotter.labels.decisions import DecisionStore
+from carspotter.labels.doubts import Doubt, write_doubts
 from carspotter.notebook import Labeller, show
 from carspotter.project.folder import Project
 from carspotter.records import Answer, Candidate, Kind, PhotoError, Prediction, Vehicle, Viewpoint
+from carspotter.review.decisions import DecisionStore
 from review_project import review_project
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
@@ -71,15 +72,15 @@ def test_decisions_by_messages(project: Project) -> None:
     labeller = Labeller(project, person="Ann")
     first = labeller.items[0]
     (picture,) = hear(labeller, {"type": "picture", "photo": first["photo"]})
-    assert picture["data"]["content"] == {"type": "picture", "photo": first["photo"]}
+    assert picture["data"]["content"] == {"type": "picture", "photo": first["photo"], "small": False}
     with Image.open(io.BytesIO(picture["buffers"][0])) as image:
         assert image.size == (320, 240)
     said = {"type": "decide", "id": uuid4().hex, "task": "kind", "photo": first["photo"], "says": "detail"}
     states = [message["data"]["state"] for message in hear(labeller, said)]
     assert states[0]["done"] == 1
     assert first["key"] not in [item["key"] for item in states[0]["items"]]
-    assert [entry["says"] for entry in labeller.decisions] == ["detail"]
-    assert [entry.by for entry in DecisionStore(project.labels / "decisions.jsonl").entries()] == ["Ann"]
+    assert [decision["says"] for decision in labeller.decisions] == ["detail"]
+    assert [decision.by for decision in DecisionStore(project.labels / "decisions.jsonl").decisions()] == ["Ann"]
     (undone,) = custom(hear(labeller, {"type": "undo", "id": said["id"]}))
     assert undone["item"]["key"] == first["key"]
     assert (labeller.done, labeller.decisions) == (0, [])
@@ -120,8 +121,8 @@ def test_a_plain_folder_of_photos(tmp_path: Path) -> None:
     hear(labeller, {"type": "decide", "id": uuid4().hex, "task": "kind", "photo": "below/b.png", "says": "other"})
     assert len(hear(labeller, {"type": "picture", "photo": "a.jpg"})[0]["buffers"]) == 1
     (told,) = custom(hear(labeller, {"type": "picture", "photo": "../a.jpg"}))
-    assert "is not in" in told["text"]
-    assert DecisionStore(tmp_path / "decisions.jsonl").entries()[0].photo_id == "below/b.png"
+    assert "in no queue" in told["text"]
+    assert DecisionStore(tmp_path / "decisions.jsonl").decisions()[0].photo_id == "below/b.png"
     assert Labeller(tmp_path, person="Bob").done == 1
 
 
@@ -133,8 +134,8 @@ def test_wrong_beginnings(tmp_path: Path) -> None:
     Image.new("RGB", (8, 8)).save(tmp_path / "a.jpg")
     with pytest.raises(ProjectError, match="make a project of it"):
         Labeller(tmp_path, "class", person="Ann")
-    with pytest.raises(ProjectError, match="count is for a project's queues"):
-        Labeller(tmp_path, person="Ann", count=3)
+    with pytest.raises(ProjectError, match="no queue doubts that asks for class; it has random, kind, viewpoint"):
+        Labeller(tmp_path, "class", queue="doubts", person="Ann")
     with pytest.raises(LabelError, match="one line of 1 to 80"):
         Labeller(tmp_path, person=" ")
 
@@ -217,7 +218,7 @@ def host(tmp_path: Path) -> Iterator[str]:
     folder = tmp_path / "host"
     folder.mkdir()
     (folder / "index.html").write_text(HOST)
-    shutil.copy(Path(carspotter.__file__).with_name("labeller.js"), folder)
+    shutil.copy(Path(carspotter.__file__).parent / "review" / "page" / "labeller.js", folder)
     handler = type("Quiet", (SimpleHTTPRequestHandler,), {"log_message": lambda *_: None})
     server = ThreadingHTTPServer(("127.0.0.1", 0), partial(handler, directory=str(folder)))
     thread = threading.Thread(target=server.serve_forever)
@@ -268,7 +269,29 @@ def test_ten_photos_by_keyboard_in_a_page(host: str, project: Project) -> None:
         page.wait_for_selector(f".photo[data-photo='{photos[-1]}']")
         browser.close()
     assert len(set(photos)) == 10
-    entries = DecisionStore(project.labels / "decisions.jsonl").entries()
-    assert [entry.photo_id for entry in entries] == photos[:-1]
-    assert [entry.says for entry in entries][:4] == ["exterior", "interior", "detail", "other"]
+    decisions = DecisionStore(project.labels / "decisions.jsonl").decisions()
+    assert [decision.photo_id for decision in decisions] == photos[:-1]
+    assert [decision.says for decision in decisions][:4] == ["exterior", "interior", "detail", "other"]
+    labeller.close()
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="no chromium on this machine")
+def test_a_doubt_is_decided_beside_all_photos_of_its_ad(host: str, project: Project) -> None:
+    playwright = pytest.importorskip("playwright.sync_api")
+    write_doubts(project.labels / "doubts.csv", [Doubt(photo_id="1/0", ad_id="1", is_ad=True, given="x", score=0.1)])
+    labeller = Labeller(project, "class", queue="doubts", person="Ann")
+    with playwright.sync_playwright() as started:
+        browser = started.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"])
+        page = browser.new_page()
+        page.expose_function("kernel", partial(kernel, labeller))
+        page.goto(host)
+        page.wait_for_selector(".photo[data-photo='1/0']")
+        for number in range(4):
+            page.click(f".album button[title='1/{number}']:has(img)")
+            page.wait_for_selector(f".photo[data-photo='1/{number}']")
+        page.press(".spot", "u")
+        page.wait_for_selector(".top:has-text('All decided')")
+        page.wait_for_selector(".top:has-text('1 of 1')")
+        browser.close()
+    assert [(each["ad"], each["says"]) for each in labeller.decisions] == [("1", "undecidable")]
     labeller.close()

@@ -19,9 +19,9 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from carspotter.errors import LabelError, ProjectError
-from carspotter.labels.decisions import DecisionStore
 from carspotter.project.folder import Project
-from carspotter.serving.review import review_app
+from carspotter.review.app import review_app
+from carspotter.review.decisions import DecisionStore
 from review_project import call, review_process, review_project, served
 from waiting import until
 
@@ -109,10 +109,10 @@ def test_only_its_own_page_may_decide(
     headers: dict[str, str], status: int, code: str, address: str, token: str, project: Project
 ) -> None:
     store = DecisionStore(project.labels / "decisions.jsonl")
-    before = len(store.entries())
+    before = len(store.decisions())
     found, answer = call(address, "/v1/decisions", kind("0/0"), token=token, headers=headers)
     assert (found, answer["code"]) == (status, code)
-    assert len(store.entries()) == before
+    assert len(store.decisions()) == before
 
 
 @pytest.mark.parametrize("path", ["/", "/v1/session", "/v1/items?queue=kind", "/v1/picture?photo=0/0"])
@@ -227,9 +227,9 @@ def test_two_people_at_once_lose_nothing(project: Project, address: str, token: 
         store = DecisionStore(project.labels / "decisions.jsonl")
         for person, ids in sent.items():
             assert len(ids) == 24
-            assert set(ids) <= {entry.id for entry in store.entries("kind", by=person)}
+            assert set(ids) <= {decision.id for decision in store.decisions("kind", by=person)}
         agreed = call(other, "/v1/agreement?task=kind")[1]
-        assert (agreed["people"], agreed["things"]) == (["Ann", "Bob"], 24)
+        assert (agreed["people"], agreed["targets"]) == (["Ann", "Bob"], 24)
 
 
 def test_a_killed_server_loses_nothing_that_it_acknowledged(tmp_path: Path) -> None:
@@ -248,7 +248,7 @@ def test_a_killed_server_loses_nothing_that_it_acknowledged(tmp_path: Path) -> N
         killer.join()
         assert process.wait() == -signal.SIGKILL
     assert len(acknowledged) >= 10
-    kept = {entry.id for entry in DecisionStore(project.labels / "decisions.jsonl").entries()}
+    kept = {decision.id for decision in DecisionStore(project.labels / "decisions.jsonl").decisions()}
     assert set(acknowledged) <= kept
     with served(review_app(project.folder, person="Ann")) as again:
         assert call(again, "/v1/items?queue=kind")[1]["done"] > 0

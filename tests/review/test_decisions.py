@@ -13,16 +13,15 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from carspotter.errors import LabelError, StorageError
-from carspotter.labels.agreement import cohen_kappa, fleiss_kappa, measure_agreement
-from carspotter.labels.corrections import Corrections
-from carspotter.labels.decided_words import write_decided_words
-from carspotter.labels.decisions import SAYS, DecisionStore, Entry, votes
+from carspotter.review.agreement import cohen_kappa, fleiss_kappa, measure_agreement
+from carspotter.review.apply import corrections, written_words
+from carspotter.review.decisions import SAYS, Decision, DecisionStore, votes
 from carspotter.taxonomy import Taxon
 
 
-def kind(photo: str, says: str, by: str = "Ann") -> Entry:
+def kind(photo: str, says: str, by: str = "Ann") -> Decision:
     """Make a decision of a photo's kind."""
-    return Entry(task="kind", photo_id=photo, says=says, by=by)
+    return Decision(task="kind", photo_id=photo, says=says, by=by)
 
 
 @pytest.fixture
@@ -32,38 +31,38 @@ def store(tmp_path: Path) -> DecisionStore:
 
 
 def test_what_is_appended_is_read_back(store: DecisionStore) -> None:
-    assert store.entries() == []
+    assert store.decisions() == []
     audi = Taxon(make="Audi", model="A4", year=2012)
     said = [
         kind("1/a", "interior"),
-        Entry(task="viewpoint", photo_id="1/b", says="unknown", by="Ann", shown=True),
-        Entry(task="class", ad_id="7", says="relabel", becomes=audi, by="Борис", given="Audi A3"),
-        Entry(task="words", words=("VW", None, "x"), says="nothing", by="Ann"),
+        Decision(task="viewpoint", photo_id="1/b", says="unknown", by="Ann", shown=True),
+        Decision(task="class", ad_id="7", says="relabel", becomes=audi, by="Борис", given="Audi A3"),
+        Decision(task="words", words=("VW", None, "x"), says="nothing", by="Ann"),
         kind("a\udce4/b", "other"),  # an id made of a file name that is no UTF-8
     ]
-    for entry in said:
-        store.append(entry)
-    assert DecisionStore(store.path).entries() == said
-    assert store.entries("kind") == [said[0], said[4]]
-    assert store.entries(by="Борис") == [said[2]]
+    for decision in said:
+        store.append(decision)
+    assert DecisionStore(store.path).decisions() == said
+    assert store.decisions("kind") == [said[0], said[4]]
+    assert store.decisions(by="Борис") == [said[2]]
 
 
 def test_one_that_was_sent_twice_counts_once(store: DecisionStore) -> None:
-    entry = kind("1/a", "interior")
-    store.append(entry)
-    store.append(entry)
+    decision = kind("1/a", "interior")
+    store.append(decision)
+    store.append(decision)
     assert len(store.path.read_text().splitlines()) == 1
 
 
 def test_a_decision_is_taken_back_by_whoever_made_it(store: DecisionStore) -> None:
-    entry = kind("1/a", "interior")
-    store.append(entry)
-    for by, name in (("Bob", entry.id), ("Ann", "0" * 32)):
+    decision = kind("1/a", "interior")
+    store.append(decision)
+    for by, name in (("Bob", decision.id), ("Ann", "0" * 32)):
         with pytest.raises(LabelError, match=f"{by} made none of this id"):
             store.take_back(name, by=by)
-    assert store.take_back(entry.id, by="Ann") == entry
-    assert store.take_back(entry.id, by="Ann") == entry  # sent twice
-    assert DecisionStore(store.path).entries() == []
+    assert store.take_back(decision.id, by="Ann") == decision
+    assert store.take_back(decision.id, by="Ann") == decision  # sent twice
+    assert DecisionStore(store.path).decisions() == []
     assert len(store.path.read_text().splitlines()) == 2  # nothing is ever removed
 
 
@@ -72,16 +71,16 @@ def test_a_torn_line_costs_itself_alone(store: DecisionStore) -> None:
     with store.path.open("ab") as file:
         file.write(b'{"id": "5f0c5f0c", "task": "ki')
     again = DecisionStore(store.path)
-    assert [entry.photo_id for entry in again.entries()] == ["1/a"]
+    assert [decision.photo_id for decision in again.decisions()] == ["1/a"]
     again.append(kind("1/b", "detail"))
     store.append(kind("1/c", "other"))
-    assert [entry.photo_id for entry in DecisionStore(store.path).entries()] == ["1/a", "1/b", "1/c"]
+    assert [decision.photo_id for decision in DecisionStore(store.path).decisions()] == ["1/a", "1/b", "1/c"]
 
 
 def test_only_a_line_feed_ends_a_line(store: DecisionStore) -> None:
     store.append(kind("1/a\u2028\x85", "interior"))
     store.path.write_bytes(store.path.read_bytes().replace(b", ", b",\r ").replace(b"\n", b"\r\n"))
-    assert [entry.photo_id for entry in DecisionStore(store.path).entries()] == ["1/a\u2028\x85"]
+    assert [decision.photo_id for decision in DecisionStore(store.path).decisions()] == ["1/a\u2028\x85"]
 
 
 @given(cut=st.integers(0, 10_000))
@@ -94,11 +93,11 @@ def test_a_file_cut_anywhere_keeps_all_whole_lines(cut: int, tmp_path_factory: p
     data = path.read_bytes()
     kept = data[: cut % (len(data) + 1)]
     path.write_bytes(kept)
-    assert len(DecisionStore(path).entries()) == kept.count(b"\n")
+    assert len(DecisionStore(path).decisions()) == kept.count(b"\n")
     store.append(kind("new", "other"))  # this one had read more: the file that it knew was cut
     # Where only the end of a line was missing, the next line has ended it, and its decision is all there.
     whole = sum(line.endswith(b"}") for line in kept.split(b"\n"))
-    assert len(DecisionStore(path).entries()) == whole + 1
+    assert len(DecisionStore(path).decisions()) == whole + 1
 
 
 @pytest.mark.parametrize(
@@ -129,7 +128,7 @@ def test_a_wrong_line_is_named(line: str, message: str, store: DecisionStore) ->
     with store.path.open("a") as file:
         file.write(line + "\n")
     with pytest.raises(LabelError, match=message):
-        DecisionStore(store.path).entries()
+        DecisionStore(store.path).decisions()
 
 
 @pytest.mark.parametrize("name", ["", "  ", "x" * 81, "A\nB", "A\x00"])
@@ -164,7 +163,7 @@ def test_people_in_several_processes_lose_nothing(store: DecisionStore) -> None:
         process.start()
     for process in processes:
         process.join()
-    assert Counter(entry.by for entry in store.entries()) == {"Ann": 60, "Bob": 60, "Cid": 60}
+    assert Counter(decision.by for decision in store.decisions()) == {"Ann": 60, "Bob": 60, "Cid": 60}
     assert len(store.path.read_text().splitlines()) == 180
 
 
@@ -177,14 +176,14 @@ def test_what_most_people_say_holds_and_of_equals_the_newest(store: DecisionStor
     assert store.settled("kind")[place].says == "interior"
     store.append(kind("1", "detail", by="Ann"))  # she thought again: two details, one interior
     assert store.settled("kind")[place].says == "detail"
-    assert votes(store.entries())[place].keys() == {"Bob", "Cid", "Ann"}
+    assert votes(store.decisions())[place].keys() == {"Bob", "Cid", "Ann"}
 
 
 @given(st.sampled_from(["kind", "viewpoint"]), st.data(), st.text(min_size=1), st.booleans())
 def test_every_entry_survives_json(task: str, data: st.DataObject, photo: str, shown: bool) -> None:
     says = data.draw(st.sampled_from(SAYS[task]))  # type: ignore[index]
-    entry = Entry(task=task, says=says, by="Ann", photo_id=photo, shown=shown)  # type: ignore[arg-type]
-    assert Entry.from_dict(json.loads(json.dumps(entry.to_dict()))) == entry
+    decision = Decision(task=task, says=says, by="Ann", photo_id=photo, shown=shown)  # type: ignore[arg-type]
+    assert Decision.from_dict(json.loads(json.dumps(decision.to_dict()))) == decision
 
 
 # ---- agreement
@@ -199,7 +198,7 @@ def test_cohen_on_a_known_table() -> None:
 
 
 def test_fleiss_on_a_known_table() -> None:
-    # Fourteen people, ten things, five words: the usual example, kappa 0.210.
+    # Fourteen people, ten targets, five words: the usual example, kappa 0.210.
     rows = ["0000e", "02642", "00356", "03920", "22811", "77000", "32630", "25322", "65210", "02237"]
     share, kappa = fleiss_kappa(dict(enumerate(int(digit, 16) for digit in row)) for row in rows)
     assert share == pytest.approx(0.378, abs=5e-4)
@@ -210,18 +209,18 @@ def test_agreement_of_people() -> None:
     said = {("kind", "photo", str(n)): {"Ann": "a" if n < 6 else "b", "Bob": "a" if n < 5 else "b"} for n in range(10)}
     said[("kind", "photo", "alone")] = {"Ann": "a"}
     found = measure_agreement(said)
-    assert (found.people, found.things, found.percent, found.method) == (("Ann", "Bob"), 10, 90, "cohen")
+    assert (found.people, found.targets, found.percent, found.method) == (("Ann", "Bob"), 10, 90, "cohen")
     assert found.kappa == pytest.approx(0.8)
-    assert [row["thing"] for row in found.differ] == [("kind", "photo", "5")]
-    third = measure_agreement({thing: {**words, "Cid": "a"} for thing, words in said.items()})
+    assert [row["target"] for row in found.differ] == [("kind", "photo", "5")]
+    third = measure_agreement({target: {**words, "Cid": "a"} for target, words in said.items()})
     assert third.method == "fleiss"
-    assert third.to_dict()["things"] == 11
+    assert third.to_dict()["targets"] == 11
 
 
 @pytest.mark.parametrize("said", [{}, {("kind", "photo", "1"): {"Ann": "a"}}])
 def test_nothing_to_agree_on(said: dict[tuple[str, ...], dict[str, str]]) -> None:
     found = measure_agreement(said)
-    assert (found.things, found.percent, found.kappa) == (0, None, None)
+    assert (found.targets, found.percent, found.kappa) == (0, None, None)
 
 
 def test_kappa_cannot_be_told_where_all_say_one_word() -> None:
@@ -234,27 +233,46 @@ def test_kappa_cannot_be_told_where_all_say_one_word() -> None:
 # ---- words
 
 
-def test_words_are_written_and_taken_back_beside_what_a_person_wrote(tmp_path: Path) -> None:
+def word(words: tuple[str | None, ...], says: str = "relabel", **becomes: str) -> Decision:
+    """Make a decision of words."""
+    taxon = Taxon.from_dict(becomes) if becomes else None
+    return Decision(task="words", words=words, says=says, becomes=taxon, by="Ann")  # type: ignore[arg-type]
+
+
+GOLF, POLO = Taxon(make="Volkswagen", model="Golf"), Taxon(make="Volkswagen", model="Polo")
+
+
+def test_words_that_a_person_wrote_win_and_the_file_stays_as_it_is(tmp_path: Path, store: DecisionStore) -> None:
     path = tmp_path / "words.csv"
     path.write_text("make;model;submodel;becomes_make;becomes_model;mine\nVW;Glof;;Volkswagen;Golf;typo\n")
-    polo = Taxon(make="Volkswagen", model="Polo", generation="2009-2017")
-    entries = [
-        Entry(task="words", words=("VW", "Pollo", None), says="relabel", becomes=polo, by="Ann"),
-        Entry(task="words", words=("vw", "glof", None), says="relabel", becomes=polo, by="Ann"),  # by hand it is a Golf
-        Entry(task="words", words=("Boat", None, None), says="nothing", by="Ann"),
-    ]
-    assert write_decided_words(path, entries)
-    assert not write_decided_words(path, entries)
-    known = Corrections.read(path)
-    assert known.find(("VW", "Pollo", None)) == polo
-    assert known.find(("VW", "Glof", None)) == Taxon(make="Volkswagen", model="Golf")
+    before, pollo = path.read_bytes(), word(("VW", "Pollo", None), **POLO.to_dict())
+    said = (pollo, word(("vw", "glof", None), **POLO.to_dict()), word(("Boat", None, None), "nothing"),
+            word(("-", None, None), **POLO.to_dict()))  # fmt: skip
+    for each in said:
+        store.append(each)
+    known = corrections(tmp_path, store)
+    assert known.find(("VW", "Pollo", None)) == POLO
+    assert known.find(("VW", "Glof", None)) == GOLF
     assert len(known.taxa) == 2
-    assert "typo" in path.read_text()
-    assert write_decided_words(path, [])
-    assert Corrections.read(path).find(("VW", "Pollo", None)) is None
-    assert "typo" in path.read_text()
+    store.take_back(pollo.id, by="Ann")
+    assert corrections(tmp_path, store).taxa == written_words(tmp_path, store).taxa
+    assert path.read_bytes() == before
 
 
-def test_no_words_make_no_file(tmp_path: Path) -> None:
-    assert not write_decided_words(tmp_path / "words.csv", [])
-    assert not (tmp_path / "words.csv").exists()
+def test_rows_that_an_older_version_copied_hold_until_somebody_decides(tmp_path: Path, store: DecisionStore) -> None:
+    path, pollo = tmp_path / "words.csv", ("VW", "Pollo", None)
+    head = "make,model,submodel,becomes_make,becomes_model,message\n"
+    copied = "VW,Pollo,,Volkswagen,Golf,review: Ann 2025-03-01\n"
+    path.write_text(head + copied)
+    assert corrections(tmp_path, store).find(pollo) == GOLF  # its decision is lost, or of another project
+    decision = word(pollo, **POLO.to_dict())
+    store.append(decision)
+    assert corrections(tmp_path, store).find(pollo) == POLO
+    store.take_back(decision.id, by="Ann")
+    assert corrections(tmp_path, store).find(pollo) is None
+    by_hand = "vw,pollo,,Skoda,Octavia,\n"
+    for rows in (copied + by_hand, by_hand + copied):
+        path.write_text(head + rows)
+        found = corrections(tmp_path, store).find(pollo)
+        assert found is not None
+        assert found.make == "Skoda"

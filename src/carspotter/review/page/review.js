@@ -11,7 +11,7 @@ const QUESTIONS = {kind: "What does the photo show?", viewpoint: "Which side is 
 const TITLES = {random: "Random sample", uncertain: "Uncertain first", kind: "Kind", viewpoint: "Viewpoint", doubts: "Doubts first", unresolved: "Unresolved words"};
 
 const state = {session: null, queue: "kind", task: "kind", items: [], seen: new Set(), total: 0, done: 0, history: [], exhausted: false, hint: false, box: true,
-  round: 0, filling: null};
+  look: null, round: 0, filling: null};
 const pictures = new Map();  // photo → {bitmap, promise}
 
 // ---- talking to the server
@@ -116,6 +116,8 @@ function picture(photo) {
 
 function preload() {
   const wanted = new Set(state.items.slice(0, AHEAD + 1).map(item => item.photo).filter(Boolean));
+  if (state.look) wanted.add(state.look.photo).add(turned(1).photo);
+  state.items[1]?.album.forEach(({photo}) => { new Image().src = small(photo); });
   state.history.slice(-2).forEach(({item}) => item?.photo && wanted.add(item.photo));  // for undo
   for (const [photo, held] of pictures) if (!wanted.has(photo)) { held.bitmap?.close(); pictures.delete(photo); }
   wanted.forEach(picture);
@@ -123,30 +125,67 @@ function preload() {
 
 function paint(item, since) {
   const canvas = $("photo"), box = $("box");
+  const view = state.look ?? item;  // another photo of the ad, where one was chosen
   if (!item.photo) { canvas.hidden = true; box.toggleAttribute("hidden", true); return message("no photo can be shown"); }
-  const held = picture(item.photo);
+  const held = picture(view.photo);
   if (held.failed) { canvas.hidden = true; box.toggleAttribute("hidden", true); return message(held.failed, "This photo cannot be shown"); }
   if (!held.bitmap) {
     message("loading …");
-    held.promise.then(() => { if (state.items[0] === item) paint(item, since); });
+    held.promise.then(() => { if (state.items[0] === item && view === (state.look ?? item)) paint(item, since); });
     return;
   }
   $("message").hidden = true; canvas.hidden = false;
   Object.assign(canvas, {width: held.bitmap.width, height: held.bitmap.height});
   canvas.getContext("2d", {alpha: false}).drawImage(held.bitmap, 0, 0);
-  canvas.setAttribute("aria-label", `photo ${item.photo}`);
-  canvas.dataset.photo = item.photo;
-  paintBox(item, held.bitmap);
+  canvas.setAttribute("aria-label", `photo ${view.photo}`);
+  canvas.dataset.photo = view.photo;
+  paintBox(view, held.bitmap);
   if (since) measure(since);
 }
 
-function paintBox(item, {width, height}) {
-  const svg = $("box"), drawn = item.box && state.box && (state.task !== "kind" || state.hint);
+function paintBox({box: corners}, {width, height}) {
+  const svg = $("box"), drawn = corners && state.box && (state.task !== "kind" || state.hint);
   svg.toggleAttribute("hidden", !drawn);
   if (!drawn) return;
-  const [x1, y1, x2, y2] = item.box;
+  const [x1, y1, x2, y2] = corners;
   svg.setAttribute("viewBox", `0 0 ${width} ${height}`);
   for (const rect of svg.children) for (const [name, value] of Object.entries({x: x1 * width, y: y1 * height, width: (x2 - x1) * width, height: (y2 - y1) * height, rx: 4})) rect.setAttribute(name, value);
+}
+
+// All photos of the ad in doubt; one of them is looked at.
+const small = photo => `v1/picture?${new URLSearchParams({photo, small: true})}`;
+
+function showAlbum(item) {
+  const shots = item?.album ?? [];
+  $("album").hidden = document.querySelector("[data-do=turn]").hidden = shots.length < 2;
+  $("album").classList.toggle("many", shots.length > 14);
+  $("album").replaceChildren(...shots.map(shot => {
+    const button = document.createElement("button"), image = document.createElement("img");
+    button.type = "button"; button.dataset.photo = shot.photo;
+    if (!item.is_ad && shot.photo === item.photo) { button.className = "asked"; button.title = "the photo in doubt"; }
+    image.alt = `photo ${shot.photo}`; image.src = small(shot.photo);
+    image.addEventListener("error", () => image.remove());  // a photo that cannot be shown is an empty tile
+    button.append(image);
+    button.addEventListener("click", () => { look(shot); button.blur(); });
+    return button;
+  }));
+  markAlbum(item);
+}
+
+function markAlbum(item) {
+  for (const button of $("album").children) button.toggleAttribute("aria-current", button.dataset.photo === (state.look ?? item).photo);
+}
+
+function look(shot) {
+  state.look = shot;
+  paint(state.items[0]);
+  markAlbum(state.items[0]);
+  preload();
+}
+
+function turned(by) {
+  const shots = state.items[0].album, now = shots.findIndex(shot => shot.photo === (state.look ?? state.items[0]).photo);
+  return shots[(now + by + shots.length) % shots.length];
 }
 
 // From the key to the end of the frame that shows the next photo: a task that is posted from a frame's callback runs after it.
@@ -168,6 +207,8 @@ function message(text, title = "") {
 
 function show(since) {
   const item = state.items[0];
+  state.look = null;
+  showAlbum(item);
   showProgress();
   refill();
   if (!item) {
@@ -189,7 +230,7 @@ function showProgress() {
 }
 
 function showQuestion(item) {
-  const about = [item.is_ad ? "whole ad" : "", item.ad ? `ad ${item.ad}` : ""].filter(Boolean).join(" · ");
+  const about = [item.is_ad ? "whole ad" : item.album.length > 1 ? "the marked photo" : "", item.ad ? `ad ${item.ad}` : ""].filter(Boolean).join(" · ");
   $("about").textContent = item.photo ? about : "";
   $("context").textContent = "";
   if (item.task === "class") {
@@ -394,10 +435,12 @@ $("taxon").addEventListener("keydown", event => {
 const ACTIONS = {
   skip: since => skip(since), undo,
   hint: () => { state.hint = !state.hint; localStorage.setItem("hint", state.hint ? "1" : ""); if (state.items[0]) { showHint(state.items[0]); paint(state.items[0]); } },
+  turn: () => { if (state.items[0]?.album.length > 1) look(turned(1)); },
+  back: () => { if (state.items[0]?.album.length > 1) look(turned(-1)); },
   box: () => { state.box = !state.box; if (state.items[0]) paint(state.items[0]); },
   guide: () => { $("guide").open = !$("guide").open; if ($("guide").open) $("guide").scrollIntoView({block: "nearest"}); },
 };
-const KEYS = {s: "skip", " ": "skip", z: "undo", Backspace: "undo", h: "hint", b: "box", "?": "guide"};
+const KEYS = {s: "skip", " ": "skip", z: "undo", Backspace: "undo", h: "hint", b: "box", ArrowRight: "turn", ArrowLeft: "back", "?": "guide"};
 
 addEventListener("keydown", event => {
   if (event.key === "Z" || (event.key === "z" && (event.ctrlKey || event.metaKey))) { event.preventDefault(); return undo(); }
@@ -420,10 +463,10 @@ $("agreement").addEventListener("toggle", async () => {
   try { $("agreed").textContent = inWords(await ask("v1/agreement", {task: state.task})); } catch (error) { $("agreed").textContent = error.message; }
 });
 
-function inWords({people, things, percent: share, kappa, method, differ}) {
-  if (!things) return "Nobody has judged the same as somebody else yet. A random sample is asked of everybody.";
+function inWords({people, targets, percent: share, kappa, method, differ}) {
+  if (!targets) return "Nobody has judged the same as somebody else yet. A random sample is asked of everybody.";
   const name = method === "cohen" ? "Cohen's" : "Fleiss'";
-  return `${people.join(", ")} agree on ${share} % of ${things}; ${name} kappa ${kappa ?? "cannot be told"}. They differ on ${differ.length}.`;
+  return `${people.join(", ")} agree on ${share} % of ${targets}; ${name} kappa ${kappa ?? "cannot be told"}. They differ on ${differ.length}.`;
 }
 
 let toastTimer = 0;
@@ -434,7 +477,7 @@ function toast(text) {
 }
 
 async function learn() {
-  if ($("learn").disabled) return;
+  if ($("learn").disabled || $("learn").hidden) return;
   $("learn").disabled = true;
   try {
     await post("v1/learn", {}).catch(() => {});  // it runs already
@@ -456,8 +499,9 @@ function choosePreset(value) { [state.queue, state.task] = value.split("/"); loc
 
 async function begin() {
   try { state.session = await ask("v1/session"); } catch (error) { return message(error.message, "The review does not answer"); }
-  const {project, person, queues, begin: wanted} = state.session;
+  const {project, person, queues, learns, begin: wanted} = state.session;
   document.title = `Review · ${project}`;
+  $("learn").hidden = !learns;
   $("project").textContent = project; $("person").textContent = person;
   for (const [queue, tasks] of Object.entries(queues)) for (const task of tasks) {
     const option = document.createElement("option");

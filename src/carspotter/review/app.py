@@ -1,8 +1,8 @@
-"""The review as a web page: a project and a person in, an application out that asks and takes decisions.
+"""The review as a web page: a project or folder and a person in, an application out that asks and takes decisions.
 
 It is for one person at their own machine: it answers only under the names it was given (another site's page cannot
 reach it by a name that it makes point here), takes decisions only from its own page, and shows a photo by its id alone.
-It decides and queues nothing itself; the desk does.
+It decides and queues nothing itself; the session does.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ from fastapi.responses import JSONResponse
 from starlette.concurrency import run_in_threadpool
 
 from carspotter.errors import CarspotterError, CatalogError, ImageError, LabelError, ProjectError, StorageError
-from carspotter.labels.decisions import TASKS
 from carspotter.project.folder import Project
-from carspotter.project.learning import Learning
-from carspotter.project.review_desk import ReviewDesk, Work
-from carspotter.project.review_queue import TASKS_OF
+from carspotter.review.decisions import TASKS
+from carspotter.review.relearn import Relearning
+from carspotter.review.session import ReviewSession, Work
+from carspotter.serving.gate import SAFETY
 from carspotter.serving.problems import ProblemError, install, tell
 
 LOOPBACK = ("127.0.0.1", "localhost", "[::1]")
@@ -36,21 +36,14 @@ _FILES = {
     "/review.css": ("review.css", "text/css; charset=utf-8"),
     "/review.js": ("review.js", "text/javascript; charset=utf-8"),
 }
-_HEADERS = {
-    "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; "
-    "img-src 'self' blob: data:; connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
-    "X-Content-Type-Options": "nosniff",
-    "Referrer-Policy": "no-referrer",
-    "Cross-Origin-Resource-Policy": "same-origin",
-    "X-Frame-Options": "DENY",
-}
+_HEADERS = {**SAFETY, "cross-origin-resource-policy": "same-origin"}
 _STATUS: Mapping[type[CarspotterError], int] = {
     LabelError: 422, ProjectError: 422, ImageError: 422, CatalogError: 409, StorageError: 500,
 }  # fmt: skip
 
 
 def review_app(
-    project_folder: str | Path,
+    place: Project | str | Path,
     *,
     person: str,
     queue: str = "kind",
@@ -63,17 +56,18 @@ def review_app(
 
     `queue`, `task`, `count` and `seed` are what the page begins with. Raises ProjectError, CatalogError, LabelError.
     """
-    desk = ReviewDesk(Project.open(project_folder), person=person, count=count, seed=seed)
-    desk.wish(queue, task)
+    session = ReviewSession(place, person=person, count=count, seed=seed)
+    session.query(queue, task)
     app = FastAPI(title="carspotter review", docs_url=None, redoc_url=None, openapi_url=None)
-    app.state.desk, app.state.learning = desk, Learning(desk.project, done=desk.forget_queues)
     app.state.token, app.state.begin = secrets.token_urlsafe(24), {"queue": queue, "task": task}
     install(app)
     app.add_exception_handler(CarspotterError, _known_error)
     _guard(app, frozenset((*LOOPBACK, *(name.casefold() for name in hosts))))
     _pages(app)
-    _questions(app, desk)
-    _changes(app, desk)
+    _questions(app, session)
+    _changes(app, session)
+    if session.project is not None:
+        _learning(app, Relearning(session.project, done=session.forget_queues))
     return app
 
 
@@ -122,7 +116,7 @@ def _name(host: str) -> str:
 
 
 def _pages(app: FastAPI) -> None:
-    web = resources.files("carspotter.serving") / "web_review"
+    web = resources.files("carspotter.review") / "page"
     for path, (name, media_type) in _FILES.items():
         content = web.joinpath(name).read_bytes()
         app.add_api_route(path, _page(content, media_type), methods=["GET"])
@@ -135,69 +129,69 @@ def _page(content: bytes, media_type: str) -> Callable[[], Response]:
     return page
 
 
-def _questions(app: FastAPI, desk: ReviewDesk) -> None:
+def _questions(app: FastAPI, session: ReviewSession) -> None:
     @app.get("/v1/session")
-    def session() -> dict[str, Any]:
+    def about() -> dict[str, Any]:
         """Tell the page whose review this is, and the token of its decisions."""
-        settings = desk.project.settings
         return {
-            "project": settings.name or desk.project.folder.name, "person": desk.person, "token": app.state.token,
-            "begin": app.state.begin, "queues": {name: list(tasks) for name, tasks in TASKS_OF.items()},
-            "decided": desk.counts(),
+            "project": session.name, "person": session.person, "token": app.state.token, "begin": app.state.begin,
+            "queues": {name: list(tasks) for name, tasks in session.tasks.items()}, "decided": session.counts(),
+            "learns": session.project is not None,
         }  # fmt: skip
 
     @app.get("/v1/items")
     def items(queue: str, task: str | None = None, limit: int = 60, fresh: bool = False) -> dict[str, Any]:
-        """Return the next things to decide."""
-        wish = desk.wish(queue, task)
-        return _told(desk.work(wish, limit=max(1, min(limit, MOST_ITEMS)), fresh=fresh))
+        """Return the next targets to decide."""
+        query = session.query(queue, task)
+        return _told(session.work(query, limit=max(1, min(limit, MOST_ITEMS)), fresh=fresh))
 
     @app.get("/v1/picture")
-    def picture(photo: str) -> Response:
-        """Return a photo of a queue for the screen."""
-        data = desk.picture(photo)
+    def picture(photo: str, small: bool = False) -> Response:
+        """Return a photo of a queue for the screen, or small for an album."""
+        data = session.picture(photo, small=small)
         return Response(data, media_type="image/jpeg", headers={"Cache-Control": "private, max-age=3600"})
 
     @app.get("/v1/taxa")
     def taxa() -> list[dict[str, Any]]:
         """Return all that a label may become."""
-        return desk.taxa()
+        return session.taxa()
 
     @app.get("/v1/agreement")
     def agreement(task: str) -> dict[str, Any]:
         """Return how far people agree."""
         if task not in TASKS:
             raise LabelError(f"task {task!r}; it must be one of {', '.join(TASKS)}")
-        return desk.agreement(task).to_dict()
-
-    @app.get("/v1/learn")
-    def learning() -> dict[str, Any]:
-        """Tell how far learning is."""
-        return cast(Learning, app.state.learning).to_dict()
+        return session.agreement(task).to_dict()
 
 
-def _changes(app: FastAPI, desk: ReviewDesk) -> None:
+def _changes(app: FastAPI, session: ReviewSession) -> None:
     @app.post("/v1/decisions")
     async def decide(request: Request) -> dict[str, Any]:
         """Put a decision on the disk; it is there when the answer comes."""
         content = await _body(request)
-        entry = await run_in_threadpool(desk.decide, content)
-        return {"saved": entry.to_dict()}
+        decision = await run_in_threadpool(session.decide, content)
+        return {"saved": decision.to_dict()}
 
     @app.post("/v1/undo")
     async def undo(request: Request) -> dict[str, Any]:
         """Take a decision of this person back."""
         content = await _body(request)
-        entry, item = await run_in_threadpool(desk.undo, str(content.get("id")))
-        return {"undone": entry.to_dict(), "item": item.to_dict()}
+        decision, item = await run_in_threadpool(session.undo, str(content.get("id")))
+        return {"undone": decision.to_dict(), "item": item.to_dict()}
+
+
+def _learning(app: FastAPI, relearning: Relearning) -> None:
+    @app.get("/v1/learn")
+    def learning() -> dict[str, Any]:
+        """Tell how far learning is."""
+        return relearning.to_dict()
 
     @app.post("/v1/learn", status_code=202)
     async def learn(request: Request) -> JSONResponse:
         """Begin to learn from the decisions, in the background."""
         await _body(request)
-        state = cast(Learning, app.state.learning)
-        began = state.begin()
-        return JSONResponse(state.to_dict(), status_code=202 if began else 409)
+        began = relearning.begin()
+        return JSONResponse(relearning.to_dict(), status_code=202 if began else 409)
 
 
 async def _body(request: Request) -> dict[str, Any]:
@@ -219,5 +213,5 @@ async def _body(request: Request) -> dict[str, Any]:
 def _told(work: Work) -> dict[str, Any]:
     return {
         "items": [item.to_dict() for item in work.items], "total": work.total, "done": work.done,
-        "last": [entry.to_dict() for entry in work.last],
+        "last": [decision.to_dict() for decision in work.last],
     }  # fmt: skip

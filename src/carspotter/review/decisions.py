@@ -4,7 +4,7 @@
     {"takes_back": "5f0c…", "at": "…", "by": "Ann"}
 
 A line is on the disk before `append` returns, several processes may append to one file, and a line that a crash tore
-is passed over. It applies nothing: the next build and `finder-rows` do.
+is passed over. It applies nothing: `review.apply` and `finder-rows` do.
 """
 
 from __future__ import annotations
@@ -47,13 +47,13 @@ MAX_NAME = 80
 _ID = re.compile(r"[0-9a-f-]{8,40}")
 _APPEND = os.O_WRONLY | os.O_APPEND | os.O_CREAT | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
 
-Thing = tuple[str, ...]
+Target = tuple[str, ...]
 """What a decision is about: task and photo, task and ad, or words."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Entry:
-    """Hold one decision: of a photo, of a whole ad (then `photo_id` is None), or of words.
+class Decision:
+    """One decision: of a photo, of a whole ad (then `photo_id` is None), or of words.
 
     `given` is the label that was on the screen; `shown` says that what the machine says was there too. Raises
     LabelError for what may not be said.
@@ -89,8 +89,8 @@ class Entry:
             raise LabelError(f"decision: words become {self.becomes.make!r}; make and model must be given")
 
     @property
-    def thing(self) -> Thing:
-        """Return what it is about; two decisions about one thing are about the same."""
+    def target(self) -> Target:
+        """Return what it is about; two decisions about one target are about the same."""
         if self.words is not None:
             return (self.task, *words_key(self.words))
         return (self.task, "photo", self.photo_id) if self.photo_id else (self.task, "ad", self.ad_id or "")
@@ -113,7 +113,7 @@ class Entry:
         return {name: value for name, value in content.items() if value is not None}
 
     @classmethod
-    def from_dict(cls, content: Mapping[str, Any]) -> Entry:
+    def from_dict(cls, content: Mapping[str, Any]) -> Decision:
         """Read what `to_dict` wrote; keys that it does not know are passed over. Raises LabelError."""
         texts = {name: content.get(name) for name in ("task", "says", "by", "photo", "ad", "given", "id", "at")}
         for name, value in texts.items():
@@ -153,43 +153,47 @@ class DecisionStore:
         self._forget()
 
     def _forget(self) -> None:
-        self._entries: dict[str, Entry] = {}
+        self._decisions: dict[str, Decision] = {}
         self._taken_back: set[str] = set()
         self._read = self._line = 0
 
-    def append(self, entry: Entry) -> None:
+    def append(self, decision: Decision) -> None:
         """Write a decision to the disk; one whose id is known already was sent twice and changes nothing."""
         with self._lock:
             self._catch_up()
-            if entry.id not in self._entries:
-                self._write(entry.to_dict())
+            if decision.id not in self._decisions:
+                self._write(decision.to_dict())
 
-    def take_back(self, entry_id: str, *, by: str) -> Entry:
+    def take_back(self, entry_id: str, *, by: str) -> Decision:
         """Undo a decision of this person and return it; raises LabelError where there is no such one."""
         with self._lock:
             self._catch_up()
-            entry = self._entries.get(entry_id)
-            if entry is None or entry.by != by:
+            decision = self._decisions.get(entry_id)
+            if decision is None or decision.by != by:
                 raise LabelError(f"decision {entry_id!r}: {by} made none of this id")
             if entry_id not in self._taken_back:
                 self._write({"takes_back": entry_id, "at": now(), "by": by})
-            return entry
+            return decision
 
-    def entries(self, task: Task | None = None, *, by: str | None = None) -> list[Entry]:
-        """Return the decisions that were not taken back, oldest first; of one task or person where it is named."""
+    def decisions(self, task: Task | None = None, *, by: str | None = None, taken_back: bool = False) -> list[Decision]:
+        """Return the decisions, oldest first; of one task or person where it is named.
+
+        Those that were taken back are left out unless `taken_back`.
+        """
         with self._lock:
             self._catch_up()
+            gone = set() if taken_back else self._taken_back
             return [
-                entry for entry in self._entries.values()
-                if entry.id not in self._taken_back and task in (None, entry.task) and by in (None, entry.by)
+                each for each in self._decisions.values()
+                if each.id not in gone and task in (None, each.task) and by in (None, each.by)
             ]  # fmt: skip
 
-    def settled(self, task: Task) -> dict[Thing, Entry]:
-        """Return the decision that holds of each thing: what most people said, of equals the newest.
+    def settled(self, task: Task) -> dict[Target, Decision]:
+        """Return the decision that holds of each target: what most people said, of equals the newest.
 
         A person's newest word counts, as it does in `votes`.
         """
-        return {thing: _most(list(of_thing.values())) for thing, of_thing in votes(self.entries(task)).items()}
+        return {target: _most(list(of_target.values())) for target, of_target in votes(self.decisions(task)).items()}
 
     def _write(self, content: Mapping[str, Any]) -> None:
         line = _encode(content)
@@ -235,25 +239,25 @@ class DecisionStore:
             if "takes_back" in content:
                 self._taken_back.add(str(content["takes_back"]))
                 return
-            entry = Entry.from_dict(content)
+            decision = Decision.from_dict(content)
         except (LabelError, TaxonomyError) as error:
             raise LabelError(f"{self.path} line {self._line}: {error}; remove or mend the line") from error
-        self._entries.setdefault(entry.id, entry)
+        self._decisions.setdefault(decision.id, decision)
 
 
-def votes(entries: Iterable[Entry]) -> dict[Thing, dict[str, Entry]]:
-    """Return for each thing the newest decision of each person; `entries` come oldest first."""
-    found: dict[Thing, dict[str, Entry]] = {}
-    for entry in entries:
-        people = found.setdefault(entry.thing, {})
-        people.pop(entry.by, None)  # so that the order of people is that of their newest word
-        people[entry.by] = entry
+def votes(decisions: Iterable[Decision]) -> dict[Target, dict[str, Decision]]:
+    """Return for each target the newest decision of each person; `decisions` come oldest first."""
+    found: dict[Target, dict[str, Decision]] = {}
+    for decision in decisions:
+        people = found.setdefault(decision.target, {})
+        people.pop(decision.by, None)  # so that the order of people is that of their newest word
+        people[decision.by] = decision
     return found
 
 
-def _most(entries: list[Entry]) -> Entry:
-    count = Counter(entry.said for entry in entries)
-    return max(enumerate(entries), key=lambda numbered: (count[numbered[1].said], numbered[0]))[1]
+def _most(decisions: list[Decision]) -> Decision:
+    count = Counter(decision.said for decision in decisions)
+    return max(enumerate(decisions), key=lambda numbered: (count[numbered[1].said], numbered[0]))[1]
 
 
 def _encode(content: Mapping[str, Any]) -> bytes:

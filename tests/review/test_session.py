@@ -10,13 +10,13 @@ import pytest
 from PIL import Image
 
 from carspotter.errors import ImageError, LabelError, ProjectError
-from carspotter.labels.decisions import Entry
-from carspotter.labels.doubts_page import Review, write_csv
+from carspotter.labels.doubts import Doubt, write_doubts
 from carspotter.project.finder_rows import write_finder_rows
 from carspotter.project.folder import Project
-from carspotter.project.learning import Learning
 from carspotter.project.pipeline import build
-from carspotter.project.review_desk import ReviewDesk
+from carspotter.review.decisions import Decision
+from carspotter.review.relearn import Relearning
+from carspotter.review.session import ReviewSession
 from carspotter.taxonomy import Taxon
 from carspotter.thumbnails import screen_picture
 from review_project import review_project
@@ -31,15 +31,15 @@ def project(tmp_path: Path) -> Project:
     return made
 
 
-def photos(desk: ReviewDesk, queue: str, task: str | None = None) -> list[str | None]:
+def photos(session: ReviewSession, queue: str, task: str | None = None) -> list[str | None]:
     """Name the photos of a queue in their order."""
-    return [item.photo_id for item in desk.work(desk.wish(queue, task), limit=500).items]
+    return [item.photo_id for item in session.work(session.query(queue, task), limit=500).items]
 
 
 def kind(photo: str, says: str) -> dict[str, object]:
     """Say what a page sends."""
     return {
-        "id": Entry(task="kind", says=says, by="x", photo_id=photo).id,
+        "id": Decision(task="kind", says=says, by="x", photo_id=photo).id,
         "task": "kind",
         "photo": photo,
         "says": says,
@@ -47,36 +47,39 @@ def kind(photo: str, says: str) -> dict[str, object]:
 
 
 def test_a_random_sample_depends_on_seed_and_ids_alone(project: Project) -> None:
-    with ReviewDesk(project, person="Ann", count=8, seed=1) as desk, ReviewDesk(project, person="Ann", seed=1) as whole:
-        sample, everything = photos(desk, "random"), photos(whole, "random")
+    with (
+        ReviewSession(project, person="Ann", count=8, seed=1) as session,
+        ReviewSession(project, person="Ann", seed=1) as whole,
+    ):
+        sample, everything = photos(session, "random"), photos(whole, "random")
         assert len(sample) == 8
         assert everything[:8] == sample
         assert len(set(everything)) == 24
-    with ReviewDesk(project, person="Ann", count=8, seed=2) as other:
+    with ReviewSession(project, person="Ann", count=8, seed=2) as other:
         assert photos(other, "random") != sample
     with project.catalog() as catalog:  # an unreadable photo and a new one
         catalog.append("checks", [{"photo_id": sample[0], "status": "truncated"}])
-    with ReviewDesk(project, person="Ann", seed=1) as desk:
-        assert photos(desk, "random") == everything[1:]
+    with ReviewSession(project, person="Ann", seed=1) as session:
+        assert photos(session, "random") == everything[1:]
 
 
 def test_uncertain_ones_come_first(project: Project) -> None:
-    with ReviewDesk(project, person="Ann") as desk:
-        work = desk.work(desk.wish("uncertain", "kind"), limit=500)
+    with ReviewSession(project, person="Ann") as session:
+        work = session.work(session.query("uncertain", "kind"), limit=500)
     sure = [item.machine["kind"]["probability"] for item in work.items]
     assert sure == sorted(sure)
     assert len(sure) == 24
 
 
 def test_viewpoints_are_asked_of_exteriors_and_of_what_people_call_so(project: Project) -> None:
-    with ReviewDesk(project, person="Ann") as desk:
-        assert len(photos(desk, "viewpoint")) == 18
-        box = next(item.box for item in desk.work(desk.wish("viewpoint")).items)
+    with ReviewSession(project, person="Ann") as session:
+        assert len(photos(session, "viewpoint")) == 18
+        box = next(item.box for item in session.work(session.query("viewpoint")).items)
         assert box == (0.25, 0.25, 0.5, 0.5)
 
 
 def test_nobody_is_asked_what_somebody_decided_but_for_a_random_sample(project: Project) -> None:
-    with ReviewDesk(project, person="Ann") as ann, ReviewDesk(project, person="Bob") as bob:
+    with ReviewSession(project, person="Ann") as ann, ReviewSession(project, person="Bob") as bob:
         first = photos(ann, "kind")[0]
         assert first is not None
         ann.decide(kind(first, "detail"))
@@ -84,24 +87,24 @@ def test_nobody_is_asked_what_somebody_decided_but_for_a_random_sample(project: 
         assert first not in photos(bob, "kind")
         assert first not in photos(ann, "random")
         assert first in photos(bob, "random")
-        work = ann.work(ann.wish("kind"))
+        work = ann.work(ann.query("kind"))
         assert (work.total, work.done) == (24, 1)
-        assert [entry.photo_id for entry in work.last] == [first]
+        assert [decision.photo_id for decision in work.last] == [first]
         bob.decide(kind(first, "other"))
         assert ann.agreement("kind").to_dict()["differ"] == [
-            {"thing": ["kind", "photo", first], "said": {"Ann": "detail", "Bob": "other"}}
+            {"target": ["kind", "photo", first], "said": {"Ann": "detail", "Bob": "other"}}
         ]
 
 
 def test_undone_is_asked_again(project: Project) -> None:
-    with ReviewDesk(project, person="Ann") as desk:
-        first = photos(desk, "kind")[0]
+    with ReviewSession(project, person="Ann") as session:
+        first = photos(session, "kind")[0]
         assert first is not None
-        entry = desk.decide(kind(first, "detail"))
-        with ReviewDesk(project, person="Ann") as later:  # after a restart
-            undone, item = later.undo(entry.id)
-        assert (undone.id, item.photo_id, item.task) == (entry.id, first, "kind")
-        assert photos(desk, "kind")[0] == first
+        decision = session.decide(kind(first, "detail"))
+        with ReviewSession(project, person="Ann") as later:  # after a restart
+            undone, item = later.undo(decision.id)
+        assert (undone.id, item.photo_id, item.task) == (decision.id, first, "kind")
+        assert photos(session, "kind")[0] == first
 
 
 @pytest.mark.parametrize(
@@ -109,38 +112,73 @@ def test_undone_is_asked_again(project: Project) -> None:
     [("kinds", None, "queue 'kinds' is unknown; did you mean 'kind'"), ("kind", "class", "does not ask for 'class'")],
 )
 def test_a_queue_that_there_is_not(queue: str, task: str | None, message: str, project: Project) -> None:
-    with ReviewDesk(project, person="Ann") as desk, pytest.raises(ProjectError, match=message):
-        desk.wish(queue, task)
+    with ReviewSession(project, person="Ann") as session, pytest.raises(ProjectError, match=message):
+        session.query(queue, task)
 
 
 def test_doubts_before_they_were_looked_for(project: Project) -> None:
-    with ReviewDesk(project, person="Ann") as desk, pytest.raises(ProjectError, match="run first: carspotter doubts"):
-        photos(desk, "doubts")
+    with (
+        ReviewSession(project, person="Ann") as session,
+        pytest.raises(ProjectError, match="run first: carspotter doubts"),
+    ):
+        photos(session, "doubts")
 
 
 def test_a_photo_that_the_project_does_not_have(project: Project) -> None:
-    with ReviewDesk(project, person="Ann") as desk:
+    with ReviewSession(project, person="Ann") as session:
         for photo in ("9/9", "../../etc/passwd", "photos/0/0.jpg"):
-            with pytest.raises(LabelError, match="this project has no such photo"):
-                desk.decide(kind(photo, "other"))
+            with pytest.raises(LabelError, match="has no such photo"):
+                session.decide(kind(photo, "other"))
             with pytest.raises(LabelError, match="in no queue"):
-                desk.picture(photo)
+                session.picture(photo)
+
+
+def test_a_reviewed_file_is_imported_where_a_review_opens(project: Project) -> None:
+    (project.labels / "reviewed.csv").write_text(
+        "photo_id,ad_id,decision,becomes_make,becomes_model,said_by\n,0,relabel,Audi,A3,Bob\n"
+    )
+    with ReviewSession(project, person="Ann") as session:
+        assert [(each.by, each.said) for each in session.store.decisions()] == [("Bob", "Audi A3")]
+    assert build(project, only=("resolve",))["resolve"]["reviewed photos"] == 4
+
+
+def test_a_doubt_shows_all_photos_of_its_ad(project: Project) -> None:
+    write_doubts(
+        project.labels / "doubts.csv",
+        [
+            Doubt(photo_id="1/0", ad_id="1", is_ad=True, given="BMW X5", score=0.1),
+            Doubt(photo_id="0/1", ad_id="0", given="Audi A4", score=0.9, why="alone"),
+        ],
+    )
+    with ReviewSession(project, person="Ann") as session:
+        whole, single = session.work(session.query("doubts")).items
+        assert [shot.photo_id for shot in whole.album] == [f"1/{k}" for k in range(4)]
+        assert [shot.photo_id for shot in single.album] == [f"0/{k}" for k in range(4)]
+        assert whole.to_dict()["album"][0] == {"photo": "1/0", "size": (320, 240), "box": (0.25, 0.25, 0.5, 0.5)}
+        with Image.open(io.BytesIO(session.picture("1/3", small=True))) as picture:
+            assert picture.size == (320, 240)
+        decision = session.decide({"task": "class", "says": "keep", "ad": "1", "id": "0" * 16})
+        assert len(session.undo(decision.id)[1].album) == 4
+        assert session.work(session.query("random", "class")).items[0].album == ()
+    with ReviewSession(project, person="Ann") as session:  # of a session that knows nothing of the queue
+        decision = session.decide({"task": "class", "says": "keep", "ad": "1", "id": "1" * 16})
+        assert len(session.undo(decision.id)[1].album) == 4
 
 
 def test_doubts_are_decided_of_whole_ads(project: Project) -> None:
     golf = Taxon(make="Volkswagen", model="Golf")
-    doubt = Review(photo_id="1/0", ad_id="1", is_ad=True, given="BMW X5", score=0.1, suggested=golf)
-    write_csv(
+    doubt = Doubt(photo_id="1/0", ad_id="1", is_ad=True, given="BMW X5", score=0.1, suggested=golf)
+    write_doubts(
         project.labels / "doubts.csv",
-        [doubt, Review(photo_id="0/1", ad_id="0", given="Audi A4", score=0.9, why="alone")],
+        [doubt, Doubt(photo_id="0/1", ad_id="0", given="Audi A4", score=0.9, why="alone")],
     )
-    with ReviewDesk(project, person="Ann") as desk:
-        whole, single = desk.work(desk.wish("doubts")).items
+    with ReviewSession(project, person="Ann") as session:
+        whole, single = session.work(session.query("doubts")).items
         assert (whole.is_ad, whole.suggested, single.is_ad, single.why) == (True, golf, False, "alone")
-        entry = {"task": "class", "says": "relabel", "becomes": golf.to_dict(), "id": "0" * 16}
-        desk.decide({**entry, "ad": "1"})
-        desk.decide({"task": "class", "says": "drop", "id": "1" * 16, "photo": "0/1"})
-        assert desk.work(desk.wish("doubts")).items == ()
+        decision = {"task": "class", "says": "relabel", "becomes": golf.to_dict(), "id": "0" * 16}
+        session.decide({**decision, "ad": "1"})
+        session.decide({"task": "class", "says": "drop", "id": "1" * 16, "photo": "0/1"})
+        assert session.work(session.query("doubts")).items == ()
     said = build(project, only=("resolve", "classes", "split"))
     assert said["resolve"]["reviewed photos"] == 5
     with project.catalog() as catalog:
@@ -156,13 +194,13 @@ def test_doubts_are_decided_of_whole_ads(project: Project) -> None:
 def test_to_keep_what_a_person_said_gives_it_again(project: Project) -> None:
     audi = Taxon(make="Audi", model="A3")
     said = {"task": "class", "photo": "0/0"}
-    with ReviewDesk(project, person="Ann") as desk:
-        desk.decide({**said, "says": "relabel", "becomes": audi.to_dict(), "id": "0" * 16})
+    with ReviewSession(project, person="Ann") as session:
+        session.decide({**said, "says": "relabel", "becomes": audi.to_dict(), "id": "0" * 16})
     build(project, only=("resolve",))
-    with ReviewDesk(project, person="Ann") as desk:
-        entry = desk.decide({**said, "says": "keep", "id": "1" * 16})
-        assert (entry.says, entry.becomes, entry.given) == ("relabel", audi, "Audi A3")
-        kept = desk.decide({**said, "photo": "0/1", "says": "keep", "id": "2" * 16})
+    with ReviewSession(project, person="Ann") as session:
+        decision = session.decide({**said, "says": "keep", "id": "1" * 16})
+        assert (decision.says, decision.becomes, decision.given) == ("relabel", audi, "Audi A3")
+        kept = session.decide({**said, "photo": "0/1", "says": "keep", "id": "2" * 16})
         assert (kept.says, kept.given, kept.said) == ("keep", "Audi A4 2012", "Audi A4 2012")
     build(project, only=("resolve",))
     with project.catalog() as catalog:
@@ -170,37 +208,34 @@ def test_to_keep_what_a_person_said_gives_it_again(project: Project) -> None:
 
 
 def test_words_that_were_decided_are_resolved_at_the_next_build(project: Project) -> None:
-    with ReviewDesk(project, person="Ann") as desk:
-        (item,) = desk.work(desk.wish("unresolved")).items
+    with ReviewSession(project, person="Ann") as session:
+        (item,) = session.work(session.query("unresolved")).items
         assert (item.words, item.photo_id) == (("Qqzzx", "Vbnmk", None), "5/2")
         content = {"task": "words", "words": list(item.words or ()), "says": "relabel"}
         with pytest.raises(LabelError, match="make and model must be given"):
-            desk.decide({**content, "becomes": {"make": "Fiat"}, "id": "0" * 16})
-        entry = desk.decide({**content, "becomes": {"make": "Fiat", "model": "Panda"}, "id": "0" * 16})
-        assert desk.work(desk.wish("unresolved")).done == 1
-        desk.undo(entry.id)
-        assert "Panda" not in (project.labels / "words.csv").read_text()
-        desk.decide({**content, "becomes": {"make": "Fiat", "model": "Panda"}, "id": "1" * 16})
-    with project.catalog() as catalog, catalog.writer(), ReviewDesk(project, person="Ann") as desk:
-        desk.decide({**content, "words": ["Q", "V", None], "becomes": {"make": "Fiat", "model": "Uno"}, "id": "2" * 16})
-        assert "Uno" not in (project.labels / "words.csv").read_text()  # a build has the project
-    (project.labels / "words.csv").unlink()  # as if the review had been killed before it wrote it
-    assert build(project, only=("resolve",))["resolve"]["unresolved"] == 0
+            session.decide({**content, "becomes": {"make": "Fiat"}, "id": "0" * 16})
+        decision = session.decide({**content, "becomes": {"make": "Fiat", "model": "Panda"}, "id": "0" * 16})
+        assert session.work(session.query("unresolved")).done == 1
+        session.undo(decision.id)
+        assert session.work(session.query("unresolved")).done == 0
+        session.decide({**content, "becomes": {"make": "Fiat", "model": "Panda"}, "id": "1" * 16})
+        assert not (project.labels / "words.csv").exists()
+    said = build(project, only=("resolve",))["resolve"]
+    assert said["unresolved"] == 0
     with project.catalog() as catalog:
         assert catalog.rows("SELECT name FROM labels WHERE ad_id = '5'") == [{"name": "Fiat Panda 2012"}]
-    written = (project.labels / "words.csv").read_text()
-    assert "Uno" in written
-    (project.labels / "words.csv").unlink()
-    ReviewDesk(project, person="Bob").close()  # who only looks writes nothing
-    assert not (project.labels / "words.csv").exists()
+    assert build(project, only=("resolve",))["resolve"] == said
+    with ReviewSession(project, person="Ann") as session:
+        session.undo("1" * 16)
+    assert build(project, only=("resolve",))["resolve"]["unresolved"] == 1
 
 
 def test_kinds_and_viewpoints_stand_above_the_finder(tmp_path: Path) -> None:
     project = review_project(tmp_path / "project", ads=30, size=(32, 24))
-    with ReviewDesk(project, person="Ann") as desk:
+    with ReviewSession(project, person="Ann") as session:
         for ad in range(30):
-            desk.decide(kind(f"{ad}/0", "detail"))
-            desk.decide(
+            session.decide(kind(f"{ad}/0", "detail"))
+            session.decide(
                 {"id": f"{ad:016}", "task": "viewpoint", "photo": f"{ad}/1", "says": "left" if ad else "unknown"}
             )
     assert write_finder_rows(project, tmp_path / "rows.csv")["kinds"] == {"detail": 30, "exterior": 29}
@@ -212,12 +247,12 @@ def test_kinds_and_viewpoints_stand_above_the_finder(tmp_path: Path) -> None:
 def test_pictures_for_the_screen_tell_nothing_else(project: Project) -> None:
     original = (project.folder / "photos/0/0.jpg").read_bytes()
     assert b"secret place" in original
-    with ReviewDesk(project, person="Ann") as desk:
-        photos(desk, "kind")
-        data = desk.picture("0/0")
+    with ReviewSession(project, person="Ann") as session:
+        photos(session, "kind")
+        data = session.picture("0/0")
         (project.folder / "photos/0/1.jpg").write_bytes(original[:400])
         with pytest.raises(ImageError):
-            desk.picture("0/1")
+            session.picture("0/1")
     assert b"secret" not in data
     with Image.open(io.BytesIO(data)) as picture:
         assert (picture.format, picture.size, dict(picture.getexif())) == ("JPEG", (320, 240), {})
@@ -228,8 +263,8 @@ def test_pictures_for_the_screen_tell_nothing_else(project: Project) -> None:
 
 
 def test_taxa_to_choose_from_are_the_projects_own_first(project: Project) -> None:
-    with ReviewDesk(project, person="Ann") as desk:
-        taxa = desk.taxa()
+    with ReviewSession(project, person="Ann") as session:
+        taxa = session.taxa()
     assert [row["taxon"] for row in taxa[:3]] == [
         {"make": "Audi"},
         {"make": "Audi", "model": "A4"},
@@ -240,7 +275,7 @@ def test_taxa_to_choose_from_are_the_projects_own_first(project: Project) -> Non
 
 def test_learning_tells_what_it_said_or_why_it_could_not(project: Project) -> None:
     done: list[int] = []
-    learning = Learning(project, done=lambda: done.append(1))
+    learning = Relearning(project, done=lambda: done.append(1))
     assert learning.begin()
     _wait(learning)
     assert learning.to_dict()["error"] is None
@@ -252,5 +287,5 @@ def test_learning_tells_what_it_said_or_why_it_could_not(project: Project) -> No
     assert "is being built by" in learning.to_dict()["error"]
 
 
-def _wait(learning: Learning) -> None:
+def _wait(learning: Relearning) -> None:
     until(lambda: not learning.to_dict()["running"])

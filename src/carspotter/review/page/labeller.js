@@ -13,19 +13,21 @@ const STYLE = `.spot { font: 14px/1.45 system-ui, sans-serif; outline: none; max
 .spot .row { display: flex; flex-wrap: wrap; gap: 6px; margin-top: 10px; align-items: center; } .spot .dial { display: grid; grid-template-columns: repeat(3, 1fr); }
 .spot button { font: inherit; color: inherit; padding: 7px 12px; border: 1px solid rgb(128 128 128 / .4); border-radius: 8px; background: none; cursor: pointer; } .spot button:hover { border-color: #1769aa; }
 .spot kbd { opacity: .6; margin-right: 7px; } .spot input { font: inherit; color: inherit; background: none; border: 1px solid rgb(128 128 128 / .5); border-radius: 8px; padding: 7px 10px; flex: 1; min-width: 180px; }
-.spot .soft { opacity: .7; } .spot .bad { color: #c92a2a; }`;
+.spot .album { display: grid; grid-template-columns: repeat(auto-fill, 76px); gap: 5px; margin-top: 8px; } .spot .album button { position: relative; padding: 0; height: 57px; overflow: hidden; } .spot .album img { object-fit: cover; }
+.spot .album [aria-current] { border: 2px solid #1769aa; } .spot .album .asked { border: 2px solid #b8691b; } .spot .soft { opacity: .7; } .spot .bad { color: #c92a2a; }`;
 
 const make = (tag, properties = {}, ...inside) => { const node = Object.assign(document.createElement(tag), properties); node.append(...inside); return node; };
 const newId = () => Array.from(crypto.getRandomValues(new Uint8Array(16)), byte => byte.toString(16).padStart(2, "0")).join("");
 const taxonName = ({make, model, generation, year}) => [make, model, year ?? generation].filter(part => part != null).join(" ");
 
 function render({model, el}) {
-  const task = model.get("task"), pictures = new Map(), decided = new Map(), failed = new Map();
-  let back = [], taxa = null, note = "";
+  const task = model.get("task"), pictures = new Map(), smalls = new Map(), decided = new Map(), failed = new Map();
+  let back = [], taxa = null, note = "", look = null, album = null;
   const root = make("div", {className: "spot", tabIndex: 0}), count = make("span", {className: "soft"}), title = make("b"), says = make("div", {className: "soft"});
   const photo = make("div", {className: "photo"}), answers = make("div", {className: task === "viewpoint" ? "row dial" : "row"});
   const input = make("input", {placeholder: "another: make and model …"}), names = make("datalist", {id: `taxa-${newId()}`});
-  root.append(make("style", {textContent: STYLE}), make("div", {className: "top"}, title, count), photo, answers, make("div", {className: "row"}), says);
+  const shots = make("div", {className: "album"});
+  root.append(make("style", {textContent: STYLE}), make("div", {className: "top"}, title, count), photo, shots, answers, make("div", {className: "row"}), says);
   el.append(root);
 
   const items = () => [...back, ...model.get("items").filter(item => !back.some(each => each.key === item.key))].filter(item => !decided.has(item.key));
@@ -36,14 +38,24 @@ function render({model, el}) {
     count.textContent = `${Math.min(model.get("total"), model.get("done") + [...decided.keys()].filter(key => model.get("items").some(each => each.key === key)).length)} of ${model.get("total")}`;
     title.textContent = !item ? "All decided" : task === "class" ? `Is it ${item.given ?? "known"}?` : task === "kind" ? "What does the photo show?" : "Which side is seen?";
     photo.replaceChildren();
+    if (album !== item?.key) { album = item?.key; look = null; }
+    shots.replaceChildren(...(item?.album ?? []).map(shot => thumb(item, shot)));
     if (!item) return;
-    const url = pictures.get(item.photo);
-    if (url) photo.append(make("img", {src: url, alt: `photo ${item.photo}`}));
-    else photo.append(make("span", {className: "soft", textContent: failed.get(item.photo) ?? "loading …"}));
-    photo.dataset.photo = url ? item.photo : "";
-    if (url && item.box && task !== "kind") photo.insertAdjacentHTML("beforeend", `<svg viewBox="0 0 ${Number(item.size[0])} ${Number(item.size[1])}"><rect x="${item.box[0] * item.size[0]}" y="${item.box[1] * item.size[1]}" width="${(item.box[2] - item.box[0]) * item.size[0]}" height="${(item.box[3] - item.box[1]) * item.size[1]}"/></svg>`);
+    const view = look ?? item, url = pictures.get(view.photo);
+    if (url) photo.append(make("img", {src: url, alt: `photo ${view.photo}`}));
+    else photo.append(make("span", {className: "soft", textContent: failed.get(view.photo) ?? "loading …"}));
+    photo.dataset.photo = url ? view.photo : "";
+    if (url && view.box && task !== "kind") photo.insertAdjacentHTML("beforeend", `<svg viewBox="0 0 ${Number(view.size[0])} ${Number(view.size[1])}"><rect x="${view.box[0] * view.size[0]}" y="${view.box[1] * view.size[1]}" width="${(view.box[2] - view.box[0]) * view.size[0]}" height="${(view.box[3] - view.box[1]) * view.size[1]}"/></svg>`);
     says.textContent = note;
-    for (const each of items().slice(0, 6)) if (each.photo && !pictures.has(each.photo)) { pictures.set(each.photo, null); model.send({type: "picture", photo: each.photo}); }
+    for (const each of [view, ...items().slice(0, 6)]) if (each.photo && !pictures.has(each.photo)) { pictures.set(each.photo, null); model.send({type: "picture", photo: each.photo}); }
+  }
+
+  function thumb(item, shot) {
+    const button = make("button", {type: "button", title: shot.photo, className: !item.is_ad && shot.photo === item.photo ? "asked" : "", onclick: () => { look = shot; draw(); }});
+    if (shot.photo === (look ?? item).photo) button.setAttribute("aria-current", "true");
+    if (smalls.get(shot.photo)) button.append(make("img", {src: smalls.get(shot.photo), alt: `photo ${shot.photo}`}));
+    else if (!smalls.has(shot.photo)) { smalls.set(shot.photo, null); model.send({type: "picture", photo: shot.photo, small: true}); }
+    return button;
   }
 
   function decide(answer, becomes) {
@@ -90,13 +102,17 @@ function render({model, el}) {
     event.preventDefault(); event.stopPropagation();  // a notebook has keys of its own
   });
   model.on("msg:custom", (content, buffers) => {
-    if (content.type === "picture") { pictures.set(content.photo, URL.createObjectURL(new Blob([buffers[0]], {type: "image/jpeg"}))); if (current()?.photo === content.photo) draw(); else new Image().src = pictures.get(content.photo); }
+    if (content.type === "picture") {
+      const held = content.small ? smalls : pictures, url = URL.createObjectURL(new Blob([buffers[0]], {type: "image/jpeg"}));
+      held.set(content.photo, url);
+      if (content.small || (look ?? current())?.photo === content.photo) draw(); else new Image().src = url;
+    }
     else if (content.type === "undone") { decided.delete(content.item.key); back = [content.item]; note = "Taken back."; draw(); }
     else if (content.type === "taxa") { taxa = content.taxa.map(each => ({...each, name: taxonName(each.taxon)})); names.replaceChildren(...taxa.map(each => make("option", {value: each.name}))); }
     else if (content.type === "error") { if (pictures.get(content.about) === null) failed.set(content.about, content.text); note = content.text; for (const [key] of decided) if (key.endsWith(content.about)) decided.delete(key); draw(); }
   });
   model.on("change:items", draw); model.on("change:done", draw);
   draw();
-  return () => pictures.forEach(url => url && URL.revokeObjectURL(url));
+  return () => [...pictures.values(), ...smalls.values()].forEach(url => url && URL.revokeObjectURL(url));
 }
 export default {render};
