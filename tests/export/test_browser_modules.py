@@ -16,6 +16,7 @@ import pytest
 from PIL import Image
 
 from carspotter.errors import ImageError
+from carspotter.export.browser import PAGE, WEB
 from carspotter.geometry import BoundingBox
 from carspotter.headers import orientation, sniff
 from carspotter.pixels import DecodedPhoto, Preprocessing, decode, network_input
@@ -24,7 +25,6 @@ from carspotter.recognition.identifier import NO_CAR, UNKNOWN, Identifier
 from carspotter.recognition.recognizer import Recognizer, min_side, shrunk
 from carspotter.runtime.bundle import ModelBundle
 from carspotter.runtime.calibration import softmax
-from carspotter.serving.browser import PAGE
 from carspotter.taxonomy import LEVELS, Taxon, Taxonomy
 from carspotter.vehicles.finder import Finder
 
@@ -39,7 +39,8 @@ const told = ({width, height, data}) => ({w: width, h: height, d: Buffer.from(da
 def node(imports: str, answer: str, cases: list[Any]) -> list[Any]:
     """Run `answer`, a function of a case, over the cases in one process of Node."""
     names, module = imports.split(" from ")
-    script = f"""import {{{names}}} from {json.dumps((PAGE / module).as_uri())}; {FLOATS} {PIXELS}
+    place = (WEB if module == "known.js" else PAGE) / module
+    script = f"""import {{{names}}} from {json.dumps(place.as_uri())}; {FLOATS} {PIXELS}
     let given = ''; for await (const part of process.stdin) given += part;
     console.log(JSON.stringify(JSON.parse(given).map({answer})));"""
     done = subprocess.run(
@@ -210,7 +211,7 @@ def test_words_of_attributes_are_the_same(bundles: dict[str, Path]) -> None:
 
 @pytest.mark.parametrize("taxonomy", [ODD, Taxonomy((Taxon(make="smart"),))])
 def test_what_is_known_is_counted_the_same(taxonomy: Taxonomy) -> None:
-    (told,) = node("extent from ../web/known.js", "extent", [taxonomy.to_dict()["classes"]])
+    (told,) = node("extent from known.js", "extent", [taxonomy.to_dict()["classes"]])
     assert told == taxonomy.extent()
 
 

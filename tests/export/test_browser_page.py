@@ -23,9 +23,10 @@ from PIL import Image, ImageCms
 
 from carspotter.cli.browser import browser as browser_command
 from carspotter.errors import BundleError, StorageError
+from carspotter.export.browser import MANIFEST, PAGE, WEB, build_site
 from carspotter.recognition.recognizer import Recognizer, why_no_vehicle
 from carspotter.runtime.bundle import ModelBundle, shipped
-from carspotter.serving.browser import MANIFEST, PAGE, WEB, build_site
+from carspotter.vehicles.registry import cache_folder
 from serving.conftest import RED, jpeg
 from tiny_bundles import TOY_COLOR
 
@@ -97,6 +98,9 @@ def test_the_runtime_is_pinned_by_checksum() -> None:
 # ---- building that goes wrong
 
 
+build = functools.partial(build_site, cache=cache_folder() / "browser")
+
+
 def tiny(bundles: dict[str, Path]) -> dict[str, ModelBundle]:
     return {task: ModelBundle.load(folder) for task, folder in bundles.items()}
 
@@ -127,25 +131,25 @@ def test_a_registry_that_is_away_is_told(
 def test_a_folder_of_others_is_left_alone(bundles: dict[str, Path], tmp_path: Path) -> None:
     (tmp_path / "mine.txt").write_text("mine")
     with pytest.raises(StorageError, match="is there and no site of carspotter's; name an empty or a new folder"):
-        build_site(tmp_path, **tiny(bundles))
+        build(tmp_path, **tiny(bundles))
     assert (tmp_path / "mine.txt").read_text() == "mine"
 
 
 def test_bundles_that_no_browser_runs_are_refused(bundles: dict[str, Path], tmp_path: Path) -> None:
     both = tiny(bundles)
     with pytest.raises(BundleError, match="task is 'identifier', but the page needs a finder here"):
-        build_site(tmp_path / "site", finder=both["identifier"], identifier=both["finder"])
+        build(tmp_path / "site", finder=both["identifier"], identifier=both["finder"])
     shutil.copytree(bundles["finder"], tmp_path / "finder")
     damaged = both["finder"].save(tmp_path / "finder", b"no network at all")
     with pytest.raises(BundleError, match="is no network that ONNX Runtime"):
-        build_site(tmp_path / "site", finder=damaged, identifier=both["identifier"])
+        build(tmp_path / "site", finder=damaged, identifier=both["identifier"])
     text = (tmp_path / "finder" / "bundle.json").read_text()
     other = {**json.loads(text), "model": {"file": "model.tflite"}}
     (tmp_path / "finder" / "bundle.json").write_text(json.dumps(other))
     (tmp_path / "finder" / "model.tflite").write_bytes(b"other")
     phone = ModelBundle.load(tmp_path / "finder")
     with pytest.raises(BundleError, match=r"its network is model\.tflite, but browsers run model\.onnx alone"):
-        build_site(tmp_path / "site", finder=phone, identifier=both["identifier"])
+        build(tmp_path / "site", finder=phone, identifier=both["identifier"])
 
 
 # ---- the page in Chromium
@@ -203,14 +207,14 @@ def browser() -> Iterator[Any]:
 def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A site of the shipped bundles."""
     folder = tmp_path_factory.mktemp("site") / "site"
-    build_site(folder, finder=shipped("finder"), identifier=shipped("identifier"))
+    build(folder, finder=shipped("finder"), identifier=shipped("identifier"))
     return folder
 
 
 @pytest.fixture(scope="module")
 def tiny_site(tmp_path_factory: pytest.TempPathFactory, bundles: dict[str, Path]) -> Path:
     folder = tmp_path_factory.mktemp("tiny") / "site"
-    build_site(folder, **tiny(bundles))
+    build(folder, **tiny(bundles))
     return folder
 
 
@@ -472,7 +476,7 @@ def test_the_page_fits_its_width_in_light_and_dark(
 def test_the_command_writes_a_site_and_replaces_it_as_a_whole(
     bundles: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    first = build_site(tmp_path / "site", **tiny(bundles))
+    first = build(tmp_path / "site", **tiny(bundles))
     (tmp_path / "site" / "old.txt").write_text("of an older version")
     browser_command(tmp_path / "site", finder=bundles["finder"], identifier=bundles["identifier"])
     said = capsys.readouterr()
