@@ -27,11 +27,12 @@ import numpy as np
 from PIL import Image
 from playwright.sync_api import sync_playwright
 
+from carspotter.export.browser import build_site
 from carspotter.geometry import BoundingBox
 from carspotter.pixels import decode
 from carspotter.recognition.recognizer import Recognizer, why_no_vehicle
 from carspotter.runtime.bundle import ModelBundle, Task, shipped
-from carspotter.serving.browser import build_site
+from carspotter.vehicles.registry import cache_folder
 from measure import parser, percentiles, report
 
 SUFFIXES = {".jpg", ".jpeg", ".png", ".webp"}
@@ -185,7 +186,12 @@ def main() -> None:
     folders: dict[str, Any] = {task: bundle.model_path.parent for task, bundle in bundles.items()}
     recognizer = Recognizer.open(**folders, engine="onnxruntime", threads=1, select="all")
     with tempfile.TemporaryDirectory() as place:
-        site = build_site(Path(place) / "site", finder=bundles["finder"], identifier=bundles["identifier"])
+        site = build_site(
+            Path(place) / "site",
+            finder=bundles["finder"],
+            identifier=bundles["identifier"],
+            cache=cache_folder() / "browser",
+        )
         ready, pairs = compare(options, site.folder, recognizer)
     times = [a["milliseconds"] for a, _ in pairs if not a.get("error")]
     rows = [

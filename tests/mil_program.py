@@ -53,6 +53,19 @@ def _convolve(
     return F.conv2d(F.pad(x, (left, right, top, bottom)), weight, bias, strides, 0, dilations, groups)
 
 
+def _average(
+    *, x: Any, kernel_sizes: Any, strides: Any, pad_type: str = "valid", pad: Any = (), ceil_mode: bool = False,
+    exclude_padding_from_average: bool = False,
+) -> torch.Tensor:  # fmt: skip
+    assert pad_type == "valid" or not any(pad)
+    assert not ceil_mode
+    return F.avg_pool2d(x, kernel_sizes, strides)
+
+
+def _matmul(*, x: Any, y: Any, transpose_x: bool = False, transpose_y: bool = False) -> torch.Tensor:
+    return (x.transpose(-1, -2) if transpose_x else x) @ (y.transpose(-1, -2) if transpose_y else y)
+
+
 def _pad(*, x: Any, pad: Any, mode: str = "constant", constant_val: float = 0.0) -> torch.Tensor:
     assert mode == "constant"
     pairs = [pad[i : i + 2] for i in range(0, len(pad), 2)]  # before and after, of the last axes
@@ -107,6 +120,7 @@ _TYPES = {
 
 OPERATIONS: dict[str, Callable[..., torch.Tensor | tuple[torch.Tensor, ...]]] = {
     "add": lambda x, y: x + y,
+    "avg_pool": _average,
     "batch_norm": _normalize,
     "cast": lambda x, dtype: x.to(_TYPES[dtype]),
     "clip": lambda x, alpha, beta: torch.clamp(x, float(alpha), float(beta)),
@@ -118,6 +132,7 @@ OPERATIONS: dict[str, Callable[..., torch.Tensor | tuple[torch.Tensor, ...]]] = 
     "gather": _gather,
     "greater": lambda x, y: x > y,
     "linear": lambda x, weight, bias=None: F.linear(x, weight, bias),
+    "matmul": _matmul,
     "maximum": lambda x, y: torch.maximum(x, torch.as_tensor(y)),
     "minimum": lambda x, y: torch.minimum(x, torch.as_tensor(y)),
     "mul": lambda x, y: x * y,

@@ -31,7 +31,7 @@ def test_what_cannot_be_converted_is_named(tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.setattr(coreml_module, "find_spec", lambda package: package)  # the check comes before the converter
     with pytest.raises(BundleError, match="precision 'fp16' is unknown"):
         to_coreml(tiny_identifier(tmp_path / "a"), precision="fp16", out=tmp_path / "out")
-    with pytest.raises(BundleError, match=r"operator \w+ cannot be converted"):
+    with pytest.raises(BundleError, match="holds no weights under the names of a network that carspotter trained"):
         to_coreml(tiny_finder(tmp_path / "b"), out=tmp_path / "out")
 
 

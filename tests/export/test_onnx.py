@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from carspotter.errors import TrainingError
+from carspotter.export.network import Network
 from carspotter.export.onnx import export
 from carspotter.export.quantize import SMALL, halve_weights
 from carspotter.runtime.bundle import ModelBundle
@@ -64,6 +65,16 @@ def test_engines_answer_as_the_network_does(bundle: ModelBundle, run: Path, engi
         softened = softmax(values.double().numpy() / calibration["temperatures"][name])
         assert np.allclose(found[name], softened, atol=0.02)
     assert np.allclose(np.linalg.norm(found["embedding"], axis=1), 1, atol=1e-3)
+
+
+def test_for_phones_it_is_rebuilt_as_the_network_that_answers_alike(bundle: ModelBundle) -> None:
+    network = Network(bundle).eval()
+    pixels = np.random.default_rng(0).integers(0, 256, network.input_shape, dtype=np.uint8)
+    wanted = bundle.open_session("onnxruntime", threads=1).run(pixels)
+    with torch.inference_mode():
+        found = network(torch.from_numpy(pixels))
+    for name, values in zip(network.output_names, found, strict=True):
+        np.testing.assert_allclose(values.numpy(), wanted[name], atol=1e-4, err_msg=name)
 
 
 def test_weights_are_halved(bundle: ModelBundle) -> None:

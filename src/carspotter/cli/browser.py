@@ -1,4 +1,4 @@
-"""`carspotter browser`: a static site whose page recognises photos in the visitor's browser. Thin call to `serving`."""
+"""`carspotter browser`: a static site whose page recognises photos in the visitor's browser. Thin call to `export`."""
 
 from __future__ import annotations
 
@@ -19,13 +19,15 @@ def browser(
     ] = None,
 ) -> None:
     """Write a static site that recognises photos in the visitor's browser; the runtime comes from npm."""
+    from carspotter.export.browser import build_site
     from carspotter.runtime.bundle import ModelBundle, shipped
-    from carspotter.serving.browser import build_site
+    from carspotter.vehicles.registry import cache_folder
 
     site = build_site(
         out,
         finder=shipped("finder") if finder is None else ModelBundle.load(finder),
         identifier=shipped("identifier") if identifier is None else ModelBundle.load(identifier),
+        cache=cache_folder() / "browser",
     )
     typer.echo(str(site.folder))
     typer.echo(

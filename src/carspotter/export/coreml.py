@@ -42,7 +42,7 @@ def to_coreml(bundle: ModelBundle, *, precision: str = "float16", out: Path | st
         raise BundleError(f"precision {precision!r} is unknown; {suggestion(precision, PRECISIONS)}")
     if find_spec("coremltools") is None:
         raise MissingExtraError("coremltools", "phone")
-    network = Network(bundle.model_path).eval()
+    network = Network(bundle).eval()
     model = _convert(network, precision)
     model.short_description = f"carspotter {bundle.task} {bundle.name}, {precision}"
     model.license = str(bundle.card.get("licence", ""))
@@ -85,8 +85,10 @@ def _convert(network: Network, precision: str) -> Any:
     number = coremltools.precision.FLOAT32 if precision == "float32" else coremltools.precision.FLOAT16
     with warnings.catch_warnings():  # of coremltools and of torch about each other's versions
         warnings.simplefilter("ignore")
+        # Exported first: in its graph sizes are plain numbers, of which a trace alone would make operations.
+        plain = torch.export.export(_Picture(network).eval(), (example,)).module()
         model = coremltools.convert(
-            torch.jit.trace(_Picture(network).eval(), example),
+            torch.jit.trace(plain, example),
             inputs=[coremltools.ImageType(name="image", shape=example.shape)],
             outputs=[coremltools.TensorType(name=name, dtype=np.float32) for name in network.output_names],
             convert_to="mlprogram",

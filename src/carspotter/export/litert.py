@@ -51,7 +51,7 @@ def to_litert(bundle: ModelBundle, *, precision: str = "float32", photos: NDArra
     for package in ("litert_torch", "ai_edge_quantizer", "ai_edge_litert"):
         if find_spec(package) is None:
             raise MissingExtraError(package.replace("_", "-"), "phone")
-    network = Network(bundle.model_path).eval()
+    network = Network(bundle).eval()
     calibrating = _calibrating(photos, network) if precision == "int8" else None
     with _quiet():
         content = _convert(network)

@@ -49,7 +49,7 @@ def open_start(recipe: Recipe) -> Start:
     place = _place(recipe)
     if isinstance(place, ModelBundle):
         try:
-            return _of_bundle(place)
+            return start_of_bundle(place)
         except BundleError as error:
             raise RecipeError(f"model.start: {error}") from error
     weights = load_checkpoint(place / BEST).kept
@@ -152,7 +152,7 @@ def _fill(model: nn.Module, start: Start, prefix: str) -> list[str]:
     return lacking
 
 
-def _of_bundle(bundle: ModelBundle) -> Start:
+def start_of_bundle(bundle: ModelBundle) -> Start:
     """Read the weights out of a bundle's ONNX file. Raises BundleError for one that holds no such weights."""
     if bundle.file != FILES[0] or bundle.precision == "int8":
         raise BundleError(f"bundle {bundle.name} holds {bundle.file} in {bundle.precision}; name the float32 one")

@@ -1,8 +1,8 @@
 """Two bundles in; a folder out that any static web server can serve, whose page recognises photos in the browser.
 
-The page's own files lie in `web_browser/`, what it shares with the service's pages in `web/`. ONNX Runtime's
+The page's own files lie in `web_browser/`, what it shares with the service's pages in `serving/web/`. ONNX Runtime's
 WebAssembly comes from npm, pinned by version and checksum in `web_browser/package-lock.json`. It serves nothing, and
-needs neither FastAPI nor the extra `serve`; a learned bundle needs `onnx`, which puts its head into the network.
+needs no extra; a learned bundle needs `onnx`, which puts its head into the network.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from carspotter.runtime.head import Head
 from carspotter.taxonomy import Taxonomy
 
 PAGE = Path(__file__).parent / "web_browser"
-WEB = Path(__file__).parent / "web"
+WEB = Path(__file__).parent.parent / "serving" / "web"
 
 MANIFEST = "site.json"
 """What the page reads first and the build writes last; a folder with it is a site of ours and may be replaced."""
@@ -55,10 +55,10 @@ class Site:
     download_bytes: int
 
 
-def build_site(out: Path, *, finder: ModelBundle, identifier: ModelBundle, cache: Path | None = None) -> Site:
+def build_site(out: Path, *, finder: ModelBundle, identifier: ModelBundle, cache: Path) -> Site:
     """Write the static site into the folder `out`, which must be empty, missing, or a site that an earlier call wrote.
 
-    `cache` keeps what npm fetched (None: the platform's cache folder). Raises BundleError for bundles whose network is
+    `cache` keeps what npm fetched. Raises BundleError for bundles whose network is
     no ONNX file or cannot be opened, StorageError where npm is missing or fails, or the folder cannot be written.
     """
     _check_bundle(finder, "finder")
@@ -82,13 +82,13 @@ def build_site(out: Path, *, finder: ModelBundle, identifier: ModelBundle, cache
     return Site(folder=out, download_bytes=sum(file["bytes"] for file in manifest["files"].values()))
 
 
-def fetch_runtime(cache: Path | None = None) -> Path:
+def fetch_runtime(cache: Path) -> Path:
     """Return a folder with ONNX Runtime's files for the page, fetched by `npm ci` where the cache lacks them.
 
     Raises StorageError where npm is missing, the registry cannot be reached, or what came is not what the lock names.
     """
     locked = b"".join((PAGE / name).read_bytes() for name in _LOCKS)
-    folder = (cache or cache_folder() / "browser") / sha256(locked).hexdigest()[:16]
+    folder = cache / sha256(locked).hexdigest()[:16]
     if all((folder / name).is_file() for name in _RUNTIME.values()):
         return folder
     with TemporaryDirectory(prefix="carspotter-npm-") as place:

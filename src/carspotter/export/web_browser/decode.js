@@ -1,45 +1,63 @@
-// The file of a photo in, upright sRGB pixels out, as `pixels.decode` in Python. The browser decodes, but it neither
-// scales nor turns, since a network must see the pixels that it would see on a server: large JPEGs are decoded here.
+// The file of a photo in, upright sRGB pixels out, as `pixels.decode` in Python. The browser decodes at full size and
+// converts colours. It does not turn: Chromium leaves a WebP as its EXIF finds it. A large JPEG is averaged to the size
+// that the server decodes it at.
 
 import { PhotoError, countScans, jpegSize, lacksEnd, sniff, uprightBytes } from "./headers.js";
-import { coefficients } from "./jpeg.js";
-import { scaled } from "./jpeg_scaled.js";
 
 const MAX_PIXELS = 50_400_000;
 const MAX_SIDE = 65_535;
 const MAX_SCANNED_PIXELS = 20 * MAX_PIXELS; // a progressive JPEG may pass over its pixels hundreds of times
 const STRIP = 512; // rows read from a canvas at once, a multiple of 8: small canvases work on every phone
+const FILLING = 4096; // bytes of nothing that stand in for blocks of a JPEG, to see whether any are missing
+// Colours become sRGB, as Python's do. What AVIF says of turning is followed by default; other formats say 1 by then.
+const OPTIONS = { premultiplyAlpha: "none", colorSpaceConversion: "default" };
 
 /** Decode a Blob: {pixels, width, height, scale}. A JPEG is scaled to 1/2, 1/4 or 1/8 while `minSide` pixels stay. */
 export async function decode(blob, minSide) {
   const given = new Uint8Array(await blob.arrayBuffer());
   const form = sniff(given);
   const { turn, bytes } = uprightBytes(given, form);
-  const read = (form === "JPEG" && ownScaled(bytes, minSide)) || (await byBrowser(bytes, form, minSide));
+  if (form === "JPEG") checkJpeg(bytes);
+  const read = await (lacksEnd(bytes, form) ? withEnd : byBrowser)(bytes, form, minSide);
   const pixels = turned(read.pixels, turn);
   const [width, height] = turn >= 5 && turn <= 8 ? [read.height, read.width] : [read.width, read.height];
   return { pixels, width, height, scale: pixels.width / width };
 }
 
-/** Decode a large JPEG as the server's libjpeg does; null for a small, rare or damaged one. */
-function ownScaled(bytes, minSide) {
+/** Refuse a JPEG by its header, before the browser makes pixels of it. */
+function checkJpeg(bytes) {
   const [width, height] = jpegSize(bytes) ?? [0, 0];
   check({ width, height });
   const scans = countScans(bytes);
   if (scans * width * height > MAX_SCANNED_PIXELS) {
     throw new PhotoError("too-large", `JPEG with ${scans} scans of ${width * height} pixels: a bomb, or damaged`);
   }
-  const step = draft({ width, height }, minSide);
-  if (step === 1 || lacksEnd(bytes, "JPEG")) return null;
-  try {
-    const frame = coefficients(bytes);
-    const pixels = frame && scaled(frame, step);
-    return pixels && { pixels, width, height };
-  } catch (error) {
-    // What a damaged file makes of indices and tables; the browser then says whether it can read it.
-    if (error instanceof RangeError || error instanceof TypeError) return null;
-    throw error;
+}
+
+/** Decode a photo with the end that it lacks, where nothing else is missing: then what follows changes no pixel. */
+async function withEnd(bytes, form, minSide) {
+  const truncated = new PhotoError("truncated", `${form} photo is truncated (${bytes.length} bytes)`);
+  const read = [];
+  for (const whole of ended(bytes, form)) {
+    read.push(await byBrowser(whole, form, minSide).catch((error) => { throw error.code === "broken" ? truncated : error; }));
   }
+  const [first, ...others] = read.map(({ pixels }) => pixels.data);
+  if (!first || others.some((data) => data.some((value, i) => value !== first[i]))) throw truncated;
+  return read[0];
+}
+
+/** Return the file with what may stand at its missing end: several for a JPEG, whose last blocks are read from it. */
+function ended(bytes, form) {
+  if (form === "PNG") return [joined(bytes, [0, 0, 0, 0, 0x49, 0x45, 0x4e, 0x44, 0xae, 0x42, 0x60, 0x82])]; // IEND
+  if (form !== "JPEG") return [];
+  const start = bytes.at(-1) === 0xff ? bytes.subarray(0, -1) : bytes;
+  return [[], new Uint8Array(FILLING), new Uint8Array(FILLING).fill(0xaa)].map((filling) => joined(start, filling, [0xff, 0xd9]));
+}
+
+function joined(...parts) {
+  const result = new Uint8Array(parts.reduce((sum, part) => sum + part.length, 0));
+  parts.reduce((at, part) => (result.set(part, at), at + part.length), 0);
+  return result;
 }
 
 async function byBrowser(bytes, form, minSide) {
@@ -47,7 +65,6 @@ async function byBrowser(bytes, form, minSide) {
   try {
     const { width, height } = bitmap;
     check({ width, height });
-    if (lacksEnd(bytes, form)) throw new PhotoError("truncated", `${form} photo is truncated (${bytes.length} bytes)`);
     return { pixels: read(bitmap, form === "JPEG" ? draft({ width, height }, minSide) : 1), width, height };
   } finally {
     bitmap.close();
@@ -57,14 +74,10 @@ async function byBrowser(bytes, form, minSide) {
 async function open(bytes, form) {
   const type = `image/${form.toLowerCase()}`;
   try {
-    return await createImageBitmap(new Blob([bytes], { type }));
+    return await createImageBitmap(new Blob([bytes], { type }), OPTIONS);
   } catch (error) {
     if (!(error instanceof DOMException)) throw error;
-    if (form === "HEIC" || form === "AVIF") {
-      const which = form === "HEIC" ? " (Safari)" : "";
-      throw new PhotoError("unsupported-format", `this browser cannot read ${form}; save the photo as JPEG, or take a browser that can${which}`);
-    }
-    if (lacksEnd(bytes, form)) throw new PhotoError("truncated", `${form} photo is truncated (${bytes.length} bytes)`);
+    if (form === "HEIC") throw new PhotoError("unsupported-format", "this browser cannot read HEIC; save the photo as JPEG, or take a browser that can (Safari)");
     throw new PhotoError("broken", `${form} photo is broken, or too large for this browser (${bytes.length} bytes)`);
   }
 }
@@ -93,10 +106,9 @@ function read(bitmap, step) {
   return pixels;
 }
 
-/** Average blocks of RGBA into rows of RGB from `top` on, for JPEGs that are not decoded here.
+/** Average blocks of RGBA into rows of RGB from `top` on.
  *
- * This is nearly what libjpeg's scaled decoding is: the mean of the pixels that it would have decoded (jidctred.c), but
- * before rounding, and colours stored at half the resolution are smoothed by a full decoding.
+ * This is nearly what the server's scaled decoding is (libjpeg's jidctred.c): within about 1 of 255.
  */
 export function average({ width, height, data }, step, into, top) {
   const bits = 2 * Math.log2(step); // behind the point of a sum

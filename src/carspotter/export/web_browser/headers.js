@@ -87,19 +87,6 @@ export function jpegSize(bytes) {
 /** Return how often a decoder passes over a JPEG's pixels. */
 export const countScans = (bytes) => [...jpegPieces(bytes)].filter(([marker]) => marker === START_OF_SCAN).length;
 
-/** Say whether an ICC profile calls itself sRGB, so that there is nothing to convert (ICC.1:2022, 7.3 and 9.2.41). */
-export function isSrgb(profile) {
-  const view = new DataView(profile.buffer, profile.byteOffset, profile.length);
-  for (let tag = 132; tag + 12 <= profile.length && tag < 132 + 12 * view.getUint32(128); tag += 12) {
-    if (text(profile, tag, tag + 4) !== "desc") continue;
-    const at = view.getUint32(tag + 4);
-    const isList = text(profile, at, at + 4) === "mluc"; // of words in UTF-16; older profiles have plain ones
-    const from = isList && at + 28 <= profile.length ? at + view.getUint32(at + 24) : at + 12;
-    return text(profile, from, from + 16).replaceAll("\0", "").trim().toLowerCase().startsWith("srgb");
-  }
-  return false;
-}
-
 /** Yield [name, offset, length] of the pieces of a PNG, or of a WebP, whose lengths stand the other way round. */
 function* chunks(bytes, start, little) {
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.length);

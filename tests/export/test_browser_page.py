@@ -19,20 +19,21 @@ from typing import Any, ClassVar
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageCms
 
 from carspotter.cli.browser import browser as browser_command
 from carspotter.errors import BundleError, StorageError
+from carspotter.export.browser import MANIFEST, PAGE, WEB, build_site
 from carspotter.recognition.recognizer import Recognizer, why_no_vehicle
 from carspotter.runtime.bundle import ModelBundle, shipped
-from carspotter.serving.browser import MANIFEST, PAGE, WEB, build_site
+from carspotter.vehicles.registry import cache_folder
 from serving.conftest import RED, jpeg
 from tiny_bundles import TOY_COLOR
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 SWITCHES = ("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking")
 EXAMPLES = ("front-left", "back-right", "two-cars", "right", "interior", "wheel")
-TOLERANCE = 0.005  # of a probability: 0.0020 at most over 340 real photos, since boxes differ in their last bits
+TOLERANCE = 0.02  # of a probability: decoders differ by about one of 255 where they scale
 DESK, PHONE = (1360, 900), (390, 844)
 
 in_chromium = pytest.mark.skipif(
@@ -97,6 +98,9 @@ def test_the_runtime_is_pinned_by_checksum() -> None:
 # ---- building that goes wrong
 
 
+build = functools.partial(build_site, cache=cache_folder() / "browser")
+
+
 def tiny(bundles: dict[str, Path]) -> dict[str, ModelBundle]:
     return {task: ModelBundle.load(folder) for task, folder in bundles.items()}
 
@@ -127,25 +131,25 @@ def test_a_registry_that_is_away_is_told(
 def test_a_folder_of_others_is_left_alone(bundles: dict[str, Path], tmp_path: Path) -> None:
     (tmp_path / "mine.txt").write_text("mine")
     with pytest.raises(StorageError, match="is there and no site of carspotter's; name an empty or a new folder"):
-        build_site(tmp_path, **tiny(bundles))
+        build(tmp_path, **tiny(bundles))
     assert (tmp_path / "mine.txt").read_text() == "mine"
 
 
 def test_bundles_that_no_browser_runs_are_refused(bundles: dict[str, Path], tmp_path: Path) -> None:
     both = tiny(bundles)
     with pytest.raises(BundleError, match="task is 'identifier', but the page needs a finder here"):
-        build_site(tmp_path / "site", finder=both["identifier"], identifier=both["finder"])
+        build(tmp_path / "site", finder=both["identifier"], identifier=both["finder"])
     shutil.copytree(bundles["finder"], tmp_path / "finder")
     damaged = both["finder"].save(tmp_path / "finder", b"no network at all")
     with pytest.raises(BundleError, match="is no network that ONNX Runtime"):
-        build_site(tmp_path / "site", finder=damaged, identifier=both["identifier"])
+        build(tmp_path / "site", finder=damaged, identifier=both["identifier"])
     text = (tmp_path / "finder" / "bundle.json").read_text()
     other = {**json.loads(text), "model": {"file": "model.tflite"}}
     (tmp_path / "finder" / "bundle.json").write_text(json.dumps(other))
     (tmp_path / "finder" / "model.tflite").write_bytes(b"other")
     phone = ModelBundle.load(tmp_path / "finder")
     with pytest.raises(BundleError, match=r"its network is model\.tflite, but browsers run model\.onnx alone"):
-        build_site(tmp_path / "site", finder=phone, identifier=both["identifier"])
+        build(tmp_path / "site", finder=phone, identifier=both["identifier"])
 
 
 # ---- the page in Chromium
@@ -203,14 +207,14 @@ def browser() -> Iterator[Any]:
 def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A site of the shipped bundles."""
     folder = tmp_path_factory.mktemp("site") / "site"
-    build_site(folder, finder=shipped("finder"), identifier=shipped("identifier"))
+    build(folder, finder=shipped("finder"), identifier=shipped("identifier"))
     return folder
 
 
 @pytest.fixture(scope="module")
 def tiny_site(tmp_path_factory: pytest.TempPathFactory, bundles: dict[str, Path]) -> Path:
     folder = tmp_path_factory.mktemp("tiny") / "site"
-    build_site(folder, **tiny(bundles))
+    build(folder, **tiny(bundles))
     return folder
 
 
@@ -308,33 +312,48 @@ def test_drawn_examples_are_answered_as_by_the_server_and_nothing_leaves(
     assert "mine.jpg" not in " ".join(asked)
 
 
+def other_colours() -> bytes:
+    """Return an sRGB profile under another name, in which red and green have changed places."""
+    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    named = profile.replace("sRGB".encode("utf-16-be"), "Own ".encode("utf-16-be"))
+    return named.replace(b"rXYZ", b"----", 1).replace(b"gXYZ", b"rXYZ", 1).replace(b"----", b"gXYZ", 1)
+
+
+def encoded(image: Image.Image, form: str, **options: Any) -> bytes:
+    out = BytesIO()
+    image.save(out, form, **options)
+    return out.getvalue()
+
+
 @in_chromium
 @pytest.mark.slow
 @pytest.mark.network
-def test_large_turned_and_other_photos_are_answered_as_by_the_server(
+def test_photos_of_all_kinds_are_answered_as_by_the_server(
     visit: Open, serve: Serving, site: Path, shipped_recognizer: Recognizer
 ) -> None:
     page = visit(serve(site)[0])
-    drawn = Image.open(site / "examples" / "front-left.jpg")
+    drawn = Image.open(site / "examples" / "front-left.jpg").resize((720, 540))
     exif = Image.Exif()
     exif[0x0112] = 6
-    files = {}
-    for form, size, options in (
-        ("JPEG", (2880, 2160), {"quality": 90}),
-        ("JPEG", (1440, 1080), {"quality": 90, "progressive": True, "exif": exif}),
-        ("JPEG", (720, 540), {"quality": 90, "exif": exif}),
-        ("PNG", (720, 540), {"exif": exif}),
-        ("WEBP", (720, 540), {"lossless": True, "exif": exif}),
-        ("AVIF", (720, 540), {"quality": 90}),
-        ("GIF", (720, 540), {}),
-    ):
-        out = BytesIO()
-        image = drawn.resize(size).transpose(Image.Transpose.ROTATE_90) if "exif" in options else drawn.resize(size)
-        image.save(out, form, **options)
-        files[f"{form} {size} {list(options)}"] = out.getvalue()
+    lying = drawn.transpose(Image.Transpose.ROTATE_90)
+    cut_out = drawn.convert("RGBA")
+    cut_out.putalpha(drawn.convert("L").point(lambda value: 255 if value < 180 else value // 3))
+    files = {
+        "jpeg": encoded(drawn, "JPEG", quality=90),
+        "large": encoded(drawn.resize((2880, 2160)), "JPEG", quality=90),
+        "large, lying": encoded(lying.resize((1080, 1440)), "JPEG", quality=90, progressive=True, exif=exif),
+        "lying jpeg": encoded(lying, "JPEG", quality=90, exif=exif),
+        "lying png": encoded(lying, "PNG", exif=exif),
+        "lying webp": encoded(lying, "WEBP", lossless=True, exif=exif),
+        "avif": encoded(drawn, "AVIF", quality=90),
+        "gif": encoded(drawn, "GIF"),
+        "cut out": encoded(cut_out, "PNG"),
+        "other colours": encoded(drawn, "JPEG", quality=90, icc_profile=other_colours()),
+        "cmyk": encoded(drawn.convert("CMYK"), "JPEG", quality=90),
+    }
+    files |= {"jpeg without its end": files["jpeg"][:-2], "png without its end": files["lying png"][:-12]}
     for name, data in files.items():
-        # Browsers decode AVIF in a way of their own, by about one of 255; all else is equal to the last byte.
-        same(give(page, name, data), shipped_recognizer, data, probability=0.05 if "AVIF" in name else TOLERANCE)
+        same(give(page, name, data), shipped_recognizer, data)
 
 
 @in_chromium
@@ -345,6 +364,8 @@ def test_bad_input_is_told_in_words_and_the_next_photo_works(
 ) -> None:
     page = visit(serve(tiny_site)[0])
     whole = jpeg(RED)
+    noise = Image.fromarray(np.random.default_rng(0).integers(0, 256, (90, 120, 3), dtype=np.uint8))
+    cuts = {form: encoded(noise, form) for form in ("JPEG", "PNG", "WEBP", "AVIF", "GIF", "BMP")}
     heic = b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + b"x" * 200
     huge = BytesIO()
     Image.new("L", (10_000, 5_050)).save(huge, "PNG")
@@ -355,7 +376,8 @@ def test_bad_input_is_told_in_words_and_the_next_photo_works(
         ("bomb.jpg", bomb, "JPEG with 2101 scans of 480000 pixels: a bomb, or damaged"),
         ("text.jpg", b"hello world", 'Not a photo that can be read: it begins with "hello wo"; allowed: JPEG'),
         ("empty.jpg", b"", "The file is empty (0 bytes)"),
-        ("cut.jpg", whole[: len(whole) // 2], "JPEG photo is truncated"),
+        *((f"cut.{form}", data[: -len(data) // 3], f"{form} photo is") for form, data in cuts.items()),
+        ("cut.jpg", cuts["JPEG"][:-40], "JPEG photo is truncated"),
         ("noise.jpg", whole[:3] + b"\x12" * 400, "JPEG photo is"),
         ("phone.heic", heic, "This browser cannot read HEIC; save the photo as JPEG"),
         ("huge.png", huge.getvalue(), "Photo of 10000x5050 is over the limit of 50.4 million pixels"),
@@ -454,7 +476,7 @@ def test_the_page_fits_its_width_in_light_and_dark(
 def test_the_command_writes_a_site_and_replaces_it_as_a_whole(
     bundles: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    first = build_site(tmp_path / "site", **tiny(bundles))
+    first = build(tmp_path / "site", **tiny(bundles))
     (tmp_path / "site" / "old.txt").write_text("of an older version")
     browser_command(tmp_path / "site", finder=bundles["finder"], identifier=bundles["identifier"])
     said = capsys.readouterr()
