@@ -60,6 +60,8 @@ DOORS: dict[str, tuple[str, ...]] = {
     "lxml": ("sources.crawl_data",),
     "json5": ("sources.crawl_data",),
     "rapidfuzz": ("labels",),
+    "google": ("dataset.tfrecord",),  # protobuf
+    "google_crc32c": ("dataset.tfrecord",),
     "sklearn": ("labels.noise", "labels.outliers", "training.baselines"),
     "skimage": ("training.baselines",),
     "cleanlab": ("labels.noise",),
