@@ -87,6 +87,7 @@ DOORS: dict[str, tuple[str, ...]] = {
     "pydantic": ("serving",),
     "prometheus_client": ("serving.metrics",),
     "uvicorn": ("serving", "cli.serve", "cli.review"),
+    "httpx": ("client",),
     "anywidget": ("notebook",),
     "traitlets": ("notebook",),
     "typer": ("cli",),
