@@ -86,7 +86,7 @@ DOORS: dict[str, tuple[str, ...]] = {
     "starlette": ("serving",),
     "pydantic": ("serving",),
     "prometheus_client": ("serving.metrics",),
-    "uvicorn": ("serving", "cli.serve", "cli.review"),
+    "uvicorn": ("serving",),
     "httpx": ("client",),
     "anywidget": ("notebook",),
     "traitlets": ("notebook",),
