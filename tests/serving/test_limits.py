@@ -103,6 +103,20 @@ def test_a_long_body_and_a_second_request_on_one_connection_pass(
             assert whole_answer(raw).startswith(b"HTTP/1.1 200")
 
 
+def test_a_request_sent_behind_another_has_its_own_time(
+    serve: Callable[..., Running], recognizer: Recognizer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(protocol, "IDLE_S", 0.2)
+    held = Held(recognizer)
+    head = f"POST /v1/photos HTTP/1.1\nhost: x\ncontent-type: image/jpeg\ncontent-length: {len(PHOTO)}\n\n"
+    with connect(serve(held, workers=1)) as raw:
+        raw.sendall(b"GET /livez HTTP/1.1\r\nhost: x\r\n\r\n" + head.replace("\n", "\r\n").encode() + PHOTO)
+        assert whole_answer(raw).startswith(b"HTTP/1.1 200")
+        time.sleep(0.5)  # longer than a connection may stand without a request
+        held.gate.set()
+        assert whole_answer(raw).startswith(b"HTTP/1.1 200")
+
+
 def test_each_piece_is_sent_at_once(service: Running) -> None:
     with connect(service) as raw:
         raw.sendall(b"GET /livez HTTP/1.1\r\nhost: x\r\n\r\n")

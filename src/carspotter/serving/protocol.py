@@ -84,9 +84,10 @@ class BoundedProtocol(HttpToolsProtocol):
         self._head_bytes = 0
 
     def on_response_complete(self) -> None:
-        """Begin to count the time again."""
+        """Begin to count the time again, unless a request that was sent behind this one is answered now."""
         super().on_response_complete()
-        self._end_after(IDLE_S)
+        if self.cycle.response_complete:
+            self._end_after(IDLE_S)
 
     def _end_after(self, seconds: float | None) -> None:
         if self._end is not None:
