@@ -27,12 +27,11 @@ import numpy as np
 from PIL import Image
 from playwright.sync_api import sync_playwright
 
-from carspotter.export.browser import build_site
+from carspotter.export.browser import build_site, cache_folder
 from carspotter.geometry import BoundingBox
 from carspotter.pixels import decode
 from carspotter.recognition.recognizer import Recognizer, why_no_vehicle
 from carspotter.runtime.bundle import ModelBundle, Task, shipped
-from carspotter.vehicles.registry import cache_folder
 from measure import parser, percentiles, report
 
 SUFFIXES = {".jpg", ".jpeg", ".png", ".webp"}

@@ -1,7 +1,7 @@
 """Figures of a finder bundle on the part `report` of a manifest, which neither training nor thresholds have seen.
 
 In: a bundle, a manifest (`prepare_finder_data.py`). Out: one line a figure, and with --failures a JSON of the photos
-that went wrong. It goes the product's way: decoded photos through `carspotter.vehicles` on an engine of `runtime`.
+that went wrong. It goes the product's way: decoded photos through `carspotter.recognition` on an engine of `runtime`.
 
     python benchmarks/finder_figures.py --manifest finder.csv [--bundle FOLDER] [--engine onnxruntime]
 """

@@ -20,7 +20,6 @@ import numpy.typing as npt
 from carspotter.labels.noise import Fit, deal_folds, find_doubts, out_of_fold
 from carspotter.pixels import decode, network_input
 from carspotter.recognition.probes import fit_probe
-from carspotter.recognition.registry import WEIGHTS_VARIABLE
 from carspotter.runtime.bundle import ModelBundle, shipped
 from carspotter.runtime.calibration import fit_temperature, softmax
 from measure import parser, report
@@ -149,7 +148,7 @@ def imagenet_embeddings(paths: list[Path]) -> Array:
 
     torch.set_num_threads(1)
     network = timm.create_model("tf_efficientnet_lite0", num_classes=0)
-    weights = Path(os.environ.get(WEIGHTS_VARIABLE, ".")) / "tf_efficientnet_lite0.safetensors"
+    weights = Path(os.environ.get("CARSPOTTER_WEIGHTS", ".")) / "tf_efficientnet_lite0.safetensors"
     network.load_state_dict(load_file(weights), strict=False)
     network = network.eval().to(memory_format=torch.channels_last)
     settings: Any = network.pretrained_cfg

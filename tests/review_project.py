@@ -12,13 +12,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import uvicorn
 from PIL import Image
 
 from carspotter.catalog.tables import OK
 from carspotter.project.folder import Project, create
 from carspotter.project.look import versions
 from carspotter.records import KINDS, VIEWPOINTS
+from carspotter.serving.protocol import bind
 
 MODELS = (("Audi", "A4"), ("BMW", "X5"), ("Opel", "Astra"))
 SETTINGS = 'name = "to review"\n[classes]\nlevel = "model"\nmin_photos = 4\n'
@@ -88,9 +88,7 @@ def _finding(photo: str, number: int, is_interior: bool, size: tuple[int, int]) 
 @contextmanager
 def served(app: Any, *, port: int = 0) -> Iterator[str]:
     """Serve an application on this machine, on a free port unless one is named; give its address."""
-    config = uvicorn.Config(app, host="127.0.0.1", port=port, log_level="warning", lifespan="off")
-    server, socket = uvicorn.Server(config), config.bind_socket()
-    socket.listen()
+    server, socket = bind(app, host="127.0.0.1", port=port, log_level="warning", lifespan="off")
     thread = threading.Thread(target=server.run, kwargs={"sockets": [socket]})
     thread.start()
     try:

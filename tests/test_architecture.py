@@ -61,6 +61,8 @@ DOORS: dict[str, tuple[str, ...]] = {
     "lxml": ("sources.crawl.data",),
     "json5": ("sources.crawl.data",),
     "rapidfuzz": ("labels",),
+    "google": ("dataset.tfrecord",),  # protobuf
+    "google_crc32c": ("dataset.tfrecord",),
     "sklearn": ("labels.noise", "labels.outliers", "training.baselines"),
     "skimage": ("training.baselines",),
     "cleanlab": ("labels.noise",),
@@ -85,7 +87,8 @@ DOORS: dict[str, tuple[str, ...]] = {
     "starlette": ("serving", "review.app"),
     "pydantic": ("serving",),
     "prometheus_client": ("serving.metrics",),
-    "uvicorn": ("serving", "cli.serve", "cli.review"),
+    "uvicorn": ("serving",),
+    "httpx": ("client",),
     "anywidget": ("review.notebook",),
     "traitlets": ("review.notebook",),
     "typer": ("cli",),

@@ -184,13 +184,13 @@ def test_a_file_and_back(tmp_path):
     ("text", "message"),
     [
         ("{", "cannot be read"),
-        ("[]", "must be an object"),
+        ("[]", r"expected a table of settings, got \[\]"),
         ('{"format": 2, "classes": []}', "reads format 1"),
         ('{"format": 1, "clases": []}', "did you mean 'classes'"),
-        ('{"format": 1, "classes": [1]}', "list of objects"),
-        ('{"format": 1, "classes": [{"model": "A"}]}', "'make' is missing"),
+        ('{"format": 1, "classes": [1]}', r"content: classes\[0\]: expected a table of settings, got 1"),
+        ('{"format": 1, "classes": [{"model": "A"}]}', r"classes\[0\]: make must be given"),
         ('{"format": 1, "classes": [{"make": "A", "modle": "A"}]}', "did you mean 'model'"),
-        ('{"format": 1, "classes": [{"make": "A"}], "aliases": []}', "'aliases' must be"),
+        ('{"format": 1, "classes": [{"make": "A"}], "aliases": []}', r"aliases: expected a table, got \[\]"),
         ('{"format": 1, "classes": [{"make": "A"}], "levels": ["make"]}', "levels are"),
     ],
 )

@@ -13,7 +13,7 @@ import warnings
 import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from functools import lru_cache
 from hashlib import blake2b
 from importlib import import_module
@@ -28,6 +28,7 @@ from PIL import Image, ImageCms, UnidentifiedImageError
 from carspotter.errors import BundleError, ImageCode, ImageError, suggestion
 from carspotter.geometry import BoundingBox
 from carspotter.headers import check_pieces, count_scans, lacks_end, orientation, sniff, unsupported
+from carspotter.settings import read_section
 
 Pixels = npt.NDArray[np.uint8]
 Fit = Literal["squash", "letterbox"]
@@ -107,14 +108,7 @@ class Preprocessing:
     @classmethod
     def from_dict(cls, content: Mapping[str, Any]) -> Preprocessing:
         """Read what `to_dict` wrote; an unknown or missing key is a BundleError."""
-        known = [field.name for field in fields(cls)]
-        for key in content:
-            if key not in known:
-                raise BundleError(f"preprocessing: unknown key {key!r}; {suggestion(key, known)}")
-        for key in ("width", "height"):
-            if key not in content:
-                raise BundleError(f"preprocessing: {key!r} is missing; it needs width and height in pixels")
-        return cls(**content)
+        return read_section(cls, content, where="preprocessing", error=BundleError)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

@@ -1,7 +1,8 @@
-"""Plain values as TOML or JSON hold them in, a frozen dataclass of settings out, each value checked.
+"""Plain values as TOML or JSON hold them in, a frozen dataclass out, each value checked: the one validator.
 
-A component owns its settings: a dataclass beside it. This reads any of them, so that a misspelt key is an error that
-names the nearest known one, whatever file it stands in. It reads TOML text, but no file, and knows no component.
+A component owns its settings, and a file's format its keys: a dataclass beside it. This reads any of them, so that a
+misspelt key is an error that names the nearest known one, whatever file it stands in. It reads TOML text, but no file,
+and knows no component.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import re
 import tomllib
 from collections.abc import Mapping
 from dataclasses import fields
+from functools import lru_cache
 from types import NoneType, UnionType
 from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
@@ -62,7 +64,7 @@ def read_section(
 def _section(section: type[Section], content: Mapping[str, Any], where: str) -> Section:
     if not isinstance(content, Mapping):
         raise _WrongValueError(f"{where}: expected a table of settings, got {content!r}")
-    hints = get_type_hints(section)
+    hints = _hints(section)  # type: ignore[arg-type]  # a class is hashable
     items = fields(section)  # type: ignore[arg-type]  # only dataclasses come here
     names = [item.name for item in items]
     for key in content:
@@ -76,6 +78,11 @@ def _section(section: type[Section], content: Mapping[str, Any], where: str) -> 
         return section(**values)
     except ValueError as error:
         raise _WrongValueError(f"{where}: {error}") from error
+
+
+@lru_cache(maxsize=256)
+def _hints(section: type) -> dict[str, Any]:
+    return get_type_hints(section)
 
 
 def _is_required(item: dataclasses.Field[Any]) -> bool:

@@ -21,6 +21,7 @@ import numpy as np
 import numpy.typing as npt
 
 from carspotter.errors import TaxonomyError, suggestion
+from carspotter.settings import read_section
 
 Level = Literal["make", "model", "generation", "year"]
 LEVELS: tuple[Level, ...] = get_args(Level)
@@ -84,16 +85,26 @@ class Taxon:
     @classmethod
     def from_dict(cls, content: Mapping[str, Any]) -> Taxon:
         """Read what `to_dict` wrote; an unknown key or a missing make is a TaxonomyError."""
-        known = [part.name for part in fields(cls)]
-        for key in content:
-            if key not in known:
-                raise TaxonomyError(f"class {dict(content)}: unknown key {key!r}; {suggestion(key, known)}")
-        if "make" not in content:
-            raise TaxonomyError(f"class {dict(content)}: 'make' is missing")
-        return cls(**content)
+        return read_section(cls, content, where=f"class {content}", error=TaxonomyError)
 
     def _path(self, level: Level) -> _Path:
         return tuple(getattr(self, name) for name in LEVELS[: LEVELS.index(level) + 1])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _File:
+    """What stands in `taxonomy.json`."""
+
+    format: int
+    classes: tuple[Taxon, ...]
+    levels: tuple[str, ...] = LEVELS
+    aliases: Mapping[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.format != FORMAT:
+            raise TaxonomyError(f"format is {self.format!r}; this version reads format {FORMAT}")
+        if self.levels != LEVELS:
+            raise TaxonomyError(f"levels are {list(self.levels)!r}; allowed: {list(LEVELS)}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,22 +179,8 @@ class Taxonomy:
     @classmethod
     def from_dict(cls, content: Any) -> Taxonomy:
         """Read what `to_dict` wrote."""
-        if not isinstance(content, dict):
-            raise TaxonomyError(f"it holds a {type(content).__name__}; it must be an object with format and classes")
-        known = ("format", "levels", "classes", "aliases")
-        for key in content:
-            if key not in known:
-                raise TaxonomyError(f"unknown key {key!r}; {suggestion(key, known)}")
-        if content.get("format") != FORMAT:
-            raise TaxonomyError(f"format is {content.get('format')!r}; this version reads format {FORMAT}")
-        if content.get("levels", list(LEVELS)) != list(LEVELS):
-            raise TaxonomyError(f"levels are {content['levels']!r}; allowed: {list(LEVELS)}")
-        classes, aliases = content.get("classes"), content.get("aliases", {})
-        if not isinstance(classes, list) or not all(isinstance(taxon, dict) for taxon in classes):
-            raise TaxonomyError('\'classes\' must be a list of objects such as {"make": "Audi"}')
-        if not isinstance(aliases, dict) or not all(isinstance(make, str) for make in aliases.values()):
-            raise TaxonomyError("'aliases' must be an object from spellings to makes")
-        return cls(classes=tuple(Taxon.from_dict(taxon) for taxon in classes), aliases=aliases)
+        file = read_section(_File, content, where="content", error=TaxonomyError)
+        return cls(classes=file.classes, aliases=file.aliases)
 
     def __len__(self) -> int:
         return len(self.classes)

@@ -59,7 +59,7 @@ def test_a_user_without_a_name_reviews() -> None:
 
 @pytest.mark.skipif(shutil.which("unshare") is None, reason="no user without a name can be made here")
 def test_without_a_home_the_cache_is_asked_for() -> None:
-    program = "from carspotter.recognition.registry import cache_folder; cache_folder()"
+    program = "from carspotter.export.browser import cache_folder; cache_folder()"
     kept = {k: v for k, v in os.environ.items() if k not in ("HOME", "XDG_CACHE_HOME")}
     done = subprocess.run(
         [*NAMELESS, sys.executable, "-c", program], env=kept, capture_output=True, text=True, check=False

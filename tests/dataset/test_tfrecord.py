@@ -1,7 +1,8 @@
-"""TFRecord: checksums against published values, there and back, damage found, and the readers of others."""
+"""TFRecord: there and back, damage found, the readers and writers of others, and files of earlier versions."""
 
 import importlib.util
 import struct
+import sys
 from contextlib import suppress
 from io import BytesIO
 from pathlib import Path
@@ -9,47 +10,13 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tfrecord.reader import tfrecord_loader
+from tfrecord.writer import TFRecordWriter
 
-from carspotter.dataset.crc32c import crc32c, masked_crc32c
-from carspotter.dataset.example import decode_example, encode_example
-from carspotter.dataset.tfrecord import encode_records, read_records
-from carspotter.errors import DatasetError
-
-
-def slow_crc32c(data: bytes) -> int:
-    """Compute the checksum bit by bit, as RFC 3720 describes it."""
-    state = 0xFFFFFFFF
-    for byte in data:
-        state ^= byte
-        for _ in range(8):
-            state = state >> 1 ^ (0x82F63B78 if state & 1 else 0)
-    return state ^ 0xFFFFFFFF
-
-
-@pytest.mark.parametrize(
-    ("data", "expected"),
-    [
-        (b"123456789", 0xE3069283),
-        (bytes(32), 0x8A9136AA),  # RFC 3720, B.4
-        (b"\xff" * 32, 0x62A8AB43),
-        (bytes(range(32)), 0x46DD794E),
-        (b"", 0),
-    ],
-)
-def test_published_checksums(data: bytes, expected: int) -> None:
-    assert crc32c(data) == expected
-
-
-@pytest.mark.parametrize("size", [1, 3, 4, 5, 1023, 1024, 1025, 2048, 5000])
-def test_checksums_of_any_length(size: int) -> None:
-    data = bytes((i * 37 + i // 7) % 256 for i in range(size))
-    assert crc32c(data) == slow_crc32c(data)
-
-
-@given(st.binary(max_size=100))
-def test_checksums_of_any_bytes(data: bytes) -> None:
-    assert crc32c(memoryview(data)) == slow_crc32c(data)
-
+from carspotter.dataset.reader import read_tfrecord
+from carspotter.dataset.samples import Sample, to_record
+from carspotter.dataset.tfrecord import _message, decode_example, encode_example, encode_records, read_records
+from carspotter.errors import DatasetError, MissingExtraError
 
 FEATURES = st.dictionaries(
     st.text(max_size=10),
@@ -101,20 +68,21 @@ def test_each_cut_within_a_record_is_found(cut: int) -> None:
 
 
 def test_a_length_beyond_all_bounds_is_not_read() -> None:
+    # Eight bytes and their checksum, which is right.
     length = struct.pack("<Q", 1 << 40)
+    checksum = TFRecordWriter.masked_crc(length)
     with pytest.raises(DatasetError, match="no TFRecord, or damaged"):
-        list(read_records(BytesIO(length + struct.pack("<I", masked_crc32c(length))), "x"))
+        list(read_records(BytesIO(length + checksum), "x"))
 
 
 EXAMPLE = {"image/encoded": [b"\xff\xd8\xff"], "image/class/label": [7], "image/object/bbox/xmin": [0.25, 0.5]}
 
 
 def test_the_tfrecord_package_reads_it(tmp_path: Path) -> None:
-    reader = pytest.importorskip("tfrecord.reader")
     path = tmp_path / "x.tfrecord"
     path.write_bytes(encode_records([encode_example(EXAMPLE)] * 2))
     kinds = {"image/encoded": "byte", "image/class/label": "int", "image/object/bbox/xmin": "float"}
-    found = list(reader.tfrecord_loader(str(path), None, kinds))
+    found = list(tfrecord_loader(str(path), None, kinds))
     assert len(found) == 2
     assert bytes(found[0]["image/encoded"]) == b"\xff\xd8\xff"
     assert found[1]["image/class/label"].tolist() == [7]
@@ -122,13 +90,56 @@ def test_the_tfrecord_package_reads_it(tmp_path: Path) -> None:
 
 
 def test_we_read_what_the_tfrecord_package_writes(tmp_path: Path) -> None:
-    writer_module = pytest.importorskip("tfrecord.writer")
-    writer = writer_module.TFRecordWriter(str(tmp_path / "x.tfrecord"))
+    writer = TFRecordWriter(str(tmp_path / "x.tfrecord"))
     writer.write({"text": (b"abc", "byte"), "numbers": ([1, -2], "int"), "floats": ([0.5], "float")})
     writer.close()
     with (tmp_path / "x.tfrecord").open("rb") as file:
         records = list(read_records(file, "x"))
     assert [decode_example(record) for record in records] == [{"text": [b"abc"], "numbers": [1, -2], "floats": [0.5]}]
+
+
+# A file of an earlier version, which wrote messages and checksums without any library.
+EARLIER = bytes.fromhex(
+    "ec02000000000000ea22474d0ae9050a1b0a11696d6167652f636c6173732f6c6162656c12061a040a02ac020a1e0a10696d6167652f636c"
+    "6173732f74657874120a0a080a06c5a06b6f64610a1c0a0d696d6167652f656e636f646564120b0a090a07ffd82063726f700a1c0a0e696d"
+    "6167652f66696c656e616d65120a0a080a0666e92e6a70670a180a0c696d6167652f666f726d617412080a060a046a7065670a150a0c696d"
+    "6167652f68656967687412051a030a011e0a120a09696d6167652f6b657912050a030a01370adb010a0e696d6167652f6d65746164617461"
+    "12c8010ac5010ac2017b22626f78223a205b312e302c20322e302c2031312e302c2032322e305d2c2022636c6173735f696e646578223a20"
+    "3330302c2022636c6173735f6e616d65223a20225c75303136306b6f6461222c2022686569676874223a2033302c202270617468223a2022"
+    "665c75646365392e6a7067222c202270686f746f5f6964223a202261642f31222c202273706c6974223a2022747261696e222c2022766965"
+    "77706f696e74223a202266726f6e742d6c656674222c20227769647468223a2034307d0a220a16696d6167652f6f626a6563742f62626f78"
+    "2f786d6178120812060a04cdcc8c3e0a220a16696d6167652f6f626a6563742f62626f782f786d696e120812060a04cdcccc3c0a220a1669"
+    "6d6167652f6f626a6563742f62626f782f796d6178120812060a04bcbb3b3f0a220a16696d6167652f6f626a6563742f62626f782f796d69"
+    "6e120812060a048988883d0a220a18696d6167652f6f626a6563742f636c6173732f6c6162656c12061a040a02ad020a250a17696d616765"
+    "2f6f626a6563742f636c6173732f74657874120a0a080a06c5a06b6f64610a230a11696d6167652f6f626a6563742f76696577120e0a0c0a"
+    "0a66726f6e742d6c6566740a1b0a0f696d6167652f736f757263655f696412080a060a0461642f310a180a0b696d6167652f73706c697412"
+    "090a070a05747261696e0a140a0b696d6167652f776964746812051a030a01280d01d3b7"
+)
+SAMPLE = Sample(
+    key="7", image=b"\xff\xd8 crop", format="jpeg",
+    metadata={
+        "photo_id": "ad/1", "path": "f\udce9.jpg", "class_name": "Škoda", "class_index": 300, "split": "train",
+        "box": [1.0, 2.0, 11.0, 22.0], "width": 40, "height": 30, "viewpoint": "front-left",
+    },
+)  # fmt: skip
+
+
+def test_files_of_earlier_versions_hold_the_same_records(tmp_path: Path) -> None:
+    (tmp_path / "before.tfrecord").write_bytes(EARLIER)
+    (tmp_path / "after.tfrecord").write_bytes(encode_records([to_record(SAMPLE)]))
+    before, after = (list(tfrecord_loader(str(tmp_path / f"{name}.tfrecord"), None)) for name in ("before", "after"))
+    assert repr(before) == repr(after)
+    assert before[0].keys() >= {"image/encoded", "image/metadata", "image/object/bbox/xmin"}
+    assert list(read_tfrecord(tmp_path / "before.tfrecord")) == [SAMPLE]
+    assert (tmp_path / "after.tfrecord").read_bytes() == EARLIER
+
+
+@pytest.mark.parametrize("module", ["google_crc32c", "google.protobuf"])
+def test_without_a_library_the_command_to_install_it_is_told(module: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    _message.cache_clear()
+    monkeypatch.setitem(sys.modules, module, None)
+    with pytest.raises(MissingExtraError, match=r'pip install "carspotter\[data\]"'):
+        encode_records([encode_example(EXAMPLE)])
 
 
 @pytest.mark.slow

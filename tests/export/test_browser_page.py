@@ -10,6 +10,7 @@ import functools
 import json
 import re
 import shutil
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
@@ -23,10 +24,9 @@ from PIL import Image, ImageCms
 
 from carspotter.cli.browser import browser as browser_command
 from carspotter.errors import BundleError, StorageError
-from carspotter.export.browser import MANIFEST, PAGE, WEB, build_site
+from carspotter.export.browser import MANIFEST, PAGE, WEB, build_site, cache_folder
 from carspotter.recognition.recognizer import Recognizer, why_no_vehicle
 from carspotter.runtime.bundle import ModelBundle, shipped
-from carspotter.vehicles.registry import cache_folder
 from serving.conftest import RED, jpeg
 from tiny_bundles import TOY_COLOR
 
@@ -112,6 +112,22 @@ def test_without_npm_it_is_said_what_to_install(
     with pytest.raises(StorageError, match=r"npm is not installed, .* install Node\.js 18 or newer"):
         build_site(tmp_path / "site", **tiny(bundles), cache=tmp_path / "cache")
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("platform", "variables", "expected"),
+    [
+        ("linux", {"XDG_CACHE_HOME": "/cache"}, "/cache/carspotter"),
+        ("linux", {"XDG_CACHE_HOME": "", "HOME": "/home/me"}, "/home/me/.cache/carspotter"),
+        ("darwin", {"HOME": "/Users/me"}, "/Users/me/Library/Caches/carspotter"),
+        ("win32", {"LOCALAPPDATA": "/local"}, "/local/carspotter/Cache"),
+    ],
+)
+def test_cache_folder(monkeypatch: pytest.MonkeyPatch, platform: str, variables: dict[str, str], expected: str) -> None:
+    monkeypatch.setattr(sys, "platform", platform)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    assert cache_folder().as_posix() == expected
 
 
 @pytest.mark.slow

@@ -17,10 +17,8 @@ from onnx import TensorProto, helper, numpy_helper
 from carspotter.errors import DetectorError
 from carspotter.geometry import BoundingBox, iou_matrix
 from carspotter.pixels import Preprocessing, decode
-from carspotter.recognition import detector as detector_module
-from carspotter.recognition.detector import ForeignDetector, choose, make_detector, open_detector, prepare
+from carspotter.recognition.detector import ForeignDetector, InputForm, choose, make_detector, open_detector, prepare
 from carspotter.recognition.finder import photo_box
-from carspotter.recognition.registry import DetectorSource, InputForm, RemoteFile
 from carspotter.runtime.form import TensorForm
 from tiny_bundles import draw_photo
 
@@ -70,18 +68,6 @@ def test_ssd_rows_are_read() -> None:
     assert found[0].box.to_list() == pytest.approx([60, 80, 300, 240], abs=0.01)
     assert found[1].box.to_list() == pytest.approx([360, 240, 600, 360], abs=0.01)
     assert found[0].viewpoints is None
-
-
-def test_labels_choose_among_the_rows() -> None:
-    detector = make_detector(FakeSession({"detection_out": [[SSD_ROWS]]}), "ssd")
-    only = ForeignDetector(
-        session=detector.session,
-        preprocessing=detector.preprocessing,
-        input_form=detector.input_form,
-        answer_form="ssd",
-        labels=frozenset({1}),
-    )
-    assert len(boxes_of(only)) == 1
 
 
 @pytest.mark.parametrize("batched", [False, True])
@@ -196,23 +182,15 @@ def test_a_file_is_opened_by_path_and_fed_as_told(tmp_path: Path) -> None:
     assert open_detector(str(path), engine="onnxruntime", threads=1).detect(photo) == ()
 
 
-def test_a_name_is_fetched_and_brings_its_form(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    save_constant_detector(tmp_path / "constant.onnx")
-    file = RemoteFile(url="https://example.org/constant.onnx", n_bytes=1, checksum="sha256:0")
-    entry = DetectorSource(files=(file,), licence="none", input_form=InputForm(), labels=frozenset({0}))
-    monkeypatch.setattr(detector_module, "DETECTORS", {"constant": entry})
-    monkeypatch.setattr(detector_module, "fetch", lambda source: tmp_path / "constant.onnx")
-    detector = open_detector("constant", engine="onnxruntime", threads=1)
-    assert len(detector.detect(draw_photo((300, 200), [("red", (0, 0, 300, 200))]))) == 1
-    with pytest.raises(DetectorError, match="did you mean 'constant'"):
-        open_detector("constnt")
+def test_what_is_no_file_is_named() -> None:
+    with pytest.raises(DetectorError, match=r"no detector 'yolox-nano': it is no file; give the path of an \.onnx"):
+        open_detector("yolox-nano")
 
 
 @pytest.mark.skipif(importlib.util.find_spec("openvino") is None, reason="openvino is not installed")
 @pytest.mark.skipif(not (SHARED / "weights").is_dir(), reason="the photographs for development are not here")
-def test_the_detector_of_the_zoo_finds_cars(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("CARSPOTTER_WEIGHTS", str(SHARED / "weights"))
-    detector = open_detector("vehicle-detection-0200", threads=1)
+def test_the_detector_of_the_zoo_finds_cars() -> None:
+    detector = open_detector(SHARED / "weights" / "vehicle-detection-0200.xml", threads=1)
     with (SHARED / "data" / "car-boxes" / "boxes.csv").open() as file:
         rows = {row["path"]: row for row in csv.DictReader(file)}  # the last box of each photo
     overlaps = []

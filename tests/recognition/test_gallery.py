@@ -263,8 +263,8 @@ def replace_with(**arrays: np.ndarray) -> Any:
     ("change", "message"),
     [
         (damage_bytes, "has 7 bytes, bundle.json says"),
-        (remove, "is missing, though bundle.json names a head"),
-        (rename_kind, "head is of kind 'liner'; did you mean 'linear'"),
+        (remove, "is missing, though bundle.json names it"),
+        (rename_kind, "head: kind: 'liner' is not possible; did you mean 'linear'"),
         (replace_with(weights=np.ones((2, 16))), "is no head"),
         (replace_with(weights=np.ones((3, 16)), bias=np.ones(3)), "head answers 3, its taxonomy has 2 classes"),
         (replace_with(weights=np.ones((2, 16)), bias=np.ones(3)), "must be"),

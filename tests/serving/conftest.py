@@ -17,7 +17,7 @@ from PIL import Image
 from carspotter.recognition.recognizer import Recognizer
 from carspotter.records import Prediction
 from carspotter.serving.app import create_app
-from carspotter.serving.protocol import BoundedProtocol
+from carspotter.serving.protocol import bind
 from carspotter.serving.settings import ServeSettings
 from photo_drawings import encoded
 from tiny_bundles import draw_photo
@@ -67,19 +67,7 @@ def recognizer(bundles: dict[str, Path]) -> Recognizer:
 @contextmanager
 def running(settings: ServeSettings, recognizer: Recognizer) -> Iterator[Running]:
     """Run a service on a free port until the context ends."""
-    config = uvicorn.Config(
-        create_app(settings, recognizer),
-        port=0,
-        log_config=None,
-        access_log=False,
-        lifespan="on",
-        http=BoundedProtocol,
-        ws="none",
-        loop="asyncio",
-    )
-    server = uvicorn.Server(config)
-    socket = config.bind_socket()
-    socket.listen(128)  # from now on a client waits instead of being refused
+    server, socket = bind(create_app(settings, recognizer), host="127.0.0.1", port=0, log_config=None, lifespan="on")
     thread = threading.Thread(target=server.run, kwargs={"sockets": [socket]})
     thread.start()
     url = f"http://127.0.0.1:{socket.getsockname()[1]}"

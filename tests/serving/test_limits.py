@@ -76,14 +76,14 @@ def test_a_head_without_end_is_cut_off(piece: bytes, service: Running) -> None:
 def test_a_head_that_does_not_come_is_not_waited_for(
     sent: bytes, service: Running, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(protocol, "HEAD_S", 0.2)
+    monkeypatch.setattr(protocol, "IDLE_S", 0.2)
     with connect(service) as raw:
         raw.sendall(sent)
         assert is_closed(raw)
 
 
 def test_the_rest_of_an_unwanted_body_is_not_read_for_ever(service: Running, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(protocol, "DRAIN_S", 0.2)
+    monkeypatch.setattr(protocol, "IDLE_S", 0.2)
     with connect(service) as raw:
         raw.sendall(b"POST /nothing HTTP/1.1\r\nhost: x\r\ncontent-length: 900000\r\n\r\nabc")
         assert is_closed(raw)
@@ -92,7 +92,7 @@ def test_the_rest_of_an_unwanted_body_is_not_read_for_ever(service: Running, mon
 def test_a_long_body_and_a_second_request_on_one_connection_pass(
     service: Running, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(protocol, "HEAD_S", 1.0)
+    monkeypatch.setattr(protocol, "IDLE_S", 1.0)
     padded = PHOTO + b"\0" * 300_000
     with connect(service) as raw:
         for _ in range(2):
@@ -101,6 +101,29 @@ def test_a_long_body_and_a_second_request_on_one_connection_pass(
             time.sleep(1.2)  # longer than a head may take
             raw.sendall(padded[1000:])
             assert whole_answer(raw).startswith(b"HTTP/1.1 200")
+
+
+def test_a_request_sent_behind_another_has_its_own_time(
+    serve: Callable[..., Running], recognizer: Recognizer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(protocol, "IDLE_S", 0.2)
+    held = Held(recognizer)
+    head = f"POST /v1/photos HTTP/1.1\nhost: x\ncontent-type: image/jpeg\ncontent-length: {len(PHOTO)}\n\n"
+    with connect(serve(held, workers=1)) as raw:
+        raw.sendall(b"GET /livez HTTP/1.1\r\nhost: x\r\n\r\n" + head.replace("\n", "\r\n").encode() + PHOTO)
+        assert whole_answer(raw).startswith(b"HTTP/1.1 200")
+        time.sleep(0.5)  # longer than a connection may stand without a request
+        held.gate.set()
+        assert whole_answer(raw).startswith(b"HTTP/1.1 200")
+
+
+def test_each_piece_is_sent_at_once(service: Running) -> None:
+    with connect(service) as raw:
+        raw.sendall(b"GET /livez HTTP/1.1\r\nhost: x\r\n\r\n")
+        assert whole_answer(raw).startswith(b"HTTP/1.1 200")
+        (here,) = (one for one in service.server.server_state.connections if one.client == raw.getsockname())
+        there = here.transport.get_extra_info("socket")
+        assert there.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
 
 
 # ---- bodies

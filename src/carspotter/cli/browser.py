@@ -19,9 +19,8 @@ def browser(
     ] = None,
 ) -> None:
     """Write a static site that recognises photos in the visitor's browser; the runtime comes from npm."""
-    from carspotter.export.browser import build_site
+    from carspotter.export.browser import build_site, cache_folder
     from carspotter.runtime.bundle import ModelBundle, shipped
-    from carspotter.vehicles.registry import cache_folder
 
     site = build_site(
         out,

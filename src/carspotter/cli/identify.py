@@ -98,7 +98,7 @@ _Precision = Annotated[
 _Threads = Annotated[int | None, _option(help="Threads to use; by default all cores.", min=1)]
 _Finder = Annotated[str | None, _option(help="Folder of another finder.", metavar="BUNDLE")]
 _Identifier = Annotated[str | None, _option(help="Folder of another identifier.", metavar="BUNDLE")]
-_Detector = Annotated[str | None, _option(help="Take boxes from a foreign detector.", metavar="PATH|NAME")]
+_Detector = Annotated[str | None, _option(help="Take boxes from a foreign detector.", metavar="FILE")]
 _Server = Annotated[
     str | None,
     _option(help="Ask this service (carspotter serve) instead.", metavar="URL"),

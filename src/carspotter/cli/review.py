@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from carspotter.errors import CarspotterError, MissingExtraError
+from carspotter.errors import MissingExtraError
 
 _EVERYWHERE = ("0.0.0.0", "::", "")
 
@@ -65,24 +65,12 @@ def review(
 
 
 def _run(app: Any, *, host: str, port: int, open_: bool) -> None:
-    import uvicorn
+    from carspotter.serving.protocol import bind
 
-    from carspotter.serving.protocol import BoundedProtocol
-
-    config = uvicorn.Config(
-        app, host=host, port=port, log_level="warning", access_log=False, server_header=False,
-        timeout_graceful_shutdown=3, http=BoundedProtocol, ws="none", loop="asyncio",
-    )  # fmt: skip
-    try:
-        bound = config.bind_socket()
-    except SystemExit as error:  # uvicorn's way to say that the port is taken
-        raise CarspotterError(
-            f"cannot listen on {host} port {port}: it is taken, or not allowed; choose another with --port"
-        ) from error
-    bound.listen()  # now, not when the loop runs: the browser comes at once
+    server, bound = bind(app, host=host, port=port, log_level="warning", timeout_graceful_shutdown=3)
     shown, taken = bound.getsockname()[:2]
     address = f"http://{f'[{shown}]' if ':' in shown else shown}:{taken}/"
     typer.echo(f"Review at {address}; every decision is saved at once, Ctrl-C ends it.")
     if open_:
         typer.launch(address)
-    uvicorn.Server(config).run(sockets=[bound])
+    server.run(sockets=[bound])

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from carspotter.errors import CarspotterError, MissingExtraError
+from carspotter.errors import MissingExtraError
 
 if TYPE_CHECKING:
     from carspotter.serving.settings import ServeSettings
@@ -132,25 +132,16 @@ def key(
 
 
 def _run(settings: ServeSettings, recognizer: Any, *, host: str, port: int, level: str) -> None:
-    import uvicorn
-
     from carspotter.serving.app import create_app
     from carspotter.serving.logs import log_to_stderr
-    from carspotter.serving.protocol import BoundedProtocol
+    from carspotter.serving.protocol import bind
 
     log_to_stderr(level)
     sys.setswitchinterval(SWITCH_S)
-    config = uvicorn.Config(
-        create_app(settings, recognizer), host=host, port=port, log_config=None, access_log=False, server_header=False,
-        http=BoundedProtocol, ws="none", loop="asyncio", limit_concurrency=CONNECTIONS,
-        timeout_graceful_shutdown=settings.shutdown_s, limit_max_requests=None,
+    server, bound = bind(
+        create_app(settings, recognizer), host=host, port=port, log_config=None, limit_concurrency=CONNECTIONS,
+        timeout_graceful_shutdown=settings.shutdown_s,
     )  # fmt: skip
-    server = uvicorn.Server(config)
-    try:
-        bound = config.bind_socket()
-    except SystemExit as error:  # uvicorn's way to say that the port is taken; its log has said why
-        raise CarspotterError(f"cannot listen on {host} port {port}: it is taken, or not allowed") from error
-    bound.listen(config.backlog)  # who reads the line below may connect at once
     shown, taken = bound.getsockname()[:2]
     print(f"listening on http://{shown}:{taken}", flush=True)
     logging.getLogger("carspotter.serve").debug("settings %s", settings)

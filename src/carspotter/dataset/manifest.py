@@ -14,6 +14,7 @@ from typing import Any
 from carspotter import storage
 from carspotter.errors import DatasetError, StorageError, TaxonomyError
 from carspotter.pixels import Preprocessing
+from carspotter.settings import read_section
 from carspotter.taxonomy import Taxon, Taxonomy
 
 FORMAT = 1
@@ -41,10 +42,7 @@ class Shard:
     @classmethod
     def from_dict(cls, content: Mapping[str, Any]) -> Shard:
         """Read what `dataclasses.asdict` gave; raises DatasetError for any other content."""
-        try:
-            return cls(**{**content, "errors": tuple(content["errors"])})
-        except (TypeError, KeyError) as error:
-            raise DatasetError(f"description of a shard is not ours: {error}; write the shards again") from error
+        return read_section(cls, content, where="description of a shard", error=DatasetError)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from carspotter.dataset.example import Feature, decode_example, encode_example
+from carspotter.dataset.tfrecord import Feature, decode_example, encode_example
 from carspotter.errors import DatasetError
 from carspotter.geometry import BoundingBox
 

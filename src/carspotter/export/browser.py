@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import gzip
 import json
+import os
 import shutil
 import subprocess
+import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -22,7 +24,6 @@ from uuid import uuid4
 
 from carspotter import __version__
 from carspotter.errors import BundleError, MissingExtraError, StorageError
-from carspotter.recognition.registry import cache_folder
 from carspotter.runtime.bundle import ModelBundle, Task
 from carspotter.runtime.classes import head_temperature
 from carspotter.runtime.head import Head
@@ -80,6 +81,18 @@ def build_site(out: Path, *, finder: ModelBundle, identifier: ModelBundle, cache
         manifest = _manifest(part, finder, identifier)
         (part / MANIFEST).write_text(json.dumps(manifest, ensure_ascii=False) + "\n", encoding="utf-8")
     return Site(folder=out, download_bytes=sum(file["bytes"] for file in manifest["files"].values()))
+
+
+def cache_folder() -> Path:
+    """Return the folder for files that can be fetched again, where the platform keeps such."""
+    if sys.platform == "win32":
+        return Path(os.environ.get("LOCALAPPDATA", Path.home() / "AppData" / "Local")) / "carspotter" / "Cache"
+    if sys.platform == "darwin":
+        return Path.home() / "Library" / "Caches" / "carspotter"
+    try:
+        return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "carspotter"
+    except RuntimeError as error:  # HOME is unset, and the user has no entry
+        raise StorageError("there is no home folder to cache files in; set XDG_CACHE_HOME or HOME") from error
 
 
 def fetch_runtime(cache: Path) -> Path:

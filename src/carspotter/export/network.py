@@ -22,9 +22,9 @@ from carspotter.errors import BundleError, RecipeError
 from carspotter.export.answers import CANDIDATES, PLACES, ROUNDS
 from carspotter.runtime.bundle import ModelBundle
 from carspotter.taxonomy import LEVELS
-from carspotter.training.finder_model import Finder, finder_export_module
-from carspotter.training.identifier_task import ExportedIdentifier
-from carspotter.training.model import Identifier
+from carspotter.training.finder.model import Finder, finder_export_module
+from carspotter.training.identifier.model import Identifier
+from carspotter.training.identifier.task import ExportedIdentifier
 from carspotter.training.norms import fuse_norms
 from carspotter.training.start import Start, start_of_bundle, take_all
 

@@ -1,4 +1,4 @@
-"""Pixels in, detections out, by a detector that is not ours: an OpenVINO or ONNX file, by path or by registered name.
+"""Pixels in, detections out, by a detector that is not ours: the path of an ONNX or OpenVINO file.
 
 Two forms of answers are read: rows of SSD, and plain `boxes` and `scores`. Such a detector knows neither the kind of a
 photo nor viewpoints, and its input's colours and range stand nowhere in the file: see `InputForm`.
@@ -7,18 +7,17 @@ photo nor viewpoints, and its input's colours and range stand nowhere in the fil
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from carspotter.errors import DetectorError, suggestion
+from carspotter.errors import DetectorError
 from carspotter.geometry import are_boxes, suppress
 from carspotter.pixels import Preprocessing, network_input
 from carspotter.recognition.finder import MAX_DETECTIONS, photo_box
-from carspotter.recognition.registry import DETECTORS, InputForm, fetch
 from carspotter.records import Detection
 from carspotter.runtime.form import TensorForm
 from carspotter.runtime.session import Session, open_session
@@ -31,6 +30,15 @@ SAME_VEHICLE = 0.5
 
 _MAX_CANDIDATES = 200
 """Best boxes that are compared with each other, so that a photo on which all anchors fire costs 200 x 200 at most."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InputForm:
+    """What a detector's input holds: the order of colours, and what 0..255 is divided by."""
+
+    colors: Literal["rgb", "bgr"] = "rgb"
+    divisor: float = 1.0
+
 
 _ZOO_INPUT = InputForm(colors="bgr", divisor=1.0)
 _PLAIN_INPUT = InputForm(colors="rgb", divisor=255.0)
@@ -58,7 +66,6 @@ class ForeignDetector:
     preprocessing: Preprocessing
     input_form: InputForm
     answer_form: AnswerForm
-    labels: frozenset[int] | None = None
     score: float = DEFAULT_SCORE
 
     def detect(self, pixels: NDArray[np.uint8]) -> tuple[Detection, ...]:
@@ -67,10 +74,7 @@ class ForeignDetector:
         Raises DetectorError when the answer has another shape than the network promised, ImageError for no photo.
         """
         batch = prepare(network_input(pixels, self.preprocessing), self.session.input_form, self.input_form)
-        boxes, scores, labels = self._rows(self.session.run(batch))
-        if self.labels is not None:
-            wanted = np.isin(labels, list(self.labels))
-            boxes, scores = boxes[wanted], scores[wanted]
+        boxes, scores = self._rows(self.session.run(batch))
         height, width = pixels.shape[:2]
         detections = []
         for index in choose(boxes, scores, score=self.score):
@@ -79,8 +83,8 @@ class ForeignDetector:
                 detections.append(Detection(box=box, score=float(np.clip(scores[index], 0, 1))))
         return tuple(detections[:MAX_DETECTIONS])
 
-    def _rows(self, outputs: Mapping[str, NDArray[Any]]) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
-        """Return relative boxes (n, 4), scores (n,) and labels (n,)."""
+    def _rows(self, outputs: Mapping[str, NDArray[Any]]) -> tuple[NDArray[Any], NDArray[Any]]:
+        """Return relative boxes (n, 4) and scores (n,)."""
         if self.answer_form == "ssd":
             return _ssd_rows(next(iter(outputs.values())))
         return _plain_rows(outputs, self.preprocessing)
@@ -109,23 +113,16 @@ def open_detector(
     score: float = DEFAULT_SCORE,
     input_form: InputForm | None = None,
 ) -> Detector:
-    """Open a detector by the path of its file (.xml or .onnx), or by its name in the registry, which may download it.
+    """Open a detector by the path of its file (.onnx, or .xml with its .bin).
 
     `input_form` replaces what is assumed of a file's input: 0..255 BGR for an answer of SSD rows, as in the Open Model
-    Zoo, else 0..1 RGB, as in torchvision; uint8 inputs take 0..255 RGB. Raises DetectorError when the name, the form of
-    the input or that of the answer is unknown, and what `runtime.open_session` raises.
+    Zoo, else 0..1 RGB, as in torchvision; uint8 inputs take 0..255 RGB. Raises DetectorError when there is no such
+    file, or the form of the input or that of the answer is unknown, and what `runtime.open_session` raises.
     """
-    known = DETECTORS.get(str(source))
-    path = Path(source)
-    if known is None and not path.is_file():
-        raise DetectorError(
-            f"no detector {str(source)!r}: neither a file nor a known name; {suggestion(str(source), DETECTORS)}"
-        )
-    if known is not None:
-        path, input_form = fetch(known), input_form or known.input_form
-    session = open_session(path, engine, threads=threads)
-    detector = make_detector(session, str(source), score=score, input_form=input_form)
-    return replace(detector, labels=known.labels) if known else detector
+    if not Path(source).is_file():
+        raise DetectorError(f"no detector {str(source)!r}: it is no file; give the path of an .onnx or .xml file")
+    session = open_session(Path(source), engine, threads=threads)
+    return make_detector(session, str(source), score=score, input_form=input_form)
 
 
 def make_detector(
@@ -182,18 +179,16 @@ def _answer_form(forms: tuple[TensorForm, ...], name: str) -> AnswerForm:
     raise DetectorError(f"detector {name}: its answer is of an unknown form: {answers}; allowed: {_FORMS}")
 
 
-def _ssd_rows(rows: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
-    """Read rows of image, label, score, x1, y1, x2, y2; the boxes are relative."""
+def _ssd_rows(rows: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Return relative boxes and scores of rows of image, label, score, x1, y1, x2, y2."""
     table = rows.reshape(-1, 7).astype(np.float64)
     ends = np.flatnonzero(table[:, 0] < 0)  # image -1 ends the list; what follows is left from an earlier run
     table = table[: ends[0]] if ends.size else table
-    return table[:, 3:], table[:, 2], table[:, 1].astype(np.int64)
+    return table[:, 3:], table[:, 2]
 
 
-def _plain_rows(
-    outputs: Mapping[str, NDArray[Any]], preprocessing: Preprocessing
-) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
-    """Read `boxes` (n, 4) or (1, n, 4), relative or in pixels of the input, `scores` and, where given, `labels`."""
+def _plain_rows(outputs: Mapping[str, NDArray[Any]], preprocessing: Preprocessing) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Return relative boxes and scores; `boxes` are (n, 4) or (1, n, 4), relative or in pixels of the input."""
     boxes, scores = outputs["boxes"].astype(np.float64), outputs["scores"].astype(np.float64).reshape(-1)
     if boxes.shape[-1] != 4 or boxes.size != 4 * scores.size:
         raise DetectorError(
@@ -202,5 +197,4 @@ def _plain_rows(
     boxes = boxes.reshape(-1, 4)
     if boxes.size and np.nanmax(np.abs(boxes)) > _RELATIVE_LIMIT:
         boxes = boxes / [preprocessing.width, preprocessing.height, preprocessing.width, preprocessing.height]
-    labels = outputs["labels"].reshape(-1).astype(np.int64) if "labels" in outputs else np.zeros(scores.size, np.int64)
-    return boxes, scores, labels
+    return boxes, scores

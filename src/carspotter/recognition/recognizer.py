@@ -125,8 +125,8 @@ class Recognizer:
         """Open bundle folders, or the bundles that ship with the package; `precision` is what they calculate in.
 
         `at_once` is the number of threads that will ask it, each with `threads` of its own. `threshold` (0..1) replaces
-        the calibrated one at all levels; `top` is the number of candidates per level; `detector` is the path or name of
-        a foreign one. Raises BundleError, DetectorError or MissingExtraError.
+        the calibrated one at all levels; `top` is the number of candidates per level; `detector` is the path of a
+        foreign one. Raises BundleError, DetectorError or MissingExtraError.
         """
         bundles = {
             "finder": _bundle("finder", finder),

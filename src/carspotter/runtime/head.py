@@ -8,14 +8,15 @@ from __future__ import annotations
 import zipfile
 from dataclasses import dataclass
 from io import BytesIO
-from typing import Any
+from typing import Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
 from carspotter.errors import BundleError
 
-KINDS = ("linear",)
+Kind = Literal["linear"]
+KINDS: tuple[str, ...] = get_args(Kind)
 """Kinds of heads that this version knows; `bundle.json` names a head's."""
 
 # 100 000 classes of 5000 numbers in float32: beyond any head, and no file makes us take more memory.
