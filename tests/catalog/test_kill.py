@@ -43,7 +43,7 @@ def run_and_kill(project: Path, start: int, seconds: float, *, after_one: bool =
     with subprocess.Popen(command, stdout=subprocess.PIPE, env=ENVIRONMENT) as process:
         process.stdout.readline()
         first = process.stdout.readline().decode() if after_one else ""
-        time.sleep(seconds)
+        time.sleep(seconds)  # what is tested: any moment; whether it is early or late, what is there is checked
         process.send_signal(signal.SIGKILL)
         done = (first + process.stdout.read().decode()).splitlines()
     return int(done[-1]) + 1 if done else start
