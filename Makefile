@@ -45,7 +45,7 @@ demo: $(BASE_VENV)/.installed
 		echo "The photo with its box: $(OUT)/annotated.jpg",echo "Name the car in a photo of yours: make demo PHOTO=my-car.jpg")
 
 test: $(VENV)/.installed
-	$(VENV)/bin/python -m pytest -n auto --maxprocesses 4 --dist loadfile $(ARGS)
+	$(VENV)/bin/python -m pytest -n auto --maxprocesses 4 --dist worksteal $(ARGS)
 
 check: $(VENV)/.installed
 	$(VENV)/bin/ruff format --check src tests benchmarks docs release
