@@ -2,6 +2,7 @@
 #
 #   make demo [PHOTO=car.jpg]   install what listings need, build a hundred drawn ads, and name the car in a photo
 #   make test [ARGS="-k box"]   install what the tests need and run the default ring
+#   make lowest [ARGS="-k box"] the same with the lowest versions that pyproject.toml allows (gigabytes, minutes)
 #   make check                  formatting, lint, strict types
 #   make docs                   write docs/cli.md anew from the commands themselves
 #   make clean                  remove the environments and what demo and build wrote
@@ -10,6 +11,7 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 	"$$p" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo "$$p" && break; done)
 VENV ?= .venv
 BASE_VENV ?= .venv-base
+LOWEST_VENV ?= .venv-lowest
 OUT ?= demo-out
 PHOTO ?=
 ARGS ?=
@@ -20,7 +22,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 SOURCES := $(shell find src -type f -not -name '*.pyc')
 
-.PHONY: help demo test check docs clean python
+.PHONY: help demo test lowest check docs clean python
 
 help:
 	@sed -n 's/^#   //p' Makefile
@@ -46,7 +48,17 @@ demo: $(BASE_VENV)/.installed
 		echo "The photo with its box: $(OUT)/annotated.jpg",echo "Name the car in a photo of yours: make demo PHOTO=my-car.jpg")
 
 test: $(VENV)/.installed
-	$(VENV)/bin/python -m pytest -n auto --maxprocesses 4 --dist loadfile $(ARGS)
+	$(VENV)/bin/python -m pytest -n auto --maxprocesses 4 --dist worksteal $(ARGS)
+
+# uv alone resolves to the lowest versions. What old libraries warn of was mended in later ones, so that it is no error.
+$(LOWEST_VENV)/.installed: pyproject.toml | python
+	$(PYTHON) -m venv --clear $(LOWEST_VENV)
+	$(LOWEST_VENV)/bin/python -m pip install --quiet uv
+	$(LOWEST_VENV)/bin/uv pip install --quiet --python $(LOWEST_VENV) --resolution lowest-direct --editable '.[test]'
+	@touch $@
+
+lowest: $(LOWEST_VENV)/.installed
+	$(LOWEST_VENV)/bin/python -m pytest -n auto --maxprocesses 4 --dist worksteal -W default $(ARGS)
 
 check: $(VENV)/.installed
 	$(VENV)/bin/ruff format --check src tests benchmarks docs release tools
@@ -57,4 +69,4 @@ docs: $(VENV)/.installed
 	$(VENV)/bin/python docs/cli_page.py
 
 clean:
-	rm -rf "$(VENV)" "$(BASE_VENV)" "$(OUT)" build dist
+	rm -rf "$(VENV)" "$(BASE_VENV)" "$(LOWEST_VENV)" "$(OUT)" build dist

@@ -13,17 +13,18 @@ from carspotter.catalog.catalog import Catalog
 from carspotter.errors import BundleError
 
 Row = dict[str, Any]
+GATED = 100  # the position from which on rows wait for the gate
 LISTED = "SELECT photo_id, position FROM listing_photos WHERE status = 'ok'"
 
 
 @dataclass(kw_only=True)
 class Count:
-    """Fill `files` and `checks`; `kind` says what goes wrong, at the position `at`."""
+    """Fill `files` and `checks`; `kind` says what goes wrong, at position `at`; late rows wait for a file `gate`."""
 
     kind: str = "good"
     at: int = 7
     folder: str = ""
-    seconds: float = 0.0
+    gate: str = ""
     name: str = "count"
     reads: str = LISTED
     writes: Mapping[str, str] = field(default_factory=lambda: {"files": "1", "checks": "1"})
@@ -41,7 +42,10 @@ class Count:
 
     def process(self, rows: list[Row]) -> dict[str, list[Row]]:
         """Answer each row, or go wrong at one."""
-        time.sleep(self.seconds * len(rows))
+        if self.gate and rows[-1]["position"] >= GATED:
+            from waiting import until
+
+            until(Path(self.gate).exists, "the gate opens")
         found: dict[str, list[Row]] = {table: [] for table in self.writes}
         for row in rows:
             if row["position"] == self.at:

@@ -3,6 +3,7 @@
 import io
 import json
 import os
+import re
 import struct
 import subprocess
 import sys
@@ -438,18 +439,24 @@ def test_any_bytes_decode_or_raise_an_image_error(data, head):
     assert decoded.pixels.ndim == 3
 
 
+@pytest.mark.parametrize("restart", [0, 1, 7])  # blocks between two restart markers, as phones write them; 0: none
 @pytest.mark.parametrize("progressive", [False, True])
-def test_a_jpeg_that_lacks_its_end_marker_alone_is_whole(progressive: bool) -> None:
-    picture = Image.effect_noise((380, 250), 60).convert("RGB")
+def test_a_jpeg_that_lacks_its_end_marker_alone_is_whole(progressive: bool, restart: int) -> None:
+    pixels = np.random.default_rng(0).integers(60, 190, (250, 380, 3), dtype=np.uint8)
+    pixels[:120] = 90
     file = io.BytesIO()
-    picture.save(file, "JPEG", progressive=progressive)
+    more = {"restart_marker_blocks": restart} if restart else {}
+    Image.fromarray(pixels).save(file, "JPEG", progressive=progressive, **more)
     data = file.getvalue()
     assert data.endswith(b"\xff\xd9")
     for cut, min_side in ((1, None), (2, None), (2, 32)):
         np.testing.assert_array_equal(
             decode(data[:-cut], min_side=min_side).pixels, decode(data, min_side=min_side).pixels
         )
-    for cut in (len(data) // 20, len(data) // 2):
+    # A marker of a restart, after which a decoder waits for the next one, is where to cut a file unseen.
+    markers = [match.start() for match in re.finditer(rb"\xff[\xd0-\xd7]", data)]
+    places = [len(data) - cut for cut in (*range(3, 21), len(data) // 20, len(data) // 2)]
+    for place in (*places, *markers[-1:], *markers[-3:-2], *markers[len(markers) // 2 :][:1]):
         with pytest.raises(ImageError) as raised:
-            decode(data[:-cut])
-        assert raised.value.code == "truncated"
+            decode(data[:place])
+        assert raised.value.code == "truncated", place

@@ -8,7 +8,6 @@ import os
 import socket
 import sys
 import threading
-import time
 import zlib
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -17,6 +16,7 @@ import pytest
 
 from carspotter import storage
 from carspotter.errors import StorageError
+from waiting import NEVER_S
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -89,7 +89,7 @@ class Handler(BaseHTTPRequestHandler):
         self.close_connection = True
 
     def answer_silent(self):
-        self.server.stop.wait(10)
+        self.server.stop.wait(NEVER_S)
 
     def answer_slow(self):
         self.begin(100)
@@ -224,9 +224,7 @@ def test_http_failures(url, path, message):
 
 @pytest.mark.parametrize("path", ["/silent", "/slow"])
 def test_a_slow_server_is_left(url, path):
-    start = time.monotonic()
     assert "no complete answer within 0.5 s" in failure(storage.read, url + path, timeout_s=0.5)
-    assert time.monotonic() - start < 5
 
 
 def test_an_endless_body_is_left_early(server, url):

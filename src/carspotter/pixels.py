@@ -42,7 +42,7 @@ MAX_SIDE = 65_535
 # A progressive JPEG passes over all its pixels once a scan: tiny files with hundreds of scans keep a decoder busy for
 # minutes (libjpeg-turbo's advisory LJT-01-005). Encoders write about 10 scans, which a photo at the limit may have.
 _MAX_SCANNED_PIXELS = 20 * MAX_PIXELS
-_FILLING = 4096  # bytes of nothing that stand in for blocks of a JPEG, to see whether any are missing
+_FILLING = 512  # bytes that stand in for blocks of a JPEG, to see whether any are missing, before each of its markers
 # Real profiles have 0.5 kB (sRGB) to 2 MB (CMYK presses).
 _MAX_PROFILE_BYTES = 4 << 20
 # The customary grey of letterboxed detectors (YOLO): about the mean of photographs, so that bars draw no edges.
@@ -275,10 +275,14 @@ def _with_end(data: bytes, min_side: int | None) -> bytes | None:
     """Return a JPEG with the end marker that it lacks, or None where more is missing; browsers show such a photo whole.
 
     Where all blocks are there, what follows them changes no pixel; where some are not, the last ones are read from it.
-    It is decoded at the scale of the photo itself, so that a damaged file costs about three good ones.
+    What follows is bits of either kind in turn (libjpeg itself fills in zeros) and the restart markers that are next:
+    a decoder that awaits one reads no block before it. It is decoded at the scale of the photo itself, so that a
+    damaged file costs about three good ones.
     """
     start = data.removesuffix(b"\xff")
     whole = start + b"\xff\xd9"
+    last = max(range(8), key=lambda number: start.rfind(bytes((0xFF, 0xD0 + number))))
+    markers = [bytes((0xFF, 0xD0 + (last + 1 + number) % 8)) for number in range(8)]
 
     def seen(filling: bytes) -> bytes:
         image = _open(start + filling + b"\xff\xd9", "JPEG")
@@ -288,7 +292,8 @@ def _with_end(data: bytes, min_side: int | None) -> bytes | None:
 
     try:
         first = seen(b"")
-        return whole if seen(b"\x00" * _FILLING) == first and seen(b"\xaa" * _FILLING) == first else None
+        fillings = ((bits * _FILLING).join([b"", *markers, b""]) for bits in (b"\xaa", b"\x55"))
+        return whole if all(seen(filling) == first for filling in fillings) else None
     except (MemoryError, *_DAMAGE):
         return None
 

@@ -43,7 +43,7 @@ def run_and_kill(project: Path, start: int, seconds: float, *, after_one: bool =
     with subprocess.Popen(command, stdout=subprocess.PIPE, env=ENVIRONMENT) as process:
         process.stdout.readline()
         first = process.stdout.readline().decode() if after_one else ""
-        time.sleep(seconds)
+        time.sleep(seconds)  # what is tested: any moment; whether it is early or late, what is there is checked
         process.send_signal(signal.SIGKILL)
         done = (first + process.stdout.read().decode()).splitlines()
     return int(done[-1]) + 1 if done else start
@@ -143,8 +143,8 @@ def killed_at(project: Path, calls: range) -> list[bool]:
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="children are forked")
 def test_killed_at_some_calls_of_an_append_that_merges(tmp_path: Path) -> None:
-    killed = killed_at(tmp_path, range(1, 30, 3))
-    assert killed[:5] == [True] * 5
+    killed = killed_at(tmp_path, range(2, 30, 7))
+    assert killed[:2] == [True] * 2
 
 
 @pytest.mark.slow

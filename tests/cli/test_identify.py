@@ -4,7 +4,6 @@ import json
 import signal
 import socket
 import subprocess
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ from carspotter.cli.inputs import SUFFIXES
 from carspotter.records import Prediction
 from hostile import hostile_files
 from tiny_bundles import TOY_COLOR, draw_photo
+from waiting import NEVER_S
 
 Program = Callable[..., "subprocess.CompletedProcess[bytes]"]
 
@@ -285,11 +285,9 @@ def test_ctrl_c_is_one_line(cli: Any, photos: Path) -> None:
         assert running.stdout is not None
         assert running.stdout.readline()
         running.send_signal(signal.SIGINT)
-        start = time.monotonic()
-        _, errors = running.communicate(timeout=30)
+        _, errors = running.communicate(timeout=NEVER_S)
         assert running.returncode == 130
         assert errors == b"carspotter: interrupted\n"
-        assert time.monotonic() - start < 10
 
 
 def test_a_file_name_that_is_no_text_is_printed(cli: Any, photos: Path, program: Program) -> None:

@@ -142,7 +142,7 @@ from carspotter.catalog.catalog import Catalog
 from carspotter.compute import run
 if __name__ == "__main__":
     with Catalog.open({project!r}) as catalog:
-        run(Count(seconds=0.05, folder={project!r}), catalog, workers=2, batch_size=4)
+        run(Count(gate={project!r} + "/gate", folder={project!r}), catalog, workers=2, batch_size=4)
 """
 
 
@@ -180,6 +180,7 @@ def test_a_killed_run_goes_on_and_leaves_no_worker(tmp_path: Path) -> None:
         finally:
             os.kill(process.pid, signal.SIGKILL)
             process.wait()
+            (tmp_path / "gate").touch()  # a worker notices when it hands its batch over
         until(lambda: not alive(tmp_path), "no worker is left")
         kept = catalog.count("files")
         assert before <= kept < 400

@@ -89,7 +89,7 @@ def test_levels_are_the_taxonomys_sums(engine: str, size: int, tmp_path: Path) -
         assert found[level].shape == (5, len(taxonomy.names(level)))
         np.testing.assert_allclose(found[level], taxonomy.sum_to(level, wanted), atol=1e-5, err_msg=level)
     np.testing.assert_allclose(found["colour"], softmax(raw[:, -3:].astype(np.float64) / 1.9), atol=1e-5)
-    np.testing.assert_array_equal(found["embedding"], raw[:, size : size + 8])
+    np.testing.assert_allclose(found["embedding"], raw[:, size : size + 8], rtol=1e-6)  # float32, handed on
     assert model.ByteSize() - before < 2_000 + 60 * size, "it must stay small beside the weights"
 
 
@@ -137,7 +137,7 @@ def asked(session: Session, boxes: NDArray[Any], scores: NDArray[Any]) -> dict[s
 
 def kept_by(found: dict[str, NDArray[Any]], photo: int = 0) -> list[int]:
     """Return which boxes were kept, best first."""
-    return found["viewpoints"][photo, :, 0][found["scores"][photo] > 0].astype(int).tolist()
+    return np.rint(found["viewpoints"][photo, :, 0][found["scores"][photo] > 0]).astype(int).tolist()
 
 
 def greedy(boxes: NDArray[Any], scores: NDArray[Any], iou: float = 0.5) -> list[int]:
@@ -157,18 +157,26 @@ def drawn_boxes(random: np.random.Generator, vehicles: int, count: int = ANCHORS
     return (corners + random.normal(0, 0.02, corners.shape)).astype(np.float32)
 
 
+def undecided(boxes: NDArray[Any], iou: float = 0.5) -> NDArray[np.bool_]:
+    """Tell which boxes overlap one before them by so nearly `iou` that rounding decides: float32 errs by some 1e-6."""
+    inside = np.clip(boxes, 0, 1)
+    return np.triu(np.abs(iou_matrix(inside, inside) - iou) < 1e-5).any(axis=0)
+
+
 @pytest.mark.parametrize("engine", ENGINES)
 def test_boxes_are_kept_as_greedy_suppression_keeps_them(engine: str, tmp_path: Path) -> None:
     random = np.random.default_rng(0)
     session = finder(tmp_path, engine)
     photos = [drawn_boxes(random, int(random.integers(1, 25))) for _ in range(60)]
     scores = np.stack([random.permutation(ANCHORS) + 1.0 for _ in photos]).astype(np.float32) / ANCHORS
+    for boxes, its in zip(photos, scores, strict=True):
+        its[undecided(boxes)] = 0
     found = asked(session, np.stack(photos), scores)
     for number, boxes in enumerate(photos):
         wanted = greedy(boxes, scores[number])
         assert kept_by(found, number) == wanted
         np.testing.assert_allclose(found["boxes"][number, : len(wanted)], boxes[wanted].clip(0, 1), atol=1e-6)
-        np.testing.assert_array_equal(found["scores"][number, : len(wanted)], scores[number][wanted])
+        np.testing.assert_allclose(found["scores"][number, : len(wanted)], scores[number][wanted], rtol=1e-6)
         assert (np.diff(found["scores"][number]) <= 0).all(), "best first"
 
 

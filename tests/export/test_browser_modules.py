@@ -93,7 +93,7 @@ def test_large_photos_are_shrunk_to_the_same_bytes() -> None:
     random = np.random.default_rng(1)
     networks = Preprocessing(width=64, height=48), Preprocessing(width=56, height=56)
     side = decode_side(networks[1], networks[0])
-    photos = [random.integers(0, 256, (h, w, 3), dtype=np.uint8) for w, h in ((251, 225), (30, 1000), (224, 111))]
+    photos = [random.integers(0, 256, (h, w, 3), dtype=np.uint8) for w, h in ((1255, 1125), (150, 5000), (600, 500))]
     want = [shrunk(DecodedPhoto(pixels=one, width=one.shape[1], height=one.shape[0]), side) for one in photos]
     asked = """({side, ...c}) => { const photo = shrunk({pixels: pixels(c), width: c.w, height: c.h, scale: 1}, side);
     const least = leastSide({width: 64, height: 48}, {width: 56, height: 56});

@@ -320,7 +320,7 @@ def test_drawn_examples_are_answered_as_by_the_server_and_nothing_leaves(
     after = len(asked)
     photo = (site / "examples" / "right.jpg").read_bytes() + b"\0"
     same(give(page, "mine.jpg", photo), shipped_recognizer, photo)
-    page.wait_for_timeout(300)
+    page.wait_for_load_state("networkidle")
     assert asked[after:] == []
     assert all(line.split()[0] == "GET" and line.split()[1].startswith("/examples/") for line in asked[own:])
     assert {(method, body) for method, _, body in requests} == {("GET", None)}

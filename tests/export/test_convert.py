@@ -190,7 +190,8 @@ def test_a_finder_beside_itself(tmp_path: Path) -> None:
     photo = np.full((3, 96, 128, 3), 140, np.uint8)
     photo[1:, 20:60, 30:90] = (230, 20, 20)
     parity = compare(finder, finder, photo, engine="onnxruntime")
-    assert {parity.figures[name] for name in ("agreement", "found", "mean_iou", "viewpoint")} == {1.0}
+    assert [parity.figures[name] for name in ("agreement", "found", "viewpoint")] == [1.0] * 3
+    assert parity.figures["mean_iou"] == pytest.approx(1, abs=1e-5)  # two runs, each with its own rounding
     with pytest.raises(BundleError, match="different tasks"):
         compare(finder, tiny_identifier(tmp_path / "identifier"), photo)
     with pytest.raises(BundleError, match="needs photos"):

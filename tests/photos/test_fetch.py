@@ -25,6 +25,7 @@ from carspotter.photos.names import folder_name, photo_name, save
 from carspotter.photos.rules import FetchSettings, SourceRules
 from hostile import encoded, photo
 from remote_servers import PASSWORD, USER, lift_guard, make_bucket, s3_server, webdav_server
+from waiting import NEVER_S
 
 PHOTO = encoded(photo(), "JPEG", quality=90)
 # Of one look and so of one hash, but of other bytes: a comment before the picture.
@@ -107,7 +108,7 @@ class Handler(BaseHTTPRequestHandler):
         self.send(status=503, Retry_After="7200")
 
     def answer_slow(self, turn):
-        self.server.stop.wait(5)
+        self.server.stop.wait(NEVER_S)
 
     def answer_gently(self, turn):
         self.server.stop.wait(0.05)
@@ -200,11 +201,9 @@ def test_answers(server, tmp_path, path, status, message, asked):
 def test_limits(server, tmp_path):
     (row,) = fetch(tmp_path, server.url + "/good", max_bytes=100)
     assert row["status"] == "too-large"
-    start = time.monotonic()
     (row,) = fetch(tmp_path, server.url + "/slow", timeout_s=0.2, retries=1)
     assert row["status"] == "timeout"
     assert "no complete answer within 0.2 s" in row["message"]
-    assert time.monotonic() - start < 3
     assert server.asked["/slow"] == 2
 
 
@@ -212,7 +211,7 @@ def test_a_pause_is_kept(server, tmp_path):
     start = time.monotonic()
     (row,) = fetch(tmp_path, server.url + "/busy")
     assert row["status"] == "ok"
-    assert 1 <= time.monotonic() - start < 4
+    assert time.monotonic() - start >= 1  # at least as long as the server said
     one = stage(tmp_path)
     rows = one.process(rows_of([server.url + "/hours", server.url + "/good"]))["files"]
     assert rows[0]["status"] == "server-error"

@@ -16,17 +16,19 @@ def project_with(folder: Path, n: int) -> Project:
     """Make a project of n photos, five an ad: a front, a back without a box, an interior, one unlabelled, one dark."""
     project = create(folder / "project", 'name = "rows"')
     kinds = [("exterior", "front"), (None, "back"), ("interior", None), (None, None), ("exterior", "left")]
-    ok = {"status": "ok"}
+    tables: dict[str, list[dict[str, object]]] = {"listing_photos": [], "files": [], "checks": [], "findings": []}
+    for number in range(n):
+        kind, view = kinds[number % 5]
+        row = {"photo_id": f"{number // 5}/{number}", "status": "ok"}
+        said = {name: word for name, word in (("kind", kind), ("viewpoint", view)) if word}
+        box = {} if number % 5 in (1, 2) else {"x1": 1.0, "y1": 2.0, "x2": 30.0, "y2": 20.0}
+        tables["listing_photos"].append({**row, "ad_id": str(number // 5), **said})
+        tables["files"].append({**row, "path": f"photos/{number}.jpg"})
+        tables["checks"].append({**row, "status": "dark" if number % 5 == 4 else "ok"})
+        tables["findings"].append({**row, "kind": "exterior", "passed": True, **box})
     with project.catalog() as catalog:
-        for number in range(n):
-            kind, view = kinds[number % 5]
-            key = {"photo_id": f"{number // 5}/{number}"}
-            said = {name: word for name, word in (("kind", kind), ("viewpoint", view)) if word}
-            box = {} if number % 5 in (1, 2) else {"x1": 1.0, "y1": 2.0, "x2": 30.0, "y2": 20.0}
-            catalog.append("listing_photos", [{**key, "ad_id": str(number // 5), **said, **ok}])
-            catalog.append("files", [{**key, "path": f"photos/{number}.jpg", **ok}])
-            catalog.append("checks", [{**key, "status": "dark" if number % 5 == 4 else "ok"}])
-            catalog.append("findings", [{**key, "kind": "exterior", "passed": True, **box, **ok}])
+        for name, rows in tables.items():
+            catalog.append(name, rows)
     return project
 
 

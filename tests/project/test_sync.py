@@ -212,7 +212,7 @@ def killed_build(folder: Path, appends: int) -> int:
     return subprocess.run(words, capture_output=True, timeout=300).returncode
 
 
-@pytest.mark.parametrize("edits", [8, pytest.param(30, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("edits", [6, pytest.param(30, marks=pytest.mark.slow)])
 def test_a_project_that_lived_through_edits_equals_a_fresh_build(market: Market, tmp_path: Path, edits: int) -> None:
     decide(market.folder)
     run(market.folder)

@@ -1,5 +1,6 @@
 """The finder: tiny real networks on drawn photos, and what is told of anything that a network may answer."""
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
+from alike import alike
 from carspotter.errors import BundleError, ImageError
 from carspotter.geometry import BoundingBox
 from carspotter.pixels import Preprocessing, to_network_box
@@ -93,7 +95,8 @@ def test_a_batch_answers_like_single_photos_in_order(finder: Finder) -> None:
         draw_photo((200, 400), background=BACKGROUNDS["interior"]),
         draw_photo((640, 480), [("green", (300, 100, 600, 400))]),
     ]
-    assert finder.find(photos) == [finder.find([photo])[0] for photo in photos]
+    together, alone = finder.find(photos), [finder.find([photo])[0] for photo in photos]
+    assert [asdict(found) for found in together] == alike([asdict(found) for found in alone])
     assert finder.find([]) == []
 
 

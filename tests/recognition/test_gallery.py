@@ -115,6 +115,7 @@ def test_groups_are_judged_by_others() -> None:
 
 
 def test_learning_is_repeatable() -> None:
+    # To the byte: a promise of one process, which adds the same numbers in the same order.
     x, y = clusters()
     first, second = learn(x, y, TAXONOMY), learn(x, y, TAXONOMY)
     assert first.head == second.head

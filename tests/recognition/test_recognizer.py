@@ -10,6 +10,7 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
+from alike import alike
 from carspotter.errors import BundleError
 from carspotter.geometry import BoundingBox
 from carspotter.recognition import recognizer as module
@@ -216,8 +217,7 @@ def test_a_batch_keeps_the_order_and_answers_like_single_photos(recognizer: Reco
     assert len(batch) == len(photos)
     assert [p.error is not None for p in batch] == [number == 7 for number in range(20)]
     for one, many in zip([recognizer.recognize(p) for p in photos[:8]], batch, strict=False):
-        assert [v.answer for v in one.vehicles] == [v.answer for v in many.vehicles]
-        assert [v.box for v in one.vehicles] == [v.box for v in many.vehicles]
+        assert [v.to_dict() for v in one.vehicles] == alike([v.to_dict() for v in many.vehicles])
 
 
 def test_wrong_arguments_are_told_before_the_first_photo(recognizer: Recognizer) -> None:
@@ -294,7 +294,7 @@ def test_photos_together_are_each_selected_by_themselves(recognizer: Recognizer)
     photo = file_of(draw_photo(SIZE, [RED, BLUE]))
     one, both, broken = recognizer.recognize_together([photo, photo, b"no photo"], ["largest", "all", "all"])
     assert (len(one.vehicles), len(both.vehicles)) == (1, 2)
-    assert one.vehicles[0].answer == recognizer.recognize(photo).vehicles[0].answer
+    assert one.vehicles[0].to_dict() == alike(recognizer.recognize(photo).vehicles[0].to_dict())
     assert broken.error is not None
     assert len(recognizer.recognize_together([photo])[0].vehicles) == 1
     with pytest.raises(ValueError, match="2 photos and 1 selections"):

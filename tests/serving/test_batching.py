@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from carspotter.records import Prediction
-from carspotter.serving.batching import FAULT, Batcher, QueueFullError, StoppingError
+from carspotter.serving.batching import FAULTY, Batcher, QueueFullError, StoppingError
 from waiting import NEVER_S, until
 
 
@@ -147,7 +147,7 @@ def test_a_photo_that_fails_harms_no_other_and_kills_no_worker() -> None:
         return await queue.submit([b"a", b"bad", b"b"], ["all"] * 3), await others
 
     mine, others = asyncio.run(run())
-    assert [prediction.error for prediction, _ in mine] == [None, FAULT, None]
+    assert [prediction.error for prediction, _ in mine] == [None, FAULTY, None]
     assert others[0][0].photo == "c all"
     assert asyncio.run(queue.submit([b"x", b"y", b"z", b"w"], ["all"] * 4))[0][0].photo == "x all"
     queue.close()

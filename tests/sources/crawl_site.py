@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
+from waiting import NEVER_S
+
 CAR = {
     "@context": "https://schema.org", "@type": "Car", "name": "BMW 320d Touring", "sku": "",
     "brand": {"@type": "Brand", "name": "BMW"}, "model": "3 Series", "vehicleModelDate": "2012", "bodyType": "Estate",
@@ -57,6 +59,7 @@ class Site(ThreadingHTTPServer):
         self.moved: dict[str, str] = {}  # path → where it leads
         self.statuses: dict[str, int] = {}  # path → what is answered in place of the page
         self.at_once = self.most_at_once = 0
+        self.held_from, self.go = 10**9, threading.Event()  # from so many pages on, none is answered before `go`
         self.lock = threading.Lock()
 
     @property
@@ -76,7 +79,10 @@ class _Handler(BaseHTTPRequestHandler):
             site.agents.add(self.headers.get("User-Agent", ""))
             site.at_once += 1
             site.most_at_once = max(site.most_at_once, site.at_once)
-        time.sleep(site.delay_s)
+            is_held = sum(site.asked.values()) > site.held_from
+        if is_held:
+            site.go.wait(NEVER_S)
+        time.sleep(site.delay_s)  # the pace of a site: what is asked at once meets here
         with site.lock:  # before the answer: who has it may ask again at once
             site.at_once -= 1
         self._answer(*self._page(site.asked[self.path]))

@@ -145,7 +145,8 @@ def _lives(pid: str) -> bool:
 
 @pytest.mark.skipif(not Path("/proc").exists(), reason="needs /proc to see who lives")
 def test_a_killed_crawl_goes_on(tmp_path: Path) -> None:
-    with served(delay_s=0.08) as site:
+    with served() as site:
+        site.held_from = 10
         program = tmp_path / "program.py"
         program.write_text(PROGRAM)
         folder = tmp_path / "crawl"
@@ -158,6 +159,7 @@ def test_a_killed_crawl_goes_on(tmp_path: Path) -> None:
         children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
         os.kill(process.pid, signal.SIGKILL)
         process.wait()
+        site.go.set()
         until(lambda: not any(_lives(pid) for pid in children), "the crawling process notices that its parent is gone")
         journal = next(folder.glob(f"*/{JOURNAL}"))
         done = {json.loads(line)["asked"].removeprefix(site.url) for line in journal.read_text().split("\n")[:-1]}
@@ -165,7 +167,6 @@ def test_a_killed_crawl_goes_on(tmp_path: Path) -> None:
         with journal.open("a") as file:
             file.write('{"url": "torn')
         site.asked.clear()
-        site.delay_s = 0.0
         start = CrawlSettings(start=(f"{site.url}/search",), contact="tests@example.com", delay_s=0.0, per_host=1)
         ads = list(crawl.read(start, folder))
         assert len(ads) == len({ad.listing["ad_id"] for ad in ads}) == N

@@ -9,9 +9,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from carspotter import storage
+from carspotter.catalog import catalog
 from carspotter.errors import SourceError
+from carspotter.project import folder as project_folder
+from carspotter.project import scorecard
 from carspotter.sources.ad import parse_year
-from carspotter.sources.folders import FolderSettings, read
+from carspotter.sources.folders import OWN, SETTINGS, FolderSettings, read
 from carspotter.sources.makes import LONG_MAKES, CarName, read_name, split_make
 
 
@@ -179,3 +182,13 @@ def test_what_a_project_wrote_is_no_source(tmp_path):
 
 def folder(path):
     return FolderSettings(path=str(path))
+
+
+def test_the_folders_that_are_no_source_are_those_that_a_project_has(tmp_path: Path) -> None:
+    # A stage may not import the project, so that its list is held to the project's here.
+    project = project_folder.create(tmp_path / "project", 'name = "cars"')
+    names = [name for name, member in vars(project_folder.Project).items() if isinstance(member, property)]
+    paths = {getattr(project, name) for name in names}
+    folders = {path.name for path in paths if path.parent == project.folder and not path.suffix}
+    assert {*folders, catalog.FOLDER, scorecard.FOLDER} == set(OWN)
+    assert project_folder.SETTINGS == SETTINGS

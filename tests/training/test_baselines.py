@@ -101,10 +101,12 @@ def test_hog_tells_forms() -> None:
     asked = np.arange(30) % 3
     baseline = fit_hog(photos_of(blobs(learnt), learnt), 3, settings=SMALL)
     probabilities = baseline.probabilities(blobs(asked, seed=1))
-    assert (probabilities.argmax(1) == asked).mean() == 1
+    assert (probabilities.argmax(1) == asked).all()
+    assert probabilities.max(1).min() > 0.6, "surely so, whatever the rounding"
     assert probabilities.sum(1) == pytest.approx(np.ones(30))
     again = fit_hog(photos_of(blobs(learnt), learnt), 3, settings=SMALL)
-    assert np.array_equal(again.probabilities(blobs(asked, seed=1)), probabilities)
+    # The solver ends where its slope is small: rounding on the way there moves the end by less than this.
+    assert np.allclose(again.probabilities(blobs(asked, seed=1)), probabilities, atol=1e-3)
 
 
 # ---- linear ----

@@ -11,12 +11,13 @@ from pathlib import Path
 
 import pytest
 import torch
+from carspotter.training.identifier_task import IdentifierTask
 
 from carspotter.errors import RecipeError
 from carspotter.training.checkpoint import LAST, load_checkpoint
 from carspotter.training.device import open_fabric
 from carspotter.training.recipe import load_recipe
-from carspotter.training.trainer import LOG, train
+from carspotter.training.trainer import LOG, Training, train
 
 # A network without batch norm, whose statistics each process would take from its own half, and nothing at random.
 CHANGES = [
@@ -38,6 +39,11 @@ def torchrun(recipe: Path, out: Path, *more: str, changes: Sequence[str] = CHANG
     return done.stdout
 
 
+def distance(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> float:
+    """Return how far two states are from each other, the root of the sum of squares over all weights."""
+    return float(sum((one[name].double() - other[name].double()).square().sum() for name in one)) ** 0.5
+
+
 def test_two_processes_learn_what_one_does(drawn_data: Path, tmp_path: Path) -> None:
     told = train(drawn_data / "recipe.toml", CHANGES, tmp_path / "one")
     printed = torchrun(drawn_data / "recipe.toml", tmp_path / "two").split("\n")
@@ -46,8 +52,11 @@ def test_two_processes_learn_what_one_does(drawn_data: Path, tmp_path: Path) -> 
     assert len(logs[1]) == 2  # one process writes
     for one, two in zip(*logs, strict=True):
         assert two["loss"] == pytest.approx(one["loss"], rel=1e-3)
+    recipe = load_recipe(drawn_data / "recipe.toml", CHANGES)
+    first = Training(recipe, IdentifierTask(recipe), tmp_path / "start").model.state_dict()
     one, two = (load_checkpoint(tmp_path / name / LAST).model for name in ("one", "two"))
-    assert all(torch.allclose(one[name], two[name], atol=2e-3) for name in one)
+    # AdamW steps by a gradient's sign, so that rounding may turn single weights: what counts is the whole way gone.
+    assert distance(one, two) < 0.05 * distance(one, first)
     environment = json.loads((tmp_path / "two" / "environment.json").read_text())
     assert environment["processes"] == 2
 

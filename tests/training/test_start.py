@@ -92,16 +92,14 @@ def test_a_backbone_that_squeezes_and_ends_in_a_convolution_comes_back_whole(dra
     assert open_start(task.recipe).classes == told.taxonomy
 
 
-def test_training_goes_on_from_a_bundle(bundle: ModelBundle, drawn_data: Path, tmp_path: Path) -> None:
-    train(drawn_data / "recipe.toml", [f"model.start={bundle.folder}", FIXED, ONE_EPOCH], tmp_path / "run")
-    task = IdentifierTask(load_recipe(drawn_data / "recipe.toml", [f"model.start={tmp_path / 'run'}", FIXED]))
-    assert are_folded(task.build_model().backbone), "statistics stood still"
-
-
-def test_what_a_card_must_repeat_goes_with_the_weights(bundle: ModelBundle, drawn_data: Path, tmp_path: Path) -> None:
+def test_training_goes_on_from_a_bundle_and_what_its_card_must_repeat_goes_along(
+    bundle: ModelBundle, drawn_data: Path, tmp_path: Path
+) -> None:
     source = dataclasses.replace(bundle, card={**bundle.card, "notice": "Copyright Ann"})
     source.save(tmp_path / "bundle", bundle.model_path.read_bytes())
     train(drawn_data / "recipe.toml", [f"model.start={tmp_path / 'bundle'}", FIXED, ONE_EPOCH], tmp_path / "first")
+    task = IdentifierTask(load_recipe(drawn_data / "recipe.toml", [f"model.start={tmp_path / 'first'}", FIXED]))
+    assert are_folded(task.build_model().backbone), "statistics stood still"
     train(drawn_data / "recipe.toml", [f"model.start={tmp_path / 'first'}", FIXED, ONE_EPOCH], tmp_path / "second")
     shutil.rmtree(tmp_path / "first")
     told = export(tmp_path / "second", tmp_path / "told")

@@ -36,7 +36,8 @@ def test_it_learns(run: Path) -> None:
     lines = [json.loads(line) for line in (run / LOG).read_text().splitlines()]
     assert len(lines) == 12
     assert lines[-1]["loss"] < lines[0]["loss"] / 1.5
-    assert max(line["top1"] for line in lines) >= 0.7  # chance: 0.25
+    # Chance is 0.25. Another order of adding leads to another training, as another seed does: five seeds keep it.
+    assert max(line["top1"] for line in lines) >= 0.7
     assert load_checkpoint(run / LAST).epoch == 12
     assert load_checkpoint(run / BEST).best == pytest.approx(max(line["top1"] for line in lines), abs=1e-4)
 
@@ -75,6 +76,7 @@ def test_a_run_that_was_stopped_goes_on_as_if_it_had_not_been(
     with pytest.raises(KeyboardInterrupt):
         stopped.fit()
     train(drawn_data / "recipe.toml", changes, cut, resume=True)
+    # To the bit: a promise of one machine, one process and one thread (train.threads = 1), which add in one order.
     assert losses(cut) == losses(whole)
     ends = [load_checkpoint(run / LAST).averaged for run in (whole, cut)]
     assert all(torch.equal(ends[0][name], ends[1][name]) for name in ends[0])
@@ -145,7 +147,8 @@ def test_run_holds_its_recipe(run: Path) -> None:
     task = IdentifierTask(recipe)
     model = task.build_model()
     model.load_state_dict(load_checkpoint(run / BEST).averaged)
-    assert task.evaluate(model)["top1"] == pytest.approx(load_checkpoint(run / BEST).best)
+    one_photo = 1 / len(task.holdout)  # rounding may turn the answer to a photo between two classes
+    assert task.evaluate(model)["top1"] == pytest.approx(load_checkpoint(run / BEST).best, abs=1.01 * one_photo)
     assert predict(model, task.holdout.images, batch=3)[0].shape == (len(task.holdout), 4)
 
 

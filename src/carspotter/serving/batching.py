@@ -20,6 +20,7 @@ from typing import Protocol
 
 from carspotter.recognition.locate import How
 from carspotter.records import PhotoError, Prediction
+from carspotter.serving.problems import FAULT
 
 log = logging.getLogger("carspotter.serve")
 
@@ -48,7 +49,7 @@ class StoppingError(Exception):
     """Say that the service is being stopped and takes nothing new."""
 
 
-FAULT = PhotoError(type="fault", message="the networks failed on this photo; the log says more")
+FAULTY = PhotoError(type=FAULT, message="the networks failed on this photo; the log says more")
 """What a photo is told on which an engine raises."""
 
 
@@ -106,7 +107,7 @@ class Batcher:
     async def submit(self, photos: Sequence[bytes], hows: Sequence[How]) -> list[tuple[Prediction, float]]:
         """Recognise photos, all or none: return for each its prediction and the seconds that it waited.
 
-        A cancelled caller's photos are not worked on; one on which the networks fail has the error `FAULT`. Raises
+        A cancelled caller's photos are not worked on; one on which the networks fail has the error `FAULTY`. Raises
         QueueFullError or StoppingError at once.
         """
         loop = asyncio.get_running_loop()
@@ -163,7 +164,7 @@ class Batcher:
             if len(batch) > 1:
                 return [prediction for job in batch for prediction in self._answers([job])]
             log.exception("failed", exc_info=error)
-            return [Prediction(photo="", error=FAULT)]
+            return [Prediction(photo="", error=FAULTY)]
 
     def _take(self) -> list[_Job]:
         """Wait for photos and return a batch of them; nothing when the service stops and none wait."""

@@ -21,6 +21,9 @@ from carspotter.errors import CarspotterError, ImageError, StorageError
 
 MEDIA_TYPE = "application/problem+json"
 
+# What alerts are written on: an overload, and a fault of the service.
+FAULT, DEADLINE, QUEUE_FULL, BUSY = "fault", "deadline", "queue-full", "busy"
+
 _STATUS_OF_IMAGE = {"too-large": 413, "unsupported-format": 415}
 _PHRASES = {status.value: status.phrase for status in HTTPStatus}
 _CODES = {404: "not-found", 405: "method-not-allowed"}
@@ -114,6 +117,6 @@ def install(app: FastAPI) -> None:
     @app.exception_handler(Exception)
     async def _fault(request: Request, _: Exception) -> JSONResponse:
         # Starlette raises it again after this answer, and uvicorn writes it into the log.
-        response = tell(request, ProblemError(500, "fault", "the service failed on this request; its log says more"))
+        response = tell(request, ProblemError(500, FAULT, "the service failed on this request; its log says more"))
         response.headers["connection"] = "close"  # which uvicorn does after an error
         return response

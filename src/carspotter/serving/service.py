@@ -28,11 +28,11 @@ from carspotter.recognition.listing import AdAnswer, answer_ad
 from carspotter.recognition.locate import How
 from carspotter.recognition.recognizer import why_no_vehicle
 from carspotter.records import PhotoError, Prediction
-from carspotter.serving.batching import FAULT, Batcher, QueueFullError, StoppingError
+from carspotter.serving.batching import FAULTY, Batcher, QueueFullError, StoppingError
 from carspotter.serving.feedback import Feedback, FullError
 from carspotter.serving.keys import Rates, read_keys
 from carspotter.serving.metrics import Metrics
-from carspotter.serving.problems import ProblemError
+from carspotter.serving.problems import DEADLINE, FAULT, QUEUE_FULL, ProblemError
 from carspotter.serving.schemas import DeclaredWords
 from carspotter.serving.settings import ServeSettings
 from carspotter.serving.uploads import Hold, Inbox, Upload, readable
@@ -188,7 +188,7 @@ class Service:
                 raise StoppingError
             self.batcher.check(photos)
         except QueueFullError as error:
-            return ProblemError(429, "queue-full", str(error), retry_after_s=error.retry_after_s)
+            return ProblemError(429, QUEUE_FULL, str(error), retry_after_s=error.retry_after_s)
         except StoppingError:
             return _stopping()
         return None
@@ -212,7 +212,7 @@ class Service:
             is_known = await asyncio.get_running_loop().run_in_executor(self._writer, say)
         except StorageError as error:
             log.error("feedback cannot be kept: %s", error)
-            raise ProblemError(500, "fault", "what you say cannot be kept now; the service's log says why") from None
+            raise ProblemError(500, FAULT, "what you say cannot be kept now; the service's log says why") from None
         except FullError as error:
             log.error("feedback cannot be kept: %s", error)
             raise ProblemError(503, "feedback-full", "no more photos are kept", retry_after_s=3600) from None
@@ -239,11 +239,11 @@ class Service:
         try:
             found = await self._race(request, self.batcher.submit(photos, [how] * len(photos)))
         except QueueFullError as error:
-            raise ProblemError(429, "queue-full", str(error), retry_after_s=error.retry_after_s) from None
+            raise ProblemError(429, QUEUE_FULL, str(error), retry_after_s=error.retry_after_s) from None
         except StoppingError:
             raise _stopping() from None
-        if all(prediction.error == FAULT for prediction, _ in found):  # not one photo's fault
-            raise ProblemError(500, FAULT.type, FAULT.message)
+        if all(prediction.error == FAULTY for prediction, _ in found):  # not one photo's fault
+            raise ProblemError(500, FAULT, FAULTY.message)
         return found
 
     async def _race(self, request: Request, work: Awaitable[Result]) -> Result:
@@ -261,7 +261,7 @@ class Service:
             await asyncio.wait({doing, gone})  # what it holds is counted until it has let go
         if has_left:
             raise ProblemError(499, "gone", "the client left")
-        raise ProblemError(504, "deadline", "the photo was not answered in time; the service is busy")
+        raise ProblemError(504, DEADLINE, "the photo was not answered in time; the service is busy")
 
     def _left_s(self, request: Request) -> float:
         """Return the time that is left for a request: the service's, or what the client wants to wait."""

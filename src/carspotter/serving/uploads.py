@@ -18,7 +18,7 @@ from starlette.datastructures import UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import ClientDisconnect
 
-from carspotter.serving.problems import ProblemError
+from carspotter.serving.problems import BUSY, ProblemError
 from carspotter.serving.settings import MEGABYTE, ServeSettings
 
 _JSON_BYTES = MEGABYTE
@@ -91,7 +91,7 @@ class Inbox:
     def take(self, size: int) -> None:
         """Count bytes; raises ProblemError when all requests together hold too much."""
         if self.held + size > self._settings.uploads:
-            raise ProblemError(429, "busy", "too many bytes are being sent at once; try again", retry_after_s=1)
+            raise ProblemError(429, BUSY, "too many bytes are being sent at once; try again", retry_after_s=1)
         self.held += size
 
     def _open(self, request: Request, hold: Hold, limit: int, *, spare: int = 0) -> _Body:
