@@ -142,9 +142,7 @@ class Catalog:
         """
         return self._questions.ask(sql, params, take_columns)
 
-    def pending(
-        self, sql: str, writes: Mapping[str, str], *, params: Sequence[Any] = (), order: str = ""
-    ) -> Iterator[dict[str, Any]]:
+    def pending(self, sql: str, writes: Mapping[str, str], *, order: str = "") -> Iterator[dict[str, Any]]:
         """Yield the rows of a SELECT whose key lacks a fact of the wanted version, in the order of their key.
 
         `writes` maps each table to its version. A row's `lacks` lists the tables that want it: those where its newest
@@ -159,7 +157,7 @@ class Catalog:
             connection.execute(sql, params)
             return self._fetch(connection, connection.fetchmany(_FETCHED), list(writes))
 
-        return self._questions.ask(question, [*params, *writes.values()], start)
+        return self._questions.ask(question, list(writes.values()), start)
 
     def _fetch(
         self, connection: duckdb.DuckDBPyConnection, rows: list[tuple[Any, ...]], tables: Sequence[str]
@@ -176,10 +174,10 @@ class Catalog:
             except duckdb.Error as error:
                 raise self._questions.explain(error, ()) from error
 
-    def count_pending(self, sql: str, writes: Mapping[str, str], *, params: Sequence[Any] = ()) -> int:
+    def count_pending(self, sql: str, writes: Mapping[str, str]) -> int:
         """Count what `pending` would yield."""
         question = f"SELECT count(*) AS n FROM ({pending_sql(sql, writes)})"
-        return int(self.rows(question, *params, *writes.values())[0]["n"])
+        return int(self.rows(question, *writes.values())[0]["n"])
 
     def count(self, table: str) -> int:
         """Count the newest rows of a table."""
