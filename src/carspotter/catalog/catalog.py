@@ -204,12 +204,12 @@ class Catalog:
     def _known_keys(self, table: str) -> KnownKeys:
         """Return the keys that a table has on the disk, read once for as long as the lock is held."""
         if table not in self._known:
-            known = KnownKeys()
             parts = self._tables[table]
-            for part in parts.read():
-                for batch in parts.read_batches(part, [parts.table.key]):
-                    known.add(batch.column(0).to_pylist())
-            self._known[table] = known
+            self._known[table] = KnownKeys(
+                batch.column(0).to_pylist()
+                for part in parts.read()
+                for batch in parts.read_batches(part, [parts.table.key])
+            )
         return self._known[table]
 
     def _sweep(self) -> None:
