@@ -142,9 +142,7 @@ class Catalog:
         """
         return self._questions.ask(sql, params, take_columns)
 
-    def pending(
-        self, sql: str, writes: Mapping[str, str], *, params: Sequence[Any] = (), order: str = ""
-    ) -> Iterator[dict[str, Any]]:
+    def pending(self, sql: str, writes: Mapping[str, str], *, order: str = "") -> Iterator[dict[str, Any]]:
         """Yield the rows of a SELECT whose key lacks a fact of the wanted version, in the order of their key.
 
         `writes` maps each table to its version. A row's `lacks` lists the tables that want it: those where its newest
@@ -159,7 +157,7 @@ class Catalog:
             connection.execute(sql, params)
             return self._fetch(connection, connection.fetchmany(_FETCHED), list(writes))
 
-        return self._questions.ask(question, [*params, *writes.values()], start)
+        return self._questions.ask(question, list(writes.values()), start)
 
     def _fetch(
         self, connection: duckdb.DuckDBPyConnection, rows: list[tuple[Any, ...]], tables: Sequence[str]
@@ -176,10 +174,10 @@ class Catalog:
             except duckdb.Error as error:
                 raise self._questions.explain(error, ()) from error
 
-    def count_pending(self, sql: str, writes: Mapping[str, str], *, params: Sequence[Any] = ()) -> int:
+    def count_pending(self, sql: str, writes: Mapping[str, str]) -> int:
         """Count what `pending` would yield."""
         question = f"SELECT count(*) AS n FROM ({pending_sql(sql, writes)})"
-        return int(self.rows(question, *params, *writes.values())[0]["n"])
+        return int(self.rows(question, *writes.values())[0]["n"])
 
     def count(self, table: str) -> int:
         """Count the newest rows of a table."""
@@ -206,12 +204,12 @@ class Catalog:
     def _known_keys(self, table: str) -> KnownKeys:
         """Return the keys that a table has on the disk, read once for as long as the lock is held."""
         if table not in self._known:
-            known = KnownKeys()
             parts = self._tables[table]
-            for part in parts.read():
-                for batch in parts.read_batches(part, [parts.table.key]):
-                    known.add(batch.column(0).to_pylist())
-            self._known[table] = known
+            self._known[table] = KnownKeys(
+                batch.column(0).to_pylist()
+                for part in parts.read()
+                for batch in parts.read_batches(part, [parts.table.key])
+            )
         return self._known[table]
 
     def _sweep(self) -> None:

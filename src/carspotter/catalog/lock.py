@@ -40,7 +40,8 @@ class ProjectLock:
         os.ftruncate(self._file, 0)
         # A full disk may refuse these few bytes; the lock holds without them.
         with contextlib.suppress(OSError):
-            os.pwrite(self._file, str(os.getpid()).encode(), 0) if hasattr(os, "pwrite") else _write_pid(self._file)
+            os.lseek(self._file, 0, os.SEEK_SET)
+            os.write(self._file, str(os.getpid()).encode())
 
     def release(self) -> None:
         """Let the lock go."""
@@ -64,11 +65,6 @@ def _read_pid(file: int) -> str:
     except OSError:
         return ""
     return f"process {content}" if content.isdigit() else ""
-
-
-def _write_pid(file: int) -> None:
-    os.lseek(file, 0, os.SEEK_SET)
-    os.write(file, str(os.getpid()).encode())
 
 
 try:

@@ -111,21 +111,17 @@ def _pass_through(
         for batch in parts.read_batches(part):
             mask = None if kept is None else kept[seen : seen + batch.num_rows]
             seen += batch.num_rows
-            rows = batch if mask is None or mask.all() else batch.filter(pa.array(mask))
-            waiting.append(_fill(rows, schema))
-            n_waiting += rows.num_rows
+            waiting.append(batch if mask is None or mask.all() else batch.filter(pa.array(mask)))
+            n_waiting += waiting[-1].num_rows
             if n_waiting >= ROW_GROUP:
-                yield pa.concat_tables(waiting).combine_chunks()
+                yield _joined(waiting, schema)
                 waiting, n_waiting = [], 0
     if waiting:
-        yield pa.concat_tables(waiting).combine_chunks()
+        yield _joined(waiting, schema)
 
 
-def _fill(rows: pa.Table, schema: pa.Schema) -> pa.Table:
+def _joined(batches: Sequence[pa.Table], schema: pa.Schema) -> pa.Table:
     import pyarrow as pa
 
-    have = set(rows.schema.names)
-    return pa.table(
-        [rows[field.name] if field.name in have else pa.nulls(rows.num_rows, field.type) for field in schema],
-        schema=schema,
-    )
+    # The empty table gives all columns and their order; what a batch lacks becomes null.
+    return pa.concat_tables([schema.empty_table(), *batches], promote_options="default").combine_chunks()
