@@ -197,8 +197,8 @@ def write_shards(build: Build) -> Mapping[str, Any]:
             row["class_index"] = names.index(row["class_name"])
         taxa = class_taxa(build)
         manifest = write(
-            rows, settings, build.project.shards, root=build.project.folder,
-            taxonomy=Taxonomy(tuple(taxa[name] for name in names)) if names else None, progress=build.watch.advance,
+            rows, settings, build.project.shards, root=build.project.folder, on=build.on, workers=build.workers,
+            progress=build.watch.advance, taxonomy=Taxonomy(tuple(taxa[name] for name in names)) if names else None,
         )  # fmt: skip
         return manifest.said()
 
