@@ -316,7 +316,7 @@ def test_a_ray_gives_the_same_bytes(tmp_path: Path) -> None:
     done = subprocess.run([sys.executable, str(program), str(tmp_path)], capture_output=True, timeout=180)
     assert done.returncode == 0, done.stderr.decode()
     assert contents(tmp_path / "ray") == contents(tmp_path / "here")
-    assert [error["path"] for error in load_manifest(tmp_path / "ray").errors] == ["missing.jpg"]
+    assert [error["path"] for error in load_manifest(str(tmp_path / "ray")).errors] == ["missing.jpg"]
 
 
 def test_a_folder_that_cannot_be_written_stops(tmp_path: Path) -> None:
