@@ -37,6 +37,8 @@ class Count:
             raise ValueError("no network")
         if self.kind == "bundle":
             raise BundleError("no bundle at x")
+        if self.kind == "setup-hangs":
+            threading.Event().wait()
         if self.kind == "setup-dies":
             os._exit(9)
 

@@ -114,6 +114,11 @@ def test_a_setup_that_fails_ends_the_run_at_once(
         run(Count(kind=kind), catalog, workers=1)
 
 
+def test_a_setup_that_hangs_ends_the_run(catalog: Catalog) -> None:
+    with pytest.raises(ComputeError, match="stage count was not set up within 2 s"):
+        run(Count(kind="setup-hangs"), catalog, workers=2, batch_size=8, setup_s=2.0)
+
+
 def test_only_what_lacks_is_asked_for(catalog: Catalog) -> None:
     done = [{"photo_id": f"a/{i:05}", "status": "old"} for i in range(10)]
     catalog.append("files", done, version="1")
@@ -142,13 +147,13 @@ from carspotter.catalog.catalog import Catalog
 from carspotter.compute import run
 if __name__ == "__main__":
     with Catalog.open({project!r}) as catalog:
-        run(Count(gate={project!r} + "/gate", folder={project!r}), catalog, workers=2, batch_size=4)
+        run(Count(gate={project!r} + "/gate", folder={project!r}, kind={kind!r}), catalog, workers=2, batch_size=4)
 """
 
 
-def start(project: Path) -> subprocess.Popen[bytes]:
+def start(project: Path, kind: str = "good") -> subprocess.Popen[bytes]:
     program = project / "program.py"
-    program.write_text(PROGRAM.format(tests=str(TESTS), project=str(project)))
+    program.write_text(PROGRAM.format(tests=str(TESTS), project=str(project), kind=kind))
     return subprocess.Popen([sys.executable, str(program)], stderr=subprocess.DEVNULL, start_new_session=True)
 
 
@@ -189,6 +194,23 @@ def test_a_killed_run_goes_on_and_leaves_no_worker(tmp_path: Path) -> None:
         assert facts(catalog) == facts(catalog, "checks") == {f"a/{i:05}": ("ok", None) for i in range(400)}
 
 
+@pytest.mark.skipif(not Path("/proc").exists(), reason="needs /proc to see who lives")
+@pytest.mark.parametrize("end", [signal.SIGKILL, signal.SIGINT])
+@pytest.mark.parametrize("kind", ["hangs", "setup-hangs"])
+def test_a_worker_that_hangs_ends_with_its_parent(tmp_path: Path, kind: str, end: signal.Signals) -> None:
+    fill(tmp_path, N)
+    process = start(tmp_path, kind)
+    try:
+        until(lambda: len(alive(tmp_path)) == 2, "both workers are there")
+        if kind == "hangs":
+            with Catalog.open(tmp_path) as catalog:
+                wait_for_rows(catalog, N - 4)
+    finally:
+        process.send_signal(end)
+        process.wait()
+    until(lambda: not alive(tmp_path), "no worker is left")
+
+
 ON_RAY = """
 import sys
 sys.path.insert(0, {tests!r})
@@ -198,25 +220,41 @@ from carspotter.compute import run
 if __name__ == "__main__":
     with Catalog.open({project!r}) as catalog:
         stage = Count(kind={kind!r}, writes={{"checks": "1", "embeddings": "1"}})
-        run(stage, catalog, workers=2, batch_size=8, on={where!r})
+        run(stage, catalog, workers=2, batch_size=8, on={where!r}, row_s=3.0, setup_s=5.0)
 """
 
 
+def run_on(project: Path, where: str, kind: str) -> subprocess.CompletedProcess[bytes]:
+    """Run a stage in a fresh interpreter: Ray's threads stay out of this one."""
+    fill(project, N)
+    program = project / "program.py"
+    program.write_text(ON_RAY.format(tests=str(TESTS), project=str(project), kind=kind, where=where))
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(TESTS), os.environ.get("PYTHONPATH", "")])}
+    return subprocess.run([sys.executable, str(program)], timeout=180, env=environment, capture_output=True)
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", ["raises", "exits"])
+@pytest.mark.parametrize("kind", ["raises", "exits", "hangs"])
 def test_a_ray_run_gives_the_same_tables(tmp_path: Path, kind: str) -> None:
     pytest.importorskip("ray")
     tables = {}
     for where in ("local", "ray"):
         project = tmp_path / where
         project.mkdir()
-        fill(project, N)
-        program = project / "program.py"  # a fresh interpreter: Ray's threads stay out of this one
-        program.write_text(ON_RAY.format(tests=str(TESTS), project=str(project), kind=kind, where=where))
-        environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(TESTS), os.environ.get("PYTHONPATH", "")])}
-        subprocess.run([sys.executable, str(program)], check=True, timeout=180, env=environment, capture_output=True)
+        done = run_on(project, where, kind)
+        assert done.returncode == 0, done.stderr.decode()
         with Catalog.open(project) as catalog:
             tables[where] = {name: status for name, (status, _) in facts(catalog, "checks").items()}
+            if kind == "hangs":
+                assert facts(catalog, "checks")["a/00007"][1] == "the worker died on this row: it took longer than 3 s"
             assert facts(catalog, "embeddings") == facts(catalog, "checks")
     assert tables["ray"] == tables["local"]
     assert tables["ray"]["a/00007"] == "error"
+
+
+@pytest.mark.slow
+def test_a_setup_that_hangs_ends_a_ray_run(tmp_path: Path) -> None:
+    pytest.importorskip("ray")
+    done = run_on(tmp_path, "ray", "setup-hangs")
+    assert done.returncode == 1
+    assert b"stage count was not set up within 5 s" in done.stderr

@@ -305,6 +305,33 @@ def test_spawned_workers_give_the_same_bytes(tmp_path: Path) -> None:
     assert contents(tmp_path / "one") == contents(tmp_path / "two")
 
 
+ELSEWHERE = """
+import json, sys
+from pathlib import Path
+from carspotter.dataset.shards import ShardSettings, write
+if __name__ == "__main__":
+    folder = Path(sys.argv[1])
+    rows = json.loads((folder / "rows.json").read_text())
+    settings = ShardSettings(format=("webdataset", "tfrecord"), size=64, per_shard=5, workers=2)
+    write(rows, settings, folder / "ray", root=folder, on="ray")
+"""
+
+
+@pytest.mark.slow
+def test_a_ray_gives_the_same_bytes(tmp_path: Path) -> None:
+    pytest.importorskip("ray")
+    rows = rows_of(tmp_path)
+    rows[3]["path"] = "missing.jpg"
+    (tmp_path / "rows.json").write_text(json.dumps(rows))
+    write(rows, SMALL, tmp_path / "here", root=tmp_path)
+    program = tmp_path / "program.py"  # a fresh interpreter: Ray's threads stay out of this one
+    program.write_text(ELSEWHERE)
+    done = subprocess.run([sys.executable, str(program), str(tmp_path)], capture_output=True, timeout=180)
+    assert done.returncode == 0, done.stderr.decode()
+    assert contents(tmp_path / "ray") == contents(tmp_path / "here")
+    assert [error["path"] for error in load_manifest(str(tmp_path / "ray")).errors] == ["missing.jpg"]
+
+
 def test_a_folder_that_cannot_be_written_stops(tmp_path: Path) -> None:
     rows = rows_of(tmp_path, 2)
     (tmp_path / "file").write_text("no folder")

@@ -11,11 +11,11 @@ from pathlib import Path
 
 import pytest
 import torch
-from carspotter.training.identifier_task import IdentifierTask
 
 from carspotter.errors import RecipeError
 from carspotter.training.checkpoint import LAST, load_checkpoint
 from carspotter.training.device import open_fabric
+from carspotter.training.identifier.task import IdentifierTask
 from carspotter.training.recipe import load_recipe
 from carspotter.training.trainer import LOG, Training, train
 

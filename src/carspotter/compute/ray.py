@@ -8,7 +8,9 @@ with it: its batches go to other nodes. Ray itself must outlive the run: who los
 from __future__ import annotations
 
 import logging
+import math
 import os
+import threading
 import time
 from collections import deque
 from contextlib import suppress
@@ -18,7 +20,17 @@ from typing import Any
 from carspotter import __version__
 from carspotter.compute.files import Landmark, unpacked
 from carspotter.compute.stage import Row, RowStage, reason
-from carspotter.compute.workers import Died, Outcome, answer, portable
+from carspotter.compute.workers import (
+    ROW_S,
+    SETUP_S,
+    Died,
+    Outcome,
+    answer,
+    deadline,
+    portable,
+    slow_setup,
+    too_long,
+)
 from carspotter.cores import cores
 from carspotter.errors import CarspotterError, ComputeError, MissingExtraError
 
@@ -38,15 +50,25 @@ _PATIENCE_S = 600.0
 class _Actor:
     """Live on the cluster: one stage, set up once."""
 
-    def __init__(self, stage: RowStage, landmark: Landmark | None) -> None:
-        """Keep the stage; errors of its setup are told by `ready`, since an actor's own would hide them."""
+    def __init__(self, stage: RowStage, landmark: Landmark | None, setup_s: float) -> None:
+        """Keep the stage; errors of its setup are told by `ready`, since an actor's own would hide them.
+
+        It is set up in a thread: the driver cannot tell a setup that hangs from an actor that waits for room.
+        """
         self._stage = stage
         self._landmark = landmark
         self._error: CarspotterError | None = None
+        setup = threading.Thread(target=self._set_up, daemon=True)
+        setup.start()
+        setup.join(setup_s)
+        if setup.is_alive():
+            self._error = slow_setup(stage, setup_s)
+
+    def _set_up(self) -> None:
         try:
-            stage.setup()
+            self._stage.setup()
         except Exception as error:  # noqa: BLE001  # told to the driver, which raises it
-            self._error = portable(stage, error)
+            self._error = portable(self._stage, error)
 
     def ready(self) -> tuple[CarspotterError | None, str, str, bool]:
         """Return why the stage cannot be set up, or None; our version, the node, and whether files must travel."""
@@ -76,15 +98,20 @@ class _Batch:
 
     rows: list[Row]
     losses: int = 0
+    ends_s: float = math.inf  # on the clock of `time.monotonic`
 
 
 class RayWorkers:
     """Actors on every node, each with at most one batch."""
 
-    def __init__(self, stage: RowStage, count: int | None, *, most: int, address: str | None) -> None:
+    def __init__(
+        self, stage: RowStage, count: int | None, *, most: int, address: str | None, row_s: float | None = ROW_S,
+        setup_s: float = SETUP_S,
+    ) -> None:  # fmt: skip
         """Join the cluster at `address`, or start a Ray here, and start `count` actors, by default one a core of it.
 
-        No more than `most` are started. Work begins with the first one that is set up. Raises as `Processes` does.
+        No more than `most` are started. Work begins with the first one that is set up. Limits and errors are those of
+        `Processes`.
         """
         try:
             # Before the import: Ray reads it then.
@@ -93,7 +120,7 @@ class RayWorkers:
         except ModuleNotFoundError as error:
             raise MissingExtraError("ray", "cluster") from error
         self._ray: Any = ray
-        self._stage = stage
+        self._stage, self._row_s, self._setup_s = stage, row_s, setup_s
         self._landmark = Landmark.of(stage)
         self._starting: dict[Any, Any] = {}
         self._idle: list[_Worker] = []
@@ -150,8 +177,12 @@ class RayWorkers:
         """Wait for the next thing to happen; return a batch that is settled by it, if one is."""
         while self._again and self._idle:
             self._send(self._again.popleft())
-        done, _ = self._ray.wait([*self._batches, *self._starting], num_returns=1, timeout=_PATIENCE_S)
+        first_s = min((batch.ends_s for _, batch in self._batches.values()), default=math.inf)
+        patience_s = max(0.0, min(_PATIENCE_S, first_s - time.monotonic()))
+        done, _ = self._ray.wait([*self._batches, *self._starting], num_returns=1, timeout=patience_s)
         if not done:
+            if first_s <= time.monotonic():
+                return self._end_first()
             if self._batches:
                 return None
             raise ComputeError(
@@ -162,6 +193,14 @@ class RayWorkers:
             self._welcome(done[0])
             return None
         return self._settle(done[0])
+
+    def _end_first(self) -> tuple[list[Row], Outcome]:
+        """End the actor whose batch hangs, and start another in its place."""
+        task = min(self._batches, key=lambda each: self._batches[each][1].ends_s)
+        worker, batch = self._batches.pop(task)
+        self._kill(worker.actor)
+        self._start()
+        return batch.rows, Died(how=too_long(self._row_s))
 
     def _settle(self, done: Any) -> tuple[list[Row], Outcome] | None:
         """Return what became of a batch; one that a lost node took along is kept to be sent again."""
@@ -182,10 +221,11 @@ class RayWorkers:
     def _send(self, batch: _Batch) -> None:
         worker = self._idle.pop()
         files = self._landmark.files(batch.rows) if self._landmark is not None and worker.wants_files else {}
-        self._batches[worker.actor.process.remote(batch.rows, files)] = (worker, batch)
+        task = worker.actor.process.remote(batch.rows, files)
+        self._batches[task] = (worker, replace(batch, ends_s=deadline(len(batch.rows), self._row_s)))
 
     def _start(self) -> None:
-        actor: Any = self._remote.remote(self._stage, self._landmark)
+        actor: Any = self._remote.remote(self._stage, self._landmark, self._setup_s)
         self._starting[actor.ready.remote()] = actor
 
     def _welcome(self, done: Any) -> None:

@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from contextlib import closing
 from dataclasses import dataclass
 from itertools import islice
 
 from carspotter.catalog.catalog import Catalog
 from carspotter.catalog.tables import OK, TABLES
 from carspotter.compute.stage import Row, RowStage, Tables, error_rows
-from carspotter.compute.workers import ROW_S, Died, Inline, Outcome, Processes, Workers
+from carspotter.compute.workers import ROW_S, SETUP_S, Died, Inline, Outcome, Processes, Workers
 from carspotter.cores import cores
 from carspotter.errors import CarspotterError, ComputeError
 
@@ -46,37 +47,38 @@ def run(
     batch_size: int = BATCH,
     progress: Progress | None = None,
     row_s: float = ROW_S,
+    setup_s: float = SETUP_S,
 ) -> RunSummary:
     """Run a stage over the rows that lack its facts, and append what it finds.
 
     `on` is "local" (processes, as many as cores or `workers`; 0: in this process), "ray" (a Ray started here), or the
     address of a cluster, "ray://host:10001" or "auto" (as many actors as it has cores, or `workers`). A stage that
     writes photographs (`files`) runs in one process here in place of a cluster. `progress` hears rows done and rows in
-    all. Raises ComputeError when workers cannot be set up, MissingExtraError without Ray, CatalogError when the
-    catalogue cannot be written.
+    all. A row that takes longer than `row_s` seconds is an error row, and a setup that takes longer than `setup_s` ends
+    the run; neither holds in this process. Raises ComputeError when workers cannot be set up, MissingExtraError without
+    Ray, CatalogError when the catalogue cannot be written.
     """
     start = time.monotonic()
     total = catalog.count_pending(stage.reads, stage.writes)
     if not total:
         return RunSummary(stage=stage.name, done=0, errors={}, seconds=0.0)
-    # More workers than batches would only be set up.
-    pool = open_workers(stage, on=on, count=workers, most=-(-total // batch_size), row_s=row_s)
+    answers = spread(
+        stage, _pending(stage, catalog), total, on=on, workers=workers, batch_size=batch_size, row_s=row_s,
+        setup_s=setup_s,
+    )  # fmt: skip
     errors: Counter[str] = Counter()
     done = 0
-    try:
-        # Held throughout: each append alone would read the keys of its table anew.
-        with catalog.writer():
-            for rows, tables in _outcomes(stage, pool, _pending(stage, catalog), batch_size):
-                for table, found in tables.items():
-                    if found:
-                        catalog.append(table, found, version=stage.writes[table])
-                done += len(rows)
-                errors.update(_worst(tables))
-                if progress is not None:
-                    progress(done, total)
-            catalog.compact()
-    finally:
-        pool.close()
+    # Held throughout: each append alone would read the keys of its table anew.
+    with closing(answers), catalog.writer():
+        for rows, tables in answers:
+            for table, found in tables.items():
+                if found:
+                    catalog.append(table, found, version=stage.writes[table])
+            done += len(rows)
+            errors.update(_worst(tables))
+            if progress is not None:
+                progress(done, total)
+        catalog.compact()
     return RunSummary(stage=stage.name, done=done, errors=dict(errors), seconds=time.monotonic() - start)
 
 
@@ -84,10 +86,37 @@ def _pending(stage: RowStage, catalog: Catalog) -> Iterator[Row]:
     return catalog.pending(stage.reads, stage.writes, order=getattr(stage, "order", ""))
 
 
-def open_workers(stage: RowStage, *, on: str, count: int | None, most: int, row_s: float | None = ROW_S) -> Workers:
+def spread(
+    stage: RowStage,
+    rows: Iterable[Row],
+    total: int,
+    *,
+    on: str = "local",
+    workers: int | None = None,
+    batch_size: int = BATCH,
+    row_s: float = ROW_S,
+    setup_s: float = SETUP_S,
+) -> Generator[tuple[list[Row], Tables], None, None]:
+    """Yield batches of `total` rows with what a stage finds, in whatever order they come back.
+
+    What `run` does, without a catalogue: each row says in `lacks` which tables of `stage.writes` it is for. Close the
+    generator to end the workers.
+    """
+    # More workers than batches would only be set up.
+    most = max(1, -(-total // batch_size))
+    pool = open_workers(stage, on=on, count=workers, most=most, row_s=row_s, setup_s=setup_s)
+    try:
+        yield from _outcomes(stage, pool, rows, batch_size)
+    finally:
+        pool.close()
+
+
+def open_workers(
+    stage: RowStage, *, on: str, count: int | None, most: int, row_s: float | None, setup_s: float
+) -> Workers:
     """Open the workers that `on` names, `count` or one a core, `most` at most; raises ComputeError for another word.
 
-    Local workers that have one row for longer than `row_s` seconds are ended, but where photographs are fetched: that
+    Workers that have one row for longer than `row_s` seconds are ended, but where photographs are fetched: that
     waits for servers, each within limits of its own.
     """
     if on not in ("local", "ray", "auto") and not on.startswith("ray://"):
@@ -97,10 +126,11 @@ def open_workers(stage: RowStage, *, on: str, count: int | None, most: int, row_
     if on == "local":
         if count == 0:
             return Inline(stage)
-        return Processes(stage, min(most, count or cores()), row_s=None if _FILES in stage.writes else row_s)
+        limit = None if _FILES in stage.writes else row_s
+        return Processes(stage, min(most, count or cores()), row_s=limit, setup_s=setup_s)
     from carspotter.compute.ray import RayWorkers
 
-    return RayWorkers(stage, count, most=most, address=None if on == "ray" else on)
+    return RayWorkers(stage, count, most=most, address=None if on == "ray" else on, row_s=row_s, setup_s=setup_s)
 
 
 def _outcomes(

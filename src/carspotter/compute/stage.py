@@ -26,6 +26,7 @@ class RowStage(Protocol):
     stage travels to its workers by pickle, before `setup`. Where it reads files, rows name them in `path`, and a
     `folder` of the stage is where relative ones count from: so they reach nodes that do not see it (`files`). An
     `order`, SQL over the columns of `candidate`, says which rows come first where that is not the order of their key.
+    A `key` of the stage names the column that tells rows apart where no table of the catalogue takes what it finds.
     """
 
     @property
@@ -68,12 +69,17 @@ def error_rows(stage: RowStage, rows: list[Row], message: str) -> Tables:
     """Return rows with status "error" in each table that each of `rows` lacks."""
     return {
         table: [
-            {TABLES[table].key: row[TABLES[table].key], "status": ERROR, "message": message}
+            {key_of(stage, table): row[key_of(stage, table)], "status": ERROR, "message": message}
             for row in rows
             if table in row["lacks"]
         ]
         for table in stage.writes
     }
+
+
+def key_of(stage: RowStage, table: str) -> str:
+    """Return the column that tells the rows of a table apart."""
+    return getattr(stage, "key", "") or TABLES[table].key
 
 
 def reason(error: BaseException) -> str:
@@ -89,7 +95,7 @@ def _check(stage: RowStage, rows: list[Row], found: Tables) -> None:
         if table not in stage.writes:
             raise ComputeError(f"stage {stage.name} fills table {table!r}, but it writes {', '.join(stage.writes)}")
     for table in stage.writes:
-        key = TABLES[table].key
+        key = key_of(stage, table)
         wanted = sorted(row[key] for row in rows if table in row["lacks"])
         given = sorted(row[key] for row in found.get(table, ()))
         if wanted != given:

@@ -1,6 +1,6 @@
 """Workers on this machine: spawned processes that set a stage up once and then take batch after batch.
 
-A worker that dies is told of with the batch it held. Its parent's death closes the pipe, on which it ends by itself.
+A worker that dies is told of with the batch it held. Its parent's death ends it, whatever it is doing then.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ import math
 import multiprocessing
 import os
 import signal
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -25,6 +26,8 @@ _LAST_WORDS_S = 5.0
 
 ROW_S = 120.0
 """Seconds after which a row that is alone hangs: the slowest photo we met took 4 s, on a busy machine."""
+SETUP_S = 600.0
+"""Seconds after which the setup of a worker hangs: it may load networks from a slow disk, beside others that do."""
 _MORE_ROWS_S = 5.0  # a batch may take so much longer for each further row; then its rows are tried one by one
 
 
@@ -87,19 +90,18 @@ class _Worker:
     process: Any  # multiprocessing's SpawnProcess
     pipe: Connection
     batch: list[Row] | None = None
-    ends_s: float = math.inf  # on the clock of `time.monotonic`
-    is_ready: bool = False
+    ends_s: float = math.inf  # on the clock of `time.monotonic`: of its setup, then of its batch
 
 
 class Processes:
     """Spawned processes, each with its pipe."""
 
-    def __init__(self, stage: RowStage, count: int, *, row_s: float | None = ROW_S) -> None:
-        """Start the workers; raises what the stage's `setup` raises in the first of them.
+    def __init__(self, stage: RowStage, count: int, *, row_s: float | None = ROW_S, setup_s: float = SETUP_S) -> None:
+        """Start the workers; raises what the stage's `setup` raises, and ComputeError where it takes over `setup_s`.
 
         A worker that has a single row for longer than `row_s` seconds is ended; None: it may take its time.
         """
-        self._stage, self._row_s = stage, row_s
+        self._stage, self._row_s, self._setup_s = stage, row_s, setup_s
         self._context = multiprocessing.get_context("spawn")
         self._workers: list[_Worker] = []
         try:
@@ -119,8 +121,7 @@ class Processes:
         """Send a batch to a free worker."""
         worker = next(worker for worker in self._workers if worker.batch is None)
         worker.batch = rows
-        if self._row_s is not None:
-            worker.ends_s = time.monotonic() + self._row_s + min(_MORE_ROWS_S, self._row_s) * (len(rows) - 1)
+        worker.ends_s = deadline(len(rows), self._row_s)
         with suppress(OSError):  # it died since its last batch: `wait` finds the closed pipe
             worker.pipe.send(rows)
 
@@ -134,7 +135,7 @@ class Processes:
         rows, worker.batch = worker.batch or [], None
         if not done:
             worker.process.kill()
-            return rows, self._replaced(worker, f"it took longer than {self._row_s:g} s")
+            return rows, self._replaced(worker, too_long(self._row_s))
         try:
             return rows, worker.pipe.recv()
         except (EOFError, OSError):
@@ -168,10 +169,13 @@ class Processes:
         with _one_thread():
             child.start()
         theirs.close()  # or its death would not close the pipe
-        return _Worker(process=child, pipe=ours)
+        return _Worker(process=child, pipe=ours, ends_s=time.monotonic() + self._setup_s)
 
     def _greet(self, worker: _Worker) -> None:
         """Wait until a worker is set up; raises what it raised."""
+        if not worker.pipe.poll(max(0.0, worker.ends_s - time.monotonic())):
+            worker.process.kill()
+            raise slow_setup(self._stage, self._setup_s)
         try:
             error = worker.pipe.recv()
         except (EOFError, OSError) as gone:
@@ -181,7 +185,35 @@ class Processes:
             ) from gone
         if error is not None:
             raise error
-        worker.is_ready = True
+
+
+def deadline(n_rows: int, row_s: float | None) -> float:
+    """Return when so many rows hang, on the clock of `time.monotonic`; infinity where they may take their time."""
+    return math.inf if row_s is None else time.monotonic() + row_s + min(_MORE_ROWS_S, row_s) * (n_rows - 1)
+
+
+def too_long(row_s: float | None) -> str:
+    """Say how a worker died that was ended because its row hung."""
+    return f"it took longer than {row_s:g} s"
+
+
+def slow_setup(stage: RowStage, setup_s: float) -> ComputeError:
+    """Return the error of a setup that hangs."""
+    return ComputeError(
+        f"stage {stage.name} was not set up within {setup_s:g} s; see whether its networks and folders answer"
+    )
+
+
+def end_with_parent() -> None:
+    """Let this spawned process end when its parent does, even by `kill -9`, and whatever it is doing then."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        threading.Thread(target=_end_after, args=(parent.sentinel,), daemon=True).start()
+
+
+def _end_after(sentinel: int) -> None:
+    wait([sentinel])
+    os._exit(1)
 
 
 def _death(worker: _Worker) -> str:
@@ -196,6 +228,7 @@ def _serve(stage: RowStage, pipe: Connection) -> None:
     """Live as a worker: set up, then answer batches until the pipe closes."""
     # Ctrl-C reaches the whole group; the parent decides what becomes of the batch under way.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    end_with_parent()
     try:
         stage.setup()
     except Exception as error:  # noqa: BLE001  # told to the parent, which raises it

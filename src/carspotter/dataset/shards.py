@@ -11,22 +11,19 @@ import hashlib
 import json
 import tarfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from concurrent.futures.process import BrokenProcessPool
+from contextlib import closing
 from dataclasses import asdict, dataclass
 from io import BytesIO, StringIO
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from carspotter import storage
+from carspotter import compute, storage
 from carspotter.dataset.crops import Format as ImageFormat
-from carspotter.dataset.crops import cut, encode
+from carspotter.dataset.cutting import BOX, CROPS, Cutting
 from carspotter.dataset.manifest import MANIFEST, UNFINISHED, Manifest, Shard, join, load_manifest
 from carspotter.dataset.samples import Sample, to_members, to_record
 from carspotter.dataset.tfrecord import encode_records
-from carspotter.errors import DatasetError, ImageError, StorageError
-from carspotter.geometry import BoundingBox
+from carspotter.errors import DatasetError, StorageError
 from carspotter.pixels import Preprocessing
 from carspotter.taxonomy import Taxonomy
 
@@ -35,6 +32,7 @@ Fit = Literal["keep", "squash"]
 Encoding = Literal["lossless", "jpeg", "webp"]
 Row = Mapping[str, Any]
 Progress = Callable[[int, int], None]
+Cutter = Callable[[Iterable[compute.Row], int], Iterator[Row]]
 
 REQUIRED = ("photo_id", "path", "x1", "y1", "x2", "y2", "class_name", "class_index", "split")
 """What each row must have; all else that it has goes into the sample's metadata."""
@@ -44,9 +42,7 @@ SUFFIX: Mapping[Format, str] = {"webdataset": ".tar", "tfrecord": ".tfrecord"}
 
 # Grows when equal rows and settings give other shards; then no shard of an older version is kept.
 _VERSION = 2
-_BOX = ("x1", "y1", "x2", "y2")
 _ERROR_COLUMNS = ("photo_id", "path", "split", "code", "message")
-_DECIMALS = 2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,7 +52,8 @@ class ShardSettings:
     `size` 0 cuts what the project's identifier sees, at its size, fit and margin. Of another `size`, `fit` "squash"
     gives `size` x `size`, "keep" gives the shorter side `size` pixels and enlarges nothing, and `pad` is the margin
     around the box, as a part of it on each side. `encoding` "lossless" is WebP, or PNG where TFRecords are written,
-    since TensorFlow reads no WebP; "jpeg" and "webp" are smaller and lose something, by `quality`.
+    since TensorFlow reads no WebP; "jpeg" and "webp" are smaller and lose something, by `quality`. `workers` are
+    processes; 0: as many as `write` is told, which are those of a build's other steps.
     """
 
     format: tuple[Format, ...] = ("webdataset",)
@@ -67,7 +64,7 @@ class ShardSettings:
     quality: int = 90
     per_shard: int = 1000
     seed: int = 0
-    workers: int = 1
+    workers: int = 0
 
     def __post_init__(self) -> None:
         if not self.format or len(set(self.format)) < len(self.format):
@@ -76,7 +73,7 @@ class ShardSettings:
         for name, word, allowed in (*words, *(("format", each, Format) for each in self.format)):
             if word not in get_args(allowed):
                 raise ValueError(f"{name} is {word!r}; allowed: {', '.join(get_args(allowed))}")
-        for name, low, high in (("quality", 1, 100), ("per_shard", 1, 100_000), ("workers", 1, 64)):
+        for name, low, high in (("quality", 1, 100), ("per_shard", 1, 100_000), ("workers", 0, 64)):
             if not low <= getattr(self, name) <= high:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be from {low} to {high}")
         if self.size != 0 and not 16 <= self.size <= 4096:
@@ -103,19 +100,22 @@ class _Task:
     """One shard to be written: `first` is the number of its first sample in the dataset."""
 
     folder: str
-    root: str
     name: str
     split: str
     first: int
     rows: tuple[Row, ...]
     settings: ShardSettings
-    target: Preprocessing
     plan: str
 
     @property
     def files(self) -> dict[Format, str]:
         """Return the name of the file of each format."""
         return {form: self.name + SUFFIX[form] for form in self.settings.format}
+
+    @property
+    def numbers(self) -> range:
+        """Return the numbers of its samples."""
+        return range(self.first, self.first + len(self.rows))
 
 
 def write(
@@ -127,23 +127,26 @@ def write(
     root: str | Path = ".",
     taxonomy: Taxonomy | None = None,
     progress: Progress | None = None,
+    on: str = "local",
+    workers: int | None = 0,
 ) -> Manifest:
     """Write the shards of a dataset into a folder or URL and return their manifest, which is written last.
 
     Rows have `REQUIRED`, the box in pixels of the upright photo; paths count from `root`. Crops are cut for `network`,
-    unless the settings give a size. The order of rows decides nothing:
-    the seed shuffles each split. `progress` is told samples done and in all. Raises DatasetError for rows that lack a
-    column or contradict each other, StorageError when the folder cannot be written.
+    unless the settings give a size. The order of rows decides nothing: the seed shuffles each split. `progress` is told
+    samples done and in all. `on` and, where the settings name none, `workers` say where crops are cut, as in
+    `compute.run`; this process alone writes. Raises DatasetError for rows that lack a column or contradict each other,
+    StorageError when the folder cannot be written, ComputeError when workers cannot be started.
     """
     folder = str(folder)
     ordered = _ordered(rows, settings.seed)
     classes = _classes(ordered)
     target = settings.target(network)
-    tasks = list(_tasks(ordered, settings, folder, root=str(root), target=target))
+    tasks = list(_tasks(ordered, settings, folder, target=target))
     parts = [*(task.plan for task in tasks), json.dumps(classes), json.dumps(taxonomy.to_dict() if taxonomy else None)]
     fingerprint = hashlib.sha256("\n".join(parts).encode()).hexdigest()
     storage.write(join(folder, MANIFEST), UNFINISHED)
-    shards = _run(tasks, settings.workers, progress)
+    shards = _run(tasks, _cutter(settings, target, root, on=on, workers=settings.workers or workers), progress)
     manifest = Manifest(
         folder=folder,
         fingerprint=fingerprint,
@@ -196,9 +199,7 @@ def _said(settings: ShardSettings, target: Preprocessing) -> dict[str, Any]:
     return said | {"target": target.to_dict() if is_input else None}
 
 
-def _tasks(
-    rows: list[Row], settings: ShardSettings, folder: str, *, root: str, target: Preprocessing
-) -> Iterator[_Task]:
+def _tasks(rows: list[Row], settings: ShardSettings, folder: str, *, target: Preprocessing) -> Iterator[_Task]:
     counts: dict[str, int] = {}
     start = 0
     while start < len(rows):
@@ -209,8 +210,8 @@ def _tasks(
         number = counts[split] = counts.get(split, -1) + 1
         chosen = tuple(rows[start:end])
         yield _Task(
-            folder=folder, root=root, name=f"{split}-{number:06d}", split=split, first=start, rows=chosen,
-            settings=settings, target=target, plan=_plan(chosen, settings, target, start),
+            folder=folder, name=f"{split}-{number:06d}", split=split, first=start, rows=chosen,
+            settings=settings, plan=_plan(chosen, settings, target, start),
         )  # fmt: skip
         start = end
 
@@ -235,34 +236,50 @@ def _plain(value: Any) -> Any:
 # ---- one shard
 
 
-def _run(tasks: list[_Task], workers: int, progress: Progress | None) -> dict[str, Shard]:
+def _run(tasks: list[_Task], cut: Cutter, progress: Progress | None) -> dict[str, Shard]:
     kept = {task.name: shard for task in tasks if (shard := _standing(task)) is not None}
     pending = [task for task in tasks if task.name not in kept]
-    total, done = sum(len(task.rows) for task in tasks), 0
     sizes = {task.name: len(task.rows) for task in tasks}
-    for shard in _written(pending, workers):
+    for shard in _written(pending, cut):
         kept[shard.name] = shard
-        done = sum(sizes[name] for name in kept)
         if progress is not None:
-            progress(done, total)
+            progress(sum(sizes[name] for name in kept), sum(sizes.values()))
     return kept
 
 
-def _written(tasks: list[_Task], workers: int) -> Iterator[Shard]:
-    if workers == 1 or len(tasks) < 2:
-        yield from map(_write_shard, tasks)
-        return
-    # Spawned: a fork would copy the locks of threads that do not live on in it.
-    with ProcessPoolExecutor(min(workers, len(tasks)), mp_context=get_context("spawn")) as pool:
-        futures = [pool.submit(_write_shard, task) for task in tasks]
-        try:
-            for future in as_completed(futures):
-                yield future.result()
-        except BrokenProcessPool as error:
-            raise DatasetError("a worker died while it wrote a shard; out of memory? Try fewer workers") from error
-        finally:
-            for future in futures:
-                future.cancel()
+def _written(tasks: list[_Task], cut: Cutter) -> Iterator[Shard]:
+    """Write each shard as soon as the last of its crops is there; no more are under way than workers cut from."""
+    owner = {number: task for task in tasks for number in task.numbers}
+    found: dict[str, dict[int, Row]] = {}
+    for crop in cut((_asked(number, task.rows[number - task.first]) for number, task in owner.items()), len(owner)):
+        task = owner[crop["number"]]
+        crops = found.setdefault(task.name, {})
+        crops[crop["number"]] = crop
+        if len(crops) == len(task.rows):
+            yield _write_shard(task, found.pop(task.name))
+
+
+def _asked(number: int, row: Row) -> compute.Row:
+    """Return what a worker is told of a row."""
+    return {"number": number, "lacks": [CROPS], **{name: row[name] for name in ("path", *BOX)}}
+
+
+def _cutter(
+    settings: ShardSettings, target: Preprocessing, root: str | Path, *, on: str, workers: int | None
+) -> Cutter:
+    """Return what yields the crop of each row, or what is wrong with it, as they come."""
+    stage = Cutting(
+        folder=str(root), target=target, keep=settings.size > 0 and settings.fit == "keep",
+        form=settings.image_format, quality=settings.quality,
+    )  # fmt: skip
+
+    def crops(rows: Iterable[compute.Row], total: int) -> Iterator[Row]:
+        if total:
+            with closing(compute.spread(stage, rows, total, on=on, workers=workers)) as answers:
+                for _, tables in answers:
+                    yield from tables[CROPS]
+
+    return crops
 
 
 def _standing(task: _Task) -> Shard | None:
@@ -284,16 +301,17 @@ def _described(path: str) -> Shard | None:
         return None
 
 
-def _write_shard(task: _Task) -> Shard:
+def _write_shard(task: _Task, crops: Mapping[int, Row]) -> Shard:
     """Write the files of a shard, each at once, and last its description, by which it is known to be whole."""
     samples: list[Sample] = []
     errors: list[dict[str, str]] = []
-    for number, row in enumerate(task.rows, start=task.first):
-        try:
-            samples.append(_sample(row, f"{number:09d}", task))
-        except (ImageError, StorageError, DatasetError) as error:
+    for number, row in zip(task.numbers, task.rows, strict=True):
+        crop = crops[number]
+        if "image" in crop:
+            samples.append(_sample(row, f"{number:09d}", crop, task.settings.image_format))
+        else:
             named = {name: str(row[name]) for name in ("photo_id", "path", "split")}
-            errors.append({**named, "code": error.code, "message": str(error)})
+            errors.append({**named, "code": str(crop["status"]), "message": str(crop["message"])})
     files = {}
     for form, name in task.files.items():
         data = _tar(samples) if form == "webdataset" else encode_records(map(to_record, samples))
@@ -311,32 +329,10 @@ def _write_shard(task: _Task) -> Shard:
     return shard
 
 
-def _sample(row: Row, key: str, task: _Task) -> Sample:
-    settings = task.settings
-    try:
-        box = BoundingBox(*(float(row[name]) for name in _BOX))
-    except (TypeError, ValueError) as error:
-        raise DatasetError(f"its box is wrong: {error}") from error
-    path = str(row["path"])
-    data = storage.read(path if storage.is_url(path) else str(Path(task.root) / path))
-    crop = cut(data, box, task.target, keep=settings.size > 0 and settings.fit == "keep")
-    height, width = crop.pixels.shape[:2]
-    further = {name: value for name, value in row.items() if name not in _BOX and value is not None}
-    metadata = further | {
-        "box": [round(value, _DECIMALS) for value in crop.box.to_list()],
-        "area": [round(value, _DECIMALS) for value in crop.area.to_list()],
-        "width": width,
-        "height": height,
-        "photo_width": crop.photo_size[0],
-        "photo_height": crop.photo_size[1],
-    }
+def _sample(row: Row, key: str, crop: Row, form: ImageFormat) -> Sample:
+    metadata = {name: value for name, value in row.items() if name not in BOX and value is not None} | crop["metadata"]
     plain = json.loads(json.dumps(metadata, default=_plain))
-    return Sample(
-        key=key,
-        image=encode(crop.pixels, settings.image_format, settings.quality),
-        format=settings.image_format.partition("-")[0],
-        metadata=plain,
-    )
+    return Sample(key=key, image=crop["image"], format=form.partition("-")[0], metadata=plain)
 
 
 def _tar(samples: Iterable[Sample]) -> bytes:

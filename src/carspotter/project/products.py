@@ -194,7 +194,8 @@ def write_shards(build: Build) -> Mapping[str, Any]:
         taxa = class_taxa(build)
         manifest = write(
             rows, settings, build.project.shards, network=base_bundle(build).preprocessing, root=build.project.folder,
-            taxonomy=Taxonomy(tuple(taxa[name] for name in names)) if names else None, progress=build.watch.advance,
+            on=build.on, workers=build.workers, progress=build.watch.advance,
+            taxonomy=Taxonomy(tuple(taxa[name] for name in names)) if names else None,
         )  # fmt: skip
         return manifest.said()
 

@@ -8,9 +8,7 @@ from __future__ import annotations
 
 import http.client
 import math
-import os
 import re
-import threading
 import urllib.request
 from collections.abc import AsyncIterator, Iterator
 from multiprocessing.connection import Connection
@@ -25,6 +23,7 @@ from scrapy.crawler import CrawlerProcess
 from scrapy.exceptions import CloseSpider, IgnoreRequest
 from scrapy.http import Response, TextResponse
 
+from carspotter.compute.workers import end_with_parent
 from carspotter.sources.crawl.journal import JOURNAL, Journal, read_pages
 from carspotter.sources.crawl.pages import Page, links
 from carspotter.sources.crawl.report import ELSEWHERE, KNOWN, NO_TEXT, ROBOTS
@@ -42,7 +41,7 @@ _FILES = re.compile(r"\.(?:jpe?g|png|webp|gif|svg|css|js|pdf|zip|mp4|xml|ico|wof
 
 def crawl_here(settings: CrawlSettings, folder: str, dry: bool, pipe: Connection) -> None:
     """Crawl in this process, which ends with it; tells `pipe` how many listings were found, and at last the outcome."""
-    threading.Thread(target=_end_with_parent, args=(pipe,), daemon=True).start()
+    end_with_parent()
     robots = {origin: _robots(origin, settings) for origin in dict.fromkeys(_origin(url) for url in settings.start)}
     delays = [float(rules.crawl_delay(settings.user_agent) or 0) for rules in robots.values() if rules is not None]
     delay_s = max([settings.delay_s, _LEAST_DELAY_S, *filter(math.isfinite, delays)])
@@ -51,14 +50,6 @@ def crawl_here(settings: CrawlSettings, folder: str, dry: bool, pipe: Connection
     process.crawl(ListingSpider, rules=settings, place=Path(folder), dry=dry, pipe=pipe, state=state, robots=robots)
     process.start()
     pipe.send({"outcome": state})
-
-
-def _end_with_parent(pipe: Connection) -> None:
-    """End this process when the parent is gone: nobody would stop the crawl any more."""
-    try:
-        pipe.recv()
-    except (EOFError, OSError):
-        os._exit(1)
 
 
 def _scrapy_settings(settings: CrawlSettings, delay_s: float) -> dict[str, Any]:

@@ -1,0 +1,71 @@
+"""The row stage behind `shards`: rows with a path and a box in, encoded crops out.
+
+One photo is one row, so that `compute` spreads them over processes or a cluster, ends one that hangs, and blames one
+that kills its worker. Only the caller writes files.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from carspotter import storage
+from carspotter.dataset.crops import Format, cut, encode
+from carspotter.errors import DatasetError, ImageError, StorageError
+from carspotter.geometry import BoundingBox
+from carspotter.pixels import Preprocessing
+
+CROPS = "crops"
+"""What the stage fills, and what each of its rows lacks."""
+BOX = ("x1", "y1", "x2", "y2")
+_DECIMALS = 2
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cutting:
+    """Cut the vehicle out of each photo; paths count from `folder`, and `number` tells rows apart."""
+
+    folder: str
+    target: Preprocessing
+    keep: bool
+    form: Format
+    quality: int
+    name: str = "shard"
+    reads: str = ""
+    writes: Mapping[str, str] = field(default_factory=lambda: {CROPS: "1"})
+    key: str = "number"
+
+    def setup(self) -> None:
+        """Do nothing: no network is needed."""
+
+    def process(self, rows: list[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:
+        """Return a crop for each row, or the code and the message of what is wrong with its photo."""
+        return {CROPS: [self._crop(row) for row in rows]}
+
+    def _crop(self, row: dict[str, Any]) -> dict[str, Any]:
+        try:
+            return {"number": row["number"], "status": "ok", **self._cut(row)}
+        except (ImageError, StorageError, DatasetError) as error:
+            return {"number": row["number"], "status": error.code, "message": str(error)}
+
+    def _cut(self, row: dict[str, Any]) -> dict[str, Any]:
+        """Return the encoded `image` and its `metadata`: box and area in pixels, sizes of the crop and the photo."""
+        try:
+            box = BoundingBox(*(float(row[name]) for name in BOX))
+        except (TypeError, ValueError) as error:
+            raise DatasetError(f"its box is wrong: {error}") from error
+        path = str(row["path"])
+        data = storage.read(path if storage.is_url(path) else str(Path(self.folder) / path))
+        crop = cut(data, box, self.target, keep=self.keep)
+        height, width = crop.pixels.shape[:2]
+        metadata = {
+            "box": [round(value, _DECIMALS) for value in crop.box.to_list()],
+            "area": [round(value, _DECIMALS) for value in crop.area.to_list()],
+            "width": width,
+            "height": height,
+            "photo_width": crop.photo_size[0],
+            "photo_height": crop.photo_size[1],
+        }
+        return {"image": encode(crop.pixels, self.form, self.quality), "metadata": metadata}
