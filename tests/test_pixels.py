@@ -299,7 +299,7 @@ def test_preprocessing_is_json():
     ("content", "message"),
     [
         ({"width": 1, "heigth": 1}, "did you mean 'height'"),
-        ({"width": 1}, "'height' is missing"),
+        ({"width": 1}, "height must be given"),
         ({"width": 0, "height": 1}, "whole number"),
         ({"width": 1.5, "height": 1}, "whole number"),
         ({"width": 1, "height": 1, "fit": "letterbx"}, "did you mean 'letterbox'"),

@@ -184,10 +184,10 @@ def test_a_file_and_back(tmp_path):
     ("text", "message"),
     [
         ("{", "cannot be read"),
-        ("[]", r"expected a table of settings, got \[\]"),
+        ("[]", r"expected keys and values, got \[\]"),
         ('{"format": 2, "classes": []}', "reads format 1"),
         ('{"format": 1, "clases": []}', "did you mean 'classes'"),
-        ('{"format": 1, "classes": [1]}', r"content: classes\[0\]: expected a table of settings, got 1"),
+        ('{"format": 1, "classes": [1]}', r"content: classes\[0\]: expected keys and values, got 1"),
         ('{"format": 1, "classes": [{"model": "A"}]}', r"classes\[0\]: make must be given"),
         ('{"format": 1, "classes": [{"make": "A", "modle": "A"}]}', "did you mean 'model'"),
         ('{"format": 1, "classes": [{"make": "A"}], "aliases": []}', r"aliases: expected a table, got \[\]"),

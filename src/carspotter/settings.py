@@ -21,6 +21,7 @@ from carspotter.errors import CarspotterError, suggestion
 Section = TypeVar("Section")
 
 
+_WORDS = {int: "a whole number", float: "a number", str: "a text", bool: "true or false"}
 _LINE = re.compile(r"at line (\d+)")
 
 
@@ -63,7 +64,7 @@ def read_section(
 
 def _section(section: type[Section], content: Mapping[str, Any], where: str) -> Section:
     if not isinstance(content, Mapping):
-        raise _WrongValueError(f"{where}: expected a table of settings, got {content!r}")
+        raise _WrongValueError(f"{where}: expected keys and values, got {content!r}")
     hints = _hints(section)  # type: ignore[arg-type]  # a class is hashable
     items = fields(section)  # type: ignore[arg-type]  # only dataclasses come here
     names = [item.name for item in items]
@@ -122,5 +123,5 @@ def _plain(value: Any, hint: Any, where: str) -> Any:
         except OverflowError as error:
             raise _WrongValueError(f"{where}: the number has {len(str(value))} digits, which is too large") from error
     if not isinstance(value, hint) or (hint is int and isinstance(value, bool)):
-        raise _WrongValueError(f"{where}: expected {getattr(hint, '__name__', hint)}, got {value!r}")
+        raise _WrongValueError(f"{where}: expected {_WORDS.get(hint, hint)}, got {value!r}")
     return value

@@ -104,7 +104,7 @@ def test_other_formats_missing_columns_and_bad_taxonomies_are_refused(table: Pre
         Predictions.load(rewritten(table.save(tmp_path / "a.parquet"), format=9))
     with pytest.raises(EvaluationError, match="lacks the column 'truth_model'"):
         Predictions.load(rewritten(table.save(tmp_path / "b.parquet"), drop="truth_model"))
-    with pytest.raises(EvaluationError, match="format and classes"):
+    with pytest.raises(EvaluationError, match="expected keys and values"):
         Predictions.load(rewritten(table.save(tmp_path / "c.parquet"), taxonomy=[]))
 
 

@@ -27,7 +27,7 @@ def written(tmp_path: Path, text: str) -> Path:
         ("[locate]\ngate = 1.5", "locate: gate is 1.5; it must be from 0 to 1"),
         ("[split]\ntrain = 0.9", "split: train, validation and test add up to 1.2"),
         ('[classes]\nlevel = "modle"', r"classes: level: 'modle' is not possible; did you mean 'model'\?"),
-        ("name = 3", "name: expected str, got 3"),
+        ("name = 3", "name: expected a text, got 3"),
         ("[sources]\nkind = 'table'", r"sources is a table; write \[\[sources\]\]"),
         ("[[sources]]\npath = 'x'", r"sources\[0\]: kind must be given; allowed: table, folders"),
         ("[[sources]]\nkind = 'tabel'", r"kind 'tabel' is unknown; did you mean 'table'\?"),

@@ -160,7 +160,11 @@ def test_no_other_file_is_served(path: str, address: str) -> None:
         (kind("77/0"), 422, "no such photo"),
         ({**kind("0/0"), "photo": ["0/0"]}, 422, "must be a text"),
         ({**kind("0/0"), "id": "x"}, 422, "8 to 40"),
-        ({**kind("0/0"), "task": "class", "says": "relabel", "becomes": {"make": 1}}, 422, "make: expected str, got 1"),
+        (
+            {**kind("0/0"), "task": "class", "says": "relabel", "becomes": {"make": 1}},
+            422,
+            "make: expected a text, got 1",
+        ),
     ],
 )
 def test_what_is_no_decision_is_refused(

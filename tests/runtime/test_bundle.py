@@ -85,17 +85,20 @@ def edit(folder: Path, **changes: Any) -> None:
         ({"task": None}, "bundle.json: task must be given"),
         ({"task": ["finder"]}, r"task: \['finder'\] is not possible; .*finder"),
         ({"name": None}, "name must be given"),
-        ({"name": 7}, "name: expected str, got 7"),
+        ({"name": 7}, "name: expected a text, got 7"),
         ({"name": " "}, "needs a name"),
         ({"preprocesing": {}}, "did you mean 'preprocessing'"),
         ({"preprocessing": {"width": 128, "hieght": 96}}, "did you mean 'height'"),
-        ({"preprocessing": {"width": "wide", "height": 96}}, "preprocessing: width: expected int, got 'wide'"),
-        ({"preprocessing": [128, 96]}, r"preprocessing: expected a table of settings, got \[128, 96\]"),
+        (
+            {"preprocessing": {"width": "wide", "height": 96}},
+            "preprocessing: width: expected a whole number, got 'wide'",
+        ),
+        ({"preprocessing": [128, 96]}, r"preprocessing: expected keys and values, got \[128, 96\]"),
         ({"calibration": {"score": "high"}}, "calibration.score is 'high'"),
         ({"calibration": {"thresholds": {"make": None}}}, "thresholds.make is None"),
         ({"calibration": {"score": float("nan")}}, "finite number"),
         ({"outputs": ["kind", "scores", "boxes"]}, "outputs lack viewpoints"),
-        ({"outputs": [1, 2]}, r"outputs\[0\]: expected str, got 1"),
+        ({"outputs": [1, 2]}, r"outputs\[0\]: expected a text, got 1"),
         ({"model": {"bytes": 5}}, "it is cut or another file"),
     ],
 )
@@ -308,10 +311,10 @@ def test_weights_are_for_an_xml_alone(tmp_path: Path) -> None:
     [
         ({"file": "model.tflite"}, r"model\.tflite is missing"),
         ({"file": "../model.onnx"}, "is unknown"),
-        ({"file": 7}, "model: file: expected str, got 7"),
+        ({"file": 7}, "model: file: expected a text, got 7"),
         ({"precision": "int4"}, "model: precision: 'int4' is not possible"),
         ({"precision": None}, "model: precision: None is not possible; allowed: float32, float16, int8"),
-        ({"weights": 5}, "model: weights: expected a table of settings, got 5"),
+        ({"weights": 5}, "model: weights: expected keys and values, got 5"),
     ],
 )
 def test_an_odd_model_is_named(tmp_path: Path, stated: dict[str, Any], message: str) -> None:

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import re
-import sys
 from dataclasses import dataclass, field
 from html.parser import HTMLParser
 from io import BytesIO
 from pathlib import Path
-from types import ModuleType
 
 import numpy as np
 import pytest
 from PIL import Image
+
+from tools.showroom import examples
 
 ROOT = Path(__file__).parent.parent.parent
 WEB = ROOT / "src" / "carspotter" / "serving" / "web"
@@ -186,17 +186,7 @@ def test_the_style_knows_dark_narrow_and_still() -> None:
 # ---- the drawn examples
 
 
-@pytest.fixture(scope="module")
-def examples() -> ModuleType:
-    sys.path.insert(0, str(ROOT / "docs"))
-    try:
-        import draw_examples
-    finally:
-        sys.path.remove(str(ROOT / "docs"))
-    return draw_examples
-
-
-def test_examples_are_small_and_complete(examples: ModuleType) -> None:
+def test_examples_are_small_and_complete() -> None:
     files = {path.name: path for path in (WEB / "examples").iterdir()}
     assert set(files) == {f"{name}.jpg" for name in (*examples.PHOTOS, examples.COPY[0])}
     for path in files.values():
@@ -207,7 +197,7 @@ def test_examples_are_small_and_complete(examples: ModuleType) -> None:
 
 
 @pytest.mark.parametrize("name", ["front-left", "two-cars", "interior"])
-def test_an_example_is_what_the_script_draws(examples: ModuleType, name: str) -> None:
+def test_an_example_is_what_the_script_draws(name: str) -> None:
     with Image.open(WEB / "examples" / f"{name}.jpg") as image:
         shipped = np.asarray(image, dtype=float)
     with Image.open(BytesIO(examples.small(examples.draw(name)))) as image:

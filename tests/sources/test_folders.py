@@ -12,7 +12,7 @@ from carspotter import storage
 from carspotter.catalog import catalog
 from carspotter.errors import SourceError
 from carspotter.project import folder as project_folder
-from carspotter.project import scorecard
+from carspotter.sources import showroom
 from carspotter.sources.ad import parse_year
 from carspotter.sources.folders import OWN, SETTINGS, FolderSettings, read
 from carspotter.sources.makes import LONG_MAKES, CarName, read_name, split_make
@@ -190,5 +190,5 @@ def test_the_folders_that_are_no_source_are_those_that_a_project_has(tmp_path: P
     names = [name for name, member in vars(project_folder.Project).items() if isinstance(member, property)]
     paths = {getattr(project, name) for name in names}
     folders = {path.name for path in paths if path.parent == project.folder and not path.suffix}
-    assert {*folders, catalog.FOLDER, scorecard.FOLDER} == set(OWN)
+    assert {*folders, catalog.FOLDER, showroom.FOLDER} == set(OWN)
     assert project_folder.SETTINGS == SETTINGS

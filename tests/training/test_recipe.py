@@ -51,9 +51,9 @@ def test_json_of_a_run_is_the_same_recipe(drawn_data: Path, tmp_path: Path) -> N
     [
         ("train.lrr=1", "did you mean 'lr'"),
         ("trian.lr=1", "did you mean 'train'"),
-        ("train.lr=fast", "expected float, got 'fast'"),
+        ("train.lr=fast", "expected a number, got 'fast'"),
         ("train.batch=1", "needs 2 or more"),
-        ("train.batch=true", "expected int"),
+        ("train.batch=true", "expected a whole number"),
         ("train.lr=-1", "must be above 0"),
         ("train.precision=float16", "is not possible"),
         ("task=detector", "is not possible"),
