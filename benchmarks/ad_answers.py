@@ -22,12 +22,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from carspotter.labels.resolve import Resolver
+from carspotter.recognition.ad import AdAnswer, answer_ad
 from carspotter.recognition.ad_views import VIEWS, find_copies
 from carspotter.recognition.declared import DeclaredWords
-from carspotter.recognition.fusion import find_strangers, fuse
+from carspotter.recognition.fusion import find_outlier_photos, fuse
 from carspotter.recognition.gallery import LearnSettings, learn
 from carspotter.recognition.identifier import Identifier
-from carspotter.recognition.listing import AdAnswer, answer_ad
 from carspotter.recognition.recognizer import Recognizer
 from carspotter.records import Prediction
 from carspotter.runtime.bundle import ModelBundle
@@ -174,7 +174,7 @@ def embeddings_of(ad: Ad) -> NDArray[np.float32]:
 
 
 def is_identified(photo: Prediction) -> bool:
-    """Tell whether the first vehicle of a photo was identified."""
+    """Return whether the first vehicle of a photo was identified."""
     return bool(photo.vehicles) and photo.vehicles[0].embedding is not None
 
 
@@ -185,9 +185,10 @@ def own_cases(ads: Sequence[Ad], base: ModelBundle, session: Session, seed: int)
         if ad.make and any(map(is_identified, ad.photos)):
             by_make[ad.make].append(ad)
     enough = {
-        make: members for make, members in sorted(by_make.items())
+        make: members
+        for make, members in sorted(by_make.items())
         if len(members) >= LEAST_ADS and sum(len(embeddings_of(ad)) for ad in members) >= LEAST_PHOTOS
-    }  # fmt: skip
+    }
     taxonomy = Taxonomy(tuple(Taxon(make=make) for make in enough))
     random = np.random.default_rng(seed)
     fold: dict[str, int] = {}
@@ -214,9 +215,14 @@ def _learnt(
     groups = [ad.name for ad, found in zip(ads, vectors, strict=True) for _ in found]
     gallery = learn(np.concatenate(vectors), classes, taxonomy, groups=groups, settings=LearnSettings(seed=seed))
     bundle = ModelBundle(
-        task="identifier", name="own", preprocessing=base.preprocessing, card=base.card,
-        calibration=gallery.calibration, taxonomy=taxonomy, head=gallery.head,
-    )  # fmt: skip
+        task="identifier",
+        name="own",
+        preprocessing=base.preprocessing,
+        card=base.card,
+        calibration=gallery.calibration,
+        taxonomy=taxonomy,
+        head=gallery.head,
+    )
     return Identifier(bundle, session), gallery.probabilities
 
 
@@ -228,9 +234,12 @@ def seen_by(ad: Ad, identifier: Identifier, probabilities: Callable[[Any], NDArr
             vector = np.array(photo.vehicles[0].embedding, np.float32)
             said = identifier.judge(probabilities(vector[None])[0], vector)
             vehicle = replace(
-                photo.vehicles[0], answer=said.answer, undecided=said.undecided, levels=said.levels,
+                photo.vehicles[0],
+                answer=said.answer,
+                undecided=said.undecided,
+                levels=said.levels,
                 probabilities=tuple(said.probabilities.tolist()),
-            )  # fmt: skip
+            )
             photo = replace(photo, vehicles=(vehicle,))
         photos.append(photo)
     return replace(ad, photos=tuple(photos))
@@ -275,15 +284,19 @@ def _fused_counts(case: Case) -> list[float]:
     said = answer_ad(case.ad.photos, case.identifier)
     votes = max(sorted(set(best)), key=best.count)
     return [
-        float(np.mean([make != case.truth for make in best])), 1.0, float(votes != case.truth),
+        float(np.mean([make != case.truth for make in best])),
+        1.0,
+        float(votes != case.truth),
         float(said.levels["make"][0].name != case.truth),
-        len(answered) / len(photos), sum(v.levels["make"][0].name == case.truth for v in answered) / len(photos),
-        float(said.answer is not None), float(said.answer is not None and is_right(said, case.truth)),
-    ]  # fmt: skip
+        len(answered) / len(photos),
+        sum(v.levels["make"][0].name == case.truth for v in answered) / len(photos),
+        float(said.answer is not None),
+        float(said.answer is not None and is_right(said, case.truth)),
+    ]
 
 
 def is_right(said: AdAnswer, truth: str) -> bool:
-    """Tell whether an ad's answer is of a make."""
+    """Return whether an ad's answer is of a make."""
     return said.answer is not None and f"{said.answer.name} ".startswith(f"{truth} ")
 
 
@@ -444,11 +457,13 @@ def _strangers_at(repeat: Sequence[Case], agreement: float, likeness: float) -> 
     half = [case for case in repeat if case.ad.half == "choose"]
     for case, photo, _ in (found for seed in range(PLANTS) for found in _planted(half, seed)):
         voices = [*_voices(case.ad.photos), *([photo] if photo else [])]
-        found = find_strangers(
+        found = find_outlier_photos(
             np.array([voice.vehicles[0].probabilities for voice in voices]),
             np.array([voice.vehicles[0].embedding for voice in voices]),
-            case.identifier.taxonomy, agreement=agreement, likeness=likeness,
-        )  # fmt: skip
+            case.identifier.taxonomy,
+            agreement=agreement,
+            likeness=likeness,
+        )
         hit = photo is not None and any(stranger.row == len(voices) - 1 for stranger in found)
         told, right, planted = told + len(found), right + hit, planted + (photo is not None)
     return told, right, planted

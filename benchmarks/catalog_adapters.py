@@ -34,7 +34,7 @@ QUESTIONS = {
         LEFT JOIN checks c ON c.photo_id = p.photo_id LEFT JOIN findings v ON v.photo_id = p.photo_id GROUP BY 1, 2""",
     "sql": """SELECT l.make, count(*) AS n, avg(p.position) AS position
         FROM listing_photos p JOIN listings l ON l.ad_id = p.ad_id GROUP BY l.make ORDER BY l.make""",
-}  # fmt: skip
+}
 CANDIDATES = "SELECT photo_id, path FROM files WHERE status = 'ok'"
 PENDING = f"""SELECT f.photo_id, f.path FROM ({CANDIDATES}) f
     LEFT JOIN (SELECT photo_id FROM checks WHERE stage_version = '{{}}') c ON c.photo_id = f.photo_id
@@ -93,7 +93,7 @@ class Library:
         """Tidy up between appends of checks, or all tables where a build ends."""
 
     def are_new(self, keys: list[str]) -> bool:  # noqa: ARG002  # who puts rows in the place of others need not know
-        """Say whether no check has one of these keys."""
+        """Return whether no check has one of these keys."""
         return False
 
     def appending(self, batches: Iterator[dict[str, Any]]) -> Iterator[None]:
@@ -249,7 +249,7 @@ class Delta(Library):
     add = write
 
     def are_new(self, keys: list[str]) -> bool:
-        """Say whether no check has one of these keys; reads all keys at first."""
+        """Return whether no check has one of these keys; reads all keys at first."""
         import pyarrow.parquet as pq
 
         if self.known is None:

@@ -160,12 +160,15 @@ def child(arguments: Sequence[str]) -> None:
         return
     engine = ENGINES[name](folder)
     steps: dict[str, Callable[[], dict[str, Any] | None]] = {
-        "load": lambda: load(engine, Path(rest), kind="new"), "anew": lambda: load(engine, Path(rest), kind="anew"),
+        "load": lambda: load(engine, Path(rest), kind="new"),
+        "anew": lambda: load(engine, Path(rest), kind="anew"),
         "vectors": lambda: load(engine, Path(rest), kind="vectors"),
-        "settle": lambda: engine.settle(), "append": lambda: append(engine, int(rest)),
-        "forever": lambda: append_forever(engine, int(rest)), "killed": lambda: find_killed(engine),
+        "settle": lambda: engine.settle(),
+        "append": lambda: append(engine, int(rest)),
+        "forever": lambda: append_forever(engine, int(rest)),
+        "killed": lambda: find_killed(engine),
         "ask": lambda: ask(engine, rest),
-    }  # fmt: skip
+    }
     said = steps[step]() or {}
     status = Path("/proc/self/status").read_text(encoding="utf-8").split()
     print(json.dumps(said | {"mb": int(status[status.index("VmHWM:") + 1]) // 1024}))

@@ -77,30 +77,46 @@ def photo_columns(numbers: np.ndarray[Any, Any]) -> dict[str, dict[str, Any]]:
     noise = np.random.default_rng(int(numbers[0])).random((3, len(numbers)), dtype=np.float32)
     return {
         "listing_photos": {
-            "photo_id": ids, "ad_id": ads, "position": numbers % PHOTOS_PER_AD,
-            "url": [f"https://photos.example/{name}.jpg" for name in ids], "status": ["ok"] * len(ids),
+            "photo_id": ids,
+            "ad_id": ads,
+            "position": numbers % PHOTOS_PER_AD,
+            "url": [f"https://photos.example/{name}.jpg" for name in ids],
+            "status": ["ok"] * len(ids),
         },
         "files": {
-            "photo_id": ids, "path": [f"photos/{name}.jpg" for name in ids], "bytes": numbers + 100_000,
+            "photo_id": ids,
+            "path": [f"photos/{name}.jpg" for name in ids],
+            "bytes": numbers + 100_000,
             "status": stopped(numbers, 97, "missing"),
         },
         "checks": check_columns(numbers, ids),
         "findings": {
-            "photo_id": ids, "kind": ["interior" if number % 3 == 0 else "exterior" for number in numbers.tolist()],
-            "passed": numbers % 3 > 0, "vehicles": numbers % 4, "x1": noise[0], "y1": noise[1], "score": noise[2],
-            "viewpoint": ["front-left"] * len(ids), "status": ["ok"] * len(ids),
+            "photo_id": ids,
+            "kind": ["interior" if number % 3 == 0 else "exterior" for number in numbers.tolist()],
+            "passed": numbers % 3 > 0,
+            "vehicles": numbers % 4,
+            "x1": noise[0],
+            "y1": noise[1],
+            "score": noise[2],
+            "viewpoint": ["front-left"] * len(ids),
+            "status": ["ok"] * len(ids),
         },
-    }  # fmt: skip
+    }
 
 
 def check_columns(numbers: np.ndarray[Any, Any], ids: list[str]) -> dict[str, Any]:
     """Make the rows of the table of checks."""
     noise = np.random.default_rng(int(numbers[0])).random((2, len(numbers)), dtype=np.float32)
     return {
-        "photo_id": ids, "width": numbers % 500 + 800, "height": numbers % 400 + 600,
-        "phash": numbers.astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15), "brightness": noise[0],
-        "sharpness": noise[1], "flags": [[]] * len(ids), "status": stopped(numbers, 17, "blurred"),
-    }  # fmt: skip
+        "photo_id": ids,
+        "width": numbers % 500 + 800,
+        "height": numbers % 400 + 600,
+        "phash": numbers.astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15),
+        "brightness": noise[0],
+        "sharpness": noise[1],
+        "flags": [[]] * len(ids),
+        "status": stopped(numbers, 17, "blurred"),
+    }
 
 
 def fill(catalog: Catalog, photos: int) -> None:

@@ -63,9 +63,12 @@ class Row:
     def to_dict(self) -> dict[str, Any]:
         """Give the row for a table."""
         return {
-            "job": self.job, "ours": f"{self.ours}: {self.our_figure:.4g} {self.unit}",
-            "peer": f"{self.peer}: {self.peer_figure:.4g} {self.unit}", "times": self.times, "target": self.target,
-        }  # fmt: skip
+            "job": self.job,
+            "ours": f"{self.ours}: {self.our_figure:.4g} {self.unit}",
+            "peer": f"{self.peer}: {self.peer_figure:.4g} {self.unit}",
+            "times": self.times,
+            "target": self.target,
+        }
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -139,11 +142,16 @@ def curate(bench: Bench) -> list[Row]:
     hours, photographs = KNOWN_PROJECT
     rows = [
         Row(
-            job="curate: check, hash, find, embed", ours=f"carspotter build, {precision}", our_figure=rate,
-            peer="imagededup + YOLOv8n", peer_figure=peer, unit="photos/s", target="10",
+            job="curate: check, hash, find, embed",
+            ours=f"carspotter build, {precision}",
+            our_figure=rate,
+            peer="imagededup + YOLOv8n",
+            peer_figure=peer,
+            unit="photos/s",
+            target="10",
         )
         for precision, rate in zip(PRECISIONS, own, strict=True)
-    ]  # fmt: skip
+    ]
     known = photographs / hours / 3600
     return [
         *rows,
@@ -166,11 +174,16 @@ def photo(bench: Bench) -> list[Row]:
     *own, peer = bench.in_turn(*ways, lambda: median(bench.peer("photo.py", bench.folder / "photos")["ms"]))
     return [
         Row(
-            job="one photo of 1600x1200, p50", ours=f"recognize, {precision}", our_figure=taken,
-            peer="Pillow + torchvision + timm, eager", peer_figure=peer, unit="ms", is_speed=False,
+            job="one photo of 1600x1200, p50",
+            ours=f"recognize, {precision}",
+            our_figure=taken,
+            peer="Pillow + torchvision + timm, eager",
+            peer_figure=peer,
+            unit="ms",
+            is_speed=False,
         )
         for precision, taken in zip(PRECISIONS, own, strict=True)
-    ]  # fmt: skip
+    ]
 
 
 def start(bench: Bench) -> list[Row]:
@@ -186,10 +199,15 @@ def start(bench: Bench) -> list[Row]:
     own, peer = bench.in_turn(ours, lambda: elapsed(lambda: bench.peer("photo.py", few, "--once")))
     return [
         Row(
-            job="a new process to its first answer", ours="carspotter identify", our_figure=own, peer="torch + timm",
-            peer_figure=peer, unit="ms", is_speed=False,
+            job="a new process to its first answer",
+            ours="carspotter identify",
+            our_figure=own,
+            peer="torch + timm",
+            peer_figure=peer,
+            unit="ms",
+            is_speed=False,
         )
-    ]  # fmt: skip
+    ]
 
 
 def batch(bench: Bench) -> list[Row]:
@@ -207,16 +225,21 @@ def batch(bench: Bench) -> list[Row]:
         best = int(np.argmax(own))
         rows.append(
             Row(
-                job=f"crops identified, all cores, {precision}", ours=f"Identifier, {engines[best]}",
-                our_figure=own[best], peer="OpenVINO benchmark_app", peer_figure=peer, unit="crops/s", target="0.85",
+                job=f"crops identified, all cores, {precision}",
+                ours=f"Identifier, {engines[best]}",
+                our_figure=own[best],
+                peer="OpenVINO benchmark_app",
+                peer_figure=peer,
+                unit="crops/s",
+                target="0.85",
             )
-        )  # fmt: skip
+        )
     return rows
 
 
 def identified(bundle: Any, engine: str, precision: Arithmetic, *, seconds: float = 5.0) -> float:
     """Give crops a second of `Identifier.identify`, a thread a core, each with batches of its own."""
-    identifier = Identifier(bundle, bundle.open_session(engine, threads=1, precision=precision, at_once=CORES))
+    identifier = Identifier(bundle, bundle.open_session(engine, threads=1, precision=precision, max_concurrency=CORES))
     size = bundle.preprocessing
     crops = np.random.default_rng(0).integers(0, 256, (BATCH, size.height, size.width, 3), dtype=np.uint8)
     identifier.identify(crops)
@@ -259,10 +282,15 @@ def duplicates(bench: Bench) -> list[Row]:
     own, peer = bench.in_turn(ours, lambda: bench.peer("pairs.py", path)["seconds"])
     return [
         Row(
-            job="pairs within 10 bits, 10 000 hashes", ours="pairs_within", our_figure=own, peer="imagededup",
-            peer_figure=peer, unit="s", is_speed=False,
+            job="pairs within 10 bits, 10 000 hashes",
+            ours="pairs_within",
+            our_figure=own,
+            peer="imagededup",
+            peer_figure=peer,
+            unit="s",
+            is_speed=False,
         )
-    ]  # fmt: skip
+    ]
 
 
 def serving(bench: Bench) -> list[Row]:
@@ -274,11 +302,16 @@ def serving(bench: Bench) -> list[Row]:
     names = {"naive": "FastAPI, async def", "naive-threads": "FastAPI, def", "litserve": "LitServe"}
     return [
         Row(
-            job="serve 1600x1200 photos, 4 connections", ours="carspotter serve", our_figure=rates["ours"], peer=name,
-            peer_figure=rates[peer], unit="photos/s", target={"litserve": "1.3"}.get(peer, "3"),
+            job="serve 1600x1200 photos, 4 connections",
+            ours="carspotter serve",
+            our_figure=rates["ours"],
+            peer=name,
+            peer_figure=rates[peer],
+            unit="photos/s",
+            target={"litserve": "1.3"}.get(peer, "3"),
         )
         for peer, name in names.items()
-    ]  # fmt: skip
+    ]
 
 
 def elapsed(action: Callable[[], object]) -> float:
@@ -289,8 +322,13 @@ def elapsed(action: Callable[[], object]) -> float:
 
 
 JOBS: dict[str, Callable[[Bench], Sequence[Row]]] = {
-    "curate": curate, "photo": photo, "start": start, "batch": batch, "duplicates": duplicates, "serving": serving,
-}  # fmt: skip
+    "curate": curate,
+    "photo": photo,
+    "start": start,
+    "batch": batch,
+    "duplicates": duplicates,
+    "serving": serving,
+}
 
 
 if __name__ == "__main__":

@@ -196,12 +196,14 @@ def growth(folder: Path, few: list[Path], many: list[Path]) -> dict[str, Any]:
         begin = time.perf_counter()
         rows = find_duplicates(columns)
         found[name] = {
-            "photographs": len(paths), "look s": round(seconds, 1),
+            "photographs": len(paths),
+            "look s": round(seconds, 1),
             "deduplicate s": round(time.perf_counter() - begin, 2),
-            "all s": round(time.perf_counter() - start, 1), "in groups": len(rows),
+            "all s": round(time.perf_counter() - start, 1),
+            "in groups": len(rows),
             "largest worker MB": resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss // 1024,
             "this process MB": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
-        }  # fmt: skip
+        }
     found["times as long"] = round(found["many"]["look s"] / found["few"]["look s"], 2)
     return found
 

@@ -76,7 +76,8 @@ def compare(folder: Path, paths: list[Path], repeats: int) -> dict[str, Any]:
                 seconds[way].append(found["seconds"])
     medians = {way: statistics.median(values) for way, values in seconds.items()}
     return {
-        "photographs": len(paths), "seconds": {way: round(value, 1) for way, value in medians.items()},
+        "photographs": len(paths),
+        "seconds": {way: round(value, 1) for way, value in medians.items()},
         "daft takes times as long": round(medians["daft"] / medians["pool"], 3),
         "of all, in seconds": {way: [round(value, 1) for value in values] for way, values in seconds.items()},
         "rows on the disk after a kill at half time": {
@@ -85,7 +86,7 @@ def compare(folder: Path, paths: list[Path], repeats: int) -> dict[str, Any]:
         "a row kills its worker": {
             way: in_new_process(way, project_of(folder, paths[:100], deadly=True)) for way in WAYS
         },
-    }  # fmt: skip
+    }
 
 
 def project_of(folder: Path, paths: list[Path], *, deadly: bool = False) -> Path:

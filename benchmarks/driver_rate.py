@@ -51,21 +51,44 @@ class Give:
             assert all(Path(row["path"]).is_absolute() and Path(row["path"]).stat().st_size for row in rows)
         return {
             "checks": [
-                {"photo_id": name, "width": 1600, "height": 1200, "format": "JPEG", "sha256": "0" * 64, "phash": 1,
-                 "dhash": 2, "brightness": 0.5, "contrast": 0.2, "sharpness": 300.0, "plainness": 0.1, "flags": [],
-                 "status": "ok"}
+                {
+                    "photo_id": name,
+                    "width": 1600,
+                    "height": 1200,
+                    "format": "JPEG",
+                    "sha256": "0" * 64,
+                    "phash": 1,
+                    "dhash": 2,
+                    "brightness": 0.5,
+                    "contrast": 0.2,
+                    "sharpness": 300.0,
+                    "plainness": 0.1,
+                    "flags": [],
+                    "status": "ok",
+                }
                 for name in ids
             ],
             "findings": [
-                {"photo_id": name, "kind": "exterior", "kind_probability": 0.9, "exterior": 0.9, "passed": True,
-                 "vehicles": 1, "x1": 1.0, "y1": 2.0, "x2": 3.0, "y2": 4.0, "score": 0.9, "viewpoint": "front",
-                 "viewpoint_probability": 0.8, "status": "ok"}
+                {
+                    "photo_id": name,
+                    "kind": "exterior",
+                    "kind_probability": 0.9,
+                    "exterior": 0.9,
+                    "passed": True,
+                    "vehicles": 1,
+                    "x1": 1.0,
+                    "y1": 2.0,
+                    "x2": 3.0,
+                    "y2": 4.0,
+                    "score": 0.9,
+                    "viewpoint": "front",
+                    "viewpoint_probability": 0.8,
+                    "status": "ok",
+                }
                 for name in ids
             ],
-            "embeddings": [
-                {"photo_id": name, "bundle": "b", "embedding": self.vector, "status": "ok"} for name in ids
-            ],
-        }  # fmt: skip
+            "embeddings": [{"photo_id": name, "bundle": "b", "embedding": self.vector, "status": "ok"} for name in ids],
+        }
 
 
 def fill(folder: Path, photos: int, kilobytes: int) -> Catalog:
@@ -97,16 +120,20 @@ def measure(photos: int, kilobytes: int) -> Iterator[dict[str, Any]]:
                 first: list[float] = []
                 before = time.process_time()
                 summary = run(
-                    Give(folder=folder if travels else ""), catalog,
-                    progress=lambda *_, seen=first: seen.append(time.monotonic()), **how,
-                )  # fmt: skip
+                    Give(folder=folder if travels else ""),
+                    catalog,
+                    progress=lambda *_, seen=first: seen.append(time.monotonic()),
+                    **how,
+                )
                 own = time.process_time() - before
             rate = (summary.done - 64) / (first[-1] - first[0])  # from the first batch on: without starting
             yield {
-                "workers": name, "photos": summary.done, "photos a second": round(rate),
+                "workers": name,
+                "photos": summary.done,
+                "photos a second": round(rate),
                 "driver's processor time, ms a photo": round(1000 * own / summary.done, 3),
                 **({"MB a second": round(rate * kilobytes / 1024)} if travels else {}),
-            }  # fmt: skip
+            }
 
 
 def main() -> None:

@@ -35,11 +35,16 @@ def main() -> None:
         pairs, _ = pairs_within(hashes, radius)
         found = {(int(a), int(b)) for a, b in pairs}
         wanted = [pair for pair, bits in planted if bits <= radius]
-        rows.append({
-            "what": f"pairs within {radius} bits", "hashes": given.hashes,
-            "seconds": round(time.perf_counter() - start, 1), "pairs": len(pairs),
-            "planted found": f"{sum(pair in found for pair in wanted)} of {len(wanted)}", "peak MB": peak_mb(),
-        })  # fmt: skip
+        rows.append(
+            {
+                "what": f"pairs within {radius} bits",
+                "hashes": given.hashes,
+                "seconds": round(time.perf_counter() - start, 1),
+                "pairs": len(pairs),
+                "planted found": f"{sum(pair in found for pair in wanted)} of {len(wanted)}",
+                "peak MB": peak_mb(),
+            }
+        )
     rows.append(whole(random, hashes))
     conditions = {"planted copies": given.copies, "threads": "one in pairs_within"}
     report("duplicates", rows, as_json=given.json, conditions=conditions)
@@ -67,16 +72,25 @@ def whole(random: np.random.Generator, hashes: NDArray[np.uint64]) -> dict[str, 
     columns = {
         "photo_id": np.array([f"{number // 5}/{number:07}" for number in range(count)]),
         "ad_id": np.array([str(number // 5) for number in range(count)]),
-        "sha256": np.array(digests), "phash": hashes, "dhash": random.integers(0, 2**64, count, dtype=np.uint64),
-        "width": np.full(count, 1600), "height": np.full(count, 1200), "sharpness": random.random(count) * 1000,
-        "contrast": np.full(count, 0.2), "status": np.full(count, "ok"),
-    }  # fmt: skip
+        "sha256": np.array(digests),
+        "phash": hashes,
+        "dhash": random.integers(0, 2**64, count, dtype=np.uint64),
+        "width": np.full(count, 1600),
+        "height": np.full(count, 1200),
+        "sharpness": random.random(count) * 1000,
+        "contrast": np.full(count, 0.2),
+        "status": np.full(count, "ok"),
+    }
     start = time.perf_counter()
     rows = find_duplicates(columns)
     return {
-        "what": "find_duplicates", "hashes": count, "seconds": round(time.perf_counter() - start, 1),
-        "pairs": len(rows), "planted found": "-", "peak MB": peak_mb(),
-    }  # fmt: skip
+        "what": "find_duplicates",
+        "hashes": count,
+        "seconds": round(time.perf_counter() - start, 1),
+        "pairs": len(rows),
+        "planted found": "-",
+        "peak MB": peak_mb(),
+    }
 
 
 def peak_mb() -> int:

@@ -77,11 +77,16 @@ def main() -> None:
             ours.append(share)
             learnt.append(found)
             theirs.append(from_vectors(chosen, test, public))
-        rows.append({
-            "photographs a model": count, "right, through the command": round(float(np.mean(ours)), 4),
-            "in each draw": spread(ours), "learnt from, of the photographs": f"{np.mean(learnt):.3f}",
-            "right, ImageNet features": round(float(np.mean(theirs)), 4), "each": spread(theirs),
-        })  # fmt: skip
+        rows.append(
+            {
+                "photographs a model": count,
+                "right, through the command": round(float(np.mean(ours)), 4),
+                "in each draw": spread(ours),
+                "learnt from, of the photographs": f"{np.mean(learnt):.3f}",
+                "right, ImageNet features": round(float(np.mean(theirs)), 4),
+                "each": spread(theirs),
+            }
+        )
     bundle = ModelBundle.load(given.bundle) if given.bundle else shipped("identifier")
     conditions = {"models": len({name(photo) for photo in test}), "tested on": len(test), "identifier": bundle.name}
     report("A few photographs", rows, as_json=given.json, conditions=conditions)
@@ -94,7 +99,7 @@ def name(photo: LabelledPhoto) -> str:
 
 
 def is_named(photo: LabelledPhoto) -> bool:
-    """Tell whether the label says a model."""
+    """Return whether the label says a model."""
     return photo.taxon is not None and photo.taxon.model is not None
 
 

@@ -25,7 +25,7 @@ from carspotter.runtime.bundle import ModelBundle, shipped
 from carspotter.training.finder.augment import Picture, Variation, place, turn
 from carspotter.training.finder.data import CUT_OUTS, LabelledPhoto, load, read_manifest
 from carspotter.training.finder.figures import (
-    Told,
+    FinderResult,
     exterior_accuracy,
     false_alarms,
     five_way,
@@ -80,7 +80,7 @@ def main() -> None:
 
 def tell(
     photos: Sequence[LabelledPhoto], root: Path, finder: Finder, change: Change = lambda pixels, boxes: (pixels, boxes)
-) -> list[Told]:
+) -> list[FinderResult]:
     """Return what the finder tells of the photos, changed or not, boxes in pixels of the upright originals."""
     told = []
     for start in range(0, len(photos), BATCH):
@@ -92,7 +92,7 @@ def tell(
             boxes = [detection.box.to_list() for detection in finding.detections]
             views = [detection.viewpoints or () for detection in finding.detections]
             told.append(
-                Told(
+                FinderResult(
                     source=photo.source,
                     path=photo.path,
                     kind=np.array(finding.kind_probabilities),
@@ -110,7 +110,7 @@ def tell(
     return told
 
 
-def print_figures(told: Sequence[Told], gate: float) -> None:
+def print_figures(told: Sequence[FinderResult], gate: float) -> None:
     """Print the figures of photos with labels."""
     ads = [entry for entry in told if entry.source == "ads"]
     exteriors = [entry for entry in ads if KINDS[entry.true_kind] == "exterior"]
@@ -131,7 +131,7 @@ def print_figures(told: Sequence[Told], gate: float) -> None:
     print(f"car-boxes: recall at IoU 0.5 {recall(boxed):.4f}, mean IoU {mean_iou(boxed):.4f} of {len(boxed)}")
 
 
-def print_silence(others: Sequence[Told], gate: float) -> None:
+def print_silence(others: Sequence[FinderResult], gate: float) -> None:
     """Print in how many photos without a vehicle one is told, and in how many of them the gate lets it pass."""
     for source in sorted({entry.source for entry in others}):
         part = [entry for entry in others if entry.source == source]
@@ -140,7 +140,7 @@ def print_silence(others: Sequence[Told], gate: float) -> None:
         print(f"vehicle told in photos without one, {source}: {alarms}")
 
 
-def print_streets(streets: Sequence[Told]) -> None:
+def print_streets(streets: Sequence[FinderResult]) -> None:
     """Print how many vehicles of each size are found in streets, and how many of the boxes told are vehicles."""
     for low, high in SIZES:
         share, count = recall_by_size(streets, low, high)
@@ -161,20 +161,24 @@ def print_changed(photos: Sequence[LabelledPhoto], root: Path, finder: Finder, g
     for light in LIGHTS:
         dark = tell(photos, root, finder, lambda pixels, boxes, by=light: (_darker(pixels, by), boxes))  # type: ignore[misc]
         print_change(f"at {light:.0%} of the light", dark, gate)
-    fronts = [replace(photo, boxes=photo.boxes[[own]], views=photo.views[[own]], ignore=photo.ignore[[own]])
-              for photo in photos for own in [_largest(photo)] if photo.views[own][[0, 1, 7]].any()]  # fmt: skip
+    fronts = [
+        replace(photo, boxes=photo.boxes[[own]], views=photo.views[[own]], ignore=photo.ignore[[own]])
+        for photo in photos
+        for own in [_largest(photo)]
+        if photo.views[own][[0, 1, 7]].any()
+    ]
     print_change("fronts that fill the picture, at half the light", tell(fronts, root, finder, _close_and_dark), gate)
 
 
-def print_change(name: str, told: Sequence[Told], gate: float) -> None:
+def print_change(name: str, told: Sequence[FinderResult], gate: float) -> None:
     """Print recall, overlap and how many pass the gate."""
     passed = float(np.mean([entry.kind[0] >= gate for entry in told]))
     found = f"own vehicle found {recall(told):.4f}, mean IoU {mean_iou(told):.4f}"
     print(f"{name}: {found}, past the gate {passed:.4f} of {len(told)}")
 
 
-def is_whole_photo(entry: Told) -> bool:
-    """Say whether a told box covers the whole photo while the photo's own vehicle does not."""
+def is_whole_photo(entry: FinderResult) -> bool:
+    """Return whether a told box covers the whole photo while the photo's own vehicle does not."""
     area = entry.size[0] * entry.size[1]
     told, true = ((boxes[:, 2:] - boxes[:, :2]).prod(axis=1) / area for boxes in (entry.boxes, entry.true_boxes))
     return bool(told.max(initial=0) > WHOLE and true.max(initial=0) < NOT_WHOLE)
@@ -198,14 +202,14 @@ def _largest(photo: LabelledPhoto) -> int:
     return int(sides.argmax())
 
 
-def print_details(details: Sequence[Told]) -> None:
+def print_details(details: Sequence[FinderResult]) -> None:
     """Print as what photos labelled `detail` are told."""
     counts = np.bincount([int(entry.kind.argmax()) for entry in details], minlength=len(KINDS))
     shares = ", ".join(f"{name} {count / max(len(details), 1):.3f}" for name, count in zip(KINDS, counts, strict=True))
     print(f"labelled detail {len(details)}, told as: {shares}")
 
 
-def print_found(exteriors: Sequence[Told]) -> None:
+def print_found(exteriors: Sequence[FinderResult]) -> None:
     """Print how many of the ads' vehicles were found, by viewpoint, and how well their boxes agree with the teacher."""
     print(f"own vehicle found on ads: {recall(exteriors):.4f} of {len(exteriors)}; mean IoU {mean_iou(exteriors):.4f}")
     parts = {name: [index] for index, name in enumerate(VIEWPOINTS)}
@@ -214,7 +218,7 @@ def print_found(exteriors: Sequence[Told]) -> None:
         print(f"  {name}: {recall(part):.4f} of {len(part)}")
 
 
-def by_kind(told: Sequence[Told]) -> float:
+def by_kind(told: Sequence[FinderResult]) -> float:
     """Return how often the likeliest kind is right about exterior against all else."""
     return float(np.mean([(entry.kind.argmax() == 0) == (entry.true_kind == 0) for entry in told]))
 
@@ -253,7 +257,7 @@ def both_found(pictures: Sequence[Picture], finder: Finder) -> float:
     return float(np.mean(hits))
 
 
-def failures(told: Sequence[Told], gate: float) -> list[dict[str, object]]:
+def failures(told: Sequence[FinderResult], gate: float) -> list[dict[str, object]]:
     """Return the photos whose kind, own vehicle or viewpoint is wrong."""
     wrong = []
     for entry in told:
@@ -269,8 +273,16 @@ def failures(told: Sequence[Told], gate: float) -> list[dict[str, object]]:
             best = float(entry.own_overlaps.max(initial=0))
             kind = {name: round(float(value), 3) for name, value in zip(KINDS, entry.kind, strict=True)}
             names = [name for name, is_wrong in faults.items() if is_wrong]
-            wrong.append({"path": entry.path, "wrong": names, "kind": kind, "iou": round(best, 3), "viewpoint": view,
-                          "scores": [round(float(score), 3) for score in entry.scores]})  # fmt: skip
+            wrong.append(
+                {
+                    "path": entry.path,
+                    "wrong": names,
+                    "kind": kind,
+                    "iou": round(best, 3),
+                    "viewpoint": view,
+                    "scores": [round(float(score), 3) for score in entry.scores],
+                }
+            )
     return wrong
 
 
@@ -280,7 +292,7 @@ def _some(photos: Sequence[LabelledPhoto], most: int, root: Path, rng: np.random
 
 
 def _matches(told: FloatArray, true: FloatArray) -> bool:
-    """Say whether each true box has its own told one."""
+    """Return whether each true box has its own told one."""
     overlap = iou_matrix(told, true)
     if len(told) < len(true):
         return False

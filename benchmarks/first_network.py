@@ -19,10 +19,13 @@ from carspotter.training.recipe import load_recipe
 from measure import parser
 
 CARD = {
-    "use": "measuring what the identifier began with", "licence": "MIT, Copyright (c) 2020 Spectrico; see NOTICE",
-    "data": {"source": "not known"}, "recipe": {"claim": "none: this project did not train it"},
-    "figures": {"none": "RESULTS.md"}, "retrain": "not possible",
-}  # fmt: skip
+    "use": "measuring what the identifier began with",
+    "licence": "MIT, Copyright (c) 2020 Spectrico; see NOTICE",
+    "data": {"source": "not known"},
+    "recipe": {"claim": "none: this project did not train it"},
+    "figures": {"none": "RESULTS.md"},
+    "retrain": "not possible",
+}
 
 
 def main() -> None:
@@ -40,9 +43,14 @@ def main() -> None:
     network = to_onnx(ExportedIdentifier(model.eval()), recipe, raw_outputs(taxonomy))
     content, calibration = finish(network, {"temperature": 1.0, "thresholds": {}}, taxonomy=taxonomy, attributes={})
     bundle = ModelBundle(
-        task="identifier", name="first-network", preprocessing=preprocessing_of(recipe.input), taxonomy=taxonomy,
-        attributes={}, calibration=calibration, card=CARD,
-    )  # fmt: skip
+        task="identifier",
+        name="first-network",
+        preprocessing=preprocessing_of(recipe.input),
+        taxonomy=taxonomy,
+        attributes={},
+        calibration=calibration,
+        card=CARD,
+    )
     print(bundle.save(given.out, content).folder)
 
 

@@ -32,7 +32,7 @@ exec sleep infinity
 
 
 def why_not() -> str | None:
-    """Say what is lacking here for hosts, or None."""
+    """Return what is lacking here for hosts, or None."""
     if not hasattr(os, "geteuid") or os.geteuid() != 0:
         return "needs root, to make network namespaces"
     lacking = [tool for tool in ("ip", "unshare", "nsenter") if shutil.which(tool) is None]
@@ -135,10 +135,25 @@ def _init(space: str, name: str, hidden: Sequence[Path], known: str) -> Iterator
     """Hold the namespaces of a host open; with its init, the kernel ends all of its processes."""
     script = INIT.format(name=name, hidden=" ".join(map(str, hidden)), known=known)
     outer = subprocess.Popen(
-        ["ip", "netns", "exec", space, "unshare", "--mount", "--uts", "--ipc", "--pid", "--fork", "--kill-child",
-         "--mount-proc", "sh", "-c", script],
+        [
+            "ip",
+            "netns",
+            "exec",
+            space,
+            "unshare",
+            "--mount",
+            "--uts",
+            "--ipc",
+            "--pid",
+            "--fork",
+            "--kill-child",
+            "--mount-proc",
+            "sh",
+            "-c",
+            script,
+        ],
         stderr=subprocess.DEVNULL,
-    )  # fmt: skip
+    )
     try:
         yield _child(outer)
     finally:

@@ -94,11 +94,17 @@ def row_of(market: MarketFigures) -> Row:
         for name, point in (("95 %", market.at_95), ("99 %", market.at_99))
     }
     return {
-        "market": market.name, "photos": market.photos, "make": by_ad(market.make_by_ad),
-        "make and model": said(market.model), "model, of known ones": said(market.known_model),
-        "ECE (make)": f"{market.calibration_error:.3f}", **covers, "answered": said(market.answered),
-        "right where answered": by_ad(market.right_by_ad), **levels,
-    }  # fmt: skip
+        "market": market.name,
+        "photos": market.photos,
+        "make": by_ad(market.make_by_ad),
+        "make and model": said(market.model),
+        "model, of known ones": said(market.known_model),
+        "ECE (make)": f"{market.calibration_error:.3f}",
+        **covers,
+        "answered": said(market.answered),
+        "right where answered": by_ad(market.right_by_ad),
+        **levels,
+    }
 
 
 def said(share: Share) -> str:
@@ -115,10 +121,13 @@ def contradictions(table: Predictions, bundle: ModelBundle) -> int:
     """Count the photos whose first candidate at a level does not lie below the first of the level above."""
     identifier = Identifier(replace(bundle, head=None), bundle.open_session())
     parents = {
-        level: {name: above for taxon in table.taxonomy.classes
-                for name, above in [(taxon.name(level), taxon.name(LEVELS[place]))]}
+        level: {
+            name: above
+            for taxon in table.taxonomy.classes
+            for name, above in [(taxon.name(level), taxon.name(LEVELS[place]))]
+        }
         for place, level in enumerate(LEVELS[1:])
-    }  # fmt: skip
+    }
     odd = 0
     for probabilities in table.probabilities.astype(np.float64):
         levels = identifier.judge(probabilities, np.zeros(1, np.float32)).levels
@@ -181,9 +190,14 @@ def layer(
         about |= {"answer": np.where(sure, np.array(names)[best], ""), "answer_level": np.where(sure, "make", "")}
         about |= {"source": sources[asked], "ad_id": crops.vehicles[asked]}
         return Predictions(
-            name="layer", taxonomy=taxonomy, photos=np.array([str(at) for at in np.flatnonzero(asked)]),
-            probabilities=p[asked].astype(np.float32), truth=truth[asked], levels={"make": truth[asked]}, about=about,
-        )  # fmt: skip
+            name="layer",
+            taxonomy=taxonomy,
+            photos=np.array([str(at) for at in np.flatnonzero(asked)]),
+            probabilities=p[asked].astype(np.float32),
+            truth=truth[asked],
+            levels={"make": truth[asked]},
+            about=about,
+        )
 
     return table
 

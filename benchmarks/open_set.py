@@ -39,7 +39,7 @@ Names = npt.NDArray[np.str_]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Crops:
-    """Hold the embedding (n, d), the class and the vehicle (n,) of each crop, and what the network says (n, names)."""
+    """The embedding (n, d), the class and the vehicle (n,) of each crop, and what the network says (n, names)."""
 
     embeddings: Floats
     said: Floats
@@ -106,13 +106,21 @@ def measure(crops: Crops, count: int | None, seed: int, *, bundle: ModelBundle, 
     taxonomy = Taxonomy(tuple(Taxon(make=str(name)) for name in np.unique(crops.classes[rows])))
     truth = {name: number for number, name in enumerate(taxonomy.names("make"))}
     gallery = learn(
-        crops.embeddings[rows], np.array([truth[name] for name in crops.classes[rows].tolist()]), taxonomy,
-        groups=crops.vehicles[rows].tolist(), settings=LearnSettings(seed=seed),
-    )  # fmt: skip
+        crops.embeddings[rows],
+        np.array([truth[name] for name in crops.classes[rows].tolist()]),
+        taxonomy,
+        groups=crops.vehicles[rows].tolist(),
+        settings=LearnSettings(seed=seed),
+    )
     learnt = ModelBundle(
-        task="identifier", name="half", preprocessing=bundle.preprocessing, card=bundle.card,
-        calibration=gallery.calibration, taxonomy=taxonomy, head=gallery.head,
-    )  # fmt: skip
+        task="identifier",
+        name="half",
+        preprocessing=bundle.preprocessing,
+        card=bundle.card,
+        calibration=gallery.calibration,
+        taxonomy=taxonomy,
+        head=gallery.head,
+    )
     identifier = Identifier(learnt, session)
     own, others = np.flatnonzero(is_known & apart), np.flatnonzero(~is_known)
     answered = [[said(identifier, gallery, crops.embeddings[at]) for at in part.tolist()] for part in (own, others)]

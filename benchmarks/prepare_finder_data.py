@@ -1,7 +1,7 @@
 """Make the finder's manifest from the project's development photographs.
 
 In: the folder of photographs (`used-car-ads`, `car-boxes`, `not-cars`, `stanford-cars`, `more-cars`, `scenes`,
-`cut-out-views`) and the teachers' boxes (JSON written by `teach_finder.py`). Out: `manifest.csv`, the form that
+`cut-out-views`) and the teachers' boxes (JSON written by `pseudo_label.py`). Out: `manifest.csv`, the form that
 `carspotter train recipes/finder.toml` reads, with each photo in one part: `train`, `choose` (settings and thresholds)
 or `report` (figures only). It copies no photo.
 

@@ -24,15 +24,28 @@ from carspotter.labels.resolve import Resolver
 from carspotter.photos.near import pairs_within
 from carspotter.pixels import decode
 from prepare_subjects import OTHER, subjects
-from teach_finder import Look, yolox_look
+from pseudo_label import Look, yolox_look
 
 STANFORD = Path(__file__).parent.parent / "recipes" / "stanford-cars.csv"
 BODIES = {
-    "sedan": "sedan", "suv": "suv", "suv, crossover": "suv", "coupe": "coupe", "convertible": "convertible",
-    "hatchback": "hatchback", "wagon": "wagon", "van": "van", "minivan": "minivan",
-    "minivan and microvan": "minivan", "pickup": "pickup", "crew cab": "pickup", "regular cab": "pickup",
-    "extended cab": "pickup", "quad cab": "pickup", "club cab": "pickup", "supercab": "pickup",
-}  # fmt: skip
+    "sedan": "sedan",
+    "suv": "suv",
+    "suv, crossover": "suv",
+    "coupe": "coupe",
+    "convertible": "convertible",
+    "hatchback": "hatchback",
+    "wagon": "wagon",
+    "van": "van",
+    "minivan": "minivan",
+    "minivan and microvan": "minivan",
+    "pickup": "pickup",
+    "crew cab": "pickup",
+    "regular cab": "pickup",
+    "extended cab": "pickup",
+    "quad cab": "pickup",
+    "club cab": "pickup",
+    "supercab": "pickup",
+}
 SAME_BITS = 4
 """Bits of the perceptual hash within which two photographs are one picture."""
 TEST_SHARE = 5  # every fifth group by hash
@@ -43,7 +56,7 @@ KNOWN = ("exact", "alias", "pattern", "prefix", "inside", "seller", "sound", "fu
 
 @dataclass(slots=True, kw_only=True)
 class Row:
-    """Hold a photograph of one vehicle and what is known of it; words are already resolved."""
+    """A photograph of one vehicle and what is known of it; words are already resolved."""
 
     path: str
     source: str
@@ -73,10 +86,7 @@ def main() -> None:
     given.out.mkdir(parents=True, exist_ok=True)
     resolver = Resolver()
     look = yolox_look(str(given.weights / "yolox-nano.coco.onnx"))
-    cars = [
-        *other_cars(given.data / "more-cars", resolver),
-        *advertised(given.data / "used-car-ads", resolver, look),
-    ]
+    cars = [*other_cars(given.data / "more-cars", resolver), *advertised(given.data / "used-car-ads", resolver, look)]
     part(cars)
     stanford, classes = stanford_cars(given.data / "stanford-cars")
     makes = car_network(given.weights / "car-make.mobilenetv3_small.safetensors", given.out / "car-network", resolver)
@@ -98,10 +108,14 @@ def other_cars(folder: Path, resolver: Resolver) -> Iterator[Row]:
         found = resolved(resolver, row["make"], row["model"])
         generation = row["generation"].split("/")[2].upper() if row["generation"].count("/") >= 2 else ""
         yield Row(
-            path=str(folder / row["path"]), source=row["market"],
-            group=f"{row['source']} {row['ad_id'] or row['path']}", year=row["year"],
-            make=found[0], model=found[1], generation=generation if found[1] else "",
-        )  # fmt: skip
+            path=str(folder / row["path"]),
+            source=row["market"],
+            group=f"{row['source']} {row['ad_id'] or row['path']}",
+            year=row["year"],
+            make=found[0],
+            model=found[1],
+            generation=generation if found[1] else "",
+        )
 
 
 def advertised(folder: Path, resolver: Resolver, look: Look) -> Iterator[Row]:
@@ -116,10 +130,15 @@ def advertised(folder: Path, resolver: Resolver, look: Look) -> Iterator[Row]:
         corners = dict(zip(("x1", "y1", "x2", "y2"), (f"{value:.1f}" for value in box), strict=True))
         ad = row.get("ad_id")
         yield Row(
-            path=str(folder / row["path"]), source="used-car ads" if ad else "lead photographs",
-            group=f"ad {ad or row['path']}", make=make, model=model, year=row.get("year") or row["years"],
-            body=BODIES.get(row.get("body", "").casefold(), ""), **corners,
-        )  # fmt: skip
+            path=str(folder / row["path"]),
+            source="used-car ads" if ad else "lead photographs",
+            group=f"ad {ad or row['path']}",
+            make=make,
+            model=model,
+            year=row.get("year") or row["years"],
+            body=BODIES.get(row.get("body", "").casefold(), ""),
+            **corners,
+        )
 
 
 def resolved(resolver: Resolver, make: str, model: str) -> tuple[str, str]:
@@ -168,11 +187,16 @@ def stanford_cars(folder: Path) -> tuple[list[Row], list[dict[str, str]]]:
     classes = list(read(STANFORD))
     rows = [
         Row(
-            path=str(folder / row["path"]), source="Stanford Cars", group=f"stanford {row['path']}", split=row["split"],
-            class_id=row["class_id"], year=row["year"], body=BODIES.get(row["body"].casefold(), ""),
+            path=str(folder / row["path"]),
+            source="Stanford Cars",
+            group=f"stanford {row['path']}",
+            split=row["split"],
+            class_id=row["class_id"],
+            year=row["year"],
+            body=BODIES.get(row["body"].casefold(), ""),
         )
         for row in read(folder / "labels.csv")
-    ]  # fmt: skip
+    ]
     return rows, classes
 
 
@@ -238,7 +262,7 @@ def label(rows: list[Row], classes: list[dict[str, str]]) -> None:
 
 
 def built(year: str, span: str) -> bool:
-    """Tell whether a car of `year` ("2003", "2000-2005", "") may be of a generation ("1998-2006")."""
+    """Return whether a car of `year` ("2003", "2000-2005", "") may be of a generation ("1998-2006")."""
     years, built_in = [[int(part) for part in text.split("-") if part] for text in (year, span)]
     if not years or not built_in:
         return True

@@ -23,7 +23,7 @@ TEST_SHARE = 5
 
 
 class Car(Protocol):
-    """Hold a photograph of a whole car; sides of its box are numbers as text, or empty where it fills the photo."""
+    """A photograph of a whole car; sides of its box are numbers as text, or empty where it fills the photo."""
 
     path: str
     split: str

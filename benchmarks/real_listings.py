@@ -19,10 +19,15 @@ from carspotter.project.pipeline import build
 from measure import machine, parser
 
 VIEWS = {
-    "front": "front", "back": "back", "profile-on-left": "left", "profile-on-right": "right",
-    "angle-front-on-left": "front-left", "angle-front-on-right": "front-right", "angle-back-on-left": "back-right",
+    "front": "front",
+    "back": "back",
+    "profile-on-left": "left",
+    "profile-on-right": "right",
+    "angle-front-on-left": "front-left",
+    "angle-front-on-right": "front-right",
+    "angle-back-on-left": "back-right",
     "angle-back-on-right": "back-left",
-}  # fmt: skip
+}
 KINDS = {**dict.fromkeys(VIEWS, "exterior"), "in": "interior", "d": "detail"}
 
 SETTINGS = """

@@ -34,12 +34,21 @@ def memory(make: Callable[[], object]) -> int:
 def listing(number: int) -> dict[str, Any]:
     """Make an ad's row as an import remembers it."""
     return {
-        "ad_id": f"{number:010}", "source": "table:cars.csv", "url": f"https://cars.example/ads/{number:010}",
-        "make": f"Make {number % 40}", "model": f"Model {number % 800}", "submodel": f"Line {number % 50}",
-        "year": 1990 + number % 35, "body": "Sedan", "title": f"A car number {number}, first hand, garaged",
-        "price": 1000.0 + number, "currency": "EUR", "attributes": f'{{"color": "blue", "doors": {number % 6}}}',
-        "status": "ok", "message": None,
-    }  # fmt: skip
+        "ad_id": f"{number:010}",
+        "source": "table:cars.csv",
+        "url": f"https://cars.example/ads/{number:010}",
+        "make": f"Make {number % 40}",
+        "model": f"Model {number % 800}",
+        "submodel": f"Line {number % 50}",
+        "year": 1990 + number % 35,
+        "body": "Sedan",
+        "title": f"A car number {number}, first hand, garaged",
+        "price": 1000.0 + number,
+        "currency": "EUR",
+        "attributes": f'{{"color": "blue", "doors": {number % 6}}}',
+        "status": "ok",
+        "message": None,
+    }
 
 
 def _differing(table: str, random: np.random.Generator) -> dict[str, Any]:

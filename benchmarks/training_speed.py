@@ -84,11 +84,14 @@ class Usual:
     def __init__(self, labels: Path, size: int) -> None:
         change = transforms.Compose(
             [
-                transforms.RandomResizedCrop(size, scale=(0.5, 1.0)), transforms.RandomHorizontalFlip(),
-                transforms.ColorJitter(0.3, 0.3, 0.3), transforms.ToTensor(),
-                transforms.Normalize((0.5,) * 3, (0.5,) * 3), transforms.RandomErasing(0.25),
+                transforms.RandomResizedCrop(size, scale=(0.5, 1.0)),
+                transforms.RandomHorizontalFlip(),
+                transforms.ColorJitter(0.3, 0.3, 0.3),
+                transforms.ToTensor(),
+                transforms.Normalize((0.5,) * 3, (0.5,) * 3),
+                transforms.RandomErasing(0.25),
             ]
-        )  # fmt: skip
+        )
         photos = ImageFolder(str(labels.parent / "tree"), change)
         self.loader = DataLoader(
             photos, BATCH, shuffle=True, drop_last=True, num_workers=CORES, persistent_workers=True
@@ -116,10 +119,15 @@ class Ours:
 
     def __init__(self, labels: Path, size: int, run: Path) -> None:
         changes = [
-            f"data.labels={labels}", f"data.taxonomy={RECIPES / 'stanford-cars.csv'}", "model.weights=''",
-            f"model.backbone={BACKBONE}", "train.precision=float32", f"train.batch={BATCH}", "train.threads=0",
+            f"data.labels={labels}",
+            f"data.taxonomy={RECIPES / 'stanford-cars.csv'}",
+            "model.weights=''",
+            f"model.backbone={BACKBONE}",
+            "train.precision=float32",
+            f"train.batch={BATCH}",
+            "train.threads=0",
             f"phases=[{{epochs=1000,width={size},height={size}}}]",
-        ]  # fmt: skip
+        ]
         recipe: Recipe = load_recipe(RECIPES / "stanford-cars.toml", changes)
         self.training = Training(recipe, IdentifierTask(recipe), run)
         self.training.autocast = False
@@ -154,9 +162,10 @@ def timed(way: Usual | Ours, steps: int) -> tuple[float, float]:
 def row(name: str, values: list[tuple[float, float]]) -> dict[str, Any]:
     """Give the medians."""
     return {
-        "loop": name, "images a second": round(statistics.median(rate for rate, _ in values), 1),
+        "loop": name,
+        "images a second": round(statistics.median(rate for rate, _ in values), 1),
         "waiting for batches": round(statistics.median(share for _, share in values), 3),
-    }  # fmt: skip
+    }
 
 
 if __name__ == "__main__":

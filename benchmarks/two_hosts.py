@@ -57,16 +57,18 @@ min_photos = 6
 """
 # A node that is silent for so long is lost: Ray's own patience, asked every second, and lost after three.
 IMPATIENT = {
-    "RAY_health_check_initial_delay_ms": "1000", "RAY_health_check_period_ms": "1000",
-    "RAY_health_check_timeout_ms": "1000", "RAY_health_check_failure_threshold": "3",
-}  # fmt: skip
+    "RAY_health_check_initial_delay_ms": "1000",
+    "RAY_health_check_period_ms": "1000",
+    "RAY_health_check_timeout_ms": "1000",
+    "RAY_health_check_failure_threshold": "3",
+}
 NEVER_SAME = {"files": ("stage_version",)}
 RAY = str(Path(sys.executable).with_name("ray"))
 LIMIT_S = 900
 
 
 @dataclass(slots=True, kw_only=True)
-class Seen:
+class Evidence:
     """What is seen of a build from outside."""
 
     lines: list[tuple[float, str]] = field(default_factory=list)
@@ -85,25 +87,35 @@ def environment() -> dict[str, str]:
     """Give what processes on the hosts get: no proxy, one thread, our sources, Ray without its usage report."""
     kept = {key: value for key, value in os.environ.items() if "proxy" not in key.lower()}
     return kept | {
-        "PYTHONPATH": str(SOURCE), "OMP_NUM_THREADS": "1", "RAY_USAGE_STATS_ENABLED": "0",
-        "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0", "HOME": "/tmp",
+        "PYTHONPATH": str(SOURCE),
+        "OMP_NUM_THREADS": "1",
+        "RAY_USAGE_STATS_ENABLED": "0",
+        "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+        "HOME": "/tmp",
         "RAY_CLIENT_SERVER_CHECK_CHANNEL_TIMEOUT_S": "120",  # of 30 s, which a busy machine may take to start one
-    }  # fmt: skip
+    }
 
 
 @contextmanager
 def cluster(head: Host, node: Host, cpus: int, *, is_impatient: bool) -> Iterator[None]:
     """Start a Ray head and a node; both go with the context. An impatient head takes 3 s of silence for a loss."""
     shared = ["--num-cpus", str(cpus), "--object-store-memory", str(100 << 20), "--block"]
-    quiet: dict[str, Any] = {
-        "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, "env": environment(),
-    }  # fmt: skip
+    quiet: dict[str, Any] = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, "env": environment()}
     told = quiet | {"env": environment() | (IMPATIENT if is_impatient else {})}
     try:
         head.start(
-            [RAY, "start", "--head", f"--node-ip-address={head.address}", f"--port={PORT}", "--include-dashboard=false",
-             f"--ray-client-server-port={CLIENTS}", *shared], **told,
-        )  # fmt: skip
+            [
+                RAY,
+                "start",
+                "--head",
+                f"--node-ip-address={head.address}",
+                f"--port={PORT}",
+                "--include-dashboard=false",
+                f"--ray-client-server-port={CLIENTS}",
+                *shared,
+            ],
+            **told,
+        )
         _wait_for_nodes(head, 1)
         node.start(
             [RAY, "start", f"--address={head.address}:{PORT}", f"--node-ip-address={node.address}", *shared], **quiet
@@ -133,9 +145,9 @@ def _wait_for_nodes(head: Host, count: int) -> None:
     raise SystemExit(f"the cluster did not come to {count} nodes within 90 s")
 
 
-def build(machines: dict[str, Host], project: Path, *, on: str, loss: str | None) -> Seen:
+def build(machines: dict[str, Host], project: Path, *, on: str, loss: str | None) -> Evidence:
     """Build a project on `head`, lose the node half-way where that is asked for, and note what is seen."""
-    seen, started = Seen(), time.monotonic()
+    seen, started = Evidence(), time.monotonic()
     command = [sys.executable, "-m", "carspotter.cli.main", "build", str(project), "--on", on, "--json"]
     told = environment() | {"RAY_ADDRESS": f"{machines['head'].address}:{PORT}"}
     process = machines["head"].start(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, env=told)
@@ -163,12 +175,12 @@ def build(machines: dict[str, Host], project: Path, *, on: str, loss: str | None
     return seen
 
 
-def _listen(process: subprocess.Popen[str], seen: Seen) -> None:
+def _listen(process: subprocess.Popen[str], seen: Evidence) -> None:
     for line in process.stderr or ():
         seen.lines.append((time.monotonic(), line.rstrip()))
 
 
-def _look_at_actors(machines: dict[str, Host], seen: Seen) -> None:
+def _look_at_actors(machines: dict[str, Host], seen: Evidence) -> None:
     ticks = os.sysconf("SC_CLK_TCK")
     for name in ("head", "node"):
         for number, title in machines[name].processes().items():
@@ -225,9 +237,7 @@ def make_project(folder: Path, showroom: Path, store: Host) -> Path:
 def tables(project: Path) -> dict[str, list[dict[str, Any]]]:
     """Read every table, without what may differ."""
     with Catalog.open(project) as catalog:
-        read = {
-            name: catalog.rows(f"SELECT * FROM {name} ORDER BY {table.key}") for name, table in TABLES.items()
-        }  # fmt: skip
+        read = {name: catalog.rows(f"SELECT * FROM {name} ORDER BY {table.key}") for name, table in TABLES.items()}
     return {
         name: [
             {key: _plain(value) for key, value in row.items() if key not in NEVER_SAME.get(name, ())} for row in rows
@@ -254,7 +264,7 @@ def differences(ours: dict[str, list[dict[str, Any]]], theirs: dict[str, list[di
     return found
 
 
-def measured(name: str, seen: Seen, project: Path, wanted: dict[str, list[dict[str, Any]]]) -> dict[str, Any]:
+def measured(name: str, seen: Evidence, project: Path, wanted: dict[str, list[dict[str, Any]]]) -> dict[str, Any]:
     """Make the row of one build."""
     made = tables(project)
     unequal = differences(made, wanted)
@@ -262,17 +272,24 @@ def measured(name: str, seen: Seen, project: Path, wanted: dict[str, list[dict[s
         print(line, file=sys.stderr)
     loss = seen.lost_at
     return {
-        "build": name, "seconds": round(seen.seconds, 1), "rows": len(made["embeddings"]),
+        "build": name,
+        "seconds": round(seen.seconds, 1),
+        "rows": len(made["embeddings"]),
         "tables equal": f"{sum(not any(line.startswith(f'{table}:') for line in unequal) for table in made)}"
-                        f" of {len(made)}",
+        f" of {len(made)}",
         "rows compared": sum(map(len, made.values())),
         **{f"actors on {host}": len(cpu) for host, cpu in sorted(seen.cpu_s.items())},
         **{f"cpu_s on {host}": round(sum(cpu.values()), 1) for host, cpu in sorted(seen.cpu_s.items())},
-        **({} if math.isnan(loss) else {
-            "rows at loss": seen.rows_at_loss, "noticed_s": round(seen.noticed_at() - loss, 1),
-            "recovered_s": round(seen.recovered_at - loss, 1),
-        }),
-    }  # fmt: skip
+        **(
+            {}
+            if math.isnan(loss)
+            else {
+                "rows at loss": seen.rows_at_loss,
+                "noticed_s": round(seen.noticed_at() - loss, 1),
+                "recovered_s": round(seen.recovered_at - loss, 1),
+            }
+        ),
+    }
 
 
 def measure(folder: Path, *, cpus: int, chosen: list[str], address: str) -> Iterator[dict[str, Any]]:
@@ -285,8 +302,9 @@ def measure(folder: Path, *, cpus: int, chosen: list[str], address: str) -> Iter
         head, store = machines["head"], machines["store"]
         store.start(
             [sys.executable, "-m", "http.server", str(WEB), "--bind", store.address, "--directory", str(showroom)],
-            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-        )  # fmt: skip
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
         one = make_project(projects / "one", showroom, store)
         seen = build(machines, one, on="local", loss=None)
         wanted = tables(one)
@@ -297,8 +315,9 @@ def measure(folder: Path, *, cpus: int, chosen: list[str], address: str) -> Iter
             store = machines["store"]
             store.start(
                 [sys.executable, "-m", "http.server", str(WEB), "--bind", store.address, "--directory", str(showroom)],
-                stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-            )  # fmt: skip
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+            )
             project = make_project(projects / f"two{number}", showroom, store)
             with cluster(machines["head"], machines["node"], cpus, is_impatient=name == "link cut, 3 s"):
                 seen = build(machines, project, on=on, loss=LOSSES.get(name))

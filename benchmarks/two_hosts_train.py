@@ -105,13 +105,24 @@ def train_on_two(folder: Path) -> None:
         address = machines["first"].address
         processes = [
             machines[name].start(
-                [sys.executable, "-m", "torch.distributed.run", "--nnodes=2", "--nproc-per-node=1", "--rdzv-id=one",
-                 "--rdzv-backend=c10d", f"--rdzv-endpoint={address}:{PORT}", f"--local-addr={machines[name].address}",
-                 *training(folder / name)],
-                stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment() | {"GLOO_SOCKET_IFNAME": "eth0"},
+                [
+                    sys.executable,
+                    "-m",
+                    "torch.distributed.run",
+                    "--nnodes=2",
+                    "--nproc-per-node=1",
+                    "--rdzv-id=one",
+                    "--rdzv-backend=c10d",
+                    f"--rdzv-endpoint={address}:{PORT}",
+                    f"--local-addr={machines[name].address}",
+                    *training(folder / name),
+                ],
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                env=environment() | {"GLOO_SOCKET_IFNAME": "eth0"},
             )
             for name in names
-        ]  # fmt: skip
+        ]
         told = [process.communicate(timeout=300) for process in processes]
         if any(process.returncode for process in processes):
             raise SystemExit("the training failed: " + "\n".join(said[1][-1500:] for said in told))
@@ -125,9 +136,11 @@ def result(folder: Path, seconds: float) -> dict[str, Any]:
     epochs = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
     known = json.loads((run / "environment.json").read_text())
     return {
-        "processes": known["processes"], "epochs": len(epochs), "loss": epochs[-1]["loss"],
+        "processes": known["processes"],
+        "epochs": len(epochs),
+        "loss": epochs[-1]["loss"],
         "seconds": round(seconds, 1),
-    }  # fmt: skip
+    }
 
 
 def largest_difference(one: Path, two: Path) -> float:
@@ -150,10 +163,11 @@ def measure(folder: Path) -> Iterator[dict[str, Any]]:
     train_on_two(folder)
     written = folder / "second" / "run"
     yield {
-        "hosts": 2, **result(folder / "first", time.monotonic() - started),
+        "hosts": 2,
+        **result(folder / "first", time.monotonic() - started),
         "largest difference": f"{largest_difference(folder / 'one', folder / 'first'):.1e}",
         "files of the second host": len(list(written.rglob("*"))) if written.exists() else 0,
-    }  # fmt: skip
+    }
 
 
 def main() -> None:

@@ -62,7 +62,7 @@ AUGMENT = AugmentSettings(min_area=0.6)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Parts:
-    """Hold what is learnt from, what settings are chosen on, and what is reported."""
+    """What is learnt from, what settings are chosen on, and what is reported."""
 
     learnt: LabelledPhotos
     validation: LabelledPhotos
@@ -71,7 +71,7 @@ class Parts:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
-    """Hold an approach's answers for both parts in `PARTS`, the setting that it chose and its seconds."""
+    """An approach's answers for both parts in `PARTS`, the setting that it chose and its seconds."""
 
     tables: tuple[Predictions, Predictions]
     setting: str

@@ -80,8 +80,10 @@ def write_photos(folder: Path, n: int = 32) -> Path:
         pixels = drawn_photo(None if kind == "other" else vehicle, view, random)
         Image.fromarray(pixels).save(folder / f"{index}.png")
         corners = dict(zip(("x1", "y1", "x2", "y2"), vehicle, strict=True)) if kind == "exterior" else {}
-        rows.append({"path": f"{index}.png", "part": part, "source": source, "kind": kind, **corners}
-                    | ({"viewpoint": view} if corners else {}))  # fmt: skip
+        rows.append(
+            {"path": f"{index}.png", "part": part, "source": source, "kind": kind, **corners}
+            | ({"viewpoint": view} if corners else {})
+        )
     with (folder / "photos.csv").open("w", newline="") as file:
         writer = csv.DictWriter(file, COLUMNS, restval="")
         writer.writeheader()

@@ -45,18 +45,31 @@ def _value(variable: Any, values: dict[str, torch.Tensor]) -> Any:
 
 
 def _convolve(
-    *, x: Any, weight: Any, bias: Any = None, pad_type: str = "valid", pad: Any = (0, 0, 0, 0), strides: Any = (1, 1),
-    dilations: Any = (1, 1), groups: int = 1,
-) -> torch.Tensor:  # fmt: skip
+    *,
+    x: Any,
+    weight: Any,
+    bias: Any = None,
+    pad_type: str = "valid",
+    pad: Any = (0, 0, 0, 0),
+    strides: Any = (1, 1),
+    dilations: Any = (1, 1),
+    groups: int = 1,
+) -> torch.Tensor:
     assert pad_type in ("valid", "custom")
     top, bottom, left, right = pad if pad_type == "custom" else (0, 0, 0, 0)
     return F.conv2d(F.pad(x, (left, right, top, bottom)), weight, bias, strides, 0, dilations, groups)
 
 
 def _average(
-    *, x: Any, kernel_sizes: Any, strides: Any, pad_type: str = "valid", pad: Any = (), ceil_mode: bool = False,
+    *,
+    x: Any,
+    kernel_sizes: Any,
+    strides: Any,
+    pad_type: str = "valid",
+    pad: Any = (),
+    ceil_mode: bool = False,
     exclude_padding_from_average: bool = False,
-) -> torch.Tensor:  # fmt: skip
+) -> torch.Tensor:
     assert pad_type == "valid" or not any(pad)
     assert not ceil_mode
     return F.avg_pool2d(x, kernel_sizes, strides)

@@ -63,10 +63,16 @@ def _draw(path: Path, number: int, size: tuple[int, int]) -> None:
 
 def _check(photo: str, number: int, size: tuple[int, int]) -> dict[str, Any]:
     return {
-        "photo_id": photo, "width": size[0], "height": size[1], "sha256": photo,
-        "phash": number * 0x9E3779B97F4A7C15 % 2**64, "dhash": number, "contrast": 0.3, "sharpness": 500.0,
+        "photo_id": photo,
+        "width": size[0],
+        "height": size[1],
+        "sha256": photo,
+        "phash": number * 0x9E3779B97F4A7C15 % 2**64,
+        "dhash": number,
+        "contrast": 0.3,
+        "sharpness": 500.0,
         "status": OK,
-    }  # fmt: skip
+    }
 
 
 def _finding(photo: str, number: int, is_interior: bool, size: tuple[int, int]) -> dict[str, Any]:

@@ -28,10 +28,19 @@ LAYERS = (VOCABULARY, ENGINES, STAGES, WHOLE, FACES)  # each may import what sta
 
 # A stage never imports another stage; ARCHITECTURE.md says why these do.
 STAGE_EXCEPTIONS = {
-    ("export", "training"), ("compute", "catalog"), ("training", "dataset"),
-    ("training", "evaluation"), ("evaluation", "recognition"), ("evaluation", "dataset"), ("cli", "serving"),
-    ("cli", "client"), ("cli", "review"), ("notebook", "review"), ("review", "serving"), ("review", "labels"),
-}  # fmt: skip
+    ("export", "training"),
+    ("compute", "catalog"),
+    ("training", "dataset"),
+    ("training", "evaluation"),
+    ("evaluation", "recognition"),
+    ("evaluation", "dataset"),
+    ("cli", "serving"),
+    ("cli", "client"),
+    ("cli", "review"),
+    ("notebook", "review"),
+    ("review", "serving"),
+    ("review", "labels"),
+}
 
 # Third-party library → where it may be imported. A library that is not listed has no door and may not be used.
 DOORS: dict[str, tuple[str, ...]] = {
@@ -290,9 +299,10 @@ def over_budget(modules: Iterable[Module]) -> Iterator[tuple[tuple[str, str], st
             yield (module.name, "file"), f"{module.name}: {n_lines} lines without docstrings, at most {MAX_FILE_LINES}"
         for function in functions(module):
             where = f"{module.name}:{function.name}"
-            n_lines = (function.end_lineno or function.lineno) - function.lineno + 1 - docstring_lines(function)
+            # The body alone: a command's options, one a line, are its documentation.
+            n_lines = (function.end_lineno or function.lineno) - function.body[0].lineno + 1 - docstring_lines(function)
             if n_lines > MAX_FUNCTION_LINES:
-                yield (where, "lines"), f"{where}: {n_lines} lines without docstring, at most {MAX_FUNCTION_LINES}"
+                yield (where, "lines"), f"{where}: {n_lines} lines of body, at most {MAX_FUNCTION_LINES}"
             if (n := n_positional(function)) > MAX_POSITIONAL:
                 yield (where, "positional"), f"{where}: {n} positional parameters, at most {MAX_POSITIONAL}"
 
@@ -324,7 +334,7 @@ def docstring_violations(modules: Iterable[Module]) -> list[str]:
 
 
 def is_overload(node: ast.ClassDef | Function) -> bool:
-    """Tell whether a definition only states a further signature; the implementation is documented."""
+    """Return whether a definition only states a further signature; the implementation is documented."""
     return any(ast.unparse(decorator).endswith("overload") for decorator in node.decorator_list)
 
 
@@ -345,7 +355,7 @@ def statement_violations(modules: Iterable[Module]) -> list[str]:
 
 
 def may_be_broad(module: Module, handler: ast.ExceptHandler) -> bool:
-    """Tell whether a handler may catch everything: where any row may be bad, where a dead worker would hang all.
+    """Return whether a handler may catch everything: where any row may be bad, where a dead worker would hang all.
 
     Those are `compute` and `serving.batching`; and whoever re-raises it.
     """
@@ -355,7 +365,7 @@ def may_be_broad(module: Module, handler: ast.ExceptHandler) -> bool:
 
 
 def is_broad(caught: ast.expr | None) -> bool:
-    """Tell whether an `except` clause catches everything."""
+    """Return whether an `except` clause catches everything."""
     if caught is None:
         return True
     if isinstance(caught, ast.Tuple):
@@ -445,24 +455,12 @@ def test_starting_loads_nothing_heavy(program: str) -> None:
 
 # ---- the rules can fail ----
 
-LONG = "def f():\n" + "    x = 1\n" * MAX_FUNCTION_LINES
+LONG = "def f():\n" + "    x = 1\n" * (MAX_FUNCTION_LINES + 1)
 BAD_SOURCES = [
     ("layers", {"geometry": "from carspotter.runtime import session", "runtime.session": ""}, "above"),
-    (
-        "layers",
-        {"training.data": "import carspotter.recognition.finder", "recognition.finder": ""},
-        "meet in files",
-    ),
-    (
-        "layers",
-        {"training.data": "from ..recognition import finder", "recognition.finder": ""},
-        "meet in files",
-    ),
-    (
-        "layers",
-        {"training.data": "def f():\n    from carspotter.cli.main import app", "cli.main": ""},
-        "above",
-    ),
+    ("layers", {"training.data": "import carspotter.recognition.finder", "recognition.finder": ""}, "meet in files"),
+    ("layers", {"training.data": "from ..recognition import finder", "recognition.finder": ""}, "meet in files"),
+    ("layers", {"training.data": "def f():\n    from carspotter.cli.main import app", "cli.main": ""}, "above"),
     ("layers", {"review.apply": "from carspotter.review.session import x", "review.session": ""}, "above"),
     ("layers", {"stuff.thing": ""}, "no layer"),
     ("doors", {"recognition.finder": "import torch.nn as nn"}, "only training"),

@@ -28,18 +28,26 @@ from carspotter.records import Prediction
 from waiting import NEVER_S
 
 PREDICTION = {
-    "photo": "photo", "width": 800, "height": 600, "kind": {"name": "exterior", "probability": 0.99},
+    "photo": "photo",
+    "width": 800,
+    "height": 600,
+    "kind": {"name": "exterior", "probability": 0.99},
     "vehicles": [
         {
-            "box": [12.5, 80.0, 760.2, 540.9], "score": 0.98, "viewpoint": {"name": "front-left", "probability": 0.93},
+            "box": [12.5, 80.0, 760.2, 540.9],
+            "score": 0.98,
+            "viewpoint": {"name": "front-left", "probability": 0.93},
             "answer": {"level": "make", "name": "Audi", "probability": 0.97},
             "levels": {"make": [{"name": "Audi", "probability": 0.97}], "model": [], "generation": [], "year": []},
             "undecided": None,
         }
     ],
-    "error": None, "bundles": {"finder": "f", "identifier": "i"}, "milliseconds": {"queue": 1.0, "total": 9.0},
-    "undecided": None, "field_of_a_later_version": {"a": 1},
-}  # fmt: skip
+    "error": None,
+    "bundles": {"finder": "f", "identifier": "i"},
+    "milliseconds": {"queue": 1.0, "total": 9.0},
+    "undecided": None,
+    "field_of_a_later_version": {"a": 1},
+}
 AD = {"answer": None, "undecided": "no exterior", "levels": {}, "lead": 0, "photos": [], "declared": None}
 
 
@@ -174,8 +182,9 @@ def test_urls_are_left_to_the_service(service: Service, photo: Path) -> None:
         Client(service.url).ad([photo, urls[0]])
     assert all(request[2]["Content-Type"] == "application/json" for request in service.requests)
     assert [json.loads(request[3]) for request in service.requests] == [
-        {"url": urls[0]}, {"photos": [{"url": url} for url in urls], "declared": {"title": "Audi A4"}},
-    ]  # fmt: skip
+        {"url": urls[0]},
+        {"photos": [{"url": url} for url in urls], "declared": {"title": "Audi A4"}},
+    ]
 
 
 def test_an_ad_is_a_form_of_files(service: Service, photo: Path, tmp_path: Path) -> None:
@@ -379,17 +388,29 @@ def test_https_to_a_plain_port_says_so() -> None:
 @pytest.mark.parametrize(
     ("status", "content", "message"),
     [
-        *((200, content, "not as a carspotter service does") for content in (
-            b"<html>welcome</html>", {"detail": "a service of another kind"}, [1, 2], b"\xff\xfe",
-            *(PREDICTION | wrong for wrong in (
-                {"vehicles": [{}]}, {"kind": {"name": "cat", "probability": 1}}, {"kind": 5}, {"width": 0},
-            )),
-        )),
+        *(
+            (200, content, "not as a carspotter service does")
+            for content in (
+                b"<html>welcome</html>",
+                {"detail": "a service of another kind"},
+                [1, 2],
+                b"\xff\xfe",
+                *(
+                    PREDICTION | wrong
+                    for wrong in (
+                        {"vehicles": [{}]},
+                        {"kind": {"name": "cat", "probability": 1}},
+                        {"kind": 5},
+                        {"width": 0},
+                    )
+                ),
+            )
+        ),
         (404, b"<html>not found</html>", "404 Not Found; is that a carspotter service?"),
         (502, {"message": "bad gateway"}, "502 Bad Gateway; is that a carspotter service?"),
         (204, b"", "204 No Content"),
     ],
-)  # fmt: skip
+)
 def test_a_server_that_is_no_carspotter(service: Service, status: int, content: object, message: str) -> None:
     client = Client(service.url)
     others = (client.models, client.taxonomy, lambda: client.ad([b"a"]))
@@ -406,10 +427,25 @@ def test_an_endless_answer_is_left(service: Service, monkeypatch: pytest.MonkeyP
 
 @pytest.mark.parametrize(
     "server",
-    ["localhost:8000", "cars.example", "", "ftp://cars.example", "http://", "http://a:99999", "http://[::1", "http://a?b",
-     "http://a#b", "http://a b", "http://a\r\nX: y", "http://ü.example", "http://user:s3cret@cars.example",
-     "http://a:0", "http://a..b", "http://" + "a" * 70],
-)  # fmt: skip
+    [
+        "localhost:8000",
+        "cars.example",
+        "",
+        "ftp://cars.example",
+        "http://",
+        "http://a:99999",
+        "http://[::1",
+        "http://a?b",
+        "http://a#b",
+        "http://a b",
+        "http://a\r\nX: y",
+        "http://ü.example",
+        "http://user:s3cret@cars.example",
+        "http://a:0",
+        "http://a..b",
+        "http://" + "a" * 70,
+    ],
+)
 def test_a_wrong_address_is_told_at_once(server: str) -> None:
     with pytest.raises(ValueError, match="address") as caught:
         Client(server)
@@ -418,9 +454,11 @@ def test_a_wrong_address_is_told_at_once(server: str) -> None:
 
 @pytest.mark.parametrize(
     ("name", "value"),
-    [*(("key", key) for key in ("", " a", "a\r\nX: y", "schlüssel", "a\n")),
-     *(("timeout_s", seconds) for seconds in (0, -1, float("inf"), float("nan")))],
-)  # fmt: skip
+    [
+        *(("key", key) for key in ("", " a", "a\r\nX: y", "schlüssel", "a\n")),
+        *(("timeout_s", seconds) for seconds in (0, -1, float("inf"), float("nan"))),
+    ],
+)
 def test_a_wrong_key_or_time_is_told_and_no_key_repeated(name: str, value: Any) -> None:
     with pytest.raises(ValueError, match=r"API key|timeout_s") as caught:
         Client("http://cars.example", **{name: value})

@@ -120,8 +120,10 @@ def test_a_container_may_little(pod: dict[str, Any], container: dict[str, Any]) 
     assert user["seccompProfile"] == {"type": "RuntimeDefault"}
     allowed = container["securityContext"]
     assert allowed == {
-        "allowPrivilegeEscalation": False, "readOnlyRootFilesystem": True, "capabilities": {"drop": ["ALL"]},
-    }  # fmt: skip
+        "allowPrivilegeEscalation": False,
+        "readOnlyRootFilesystem": True,
+        "capabilities": {"drop": ["ALL"]},
+    }
     policy = loaded("network.yaml")["spec"]
     assert policy["policyTypes"] == ["Ingress", "Egress"]
     assert policy["egress"] == []
@@ -222,9 +224,19 @@ def test_clients_notice_no_restart_no_death_and_no_full_replica(tmp_path: Path) 
     tiny_finder(tmp_path / "finder")
     tiny_identifier(tmp_path / "identifier")
     command = [
-        sys.executable, str(ROOT / "benchmarks/serving/balance.py"), "--seconds", "5", "--finder",
-        str(tmp_path / "finder"), "--identifier", str(tmp_path / "identifier"), "--only", "rolling", "killed", "full",
-    ]  # fmt: skip
+        sys.executable,
+        str(ROOT / "benchmarks/serving/balance.py"),
+        "--seconds",
+        "5",
+        "--finder",
+        str(tmp_path / "finder"),
+        "--identifier",
+        str(tmp_path / "identifier"),
+        "--only",
+        "rolling",
+        "killed",
+        "full",
+    ]
     environment = os.environ | {"PYTHONPATH": str(ROOT / "src")}
     done = subprocess.run(command, capture_output=True, text=True, timeout=300, env=environment)
     assert done.returncode == 0, done.stderr[-2000:]

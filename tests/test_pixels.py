@@ -60,10 +60,18 @@ def test_formats(form, tolerance):
 @pytest.mark.parametrize(
     ("mode", "form", "tolerance"),
     [
-        ("1", "PNG", 0), ("L", "PNG", 0), ("L", "JPEG", 3), ("P", "PNG", 0), ("LA", "PNG", 0), ("RGBA", "WEBP", 5),
-        ("CMYK", "JPEG", 4), ("YCbCr", "JPEG", 4), ("P", "BMP", 0), ("RGBA", "PNG", 0),
+        ("1", "PNG", 0),
+        ("L", "PNG", 0),
+        ("L", "JPEG", 3),
+        ("P", "PNG", 0),
+        ("LA", "PNG", 0),
+        ("RGBA", "WEBP", 5),
+        ("CMYK", "JPEG", 4),
+        ("YCbCr", "JPEG", 4),
+        ("P", "BMP", 0),
+        ("RGBA", "PNG", 0),
     ],
-)  # fmt: skip
+)
 def test_colour_modes(mode, form, tolerance):
     image = photo(mode=mode)
     assert distance(decode(encoded(image, form)).pixels, image) <= tolerance

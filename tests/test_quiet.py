@@ -41,8 +41,13 @@ def heard(folder: Path, *words: object) -> tuple[list[str], list[str]]:
     environment = {**kept, "HOME": str(home), "PYTHONDONTWRITEBYTECODE": "1"}
     done = subprocess.run(
         ["unshare", "-rnm", sys.executable, str(OWN_NETWORK), str(folder), *map(str, words)],
-        env=environment, cwd=folder, capture_output=True, text=True, timeout=120, check=False,
-    )  # fmt: skip
+        env=environment,
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
     assert done.returncode == 0, done.stderr
     names = json.loads((folder / "names.json").read_text())
     return names, [str(path.relative_to(home)) for path in home.rglob("*") if not path.is_dir()]

@@ -36,9 +36,14 @@ def read(content: dict[str, Any]) -> Outer:
 
 def test_every_kind_of_value_is_read() -> None:
     content = {
-        "path": "cars.csv", "count": 4, "mode": "slow", "limit": 2, "words": ["a"], "columns": {"make": "brand"},
+        "path": "cars.csv",
+        "count": 4,
+        "mode": "slow",
+        "limit": 2,
+        "words": ["a"],
+        "columns": {"make": "brand"},
         "inner": {"share": 1},
-    }  # fmt: skip
+    }
     assert read(content) == Outer(
         path="cars.csv", count=4, mode="slow", limit=2, words=("a",), columns={"make": "brand"}, inner=Inner(share=1.0)
     )

@@ -148,11 +148,18 @@ def failure(call, *arguments, **options):
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        ("https://a.b/c.jpg", True), ("s3://b/k", True), ("file:///a", True), ("S3://b", True),
-        ("a.jpg", False), ("/a/b.jpg", False), (r"C:\a.jpg", False),
-        ("C://a.jpg", False), ("a b://c", False), ("-", False),
+        ("https://a.b/c.jpg", True),
+        ("s3://b/k", True),
+        ("file:///a", True),
+        ("S3://b", True),
+        ("a.jpg", False),
+        ("/a/b.jpg", False),
+        (r"C:\a.jpg", False),
+        ("C://a.jpg", False),
+        ("a b://c", False),
+        ("-", False),
     ],
-)  # fmt: skip
+)
 def test_is_url(text, expected):
     assert storage.is_url(text) is expected
 
@@ -260,13 +267,19 @@ def test_secrets_are_not_shown(url):
 @pytest.mark.parametrize(
     ("written", "asked"),
     [
-        ("/good/http%3A%2F%2Fcdn/a.jpg?e=1%2F2", None), ("/good/a+b%2Bc.jpg?sig=a%2Bb+c%3D%3D&x=/y:z@", None),
-        ("/good/%c3%bc%2e.jpg", None), ("/good/a[1](2),b;c=d'!*~|.jpg?q={a}[b]|^`", None), ("/good/50%.jpg?50%", None),
-        ("/good//a/../b/./c.jpg", None), ("/good/a.jpg#part", "/good/a.jpg"),
-        ("/good/ü b.jpg?ö= ", "/good/%C3%BC%20b.jpg?%C3%B6="), ("/good/a\\b.jpg?c\\d", "/good/a/b.jpg?c%5Cd"),
-        ('/good/"<a>".jpg', "/good/%22%3Ca%3E%22.jpg"), ("/good/a\n b.jpg", "/good/a%20b.jpg"),
+        ("/good/http%3A%2F%2Fcdn/a.jpg?e=1%2F2", None),
+        ("/good/a+b%2Bc.jpg?sig=a%2Bb+c%3D%3D&x=/y:z@", None),
+        ("/good/%c3%bc%2e.jpg", None),
+        ("/good/a[1](2),b;c=d'!*~|.jpg?q={a}[b]|^`", None),
+        ("/good/50%.jpg?50%", None),
+        ("/good//a/../b/./c.jpg", None),
+        ("/good/a.jpg#part", "/good/a.jpg"),
+        ("/good/ü b.jpg?ö= ", "/good/%C3%BC%20b.jpg?%C3%B6="),
+        ("/good/a\\b.jpg?c\\d", "/good/a/b.jpg?c%5Cd"),
+        ('/good/"<a>".jpg', "/good/%22%3Ca%3E%22.jpg"),
+        ("/good/a\n b.jpg", "/good/a%20b.jpg"),
     ],
-)  # fmt: skip
+)
 def test_an_address_is_asked_as_it_is_written(server, url, written, asked):
     server.asked.clear()
     failure(storage.read, url + written)
@@ -341,12 +354,58 @@ def test_a_scheme_whose_library_is_missing(monkeypatch):
 
 # What Python's `errno` has on Linux, macOS and Windows alike: POSIX's names without those of streams and messages.
 EVERYWHERE = {
-    "E2BIG", "EACCES", "EAGAIN", "EBADF", "EBUSY", "ECHILD", "EDEADLK", "EDOM", "EDQUOT", "EEXIST", "EFAULT", "EFBIG",
-    "EINTR", "EINVAL", "EIO", "EISDIR", "EMFILE", "EMLINK", "ENAMETOOLONG", "ENFILE", "ENODEV", "ENOENT", "ENOEXEC",
-    "ENOLCK", "ENOMEM", "ENOSPC", "ENOSYS", "ENOTDIR", "ENOTEMPTY", "ENOTTY", "ENXIO", "EPERM", "EPIPE", "ERANGE",
-    "EROFS", "ESPIPE", "ESRCH", "EXDEV", "EWOULDBLOCK", "EINPROGRESS", "EALREADY", "EADDRINUSE", "ETIMEDOUT",
-    "ECONNREFUSED", "ECONNRESET", "ECONNABORTED", "EHOSTUNREACH", "ENETUNREACH", "ENOTCONN", "ELOOP", "errorcode",
-}  # fmt: skip
+    "E2BIG",
+    "EACCES",
+    "EAGAIN",
+    "EBADF",
+    "EBUSY",
+    "ECHILD",
+    "EDEADLK",
+    "EDOM",
+    "EDQUOT",
+    "EEXIST",
+    "EFAULT",
+    "EFBIG",
+    "EINTR",
+    "EINVAL",
+    "EIO",
+    "EISDIR",
+    "EMFILE",
+    "EMLINK",
+    "ENAMETOOLONG",
+    "ENFILE",
+    "ENODEV",
+    "ENOENT",
+    "ENOEXEC",
+    "ENOLCK",
+    "ENOMEM",
+    "ENOSPC",
+    "ENOSYS",
+    "ENOTDIR",
+    "ENOTEMPTY",
+    "ENOTTY",
+    "ENXIO",
+    "EPERM",
+    "EPIPE",
+    "ERANGE",
+    "EROFS",
+    "ESPIPE",
+    "ESRCH",
+    "EXDEV",
+    "EWOULDBLOCK",
+    "EINPROGRESS",
+    "EALREADY",
+    "EADDRINUSE",
+    "ETIMEDOUT",
+    "ECONNREFUSED",
+    "ECONNRESET",
+    "ECONNABORTED",
+    "EHOSTUNREACH",
+    "ENETUNREACH",
+    "ENOTCONN",
+    "ELOOP",
+    "errorcode",
+}
 
 
 def test_only_numbers_of_errors_are_named_that_every_system_has():
@@ -373,11 +432,13 @@ def test_reasons_where_the_system_has_fewer_numbers(monkeypatch):
     ("url", "windows", "posix"),
     [
         ("file:///C:/cars/a%20b.jpg", r"C:\cars\a b.jpg", "/C:/cars/a b.jpg"),
-        ("file:///c|/a.jpg", r"c:\a.jpg", "/c|/a.jpg"), ("file://localhost/D:/a.jpg", r"D:\a.jpg", "/D:/a.jpg"),
-        ("file://nas/share/a.jpg", r"\\nas\share\a.jpg", "/share/a.jpg"), ("FILE:///a%25.jpg", r"\a%.jpg", "/a%.jpg"),
+        ("file:///c|/a.jpg", r"c:\a.jpg", "/c|/a.jpg"),
+        ("file://localhost/D:/a.jpg", r"D:\a.jpg", "/D:/a.jpg"),
+        ("file://nas/share/a.jpg", r"\\nas\share\a.jpg", "/share/a.jpg"),
+        ("FILE:///a%25.jpg", r"\a%.jpg", "/a%.jpg"),
         ("file:///a/b%3F%23.jpg", r"\a\b?#.jpg", "/a/b?#.jpg"),
     ],
-)  # fmt: skip
+)
 def test_files_as_urls(url, windows, posix):
     assert storage.file_path(url, is_windows=True) == windows
     assert storage.file_path(url, is_windows=False) == posix

@@ -12,9 +12,7 @@ from remote_servers import PASSWORD, USER, lift_guard, make_bucket, s3_server, w
 pytest.importorskip("moto")
 pytest.importorskip("wsgidav")
 # moto and botocore use names that Python is about to drop; wsgidav leaves sockets to the collector.
-pytestmark = [
-    pytest.mark.filterwarnings("ignore::DeprecationWarning:(moto|botocore|wsgidav|werkzeug|cheroot|flask)"),
-]
+pytestmark = [pytest.mark.filterwarnings("ignore::DeprecationWarning:(moto|botocore|wsgidav|werkzeug|cheroot|flask)")]
 
 NAMES = ("a.jpg", "sub/b c#%41.JPG", "sub/deep/ü.png", "c.txt", ".hidden.jpg", "sub/.git/d.jpg")
 PHOTOS = {".jpg", ".png"}

@@ -35,8 +35,12 @@ def test_names_go_down_to_their_level():
     assert TAXONOMY.names("model") == ("Audi TTS Coupe", "Volkswagen Golf", "Ram C/V", "smart")
     assert TAXONOMY.names("generation") == ("Audi TTS Coupe 2006-2014", "Volkswagen Golf", "Ram C/V 2011-2015", "smart")
     assert TAXONOMY.names("year") == (
-        "Audi TTS Coupe 2012", "Volkswagen Golf 1991", "Audi TTS Coupe 2009", "Ram C/V 2011-2015", "smart",
-    )  # fmt: skip
+        "Audi TTS Coupe 2012",
+        "Volkswagen Golf 1991",
+        "Audi TTS Coupe 2009",
+        "Ram C/V 2011-2015",
+        "smart",
+    )
     assert TAXONOMY.index("make").tolist() == [0, 1, 0, 2, 3]
     assert TAXONOMY.bodies == ("Coupe", "Hatchback")
     assert len(TAXONOMY) == 5
@@ -75,9 +79,11 @@ def test_the_way_down_takes_the_likeliest_child(taxonomy, seed):
 def test_names_that_say_no_more_than_the_level_above():
     found = {level: np.array(TAXONOMY.names(level))[TAXONOMY.repeats(level)].tolist() for level in LEVELS}
     assert found == {
-        "make": [], "model": ["smart"], "generation": ["Volkswagen Golf", "smart"],
+        "make": [],
+        "model": ["smart"],
+        "generation": ["Volkswagen Golf", "smart"],
         "year": ["Ram C/V 2011-2015", "smart"],
-    }  # fmt: skip
+    }
 
 
 @given(TAXONOMIES, st.integers(0, 1000))

@@ -51,9 +51,18 @@ class Replica:
     def start(self) -> None:
         """Start it anew."""
         command = [
-            sys.executable, "-m", "carspotter.cli.main", "serve", "--port", str(self.port), "--log-level", "error",
-            "--workers", "1", *self.options,
-        ]  # fmt: skip
+            sys.executable,
+            "-m",
+            "carspotter.cli.main",
+            "serve",
+            "--port",
+            str(self.port),
+            "--log-level",
+            "error",
+            "--workers",
+            "1",
+            *self.options,
+        ]
         self.process = subprocess.Popen(command, stdout=subprocess.DEVNULL, env=environment())
 
     def end(self, how: signal.Signals) -> float:
@@ -150,8 +159,12 @@ async def load(url: str, photos: Sequence[bytes], connections: int, ended: async
 
     async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as session:
         await asyncio.gather(*(ask(session, number) for number in range(connections)))
-    return {"requests": told.total(), "failed": told.total() - told["200"], "answers": dict(told),
-            "longest_s": round(longest, 2)}  # fmt: skip
+    return {
+        "requests": told.total(),
+        "failed": told.total() - told["200"],
+        "answers": dict(told),
+        "longest_s": round(longest, 2),
+    }
 
 
 async def trouble(part: str, replicas: Sequence[Replica], seconds: float) -> dict[str, Any]:
@@ -217,8 +230,9 @@ def main() -> None:
     options = parser.parse_args()
     if shutil.which("nginx") is None and not Path("/usr/sbin/nginx").exists():
         raise SystemExit("needs nginx, such as Debian's nginx-light")
-    bundles = [word for name in ("finder", "identifier") if (given := getattr(options, name))
-               for word in (f"--{name}", given)]  # fmt: skip
+    bundles = [
+        word for name in ("finder", "identifier") if (given := getattr(options, name)) for word in (f"--{name}", given)
+    ]
     for part in options.only:
         first = [*bundles, "--queue", "1", "--max-photos", "1"] if part == "full" else bundles
         with (

@@ -61,13 +61,21 @@ def command(peer: str, port: int, cores: int) -> list[str]:
     naive = [sys.executable, "-m", "uvicorn", "--app-dir", str(HERE), "--port", str(port), "--log-level", "error"]
     return {
         "ours": [
-            sys.executable, "-m", "carspotter.cli.main", "serve", "--port", str(port), "--log-level", "error",
-            "--workers", str(cores),
+            sys.executable,
+            "-m",
+            "carspotter.cli.main",
+            "serve",
+            "--port",
+            str(port),
+            "--log-level",
+            "error",
+            "--workers",
+            str(cores),
         ],
         "naive": [*naive, "naive:app"],
         "naive-threads": [*naive, "naive:threaded"],
         "litserve": [sys.executable, str(HERE / "lit.py"), str(port), str(cores), "4"],
-    }[peer]  # fmt: skip
+    }[peer]
 
 
 @contextmanager
@@ -77,10 +85,7 @@ def started(peer: str, cores: int) -> Iterator[tuple[str, int]]:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     process = subprocess.Popen(
-        command(peer, port, cores),
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,
+        command(peer, port, cores), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
     )
     try:
         until = time.monotonic() + 60
@@ -107,9 +112,17 @@ def started(peer: str, cores: int) -> Iterator[tuple[str, int]]:
 def wrk(url: str, folder: Path, count: int, connections: int, seconds: float, *, pause_ms: float = 0) -> dict[str, Any]:
     """Load a URL; return what `load.lua` prints. Each connection rests `pause_ms` between its requests."""
     words = [
-        "wrk", "-t1", f"-c{connections}", f"-d{round(seconds)}s", "--timeout", "30s", "--latency",
-        "-s", str(HERE / "load.lua"), url,
-    ]  # fmt: skip
+        "wrk",
+        "-t1",
+        f"-c{connections}",
+        f"-d{round(seconds)}s",
+        "--timeout",
+        "30s",
+        "--latency",
+        "-s",
+        str(HERE / "load.lua"),
+        url,
+    ]
     kind = "json" if url.endswith("/predict") else "bin"
     told = {**os.environ, "PHOTOS": str(folder), "COUNT": str(count), "KIND": kind, "PAUSE_MS": str(pause_ms)}
     done = subprocess.run(words, env=told, capture_output=True, text=True, check=True)
@@ -186,15 +199,32 @@ def overload(folder: Path, count: int, options: argparse.Namespace) -> None:
         statuses = Counter({int(status): n for status, n in found["statuses"].items()})
         statuses.update(status for status, _ in asked)
         sent, good = statuses.total() / found["seconds"], statuses[200] / found["seconds"]
-        print(json.dumps({
-            "capacity_per_s": capacity, "offered_per_s": round(sent, 1), "times": round(sent / capacity, 2),
-            "goodput_per_s": round(good, 2), "goodput_share": round(good / capacity, 3),
-            "statuses": dict(statuses), "errors": found["errors"],
-            "refusal_ms": {"count": len(refusals), "p50": percentile(refusals, 50), "p99": percentile(refusals, 99),
-                           "most": percentile(refusals, 100)},
-            "memory_mb": {"before": round(before), "half": round(memory[len(memory) // 2]), "end": round(memory[-1]),
-                          "most": round(max(memory))},
-        }), flush=True)  # fmt: skip
+        print(
+            json.dumps(
+                {
+                    "capacity_per_s": capacity,
+                    "offered_per_s": round(sent, 1),
+                    "times": round(sent / capacity, 2),
+                    "goodput_per_s": round(good, 2),
+                    "goodput_share": round(good / capacity, 3),
+                    "statuses": dict(statuses),
+                    "errors": found["errors"],
+                    "refusal_ms": {
+                        "count": len(refusals),
+                        "p50": percentile(refusals, 50),
+                        "p99": percentile(refusals, 99),
+                        "most": percentile(refusals, 100),
+                    },
+                    "memory_mb": {
+                        "before": round(before),
+                        "half": round(memory[len(memory) // 2]),
+                        "end": round(memory[-1]),
+                        "most": round(max(memory)),
+                    },
+                }
+            ),
+            flush=True,
+        )
 
 
 def percentile(values: list[float], share: float) -> float | None:
@@ -235,11 +265,20 @@ def soak(folder: Path, count: int, options: argparse.Namespace) -> None:
             time.sleep(2)
         late = memory[len(memory) // 5 :]
         slope, _ = statistics.linear_regression([minute for minute, _ in late], [mb for _, mb in late])
-        print(json.dumps({
-            "minutes": round(memory[-1][0], 1), **results[0], "mb_a_minute": round(slope, 3),
-            "memory_mb": {"by fifths": [round(memory[i * (len(memory) - 1) // 5][1], 1) for i in range(1, 6)],
-                          "most": round(max(mb for _, mb in memory), 1)},
-        }), flush=True)  # fmt: skip
+        print(
+            json.dumps(
+                {
+                    "minutes": round(memory[-1][0], 1),
+                    **results[0],
+                    "mb_a_minute": round(slope, 3),
+                    "memory_mb": {
+                        "by fifths": [round(memory[i * (len(memory) - 1) // 5][1], 1) for i in range(1, 6)],
+                        "most": round(max(mb for _, mb in memory), 1),
+                    },
+                }
+            ),
+            flush=True,
+        )
 
 
 def main() -> None:

@@ -24,10 +24,7 @@ __all__ = ["BoundingBox", "ModelBundle", "Prediction", "Recognizer", "Taxonomy",
 
 # Processes that are spawned inherit these; who wants a library to call its maker sets the other value beforehand.
 for _name, _value in (
-    (
-        "ORT_DISABLE_TELEMETRY",
-        "1",
-    ),  # ONNX Runtime looks a host up and writes an id into the home folder
+    ("ORT_DISABLE_TELEMETRY", "1"),  # ONNX Runtime looks a host up and writes an id into the home folder
     ("HF_HUB_DISABLE_TELEMETRY", "1"),
     ("RAY_USAGE_STATS_ENABLED", "0"),
 ):

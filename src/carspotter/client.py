@@ -46,7 +46,7 @@ _Body = Callable[[ExitStack], dict[str, Any]]
 
 
 class ServerError(StorageError):
-    """Say that a service cannot be reached, refused, or is no carspotter.
+    """Raised when a service cannot be reached, refused, or is no carspotter.
 
     `status` is HTTP's, or None without an answer; `problem` the service's own short word, such as "truncated";
     `request_id` what its log knows the request by.
@@ -82,10 +82,13 @@ class Client:
         self._has_key = key is not None
         # The system's certificates, as everything else on this machine trusts them, and no proxy of the environment.
         self._http = httpx.Client(
-            base_url=self.server, headers=headers | ({"Authorization": f"Bearer {key}"} if key else {}),
-            timeout=timeout_s, verify=ssl.create_default_context(), trust_env=False,
+            base_url=self.server,
+            headers=headers | ({"Authorization": f"Bearer {key}"} if key else {}),
+            timeout=timeout_s,
+            verify=ssl.create_default_context(),
+            trust_env=False,
             limits=httpx.Limits(max_keepalive_connections=0),
-        )  # fmt: skip
+        )
 
     def photo(self, photo: Photo, *, select: str | None = None, top: int | None = None) -> Prediction:
         """Recognise one photo; `select` is "largest", "all" or "center", `top` the number of candidates per level.
@@ -132,7 +135,7 @@ class Client:
         return self._ask("GET", "/v1/taxonomy", has=("classes",))
 
     def ready(self) -> bool:
-        """Say whether the service takes photos now; False also where nothing answers."""
+        """Return whether the service takes photos now; False also where nothing answers."""
         try:
             return self._once("GET", "/readyz")[0].status_code == 200
         except ServerError:
@@ -186,9 +189,11 @@ class Client:
         hint = "; give its API key" if answer.status_code == 401 and not self._has_key else ""
         later = "" if asked_s is None else f"; try again in {asked_s:g} s"
         return ServerError(
-            f"{self.server}: {text}{hint}{later}", status=answer.status_code, problem=content.get("code"),
+            f"{self.server}: {text}{hint}{later}",
+            status=answer.status_code,
+            problem=content.get("code"),
             request_id=content.get("request_id") or answer.headers.get("X-Request-ID"),
-        )  # fmt: skip
+        )
 
     def _failure(self, error: httpx.TransportError) -> ServerError:
         cause = _root(error)

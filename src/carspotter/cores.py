@@ -41,9 +41,7 @@ def _groups(root: Path) -> Iterator[Path]:
 
 def _share(group: Path) -> float | None:
     """Return the cores that one group grants: "200000 100000" of `cpu.max`, or the two files of version 1."""
-    words = _words(group / "cpu.max") or [
-        *_words(group / "cpu.cfs_quota_us"), *_words(group / "cpu.cfs_period_us"),
-    ]  # fmt: skip
+    words = _words(group / "cpu.max") or [*_words(group / "cpu.cfs_quota_us"), *_words(group / "cpu.cfs_period_us")]
     try:
         granted, period = (float(word) for word in words)
     except ValueError:  # "max", or no such group

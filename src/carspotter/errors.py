@@ -38,7 +38,7 @@ class CarspotterError(Exception):
 
 
 class ImageError(CarspotterError):
-    """Say that bytes or an array are no picture we can use; `code` is one of `IMAGE_CODES`.
+    """Raised when bytes or an array are no picture we can use; `code` is one of `IMAGE_CODES`.
 
     `empty`: no bytes, or nothing left after a crop. `unsupported-format`: no picture, or a format outside the list.
     `broken`: damaged. `truncated`: the end is missing. `too-large`: over a limit. `unreadable`: of no usable shape.
@@ -54,85 +54,85 @@ class ImageError(CarspotterError):
 
 
 class StorageError(CarspotterError):
-    """Say that a file, folder or URL cannot be read or written."""
+    """Raised when a file, folder or URL cannot be read or written."""
 
     code = "storage"
 
 
 class TaxonomyError(CarspotterError):
-    """Say that a make, model, generation or year is unknown or ambiguous, or a taxonomy file is wrong."""
+    """Raised when a make, model, generation or year is unknown or ambiguous, or a taxonomy file is wrong."""
 
     code = "taxonomy"
 
 
 class RecipeError(CarspotterError):
-    """Say that a recipe has an unknown key or an impossible value."""
+    """Raised when a recipe has an unknown key or an impossible value."""
 
     code = "recipe"
 
 
 class BundleError(CarspotterError):
-    """Say that a model bundle is incomplete, newer than this version, or not for this task."""
+    """Raised when a model bundle is incomplete, newer than this version, or not for this task."""
 
     code = "bundle"
 
 
 class DetectorError(CarspotterError):
-    """Say that a foreign detector is unknown, damaged or answers in a shape we cannot read."""
+    """Raised when a foreign detector is unknown, damaged or answers in a shape we cannot read."""
 
     code = "detector"
 
 
 class TrainingError(CarspotterError):
-    """Say that a training cannot start, go on or resume."""
+    """Raised when a training cannot start, go on or resume."""
 
     code = "training"
 
 
 class SourceError(CarspotterError):
-    """Say that listings cannot be read from where they come: a file, a folder, a site."""
+    """Raised when listings cannot be read from where they come: a file, a folder, a site."""
 
     code = "source"
 
 
 class CatalogError(CarspotterError):
-    """Say that a catalogue is damaged, being built by another process, or asked for what it does not have."""
+    """Raised when a catalogue is damaged, being built by another process, or asked for what it does not have."""
 
     code = "catalog"
 
 
 class ComputeError(CarspotterError):
-    """Say that a row stage cannot run: its workers die at the start, or a cluster cannot be reached."""
+    """Raised when a row stage cannot run: its workers die at the start, or a cluster cannot be reached."""
 
     code = "compute"
 
 
 class LabelError(CarspotterError):
-    """Say that a file of words, merges or classes is wrong."""
+    """Raised when a file of words, merges or classes is wrong."""
 
     code = "label"
 
 
 class DatasetError(CarspotterError):
-    """Say that a split leaks, or that shards cannot be written or read."""
+    """Raised when a split leaks, or that shards cannot be written or read."""
 
     code = "dataset"
 
 
 class EvaluationError(CarspotterError):
-    """Say that a prediction table is wrong, or that two cannot be compared."""
+    """Raised when a prediction table is wrong, or that two cannot be compared."""
 
     code = "evaluation"
 
 
 class ProjectError(CarspotterError):
-    """Say that a project's settings are wrong, or that a step lacks what it needs."""
+    """Raised when a project's settings are wrong, or that a step lacks what it needs."""
 
     code = "project"
 
 
 class MissingExtraError(CarspotterError):
-    """Say that an optional part is not installed, and how to install it."""
+    """Raised when an optional part is not installed, and how to install it."""
 
     code = "missing-extra"
 

@@ -19,7 +19,7 @@ FloatArray = npt.NDArray[np.floating[Any]]
 
 @dataclass(frozen=True, slots=True)
 class BoundingBox:
-    """Hold an upright rectangle; it may be empty, and may reach out of its photo until `clip`.
+    """An upright rectangle; it may be empty, and may reach out of its photo until `clip`.
 
     Raises ValueError for a number that is not finite or for corners in the wrong order.
     """
@@ -114,7 +114,7 @@ class BoundingBox:
 
 
 def are_boxes(corners: FloatArray) -> npt.NDArray[np.bool_]:
-    """Tell which of corners (n, 4) are boxes with an area: finite, and in the right order."""
+    """Return which of corners (n, 4) are boxes with an area: finite, and in the right order."""
     finite, ordered = np.isfinite(corners), corners[:, 2:] > corners[:, :2]
     return np.asarray(finite.all(axis=1) & ordered.all(axis=1))
 

@@ -149,7 +149,7 @@ def orientation(exif: object) -> int:
 
 
 def lacks_end(data: bytes, form: str) -> bool:
-    """Say whether a file that failed is shorter than it claims to be."""
+    """Return whether a file that failed is shorter than it claims to be."""
     if form == "WEBP":
         return len(data) < 8 + int.from_bytes(data[4:8], "little")
     if form in ("AVIF", "HEIC"):

@@ -27,7 +27,7 @@ WIDEST = 800
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Shown:
-    """Hold a drawn prediction; Jupyter displays it."""
+    """A drawn prediction; Jupyter displays it."""
 
     html: str
 

@@ -72,15 +72,24 @@ _UPRIGHT = {
 
 # All that Pillow's readers raise on damaged bytes, seen with the hostile files of the tests: no reader documents it.
 _METADATA_ERRORS = (
-    OSError, SyntaxError, ValueError, TypeError, LookupError, EOFError, OverflowError,
-    AttributeError, RuntimeError, struct.error, zlib.error,
-)  # fmt: skip
+    OSError,
+    SyntaxError,
+    ValueError,
+    TypeError,
+    LookupError,
+    EOFError,
+    OverflowError,
+    AttributeError,
+    RuntimeError,
+    struct.error,
+    zlib.error,
+)
 _DAMAGE = (*_METADATA_ERRORS, Image.DecompressionBombError)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Preprocessing:
-    """Say how pixels become a network's input of `width` x `height`.
+    """How pixels become a network's input of `width` x `height`.
 
     `squash` resizes both sides freely; `letterbox` keeps the aspect ratio and fills with grey. `pad` widens a box by
     this part of its width and height on each side. Raises BundleError, since the values come from a bundle's file.
@@ -113,7 +122,7 @@ class Preprocessing:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class DecodedPhoto:
-    """Hold a decoded photo: read-only sRGB `pixels` (h, w, 3), upright, maybe smaller than the original.
+    """A decoded photo: read-only sRGB `pixels` (h, w, 3), upright, maybe smaller than the original.
 
     `width` and `height` are of the upright original; `scale` is the pixels' width over the original's, at most 1.
     """

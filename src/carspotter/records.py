@@ -58,7 +58,7 @@ def photo_id(ad_id: str, url: str) -> str:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Kind:
-    """Say what a photo shows, one of `KINDS`, with its probability."""
+    """What a photo shows, one of `KINDS`, with its probability."""
 
     name: str
     probability: float
@@ -70,7 +70,7 @@ class Kind:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Viewpoint:
-    """Say which side of a vehicle is seen, one of `VIEWPOINTS` or "unknown" (probability 0 by default)."""
+    """Which side of a vehicle is seen, one of `VIEWPOINTS` or "unknown" (probability 0 by default)."""
 
     name: str = UNKNOWN_VIEWPOINT
     probability: float = 0.0
@@ -93,7 +93,7 @@ class Candidate:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Attribute:
-    """Say in one word what colour or body a vehicle has, with its probability; the words are the identifier's."""
+    """One word for what colour or body a vehicle has, with its probability; the words are the identifier's."""
 
     name: str
     probability: float
@@ -104,7 +104,7 @@ class Attribute:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answer:
-    """Hold the deepest taxon that is sure enough; `level` is "make", "model", "generation" or "year"."""
+    """The deepest taxon that is sure enough; `level` is "make", "model", "generation" or "year"."""
 
     level: str
     name: str
@@ -116,7 +116,7 @@ class Answer:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Detection:
-    """Hold one vehicle as any detector reports it: box in pixels of the array it saw, score 0..1.
+    """One vehicle as any detector reports it: box in pixels of the array it saw, score 0..1.
 
     `viewpoints` are eight probabilities in the order of `VIEWPOINTS`, or None from a detector that knows no sides.
     """
@@ -143,7 +143,7 @@ class Detection:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Vehicle:
-    """Hold one recognised vehicle; the box is in pixels of the upright original photo.
+    """One recognised vehicle; the box is in pixels of the upright original photo.
 
     `levels` has the top candidates of each taxonomy level, best first. `answer` is None when no level is sure enough,
     and `undecided` then says why in words. `colour` and `body` are None where they are not sure enough.
@@ -216,7 +216,7 @@ class Vehicle:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PhotoError:
-    """Say why a photo has no answer: `type` for programs (an error's `code`), `message` for people."""
+    """Why a photo has no answer: `type` for programs (an error's `code`), `message` for people."""
 
     type: str
     message: str
@@ -229,7 +229,7 @@ class PhotoError:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Prediction:
-    """Hold all that is said about one photo; with an `error` there is no size, no kind and no vehicle.
+    """All that is said about one photo; with an `error` there is no size, no kind and no vehicle.
 
     `width` and `height` are of the upright original in pixels, `bundles` the names of the models by task,
     `milliseconds` the time each step took. `hashes` are the two perceptual ones, pHash and dHash, where asked for.

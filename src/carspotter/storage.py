@@ -48,35 +48,57 @@ _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
 _DRIVE = re.compile(r"/[A-Za-z][:|](?:/|$)")  # in a `file://` URL of Windows
 # fsspec finds these by itself once they are installed.
 _PACKAGES = {
-    "http": "aiohttp", "https": "aiohttp",
-    "s3": "s3fs", "s3a": "s3fs", "gs": "gcsfs", "gcs": "gcsfs", "az": "adlfs", "abfs": "adlfs",
-    "webdav": "aiohttp", "webdavs": "aiohttp", "ftp": "fsspec",
-    "sftp": "paramiko", "ssh": "paramiko", "hf": "huggingface_hub",
-}  # fmt: skip
+    "http": "aiohttp",
+    "https": "aiohttp",
+    "s3": "s3fs",
+    "s3a": "s3fs",
+    "gs": "gcsfs",
+    "gcs": "gcsfs",
+    "az": "adlfs",
+    "abfs": "adlfs",
+    "webdav": "aiohttp",
+    "webdavs": "aiohttp",
+    "ftp": "fsspec",
+    "sftp": "paramiko",
+    "ssh": "paramiko",
+    "hf": "huggingface_hub",
+}
 _UNSHOWN = re.compile(r"[\x00-\x1f\x7f]")  # a message is one line
 _SECRET_SLASH = re.compile(r"[^/?#@]*:(?!\d*(?:[/?#]|$))[^@]*[/?#][^@]*@")  # a password whose slash was not escaped
 _WEBDAV = {"webdav": "http", "webdavs": "https"}
 # Any of these says where botocore finds credentials; without one we ask as nobody, and not a cloud's own address.
 _AWS = (
-    "AWS_ACCESS_KEY_ID", "AWS_PROFILE", "AWS_WEB_IDENTITY_TOKEN_FILE", "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI",
+    "AWS_ACCESS_KEY_ID",
+    "AWS_PROFILE",
+    "AWS_WEB_IDENTITY_TOKEN_FILE",
+    "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI",
     "AWS_CONTAINER_CREDENTIALS_FULL_URI",
-)  # fmt: skip
+)
 _ASK_FOR = {
-    "s3": "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY", "s3a": "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY",
+    "s3": "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY",
+    "s3a": "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY",
     "webdav": "CARSPOTTER_WEBDAV_USER and CARSPOTTER_WEBDAV_PASSWORD",
     "webdavs": "CARSPOTTER_WEBDAV_USER and CARSPOTTER_WEBDAV_PASSWORD",
-}  # fmt: skip
+}
 
 Reason = Literal[
-    "missing", "gone", "forbidden", "private-address", "timeout", "server-error", "unreachable", "too-large",
-    "no-space", "failed",
-]  # fmt: skip
+    "missing",
+    "gone",
+    "forbidden",
+    "private-address",
+    "timeout",
+    "server-error",
+    "unreachable",
+    "too-large",
+    "no-space",
+    "failed",
+]
 """Why a StorageError came: `gone` for 410, `server-error` also for 429 and an answer that breaks off, `private-address`
 for what a policy keeps to itself, `failed` for all else."""
 
 
 def is_url(text: str) -> bool:
-    """Say whether a text names a URL (`scheme://…`) rather than a local path."""
+    """Return whether a text names a URL (`scheme://…`) rather than a local path."""
     return _URL.match(text) is not None
 
 
@@ -237,9 +259,7 @@ def _s3_options(timeout_s: float) -> dict[str, Any]:
     options["endpoint_url"] = endpoint or None
     region = os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION")
     options["client_kwargs"] = {"region_name": region} if region else {}
-    options["config_kwargs"] = {
-        "connect_timeout": timeout_s, "read_timeout": timeout_s, "retries": {"max_attempts": 0},
-    }  # fmt: skip
+    options["config_kwargs"] = {"connect_timeout": timeout_s, "read_timeout": timeout_s, "retries": {"max_attempts": 0}}
     return options
 
 
@@ -343,22 +363,38 @@ def reason(error: StorageError) -> Reason:
 
 # By name, since not every system has each of them; s3fs makes EBUSY and EREMOTEIO of 503 and 500.
 _BY_ERRNO: Mapping[str, Reason] = {
-    "EFBIG": "too-large", "ENOSPC": "no-space", "EDQUOT": "no-space", "EBUSY": "server-error",
-    "EREMOTEIO": "server-error", "EHOSTDOWN": "unreachable", "EHOSTUNREACH": "unreachable",
+    "EFBIG": "too-large",
+    "ENOSPC": "no-space",
+    "EDQUOT": "no-space",
+    "EBUSY": "server-error",
+    "EREMOTEIO": "server-error",
+    "EHOSTDOWN": "unreachable",
+    "EHOSTUNREACH": "unreachable",
     "ENETUNREACH": "unreachable",
-}  # fmt: skip
+}
 # What aiohttp and botocore raise where an answer breaks off half way.
 _BROKEN_OFF = (
-    "BrokenOffError", "ClientPayloadError", "ServerDisconnectedError", "IncompleteReadError", "ConnectionResetError",
-    "ConnectionClosedError", "ResponseStreamingError", "ClientOSError",
-)  # fmt: skip
+    "BrokenOffError",
+    "ClientPayloadError",
+    "ServerDisconnectedError",
+    "IncompleteReadError",
+    "ConnectionResetError",
+    "ConnectionClosedError",
+    "ResponseStreamingError",
+    "ClientOSError",
+)
 
 
 def _reason_of_status(status: int) -> Reason:
     known: dict[int, Reason] = {
-        401: "forbidden", 403: "forbidden", 404: "missing", 408: "timeout", 410: "gone", 429: "server-error",
+        401: "forbidden",
+        403: "forbidden",
+        404: "missing",
+        408: "timeout",
+        410: "gone",
+        429: "server-error",
         507: "no-space",
-    }  # fmt: skip
+    }
     return known.get(status, "server-error" if status >= 500 else "failed")
 
 
@@ -381,8 +417,10 @@ def _status(cause: object) -> int | None:
     """Return the HTTP status of an error of `web`, aiohttp or fsspec's other libraries."""
     response = getattr(cause, "response", None)
     for value in (
-        getattr(cause, "status", None), getattr(cause, "status_code", None), getattr(response, "status_code", None),
-    ):  # fmt: skip
+        getattr(cause, "status", None),
+        getattr(cause, "status_code", None),
+        getattr(response, "status_code", None),
+    ):
         if isinstance(value, int) and value:
             return value
     return None
@@ -449,7 +487,7 @@ def _credentials(url: str) -> str:
 
 
 def _words(error: Exception, url: str, timeout_s: float) -> str:
-    """Say what a library's error means, in one line without secrets."""
+    """Return what a library's error means, in one line without secrets."""
     scheme = _scheme(url)
     if is_url(url) and isinstance(error, ImportError):
         return f"{scheme}:// needs {_PACKAGES.get(scheme, scheme)}; run: pip install {_PACKAGES.get(scheme, scheme)}"

@@ -69,7 +69,7 @@ class Taxon:
 
     @property
     def has_span(self) -> bool:
-        """Say whether the generation is a span of years, "2006-2014", and no type, "W205"."""
+        """Return whether the generation is a span of years, "2006-2014", and no type, "W205"."""
         return self.generation is not None and bool(_SPAN.fullmatch(self.generation))
 
     def up_to(self, level: Level) -> Taxon:
@@ -109,7 +109,7 @@ class _File:
 
 @dataclass(frozen=True, slots=True)
 class Taxonomy:
-    """Hold the classes in the order of a network's outputs, and other spellings of makes as `aliases`.
+    """The classes in the order of a network's outputs, and other spellings of makes as `aliases`.
 
     Names of a level stand in the order in which the classes first need them. Raises TaxonomyError when it has no class,
     two equal ones, or two taxa of one level that would be called the same.

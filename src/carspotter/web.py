@@ -26,14 +26,7 @@ from urllib.parse import SplitResult, quote, urljoin, urlsplit, urlunsplit
 from urllib.request import getproxies, proxy_bypass
 
 from carspotter.errors import StorageError
-from carspotter.web_policy import (
-    DEFAULT_PORTS,
-    Address,
-    AnswerError,
-    BrokenOffError,
-    PrivateAddressError,
-    UrlPolicy,
-)
+from carspotter.web_policy import DEFAULT_PORTS, Address, AnswerError, BrokenOffError, PrivateAddressError, UrlPolicy
 
 if TYPE_CHECKING:
     from aiohttp import ClientResponse, TCPConnector
@@ -42,8 +35,11 @@ _log = logging.getLogger(__name__)
 
 # What each method may be answered: a photo, a listing, a file that was made or replaced, a folder that was or is there.
 _EXPECTED: Mapping[str, tuple[int, ...]] = {
-    "GET": (200,), "PROPFIND": (207,), "PUT": (200, 201, 204), "MKCOL": (200, 201, 301, 405),
-}  # fmt: skip
+    "GET": (200,),
+    "PROPFIND": (207,),
+    "PUT": (200, 201, 204),
+    "MKCOL": (200, 201, 301, 405),
+}
 _REDIRECTS = (301, 302, 303, 307, 308)
 # What browsers and servers agree on; a signed URL of an object store has some 1500 characters.
 _MAX_URL = 4096
@@ -248,13 +244,7 @@ def _refused(text: str) -> StorageError:
 async def _hop(target: _Target, policy: UrlPolicy, resolver: Resolver, *, method: str, body: bytes) -> bytes | _Target:
     """Ask one URL; return the answer, or where it has gone."""
     connector, is_proxied = await _connector(target, policy, resolver)
-    from aiohttp import (
-        ClientConnectorCertificateError,
-        ClientConnectorError,
-        ClientError,
-        ClientSession,
-        ClientTimeout,
-    )
+    from aiohttp import ClientConnectorCertificateError, ClientConnectorError, ClientError, ClientSession, ClientTimeout
     from yarl import URL
 
     accept = "image/*" if policy.is_strict else "image/*,*/*;q=0.8"
@@ -262,13 +252,17 @@ async def _hop(target: _Target, policy: UrlPolicy, resolver: Resolver, *, method
     try:
         async with (  # a session for one hop, so that no cookie is carried on
             ClientSession(
-                connector=connector, trust_env=is_proxied, skip_auto_headers=("Content-Type",),
-                auto_decompress=False, timeout=ClientTimeout(total=None), headers=headers,
+                connector=connector,
+                trust_env=is_proxied,
+                skip_auto_headers=("Content-Type",),
+                auto_decompress=False,
+                timeout=ClientTimeout(total=None),
+                headers=headers,
             ) as session,
             session.request(
                 method, URL(target.url, encoded=True), data=body or None, allow_redirects=False
             ) as response,
-        ):  # fmt: skip
+        ):
             return await _read(response, target, policy, method)
     except ClientConnectorCertificateError as error:
         raise StorageError(f"{target.host} has a certificate that cannot be verified") from error
@@ -378,13 +372,16 @@ class _Checked:
             raise OSError(errno.EACCES, "another host is asked for than was checked")
         return [
             {
-                "hostname": host, "host": str(address), "port": port, "proto": 0,
+                "hostname": host,
+                "host": str(address),
+                "port": port,
+                "proto": 0,
                 "family": socket.AF_INET if address.version == 4 else socket.AF_INET6,
                 "flags": socket.AI_NUMERICHOST,
             }
             for address in self._addresses
             if family in (0, socket.AF_INET if address.version == 4 else socket.AF_INET6)
-        ]  # fmt: skip
+        ]
 
     async def close(self) -> None:
         """Hold nothing open."""

@@ -21,23 +21,39 @@ DEFAULT_PORTS = {"http": 80, "https": 443}
 _SPECIAL_4 = tuple(
     IPv4Network(text)
     for text in (
-        "0.0.0.0/8", "10.0.0.0/8", "100.64.0.0/10", "127.0.0.0/8", "169.254.0.0/16", "172.16.0.0/12", "192.0.0.0/24",
-        "192.0.2.0/24", "192.31.196.0/24", "192.52.193.0/24", "192.88.99.0/24", "192.168.0.0/16", "192.175.48.0/24",
-        "198.18.0.0/15", "198.51.100.0/24", "203.0.113.0/24", "224.0.0.0/4", "240.0.0.0/4",
+        "0.0.0.0/8",
+        "10.0.0.0/8",
+        "100.64.0.0/10",
+        "127.0.0.0/8",
+        "169.254.0.0/16",
+        "172.16.0.0/12",
+        "192.0.0.0/24",
+        "192.0.2.0/24",
+        "192.31.196.0/24",
+        "192.52.193.0/24",
+        "192.88.99.0/24",
+        "192.168.0.0/16",
+        "192.175.48.0/24",
+        "198.18.0.0/15",
+        "198.51.100.0/24",
+        "203.0.113.0/24",
+        "224.0.0.0/4",
+        "240.0.0.0/4",
         "168.63.129.16/32",  # looks public, but is Azure's own service to its virtual machines
     )
-)  # fmt: skip
+)
 # Only 2000::/3 is given out to hosts: loopback, link-local, unique-local, multicast, mapped and NAT64 lie outside.
 _GLOBAL_6 = IPv6Network("2000::/3")
 _SPECIAL_6 = tuple(
     IPv6Network(text)
     for text in (
         "2001::/23",  # IETF protocols; Teredo, which embeds IPv4, and benchmarking among them
-        "2001:db8::/32", "3fff::/20",  # documentation
+        "2001:db8::/32",
+        "3fff::/20",  # documentation
         "2002::/16",  # 6to4, which embeds IPv4
         "2620:4f:8000::/48",  # AS112
     )
-)  # fmt: skip
+)
 # RFC 5214, 6.1: an ISATAP address ends in 0000:5efe or 0200:5efe and an IPv4 address.
 _ISATAP = (0x00005EFE, 0x02005EFE)
 _NAT64 = IPv6Network("64:ff9b::/96")
@@ -52,7 +68,7 @@ _CLOUDS = tuple(map(ip_address, ("100.100.100.200", "fd00:ec2::254", "fd20:ce::2
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UrlPolicy:
-    """Say which URLs are fetched, and how much of them.
+    """Which URLs are fetched, and how much of them.
 
     `timeout_s` is for all of it: resolving, redirects, the last byte. `ports` None allows any. `allow_hosts`, where it
     is not empty, are the only hosts: `photos.example` itself, `.example` all hosts below it. `allow_networks` are
@@ -86,13 +102,13 @@ class UrlPolicy:
         object.__setattr__(self, "allow_hosts", tuple(host.casefold().rstrip(".") for host in self.allow_hosts))
 
     def allows_host(self, host: str) -> bool:
-        """Say whether the list of hosts, where there is one, has this host or a suffix of it."""
+        """Return whether the list of hosts, where there is one, has this host or a suffix of it."""
         return not self.allow_hosts or any(
             host == name or (name.startswith(".") and host.endswith(name)) for name in self.allow_hosts
         )
 
     def allows_address(self, address: Address, host: str = "", port: int = 0) -> bool:
-        """Say whether an address of a host is public, in one of `allow_networks`, or of one of `allow_private`."""
+        """Return whether an address of a host is public, in one of `allow_networks`, or of one of `allow_private`."""
         if getattr(address, "scope_id", None) is not None:
             return False  # the same address is another machine on each link
         if not self.is_strict and isinstance(address, IPv6Address) and address in _NAT64:
@@ -104,7 +120,7 @@ class UrlPolicy:
 
 
 def is_public(address: Address) -> bool:
-    """Say whether an address may belong to a public host.
+    """Return whether an address may belong to a public host.
 
     False for the whole of IANA's special-purpose registries, multicast and reserved addresses, the addresses by which
     clouds tell secrets to their machines, and every IPv6 address that embeds an IPv4 one, whatever that is: mapped,
@@ -119,7 +135,7 @@ def is_public(address: Address) -> bool:
 
 
 def is_of_own_network(address: Address) -> bool:
-    """Say whether an address is the own machine's or of a private network, and no cloud's that tells secrets."""
+    """Return whether an address is the own machine's or of a private network, and no cloud's that tells secrets."""
     networks = _OWN_4 if isinstance(address, IPv4Address) else _OWN_6
     return address not in _CLOUDS and any(address in network for network in networks)
 

@@ -40,8 +40,14 @@ def test_types_are_the_same_with_and_without_rows(catalog: Catalog) -> None:
     for table in TABLES.values():
         empty = types(table.name)
         values = {
-            "text": "a", "int": 1, "hash": 2**64 - 1, "number": 0.5, "truth": True, "texts": ["a"], "vector": [0.5],
-        }  # fmt: skip
+            "text": "a",
+            "int": 1,
+            "hash": 2**64 - 1,
+            "number": 0.5,
+            "truth": True,
+            "texts": ["a"],
+            "vector": [0.5],
+        }
         row = {name: values[kind] for name, kind in table.columns.items()}
         put = catalog.append if table.growth == "facts" else catalog.replace
         assert put(table.name, [row]) == 1

@@ -28,9 +28,11 @@ def test_many_appends_leave_few_parts(tmp_path: Path, monkeypatch: pytest.Monkey
             assert catalog.count("checks") == number * 2
     # 16 appends merged twice, 4 once, 2 not yet
     assert parts(tmp_path) == [
-        "part-0000000001-0000000016", "part-0000000017-0000000020", "part-0000000021-0000000021",
+        "part-0000000001-0000000016",
+        "part-0000000017-0000000020",
+        "part-0000000021-0000000021",
         "part-0000000022-0000000022",
-    ]  # fmt: skip
+    ]
 
 
 def test_compacting_leaves_one_part_and_the_same_rows(tmp_path: Path) -> None:

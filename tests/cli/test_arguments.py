@@ -17,12 +17,54 @@ COMMANDS = sorted(get_command(app).commands)  # type: ignore[attr-defined]  # it
 # These would begin to serve, build or fetch with arguments that are right by chance: they get one that never is.
 AT_WORK = {"serve", "demo", "browser", "review"}
 WORDS = (
-    "--project", "--json", "--from", "--out", "--until", "--on", "--workers", "--labels", "--set", "--person", "--file",
-    "--queue", "--draw", "--top", "--select", "--finder", "--identifier", "--server", "--debug", "--", "-", "--help",
-    "=", "nothing", "0", "-1", "1e9", "nan", "", " ", "a\nb", "[/a]", "é", "\udcff", "~nobody99/x", "x" * 5000,
-    "no\x00thing", "http://127.0.0.1:9/x", "s3://", "file:///", "ftp://x/y", "train.lr=1", "=x", "x.toml", "x.csv",
-    "showroom", "folder",
-)  # fmt: skip
+    "--project",
+    "--json",
+    "--from",
+    "--out",
+    "--until",
+    "--on",
+    "--workers",
+    "--labels",
+    "--set",
+    "--person",
+    "--file",
+    "--queue",
+    "--draw",
+    "--top",
+    "--select",
+    "--finder",
+    "--identifier",
+    "--server",
+    "--debug",
+    "--",
+    "-",
+    "--help",
+    "=",
+    "nothing",
+    "0",
+    "-1",
+    "1e9",
+    "nan",
+    "",
+    " ",
+    "a\nb",
+    "[/a]",
+    "é",
+    "\udcff",
+    "~nobody99/x",
+    "x" * 5000,
+    "no\x00thing",
+    "http://127.0.0.1:9/x",
+    "s3://",
+    "file:///",
+    "ftp://x/y",
+    "train.lr=1",
+    "=x",
+    "x.toml",
+    "x.csv",
+    "showroom",
+    "folder",
+)
 
 
 def check(words: list[str]) -> None:
@@ -54,9 +96,12 @@ def test_no_arguments_end_in_a_traceback(words: list[str]) -> None:
 
 @pytest.mark.slow
 @settings(
-    max_examples=int(os.environ.get("CARSPOTTER_FUZZ", "5000")), derandomize=True, deadline=None, database=None,
+    max_examples=int(os.environ.get("CARSPOTTER_FUZZ", "5000")),
+    derandomize=True,
+    deadline=None,
+    database=None,
     suppress_health_check=list(HealthCheck),
-)  # fmt: skip
+)
 @given(words=arguments)
 def test_no_arguments_end_in_a_traceback_at_length(words: list[str]) -> None:
     check(words)

@@ -25,9 +25,13 @@ def run(*words: str | Path) -> tuple[int, str, str]:
 def trained(drawn_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("evaluate")
     code, said, wrong = run(
-        "train", drawn_data / "recipe.toml", "--out", folder / "run",
-        "--set", "phases=[{epochs=8, width=64, height=64}]",
-    )  # fmt: skip
+        "train",
+        drawn_data / "recipe.toml",
+        "--out",
+        folder / "run",
+        "--set",
+        "phases=[{epochs=8, width=64, height=64}]",
+    )
     assert code == 0, wrong
     assert "best top1" in said
     return folder / "run"
@@ -36,9 +40,17 @@ def trained(drawn_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def evaluated(trained: Path, drawn_data: Path) -> Path:
     code, said, wrong = run(
-        "evaluate", trained, "--labels", drawn_data / "photos" / "labels.csv", "--classes", drawn_data / "taxonomy.csv",
-        "--split", "test", "--out", trained / "test",
-    )  # fmt: skip
+        "evaluate",
+        trained,
+        "--labels",
+        drawn_data / "photos" / "labels.csv",
+        "--classes",
+        drawn_data / "taxonomy.csv",
+        "--split",
+        "test",
+        "--out",
+        trained / "test",
+    )
     assert code == 0, wrong
     assert "top-1" in said
     assert str(trained / "test" / "report.html") in said
@@ -73,9 +85,17 @@ def test_runs_are_compared_and_joined(evaluated: Path, tmp_path: Path) -> None:
     assert "guesses" in said
     assert "McNemar" in said
     code, said, wrong = run(
-        "compare", evaluated, tmp_path / "other", "--ensemble", evaluated, "--ensemble", tmp_path / "other", "--json",
-        "--out", tmp_path / "both.parquet",
-    )  # fmt: skip
+        "compare",
+        evaluated,
+        tmp_path / "other",
+        "--ensemble",
+        evaluated,
+        "--ensemble",
+        tmp_path / "other",
+        "--json",
+        "--out",
+        tmp_path / "both.parquet",
+    )
     assert code == 0, wrong
     assert json.loads(said)["names"][-1] == "fitted ensemble"
     assert Predictions.load(tmp_path / "both.parquet").name == "fitted ensemble"
@@ -98,10 +118,7 @@ def test_a_photo_that_cannot_be_read_is_left_out_and_said(trained: Path, drawn_d
 
 @pytest.mark.parametrize(
     ("words", "message"),
-    [
-        (["--split", "nowhere"], "no row with split 'nowhere'"),
-        (["--classes", "none.csv"], "none.csv cannot be read"),
-    ],
+    [(["--split", "nowhere"], "no row with split 'nowhere'"), (["--classes", "none.csv"], "none.csv cannot be read")],
 )
 def test_wrong_arguments(trained: Path, drawn_data: Path, words: list[str], message: str) -> None:
     code, _, wrong = run("evaluate", trained, "--labels", drawn_data / "photos" / "labels.csv", *words)

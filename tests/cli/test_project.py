@@ -44,8 +44,14 @@ def test_status_prints_the_funnel(project: Path) -> None:
     counted = json.loads(call("status", project, "--json")[1])
     assert counted["photos"] == 53
     assert [stage["name"] for stage in counted["stages"]] == [
-        "import", "fetch", "check", "locate", "resolve", "classes", "split",
-    ]  # fmt: skip
+        "import",
+        "fetch",
+        "check",
+        "locate",
+        "resolve",
+        "classes",
+        "split",
+    ]
 
 
 def test_sql_answers(project: Path) -> None:

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from carspotter.compute.files import Landmark, unpacked
+from carspotter.compute.files import SentinelFile, unpacked
 from compute_stages import Count
 
 
@@ -13,25 +13,25 @@ class Reads:
 
 
 def test_a_stage_that_reads_no_files_has_no_landmark() -> None:
-    assert Landmark.of(Count()) is None
+    assert SentinelFile.of(Count()) is None
 
 
 def test_a_landmark_is_seen_where_the_folder_is(tmp_path: Path) -> None:
     here = tmp_path / "here"
-    landmark = Landmark.of(Reads(str(here)))
+    landmark = SentinelFile.of(Reads(str(here)))
     assert landmark.is_seen()
     there = tmp_path / "there"
     here.rename(there)
     assert not landmark.is_seen()
     here.mkdir()  # a host with a folder of that name, but another one
     assert not landmark.is_seen()
-    assert Landmark(folder=str(there), name=landmark.name).is_seen()
+    assert SentinelFile(folder=str(there), name=landmark.name).is_seen()
 
 
 def test_landmarks_are_taken_away_also_those_of_killed_runs(tmp_path: Path) -> None:
     (tmp_path / "a.jpg").write_bytes(b"a")
-    Landmark.of(Reads(str(tmp_path)))  # killed: never removed
-    landmark = Landmark.of(Reads(str(tmp_path)))
+    SentinelFile.of(Reads(str(tmp_path)))  # killed: never removed
+    landmark = SentinelFile.of(Reads(str(tmp_path)))
     assert len(list(tmp_path.glob(".seen-*"))) == 1
     landmark.remove()
     landmark.remove()
@@ -43,7 +43,7 @@ def test_files_are_read_once_and_what_cannot_be_read_stays_out(tmp_path: Path) -
     (tmp_path / "photos" / "a.jpg").write_bytes(b"a")
     outside = tmp_path / "outside.jpg"
     outside.write_bytes(b"o")
-    landmark = Landmark.of(Reads(str(tmp_path / "photos")))
+    landmark = SentinelFile.of(Reads(str(tmp_path / "photos")))
     rows = [{"path": path} for path in ("a.jpg", "a.jpg", "absent.jpg", str(outside))] + [{"position": 1}]
     assert landmark.files(rows) == {"a.jpg": b"a", str(outside): b"o"}
 

@@ -47,10 +47,18 @@ def rows_of(folder: Path, n: int = 24, size: tuple[int, int] = (320, 240)) -> li
         box = {"x1": 40.0, "y1": 50.5, "x2": size[0] - 30.0, "y2": size[1] - 20.0}
         named = {"class_name": ("Rubin", "Azur")[number % 2], "class_index": number % 2}
         rows.append(
-            {"photo_id": f"ad.{number // 2}/{number}", "ad_id": f"ad.{number // 2}", "path": f"photos/{number}.jpg",
-             **box, **named, "viewpoint": "front-left", "split": ("train", "train", "test")[number % 3], "year": None,
-             "said_by": "seller"}
-        )  # fmt: skip
+            {
+                "photo_id": f"ad.{number // 2}/{number}",
+                "ad_id": f"ad.{number // 2}",
+                "path": f"photos/{number}.jpg",
+                **box,
+                **named,
+                "viewpoint": "front-left",
+                "split": ("train", "train", "test")[number % 3],
+                "year": None,
+                "said_by": "seller",
+            }
+        )
     return rows
 
 
@@ -242,8 +250,13 @@ def test_finished_shards_are_kept_and_stale_ones_go(tmp_path: Path) -> None:
     write([row for row in rows if row["split"] == "train"], ShardSettings(size=64), out, root=tmp_path)
     named = {path.name for path in out.iterdir()}
     assert named == {
-        "notes-000000.json", "train-000000.tar", "train-000000.json", "manifest.json", "classes.json", "errors.csv",
-    }  # fmt: skip
+        "notes-000000.json",
+        "train-000000.tar",
+        "train-000000.json",
+        "manifest.json",
+        "classes.json",
+        "errors.csv",
+    }
 
 
 KILLED = """
@@ -269,8 +282,10 @@ def test_killed_half_way_and_done_again_gives_the_same_bytes(tmp_path: Path) -> 
     source = str(Path(__file__).parents[2] / "src")
     program = subprocess.Popen(
         [sys.executable, "-c", KILLED, str(tmp_path)],
-        stdin=subprocess.PIPE, stdout=subprocess.PIPE, env={**os.environ, "PYTHONPATH": source},
-    )  # fmt: skip
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        env={**os.environ, "PYTHONPATH": source},
+    )
     assert program.stdin is not None
     assert program.stdout is not None
     with program.stdin, program.stdout:
@@ -380,8 +395,9 @@ def test_foreign_tars_are_read(tmp_path: Path) -> None:
         tar.add(tmp_path / "a.png", "folder.1/b.PNG")
     samples = list(read_webdataset(tmp_path / "x.tar"))
     assert [(sample.key, sample.format, sample.metadata) for sample in samples] == [
-        ("folder.1/a", "png", {}), ("folder.1/b", "png", {}),
-    ]  # fmt: skip
+        ("folder.1/a", "png", {}),
+        ("folder.1/b", "png", {}),
+    ]
     assert samples[0].box is None
     with tarfile.open(tmp_path / "x.tar", "w") as tar:
         tar.add(tmp_path / "a.png", "a.txt")

@@ -402,9 +402,11 @@ def test_a_million_photos_are_split_in_under_a_minute():
     groups = [f"d{k}" if k < 100_000 else None for k in generator.integers(0, 1_000_000, len(ids)).tolist()]
     class_of = (generator.pareto(1.0, 125_000) * 10).astype(int) % 500
     photos = {
-        "photo_id": ids, "ad_id": [f"ad{ad:06d}" for ad in ads.tolist()], "group_id": groups,
+        "photo_id": ids,
+        "ad_id": [f"ad{ad:06d}" for ad in ads.tolist()],
+        "group_id": groups,
         "class_name": [f"class {k}" for k in class_of[ads].tolist()],
-    }  # fmt: skip
+    }
     start = time.perf_counter()
     samples = split(photos)
     assert time.perf_counter() - start < 60

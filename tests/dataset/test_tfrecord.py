@@ -116,12 +116,21 @@ EARLIER = bytes.fromhex(
     "090a070a05747261696e0a140a0b696d6167652f776964746812051a030a01280d01d3b7"
 )
 SAMPLE = Sample(
-    key="7", image=b"\xff\xd8 crop", format="jpeg",
+    key="7",
+    image=b"\xff\xd8 crop",
+    format="jpeg",
     metadata={
-        "photo_id": "ad/1", "path": "f\udce9.jpg", "class_name": "Škoda", "class_index": 300, "split": "train",
-        "box": [1.0, 2.0, 11.0, 22.0], "width": 40, "height": 30, "viewpoint": "front-left",
+        "photo_id": "ad/1",
+        "path": "f\udce9.jpg",
+        "class_name": "Škoda",
+        "class_index": 300,
+        "split": "train",
+        "box": [1.0, 2.0, 11.0, 22.0],
+        "width": 40,
+        "height": 30,
+        "viewpoint": "front-left",
     },
-)  # fmt: skip
+)
 
 
 def test_files_of_earlier_versions_hold_the_same_records(tmp_path: Path) -> None:

@@ -52,15 +52,19 @@ def make(
     makes = np.where(world.random(n) < 0.5, taxonomy.index("make")[truth], -1)
     views = np.array([*VIEWPOINTS, ""])[world.integers(0, 9, n)]
     return Predictions(
-        name=name, taxonomy=taxonomy, photos=np.array([f"ad{i // ads}/{i:04}.jpg" for i in range(n)]),
-        probabilities=softmax(logits), truth=np.where(hidden, -1, truth), levels={"make": makes},
+        name=name,
+        taxonomy=taxonomy,
+        photos=np.array([f"ad{i // ads}/{i:04}.jpg" for i in range(n)]),
+        probabilities=softmax(logits),
+        truth=np.where(hidden, -1, truth),
+        levels={"make": makes},
         about={
             "ad_id": np.array([f"ad{i // ads}" for i in range(n)]),
             "viewpoint": views,
             "box": np.array(["10 20 150 100"] * n),
             "path": np.array([f"photos/{i:04}.jpg" for i in range(n)]),
         },
-    )  # fmt: skip
+    )
 
 
 @pytest.fixture(scope="session")

@@ -62,8 +62,11 @@ def test_models_of_other_classes_are_compared_by_name(by_hand: Maker) -> None:
     )
     b = by_hand(
         [[0.1, 0.1, 0.8], [0.8, 0.1, 0.1], [0.2, 0.7, 0.1], [0.1, 0.8, 0.1]],
-        [2, 0, 0, 1], photos=photos, taxonomy=large, name="b",
-    )  # fmt: skip
+        [2, 0, 0, 1],
+        photos=photos,
+        taxonomy=large,
+        name="b",
+    )
     found = compare([a, b])
     assert not found.same_classes
     # The class is the same for p2 and p3 (the Opels), make and model for p1 too; p4 is known to b alone.
@@ -150,9 +153,13 @@ def test_the_weights_are_those_that_a_general_optimiser_finds(made: Maker) -> No
 def test_a_model_that_adds_nothing_gets_no_weight(made: Maker, by_hand: Maker) -> None:
     good = made(200, skill=5.0, name="good", unlabelled=0.0)
     noise = Predictions(
-        name="noise", taxonomy=good.taxonomy, photos=good.photos, truth=good.truth,
-        probabilities=np.roll(good.probabilities, 3, axis=1), levels=good.levels,
-    )  # fmt: skip
+        name="noise",
+        taxonomy=good.taxonomy,
+        photos=good.photos,
+        truth=good.truth,
+        probabilities=np.roll(good.probabilities, 3, axis=1),
+        levels=good.levels,
+    )
     assert fit_weights([good, noise])[0] > 0.95
     assert fit_weights([good]).tolist() == [1.0]
     with pytest.raises(EvaluationError, match="weights cannot be fitted"):

@@ -61,12 +61,12 @@ def test_a_row_may_say_more_than_its_class(tmp_path: Path) -> None:
     )
     (tmp_path / "labels.csv").write_text("\n".join(rows) + "\n")
     photos = from_labels(tmp_path / "labels.csv", classes=tmp_path / "classes.csv")
-    assert [photo.taxon for photo in photos] == [
-        Taxon(make="Audi"), Taxon(make="Audi", model="A4"), Taxon(make="Opel"),
-    ]  # fmt: skip
+    assert [photo.taxon for photo in photos] == [Taxon(make="Audi"), Taxon(make="Audi", model="A4"), Taxon(make="Opel")]
     assert [photo.label for photo in photos] == [
-        Taxon(make="Audi", model="Q9", year=2012), Taxon(make="Audi", model="A4", year=2010), Taxon(make="Opel"),
-    ]  # fmt: skip
+        Taxon(make="Audi", model="Q9", year=2012),
+        Taxon(make="Audi", model="A4", year=2010),
+        Taxon(make="Opel"),
+    ]
     assert [photo.about["source"] for photo in photos] == ["Here", "Here", ""]
 
 

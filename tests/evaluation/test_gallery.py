@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from carspotter.errors import EvaluationError
-from carspotter.evaluation.gallery import crop, heat_of, occlusion_map, overlay, parse_box
+from carspotter.evaluation.gallery import crop, occlusion_map, occlusion_map_of, overlay, parse_box
 from carspotter.geometry import BoundingBox
 
 
@@ -99,7 +99,7 @@ def test_the_map_of_a_box_is_small_and_of_its_part() -> None:
 
     pixels = np.zeros((600, 900, 3), np.uint8)
     pixels[100:500, 50:850] = 255
-    heat = heat_of(predict, pixels, 0, box=BoundingBox(50, 100, 850, 500))
+    heat = occlusion_map_of(predict, pixels, 0, box=BoundingBox(50, 100, 850, 500))
     assert heat.shape == (112, 224)
     assert set(sizes) == {(112, 224)}
     assert (heat > 0).all()  # all of the box is white: each square makes it darker

@@ -11,14 +11,7 @@ from hypothesis import strategies as st
 from scipy.stats import binomtest
 from sklearn.metrics import roc_auc_score
 
-from carspotter.evaluation.intervals import (
-    Share,
-    auroc,
-    grouped_interval,
-    holm,
-    mcnemar,
-    paired_difference,
-)
+from carspotter.evaluation.intervals import Share, auroc, grouped_interval, holm, mcnemar, paired_difference
 from carspotter.runtime.intervals import wilson
 
 

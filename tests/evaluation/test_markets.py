@@ -13,10 +13,14 @@ from carspotter.evaluation.metrics import evaluate
 from carspotter.evaluation.predictions import Predictions
 from carspotter.taxonomy import LEVELS, Taxon, Taxonomy
 
-TAXONOMY = Taxonomy((
-    Taxon(make="Audi"), Taxon(make="Audi", model="A4", generation="2001-2004", year=2002),
-    Taxon(make="Audi", model="A4", generation="2001-2004", year=2004), Taxon(make="Opel", model="Corsa"),
-))  # fmt: skip
+TAXONOMY = Taxonomy(
+    (
+        Taxon(make="Audi"),
+        Taxon(make="Audi", model="A4", generation="2001-2004", year=2002),
+        Taxon(make="Audi", model="A4", generation="2001-2004", year=2004),
+        Taxon(make="Opel", model="Corsa"),
+    )
+)
 A4 = "Audi A4"
 SURE = {"audi": (0.7, 0.1, 0.1, 0.1), "2002": (0.05, 0.8, 0.1, 0.05), "opel": (0.1, 0.05, 0.05, 0.8)}
 
@@ -30,11 +34,14 @@ def answers(*photos: Photo) -> Predictions:
     about |= {"answer_level": [photo[3][0] for photo in photos], "answer": [photo[3][1] for photo in photos]}
     makes = {"Audi": 0, "Opel": 1}
     return Predictions(
-        name="hand", taxonomy=TAXONOMY, photos=np.array([f"p{at:04}" for at in range(len(photos))]),
-        probabilities=np.array([SURE[photo[1]] for photo in photos], np.float32), truth=np.full(len(photos), -1),
+        name="hand",
+        taxonomy=TAXONOMY,
+        photos=np.array([f"p{at:04}" for at in range(len(photos))]),
+        probabilities=np.array([SURE[photo[1]] for photo in photos], np.float32),
+        truth=np.full(len(photos), -1),
         levels={"make": np.array([makes.get(photo[2][0], -1) for photo in photos])},
         about={name: np.array(texts, dtype=str) for name, texts in about.items()},
-    )  # fmt: skip
+    )
 
 
 def only(found: tuple[MarketFigures, ...]) -> dict[str, MarketFigures]:
@@ -66,8 +73,11 @@ def test_answers_are_judged_as_deep_as_they_go_or_as_the_label_is_known() -> Non
     assert counts(here.answered) == (8, 9)
     assert counts(here.right) == (4, 8)
     assert {level: counts(share) for level, share in here.by_level.items()} == {
-        "make": (0, 1), "model": (1, 3), "generation": (0, 0), "year": (1, 2),
-    }  # fmt: skip
+        "make": (0, 1),
+        "model": (1, 3),
+        "generation": (0, 0),
+        "year": (1, 2),
+    }
 
 
 def test_each_market_is_apart_and_the_small_ones_are_also_together() -> None:

@@ -117,8 +117,11 @@ def test_coverage_and_precision_by_hand() -> None:
     right = np.array([True, True, True, False, True])
     curve = coverage_curve(best, right)
     assert [(point.threshold, point.coverage.count, point.precision.count) for point in curve] == [
-        (0.9, 1, 1), (0.8, 3, 2), (0.7, 4, 3), (0.5, 5, 4),
-    ]  # fmt: skip
+        (0.9, 1, 1),
+        (0.8, 3, 2),
+        (0.7, 4, 3),
+        (0.5, 5, 4),
+    ]
     assert coverage_at(best, right, 0.8) == curve[-1]
     assert coverage_at(best, right, 0.9) == curve[0]
     assert coverage_at(best, ~right, 0.9) is None
@@ -203,9 +206,13 @@ def test_the_interval_by_ad_is_wider(made: Maker) -> None:
     table = made(800, ads=8, unlabelled=0.0)
     same = table.take(np.repeat(np.arange(0, 800, 8), 1))
     copied = Predictions(
-        name="copies", taxonomy=table.taxonomy, photos=table.photos,
-        probabilities=np.repeat(same.probabilities, 8, axis=0), truth=np.repeat(same.truth, 8), about=table.about,
-    )  # fmt: skip
+        name="copies",
+        taxonomy=table.taxonomy,
+        photos=table.photos,
+        probabilities=np.repeat(same.probabilities, 8, axis=0),
+        truth=np.repeat(same.truth, 8),
+        about=table.about,
+    )
     figures = evaluate(copied)
     assert figures.top1_by_ad is not None
     assert figures.top1_by_ad.low < figures.top1.low < figures.top1.high < figures.top1_by_ad.high

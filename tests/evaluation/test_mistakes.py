@@ -48,8 +48,10 @@ def test_confusions_of_equal_count_rank_by_how_sure_they_are(by_hand: Maker) -> 
     table = by_hand([[0.6, 0.4, 0], [0, 0.1, 0.9], [0, 0.2, 0.8], [0.7, 0.2, 0.1]], [1, 1, 1, 2])
     found = confusions(table)
     assert [(each.truth, each.answer, each.share.count) for each in found] == [
-        ("B x", "C x", 2), ("C x", "A x", 1), ("B x", "A x", 1),
-    ]  # fmt: skip
+        ("B x", "C x", 2),
+        ("C x", "A x", 1),
+        ("B x", "A x", 1),
+    ]
     assert found[0].mean_probability == pytest.approx(0.85)
     assert (found[0].share.total, found[1].share.total) == (3, 1)
 

@@ -104,9 +104,12 @@ def test_the_json_has_the_figures_of_the_page(made: Maker, tmp_path: Path) -> No
 def test_names_from_the_table_are_escaped(by_hand: Maker, tmp_path: Path) -> None:
     bad = '<script>alert("x")</script>'
     table = by_hand(
-        [[0.9, 0.1], [0.8, 0.2]], [1, 0], name=bad, photos=np.array([bad, "b"]),
+        [[0.9, 0.1], [0.8, 0.2]],
+        [1, 0],
+        name=bad,
+        photos=np.array([bad, "b"]),
         about={"viewpoint": np.array([bad, ""]), "ad_id": np.array([bad, "a"]), "path": np.array([bad, ""])},
-    )  # fmt: skip
+    )
     other = replace(table, name=bad + "2")
     text = write_report(tmp_path, table, other=other, pictures=lambda photo: None).read_text(encoding="utf-8")
     assert "<script" not in text
@@ -141,9 +144,12 @@ def test_two_runs_of_one_name_and_of_other_classes_are_compared(made: Maker, by_
     assert "Difference from made (the other run)" in page.text
     merged, index = table.taxonomy.merge(level="model")
     coarse = Predictions(
-        name="coarse", taxonomy=merged, photos=table.photos,
-        probabilities=table.at("model"), truth=np.append(index, -1)[table.truth],
-    )  # fmt: skip
+        name="coarse",
+        taxonomy=merged,
+        photos=table.photos,
+        probabilities=table.at("model"),
+        truth=np.append(index, -1)[table.truth],
+    )
     page = Page(write_report(tmp_path, table, other=coarse).read_text(encoding="utf-8"))
     assert "their classes differ" in page.text
 

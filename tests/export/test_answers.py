@@ -158,7 +158,7 @@ def drawn_boxes(random: np.random.Generator, vehicles: int, count: int = ANCHORS
 
 
 def undecided(boxes: NDArray[Any], iou: float = 0.5) -> NDArray[np.bool_]:
-    """Tell which boxes overlap one before them by so nearly `iou` that rounding decides: float32 errs by some 1e-6."""
+    """Return which boxes overlap one before them by so nearly `iou` that float32's rounding decides."""
     inside = np.clip(boxes, 0, 1)
     return np.triu(np.abs(iou_matrix(inside, inside) - iou) < 1e-5).any(axis=0)
 
@@ -212,9 +212,13 @@ def test_of_longer_chains_no_two_that_overlap_are_kept(tmp_path: Path) -> None:
 def test_boxes_that_are_none_have_no_score_and_hide_nothing(engine: str, tmp_path: Path) -> None:
     good = [0.2, 0.3, 0.8, 0.7]
     odd = [
-        [0.5, 0.5, 0.5, 0.9], [0.6, 0.1, 0.4, 0.9], [1.2, 0.2, 1.9, 0.8], [-3e38, -3e38, -1e38, 3e38],
-        [3e38, 0.2, -3e38, 0.7], [-1e30, -1e30, -5, -5],
-    ]  # fmt: skip
+        [0.5, 0.5, 0.5, 0.9],
+        [0.6, 0.1, 0.4, 0.9],
+        [1.2, 0.2, 1.9, 0.8],
+        [-3e38, -3e38, -1e38, 3e38],
+        [3e38, 0.2, -3e38, 0.7],
+        [-1e30, -1e30, -5, -5],
+    ]
     boxes = np.array([*odd, good, [-1e38, 0, 0.05, 1e38]], np.float32)
     scores = np.linspace(0.9, 0.3, len(boxes)).astype(np.float32)
     found = asked(finder(tmp_path, engine, anchors=len(boxes)), boxes[None], scores[None])

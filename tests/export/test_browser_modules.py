@@ -46,8 +46,12 @@ def node(imports: str, answer: str, cases: list[Any]) -> list[Any]:
     console.log(JSON.stringify(JSON.parse(given).map({answer})));"""
     done = subprocess.run(
         [str(NODE), "--input-type=module", "-e", script],
-        input=json.dumps(cases), capture_output=True, text=True, timeout=60, check=False,
-    )  # fmt: skip
+        input=json.dumps(cases),
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
     assert done.returncode == 0, done.stderr
     result: list[Any] = json.loads(done.stdout)
     return result
@@ -162,9 +166,14 @@ def test_levels_answers_and_words_are_the_same(bundles: dict[str, Path]) -> None
             calibration["subject"] = float(random.uniform(0, 0.5))
         plain = ModelBundle.load(bundles["identifier"])
         bundle = ModelBundle(
-            task="identifier", name="odd", preprocessing=plain.preprocessing, card=plain.card,
-            calibration=calibration, taxonomy=ODD, attributes={"subject": ("car", "other")},
-        )  # fmt: skip
+            task="identifier",
+            name="odd",
+            preprocessing=plain.preprocessing,
+            card=plain.card,
+            calibration=calibration,
+            taxonomy=ODD,
+            attributes={"subject": ("car", "other")},
+        )
         probabilities = softmax(random.normal(0, 3, (1, len(ODD))))[0].astype(np.float32).astype(np.float64)
         subject = np.array([car := random.uniform(0.2, 1), 1 - car], np.float32)
         want.append(Identifier(bundle, session).judge(probabilities, np.zeros(1, np.float32), {"subject": subject}))

@@ -40,23 +40,42 @@ def convolving(folder: Path, *, flattened_oddly: bool = True) -> ModelBundle:
     head = np.stack([numpy_helper.to_array(t) for t in model.graph.initializer if list(t.dims) == [3, 6]])[0]
     bias = next(numpy_helper.to_array(t) for t in model.graph.initializer if list(t.dims) == [6])
     tensors = {
-        "scale": np.full((), 1 / 255, np.float32), "eye": eye, "zeros": np.zeros(3, np.float32),
-        "low": np.zeros((), np.float32), "high": np.full((), 6, np.float32), "axes": np.array([2, 3]),
-        "head": (head * 255).astype(np.float32), "bias": bias.astype(np.float32), "flat": np.array([-1]),
-        "places": np.arange(3).reshape(1, 3), "two": np.array([-1, 3]),
+        "scale": np.full((), 1 / 255, np.float32),
+        "eye": eye,
+        "zeros": np.zeros(3, np.float32),
+        "low": np.zeros((), np.float32),
+        "high": np.full((), 6, np.float32),
+        "axes": np.array([2, 3]),
+        "head": (head * 255).astype(np.float32),
+        "bias": bias.astype(np.float32),
+        "flat": np.array([-1]),
+        "places": np.arange(3).reshape(1, 3),
+        "two": np.array([-1, 3]),
         "spread": np.random.default_rng(0).normal(size=(3, 16)).astype(np.float32),
-    }  # fmt: skip
+    }
     nodes = [
-        ("Cast", ["image"], "floats", {"to": TensorProto.FLOAT}), ("Mul", ["floats", "scale"], "scaled", {}),
-        ("Transpose", ["scaled"], "first", {"perm": [0, 3, 1, 2]}), ("Conv", ["first", "eye", "zeros"], "a", {}),
-        ("Clip", ["a", "low", "high"], "b", {}), ("Conv", ["b", "eye", "zeros"], "c", {}),
-        ("Clip", ["c", "low", "high"], "d", {}), ("ReduceMean", ["d", "axes"], "mean", {"keepdims": 1}),
-        *([("Reshape", ["mean", "flat"], "all", {}), *_index(),
-           ("Gather", ["all", "index"], "gathered", {}), ("Reshape", ["gathered", "two"], "view", {})]
-          if flattened_oddly else [("Reshape", ["mean", "two"], "view", {})]),
-        ("Gemm", ["view", "head", "bias"], "logits", {}), ("MatMul", ["view", "spread"], "wide", {}),
+        ("Cast", ["image"], "floats", {"to": TensorProto.FLOAT}),
+        ("Mul", ["floats", "scale"], "scaled", {}),
+        ("Transpose", ["scaled"], "first", {"perm": [0, 3, 1, 2]}),
+        ("Conv", ["first", "eye", "zeros"], "a", {}),
+        ("Clip", ["a", "low", "high"], "b", {}),
+        ("Conv", ["b", "eye", "zeros"], "c", {}),
+        ("Clip", ["c", "low", "high"], "d", {}),
+        ("ReduceMean", ["d", "axes"], "mean", {"keepdims": 1}),
+        *(
+            [
+                ("Reshape", ["mean", "flat"], "all", {}),
+                *_index(),
+                ("Gather", ["all", "index"], "gathered", {}),
+                ("Reshape", ["gathered", "two"], "view", {}),
+            ]
+            if flattened_oddly
+            else [("Reshape", ["mean", "two"], "view", {})]
+        ),
+        ("Gemm", ["view", "head", "bias"], "logits", {}),
+        ("MatMul", ["view", "spread"], "wide", {}),
         ("LpNormalization", ["wide"], "embedding", {"axis": 1, "p": 2}),
-    ]  # fmt: skip
+    ]
     graph = helper.make_graph(
         [helper.make_node(kind, given, [name], **settings) for kind, given, name, settings in nodes],
         "g",
@@ -74,16 +93,24 @@ def convolving(folder: Path, *, flattened_oddly: bool = True) -> ModelBundle:
 
 
 def _sizes() -> dict[str, NDArray[np.int64]]:
-    return {"none": np.array(0), "one": np.array(1), "three": np.array(3), "last": np.array([1]),
-            "row": np.array([[0, 1, 2]])}  # fmt: skip
+    return {
+        "none": np.array(0),
+        "one": np.array(1),
+        "three": np.array(3),
+        "last": np.array([1]),
+        "row": np.array([[0, 1, 2]]),
+    }
 
 
 def _index() -> list[tuple[str, list[str], str, dict[str, int]]]:
     return [
-        ("Shape", ["image"], "n1", {"start": 0, "end": 1}), ("Squeeze", ["n1"], "n", {}),
-        ("Range", ["none", "n", "one"], "rows", {}), ("Mul", ["rows", "three"], "starts", {}),
-        ("Unsqueeze", ["starts", "last"], "column", {}), ("Add", ["column", "row"], "index", {}),
-    ]  # fmt: skip
+        ("Shape", ["image"], "n1", {"start": 0, "end": 1}),
+        ("Squeeze", ["n1"], "n", {}),
+        ("Range", ["none", "n", "one"], "rows", {}),
+        ("Mul", ["rows", "three"], "starts", {}),
+        ("Unsqueeze", ["starts", "last"], "column", {}),
+        ("Add", ["column", "row"], "index", {}),
+    ]
 
 
 @pytest.fixture
@@ -108,12 +135,14 @@ def test_the_odd_flatten_goes_and_nothing_changes(bundle: ModelBundle, tmp_path:
 @pytest.mark.parametrize(
     ("to", "precision"),
     [
-        ("onnx", "int8"), ("openvino", "int8"), ("onnx", "float16"),
+        ("onnx", "int8"),
+        ("openvino", "int8"),
+        ("onnx", "float16"),
         pytest.param("onnx", "float32", marks=pytest.mark.slow),
         pytest.param("openvino", "float32", marks=pytest.mark.slow),
         pytest.param("openvino", "float16", marks=pytest.mark.slow),
     ],
-)  # fmt: skip
+)
 def test_each_answers_alike(bundle: ModelBundle, tmp_path: Path, to: str, precision: str) -> None:
     if to == "openvino":
         pytest.importorskip("openvino")

@@ -5,9 +5,21 @@ import pytest
 from carspotter.labels.attribute_words import find_word
 
 COLOURS = (
-    "beige", "black", "blue", "bordeaux", "brown", "golden", "green", "grey", "orange", "red", "silver", "violet",
-    "white", "yellow",
-)  # fmt: skip
+    "beige",
+    "black",
+    "blue",
+    "bordeaux",
+    "brown",
+    "golden",
+    "green",
+    "grey",
+    "orange",
+    "red",
+    "silver",
+    "violet",
+    "white",
+    "yellow",
+)
 BODIES = ("convertible", "coupe", "hatchback", "minivan", "pickup", "sedan", "suv", "van", "wagon")
 
 

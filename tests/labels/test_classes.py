@@ -26,9 +26,13 @@ def photos_of(*taxa):
 
 
 GARAGE = photos_of(
-    ("Audi", "A4", None, 2008, 10), ("Audi", "A4", None, 2010, 10), ("Audi", "A4 Allroad", None, 2010, 2),
-    ("VW", "Golf", None, 2010, 20), ("VW", "Polo", None, None, 20), ("Lada", "2107", None, 1999, 1),
-)  # fmt: skip
+    ("Audi", "A4", None, 2008, 10),
+    ("Audi", "A4", None, 2010, 10),
+    ("Audi", "A4 Allroad", None, 2010, 2),
+    ("VW", "Golf", None, 2010, 20),
+    ("VW", "Polo", None, None, 20),
+    ("Lada", "2107", None, 1999, 1),
+)
 SMALL = ClassSettings(min_photos=40, min_ads=3)
 
 
@@ -39,10 +43,13 @@ def status_of(found):
 def test_years_of_a_model_are_one_class():
     found = classes(GARAGE, settings=SMALL)
     assert status_of(found) == {
-        "Audi A4 2008": ("merged", "Audi A4"), "Audi A4 2010": ("merged", "Audi A4"),
-        "Audi A4 Allroad 2010": ("too-few", None), "Lada 2107 1999": ("too-few", None),
-        "VW Golf 2010": ("merged", "VW Golf"), "VW Polo": ("ok", "VW Polo"),
-    }  # fmt: skip
+        "Audi A4 2008": ("merged", "Audi A4"),
+        "Audi A4 2010": ("merged", "Audi A4"),
+        "Audi A4 Allroad 2010": ("too-few", None),
+        "Lada 2107 1999": ("too-few", None),
+        "VW Golf 2010": ("merged", "VW Golf"),
+        "VW Polo": ("ok", "VW Polo"),
+    }
     assert found.class_of["Audi A4 2008"] == "Audi A4"
     assert list(found.taxa) == ["Audi A4", "VW Golf", "VW Polo"]
     assert (found.taxa["VW Golf"].make, found.taxa["VW Golf"].model, found.taxa["VW Golf"].year) == ("VW", "Golf", None)
@@ -68,9 +75,11 @@ def test_generations_are_classes_at_their_level():
 
 def test_types_are_classes_and_those_of_a_generation_are_one():
     garage = photos_of(
-        ("Mercedes-Benz", "C-Class", "W205", 2015, 5), ("Mercedes-Benz", "C-Class", "S205", 2015, 5),
-        ("Mercedes-Benz", "C-Class", "S205", None, 5), ("Mercedes-Benz", "C-Class", None, 2015, 5),
-    )  # fmt: skip
+        ("Mercedes-Benz", "C-Class", "W205", 2015, 5),
+        ("Mercedes-Benz", "C-Class", "S205", 2015, 5),
+        ("Mercedes-Benz", "C-Class", "S205", None, 5),
+        ("Mercedes-Benz", "C-Class", None, 2015, 5),
+    )
     named = {level: classes(garage, settings=ClassSettings(min_photos=4, level=level)) for level in ("type", "year")}
     named["generation"] = classes(garage, settings=ClassSettings(min_photos=4, level="generation"))
     names = {level: set(found.class_of.values()) for level, found in named.items()}
@@ -87,10 +96,13 @@ def test_merges_reach_down_and_the_deepest_decides():
     merges = parse_merges(HEAD + "Audi A4 Allroad,Audi A4\nVW,\nVW Golf,Audi A4\nLada 2107 1999,\n")
     found = classes(GARAGE, settings=SMALL, merges=merges)
     assert status_of(found) == {
-        "Audi A4 2008": ("merged", "Audi A4"), "Audi A4 2010": ("merged", "Audi A4"),
-        "Audi A4 Allroad 2010": ("merged", "Audi A4"), "Lada 2107 1999": ("ignored", None),
-        "VW Golf 2010": ("merged", "Audi A4"), "VW Polo": ("ignored", None),
-    }  # fmt: skip
+        "Audi A4 2008": ("merged", "Audi A4"),
+        "Audi A4 2010": ("merged", "Audi A4"),
+        "Audi A4 Allroad 2010": ("merged", "Audi A4"),
+        "Lada 2107 1999": ("ignored", None),
+        "VW Golf 2010": ("merged", "Audi A4"),
+        "VW Polo": ("ignored", None),
+    }
     assert {row["taxon"]: row.get("message") for row in found.rows}["VW Polo"] == "VW is left out"
 
 
@@ -146,7 +158,7 @@ NAMES = st.sampled_from(["Audi", "Audi A4", "VW Golf", "VW", "Audi A4 2008", "VW
 
 
 def goes_in_a_circle(merges):
-    """Say whether some name still has a merge after as many steps as there are merges."""
+    """Return whether some name still has a merge after as many steps as there are merges."""
     for start in merges:
         name = start
         for _ in merges:

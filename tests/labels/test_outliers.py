@@ -25,8 +25,11 @@ def test_a_photo_alone_and_a_small_cluster_are_found_each_with_its_reason() -> N
     found = find_outliers(x, classes)
     rows = list(found.rows(["A4", "Panda"]))
     assert {row["position"]: row["reason"] for row in rows} == {
-        4: ALONE, 11: SMALL_CLUSTER, 13: SMALL_CLUSTER, 15: SMALL_CLUSTER,
-    }  # fmt: skip
+        4: ALONE,
+        11: SMALL_CLUSTER,
+        13: SMALL_CLUSTER,
+        15: SMALL_CLUSTER,
+    }
     assert {row["cluster_photos"] for row in rows if row["reason"] == SMALL_CLUSTER} == {3}
     assert {row["class_name"] for row in rows if row["position"] != 4} == {"Panda"}
     assert all(row["score"] > 0.5 for row in rows)

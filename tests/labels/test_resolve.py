@@ -194,9 +194,16 @@ def test_rows_say_who_said_so(resolver):
     listing = {"ad_id": "7", "make": "VW", "model": "Golf", "year": 2010, "source": "shop"}
     row = next(label_rows([listing], resolver))
     assert row == {
-        "ad_id": "7", "make": "Volkswagen", "model": "Golf", "year": 2010, "name": "Volkswagen Golf 2010",
-        "score": 1.0, "method": "exact", "said_by": "seller", "status": "ok",
-    }  # fmt: skip
+        "ad_id": "7",
+        "make": "Volkswagen",
+        "model": "Golf",
+        "year": 2010,
+        "name": "Volkswagen Golf 2010",
+        "score": 1.0,
+        "method": "exact",
+        "said_by": "seller",
+        "status": "ok",
+    }
     assert next(label_rows([listing], resolver, curated=["shop"]))["said_by"] == "source"
 
 

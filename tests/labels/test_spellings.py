@@ -131,11 +131,21 @@ def test_a_title_says_the_type_of_a_model_that_is_clear(resolver):
 @pytest.mark.parametrize(
     "text",
     [
-        "swap for BMW X5", "tyres from an Audi A4", "Tausch gegen VW Golf", "échange contre Renault Clio",
-        "cambio por SEAT Ibiza", "обмен на Тойота Камри", "zamienię na Opel Astra", "VW Golf or VW Polo", "",
-        "lovely car", "will take Nissan Qashqai in part exchange", "cerchi di Fiat Panda", "passend für Ford Focus",
+        "swap for BMW X5",
+        "tyres from an Audi A4",
+        "Tausch gegen VW Golf",
+        "échange contre Renault Clio",
+        "cambio por SEAT Ibiza",
+        "обмен на Тойота Камри",
+        "zamienię na Opel Astra",
+        "VW Golf or VW Polo",
+        "",
+        "lovely car",
+        "will take Nissan Qashqai in part exchange",
+        "cerchi di Fiat Panda",
+        "passend für Ford Focus",
     ],
-)  # fmt: skip
+)
 def test_a_description_that_names_no_car_as_its_own_is_none(resolver, text):
     assert resolver.resolve(description=text).status == "unresolved"
     assert resolver.resolve("VW", "Golf", description=text).model == "Golf"

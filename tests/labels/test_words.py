@@ -59,10 +59,16 @@ def test_lookalike(text, expected):
 @pytest.mark.parametrize(
     ("one", "other"),
     [
-        ("kamri", "camry"), ("kashkai", "qashqai"), ("oktaviya", "octavia"), ("padzhero", "pajero"),
-        ("turan", "touran"), ("cheroki", "cherokee"), ("megan", "megane"), ("lanser", "lancer"),
+        ("kamri", "camry"),
+        ("kashkai", "qashqai"),
+        ("oktaviya", "octavia"),
+        ("padzhero", "pajero"),
+        ("turan", "touran"),
+        ("cheroki", "cherokee"),
+        ("megan", "megane"),
+        ("lanser", "lancer"),
     ],
-)  # fmt: skip
+)
 def test_what_is_said_alike(one, other):
     assert sound(one) == sound(other)
 

@@ -58,11 +58,7 @@ def test_every_flag_has_its_test() -> None:
 
 @pytest.mark.parametrize(
     ("data", "status"),
-    [
-        (b"", "empty"),
-        (b"<html>not found</html>", "unsupported-format"),
-        (jpeg(picture(1))[:4000], "truncated"),
-    ],
+    [(b"", "empty"), (b"<html>not found</html>", "unsupported-format"), (jpeg(picture(1))[:4000], "truncated")],
 )
 def test_what_cannot_be_read_says_why_and_has_no_scores(data: bytes, status: str) -> None:
     row = checked(data)

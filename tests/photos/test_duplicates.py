@@ -23,10 +23,12 @@ def flipped(value: int, bits: list[int]) -> int:
 
 
 @given(
-    st.lists(st.tuples(st.sampled_from([0, 2**64 - 1, 0x0123456789ABCDEF]), st.lists(st.integers(0, 63), max_size=14)),
-             max_size=30),
+    st.lists(
+        st.tuples(st.sampled_from([0, 2**64 - 1, 0x0123456789ABCDEF]), st.lists(st.integers(0, 63), max_size=14)),
+        max_size=30,
+    ),
     st.integers(0, 12),
-)  # fmt: skip
+)
 def test_pairs_are_those_of_brute_force(words: list[tuple[int, list[int]]], radius: int) -> None:
     hashes = np.array([flipped(value, bits) for value, bits in words], dtype=np.uint64)
     pairs, distances = pairs_within(hashes, radius)
@@ -96,9 +98,16 @@ def test_the_order_of_rows_changes_nothing(order: list[int]) -> None:
 def far(bits: int) -> dict[str, list]:
     """Two photos whose perceptual hashes differ by so many bits, and whose difference hashes do not agree."""
     return {
-        "photo_id": ["a/1", "b/1"], "ad_id": ["a", "b"], "sha256": ["x", "y"], "phash": [0, (1 << bits) - 1],
-        "dhash": [0, 2**64 - 1], "width": [10, 10], "height": [10, 10], "contrast": [0.5, 0.5], "sharpness": [1.0, 2.0],
-    }  # fmt: skip
+        "photo_id": ["a/1", "b/1"],
+        "ad_id": ["a", "b"],
+        "sha256": ["x", "y"],
+        "phash": [0, (1 << bits) - 1],
+        "dhash": [0, 2**64 - 1],
+        "width": [10, 10],
+        "height": [10, 10],
+        "contrast": [0.5, 0.5],
+        "sharpness": [1.0, 2.0],
+    }
 
 
 def test_hashes_that_differ_more_need_a_witness() -> None:

@@ -136,10 +136,15 @@ def server(monkeypatch):
 
 def stage(project, *, first_wait_s=0.01, hosts=None, attempt="1", again=(), rules=None, **settings):
     return Fetch(
-        project=project, settings=FetchSettings(**settings), first_wait_s=first_wait_s,
-        hosts=hosts or Hosts(short_rest_s=0.01), attempt=attempt, again=again, rules=rules or {},
+        project=project,
+        settings=FetchSettings(**settings),
+        first_wait_s=first_wait_s,
+        hosts=hosts or Hosts(short_rest_s=0.01),
+        attempt=attempt,
+        again=again,
+        rules=rules or {},
         other_rules=SourceRules(is_own=True),
-    )  # fmt: skip
+    )
 
 
 def rows_of(urls, ad_id="7"):
@@ -161,9 +166,12 @@ def test_a_photo_lies_under_its_hash(server, tmp_path):
     assert len(stem) == 16
     assert int(stem, 16) >= 0
     assert first == {
-        "photo_id": "7/0", "path": f"photos/7/{stem}.jpg", "bytes": len(PHOTO), "status": "ok",
+        "photo_id": "7/0",
+        "path": f"photos/7/{stem}.jpg",
+        "bytes": len(PHOTO),
+        "status": "ok",
         "sha256": hashlib.sha256(PHOTO).hexdigest(),
-    }  # fmt: skip
+    }
     assert second["path"] == first["path"]
     assert twin["path"] == f"photos/7/{stem}-{hashlib.sha256(TWIN).hexdigest()[:8]}.jpg"
     assert other["path"] == f"photos/7/{photo_name(MIRRORED)[0]}.png"

@@ -38,11 +38,20 @@ def project(tmp_path: Path) -> Project:
         catalog.append(
             "checks",
             [
-                {"photo_id": p, "sha256": p, "phash": int(random.integers(2**63)), "dhash": 1, "width": 800,
-                 "height": 600, "contrast": 0.3, "sharpness": 500.0, **ok}
+                {
+                    "photo_id": p,
+                    "sha256": p,
+                    "phash": int(random.integers(2**63)),
+                    "dhash": 1,
+                    "width": 800,
+                    "height": 600,
+                    "contrast": 0.3,
+                    "sharpness": 500.0,
+                    **ok,
+                }
                 for p, _, _ in photos
             ],
-        )  # fmt: skip
+        )
         catalog.append(
             "findings",
             [

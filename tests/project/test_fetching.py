@@ -249,11 +249,14 @@ def test_an_own_table_may_name_the_own_network_but_no_redirect_there(serve, tmp_
 @pytest.mark.parametrize(
     ("fetch", "status"),
     [
-        ('private = "never"', "private-address"), ('private = "never"\nallow = ["127.0.0.0/8"]', "ok"),
-        ('private = "never"\nallow = ["127.0.0.1:{port}"]', "ok"), ('private = "never"\nallow = ["127.0.0.1"]', "ok"),
-        ('private = "never"\nallow = ["127.0.0.1:1", "10.0.0.0/8"]', "private-address"), ('private = "always"', "ok"),
+        ('private = "never"', "private-address"),
+        ('private = "never"\nallow = ["127.0.0.0/8"]', "ok"),
+        ('private = "never"\nallow = ["127.0.0.1:{port}"]', "ok"),
+        ('private = "never"\nallow = ["127.0.0.1"]', "ok"),
+        ('private = "never"\nallow = ["127.0.0.1:1", "10.0.0.0/8"]', "private-address"),
+        ('private = "always"', "ok"),
     ],
-)  # fmt: skip
+)
 def test_settings_say_what_is_private(serve, tmp_path, fetch, status):
     server = serve({"/a.jpg": PHOTO})
     fetch = fetch.replace("{port}", str(server.server_address[1]))
@@ -261,8 +264,16 @@ def test_settings_say_what_is_private(serve, tmp_path, fetch, status):
     assert rows["0"]["status"] == status
 
 
-@pytest.mark.parametrize("wrong", [{"allow": ("http://nas/",)}, {"allow": ("a b/c",)}, {"allow": ("",)},
-                                   {"private": "maybe"}, {"user_agent": "a\nb"}])  # fmt: skip
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"allow": ("http://nas/",)},
+        {"allow": ("a b/c",)},
+        {"allow": ("",)},
+        {"private": "maybe"},
+        {"user_agent": "a\nb"},
+    ],
+)
 def test_settings_that_are_none(wrong):
     with pytest.raises(ValueError, match=r"allow|private|user_agent"):
         FetchSettings(**wrong)
@@ -274,18 +285,30 @@ def test_a_table_from_elsewhere_names_its_own_host_and_no_file_of_ours(serve, tm
     server = serve({"/a.jpg": PHOTO, "/moved.jpg": f"{inside.url}/a.jpg"})
     storage.write("memory://bucket/a.jpg", PHOTO)
     places = [
-        f"{server.url}/a.jpg", f"{inside.url}/a.jpg", f"{server.url}/moved.jpg", str(tmp_path / "mine.jpg"),
-        (tmp_path / "mine.jpg").as_uri(), (tmp_path / "mine.jpg").as_uri().replace("file", "FILE"),
-        "memory://bucket/a.jpg", f"http://localhost:{server.server_address[1]}/a.jpg",
-    ]  # fmt: skip
+        f"{server.url}/a.jpg",
+        f"{inside.url}/a.jpg",
+        f"{server.url}/moved.jpg",
+        str(tmp_path / "mine.jpg"),
+        (tmp_path / "mine.jpg").as_uri(),
+        (tmp_path / "mine.jpg").as_uri().replace("file", "FILE"),
+        "memory://bucket/a.jpg",
+        f"http://localhost:{server.server_address[1]}/a.jpg",
+    ]
     lines = [f'{n},Audi,A4,"{place}"' for n, place in enumerate(places)]
     server.answers["/cars.csv"] = ("id,make,model,photos\n" + "\n".join(lines)).encode()
     project = project_of(tmp_path / "p", f'kind = "table"\npath = "{server.url}/cars.csv"')
     rows, _ = fetched(project)
     refused = "private-address"
     assert [rows[ad]["status"] for ad in "01234567"] == [
-        "ok", refused, refused, refused, refused, refused, "forbidden", "ok",
-    ]  # fmt: skip
+        "ok",
+        refused,
+        refused,
+        refused,
+        refused,
+        refused,
+        "forbidden",
+        "ok",
+    ]
     assert inside.asked == []
 
 
@@ -337,8 +360,10 @@ def test_a_crawls_photographs_are_asked_politely_and_never_inside(serve, tmp_pat
     fetched(project)
     found = statuses(project)
     assert {url.removeprefix(server.url): status for url, (status, _) in found.items() if server.url in url} == {
-        "/img/a.jpg": "ok", "/img/in.jpg": "private-address", "/no/a.jpg": "robots",
-    }  # fmt: skip
+        "/img/a.jpg": "ok",
+        "/img/in.jpg": "private-address",
+        "/no/a.jpg": "robots",
+    }
     assert found[f"{inside.url}/img/a.jpg"][0] == found["http://169.254.169.254/latest/a.jpg"][0] == "private-address"
     assert not any("SECRET" in (message or "") for _, message in found.values())
     assert inside.asked == []

@@ -35,14 +35,53 @@ DECISIONS = (
 )
 
 VALUES = (
-    "0", "-1", "1e999", "nan", "-inf", "true", '""', "''", "[]", "{}", "[[]]", '["a", 1]', "1979-05-27", "07:32:00",
-    "1" * 400, "1" * 5000, '"\\u0000"', '"C:\\Users\\x.csv"', "'C:\\Users\\x.csv'", "[" * 300, "0x1F", '"""',
-    "{a = {b = 1}}", "9" * 20,
-)  # fmt: skip
+    "0",
+    "-1",
+    "1e999",
+    "nan",
+    "-inf",
+    "true",
+    '""',
+    "''",
+    "[]",
+    "{}",
+    "[[]]",
+    '["a", 1]',
+    "1979-05-27",
+    "07:32:00",
+    "1" * 400,
+    "1" * 5000,
+    '"\\u0000"',
+    '"C:\\Users\\x.csv"',
+    "'C:\\Users\\x.csv'",
+    "[" * 300,
+    "0x1F",
+    '"""',
+    "{a = {b = 1}}",
+    "9" * 20,
+)
 PIECES = (
-    *VALUES, "=", "\n", "\r\n", "\r", "\ufeff", "[", "]", "[[sources]]", '"', "'", ",", ";", "\t", "\x00", "\u2028",
-    "#", ".", "é", "\ud800",
-)  # fmt: skip
+    *VALUES,
+    "=",
+    "\n",
+    "\r\n",
+    "\r",
+    "\ufeff",
+    "[",
+    "]",
+    "[[sources]]",
+    '"',
+    "'",
+    ",",
+    ";",
+    "\t",
+    "\x00",
+    "\u2028",
+    "#",
+    ".",
+    "é",
+    "\ud800",
+)
 
 
 @st.composite
@@ -106,9 +145,12 @@ def test_no_text_ends_in_a_foreign_error(name: str, data: st.DataObject, tmp_pat
 @pytest.mark.slow
 @pytest.mark.parametrize("name", FILES)
 @settings(
-    max_examples=int(os.environ.get("CARSPOTTER_FUZZ", "200000")), derandomize=True, deadline=None, database=None,
+    max_examples=int(os.environ.get("CARSPOTTER_FUZZ", "200000")),
+    derandomize=True,
+    deadline=None,
+    database=None,
     suppress_health_check=list(HealthCheck),
-)  # fmt: skip
+)
 @given(data=st.data())
 def test_no_text_ends_in_a_foreign_error_at_length(name: str, data: st.DataObject, tmp_path: Path) -> None:
     judge(name, data.draw(hurt(FILES[name][1])), tmp_path)

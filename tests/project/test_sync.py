@@ -95,9 +95,16 @@ class Market:
     def edit(self) -> str:
         """Let one target happen; return what."""
         acts: list[Callable[[int], None]] = [
-            self.add, self.remove, self.correct, self.one_photo_more, self.one_photo_less, self.replace_photo,
-            self.lose_photo, self.take_down, self.bring_up,
-        ]  # fmt: skip
+            self.add,
+            self.remove,
+            self.correct,
+            self.one_photo_more,
+            self.one_photo_less,
+            self.replace_photo,
+            self.lose_photo,
+            self.take_down,
+            self.bring_up,
+        ]
         act, source = self.random.choice(acts), self.random.randrange(2)
         act(source)
         self.write()
@@ -122,9 +129,12 @@ class Market:
 @pytest.fixture
 def market(tmp_path: Path) -> Market:
     """A project of two tables that use the same ids, not built yet."""
-    folder = make_project(tmp_path / "project", settings=SECOND.join(SETTINGS.partition("\n[check]")[::2]).replace(
-        "photos = \"dealer\"\n", "photos = \"dealer\"\n\n[check]"
-    ))  # fmt: skip
+    folder = make_project(
+        tmp_path / "project",
+        settings=SECOND.join(SETTINGS.partition("\n[check]")[::2]).replace(
+            'photos = "dealer"\n', 'photos = "dealer"\n\n[check]'
+        ),
+    )
     shutil.rmtree(folder / "pictures")
     made = Market(folder, seed=20261127)
     made.write()
@@ -170,9 +180,13 @@ def splits(folder: Path) -> dict[str, tuple[str, str]]:
 
 def fresh(market: Market, folder: Path) -> Path:
     """Build the sources as they are now from nothing, with what people decided."""
-    shutil.copytree(market.folder, folder, ignore=shutil.ignore_patterns(
-        "catalog", "shards", "models", "photos", "steps.json", "sources.json", "report.html", "*.lock"
-    ))  # fmt: skip
+    shutil.copytree(
+        market.folder,
+        folder,
+        ignore=shutil.ignore_patterns(
+            "catalog", "shards", "models", "photos", "steps.json", "sources.json", "report.html", "*.lock"
+        ),
+    )
     run(folder)
     return folder
 

@@ -19,14 +19,14 @@ from carspotter.geometry import BoundingBox, iou_matrix
 from carspotter.pixels import Preprocessing, decode
 from carspotter.recognition.detector import ForeignDetector, InputForm, choose, make_detector, open_detector, prepare
 from carspotter.recognition.finder import photo_box
-from carspotter.runtime.form import TensorForm
+from carspotter.runtime.form import TensorSpec
 from tiny_bundles import draw_photo
 
 SHARED = Path(os.environ.get("CARSPOTTER_SHARED", Path(__file__).parents[3] / "shared"))
 
 
 class FakeSession:
-    """Say what the test gives and remember what was fed."""
+    """What the test gives and remember what was fed."""
 
     engine = "fake"
     input_name = "image"
@@ -34,10 +34,10 @@ class FakeSession:
     def __init__(
         self, outputs: dict[str, Any], shape: tuple[int | None, ...] = (1, 3, 40, 60), dtype: str = "float32"
     ) -> None:
-        self.input_form = TensorForm(name="image", shape=shape, dtype=dtype)
+        self.input_form = TensorSpec(name="image", shape=shape, dtype=dtype)
         self.outputs = {name: np.asarray(value, dtype=np.float32) for name, value in outputs.items()}
         self.output_forms = tuple(
-            TensorForm(name=name, shape=value.shape, dtype="float32") for name, value in self.outputs.items()
+            TensorSpec(name=name, shape=value.shape, dtype="float32") for name, value in self.outputs.items()
         )
         self.output_names = tuple(self.outputs)
         self.fed = np.empty(0)
@@ -143,7 +143,7 @@ def test_what_is_fed(
 
 def test_prepare_follows_the_form_given() -> None:
     pixels = np.arange(2 * 2 * 3, dtype=np.uint8).reshape(2, 2, 3)
-    form = TensorForm(name="image", shape=(1, 3, 2, 2), dtype="float32")
+    form = TensorSpec(name="image", shape=(1, 3, 2, 2), dtype="float32")
     batch = prepare(pixels, form, InputForm(colors="bgr", divisor=2.0))
     np.testing.assert_array_equal(batch[0, 0], pixels[..., 2] / 2)
     assert batch.flags["C_CONTIGUOUS"]

@@ -18,7 +18,7 @@ from carspotter.recognition import finder as finder_module
 from carspotter.recognition.finder import Finder, photo_box
 from carspotter.records import KINDS
 from carspotter.runtime.bundle import ModelBundle
-from carspotter.runtime.form import TensorForm
+from carspotter.runtime.form import TensorSpec
 from tiny_bundles import BACKGROUNDS, CARD, FINDER_INPUT, draw_photo, tiny_finder, tiny_identifier
 
 
@@ -33,9 +33,9 @@ class FakeSession:
 
     engine = "fake"
     input_name = "image"
-    input_form = TensorForm(name="image", shape=(None, 96, 128, 3), dtype="uint8")
+    input_form = TensorSpec(name="image", shape=(None, 96, 128, 3), dtype="uint8")
     output_names = ("kind", "scores", "boxes", "viewpoints")
-    output_forms: tuple[TensorForm, ...] = ()
+    output_forms: tuple[TensorSpec, ...] = ()
 
     def __init__(self, boxes: Any, scores: Any) -> None:
         self.boxes, self.scores = np.array(boxes, dtype=np.float32), np.array(scores, dtype=np.float32)

@@ -16,7 +16,7 @@ from carspotter.recognition.identifier import DEFAULT_THRESHOLD, NO_CAR, Identif
 from carspotter.runtime.bundle import ModelBundle
 from carspotter.runtime.calibration import softmax
 from carspotter.runtime.head import Head
-from carspotter.runtime.session import TensorForm
+from carspotter.runtime.session import TensorSpec
 from carspotter.taxonomy import LEVELS, Taxon, Taxonomy
 
 TAXONOMY = Taxonomy(
@@ -38,7 +38,7 @@ class RuleSession:
     engine = "rule"
     input_name = "image"
     output_names = ("probabilities", "embedding", *LEVELS)
-    input_form = TensorForm(name="image", shape=(None, 8, 8, 3), dtype="uint8")
+    input_form = TensorSpec(name="image", shape=(None, 8, 8, 3), dtype="uint8")
     output_forms = ()
 
     def __init__(self, *probabilities: float, **attributes: tuple[float, ...]) -> None:
@@ -230,8 +230,11 @@ def test_other_candidates_follow_by_probability_and_the_first_is_not_told_twice(
     assert [c.name for c in found.levels["model"]] == ["Audi A6", "Bentley Continental", "Audi A4", "BMW X5"]
     few = Identifier(bundle(), RuleSession(0.25, 0.0, 0.35, 0.4, 0.0), top=1).identify(CROPS)[0]
     assert [[c.name for c in ranked] for ranked in few.levels.values()] == [
-        ["Audi"], ["Audi A6"], ["Audi A6 C7"], ["Audi A6 C7 2012"],
-    ]  # fmt: skip
+        ["Audi"],
+        ["Audi A6"],
+        ["Audi A6 C7"],
+        ["Audi A6 C7 2012"],
+    ]
 
 
 def test_a_make_without_a_model_repeats_its_name_at_every_level() -> None:
@@ -256,8 +259,9 @@ def test_what_is_no_car_is_not_decided(car: float, least: float | None, is_car: 
     assert found.undecided == (None if is_car else NO_CAR)
     assert found.levels["year"][0].name == "Audi A4 B8 2010", "candidates stay"
     assert {name: values.tolist() for name, values in found.attributes.items()} == {
-        "colour": [0.25, 0.75], "subject": pytest.approx([1 - car, car]),
-    }  # fmt: skip
+        "colour": [0.25, 0.75],
+        "subject": pytest.approx([1 - car, car]),
+    }
 
 
 @given(logits, st.floats(0, 1))

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from carspotter.geometry import BoundingBox
-from carspotter.recognition.locate import DEFAULT_GATE, HOWS, gate, lend_viewpoints, select
+from carspotter.recognition.locate import DEFAULT_GATE, SELECTIONS, gate, select, transfer_viewpoints
 from carspotter.records import Detection
 
 SIDES = (0.93, *[0.01] * 7)
@@ -58,7 +58,7 @@ boxes = st.tuples(sides, sides, sides, sides).map(
 )
 
 
-@given(found=st.lists(boxes, max_size=6), how=st.sampled_from(HOWS), order=st.randoms())
+@given(found=st.lists(boxes, max_size=6), how=st.sampled_from(SELECTIONS), order=st.randoms())
 def test_select_takes_from_what_was_found_whatever_its_order(found: list[Detection], how: str, order: object) -> None:
     chosen = select(found, how, 800, 600)
     assert len(chosen) == (len(found) if how == "all" else min(1, len(found)))
@@ -93,8 +93,8 @@ def test_gate_asks_for_exterior() -> None:
 def test_viewpoints_are_lent_at_the_same_place_only() -> None:
     own = [detection(0, 0, 100, 100, viewpoints=SIDES), detection(300, 300, 400, 400, viewpoints=SIDES[::-1])]
     foreign = [detection(300, 300, 410, 400), detection(50, 50, 200, 200), detection(0, 0, 90, 100, viewpoints=SIDES)]
-    lent = lend_viewpoints(foreign, own)
+    lent = transfer_viewpoints(foreign, own)
     assert [one.box for one in lent] == [one.box for one in foreign]
     assert [one.viewpoints for one in lent] == [SIDES[::-1], None, SIDES]
-    assert lend_viewpoints(foreign, []) == tuple(foreign)
-    assert lend_viewpoints([], own) == ()
+    assert transfer_viewpoints(foreign, []) == tuple(foreign)
+    assert transfer_viewpoints([], own) == ()

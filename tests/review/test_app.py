@@ -49,7 +49,7 @@ def token(address: str) -> str:
 
 
 def kind(photo: str, says: str = "other") -> dict[str, object]:
-    """Say what the page sends."""
+    """Return what the page sends."""
     return {"id": uuid4().hex, "task": "kind", "photo": photo, "says": says}
 
 

@@ -246,8 +246,12 @@ def test_words_that_a_person_wrote_win_and_the_file_stays_as_it_is(tmp_path: Pat
     path = tmp_path / "words.csv"
     path.write_text("make;model;submodel;becomes_make;becomes_model;mine\nVW;Glof;;Volkswagen;Golf;typo\n")
     before, pollo = path.read_bytes(), word(("VW", "Pollo", None), **POLO.to_dict())
-    said = (pollo, word(("vw", "glof", None), **POLO.to_dict()), word(("Boat", None, None), "nothing"),
-            word(("-", None, None), **POLO.to_dict()))  # fmt: skip
+    said = (
+        pollo,
+        word(("vw", "glof", None), **POLO.to_dict()),
+        word(("Boat", None, None), "nothing"),
+        word(("-", None, None), **POLO.to_dict()),
+    )
     for each in said:
         store.append(each)
     known = corrections(tmp_path, store)

@@ -17,12 +17,20 @@ from carspotter.taxonomy import Taxon
 
 S4 = Taxon(make="Audi", model="S4", generation="2009-2016", year=2012)
 DOUBTS = [
-    Doubt(photo_id="a/0", ad_id="a", is_ad=True, given="Audi A4 2012", score=0.02, suggested=S4,
-          given_probability=0.01, suggested_probability=0.6),
+    Doubt(
+        photo_id="a/0",
+        ad_id="a",
+        is_ad=True,
+        given="Audi A4 2012",
+        score=0.02,
+        suggested=S4,
+        given_probability=0.01,
+        suggested_probability=0.6,
+    ),
     Doubt(photo_id="b/1", ad_id="b", given="Audi A4 2012", score=0.2, suggested=S4),
     Doubt(photo_id="c/0", given='Ford <b>"Ka"</b>', score=0.8, why="alone"),
     Doubt(photo_id="d/3", ad_id="d", given="=Audi A4 2012", score=0.7, why="small cluster"),
-]  # fmt: skip
+]
 HEAD = "photo_id,ad_id,given,decision,becomes_make,becomes_model,becomes_generation,becomes_year,said_by\n"
 
 

@@ -148,10 +148,12 @@ EVIL = '<img src=x onerror="alert(1)">'
 def prediction(**changes: Any) -> Prediction:
     """Make one of a vehicle whose name is hostile."""
     vehicle = Vehicle(
-        box=BoundingBox(10, 10, 90, 60), score=0.9, viewpoint=Viewpoint(name="front", probability=0.8),
+        box=BoundingBox(10, 10, 90, 60),
+        score=0.9,
+        viewpoint=Viewpoint(name="front", probability=0.8),
         answer=Answer(level="make", name=EVIL, probability=0.91),
         levels={"make": (Candidate(name=EVIL, probability=0.91), Candidate(name="Audi", probability=0.05))},
-    )  # fmt: skip
+    )
     said = {
         "photo": "a.jpg",
         "width": 100,

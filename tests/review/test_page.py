@@ -19,9 +19,14 @@ from review_project import review_process, review_project, served
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no chromium on this machine")
 ARGUMENTS = [
-    "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
-    "--disable-component-update", "--disable-sync",
-]  # fmt: skip
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
 
 
 @pytest.fixture(scope="module")
@@ -216,8 +221,11 @@ def test_a_folder_of_photos_is_reviewed_without_a_project(page: Any, project: Pr
         page.goto(address)
         first = shown(page)
         assert page.eval_on_selector_all("#queue option", "all => all.map(each => each.value)") == [
-            "random/kind", "random/viewpoint", "kind/kind", "viewpoint/viewpoint"
-        ]  # fmt: skip
+            "random/kind",
+            "random/viewpoint",
+            "kind/kind",
+            "viewpoint/viewpoint",
+        ]
         assert not page.is_visible("#learn")
         page.keyboard.press("d")
         saved(page)

@@ -37,7 +37,7 @@ def photos(session: ReviewSession, queue: str, task: str | None = None) -> list[
 
 
 def kind(photo: str, says: str) -> dict[str, object]:
-    """Say what a page sends."""
+    """Return what a page sends."""
     return {
         "id": Decision(task="kind", says=says, by="x", photo_id=photo).id,
         "task": "kind",

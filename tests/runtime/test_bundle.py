@@ -227,11 +227,7 @@ def test_attributes_are_an_identifiers_and_in_its_network(tmp_path: Path) -> Non
 def test_classes_of_taxonomy_and_network_must_be_as_many(tmp_path: Path) -> None:
     whole = tiny_identifier(tmp_path / "whole")
     fewer = ModelBundle(
-        task="identifier",
-        name="fewer",
-        preprocessing=IDENTIFIER_INPUT,
-        card=CARD,
-        taxonomy=Taxonomy(classes=TAXA[:4]),
+        task="identifier", name="fewer", preprocessing=IDENTIFIER_INPUT, card=CARD, taxonomy=Taxonomy(classes=TAXA[:4])
     ).save(tmp_path / "fewer", whole.model_path.read_bytes())
     with pytest.raises(BundleError, match="wanted 4 last"):
         fewer.open_session("onnxruntime")

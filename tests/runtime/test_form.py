@@ -5,17 +5,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from carspotter.runtime.form import TensorForm, check_batch
+from carspotter.runtime.form import TensorSpec, check_batch
 
 
 def test_a_form_reads_in_one_line() -> None:
-    assert str(TensorForm(name="image", shape=(None, 96, 128, 3), dtype="uint8")) == "image uint8 (n, 96, 128, 3)"
+    assert str(TensorSpec(name="image", shape=(None, 96, 128, 3), dtype="uint8")) == "image uint8 (n, 96, 128, 3)"
 
 
 @given(sizes=st.lists(st.integers(0, 5), min_size=1, max_size=4), free=st.lists(st.booleans(), min_size=4, max_size=4))
 def test_a_batch_fits_where_each_fixed_size_is_equal(sizes: list[int], free: list[bool]) -> None:
     shape = tuple(None if is_free else size for size, is_free in zip(sizes, free, strict=False))
-    form = TensorForm(name="x", shape=shape, dtype="float32")
+    form = TensorSpec(name="x", shape=shape, dtype="float32")
     check_batch(np.zeros(sizes, dtype=np.float32), form)
     wrong = [np.zeros(sizes, dtype=np.float64), np.zeros([*sizes, 1], dtype=np.float32)]
     if None not in shape:

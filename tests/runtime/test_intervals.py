@@ -11,12 +11,7 @@ from carspotter.runtime.intervals import wilson
 @pytest.mark.parametrize(
     ("count", "n", "interval"),
     # Newcombe 1998, table I.
-    [
-        (81, 263, (0.2553, 0.3662)),
-        (15, 148, (0.0624, 0.1605)),
-        (0, 20, (0, 0.1611)),
-        (1, 29, (0.0061, 0.1718)),
-    ],
+    [(81, 263, (0.2553, 0.3662)), (15, 148, (0.0624, 0.1605)), (0, 20, (0, 0.1611)), (1, 29, (0.0061, 0.1718))],
 )
 def test_intervals_are_those_of_the_table(count: int, n: int, interval: tuple[float, float]) -> None:
     assert wilson(count, n) == pytest.approx(interval, abs=1e-4)

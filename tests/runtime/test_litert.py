@@ -9,7 +9,7 @@ import pytest
 from alike import ABSOLUTE, RELATIVE
 from carspotter.errors import BundleError, MissingExtraError
 from carspotter.runtime import session as session_module
-from carspotter.runtime.form import TensorForm
+from carspotter.runtime.form import TensorSpec
 from carspotter.runtime.session import Session, choose_engine, open_session
 from tiny_bundles import ATTRIBUTES, IDENTIFIER_INPUT, identifier_model
 
@@ -28,10 +28,10 @@ def batch_of(n: int) -> np.ndarray:
 
 def test_a_tflite_file_is_opened_by_litert_and_tells_its_forms(session: Session) -> None:
     assert (session.engine, session.input_name) == ("litert", "image")
-    assert session.input_form == TensorForm(name="image", shape=(None, 32, 32, 3), dtype="uint8")
+    assert session.input_form == TensorSpec(name="image", shape=(None, 32, 32, 3), dtype="uint8")
     sizes = {"probabilities": 6, "embedding": 16, "make": 3, "model": 5, "generation": 6, "year": 6}
     sizes |= {name: len(words) for name, words in ATTRIBUTES.items()}
-    wanted = {TensorForm(name=name, shape=(None, size), dtype="float32") for name, size in sizes.items()}
+    wanted = {TensorSpec(name=name, shape=(None, size), dtype="float32") for name, size in sizes.items()}
     assert set(session.output_forms) == wanted
 
 

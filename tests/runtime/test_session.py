@@ -15,7 +15,7 @@ from alike import ABSOLUTE, RELATIVE
 from carspotter.errors import BundleError, MissingExtraError
 from carspotter.pixels import network_input
 from carspotter.runtime import session as session_module
-from carspotter.runtime.form import TensorForm
+from carspotter.runtime.form import TensorSpec
 from carspotter.runtime.session import Session, choose_engine, open_session
 from tiny_bundles import FINDER_INPUT, IDENTIFIER_INPUT, draw_photo, finder_model, identifier_model
 
@@ -48,7 +48,7 @@ def test_session_tells_its_forms(finder_path: Path, engine: str) -> None:
     session = open_session(finder_path, engine, threads=1)
     assert session.engine == engine
     assert session.input_name == "image"
-    assert session.input_form == TensorForm(name="image", shape=(None, 96, 128, 3), dtype="uint8")
+    assert session.input_form == TensorSpec(name="image", shape=(None, 96, 128, 3), dtype="uint8")
     # OpenVINO calls a compiled output by an inner tensor's name when that comes first in the alphabet.
     assert session.output_names == ("kind", "scores", "boxes", "viewpoints")
     assert dict(zip(session.output_names, session.output_forms, strict=True))["viewpoints"].shape == (None, 3, 8)
@@ -85,8 +85,8 @@ def test_views_that_are_not_contiguous_are_read_rightly(identifier_path: Path, e
 
 
 def test_no_run_at_once_is_refused(identifier_path: Path) -> None:
-    with pytest.raises(ValueError, match="at_once=0: must be at least 1"):
-        open_session(identifier_path, "onnxruntime", at_once=0)
+    with pytest.raises(ValueError, match="max_concurrency=0: must be at least 1"):
+        open_session(identifier_path, "onnxruntime", max_concurrency=0)
 
 
 @needs_openvino
@@ -100,10 +100,10 @@ def test_engines_agree(finder_path: Path, identifier_path: Path) -> None:
             np.testing.assert_allclose(theirs[name], values, rtol=1e-5, atol=1e-4, err_msg=name)
 
 
-@pytest.mark.parametrize("at_once", [1, 3])
+@pytest.mark.parametrize("max_concurrency", [1, 3])
 @pytest.mark.parametrize("engine", ENGINES)
-def test_one_session_serves_many_threads(identifier_path: Path, engine: str, at_once: int) -> None:
-    session = open_session(identifier_path, engine, threads=1, at_once=at_once)
+def test_one_session_serves_many_threads(identifier_path: Path, engine: str, max_concurrency: int) -> None:
+    session = open_session(identifier_path, engine, threads=1, max_concurrency=max_concurrency)
     batches = [batch_of(n) for n in range(1, 9)]
     expected = [session.run(batch)["probabilities"] for batch in batches]
     wrong: list[int] = []

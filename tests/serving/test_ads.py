@@ -136,11 +136,14 @@ def test_what_is_served_of_an_ad_is_what_is_reported_of_it(service: Running, bun
     served = ask(service.http, photos).json()
     labelled = [
         LabelledPhoto(
-            name=str(n), read=lambda data=data: data, taxon=None, about={"ad_id": "1"},  # type: ignore[misc]
+            name=str(n),
+            read=lambda data=data: data,
+            taxon=None,
+            about={"ad_id": "1"},  # type: ignore[misc]
             box=BoundingBox.from_list(served["photos"][n]["prediction"]["vehicles"][0]["box"]),
         )
         for n, data in enumerate(photos)
-    ]  # fmt: skip
+    ]
     table, _ = predict(ModelBundle.load(bundles["identifier"]), labelled)
     fused = fuse_ads(table)
     assert fused is not None

@@ -50,10 +50,12 @@ def forms(photo: bytes, chance: random.Random) -> list[bytes]:
         head % b"a" + photo,  # no end
         b"--" + BOUNDARY + b"\r\n\r\n" + photo + end,  # no disposition
         b"--" + BOUNDARY + b"\r\n" + b"x: y\r\n" * 3000 + b"\r\n" + photo + end,
-        b"--" + BOUNDARY + b"\r\ncontent-disposition: form-data; name=\"photo\"\r\n\r\nnot a file" + end,
+        b"--" + BOUNDARY + b'\r\ncontent-disposition: form-data; name="photo"\r\n\r\nnot a file' + end,
         (b"--" + BOUNDARY + b'\r\ncontent-disposition: form-data; name="f"\r\n\r\nv\r\n') * 200 + end,
-        end, b"", b"\r\n" * 1000,
-    ]  # fmt: skip
+        end,
+        b"",
+        b"\r\n" * 1000,
+    ]
     whole = head % b"a.jpg" + photo + end
     return bodies + [damaged(whole[:400], chance) + whole[400:] for _ in range(60)]
 

@@ -21,8 +21,12 @@ def test_a_key_is_found_and_stands_nowhere(tmp_path: Path) -> None:
     assert file.stat().st_mode & 0o077 == 0
     keys = read_keys(file)
     assert [getattr(keys.find(key), "name", None) for key in (first, second, "", first + "x", first[:-1])] == [
-        "shop-1", "shop.2", None, None, None,
-    ]  # fmt: skip
+        "shop-1",
+        "shop.2",
+        None,
+        None,
+        None,
+    ]
 
 
 @pytest.mark.parametrize("name", ["", "two words", "a\nb", "a#b"])
@@ -39,9 +43,13 @@ def test_a_name_twice(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("text", "message"),
-    [("shop secret", "line 1: expected NAME SHA256"), ("# nobody\n\n", "holds no key"), ("a b c d", "line 1"),
-     (f"a {'0' * 64} rate=fast", "line 1")],
-)  # fmt: skip
+    [
+        ("shop secret", "line 1: expected NAME SHA256"),
+        ("# nobody\n\n", "holds no key"),
+        ("a b c d", "line 1"),
+        (f"a {'0' * 64} rate=fast", "line 1"),
+    ],
+)
 def test_a_file_that_is_none(text: str, message: str, tmp_path: Path) -> None:
     (tmp_path / "keys").write_text(text)
     with pytest.raises(StorageError, match=message):

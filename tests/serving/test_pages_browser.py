@@ -30,9 +30,14 @@ CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shuti
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="there is no chromium to drive")
 
 SWITCHES = (
-    "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
-    "--disable-component-update", "--disable-sync",
-)  # fmt: skip
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+)
 DESK, PHONE = (1280, 900), (390, 844)
 ANSWERED = "main[data-state=answered]:not(.busy)"
 BLUE = ("blue", (560, 60, 780, 190))
@@ -132,9 +137,11 @@ def test_a_dropped_photo_is_answered_and_its_box_drawn_where_it_is(visit: Open) 
     scale = picture["width"] / 800
     x1, y1, x2, y2 = RED[1]
     found = [
-        (box["x"] - picture["x"]) / scale, (box["y"] - picture["y"]) / scale,
-        box["width"] / scale, box["height"] / scale,
-    ]  # fmt: skip
+        (box["x"] - picture["x"]) / scale,
+        (box["y"] - picture["y"]) / scale,
+        box["width"] / scale,
+        box["height"] / scale,
+    ]
     assert found == pytest.approx([x1, y1, x2 - x1, y2 - y1], abs=12)  # the tiny finder sees 6 px steps
     assert page.inner_text(".box").startswith("Rubin Alpha 2012 ")
     facts = page.inner_text("#facts")
@@ -455,8 +462,11 @@ def test_a_declared_colour_and_body_have_verdicts_of_their_own(visit: Open) -> N
     assert page.locator("#declared h4").all_inner_texts() == ["Colour", "Body"], "no make was declared"
     assert page.locator(".verdict-line b").all_inner_texts() == ["Contradicts the seller", "Agrees with the seller"]
     assert page.locator("#declared dl").first.inner_text().split("\n")[:4] == [
-        "declared", "Dunkelblau metallic", "read as", "blue",
-    ]  # fmt: skip
+        "declared",
+        "Dunkelblau metallic",
+        "read as",
+        "blue",
+    ]
     assert page.locator("#declared .strip").first.locator("li").count() == 2
     assert "Colour: Contradicts the seller. Body: Agrees with the seller." in page.inner_text("#said")
     assert '"colour":"Dunkelblau metallic"' in page.inner_text("#curl")

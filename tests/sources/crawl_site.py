@@ -11,11 +11,17 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from waiting import NEVER_S
 
 CAR = {
-    "@context": "https://schema.org", "@type": "Car", "name": "BMW 320d Touring", "sku": "",
-    "brand": {"@type": "Brand", "name": "BMW"}, "model": "3 Series", "vehicleModelDate": "2012", "bodyType": "Estate",
+    "@context": "https://schema.org",
+    "@type": "Car",
+    "name": "BMW 320d Touring",
+    "sku": "",
+    "brand": {"@type": "Brand", "name": "BMW"},
+    "model": "3 Series",
+    "vehicleModelDate": "2012",
+    "bodyType": "Estate",
     "image": ["/img/{n}-1.jpg", {"@type": "ImageObject", "contentUrl": "/img/{n}-2.jpg"}, "file:///etc/passwd"],
     "offers": {"@type": "Offer", "price": "9000", "priceCurrency": "EUR"},
-}  # fmt: skip
+}
 PER_PAGE, PAGES = 4, 3
 
 
@@ -58,7 +64,7 @@ class Site(ThreadingHTTPServer):
         self.pages: dict[str, str] = {}  # further pages: path → text
         self.moved: dict[str, str] = {}  # path → where it leads
         self.statuses: dict[str, int] = {}  # path → what is answered in place of the page
-        self.at_once = self.most_at_once = 0
+        self.max_concurrency = self.most_at_once = 0
         self.held_from, self.go = 10**9, threading.Event()  # from so many pages on, none is answered before `go`
         self.lock = threading.Lock()
 
@@ -77,14 +83,14 @@ class _Handler(BaseHTTPRequestHandler):
         with site.lock:
             site.asked[self.path] += 1
             site.agents.add(self.headers.get("User-Agent", ""))
-            site.at_once += 1
-            site.most_at_once = max(site.most_at_once, site.at_once)
+            site.max_concurrency += 1
+            site.most_at_once = max(site.most_at_once, site.max_concurrency)
             is_held = sum(site.asked.values()) > site.held_from
         if is_held:
             site.go.wait(NEVER_S)
         time.sleep(site.delay_s)  # the pace of a site: what is asked at once meets here
         with site.lock:  # before the answer: who has it may ask again at once
-            site.at_once -= 1
+            site.max_concurrency -= 1
         self._answer(*self._page(site.asked[self.path]))
 
     def _page(self, times: int) -> tuple[int, str]:

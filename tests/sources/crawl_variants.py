@@ -7,9 +7,15 @@ from typing import Any
 URL = "https://cars.example/a/b"
 PHOTO = "https://cars.example/a/a.jpg"
 CAR: dict[str, Any] = {
-    "@context": "https://schema.org", "@type": "Car", "name": "Audi A4 Avant", "brand": "Audi", "model": "A4",
-    "vehicleModelDate": "2014", "image": "a.jpg", "offers": {"@type": "Offer", "price": 9000, "priceCurrency": "EUR"},
-}  # fmt: skip
+    "@context": "https://schema.org",
+    "@type": "Car",
+    "name": "Audi A4 Avant",
+    "brand": "Audi",
+    "model": "A4",
+    "vehicleModelDate": "2014",
+    "image": "a.jpg",
+    "offers": {"@type": "Offer", "price": 9000, "priceCurrency": "EUR"},
+}
 PRODUCT = {**CAR, "@type": "Product"}
 PLAIN = json.dumps(CAR)
 MICRODATA = (
@@ -95,11 +101,25 @@ READ: dict[str, str] = {
     "types in a list": ld(car(**{"@type": ["Product", "Car"]})),
     "schema: before the type": ld(car(**{"@type": "schema:Car"})),
     "schema: before all names": ld({f"schema:{name}".replace("schema:@", "@"): word for name, word in CAR.items()}),
-    "another prefix": ld({"@context": {"s": "http://schema.org/"}, "@type": "s:Car", "s:brand": "Audi", "s:model": "A4",
-                          "s:vehicleModelDate": "2014", "s:image": "a.jpg"}),
-    "addresses as names": ld({"@type": "http://schema.org/Car", "http://schema.org/brand": [{"@value": "Audi"}],
-                              "http://schema.org/model": [{"@value": "A4"}], "http://schema.org/image": ["a.jpg"],
-                              "http://schema.org/vehicleModelDate": 2014}),
+    "another prefix": ld(
+        {
+            "@context": {"s": "http://schema.org/"},
+            "@type": "s:Car",
+            "s:brand": "Audi",
+            "s:model": "A4",
+            "s:vehicleModelDate": "2014",
+            "s:image": "a.jpg",
+        }
+    ),
+    "addresses as names": ld(
+        {
+            "@type": "http://schema.org/Car",
+            "http://schema.org/brand": [{"@value": "Audi"}],
+            "http://schema.org/model": [{"@value": "A4"}],
+            "http://schema.org/image": ["a.jpg"],
+            "http://schema.org/vehicleModelDate": 2014,
+        }
+    ),
     "a type of https": ld(car(**{"@type": "https://schema.org/Vehicle"})),
     "a type with a last slash": ld(car(**{"@type": "http://www.schema.org/Car/"})),
     "no context": ld(without("@context")),
@@ -112,13 +132,22 @@ READ: dict[str, str] = {
     "a graph": ld({"@context": "https://schema.org", "@graph": [{"@type": "WebPage"}, CAR]}),
     "a graph of references": ld({"@graph": _GRAPH}),
     "references between blocks": ld(*_GRAPH),
-    "the page and its car under one @id": ld({"@graph": [{"@type": "WebPage", "@id": "#x", "name": "page"},
-                                                         car(**{"@id": "#x"})]}),
+    "the page and its car under one @id": ld(
+        {"@graph": [{"@type": "WebPage", "@id": "#x", "name": "page"}, car(**{"@id": "#x"})]}
+    ),
     "the main entity of a page": ld({"@type": "ItemPage", "mainEntity": CAR}),
     "the item of an offer": ld({"@type": "Offer", "price": 9000, "itemOffered": without("offers")}),
     "the item of an offer without a type": ld({"@type": "Offer", "itemOffered": without("@type")}),
-    "the item of a product's offer": ld({**without("model"), "@type": "Product", "offers": {"@type": "Offer",
-        "itemOffered": {"@type": "Car", "brand": "Audi", "model": "A4", "modelDate": "2014"}}}),
+    "the item of a product's offer": ld(
+        {
+            **without("model"),
+            "@type": "Product",
+            "offers": {
+                "@type": "Offer",
+                "itemOffered": {"@type": "Car", "brand": "Audi", "model": "A4", "modelDate": "2014"},
+            },
+        }
+    ),
     "an item of a dealer's offer": ld({"@type": "AutoDealer", "makesOffer": {"@type": "Offer", "itemOffered": CAR}}),
     "the item of a list of one": ld({"@type": "ItemList", "itemListElement": [{"@type": "ListItem", "item": CAR}]}),
     # words and pictures
@@ -142,26 +171,38 @@ READ: dict[str, str] = {
     "similar cars in a list": ld({"@type": "ItemList", "itemListElement": [similar(1), similar(2)]}, CAR),
     "similar cars with addresses": ld(CAR, similar(1), similar(2)),
     "similar cars that the page links to": ld(car(url=URL), similar(1)) + '<a href="/c/1">BMW</a>',
-    "similar cars, and a title": "<title>Audi A4 Avant | cars</title>" + ld(CAR, car(name="BMW 3", brand="BMW",
-        model="3")),
-    "similar cars in microdata": ld(CAR) + MICRODATA.replace("Audi", "BMW").replace("A4", "X5").replace(
-        '"name"', '"url" content="/c/9"><span itemprop="name"'),
-    "similar cars of its model in microdata": ld(CAR) + "".join(
+    "similar cars, and a title": "<title>Audi A4 Avant | cars</title>"
+    + ld(CAR, car(name="BMW 3", brand="BMW", model="3")),
+    "similar cars in microdata": ld(CAR)
+    + MICRODATA.replace("Audi", "BMW")
+    .replace("A4", "X5")
+    .replace('"name"', '"url" content="/c/9"><span itemprop="name"'),
+    "similar cars of its model in microdata": ld(CAR)
+    + "".join(
         f'<div itemscope itemtype="http://schema.org/Car"><a itemprop="url" href="/c/{n}">x</a><span itemprop="brand">'
-        f'Audi</span><span itemprop="model">A4</span><img itemprop="image" src="{n}.jpg"></div>' for n in range(2)),
-    "similar cars by reference": ld({"@graph": [car(**{"@id": "#2", "brand": "BMW", "model": "X5"}),
-                                                car(**{"@id": "#1", "isSimilarTo": [{"@id": "#2"}]})]}),
+        f'Audi</span><span itemprop="model">A4</span><img itemprop="image" src="{n}.jpg"></div>'
+        for n in range(2)
+    ),
+    "similar cars by reference": ld(
+        {
+            "@graph": [
+                car(**{"@id": "#2", "brand": "BMW", "model": "X5"}),
+                car(**{"@id": "#1", "isSimilarTo": [{"@id": "#2"}]}),
+            ]
+        }
+    ),
     "similar cars that hold one more": ld(car(isRelatedTo=car(model="A6", isSimilarTo=similar(1)))),
     # other syntaxes
     "microdata": MICRODATA,
     "microdata of http": MICRODATA.replace("https:", "http:"),
     "microdata that is not closed": MICRODATA.replace("</div>", ""),
     "RDFa": RDFA,
-    "RDFa with a prefix": RDFA.replace('vocab="https://schema.org/" typeof="',
-        'prefix="s: http://schema.org/" typeof="s:').replace('property="', 'property="s:'),
+    "RDFa with a prefix": RDFA.replace(
+        'vocab="https://schema.org/" typeof="', 'prefix="s: http://schema.org/" typeof="s:'
+    ).replace('property="', 'property="s:'),
     "a page in capitals": MICRODATA.replace("div", "DIV").replace("itemprop", "ITEMPROP"),
     "a base address": '<base href="/a/">' + ld(CAR),
-}  # fmt: skip
+}
 """Pages that say: an Audi A4 of 2014, with a picture, by what is peculiar to them."""
 
 OPEN_GRAPH = (
@@ -176,12 +217,13 @@ NO_AD: dict[str, str] = {
     "a dealer": ld({"@type": "AutoDealer", "name": "dealer", "image": "d.jpg"}),
     "two cars without addresses": ld(CAR, car(model="A6")),
     "cars that the page links to": ld(similar(1), similar(2)) + '<a href="/c/1">1</a><a href="/c/2">2</a>',
-    "a list of cars": ld({"@type": "ItemList", "itemListElement": [
-        {"@type": "ListItem", "item": similar(n)} for n in range(3)]}),
+    "a list of cars": ld(
+        {"@type": "ItemList", "itemListElement": [{"@type": "ListItem", "item": similar(n)} for n in range(3)]}
+    ),
     "a list of one car that stands elsewhere": ld({"@type": "ItemList", "itemListElement": [similar(1)]})
-        + '<a href="/c/1">1</a>',
+    + '<a href="/c/1">1</a>',
     "variants of a product": ld({"@type": "ProductGroup", "hasVariant": [similar(1), similar(2)]}),
     "cars in microdata": MICRODATA + MICRODATA.replace("A4", "A6"),
     "nothing": "<p>no cars here</p>",
-}  # fmt: skip
+}
 """Pages that sell no car, or several."""

@@ -17,10 +17,10 @@ sys.path.insert(0, str(Path(__file__).parent))
 from crawl_site import PAGES, PER_PAGE, Site, json_ld, served
 
 from carspotter.errors import SourceError
-from carspotter.sources.ad import Ad
 from carspotter.sources.crawl import source as crawl
 from carspotter.sources.crawl.journal import JOURNAL, STATE, Journal, read_pages
 from carspotter.sources.crawl.settings import CrawlSettings
+from carspotter.sources.listing import Ad
 
 N = PAGES * PER_PAGE
 CARS = {f"/car/{100000 + 100 * page + k}" for page in range(1, PAGES + 1) for k in range(PER_PAGE)}
@@ -45,9 +45,14 @@ def test_a_crawl_finds_every_listing_and_stays_polite(site: Site, tmp_path: Path
     ad = next(ad for ad in ads if ad.listing["ad_id"].startswith("100102-"))
     words = {name: ad.listing[name] for name in ("make", "model", "year", "body", "price", "currency", "url")}
     assert words == {
-        "make": "BMW", "model": "3 Series", "year": 2012, "body": "Estate", "price": 9000.0, "currency": "EUR",
+        "make": "BMW",
+        "model": "3 Series",
+        "year": 2012,
+        "body": "Estate",
+        "price": 9000.0,
+        "currency": "EUR",
         "url": f"{site.url}/car/100102",
-    }  # fmt: skip
+    }
     # Relative addresses are made whole, and a local file that a site names is not taken.
     assert [photo["url"] for photo in ad.photos] == [f"{site.url}/img/100102-{k}.jpg" for k in (1, 2)]
     assert heard[-1] == (N, 1000)
@@ -128,7 +133,7 @@ def test_without_a_contact_nothing_is_asked(site: Site, tmp_path: Path) -> None:
 PROGRAM = """
 import sys
 from carspotter.sources.crawl import source as crawl
-from carspotter.sources.ad import Ad
+from carspotter.sources.listing import Ad
 from carspotter.sources.crawl.settings import CrawlSettings
 if __name__ == "__main__":
     settings = CrawlSettings(start=(sys.argv[1],), contact="tests@example.com", delay_s=0.0, per_host=1)

@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
-from carspotter.sources.ad import Ad
 from carspotter.sources.crawl.ads import ads_of
+from carspotter.sources.listing import Ad
 
 HOST = "https://cars.example"
 CARS = [("Audi", "A4", 17), ("BMW", "320d", 18), ("Seat", "Leon", 19), ("Opel", "Astra", 20)]
@@ -25,10 +25,13 @@ def statuses(ads: list[Ad]) -> list[str]:
 @pytest.mark.parametrize(
     "template",
     [
-        "/dealer/123456/car/{n}", "/used/10115-berlin/{make}-{n}", "/vehicle?dealer=123456&id={n}", "/{make}/2015-{n}/",
+        "/dealer/123456/car/{n}",
+        "/used/10115-berlin/{make}-{n}",
+        "/vehicle?dealer=123456&id={n}",
+        "/{make}/2015-{n}/",
         "/car/{n}/10115",
     ],
-)  # fmt: skip
+)
 @pytest.mark.parametrize("sku", [None, "123456", "N/A"])
 @pytest.mark.parametrize("address", [None, f"{HOST}/", f"{HOST}/dealer/123456"])
 def test_cars_that_share_a_number_or_an_address_stay_apart(template: str, sku: str | None, address: str | None) -> None:

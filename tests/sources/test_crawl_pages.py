@@ -14,9 +14,9 @@ from crawl_variants import NO_AD, OPEN_GRAPH, PHOTO, READ, URL
 from hypothesis import given, seed, settings
 from hypothesis import strategies as st
 
-from carspotter.sources.ad import listing_row
 from carspotter.sources.crawl.pages import Page, links, notes, offers
 from carspotter.sources.crawl.sites import Found, read_page
+from carspotter.sources.listing import listing_row
 
 PLAIN = {"@type": "Car", "brand": "Audi", "model": "A4", "image": "a.jpg"}
 
@@ -59,8 +59,12 @@ def test_open_graph_stands_in_for_missing_photos() -> None:
 def test_open_graph_alone_makes_an_ad() -> None:
     (offer,) = offers(page(OPEN_GRAPH))
     assert offer.words == {
-        "url": URL, "title": "Audi A4 2014", "description": "one owner", "price": "9000", "currency": "EUR",
-    }  # fmt: skip
+        "url": URL,
+        "title": "Audi A4 2014",
+        "description": "one owner",
+        "price": "9000",
+        "currency": "EUR",
+    }
     assert offer.photos == (PHOTO,)
 
 
@@ -101,27 +105,73 @@ def test_links_are_read_as_browsers_do() -> None:
     href = "3">c</a><a href="4&#8232;5">d</a><!-- <a href="6">e</a> --><area href=7><link rel=next href="?page=2">
     <a href="http://[">bad</a><a href="//other.example/8">f</a>"""
     assert links(page(text)) == [
-        "https://cars.example/x/1", "https://cars.example/x/2?a=1&b=2", "https://cars.example/x/3",
-        "https://cars.example/x/4\u20285", "https://cars.example/x/7", "https://other.example/8",
+        "https://cars.example/x/1",
+        "https://cars.example/x/2?a=1&b=2",
+        "https://cars.example/x/3",
+        "https://cars.example/x/4\u20285",
+        "https://cars.example/x/7",
+        "https://other.example/8",
         "https://cars.example/x/?page=2",
-    ]  # fmt: skip
+    ]
 
 
 # ---- nothing that a page holds may raise an error
 
 BITS = [
-    *READ.values(), *NO_AD.values(), OPEN_GRAPH, "<script", "</script>", "<!--", "-->", "{", "}", "[", "]", '"', "'",
-    "&", "\x00", "\ud800", "\u2028", "http://[", "<base href='http://['>", "<div itemscope itemtype='",
+    *READ.values(),
+    *NO_AD.values(),
+    OPEN_GRAPH,
+    "<script",
+    "</script>",
+    "<!--",
+    "-->",
+    "{",
+    "}",
+    "[",
+    "]",
+    '"',
+    "'",
+    "&",
+    "\x00",
+    "\ud800",
+    "\u2028",
+    "http://[",
+    "<base href='http://['>",
+    "<div itemscope itemtype='",
     "<div typeof='Car'>",
-    '"@id": "#x"', '{"@type": "Car", "isSimilarTo": {"@id": "#x"}, "@id": "#x"}', "<a href='http://x:99999/'>",
-    "<link rel=canonical href='//['>", "<?xml version='1.0' encoding='utf-7'?>", "1e999", "-", "\\u00",
-]  # fmt: skip
+    '"@id": "#x"',
+    '{"@type": "Car", "isSimilarTo": {"@id": "#x"}, "@id": "#x"}',
+    "<a href='http://x:99999/'>",
+    "<link rel=canonical href='//['>",
+    "<?xml version='1.0' encoding='utf-7'?>",
+    "1e999",
+    "-",
+    "\\u00",
+]
 TYPES = ["Car", "Product", "Offer", "ItemList", "schema:Car", "", None, 5, ["Car", None, {}]]
 NAMES = [
-    "@type", "@id", "@graph", "@value", "@list", "@context", "name", "brand", "model", "image", "offers", "price",
-    "sku", "itemOffered", "itemListElement", "isSimilarTo", "url", "description", "vehicleModelDate", "contentUrl",
+    "@type",
+    "@id",
+    "@graph",
+    "@value",
+    "@list",
+    "@context",
+    "name",
+    "brand",
+    "model",
+    "image",
+    "offers",
+    "price",
+    "sku",
+    "itemOffered",
+    "itemListElement",
+    "isSimilarTo",
+    "url",
+    "description",
+    "vehicleModelDate",
+    "contentUrl",
     "type",
-]  # fmt: skip
+]
 VALUES = st.recursive(
     st.none()
     | st.booleans()
@@ -183,10 +233,12 @@ def test_a_deep_page_is_read(tag: str) -> None:
 
 
 def test_things_that_hold_each_other_are_read() -> None:
-    data = {"@graph": [
-        {"@type": "WebPage", "@id": "#p", "mainEntity": {"@id": "#c"}},
-        {**PLAIN, "@id": "#c", "mainEntityOfPage": {"@id": "#p"}, "isSimilarTo": {"@id": "#c"}},
-    ]}  # fmt: skip
+    data = {
+        "@graph": [
+            {"@type": "WebPage", "@id": "#p", "mainEntity": {"@id": "#c"}},
+            {**PLAIN, "@id": "#c", "mainEntityOfPage": {"@id": "#p"}, "isSimilarTo": {"@id": "#c"}},
+        ]
+    }
     assert len(offers(page(json_ld(data)))) == 1
 
 
@@ -212,12 +264,15 @@ SCOUT = "https://www.autoscout24.de"
 DETAILS = {
     "id": "ab-12",
     "vehicle": {
-        "make": "BMW", "model": "320", "modelVersionInput": "320d Touring", "bodyType": "Estate",
+        "make": "BMW",
+        "model": "320",
+        "modelVersionInput": "320d Touring",
+        "bodyType": "Estate",
         "firstRegistrationDateRaw": "2012-05-01",
     },
     "prices": {"public": {"priceRaw": 9000}},
     "images": ["https://img.example/a.jpg/250x188.webp", "https://img.example/b.jpg"],
-}  # fmt: skip
+}
 
 
 def test_autoscout24_listing() -> None:
@@ -225,9 +280,15 @@ def test_autoscout24_listing() -> None:
     (offer,) = found.offers
     assert offer.ad_id == "ab-12"
     assert dict(offer.words) == {
-        "url": f"{SCOUT}/angebote/bmw-320-ab-12", "make": "BMW", "model": "320", "submodel": "320d Touring",
-        "year": "2012-05-01", "body": "Estate", "price": "9000", "currency": "EUR",
-    }  # fmt: skip
+        "url": f"{SCOUT}/angebote/bmw-320-ab-12",
+        "make": "BMW",
+        "model": "320",
+        "submodel": "320d Touring",
+        "year": "2012-05-01",
+        "body": "Estate",
+        "price": "9000",
+        "currency": "EUR",
+    }
     assert offer.photos == ("https://img.example/a.jpg", "https://img.example/b.jpg")
 
 

@@ -13,8 +13,8 @@ from carspotter.catalog import catalog
 from carspotter.errors import SourceError
 from carspotter.project import folder as project_folder
 from carspotter.sources import showroom
-from carspotter.sources.ad import parse_year
 from carspotter.sources.folders import OWN, SETTINGS, FolderSettings, read
+from carspotter.sources.listing import parse_year
 from carspotter.sources.makes import LONG_MAKES, CarName, read_name, split_make
 
 
@@ -76,25 +76,46 @@ def ads(root, **settings):
 
 
 NAMES = (
-    "mercedes-benz-v_2016/12_0_x.jpg", "mercedes-benz-v_2016/12_10.jpg", "mercedes-benz-v_2016/12_2_y.JPG",
-    "mercedes-benz-v_2016/1_0.jpg", "deep/er/audi-a4_1850/7_0_20200101.png", "audi-a4_2008/IMG_1234.jpg",
-    "audi-a4_2008/20240131_154500.jpg", "loose.jpg", "audi-a4_2008/notes.txt", ".git/x_0.jpg", "0001/a.jpg",
-)  # fmt: skip
+    "mercedes-benz-v_2016/12_0_x.jpg",
+    "mercedes-benz-v_2016/12_10.jpg",
+    "mercedes-benz-v_2016/12_2_y.JPG",
+    "mercedes-benz-v_2016/1_0.jpg",
+    "deep/er/audi-a4_1850/7_0_20200101.png",
+    "audi-a4_2008/IMG_1234.jpg",
+    "audi-a4_2008/20240131_154500.jpg",
+    "loose.jpg",
+    "audi-a4_2008/notes.txt",
+    ".git/x_0.jpg",
+    "0001/a.jpg",
+)
 
 
 def test_a_tree(tmp_path):
     found = ads(tree(tmp_path / "cars", *NAMES))
     assert sorted(found) == [
-        "0001/a.jpg", "1", "12", "7", "audi-a4_2008/20240131_154500.jpg", "audi-a4_2008/IMG_1234.jpg", "loose.jpg",
-    ]  # fmt: skip
+        "0001/a.jpg",
+        "1",
+        "12",
+        "7",
+        "audi-a4_2008/20240131_154500.jpg",
+        "audi-a4_2008/IMG_1234.jpg",
+        "loose.jpg",
+    ]
     van = found["12"]
     assert van.listing == {
-        "ad_id": "12", "source": "folder:cars", "make": "Mercedes-Benz", "model": "v", "year": 2016,
-        "attributes": '{"folder": "mercedes-benz-v_2016"}', "status": "ok",
-    }  # fmt: skip
+        "ad_id": "12",
+        "source": "folder:cars",
+        "make": "Mercedes-Benz",
+        "model": "v",
+        "year": 2016,
+        "attributes": '{"folder": "mercedes-benz-v_2016"}',
+        "status": "ok",
+    }
     assert [(photo["position"], Path(photo["url"]).name) for photo in van.photos] == [
-        (0, "12_0_x.jpg"), (2, "12_2_y.JPG"), (10, "12_10.jpg"),
-    ]  # fmt: skip
+        (0, "12_0_x.jpg"),
+        (2, "12_2_y.JPG"),
+        (10, "12_10.jpg"),
+    ]
     assert van.photos[0]["url"] == str(tmp_path / "cars" / "mercedes-benz-v_2016" / "12_0_x.jpg")
     assert found["7"].listing["message"] == "year '1850' is none"
     assert "make" not in found["loose.jpg"].listing
@@ -164,9 +185,11 @@ def test_parts_at_the_top_are_no_classes(tmp_path):
         (tmp_path / name).touch()
     found = {ad.listing["ad_id"]: (ad.photos[0].get("split"), ad.listing.get("make")) for ad in read(folder(tmp_path))}
     assert found == {
-        "train/audi-a4/1.jpg": ("train", "audi"), "val/audi-a4/2.jpg": ("validation", "audi"),
-        "test/bmw-x5/3.jpg": ("test", "bmw"), "test/4.jpg": ("test", None),
-    }  # fmt: skip
+        "train/audi-a4/1.jpg": ("train", "audi"),
+        "val/audi-a4/2.jpg": ("validation", "audi"),
+        "test/bmw-x5/3.jpg": ("test", "bmw"),
+        "test/4.jpg": ("test", None),
+    }
 
 
 def test_what_a_project_wrote_is_no_source(tmp_path):

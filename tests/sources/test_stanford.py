@@ -50,9 +50,14 @@ def test_train_and_test(tmp_path, inner):
     listing = found[0].listing
     assert json.loads(listing.pop("attributes")) == {"class_id": 2, "split": "train", "box": [39, 116, 569, 375]}
     assert listing == {
-        "ad_id": "train/00001", "source": "stanford-cars", "make": "Acura", "model": "TL Type-S", "year": 2008,
-        "title": "Acura TL Type-S 2008", "status": "ok",
-    }  # fmt: skip
+        "ad_id": "train/00001",
+        "source": "stanford-cars",
+        "make": "Acura",
+        "model": "TL Type-S",
+        "year": 2008,
+        "title": "Acura TL Type-S 2008",
+        "status": "ok",
+    }
     assert found[0].photos[0]["url"] == str(tmp_path / "cars_train" / "00001.jpg")
     assert found[3].photos[0]["url"] == str(tmp_path / "cars_test" / "00001.jpg")
     assert [ad.photos[0]["split"] for ad in found] == ["train", "train", "train", "test"]

@@ -11,7 +11,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from carspotter.errors import SourceError
-from carspotter.sources.ad import clean, merge
+from carspotter.sources.listing import clean, merge
 from carspotter.sources.table import TableSettings, read
 from carspotter.sources.values import tidy
 
@@ -55,12 +55,20 @@ def test_cars_csv(tmp_path, header, start):
     found = ads(tmp_path / "cars.csv", start + header + CARS, photos="https://h/{ad_id}/{image_id}.jpg")
     shift = 1 if header else 0
     assert [(ad.listing["ad_id"], ad.listing["status"]) for ad in found] == [
-        ("4711", "ok"), ("4712", "ok"), ("row:cars.csv:3", "no-ad-id"), ("row:cars.csv:4", "broken-row"),
-        ("4714", "ok"), ("row:cars.csv:6", "broken-row"), ("4716", "ok"), ("4717", "ok"),
-    ]  # fmt: skip
+        ("4711", "ok"),
+        ("4712", "ok"),
+        ("row:cars.csv:3", "no-ad-id"),
+        ("row:cars.csv:4", "broken-row"),
+        ("4714", "ok"),
+        ("row:cars.csv:6", "broken-row"),
+        ("4716", "ok"),
+        ("4717", "ok"),
+    ]
     assert {k: found[0].listing[k] for k in ("make", "model", "submodel")} == {
-        "make": "Audi", "model": "A4", "submodel": "S line",
-    }  # fmt: skip
+        "make": "Audi",
+        "model": "A4",
+        "submodel": "S line",
+    }
     assert [photo["url"] for photo in found[0].photos] == ["https://h/4711/p1.jpg", "https://h/4711/p2.jpg"]
     assert names(found[1]) == ["p3.jpg", "p4.jpg"]
     assert found[1].listing["message"] == "a hole in the list of photos; 1 photos named twice"
@@ -80,9 +88,15 @@ def test_any_csv_with_a_map(tmp_path):
     columns = {"ad_id": "id", "model": "Modell", "year": "built", "photos": "pics", "price": "asks"}
     found = ads(tmp_path / "t.csv", content, columns=columns, photo_delimiter="|", name="dealer")
     assert found[0].listing == {
-        "ad_id": "7", "source": "dealer", "make": "Fiat", "model": "500", "year": 2012, "price": 9500.0,
-        "attributes": '{"color": "red"}', "status": "ok",
-    }  # fmt: skip
+        "ad_id": "7",
+        "source": "dealer",
+        "make": "Fiat",
+        "model": "500",
+        "year": 2012,
+        "price": 9500.0,
+        "attributes": '{"color": "red"}',
+        "status": "ok",
+    }
     assert [photo["url"] for photo in found[0].photos] == [str(tmp_path / name) for name in ("a.jpg", "b.jpg")]
     assert found[1].listing["message"] == "no photos; year '12' is none"
 
@@ -95,8 +109,10 @@ def test_one_row_a_photo_with_words(tmp_path):
     photos = [photo for ad in found for photo in ad.photos]
     assert [photo["url"] for photo in photos] == [str(tmp_path / "photos" / "7" / f"{k}.jpg") for k in range(3)]
     assert [(photo.get("kind"), photo.get("viewpoint")) for photo in photos] == [
-        ("interior", None), ("exterior", "front-left"), (None, None),
-    ]  # fmt: skip
+        ("interior", None),
+        ("exterior", "front-left"),
+        (None, None),
+    ]
     assert {photo["status"] for photo in photos} == {"ok"}
 
 
@@ -106,9 +122,12 @@ def test_where_photos_are(tmp_path):
     content = '1,a,b,c,"p1,p2,/else/x.jpg,https://h/y,z.jpg,s3://b/k.jpg"\n'
     (ad,) = ads(tmp_path / "cars.csv", content, photos="pics")
     assert [photo["url"] for photo in ad.photos] == [
-        str(tmp_path / "pics" / "p1.png"), str(tmp_path / "pics" / "p2"), "/else/x.jpg", "https://h/y,z.jpg",
+        str(tmp_path / "pics" / "p1.png"),
+        str(tmp_path / "pics" / "p2"),
+        "/else/x.jpg",
+        "https://h/y,z.jpg",
         "s3://b/k.jpg",
-    ]  # fmt: skip
+    ]
     (ad,) = ads(tmp_path / "cars.csv", '1,a,b,c,"d/ü 1"\n', photos="https://h/i/{image_id}.jpg?w=9")
     assert ad.photos[0]["url"] == "https://h/i/d/%C3%BC%201.jpg?w=9"
     (ad,) = ads(tmp_path / "cars.csv", "1,a,b,c,p1.jpg\n", photos="s3://bucket/photos/")
@@ -118,13 +137,20 @@ def test_where_photos_are(tmp_path):
 def test_json_lines(tmp_path):
     lines = [
         '{"id": 5, "car": {"brand": "Kia"}, "images": ["a.jpg", {"url": "https://h/b"}, "", null], "seats": 5}',
-        "{broken", "[1]", "", '{"id": null, "car": null, "images": null}', '{"id": 6, "images": "c, d"}',
-    ]  # fmt: skip
+        "{broken",
+        "[1]",
+        "",
+        '{"id": null, "car": null, "images": null}',
+        '{"id": 6, "images": "c, d"}',
+    ]
     found = ads(tmp_path / "t.jsonl", "\n".join(lines), columns={"ad_id": "id", "make": "car.brand"})
     assert [(ad.listing["ad_id"], ad.listing["status"]) for ad in found] == [
-        ("5", "ok"), ("row:t.jsonl:2", "broken-row"), ("row:t.jsonl:3", "broken-row"), ("row:t.jsonl:4", "no-ad-id"),
+        ("5", "ok"),
+        ("row:t.jsonl:2", "broken-row"),
+        ("row:t.jsonl:3", "broken-row"),
+        ("row:t.jsonl:4", "no-ad-id"),
         ("6", "ok"),
-    ]  # fmt: skip
+    ]
     assert found[0].listing["make"] == "Kia"
     assert found[0].listing["attributes"] == '{"seats": 5}'
     assert names(found[0]) == ["a.jpg", "b"]
@@ -166,7 +192,7 @@ def test_parquet(tmp_path):
         ("t.csv", "1,a,b,c,d\n", {"delimiter": "::"}, "it must be one character"),
         ("t.csv", "1,a,b,c,d\n", {"form": "xls"}, "allowed: auto, csv, jsonl, parquet"),
     ],
-)  # fmt: skip
+)
 def test_refusals(tmp_path, name, content, settings, message):
     assert message in refusal(tmp_path / name, content, **settings)
 

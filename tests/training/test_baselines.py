@@ -77,9 +77,7 @@ def test_the_form_of_light_counts_and_not_its_strength() -> None:
     assert np.allclose(hog_vectors(dark, SMALL), hog_vectors(dark * 3, SMALL), atol=1e-3)
 
 
-@given(
-    st.integers(16, 40), st.integers(16, 40), st.integers(2, 8), st.integers(1, 2), st.integers(2, 12)
-)  # fmt: skip
+@given(st.integers(16, 40), st.integers(16, 40), st.integers(2, 8), st.integers(1, 2), st.integers(2, 12))
 def test_vectors_are_as_long_as_the_settings_say(
     width: int, height: int, cell: int, block: int, orientations: int
 ) -> None:

@@ -21,9 +21,12 @@ from carspotter.training.trainer import LOG, Training, train
 
 # A network without batch norm, whose statistics each process would take from its own half, and nothing at random.
 CHANGES = [
-    "model.backbone=test_convnext", "model.dropout=0.0", "phases=[{epochs=2, width=32, height=32}]", "train.clip=100.0",
+    "model.backbone=test_convnext",
+    "model.dropout=0.0",
+    "phases=[{epochs=2, width=32, height=32}]",
+    "train.clip=100.0",
     "augment={min_area=1.0, zoom_out=0.0, aspect=0.0, rotate=0.0, flip=0.0, color=0.0, gray=0.0, erase=0.0}",
-]  # fmt: skip
+]
 ROOT = Path(__file__).parent.parent.parent
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
 TRAIN = ["-m", "carspotter.cli.main", "train"]

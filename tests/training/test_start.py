@@ -65,7 +65,7 @@ def features(model: Identifier) -> np.ndarray:
 
 
 def close(found: np.ndarray, wanted: np.ndarray) -> bool:
-    """Tell whether features agree as far as weights of float16 let them."""
+    """Return whether features agree as far as weights of float16 let them."""
     return bool(np.allclose(found, wanted, rtol=0.02, atol=0.02 * np.abs(wanted).max()))
 
 
@@ -147,7 +147,7 @@ def test_a_finder_starts_from_an_identifier_and_an_identifier_from_a_finder(
 
 
 class _Network(torch.nn.Module):
-    """Hold the backbone that ships, as a finder has it without what classifies alone."""
+    """The backbone that ships, as a finder has it without what classifies alone."""
 
     def __init__(self, *, classifies: bool) -> None:
         super().__init__()
@@ -195,10 +195,13 @@ def test_a_class_starts_from_the_deepest_one_above_it() -> None:
     )
     ours = Taxonomy(
         (
-            Taxon(make="Vauxhall", model="Corsa"), Taxon(make="Audi", model="A4", year=2012),
-            Taxon(make="Audi", model="A6"), Taxon(make="Saab"), Taxon(make="Opel", model="Astra"),
+            Taxon(make="Vauxhall", model="Corsa"),
+            Taxon(make="Audi", model="A4", year=2012),
+            Taxon(make="Audi", model="A6"),
+            Taxon(make="Saab"),
+            Taxon(make="Opel", model="Astra"),
         )
-    )  # fmt: skip
+    )
     weight, bias = torch.arange(6.0).reshape(3, 2) + 1, torch.arange(3.0) + 1
     start = Start(
         place="x", task="identifier", weights={"head.weight": weight, "head.bias": bias}, is_folded=True, classes=theirs
@@ -221,10 +224,14 @@ def test_own_photos_start_from_the_shipped_identifier_without_a_network(
     monkeypatch.setattr(socket.socket, "connect", refuse)
     monkeypatch.setenv("CARSPOTTER_WEIGHTS", str(tmp_path))
     changes = [
-        f"data.labels={drawn_data / 'photos' / 'labels.csv'}", f"data.taxonomy={drawn_data / 'taxonomy.csv'}",
-        f"model.backbone={shipped('identifier').card['recipe']['backbone']}", "train.precision=float32",
-        "train.batch=16", "train.threads=1", "phases=[{epochs=1, width=64, height=64}]",
-    ]  # fmt: skip
+        f"data.labels={drawn_data / 'photos' / 'labels.csv'}",
+        f"data.taxonomy={drawn_data / 'taxonomy.csv'}",
+        f"model.backbone={shipped('identifier').card['recipe']['backbone']}",
+        "train.precision=float32",
+        "train.batch=16",
+        "train.threads=1",
+        "phases=[{epochs=1, width=64, height=64}]",
+    ]
     train(RECIPES / "fine-tune.toml", changes, tmp_path / "run")
     assert json.loads((tmp_path / "run" / LOG).read_text().splitlines()[-1])["epoch"] == 1
 

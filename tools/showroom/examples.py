@@ -26,7 +26,7 @@ SIZE = (720, 540)
 
 
 def look(make: str, generation: str, paint: str, place: Place) -> Look:
-    """Say which car is drawn, and where it stands, in the same light each time."""
+    """Return which car is drawn, and where it stands, in the same light each time."""
     model = next(i for i, one in enumerate(MODELS) if (one.make, one.generation) == (make, generation))
     setting = Setting(place=place, weather=0, sun_turn=1.0, sun_height=0.8, ground=0, phase=3.0)
     return Look(model=model, year=MODELS[model].years[0] + 1, paint=paint, setting=setting, plate=(4, 1, 7, 2, 9, 3, 5))

@@ -34,34 +34,36 @@ class Model:
         return f"{self.make} {self.model}"
 
 
+# fmt: off
+# Tables of numbers: one column below the other would hide which car they make.
 _HATCH = Body()
 _SEDAN = Body(
     nose=2.28, tail=-2.30, height=1.45, belt=0.93, hood=0.72, deck=0.95, screen=1.02, screen_angle=32, hatch=-1.72,
     hatch_angle=34, glass_end=-1.35, axles=(1.38, -1.36), doors=(0.84, -0.24, -1.05), pillars=(-0.26,), arch=0.05,
-)  # fmt: skip
+)
 _ESTATE = replace(_SEDAN, hatch=-2.28, hatch_angle=58, glass_end=-2.02, pillars=(-0.26, -1.10), arch=0.02, deck=0.9)
 _SUV = Body(
     nose=2.26, tail=-2.22, half_width=0.93, height=1.74, belt=1.10, hood=0.92, deck=1.05, screen=0.92,
     screen_angle=40, hatch=-2.16, hatch_angle=68, glass_end=-1.90, axles=(1.36, -1.38), wheel=0.37, sill=0.27,
     tumble=0.28, arch=0.025, pillars=(-0.30, -1.15), doors=(0.78, -0.28, -1.10), cladding=0.10, flare=0.045,
     round=0.10,
-)  # fmt: skip
+)
 _VAN = Body(
     nose=2.40, tail=-2.46, half_width=0.96, height=2.15, belt=1.22, hood=1.00, deck=1.15, screen=1.62,
     screen_angle=46, hatch=-2.42, hatch_angle=86, glass_end=-2.2, axles=(1.62, -1.42), wheel=0.35, sill=0.24,
     tumble=0.10, arch=0.008, pillars=(0.55, -0.80), doors=(1.30, 0.58, -0.80), round=0.07, corner=0.16, bow=0.18,
     flare=0.02,
-)  # fmt: skip
+)
 _PICKUP = Body(
     nose=2.75, tail=-2.80, half_width=0.97, height=1.78, belt=1.12, hood=0.98, deck=1.10, screen=1.02,
     screen_angle=38, hatch=-0.42, hatch_angle=84, glass_end=-0.34, axles=(1.78, -1.72), wheel=0.40, sill=0.34,
     tumble=0.28, arch=0.02, pillars=(), doors=(0.92, -0.34), cladding=0.0, flare=0.05, round=0.08, corner=0.14,
     bow=0.14, bed=True,
-)  # fmt: skip
+)
 _COUPE = replace(
     _SEDAN, nose=2.26, tail=-2.20, height=1.36, belt=0.92, hood=0.68, screen=0.80, screen_angle=28, hatch=-1.86,
     hatch_angle=26, glass_end=-1.22, doors=(0.66, -0.72), pillars=(-0.74,), arch=0.075, round=0.18, half_width=0.91,
-)  # fmt: skip
+)
 
 _VW = Face(
     grille="slats", grille_half=0.44, grille_height=0.09, badge="disc", bulbs=(0.53, 0.67), tail="wide", spokes=5
@@ -70,42 +72,42 @@ _AUDI = Face(
     grille="bars", grille_half=0.34, grille_height=0.30, grille_below=0.06, grille_taper=0.35, grille_power=8,
     badge="bar", lamp=(0.44, 0.82), lamp_height=0.10, lamp_slant=-0.18, strip=True, bulbs=(0.62,), tail="bar",
     tail_size=0.4, spokes=7, spoke_width=0.72,
-)  # fmt: skip
+)
 _BMW = Face(
     grille="split", grille_half=0.24, grille_height=0.17, grille_power=3, badge="none", lamp=(0.36, 0.80),
     lamp_height=0.14, bulbs=(0.48, 0.66), lamp_power=3, tail="wide", tail_size=0.28, tail_height=0.11, spokes=10,
     spoke_width=0.6, fog=True,
-)  # fmt: skip
+)
 _MERCEDES = Face(
     grille="blade", grille_half=0.40, grille_height=0.22, grille_power=3.5, grille_below=0.05, badge="diamond",
     lamp=(0.46, 0.80), lamp_height=0.20, lamp_slant=0.02, lamp_power=2.2, bulbs=(0.62,), tail="wide", tail_size=0.34,
     tail_height=0.20, spokes=6, spoke_width=0.66,
-)  # fmt: skip
+)
 _FORD = Face(
     grille="mesh", grille_half=0.52, grille_height=0.17, grille_below=0.05, grille_power=2.6, grille_taper=-0.2,
     badge="bar", lamp=(0.54, 0.86), lamp_height=0.15, lamp_slant=-0.30, bulbs=(0.66,), tail="tall", tail_size=0.12,
     spokes=8, spoke_width=0.7, chrome=False,
-)  # fmt: skip
+)
 _TOYOTA = Face(
     grille="slats", grille_half=0.30, grille_height=0.16, grille_taper=0.6, badge="diamond", lamp=(0.36, 0.84),
     lamp_height=0.12, lamp_slant=-0.22, lamp_power=2.5, bulbs=(0.50, 0.66), tail="wide", tail_size=0.16,
     tail_height=0.16, spokes=9, spoke_width=0.55,
-)  # fmt: skip
+)
 _VOLVO = Face(
     grille="bars", grille_half=0.30, grille_height=0.20, grille_power=9, badge="bar", lamp=(0.38, 0.80),
     lamp_height=0.16, lamp_slant=0.0, lamp_power=9, bulbs=(0.50, 0.68), tail="tall", tail_size=0.30, spokes=5,
     spoke_width=0.5,
-)  # fmt: skip
+)
 _HONDA = Face(
     grille="blade", grille_half=0.36, grille_height=0.12, badge="none", lamp=(0.42, 0.84), lamp_height=0.11,
     lamp_slant=-0.10, strip=True, bulbs=(0.54, 0.66), tail="bar", tail_size=0.26, tail_height=0.15, spokes=3,
     spoke_width=0.86, chrome=True,
-)  # fmt: skip
+)
 _NISSAN = Face(
     grille="mesh", grille_half=0.30, grille_height=0.24, grille_taper=0.9, badge="disc", lamp=(0.50, 0.78),
     lamp_height=0.22, lamp_slant=0.35, lamp_power=2.0, bulbs=(0.64,), tail="round", tail_height=0.16, spokes=4,
     spoke_width=0.74, dark_rim=True, chrome=False,
-)  # fmt: skip
+)
 
 MODELS: tuple[Model, ...] = (
     Model(
@@ -244,7 +246,7 @@ MODELS: tuple[Model, ...] = (
         lamp_height=0.26, lamp_power=7, lamp_slant=0, tail="tall", tail_size=0.5, dark_rim=False, spokes=8,),
         price=18900, share=1, spellings=("Nissan NV 3500", "nissan nv passenger"),
     ),
-)  # fmt: skip
+)
 
 PAINTS: Mapping[str, Colour] = {
     "white": (0.72, 0.73, 0.74),

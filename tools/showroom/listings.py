@@ -25,9 +25,15 @@ Wording = Literal["plain", "spelling", "make-only", "nonsense", "wrong-label"]
 
 # How many of a hundred photos of the outside have each flaw: some of each in a showroom of 300 ads.
 _FLAW_RATES: dict[Flaw, float] = {
-    "truncated": 1.5, "empty": 0.6, "html": 0.7, "missing": 0.6, "small": 1.4, "dark": 1.6, "blurred": 2.2,
+    "truncated": 1.5,
+    "empty": 0.6,
+    "html": 0.7,
+    "missing": 0.6,
+    "small": 1.4,
+    "dark": 1.6,
+    "blurred": 2.2,
     "placeholder": 1.6,
-}  # fmt: skip
+}
 _RELISTED, _TWICE = 0.08, 0.03  # ads that repeat photos of an earlier ad; ads that show one photo twice
 _WORDINGS: dict[Wording, float] = {"spelling": 0.45, "wrong-label": 0.03, "make-only": 0.012, "nonsense": 0.008}
 _SEVERAL = 0.07  # photos of the outside with a second car
@@ -38,7 +44,7 @@ _FIRST_AD = 100_000
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ShowroomSettings:
-    """Say how much is drawn: `ads`, photos of the outside per ad on average, and how often photos have planted flaws.
+    """How much is drawn: `ads`, photos of the outside per ad on average, and how often photos have planted flaws.
 
     `flaws` scales all rates: 0 draws clean ads only, 1 the usual share. Raises ValueError for what cannot be drawn. The
     defaults are those of the showroom that ships: of the first 150 seeds, the one with some of each flaw that has the
@@ -59,7 +65,7 @@ class ShowroomSettings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Look:
-    """Say which car an ad sells: index into `MODELS`, year, name of its paint, and where it stands."""
+    """Which car an ad sells: index into `MODELS`, year, name of its paint, and where it stands."""
 
     model: int
     year: int
@@ -151,10 +157,17 @@ def _ad(settings: ShowroomSettings, number: int, earlier: AdPlan | None, random:
         photos += _again(ad_id, photos, random)
     price = round(sold.price * float(random.uniform(0.6, 1.3)), -2)
     return AdPlan(
-        ad_id=ad_id, look=look, wording=wording, make=make, model=model, submodel=submodel,
-        title=_title(f"{make} {model}".strip(), look, random), price=int(price), photos=tuple(photos),
+        ad_id=ad_id,
+        look=look,
+        wording=wording,
+        make=make,
+        model=model,
+        submodel=submodel,
+        title=_title(f"{make} {model}".strip(), look, random),
+        price=int(price),
+        photos=tuple(photos),
         relists=earlier.ad_id if earlier is not None and any(photo.of for photo in photos) else None,
-    )  # fmt: skip
+    )
 
 
 def _look(random: np.random.Generator) -> Look:

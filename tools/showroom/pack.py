@@ -22,9 +22,27 @@ from tools.showroom.photos import Drawn, draw_photo
 
 _COLUMNS = ("ad_id", "make", "model", "submodel", "images", "year", "body", "price", "currency", "title")
 _PHOTO_COLUMNS = (
-    "image_id", "path", "ad_id", "kind", "viewpoint", "cars", "x1", "y1", "x2", "y2", "width", "height", "make",
-    "model", "generation", "year", "flaw", "relation", "of", "change",
-)  # fmt: skip
+    "image_id",
+    "path",
+    "ad_id",
+    "kind",
+    "viewpoint",
+    "cars",
+    "x1",
+    "y1",
+    "x2",
+    "y2",
+    "width",
+    "height",
+    "make",
+    "model",
+    "generation",
+    "year",
+    "flaw",
+    "relation",
+    "of",
+    "change",
+)
 
 
 def pack(settings: ShowroomSettings) -> bytes:
@@ -53,21 +71,42 @@ def _entry(name: str, compression: int = ZIP_STORED) -> ZipInfo:
 def _photo_truth(ad: AdPlan, photo: PhotoPlan, drawn: Drawn) -> dict[str, Any]:
     sold = ad.sold
     return {
-        "image_id": photo.image_id, "path": f"photos/{photo.file}", "ad_id": ad.ad_id, "kind": photo.kind,
-        "viewpoint": None if photo.viewpoint is None else VIEWPOINTS[photo.viewpoint], "cars": len(drawn.boxes),
-        "boxes": [list(box) for box in drawn.boxes], "width": drawn.size[0], "height": drawn.size[1],
-        "make": sold.make, "model": sold.model, "generation": sold.generation, "year": ad.look.year,
-        "flaw": photo.flaw, "relation": photo.relation, "of": photo.of, "change": photo.change,
-    }  # fmt: skip
+        "image_id": photo.image_id,
+        "path": f"photos/{photo.file}",
+        "ad_id": ad.ad_id,
+        "kind": photo.kind,
+        "viewpoint": None if photo.viewpoint is None else VIEWPOINTS[photo.viewpoint],
+        "cars": len(drawn.boxes),
+        "boxes": [list(box) for box in drawn.boxes],
+        "width": drawn.size[0],
+        "height": drawn.size[1],
+        "make": sold.make,
+        "model": sold.model,
+        "generation": sold.generation,
+        "year": ad.look.year,
+        "flaw": photo.flaw,
+        "relation": photo.relation,
+        "of": photo.of,
+        "change": photo.change,
+    }
 
 
 def _ad_truth(ad: AdPlan) -> dict[str, Any]:
     return {
-        "ad_id": ad.ad_id, "make": ad.sold.make, "model": ad.sold.model, "generation": ad.sold.generation,
-        "year": ad.look.year, "body": ad.sold.style, "paint": ad.look.paint, "place": ad.look.setting.place,
-        "wording": ad.wording, "said_make": ad.make, "said_model": ad.model, "said_submodel": ad.submodel,
+        "ad_id": ad.ad_id,
+        "make": ad.sold.make,
+        "model": ad.sold.model,
+        "generation": ad.sold.generation,
+        "year": ad.look.year,
+        "body": ad.sold.style,
+        "paint": ad.look.paint,
+        "place": ad.look.setting.place,
+        "wording": ad.wording,
+        "said_make": ad.make,
+        "said_model": ad.model,
+        "said_submodel": ad.submodel,
         "relists": ad.relists,
-    }  # fmt: skip
+    }
 
 
 def _tables(settings: ShowroomSettings, ads: list[AdPlan], photos: list[dict[str, Any]]) -> Iterator[tuple[str, str]]:
@@ -77,9 +116,12 @@ def _tables(settings: ShowroomSettings, ads: list[AdPlan], photos: list[dict[str
     counts.update("several cars" for row in photos if row["cars"] > 1)
     counts.update(ad.wording for ad in ads if ad.wording != "plain")
     content = {
-        "format": FORMAT, "settings": asdict(settings), "counts": dict(sorted(counts.items())),
-        "ads": [_ad_truth(ad) for ad in ads], "photos": photos,
-    }  # fmt: skip
+        "format": FORMAT,
+        "settings": asdict(settings),
+        "counts": dict(sorted(counts.items())),
+        "ads": [_ad_truth(ad) for ad in ads],
+        "photos": photos,
+    }
     yield "cars.csv", _table(_COLUMNS, [_csv_row(ad) for ad in ads])
     yield "truth.csv", _table(_PHOTO_COLUMNS, [_flat(row) for row in photos])
     yield "truth.json", json.dumps(content, indent=1, ensure_ascii=False)
@@ -88,9 +130,17 @@ def _tables(settings: ShowroomSettings, ads: list[AdPlan], photos: list[dict[str
 def _csv_row(ad: AdPlan) -> dict[str, Any]:
     images = ", ".join(photo.file for photo in ad.photos)
     return {
-        "ad_id": ad.ad_id, "make": ad.make, "model": ad.model, "submodel": ad.submodel, "images": images,
-        "year": ad.look.year, "body": ad.sold.style, "price": ad.price, "currency": "EUR", "title": ad.title,
-    }  # fmt: skip
+        "ad_id": ad.ad_id,
+        "make": ad.make,
+        "model": ad.model,
+        "submodel": ad.submodel,
+        "images": images,
+        "year": ad.look.year,
+        "body": ad.sold.style,
+        "price": ad.price,
+        "currency": "EUR",
+        "title": ad.title,
+    }
 
 
 def _flat(row: Mapping[str, Any]) -> dict[str, Any]:

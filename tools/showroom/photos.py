@@ -28,7 +28,7 @@ _LEAST_SHOWN = 0.25  # of a second car, for it to be told as one
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Drawn:
-    """Hold a drawn photo: its file's bytes, the size of the picture in pixels, and the boxes, the main car first."""
+    """A drawn photo: its file's bytes, the size of the picture in pixels, and the boxes, the main car first."""
 
     data: bytes | None
     size: tuple[int, int]
@@ -93,9 +93,13 @@ def camera_at(photo: PhotoPlan, random: np.random.Generator) -> Camera:
     )
     width, height = photo.size
     start = Camera(
-        eye=eye, target=(0.0, 0.0, 0.45 * body.height), focal=float(width), centre=(width / 2, height / 2),
-        size=photo.size, roll=float(random.normal(0, 0.010)),
-    )  # fmt: skip
+        eye=eye,
+        target=(0.0, 0.0, 0.45 * body.height),
+        focal=float(width),
+        centre=(width / 2, height / 2),
+        size=photo.size,
+        roll=float(random.normal(0, 0.010)),
+    )
     pixels, _ = start.project(build(body).vertices)
     low, high = pixels.min(0), pixels.max(0)
     fill = float(random.uniform(0.66, 0.92))
@@ -220,9 +224,13 @@ def _close_up(photo: PhotoPlan, random: np.random.Generator) -> Image.Image:
     focal = size[1] * way / reach * float(random.uniform(0.9, 1.2))
     shift = random.uniform(-0.06, 0.06, 2) * size
     camera = Camera(
-        eye=eye, target=target, focal=focal, centre=(size[0] / 2 + float(shift[0]), size[1] / 2 + float(shift[1])),
-        size=size, roll=float(random.normal(0, 0.03)),
-    )  # fmt: skip
+        eye=eye,
+        target=target,
+        focal=focal,
+        centre=(size[0] / 2 + float(shift[0]), size[1] / 2 + float(shift[1])),
+        size=size,
+        roll=float(random.normal(0, 0.03)),
+    )
     picture = scenes.draw(photo.look.setting, camera, [_footprint(MODELS[photo.look.model])], random)
     _lay(picture, _render(finish(photo.look, steer=float(random.random())), photo, camera))
     return scenes.photograph(picture, random).resize(photo.size, Image.Resampling.BILINEAR)

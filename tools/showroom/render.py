@@ -63,7 +63,7 @@ class Camera:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Layer:
-    """Hold a drawn car: colours (h, w, 3), times coverage, and coverage (h, w) 0..1, placed at `left`, `top`."""
+    """A drawn car: colours (h, w, 3), times coverage, and coverage (h, w) 0..1, placed at `left`, `top`."""
 
     colours: Floats
     coverage: Floats
@@ -249,7 +249,7 @@ def _sampled(
 
 
 def _edges(picture: Floats) -> NDArray[np.bool_]:
-    """Tell which pixels (h, w) differ from a neighbour."""
+    """Return which pixels (h, w) differ from a neighbour."""
     light = picture @ np.full(3, 1 / 3, np.float32)
     result = np.zeros(light.shape, bool)
     for axis in (0, 1):

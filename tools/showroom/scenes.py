@@ -32,7 +32,7 @@ _GROUND: dict[Place, tuple[RGB, ...]] = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Weather:
-    """Hold the colours of a sky from the horizon up, and the light that comes from it."""
+    """The colours of a sky from the horizon up, and the light that comes from it."""
 
     low: RGB
     high: RGB
@@ -62,7 +62,7 @@ _INDOORS = Weather(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Setting:
-    """Say where an ad's photos were taken: the same place, weather and sun for all of them."""
+    """Where an ad's photos were taken: the same place, weather and sun for all of them."""
 
     place: Place
     weather: int
@@ -74,7 +74,7 @@ class Setting:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Footprint:
-    """Say what a car covers on the ground: its middle, its heading in radians, half its length and width."""
+    """What a car covers on the ground: its middle, its heading in radians, half its length and width."""
 
     x: float = 0.0
     y: float = 0.0

@@ -57,7 +57,7 @@ class Body:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Mesh:
-    """Hold vertices (n, 3) and normals (n, 3), triangles (t, 3) of indices, and per triangle its part and `open`.
+    """Vertices (n, 3) and normals (n, 3), triangles (t, 3) of indices, and per triangle its part and `open`.
 
     An `open` triangle may lie over a wheel arch, which is cut out of it pixel by pixel.
     """

@@ -14,18 +14,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from tools.showroom.shapes import (
-    BODY,
-    LINER,
-    MIRROR,
-    RAIL,
-    WHEEL,
-    Body,
-    Floats,
-    arch_radius,
-    cabin,
-    wheel_place,
-)
+from tools.showroom.shapes import BODY, LINER, MIRROR, RAIL, WHEEL, Body, Floats, arch_radius, cabin, wheel_place
 
 Mask = NDArray[np.bool_]
 Colour = tuple[float, float, float]
@@ -38,7 +27,7 @@ _GLOSS = np.array([1, 1.6, 0.3, 0, 0.1, 0.6, 1.5, 1.4, 1.3, 1.3, 0.2, 0.15, 0.6,
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Face:
-    """Say how a make dresses its cars: grille, lamps and badge in metres, heights below the bonnet's edge."""
+    """How a make dresses its cars: grille, lamps and badge in metres, heights below the bonnet's edge."""
 
     grille: Literal["slats", "bars", "mesh", "split", "blade", "none"] = "slats"
     grille_half: float = 0.42  # half its width
@@ -69,7 +58,7 @@ class Face:
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Light:
-    """Hold the light of a scene: the sun's direction, linear colours, and what lies around, as a table."""
+    """The light of a scene: the sun's direction, linear colours, and what lies around, as a table."""
 
     sun: Floats  # (3,) of length one
     sun_colour: Colour
@@ -104,12 +93,24 @@ class Finish:
         top = self.top if self.face.two_tone else self.paint
         return np.array(
             [
-                self.paint, (0.012, 0.015, 0.018), (0.014, 0.014, 0.015), (0.003, 0.003, 0.003), (0.016, 0.016, 0.017),
-                (0.44, 0.45, 0.47), (0.07, 0.075, 0.08), lamp, (0.32, 0.006, 0.008), (0.55, 0.16, 0.01),
-                self.plate, (0.035, 0.035, 0.037), rim, (0.55, 0.56, 0.58), top,
+                self.paint,
+                (0.012, 0.015, 0.018),
+                (0.014, 0.014, 0.015),
+                (0.003, 0.003, 0.003),
+                (0.016, 0.016, 0.017),
+                (0.44, 0.45, 0.47),
+                (0.07, 0.075, 0.08),
+                lamp,
+                (0.32, 0.006, 0.008),
+                (0.55, 0.16, 0.01),
+                self.plate,
+                (0.035, 0.035, 0.037),
+                rim,
+                (0.55, 0.56, 0.58),
+                top,
             ],
             np.float32,
-        )  # fmt: skip
+        )
 
 
 def _near(place: Floats, line: float | Floats, width: float = 0.012) -> Mask:

@@ -18,13 +18,13 @@ from typing import TYPE_CHECKING, Any
 import numpy.typing as npt
 
 from carspotter.catalog import merge
-from carspotter.catalog.answers import take_columns, take_rows
+from carspotter.catalog.convert import take_columns, take_rows
 from carspotter.catalog.encode import Rows, encode
 from carspotter.catalog.known import KnownKeys
 from carspotter.catalog.lock import ProjectLock
 from carspotter.catalog.parts import TableParts, UnwrittenError
 from carspotter.catalog.pending import pending_sql
-from carspotter.catalog.query import SPILL, Questions
+from carspotter.catalog.query import SPILL, QueryEngine
 from carspotter.catalog.tables import TABLES, Table
 from carspotter.errors import CatalogError, suggestion
 
@@ -48,7 +48,7 @@ class Catalog:
         self.project = project
         self._folder = project / FOLDER
         self._tables = {name: TableParts(self._folder / name, table) for name, table in TABLES.items()}
-        self._questions = Questions(self._folder, self._tables)
+        self._questions = QueryEngine(self._folder, self._tables)
         self._known: dict[str, KnownKeys] = {}
         self._lock: ProjectLock | None = None
 

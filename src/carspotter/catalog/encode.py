@@ -61,9 +61,14 @@ def arrow_type(kind: ColumnType) -> pa.DataType:
     import pyarrow as pa
 
     types: dict[ColumnType, pa.DataType] = {
-        "text": pa.string(), "int": pa.int64(), "hash": pa.uint64(), "number": pa.float32(), "truth": pa.bool_(),
-        "texts": pa.list_(pa.string()), "vector": pa.list_(pa.float16()),
-    }  # fmt: skip
+        "text": pa.string(),
+        "int": pa.int64(),
+        "hash": pa.uint64(),
+        "number": pa.float32(),
+        "truth": pa.bool_(),
+        "texts": pa.list_(pa.string()),
+        "vector": pa.list_(pa.float16()),
+    }
     return types[kind]
 
 
@@ -196,12 +201,18 @@ def _half(values: npt.NDArray[Any]) -> npt.NDArray[np.float16]:
 
 
 _CHECKS: Mapping[ColumnType, Callable[[Any], Any]] = {
-    "text": _text, "int": _int, "hash": _hash, "number": _number, "truth": _truth, "texts": _texts, "vector": _vector,
-}  # fmt: skip
+    "text": _text,
+    "int": _int,
+    "hash": _hash,
+    "number": _number,
+    "truth": _truth,
+    "texts": _texts,
+    "vector": _vector,
+}
 
 
 def _misfit(table: Table, name: str, values: Any) -> CatalogError:
-    """Say which value does not fit its column."""
+    """Return which value does not fit its column."""
     import pyarrow as pa
 
     kind = table.columns[name]

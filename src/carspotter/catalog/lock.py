@@ -19,7 +19,7 @@ _PID_BYTES = 32
 
 
 class ProjectLock:
-    """Hold a project's lock; processes that this one starts anew do not inherit it, forked ones do."""
+    """A project's lock; processes that this one starts anew do not inherit it, forked ones do."""
 
     def __init__(self, project: Path) -> None:
         """Take the lock at once; raises CatalogError when another process builds, or the folder cannot be locked."""

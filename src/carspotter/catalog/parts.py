@@ -38,7 +38,7 @@ _TRIES = 20  # a writer would have to merge this often while we read some footer
 
 
 class UnwrittenError(CatalogError):
-    """Say that a part could not be written, for want of room or rights; what was there before is whole."""
+    """Raised when a part could not be written, for want of room or rights; what was there before is whole."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, order=True)
@@ -52,7 +52,7 @@ class Part:
     path: Path = field(compare=False)  # paths are slow to compare
 
     def was_made_from(self, other: Part) -> bool:
-        """Say whether this part holds the appends of the other, merged."""
+        """Return whether this part holds the appends of the other, merged."""
         return self.first <= other.first and other.last <= self.last and other.merges < self.merges
 
 
@@ -179,10 +179,7 @@ class TableParts:
         import pyarrow.parquet as pq
 
         try:
-            with (
-                part.path.open("rb") as source,
-                pq.ParquetFile(source, page_checksum_verification=True) as file,
-            ):
+            with part.path.open("rb") as source, pq.ParquetFile(source, page_checksum_verification=True) as file:
                 for batch in file.iter_batches(batch_size=ROW_GROUP, columns=columns):
                     yield pa.Table.from_batches([batch])
         except FileNotFoundError:
@@ -254,7 +251,7 @@ def _known(table: Table, path: Path, schema: pa.Schema) -> frozenset[str]:
 
 
 def damaged(path: Path, why: object) -> CatalogError:
-    """Say which part is damaged and what to do."""
+    """Return which part is damaged and what to do."""
     reason = " ".join(str(why).split()) or type(why).__name__
     return CatalogError(
         f"{path}: this part of the catalogue is damaged ({reason}); move it away: what it said is then pending again"

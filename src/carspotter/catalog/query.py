@@ -36,7 +36,7 @@ _NO_TABLE = re.compile(r"Table with name (.+?) does not exist")
 _WRITING_NODE = re.compile(r"\"type\":\"(COPY|INSERT|UPDATE|DELETE|MERGE)[A-Z_]*_NODE\"")
 
 
-class Questions:
+class QueryEngine:
     """Answer SQL about the tables of one catalogue."""
 
     def __init__(self, folder: Path, tables: Mapping[str, TableParts]) -> None:
@@ -106,9 +106,13 @@ class Questions:
         import duckdb
 
         of_the_question = (
-            duckdb.ParserException, duckdb.BinderException, duckdb.CatalogException, duckdb.PermissionException,
-            duckdb.ConversionException, duckdb.OutOfMemoryException,
-        )  # fmt: skip
+            duckdb.ParserException,
+            duckdb.BinderException,
+            duckdb.CatalogException,
+            duckdb.PermissionException,
+            duckdb.ConversionException,
+            duckdb.OutOfMemoryException,
+        )
         if not isinstance(error, of_the_question):
             for name in names:
                 self._tables[name].find_damage()

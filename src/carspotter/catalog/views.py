@@ -13,9 +13,14 @@ from carspotter.catalog.parts import Footer, Part
 from carspotter.catalog.tables import RETIRED, ColumnType, Table
 
 _SQL_TYPES: Mapping[ColumnType, str] = {
-    "text": "VARCHAR", "int": "BIGINT", "hash": "UBIGINT", "number": "FLOAT", "truth": "BOOLEAN",
-    "texts": "VARCHAR[]", "vector": "FLOAT[]",
-}  # fmt: skip
+    "text": "VARCHAR",
+    "int": "BIGINT",
+    "hash": "UBIGINT",
+    "number": "FLOAT",
+    "truth": "BOOLEAN",
+    "texts": "VARCHAR[]",
+    "vector": "FLOAT[]",
+}
 
 
 def view(table: Table, parts: Mapping[Part, Footer]) -> str:

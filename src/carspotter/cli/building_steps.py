@@ -19,11 +19,7 @@ STEP_COMMANDS: tuple[tuple[str, tuple[str, ...], str], ...] = (
     ("split", ("split",), "Split into train, validation and test by ad and duplicate group, with a leak certificate."),
     ("learn", ("learn",), "Fit the classes on the identifier's embeddings: a bundle in seconds, without torch."),
     ("shard", ("shard",), "Write the dataset as WebDataset tars or TFRecord files."),
-    (
-        "doubts",
-        ("doubts",),
-        "Find labels to be doubted and outliers, for `carspotter review --queue doubts`.",
-    ),
+    ("doubts", ("doubts",), "Find labels to be doubted and outliers, for `carspotter review --queue doubts`."),
     ("report", ("report",), "Draw the report, one HTML page with pictures."),
 )
 """Command, steps it does, help."""

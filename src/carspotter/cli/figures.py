@@ -59,9 +59,12 @@ def show_comparison(found: Comparison) -> None:
     for pair in content["pairs"]:
         difference = pair["difference"]
         pairs.add_row(
-            clean(f"{pair['b']} - {pair['a']}"), pair["depth"], f"{difference['value']:+.4f}",
-            f"{difference['low']:+.4f} to {difference['high']:+.4f}", f"{pair['p_holm']:.2g}",
-        )  # fmt: skip
+            clean(f"{pair['b']} - {pair['a']}"),
+            pair["depth"],
+            f"{difference['value']:+.4f}",
+            f"{difference['low']:+.4f} to {difference['high']:+.4f}",
+            f"{pair['p_holm']:.2g}",
+        )
     show(pairs)
 
 

@@ -50,10 +50,12 @@ def show_scorecard(card: Scorecard, learned: Mapping[str, Any]) -> None:
     show(table)
     if "test_top1" in learned:
         share, ads = learned["test_top1"], learned["ad_top1"]
-        show(Text(
-            f"learn: {share:.1%} of {learned['test']} test photos right among {learned['classes']} classes, "
-            f"{ads:.1%} of {learned['test_ads']} whole ads"
-        ))  # fmt: skip
+        show(
+            Text(
+                f"learn: {share:.1%} of {learned['test']} test photos right among {learned['classes']} classes, "
+                f"{ads:.1%} of {learned['test_ads']} whole ads"
+            )
+        )
 
 
 def show_rows(rows: Sequence[Mapping[str, Any]]) -> None:

@@ -64,34 +64,21 @@ def _option(*names: str, help: str, **more: Any) -> Any:
 _Photos = Annotated[
     list[str],
     typer.Argument(
-        metavar="PHOTO",
-        help="Photos, folders, URLs, or - for a photo on standard input.",
-        show_default=False,
+        metavar="PHOTO", help="Photos, folders, URLs, or - for a photo on standard input.", show_default=False
     ),
 ]
 _Json = Annotated[bool, typer.Option("--json", help="One JSON object for a photo, an array for many.")]
-_Jsonl = Annotated[
-    bool,
-    typer.Option("--jsonl", help="One JSON object a line, as soon as it is known."),
-]
+_Jsonl = Annotated[bool, typer.Option("--jsonl", help="One JSON object a line, as soon as it is known.")]
 _Draw = Annotated[
-    Path | None,
-    _option(
-        help="Write annotated pictures into this folder or, for one photo, file.",
-        metavar="OUT",
-    ),
+    Path | None, _option(help="Write annotated pictures into this folder or, for one photo, file.", metavar="OUT")
 ]
 _Top = Annotated[int, typer.Option(min=1, help="Candidates per level.")]
 _Threshold = Annotated[
-    float | None,
-    _option(help="Least probability of an answer; by default as calibrated.", min=0, max=1),
+    float | None, _option(help="Least probability of an answer; by default as calibrated.", min=0, max=1)
 ]
 _Select = Annotated[Literal["all", "largest", "center"], typer.Option(help="Which vehicles of a photo.")]
 _Recursive = Annotated[bool, typer.Option(help="Look into the folders of a folder.")]
-_Engine = Annotated[
-    Literal["auto", "openvino", "onnxruntime", "litert"],
-    typer.Option(help="What runs the networks."),
-]
+_Engine = Annotated[Literal["auto", "openvino", "onnxruntime", "litert"], typer.Option(help="What runs the networks.")]
 _Precision = Annotated[
     Literal["float32", "bfloat16"], typer.Option(help="What they calculate in: bfloat16 is for processors with AMX.")
 ]
@@ -99,14 +86,8 @@ _Threads = Annotated[int | None, _option(help="Threads to use; by default all co
 _Finder = Annotated[str | None, _option(help="Folder of another finder.", metavar="BUNDLE")]
 _Identifier = Annotated[str | None, _option(help="Folder of another identifier.", metavar="BUNDLE")]
 _Detector = Annotated[str | None, _option(help="Take boxes from a foreign detector.", metavar="FILE")]
-_Server = Annotated[
-    str | None,
-    _option(help="Ask this service (carspotter serve) instead.", metavar="URL"),
-]
-_Key = Annotated[
-    str | None,
-    _option("--key", envvar="CARSPOTTER_KEY", help="API key for the service."),
-]
+_Server = Annotated[str | None, _option(help="Ask this service (carspotter serve) instead.", metavar="URL")]
+_Key = Annotated[str | None, _option("--key", envvar="CARSPOTTER_KEY", help="API key for the service.")]
 
 
 def identify(
@@ -160,9 +141,16 @@ def identify(
         from carspotter.recognition.recognizer import Recognizer
 
         recognizer = Recognizer.open(
-            finder=finder, identifier=identifier, precision=precision, engine=engine, threads=threads,
-            select=select, threshold=threshold, top=top, detector=detector,
-        )  # fmt: skip
+            finder=finder,
+            identifier=identifier,
+            precision=precision,
+            engine=engine,
+            threads=threads,
+            select=select,
+            threshold=threshold,
+            top=top,
+            detector=detector,
+        )
     form: _Form = "jsonl" if as_jsonl else "json" if as_json else "text"
     tally = _Tally()
     with closing(_results(recognizer, sources, drawings=drawings, tally=tally, form=form)) as results:

@@ -17,8 +17,20 @@ from carspotter import storage
 from carspotter.errors import StorageError
 
 SUFFIXES = (
-    ".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".avif", ".heic", ".heif", ".gif", ".bmp", ".tif", ".tiff",
-)  # fmt: skip
+    ".jpg",
+    ".jpeg",
+    ".jpe",
+    ".jfif",
+    ".png",
+    ".webp",
+    ".avif",
+    ".heic",
+    ".heif",
+    ".gif",
+    ".bmp",
+    ".tif",
+    ".tiff",
+)
 """Names taken for photos in a folder; a file named by itself is read whatever it is called."""
 
 STDIN = "-"
@@ -41,7 +53,7 @@ class Source:
 
 
 def is_folder(argument: str) -> bool:
-    """Say whether an argument names many photos: a local folder, or a URL that ends with a slash."""
+    """Return whether an argument names many photos: a local folder, or a URL that ends with a slash."""
     if storage.is_url(argument):
         return argument.endswith("/")
     try:

@@ -81,7 +81,7 @@ def _tell(message: str) -> None:
 
 
 def _tell_of(error: OSError) -> None:
-    """Say what the system refused and of which file, and let the program end without a second complaint."""
+    """Return what the system refused and of which file, and let the program end without a second complaint."""
     where = f"{error.filename}: " if error.filename is not None else ""
     _tell(f"{where}{error.strerror or error}; check that the folder is there, has room and may be written")
     _drop_output()

@@ -16,8 +16,7 @@ OnOption = Annotated[
     typer.Option("--on", metavar="WHERE", help="Where row stages run: local, ray (started here), or ray://host:port."),
 ]
 WorkersOption = Annotated[
-    int | None,
-    typer.Option("--workers", min=0, help="Worker processes; by default one per core.", show_default=False),
+    int | None, typer.Option("--workers", min=0, help="Worker processes; by default one per core.", show_default=False)
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON on stdout.")]
 

@@ -17,8 +17,7 @@ def review(
     project: Annotated[Path, typer.Argument(help="The project's folder, or a folder of photos.")] = Path(),
     *,
     person: Annotated[
-        str | None,
-        typer.Option("--person", help="Who decides; by default the name of the user.", show_default=False),
+        str | None, typer.Option("--person", help="Who decides; by default the name of the user.", show_default=False)
     ] = None,
     queue: Annotated[
         str, typer.Option("--queue", help="random, uncertain, kind, viewpoint, doubts or unresolved.")
@@ -53,13 +52,7 @@ def review(
     from carspotter.review.session import user_name
 
     app = review_app(
-        project,
-        person=person or user_name(),
-        queue=queue,
-        task=task,
-        count=count,
-        seed=seed,
-        hosts=(host, f"[{host}]"),
+        project, person=person or user_name(), queue=queue, task=task, count=count, seed=seed, hosts=(host, f"[{host}]")
     )
     _run(app, host=host, port=port, open_=open_)
 

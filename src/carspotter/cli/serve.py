@@ -99,19 +99,38 @@ def serve(
 
     try:
         settings = ServeSettings(
-            keys=keys, rate=rate, allow_urls=allow_urls, allow_hosts=tuple(allow_host or ()),
-            allow_networks=tuple(allow_network or ()), feedback=feedback,
-            cors=tuple(cors or ()), queue=queue, batch=batch, wait_ms=wait_ms, workers=workers or 0, timeout_s=timeout,
-            max_bytes=round(max_mib * MEGABYTE), max_pixels=round(max_megapixels * 1e6), max_photos=max_photos,
+            keys=keys,
+            rate=rate,
+            allow_urls=allow_urls,
+            allow_hosts=tuple(allow_host or ()),
+            allow_networks=tuple(allow_network or ()),
+            feedback=feedback,
+            cors=tuple(cors or ()),
+            queue=queue,
+            batch=batch,
+            wait_ms=wait_ms,
+            workers=workers or 0,
+            timeout_s=timeout,
+            max_bytes=round(max_mib * MEGABYTE),
+            max_pixels=round(max_megapixels * 1e6),
+            max_photos=max_photos,
             root_path=root_path,
-        )  # fmt: skip
+        )
     except ValueError as error:
         raise typer.BadParameter(str(error)) from error
     recognizer = Recognizer.open(
-        finder=finder, identifier=identifier, precision=precision, engine=engine, device=device, threads=threads,
-        at_once=settings.n_workers,
-        threshold=threshold, top=TOP, with_hashes=True, max_pixels=settings.max_pixels,
-    )  # fmt: skip
+        finder=finder,
+        identifier=identifier,
+        precision=precision,
+        engine=engine,
+        device=device,
+        threads=threads,
+        max_concurrency=settings.n_workers,
+        threshold=threshold,
+        top=TOP,
+        with_hashes=True,
+        max_pixels=settings.max_pixels,
+    )
     _run(settings, recognizer, host=host, port=port, level=log_level)
 
 
@@ -139,9 +158,13 @@ def _run(settings: ServeSettings, recognizer: Any, *, host: str, port: int, leve
     log_to_stderr(level)
     sys.setswitchinterval(SWITCH_S)
     server, bound = bind(
-        create_app(settings, recognizer), host=host, port=port, log_config=None, limit_concurrency=CONNECTIONS,
+        create_app(settings, recognizer),
+        host=host,
+        port=port,
+        log_config=None,
+        limit_concurrency=CONNECTIONS,
         timeout_graceful_shutdown=settings.shutdown_s,
-    )  # fmt: skip
+    )
     shown, taken = bound.getsockname()[:2]
     print(f"listening on http://{shown}:{taken}", flush=True)
     logging.getLogger("carspotter.serve").debug("settings %s", settings)

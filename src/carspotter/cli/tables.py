@@ -77,8 +77,17 @@ def show_photo(prediction: Prediction) -> None:
     for vehicle in prediction.vehicles:
         parts += ["", _verdict(vehicle), Text(_place(vehicle), "dim"), _candidates(vehicle)]
     spent = ", ".join(f"{step} {value:.0f} ms" for step, value in prediction.milliseconds.items())
-    show(Panel(Group(*parts), title=clean(prediction.photo), title_align="left", subtitle=spent,
-               subtitle_align="right", border_style="dim", width=min(PANEL, Console().width)))  # fmt: skip
+    show(
+        Panel(
+            Group(*parts),
+            title=clean(prediction.photo),
+            title_align="left",
+            subtitle=spent,
+            subtitle_align="right",
+            border_style="dim",
+            width=min(PANEL, Console().width),
+        )
+    )
 
 
 def _verdict(vehicle: Vehicle) -> Text:

@@ -22,14 +22,14 @@ _SEEN = ".seen-"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Landmark:
+class SentinelFile:
     """A file in the folder from which the paths of a stage's rows count: who sees it, sees those files."""
 
     folder: str
     name: str
 
     @classmethod
-    def of(cls, stage: RowStage) -> Landmark | None:
+    def of(cls, stage: RowStage) -> SentinelFile | None:
         """Set a landmark for a stage that has a `folder`; None for one that reads no files, or from no folder."""
         folder = getattr(stage, "folder", "")
         if not folder:
@@ -41,7 +41,7 @@ class Landmark:
         return landmark
 
     def is_seen(self) -> bool:
-        """Say whether this machine sees the folder, by a name that no other folder has."""
+        """Return whether this machine sees the folder, by a name that no other folder has."""
         return (Path(self.folder) / self.name).exists()
 
     def files(self, rows: list[Row]) -> dict[str, bytes]:

@@ -18,19 +18,9 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from carspotter import __version__
-from carspotter.compute.files import Landmark, unpacked
+from carspotter.compute.files import SentinelFile, unpacked
 from carspotter.compute.stage import Row, RowStage, reason
-from carspotter.compute.workers import (
-    ROW_S,
-    SETUP_S,
-    Died,
-    Outcome,
-    answer,
-    deadline,
-    portable,
-    slow_setup,
-    too_long,
-)
+from carspotter.compute.workers import ROW_S, SETUP_S, Died, Outcome, answer, deadline, portable, slow_setup, too_long
 from carspotter.cores import cores
 from carspotter.errors import CarspotterError, ComputeError, MissingExtraError
 
@@ -50,7 +40,7 @@ _PATIENCE_S = 600.0
 class _Actor:
     """Live on the cluster: one stage, set up once."""
 
-    def __init__(self, stage: RowStage, landmark: Landmark | None, setup_s: float) -> None:
+    def __init__(self, stage: RowStage, landmark: SentinelFile | None, setup_s: float) -> None:
         """Keep the stage; errors of its setup are told by `ready`, since an actor's own would hide them.
 
         It is set up in a thread: the driver cannot tell a setup that hangs from an actor that waits for room.
@@ -105,9 +95,15 @@ class RayWorkers:
     """Actors on every node, each with at most one batch."""
 
     def __init__(
-        self, stage: RowStage, count: int | None, *, most: int, address: str | None, row_s: float | None = ROW_S,
+        self,
+        stage: RowStage,
+        count: int | None,
+        *,
+        most: int,
+        address: str | None,
+        row_s: float | None = ROW_S,
         setup_s: float = SETUP_S,
-    ) -> None:  # fmt: skip
+    ) -> None:
         """Join the cluster at `address`, or start a Ray here, and start `count` actors, by default one a core of it.
 
         No more than `most` are started. Work begins with the first one that is set up. Limits and errors are those of
@@ -121,7 +117,7 @@ class RayWorkers:
             raise MissingExtraError("ray", "cluster") from error
         self._ray: Any = ray
         self._stage, self._row_s, self._setup_s = stage, row_s, setup_s
-        self._landmark = Landmark.of(stage)
+        self._landmark = SentinelFile.of(stage)
         self._starting: dict[Any, Any] = {}
         self._idle: list[_Worker] = []
         self._batches: dict[Any, tuple[_Worker, _Batch]] = {}
@@ -249,7 +245,7 @@ class RayWorkers:
         self._idle.append(_Worker(actor=actor, node=node, wants_files=wants_files))
 
     def _is_lost(self, worker: _Worker, error: Exception) -> bool:
-        """Say whether a batch failed because of its node or the way there, rather than its rows."""
+        """Return whether a batch failed because of its node or the way there, rather than its rows."""
         errors = self._ray.exceptions
         if not isinstance(error, errors.ActorDiedError):
             return isinstance(error, errors.ActorUnavailableError | errors.ObjectLostError)

@@ -30,7 +30,7 @@ Progress = Callable[[int, int], None]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunSummary:
-    """Say what a run did: `done` rows in `seconds`, and how many of them have which status other than ok."""
+    """What a run did: `done` rows in `seconds`, and how many of them have which status other than ok."""
 
     stage: str
     done: int
@@ -63,9 +63,15 @@ def run(
     if not total:
         return RunSummary(stage=stage.name, done=0, errors={}, seconds=0.0)
     answers = spread(
-        stage, _pending(stage, catalog), total, on=on, workers=workers, batch_size=batch_size, row_s=row_s,
+        stage,
+        _pending(stage, catalog),
+        total,
+        on=on,
+        workers=workers,
+        batch_size=batch_size,
+        row_s=row_s,
         setup_s=setup_s,
-    )  # fmt: skip
+    )
     errors: Counter[str] = Counter()
     done = 0
     # Held throughout: each append alone would read the keys of its table anew.

@@ -33,7 +33,7 @@ _MORE_ROWS_S = 5.0  # a batch may take so much longer for each further row; then
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Died:
-    """Say that a worker died while it held a batch, and how."""
+    """A worker died while it held a batch, and how."""
 
     how: str
 
@@ -193,7 +193,7 @@ def deadline(n_rows: int, row_s: float | None) -> float:
 
 
 def too_long(row_s: float | None) -> str:
-    """Say how a worker died that was ended because its row hung."""
+    """Return how a worker died that was ended because its row hung."""
     return f"it took longer than {row_s:g} s"
 
 

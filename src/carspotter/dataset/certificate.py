@@ -57,7 +57,7 @@ class LeakCertificate:
 
     @property
     def is_clean(self) -> bool:
-        """Say whether nothing stands in two splits."""
+        """Return whether nothing stands in two splits."""
         return not (self.ads or self.exact or self.near)
 
     def check(self) -> LeakCertificate:
@@ -95,9 +95,13 @@ def certificate(samples: Columns, *, ads: Columns, exact: Columns, near: Columns
     found = where.hashes(near, owners, distance) if distance else where.keys(near, name, owners)
     offenders += [Offender(kind="near", what=key, splits=both) for key, both in found]
     return LeakCertificate(
-        ads=n_ads, exact=n_exact, near=len(offenders) - n_ads - n_exact, photos=len(photo_id), groups=n_groups,
+        ads=n_ads,
+        exact=n_exact,
+        near=len(offenders) - n_ads - n_exact,
+        photos=len(photo_id),
+        groups=n_groups,
         offenders=tuple(offenders),
-    )  # fmt: skip
+    )
 
 
 def _count(number: int) -> str:

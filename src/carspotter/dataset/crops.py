@@ -47,10 +47,7 @@ def cut(data: bytes, box: BoundingBox, target: Preprocessing, *, keep: bool = Fa
     pixels = crops.cut(photo, target, box)
     inside = to_network_box(box.shift(-area.x1, -area.y1), (area.width, area.height), target)
     return Crop(
-        pixels=pixels,
-        box=inside.clip(target.width, target.height),
-        area=area,
-        photo_size=(photo.width, photo.height),
+        pixels=pixels, box=inside.clip(target.width, target.height), area=area, photo_size=(photo.width, photo.height)
     )
 
 

@@ -21,7 +21,7 @@ _FIRST_LABEL = 1
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sample:
-    """Hold one sample: `image` is the encoded crop, `format` "jpeg" or "webp", `metadata` its row of JSON values.
+    """One sample: `image` is the encoded crop, `format` "jpeg" or "webp", `metadata` its row of JSON values.
 
     Ours has photo_id, class_name, class_index, split, box [x1, y1, x2, y2] in pixels of the crop, width and height of
     the crop, and what else the row had.

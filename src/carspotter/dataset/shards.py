@@ -210,9 +210,14 @@ def _tasks(rows: list[Row], settings: ShardSettings, folder: str, *, target: Pre
         number = counts[split] = counts.get(split, -1) + 1
         chosen = tuple(rows[start:end])
         yield _Task(
-            folder=folder, name=f"{split}-{number:06d}", split=split, first=start, rows=chosen,
-            settings=settings, plan=_plan(chosen, settings, target, start),
-        )  # fmt: skip
+            folder=folder,
+            name=f"{split}-{number:06d}",
+            split=split,
+            first=start,
+            rows=chosen,
+            settings=settings,
+            plan=_plan(chosen, settings, target, start),
+        )
         start = end
 
 
@@ -269,9 +274,12 @@ def _cutter(
 ) -> Cutter:
     """Return what yields the crop of each row, or what is wrong with it, as they come."""
     stage = Cutting(
-        folder=str(root), target=target, keep=settings.size > 0 and settings.fit == "keep",
-        form=settings.image_format, quality=settings.quality,
-    )  # fmt: skip
+        folder=str(root),
+        target=target,
+        keep=settings.size > 0 and settings.fit == "keep",
+        form=settings.image_format,
+        quality=settings.quality,
+    )
 
     def crops(rows: Iterable[compute.Row], total: int) -> Iterator[Row]:
         if total:
@@ -322,9 +330,14 @@ def _write_shard(task: _Task, crops: Mapping[int, Row]) -> Shard:
         name = str(sample.metadata["class_name"])
         counts[name] = counts.get(name, 0) + 1
     shard = Shard(
-        name=task.name, split=task.split, plan=task.plan, samples=len(samples), files=files,
-        classes=dict(sorted(counts.items())), errors=tuple(errors),
-    )  # fmt: skip
+        name=task.name,
+        split=task.split,
+        plan=task.plan,
+        samples=len(samples),
+        files=files,
+        classes=dict(sorted(counts.items())),
+        errors=tuple(errors),
+    )
     storage.write(join(task.folder, f"{task.name}.json"), _json(asdict(shard)))
     return shard
 

@@ -31,7 +31,7 @@ Given = Literal["auto", "given", "new"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SplitSettings:
-    """Say which share of each class's photos goes where; `seed` chooses among splits that are equally good.
+    """Which share of each class's photos goes where; `seed` chooses among splits that are equally good.
 
     `split` says what becomes of the parts that sources give photos: "auto" keeps them and deals out the rest, "given"
     is the same and an error where no photo has one, "new" ignores them.
@@ -142,9 +142,14 @@ class _Table:
         kept = photos.get("kept")
         flags = np.zeros(len(ids), bool) if kept is None else np.array([k is True or k == 1 for k in kept], bool)[order]
         return cls(
-            photo_id=ids, ads=ads, ad=ad.reshape(-1), classes=classes, class_=class_, kept=flags,
+            photo_id=ids,
+            ads=ads,
+            ad=ad.reshape(-1),
+            classes=classes,
+            class_=class_,
+            kept=flags,
             tie=np.stack(tie) if tie else np.zeros((0, len(ids)), np.intp),
-        )  # fmt: skip
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -165,8 +170,9 @@ def _given(table: _Table, photos: Columns, settings: SplitSettings) -> _Given:
         for number, name in enumerate(SPLITS):
             part[~null & (words == name)] = number
     if settings.split == "given" and not (part != NONE).any():
-        raise DatasetError('split = "given", but no photo is given a part by its source; name a column `split`, or set '
-                           'split = "auto"')  # fmt: skip
+        raise DatasetError(
+            'split = "given", but no photo is given a part by its source; name a column `split`, or set split = "auto"'
+        )
     ad = np.full(len(table.ads), NONE, np.intp)
     np.maximum.at(ad, table.ad, part)
     return _Given(ad=ad, astray=(part != NONE) & (part != ad[table.ad]))
@@ -344,7 +350,7 @@ def _draw(seed: int, group: str) -> bytes:
 
 
 class _Dealer:
-    """Hold what each class still lacks in each split: a share of its photos, and any group at all."""
+    """What each class still lacks in each split: a share of its photos, and any group at all."""
 
     def __init__(self, photos: Sequence[float], *, n_groups: Numbers, settings: SplitSettings) -> None:
         self._photos = photos

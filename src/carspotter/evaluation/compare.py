@@ -48,7 +48,7 @@ class Pair:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Comparison:
-    """Hold the figures of several models on the photos in common, in the order in which they were given.
+    """The figures of several models on the photos in common, in the order in which they were given.
 
     `accuracy[depth]` has a share a model, over the photos whose truth all tables know there by one name; `pairs` are
     compared at the first depth that has such photos, the class where there is one. `same_classes` says whether the
@@ -91,12 +91,15 @@ def compare(tables: Sequence[Predictions]) -> Comparison:
         )
     pairs = [_pair(shared[i].name, shared[j].name, depth, right[depth][[i, j]]) for i, j in _pairs(len(shared))]
     return Comparison(
-        names=tuple(table.name for table in shared), photos=len(shared[0]), same_classes=same,
+        names=tuple(table.name for table in shared),
+        photos=len(shared[0]),
+        same_classes=same,
         accuracy={
             depth: tuple(Share(count=int(row.sum()), total=len(row)) for row in right[depth]) for depth in DEPTHS
         },
-        evaluations=tuple(evaluate(table) for table in shared), pairs=_adjusted(pairs),
-    )  # fmt: skip
+        evaluations=tuple(evaluate(table) for table in shared),
+        pairs=_adjusted(pairs),
+    )
 
 
 def ensemble(
@@ -117,9 +120,14 @@ def ensemble(
     first = shared[0]
     mean = sum(share * table.probabilities.astype(np.float64) for share, table in zip(shares, shared, strict=True))
     return Predictions(
-        name=name, taxonomy=first.taxonomy, photos=first.photos, probabilities=np.asarray(mean, np.float32),
-        truth=first.truth, levels=first.levels, about=first.about,
-    )  # fmt: skip
+        name=name,
+        taxonomy=first.taxonomy,
+        photos=first.photos,
+        probabilities=np.asarray(mean, np.float32),
+        truth=first.truth,
+        levels=first.levels,
+        about=first.about,
+    )
 
 
 def fit_weights(tables: Sequence[Predictions]) -> Weights:
@@ -184,9 +192,16 @@ def _pair(a: str, b: str, depth: Depth, right: Bools) -> Pair:
     only_a, only_b = int((right[0] & ~right[1]).sum()), int((right[1] & ~right[0]).sum())
     p = mcnemar(only_a, only_b)
     return Pair(
-        a=a, b=b, depth=depth, photos=right.shape[1], only_a=only_a, only_b=only_b,
-        difference=paired_difference(only_a, only_b, right.shape[1]), p=p, p_holm=p,
-    )  # fmt: skip
+        a=a,
+        b=b,
+        depth=depth,
+        photos=right.shape[1],
+        only_a=only_a,
+        only_b=only_b,
+        difference=paired_difference(only_a, only_b, right.shape[1]),
+        p=p,
+        p_holm=p,
+    )
 
 
 def _adjusted(pairs: list[Pair]) -> tuple[Pair, ...]:

@@ -22,7 +22,7 @@ Ends = npt.NDArray[np.intp]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CurvePoint:
-    """Say what answering only from a `threshold` on gives: the share of photos answered, and of those right."""
+    """What answering only from a `threshold` on gives: the share of photos answered, and of those right."""
 
     threshold: float
     coverage: Share
@@ -31,7 +31,7 @@ class CurvePoint:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReliabilityBin:
-    """Hold the photos whose best probability lies in `low`..`high`: their mean probability and the share right."""
+    """The photos whose best probability lies in `low`..`high`: their mean probability and the share right."""
 
     low: float
     high: float
@@ -45,11 +45,13 @@ def reliability(best: npt.ArrayLike, right: Bools, bins: int = BINS) -> tuple[Re
     number = np.minimum((best * bins).astype(int), bins - 1)
     return tuple(
         ReliabilityBin(
-            low=float(i / bins), high=float((i + 1) / bins), mean_probability=float(best[number == i].mean()),
+            low=float(i / bins),
+            high=float((i + 1) / bins),
+            mean_probability=float(best[number == i].mean()),
             right=Share(count=int(right[number == i].sum()), total=int((number == i).sum())),
         )
         for i in np.unique(number)
-    )  # fmt: skip
+    )
 
 
 def calibration_error(best: npt.ArrayLike, right: Bools) -> float:
@@ -90,6 +92,7 @@ def _ranked(best: npt.ArrayLike, right: Bools) -> tuple[npt.NDArray[np.float64],
 
 def _point(ranked: npt.NDArray[np.float64], hits: npt.NDArray[np.intp], end: int) -> CurvePoint:
     return CurvePoint(
-        threshold=float(ranked[end]), coverage=Share(count=end + 1, total=len(ranked)),
+        threshold=float(ranked[end]),
+        coverage=Share(count=end + 1, total=len(ranked)),
         precision=Share(count=int(hits[end]), total=end + 1),
-    )  # fmt: skip
+    )

@@ -44,7 +44,7 @@ _SIDES = ("x1", "y1", "x2", "y2")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LabelledPhoto:
-    """Hold a photo that is to be judged: its name, how to read it, and what is known of it."""
+    """A photo that is to be judged: its name, how to read it, and what is known of it."""
 
     name: str
     read: Callable[[], bytes]
@@ -77,17 +77,21 @@ def from_labels(labels: Path, *, split: str = "", classes: Path | None = None) -
         of_class = taxa.get(row.get("class_id") or "")
         photos.append(
             LabelledPhoto(
-                name=name, read=lambda path=path: storage.read(path),  # type: ignore[misc]
-                taxon=of_class or _taxon(row), label=_label_of(row, of_class),
-                box=_box(row, labels), is_class=bool(row.get("class_id")) or not classes,
+                name=name,
+                read=lambda path=path: storage.read(path),  # type: ignore[misc]
+                taxon=of_class or _taxon(row),
+                label=_label_of(row, of_class),
+                box=_box(row, labels),
+                is_class=bool(row.get("class_id")) or not classes,
                 about={
-                    "path": row["path"], "ad_id": row.get("ad_id") or row.get("group") or "",
+                    "path": row["path"],
+                    "ad_id": row.get("ad_id") or row.get("group") or "",
                     "source": row.get("source") or row.get("market") or "",
                     "viewpoint": row.get("viewpoint") or row.get("view") or "",
                     "box": " ".join(row[side] for side in _SIDES) if row.get("x2") else "",
                 },
             )
-        )  # fmt: skip
+        )
     return photos
 
 
@@ -99,15 +103,19 @@ def from_shards(folder: str, *, split: str = "test") -> list[LabelledPhoto]:
         said, box, number = sample.metadata, sample.box, sample.class_index
         photos.append(
             LabelledPhoto(
-                name=str(said.get("photo_id") or sample.key), read=lambda data=sample.image: data,  # type: ignore[misc]
-                taxon=classes[number] if number is not None else None, box=box, cut_for=cut_for,
+                name=str(said.get("photo_id") or sample.key),
+                read=lambda data=sample.image: data,  # type: ignore[misc]
+                taxon=classes[number] if number is not None else None,
+                box=box,
+                cut_for=cut_for,
                 about={
-                    "path": str(said.get("path") or ""), "ad_id": str(said.get("ad_id") or ""),
+                    "path": str(said.get("path") or ""),
+                    "ad_id": str(said.get("ad_id") or ""),
                     "viewpoint": str(said.get("viewpoint") or ""),
                     "box": " ".join(f"{side:.1f}" for side in (box.x1, box.y1, box.x2, box.y2)) if box else "",
                 },
             )
-        )  # fmt: skip
+        )
     if not photos:
         raise EvaluationError(f"{folder} has no sample of split {split!r}")
     return photos
@@ -139,10 +147,14 @@ def predict(
         for photo, answer in zip(kept, answers, strict=True)
     ]
     table = Predictions(
-        name=bundle.name, taxonomy=bundle.taxonomy, photos=np.array([photo.name for photo in kept]),
-        probabilities=np.stack([answer.probabilities for answer in answers]).astype(np.float32), truth=truth,
-        levels=levels, about={name: np.array([said.get(name, "") for said in about]) for name in sorted(about[0])},
-    )  # fmt: skip
+        name=bundle.name,
+        taxonomy=bundle.taxonomy,
+        photos=np.array([photo.name for photo in kept]),
+        probabilities=np.stack([answer.probabilities for answer in answers]).astype(np.float32),
+        truth=truth,
+        levels=levels,
+        about={name: np.array([said.get(name, "") for said in about]) for name in sorted(about[0])},
+    )
     return table, unread
 
 
@@ -174,12 +186,15 @@ def truths(
     numbers = {level: {name: n for n, name in enumerate(taxonomy.names(level))} for level in LEVELS}
     truth = [_class_of(taxon, classes) if taxon else UNLABELLED for taxon in taxa]
     levels = {
-        level: np.array([
-            numbers[level].get(taxon.name(level), UNLABELLED) if taxon and _knows(taxon, level) else UNLABELLED
-            for taxon in taxa
-        ], np.int64)
+        level: np.array(
+            [
+                numbers[level].get(taxon.name(level), UNLABELLED) if taxon and _knows(taxon, level) else UNLABELLED
+                for taxon in taxa
+            ],
+            np.int64,
+        )
         for level in LEVELS
-    }  # fmt: skip
+    }
     return np.array(truth, np.int64), levels
 
 
@@ -202,9 +217,13 @@ def write_evaluation(
         identifier = Identifier(bundle, bundle.open_session())
         ask = lambda crops: identifier.probabilities(_fitted(bundle, crops)).astype(np.float32)  # noqa: E731
     write_report(
-        out, predictions, pictures=lambda name: _pixels(by_name[name]), predict=ask, other=other,
+        out,
+        predictions,
+        pictures=lambda name: _pixels(by_name[name]),
+        predict=ask,
+        other=other,
         pad=bundle.preprocessing.pad if bundle else 0.0,
-    )  # fmt: skip
+    )
     write_review(out / REVIEW, sample_mistakes(predictions, REVIEWED), predictions)
     return out / REPORT
 
@@ -296,8 +315,10 @@ def _taxon(row: Mapping[str, str]) -> Taxon | None:
     model, year = row.get("model") or None, row.get("year") or ""
     try:
         return Taxon(
-            make=row["make"], model=model, generation=(row.get("generation") or None) if model else None,
+            make=row["make"],
+            model=model,
+            generation=(row.get("generation") or None) if model else None,
             year=int(year) if model and year.isdecimal() else None,
-        )  # fmt: skip
+        )
     except TaxonomyError as error:
         raise EvaluationError(f"labels: {error}") from error

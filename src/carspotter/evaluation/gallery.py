@@ -57,7 +57,7 @@ def occlusion_map(predict: Predict, image: Pixels, target: int, *, patch: int, s
     return np.asarray(drops / covered, np.float32)
 
 
-def heat_of(predict: Predict, pixels: Pixels, target: int, *, box: BoundingBox | None = None) -> Map:
+def occlusion_map_of(predict: Predict, pixels: Pixels, target: int, *, box: BoundingBox | None = None) -> Map:
     """Return the occlusion map of the part of a photo inside a box, at most 224 pixels wide and high.
 
     A square has a fifth of the shorter side and moves by half of itself: some hundred calls, and parts such as a lamp

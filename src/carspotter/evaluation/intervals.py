@@ -19,7 +19,7 @@ Floats = npt.NDArray[np.float64]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Estimate:
-    """Hold a figure and its 95 % interval; all three are NaN where there is nothing to count."""
+    """A figure and its 95 % interval; all three are NaN where there is nothing to count."""
 
     value: float
     low: float

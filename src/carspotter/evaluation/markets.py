@@ -28,7 +28,7 @@ Bools = npt.NDArray[np.bool_]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MarketFigures:
-    """Hold the figures of a market's photos whose make is labelled.
+    """The figures of a market's photos whose make is labelled.
 
     `make` and `model` are right at top-1, the latter where the label says it and below the likeliest make;
     `known_model` is that of models that the taxonomy has. `at_95` and `at_99` are the most that can be answered with
@@ -79,15 +79,21 @@ def _market(name: str, table: Predictions) -> MarketFigures:
     answered, right, by_level = _answers(table)
     hit, is_labelled = table.right_at()
     return MarketFigures(
-        name=name, photos=len(table),
+        name=name,
+        photos=len(table),
         top1=_share(hit[is_labelled]),
-        make=_share(make), make_by_ad=_by_ad(make, np.ones(len(table), bool), table),
-        model=_share((make & model)[model_known]), known_model=_share((make & model)[model_known & is_class]),
+        make=_share(make),
+        make_by_ad=_by_ad(make, np.ones(len(table), bool), table),
+        model=_share((make & model)[model_known]),
+        known_model=_share((make & model)[model_known & is_class]),
         calibration_error=calibration_error(best, make),
-        at_95=coverage_at(best, make), at_99=coverage_at(best, make, STRICT),
-        answered=_share(answered), right=_share(right[answered]),
-        right_by_ad=_by_ad(right, answered, table), by_level=by_level,
-    )  # fmt: skip
+        at_95=coverage_at(best, make),
+        at_99=coverage_at(best, make, STRICT),
+        answered=_share(answered),
+        right=_share(right[answered]),
+        right_by_ad=_by_ad(right, answered, table),
+        by_level=by_level,
+    )
 
 
 def _way(table: Predictions) -> dict[Level, Texts]:

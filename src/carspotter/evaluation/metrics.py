@@ -34,7 +34,7 @@ from carspotter.taxonomy import LEVELS, Taxonomy
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LevelFigures:
-    """Hold the figures of a level: `left_out` photos have no truth there.
+    """The figures of a level: `left_out` photos have no truth there.
 
     `at_precision` is the point that answers most photos at 95 % precision, None where there is none.
     """
@@ -50,7 +50,7 @@ class LevelFigures:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClassFigures:
-    """Hold the figures of a class: photos that show it, precision of its answers, recall of its photos, F1."""
+    """The figures of a class: photos that show it, precision of its answers, recall of its photos, F1."""
 
     name: str
     support: int
@@ -62,7 +62,7 @@ class ClassFigures:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ViewpointFigures:
-    """Hold what is right by the side from which vehicles are seen; `photos` counts unlabelled ones too."""
+    """What is right by the side from which vehicles are seen; `photos` counts unlabelled ones too."""
 
     name: str
     photos: int
@@ -72,7 +72,7 @@ class ViewpointFigures:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AdFigures:
-    """Hold the accuracy over whole ads, all photos of an ad fused, at each depth.
+    """The accuracy over whole ads, all photos of an ad fused, at each depth.
 
     `single` is the share of the same ads' photos that are right one by one (at the class). `contradictory` ads name
     more than one class and are left out of it.
@@ -87,7 +87,7 @@ class AdFigures:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Evaluation:
-    """Hold all figures of a prediction table; `top1_by_ad` is the interval of top-1 that minds the ads, where known."""
+    """All figures of a prediction table; `top1_by_ad` is the interval of top-1 that minds the ads, where known."""
 
     name: str
     photos: int
@@ -129,15 +129,23 @@ def evaluate(predictions: Predictions) -> Evaluation:
         low, high = grouped_interval(right, groups)
         by_ad = Estimate(value=float(right.mean()), low=low, high=high)
     return Evaluation(
-        name=predictions.name, photos=len(predictions), labelled=len(labelled), n_classes=len(predictions.taxonomy),
-        top1=_share(right), top1_by_ad=by_ad, top5=_share(in_top(p, truth, 5)),
-        macro_f1=macro_f1(truth, answer, len(predictions.taxonomy), groups=groups), log_loss=log_loss(p, truth),
-        calibration_error=calibration_error(best, right), reliability=reliability(best, right),
+        name=predictions.name,
+        photos=len(predictions),
+        labelled=len(labelled),
+        n_classes=len(predictions.taxonomy),
+        top1=_share(right),
+        top1_by_ad=by_ad,
+        top5=_share(in_top(p, truth, 5)),
+        macro_f1=macro_f1(truth, answer, len(predictions.taxonomy), groups=groups),
+        log_loss=log_loss(p, truth),
+        calibration_error=calibration_error(best, right),
+        reliability=reliability(best, right),
         levels=tuple(level_figures(predictions, level) for level in LEVELS),
         classes=class_figures(truth, answer, class_names(predictions.taxonomy)),
-        viewpoints=viewpoint_figures(predictions), ads=ad_figures(predictions),
+        viewpoints=viewpoint_figures(predictions),
+        ads=ad_figures(predictions),
         markets=market_figures(predictions),
-    )  # fmt: skip
+    )
 
 
 def class_names(taxonomy: Taxonomy) -> tuple[str, ...]:
@@ -202,12 +210,15 @@ def class_figures(truth: Ints, answer: Ints, names: tuple[str, ...]) -> tuple[Cl
     answered = size - support
     return tuple(
         ClassFigures(
-            name=name, support=int(support[i]), answered=int(answered[i]),
+            name=name,
+            support=int(support[i]),
+            answered=int(answered[i]),
             precision=Share(count=int(hits[i]), total=int(answered[i])),
-            recall=Share(count=int(hits[i]), total=int(support[i])), f1=float(f1[i]) if size[i] else math.nan,
+            recall=Share(count=int(hits[i]), total=int(support[i])),
+            f1=float(f1[i]) if size[i] else math.nan,
         )
         for i, name in enumerate(names)
-    )  # fmt: skip
+    )
 
 
 def level_figures(predictions: Predictions, depth: Depth) -> LevelFigures:
@@ -216,10 +227,14 @@ def level_figures(predictions: Predictions, depth: Depth) -> LevelFigures:
     p, right = predictions.at(depth)[known], right[known]
     best = p.max(1).astype(np.float64)
     return LevelFigures(
-        level=depth, names=p.shape[1], right=_share(right), left_out=int((~known).sum()),
-        calibration_error=calibration_error(best, right), at_precision=coverage_at(best, right),
+        level=depth,
+        names=p.shape[1],
+        right=_share(right),
+        left_out=int((~known).sum()),
+        calibration_error=calibration_error(best, right),
+        at_precision=coverage_at(best, right),
         curve=coverage_curve(best, right),
-    )  # fmt: skip
+    )
 
 
 def viewpoint_figures(predictions: Predictions) -> tuple[ViewpointFigures, ...]:

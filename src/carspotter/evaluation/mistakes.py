@@ -31,7 +31,7 @@ COLUMNS = ("photo", "path", "level", "truth", "answer", "probability", "truth_pr
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Confusion:
-    """Say how often photos of `truth` are answered `answer`, the share of the class, and how sure such answers are."""
+    """How often photos of `truth` are answered `answer`, the share of the class, and how sure such answers are."""
 
     truth: str
     answer: str
@@ -41,7 +41,7 @@ class Confusion:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Mistake:
-    """Hold a wrong answer at the deepest level where the photo's truth is known; `position` is its row."""
+    """A wrong answer at the deepest level where the photo's truth is known; `position` is its row."""
 
     position: int
     photo: str
@@ -113,12 +113,13 @@ def confusions(predictions: Predictions, depth: Depth = "class") -> tuple[Confus
     means = np.bincount(inverse, weights=best[wrong], minlength=len(pairs)) / np.maximum(counts, 1)
     return tuple(
         Confusion(
-            truth=names[pairs[i] // len(names)], answer=names[pairs[i] % len(names)],
+            truth=names[pairs[i] // len(names)],
+            answer=names[pairs[i] % len(names)],
             share=Share(count=int(counts[i]), total=int(support[pairs[i] // len(names)])),
             mean_probability=float(means[i]),
         )
         for i in np.lexsort((pairs, -means, -counts))
-    )  # fmt: skip
+    )
 
 
 def mistakes(predictions: Predictions) -> tuple[Mistake, ...]:
@@ -164,12 +165,14 @@ def confused_pairs(counts: Mapping[tuple[str, str], int], *, threshold: float = 
         photos[truth] += count
     pairs = [
         ConfusedPair(
-            first=one, second=two, first_as_second=Share(count=count, total=photos[one]),
+            first=one,
+            second=two,
+            first_as_second=Share(count=count, total=photos[one]),
             second_as_first=Share(count=counts.get((two, one), 0), total=photos[two]),
         )
         for (one, two), count in counts.items()
         if one < two and photos[two]
-    ]  # fmt: skip
+    ]
     found = [pair for pair in pairs if min(pair.first_as_second.low, pair.second_as_first.low) > threshold]
     return sorted(found, key=lambda pair: (-pair.photos, pair.first, pair.second))
 
@@ -186,9 +189,14 @@ def merge_suggestions(predictions: Predictions, *, threshold: float = CONFUSED) 
         becomes = taxon[pair.first].name(level) if level and level != "make" else None
         gain = Share(count=pair.photos, total=len(truth))
         suggestion = MergeSuggestion(
-            first=pair.first, second=pair.second, first_as_second=pair.first_as_second,
-            second_as_first=pair.second_as_first, level=level, becomes=becomes, gain=gain,
-        )  # fmt: skip
+            first=pair.first,
+            second=pair.second,
+            first_as_second=pair.first_as_second,
+            second_as_first=pair.second_as_first,
+            level=level,
+            becomes=becomes,
+            gain=gain,
+        )
         found.append(suggestion)
     return tuple(found)
 
@@ -215,9 +223,17 @@ def write_review(path: str | Path, rows: Iterable[Mistake], predictions: Predict
     for row in rows:
         shown = "" if paths is None else paths[row.position]
         writer.writerow(
-            [row.photo, shown, row.level, row.truth, row.answer, f"{row.probability:.4f}",
-             f"{row.truth_probability:.4f}", ""]
-        )  # fmt: skip
+            [
+                row.photo,
+                shown,
+                row.level,
+                row.truth,
+                row.answer,
+                f"{row.probability:.4f}",
+                f"{row.truth_probability:.4f}",
+                "",
+            ]
+        )
     path = Path(path)
     temporary = path.with_name(f".{path.name}.part")
     try:
@@ -266,10 +282,15 @@ def _mistakes_at(predictions: Predictions, depth: Depth, rows: npt.NDArray[np.in
         ranked = np.argsort(-p[row], kind="stable")[:CANDIDATES].tolist()
         found.append(
             Mistake(
-                position=row, photo=str(predictions.photos[row]), level=depth, truth=names[truth[row]],
-                answer=names[ranked[0]], answer_index=ranked[0], probability=float(p[row, ranked[0]]),
+                position=row,
+                photo=str(predictions.photos[row]),
+                level=depth,
+                truth=names[truth[row]],
+                answer=names[ranked[0]],
+                answer_index=ranked[0],
+                probability=float(p[row, ranked[0]]),
                 truth_probability=float(p[row, truth[row]]),
                 candidates=tuple((names[i], float(p[row, i])) for i in ranked),
             )
-        )  # fmt: skip
+        )
     return found

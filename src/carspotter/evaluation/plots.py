@@ -45,11 +45,7 @@ def reliability_plot(bins: Sequence[ReliabilityBin]) -> str:
 def coverage_plot(levels: Iterable[LevelFigures]) -> str:
     """Draw the share right among the answers against the share of photos answered, a line a level."""
     lines = [
-        (
-            number,
-            level,
-            [point for point in level.curve if point.coverage.count >= min(FEWEST, point.coverage.total)],
-        )
+        (number, level, [point for point in level.curve if point.coverage.count >= min(FEWEST, point.coverage.total)])
         for number, level in enumerate(levels)
     ]
     worst = min((point.precision.value for _, _, points in lines for point in points), default=0.0)

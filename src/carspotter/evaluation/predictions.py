@@ -37,7 +37,7 @@ _OWN = ("photo", "truth", *(f"truth_{level}" for level in LEVELS), "probabilitie
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Predictions:
-    """Hold a model's answers to n photos of a taxonomy with c classes.
+    """A model's answers to n photos of a taxonomy with c classes.
 
     `photos` (n,) names each; `probabilities` (n, c) are calibrated and sum to 1; `truth` (n,) is the class, -1 where it
     is not labelled; `levels[level]` (n,) is the truth in `taxonomy.names(level)`, which may be known where the class is
@@ -68,11 +68,14 @@ class Predictions:
     def take(self, chosen: npt.NDArray[Any]) -> Predictions:
         """Keep the photos that a mask (n,) or positions (m,) choose, in that order."""
         return Predictions(
-            name=self.name, taxonomy=self.taxonomy, photos=self.photos[chosen],
-            probabilities=self.probabilities[chosen], truth=self.truth[chosen],
+            name=self.name,
+            taxonomy=self.taxonomy,
+            photos=self.photos[chosen],
+            probabilities=self.probabilities[chosen],
+            truth=self.truth[chosen],
             levels={level: truth[chosen] for level, truth in self.levels.items()},
             about={name: texts[chosen] for name, texts in self.about.items()},
-        )  # fmt: skip
+        )
 
     def at(self, depth: Depth) -> Floats:
         """Return the probabilities (n, names) of the classes or of a level's taxa."""
@@ -140,13 +143,16 @@ class Predictions:
             raise EvaluationError(f"{where}: {error}") from error
         flat = table["probabilities"].combine_chunks().flatten().to_numpy(zero_copy_only=False)
         return cls(
-            name=content["name"], taxonomy=taxonomy, photos=np.array(table["photo"].to_pylist(), dtype=str),
-            probabilities=flat.reshape(table.num_rows, len(taxonomy)), truth=table["truth"].to_numpy(),
+            name=content["name"],
+            taxonomy=taxonomy,
+            photos=np.array(table["photo"].to_pylist(), dtype=str),
+            probabilities=flat.reshape(table.num_rows, len(taxonomy)),
+            truth=table["truth"].to_numpy(),
             levels={level: table[f"truth_{level}"].to_numpy() for level in LEVELS},
             about={
                 name: np.array(table[name].to_pylist(), dtype=str) for name in table.column_names if name not in _OWN
             },
-        )  # fmt: skip
+        )
 
     def _level(self, level: Level, given: Any) -> Ints:
         """Take the truth of a level from the class where that is known, else what was given."""

@@ -19,14 +19,8 @@ from carspotter import __version__, storage
 from carspotter.errors import MissingExtraError
 from carspotter.evaluation import plots
 from carspotter.evaluation.compare import Comparison, compare
-from carspotter.evaluation.gallery import HEIGHT, Predict, crop, heat_of, overlay, parse_box
-from carspotter.evaluation.metrics import (
-    Evaluation,
-    LevelFigures,
-    ViewpointFigures,
-    evaluate,
-    plain,
-)
+from carspotter.evaluation.gallery import HEIGHT, Predict, crop, occlusion_map_of, overlay, parse_box
+from carspotter.evaluation.metrics import Evaluation, LevelFigures, ViewpointFigures, evaluate, plain
 from carspotter.evaluation.mistakes import (
     DEEPEST_FIRST,
     Confusion,
@@ -84,14 +78,27 @@ def write_report(
         "compared": compared.to_dict() if compared else None,
     }
     html = template.render(
-        figures=figures, depth=depth, shown=_shown(figures), pairs=_frequent(pairs), n_pairs=len(pairs), merges=merges,
-        cards=_cards(predictions, chosen, pictures, predict, pad=pad), heated=bool(pictures and predict),
-        n_wrong=_n_wrong(figures, depth), compared=compared, changes=_changes(compared), classes=_worst_first(figures),
-        plots=plots, floor=plots.floor_of(each.right for each in figures.levels),
+        figures=figures,
+        depth=depth,
+        shown=_shown(figures),
+        pairs=_frequent(pairs),
+        n_pairs=len(pairs),
+        merges=merges,
+        cards=_cards(predictions, chosen, pictures, predict, pad=pad),
+        heated=bool(pictures and predict),
+        n_wrong=_n_wrong(figures, depth),
+        compared=compared,
+        changes=_changes(compared),
+        classes=_worst_first(figures),
+        plots=plots,
+        floor=plots.floor_of(each.right for each in figures.levels),
         view_floor=plots.floor_of(each for view in _views(figures) for each in (view.right, view.make_right)),
-        reliability=plots.reliability_plot(figures.reliability), coverage=plots.coverage_plot(_shown(figures)),
-        views=_views(figures), levels=LEVELS, version=__version__,
-    )  # fmt: skip
+        reliability=plots.reliability_plot(figures.reliability),
+        coverage=plots.coverage_plot(_shown(figures)),
+        views=_views(figures),
+        levels=LEVELS,
+        version=__version__,
+    )
     page = Path(path) / "report.html"
     storage.write(page.with_name("metrics.json"), (json.dumps(said, ensure_ascii=False, indent=1) + "\n").encode())
     storage.write(page, html.encode())
@@ -217,7 +224,7 @@ def _pictures(
     shown = [(thumbnail(pixels, box=box, height=HEIGHT), "the photo")]
     if predict is not None:
         area = box.pad(pad) if box else None
-        heat = heat_of(_at(predictions, mistake.level, predict), pixels, mistake.answer_index, box=area)
+        heat = occlusion_map_of(_at(predictions, mistake.level, predict), pixels, mistake.answer_index, box=area)
         drop = max(0.0, float(heat.max()))
         shown.append((overlay(crop(pixels, area), heat), f"which pixels decided (up to −{drop:.2f})"))
     position = _example(predictions, mistake)

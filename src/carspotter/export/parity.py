@@ -79,8 +79,10 @@ class Parity:
 
     def rows(self) -> list[tuple[str, str, str]]:
         """Return a table: what, the value, the bar."""
-        rows = [(name, f"{value:.4g}", f"{self.bars[name]:g}" if name in self.bars else "")
-                for name, value in self.figures.items()]  # fmt: skip
+        rows = [
+            (name, f"{value:.4g}", f"{self.bars[name]:g}" if name in self.bars else "")
+            for name, value in self.figures.items()
+        ]
         size, before = self.bytes / 1e6, self.reference["bytes"] / 1e6
         rows.append(("megabytes", f"{size:.2f} (before {before:.2f})", ""))
         took, first = self.milliseconds, self.reference["milliseconds"]

@@ -121,7 +121,7 @@ def flatten_plainly(model: onnx.ModelProto) -> None:
 
 
 def _counts_up(graph: onnx.GraphProto, index: str) -> bool:
-    """Say whether an index is computed as 0, 1, 2, …: evaluate its part of the graph for one photo and for two."""
+    """Return whether an index is computed as 0, 1, 2, …: evaluate its part of the graph for one photo and for two."""
     shape = [size.dim_value for size in graph.input[0].type.tensor_type.shape.dim][1:]
     part = onnx.GraphProto()
     part.CopyFrom(graph)

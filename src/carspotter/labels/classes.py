@@ -57,7 +57,7 @@ class ClassSettings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Merge:
-    """Say what a taxon becomes: another taxon's name, or None to leave it out; `where` is for messages."""
+    """What a taxon becomes: another taxon's name, or None to leave it out; `where` is for messages."""
 
     taxon: str
     becomes: str | None
@@ -66,7 +66,7 @@ class Merge:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Classes:
-    """Hold the rows of table `classes`, the class of each taxon that has one, and each class as a taxon."""
+    """The rows of table `classes`, the class of each taxon that has one, and each class as a taxon."""
 
     rows: tuple[dict[str, Any], ...]
     class_of: Mapping[str, str]
@@ -135,7 +135,7 @@ class _Counted:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Draft:
-    """Hold what a taxon would become if its class had photos enough; no target: it stops here."""
+    """What a taxon would become if its class had photos enough; no target: it stops here."""
 
     target: Taxon | None
     status: str
@@ -241,10 +241,11 @@ def _judged(draft: _Draft, sizes: Mapping[str, _Counted], settings: ClassSetting
     few = [
         f"{count} {what}, fewer than min_{what} = {least}"
         for what, count, least in (
-            ("photos", size.photos, settings.min_photos), ("ads", len(size.ads), settings.min_ads),
+            ("photos", size.photos, settings.min_photos),
+            ("ads", len(size.ads), settings.min_ads),
         )
         if count < least
-    ]  # fmt: skip
+    ]
     if not few:
         return draft
     return _Draft(target=draft.target, status=TOO_FEW, message=f"{draft.name} has {' and '.join(few)}")
@@ -252,8 +253,15 @@ def _judged(draft: _Draft, sizes: Mapping[str, _Counted], settings: ClassSetting
 
 def _row(taxon: Taxon, counted: _Counted, draft: _Draft) -> dict[str, Any]:
     row = {
-        "taxon": taxon.name(), "class_name": draft.name if draft.status in (OK, MERGED) else None, "make": taxon.make,
-        "model": taxon.model, "generation": taxon.generation, "year": taxon.year, "photos": counted.photos,
-        "ads": len(counted.ads), "status": draft.status, "message": draft.message,
-    }  # fmt: skip
+        "taxon": taxon.name(),
+        "class_name": draft.name if draft.status in (OK, MERGED) else None,
+        "make": taxon.make,
+        "model": taxon.model,
+        "generation": taxon.generation,
+        "year": taxon.year,
+        "photos": counted.photos,
+        "ads": len(counted.ads),
+        "status": draft.status,
+        "message": draft.message,
+    }
     return {name: value for name, value in row.items() if value is not None}

@@ -39,7 +39,7 @@ def cars_in(
 
 
 def is_of_another(title: str, known: Known) -> bool:
-    """Say whether a title offers a part of the car that it names, or seeks one: "4 tyres for a VW Golf"."""
+    """Return whether a title offers a part of the car that it names, or seeks one: "4 tyres for a VW Golf"."""
     words = tokens(title)
     at = next((at for at in range(len(words)) if known.starts_with_make(words[at : at + _MAKE_WORDS])), 0)
     return bool((PARTS | WANTED) & {*words[max(0, at - _BEFORE) : at]})

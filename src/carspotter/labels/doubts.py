@@ -17,9 +17,18 @@ from carspotter.taxonomy import Taxon
 
 NEEDED = ("photo_id", "ad_id", "decision", *BECOMES[:2])
 COLUMNS = (
-    "photo_id", "ad_id", "given", "decision", *BECOMES, "said_by", "why", "given_probability", "suggested_probability",
-    "score", "shown",
-)  # fmt: skip
+    "photo_id",
+    "ad_id",
+    "given",
+    "decision",
+    *BECOMES,
+    "said_by",
+    "why",
+    "given_probability",
+    "suggested_probability",
+    "score",
+    "shown",
+)
 
 LABEL = "label"
 """Why a row is there, unless it is an outlier's reason."""
@@ -48,12 +57,18 @@ class Doubt:
         part = self.suggested.to_dict() if self.suggested is not None else {}
         becomes = {name: str(part.get(name.removeprefix("becomes_"), "")) for name in BECOMES}
         return {
-            "photo_id": "" if self.is_ad else self.photo_id, "ad_id": self.ad_id or "", "given": self.given,
-            "decision": "", **becomes, "said_by": "", "why": self.why,
+            "photo_id": "" if self.is_ad else self.photo_id,
+            "ad_id": self.ad_id or "",
+            "given": self.given,
+            "decision": "",
+            **becomes,
+            "said_by": "",
+            "why": self.why,
             "given_probability": _number(self.given_probability),
-            "suggested_probability": _number(self.suggested_probability), "score": _number(self.score),
+            "suggested_probability": _number(self.suggested_probability),
+            "score": _number(self.score),
             "shown": self.photo_id,
-        }  # fmt: skip
+        }
 
 
 def write_doubts(path: str | Path, doubts: Iterable[Doubt]) -> None:

@@ -40,7 +40,7 @@ _COUNTED = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class Code:
-    """Hold what a spelling stands for: a type of a model; `alone` says whether it names the model by itself."""
+    """What a spelling stands for: a type of a model; `alone` says whether it names the model by itself."""
 
     model: str
     type: str
@@ -50,7 +50,7 @@ class Code:
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """Hold a code that stands in words: from where to where, as one word, and what it may be."""
+    """A code that stands in words: from where to where, as one word, and what it may be."""
 
     start: int
     stop: int
@@ -59,12 +59,12 @@ class Found:
 
     @property
     def strong(self) -> bool:
-        """Say whether it can hardly be anything but a code of its make: "W205", no "8V", which may be valves."""
+        """Return whether it can hardly be anything but a code of its make: "W205", no "8V", which may be valves."""
         return bool(_STRONG.fullmatch(self.spelling)) and any(code.alone for code in self.codes)
 
     @property
     def telling(self) -> bool:
-        """Say whether it is seldom anything else: letters and digits that name a model by themselves."""
+        """Return whether it is seldom anything else: letters and digits that name a model by themselves."""
         return not self.spelling.isdecimal() and any(code.alone for code in self.codes)
 
 
@@ -177,7 +177,7 @@ class Generations:
                 yield from (code for code in self.codes[word,] if code.model == model)
 
     def is_half(self, word: str) -> bool:
-        """Say whether a word is a generation without a model, or has the form of many codes of the make: no model."""
+        """Return whether a word is a generation without a model, or has the form of the make's codes: no model."""
         return _shape(word) in self._shapes or (word,) in self.codes or (bool(self.codes) and word in _ROMAN)
 
 
@@ -209,7 +209,7 @@ def _number(word: str) -> int:
 
 
 def is_counted(words: Tokens, at: int) -> bool:
-    """Say whether a number is a volume ("1.6" fell into two words) or counts what follows ("5 doors")."""
+    """Return whether a number is a volume ("1.6" fell into two words) or counts what follows ("5 doors")."""
     after = words[at + 1] if at + 1 < len(words) else ""
     if not words[at].isdecimal():
         return words[at][-1] == "k" and after in ("km", "kms", "eur", "euro", "miles")

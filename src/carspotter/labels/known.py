@@ -23,7 +23,7 @@ _GENERATION = re.compile(r"(\d{4})\s*[-–]\s*(\d{4}|)")
 
 @dataclass(slots=True, kw_only=True)
 class Make:
-    """Hold a make's models by every spelling's key, patterns for engine designations, and generations by model."""
+    """A make's models by every spelling's key, patterns for engine designations, and generations by model."""
 
     name: str
     spellings: set[str] = field(default_factory=set)
@@ -52,7 +52,7 @@ class Make:
 
 
 class Known:
-    """Hold the known makes by name, and by every spelling's key."""
+    """The known makes by name, and by every spelling's key."""
 
     def __init__(self, content: Mapping[str, Mapping[str, Any]]) -> None:
         self.makes: dict[str, Make] = {}

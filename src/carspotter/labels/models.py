@@ -55,8 +55,8 @@ _NAME_AND_NUMBER = re.compile(r"([^\W\d_]{3,})(\d+)")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Hit:
-    """Hold a model that was found, how, and its score."""
+class Match:
+    """A model that was found, how, and its score."""
 
     model: str
     method: str
@@ -64,8 +64,8 @@ class Hit:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Near:
-    """Hold what is left without a hit: a name as the seller wrote it (None where that is doubtful), and guesses."""
+class NearMiss:
+    """What is left without a hit: a name as the seller wrote it (None where that is doubtful), and guesses."""
 
     name: str | None
     guesses: tuple[tuple[str, float], ...] = ()
@@ -92,7 +92,7 @@ class Models:
         if name is not None:
             self._often.setdefault(key(tokens(name)), name)
 
-    def find(self, words: Tokens, more: Tokens) -> Hit | Near:
+    def find(self, words: Tokens, more: Tokens) -> Match | NearMiss:
         """Return the model in words, `more` being those of the submodel; a make's own name in front is passed over."""
         words, more = self._plain_classes(words), self._plain_classes(more)
         hit = self._longer(words, self._plain(words, more)) or self._without_make(words, more) or self._alike(words)
@@ -102,11 +102,11 @@ class Models:
         if hit is not None:
             return hit
         inside, nearly = self._inside(words), self._fuzzy(words)
-        if isinstance(nearly, Hit) and (inside is None or inside.model in nearly.model):
+        if isinstance(nearly, Match) and (inside is None or inside.model in nearly.model):
             return nearly  # "Focs C-Max" is a Focus C-Max, though it holds C-Max
         return inside or nearly
 
-    def begins(self, words: Tokens) -> Hit | None:
+    def begins(self, words: Tokens) -> Match | None:
         """Return the model that words begin with as it is known, an engine designation too."""
         return self._plain(self._plain_classes(words), ())
 
@@ -140,7 +140,7 @@ class Models:
             return parts
         return (word,)
 
-    def _plain(self, words: Tokens, more: Tokens) -> Hit | None:
+    def _plain(self, words: Tokens, more: Tokens) -> Match | None:
         every = (*words, *more)
         name, count = None, 0
         for count in range(len(every), 0, -1):
@@ -154,7 +154,7 @@ class Models:
             return None
         return self._hit(name, key(every[:count]), is_whole=count >= len(words))
 
-    def _longer(self, words: Tokens, hit: Hit | None) -> Hit | None:
+    def _longer(self, words: Tokens, hit: Match | None) -> Match | None:
         """Return the longer name that words nearly are, "Golf Sportvan", instead of the one that they begin with."""
         if hit is None or hit.method != "prefix":
             return hit
@@ -164,19 +164,19 @@ class Models:
             for end, score in nearest(rest, [end for end in ends if end]):
                 if score >= _SURE:
                     model = self._make.models[ends[end]]
-                    return Hit(model=model, method="fuzzy", score=round(score * _FUZZY_WEIGHT, 4))
+                    return Match(model=model, method="fuzzy", score=round(score * _FUZZY_WEIGHT, 4))
         return hit
 
     def _name(self, spelling: str) -> str | None:
         return self._make.models.get(spelling) or self._often.get(spelling)
 
-    def _hit(self, name: str, spelling: str, *, is_whole: bool) -> Hit:
+    def _hit(self, name: str, spelling: str, *, is_whole: bool) -> Match:
         if spelling not in self._make.models:
-            return Hit(model=name, method="seller", score=_OFTEN_SCORE)
+            return Match(model=name, method="seller", score=_OFTEN_SCORE)
         method = "prefix" if not is_whole else "alias" if spelling in self._make.aliases else "exact"
-        return Hit(model=name, method=method, score=SCORES[method])
+        return Match(model=name, method=method, score=SCORES[method])
 
-    def _pattern(self, words: Tokens, *, taken: int) -> Hit | None:
+    def _pattern(self, words: Tokens, *, taken: int) -> Match | None:
         """Return the model of an engine designation that explains more of the words than a name of length `taken`."""
         text = " ".join(words)
         for pattern, template in self._make.patterns:
@@ -184,10 +184,10 @@ class Models:
             if match and match.end() > taken:
                 spelling = key(tokens(match.expand(template)))
                 if spelling in self._make.models:
-                    return Hit(model=self._make.models[spelling], method="pattern", score=SCORES["pattern"])
+                    return Match(model=self._make.models[spelling], method="pattern", score=SCORES["pattern"])
         return None
 
-    def _without_make(self, words: Tokens, more: Tokens) -> Hit | None:
+    def _without_make(self, words: Tokens, more: Tokens) -> Match | None:
         for count in range(1, len(words)):
             if key(words[:count]) in self._make.spellings:
                 hit = self._plain(words[count:], more)
@@ -195,37 +195,37 @@ class Models:
                     return hit
         return None
 
-    def _alike(self, words: Tokens) -> Hit | None:
+    def _alike(self, words: Tokens) -> Match | None:
         """Return the one model whose name sounds like what the words begin with."""
         for count in range(len(words), 0, -1):
             said = sound(key(words[:count]))
             names = self._sounds.get(said, set()) if len(said) >= _SHORTEST_FUZZY else set()
             if len(names) == 1:
-                return Hit(model=next(iter(names)), method="sound", score=SCORES["sound"])
+                return Match(model=next(iter(names)), method="sound", score=SCORES["sound"])
         return None
 
-    def _inside(self, words: Tokens) -> Hit | None:
+    def _inside(self, words: Tokens) -> Match | None:
         """Return the longest known name that stands in the words but not at their start."""
         spans = [(start, stop) for start in range(1, len(words)) for stop in range(start + 1, len(words) + 1)]
         for start, stop in sorted(spans, key=lambda span: (span[0] - span[1], span[0])):
             spelling = key(words[start:stop])
             name = self._name(spelling) if is_telling(spelling) else None
             if name is not None:
-                return Hit(model=name, method="inside", score=SCORES["inside"])
+                return Match(model=name, method="inside", score=SCORES["inside"])
         for start in range(1, len(words)):
             pattern = self._pattern(words[start:], taken=1) if is_telling(words[start]) else None
             if pattern is not None:
-                return Hit(model=pattern.model, method="inside", score=SCORES["inside"])
+                return Match(model=pattern.model, method="inside", score=SCORES["inside"])
         return None
 
-    def _fuzzy(self, words: Tokens) -> Hit | Near:
+    def _fuzzy(self, words: Tokens) -> Match | NearMiss:
         ranked = self._ranked(words)
         best = ranked[0] if ranked else ("", 0.0)
         # "Grand Cherokee L" is no rival of "Grand Cherokee": who means more than the name writes more.
         second = max((score for name, score in ranked[1:] if not name.startswith(best[0])), default=0.0)
         if best[1] >= _SURE and best[1] - second >= _MARGIN:
-            return Hit(model=best[0], method="fuzzy", score=round(best[1] * _FUZZY_WEIGHT, 4))
-        return Near(name=seller_name(words) if best[1] < _DOUBTFUL else None, guesses=tuple(ranked[:3]))
+            return Match(model=best[0], method="fuzzy", score=round(best[1] * _FUZZY_WEIGHT, 4))
+        return NearMiss(name=seller_name(words) if best[1] < _DOUBTFUL else None, guesses=tuple(ranked[:3]))
 
     def _ranked(self, words: Tokens) -> list[tuple[str, float]]:
         """Return models whose spelling is near to the words or to their beginning, best first."""
@@ -384,7 +384,7 @@ _SHORTEST_NUMBER = 3  # "16" or "20" are more likely an engine than an unknown m
 
 
 def is_telling(spelling: str) -> bool:
-    """Say whether a name is one wherever it stands: four letters, or letters with digits, and no body or trim."""
+    """Return whether a name is one wherever it stands: four letters, or letters with digits, and no body or trim."""
     has_digit, has_letter = bool(digits(spelling)), not spelling.isdecimal()
     return (
         spelling not in _NOT_INSIDE
@@ -394,7 +394,7 @@ def is_telling(spelling: str) -> bool:
 
 
 def is_body(model: str) -> bool:
-    """Say whether a model is called like a body or trim of many others: "Cabriolet", "Coupe"."""
+    """Return whether a model is called like a body or trim of many others: "Cabriolet", "Coupe"."""
     return key(tokens(model)) in _NOT_INSIDE
 
 

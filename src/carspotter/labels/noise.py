@@ -42,7 +42,7 @@ _TINY = 1e-12
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClassPair:
-    """Say that photos of class `true` are called `given`: in `share` of cases, with its 95 % interval `low` to `high`.
+    """Photos of class `true` are called `given`: in `share` of cases, with its 95 % interval `low` to `high`.
 
     `count` units (ads where they are known, else photos) show it with confidence; `share` is cleanlab's estimate over
     all units that are truly of the class, the unsure ones among them. Classes are indices.
@@ -62,7 +62,7 @@ class ClassPair:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Doubts:
-    """Hold how far the labels of m judged photos, or ads, are to be doubted, the most doubtful first.
+    """How far the labels of m judged photos, or ads, are to be doubted, the most doubtful first.
 
     `position` (m,) says where each stood in the arrays given; `given` and `suggested` (m,) are classes, the second the
     likeliest other one, with their probabilities `given_probability` and `suggested_probability`; `quality` (m,) in
@@ -91,21 +91,32 @@ class Doubts:
         """Yield a row for each, the most doubtful first: rank from 1, position, ad_id if known, classes by name."""
         for i in range(len(self) if limit is None else min(limit, len(self))):
             row = {
-                "rank": i + 1, "position": int(self.position[i]), "given": self.names[self.given[i]],
-                "suggested": self.names[self.suggested[i]], "given_probability": float(self.given_probability[i]),
-                "suggested_probability": float(self.suggested_probability[i]), "quality": float(self.quality[i]),
+                "rank": i + 1,
+                "position": int(self.position[i]),
+                "given": self.names[self.given[i]],
+                "suggested": self.names[self.suggested[i]],
+                "given_probability": float(self.given_probability[i]),
+                "suggested_probability": float(self.suggested_probability[i]),
+                "quality": float(self.quality[i]),
                 "flagged": bool(self.flagged[i]),
-            }  # fmt: skip
+            }
             yield row if self.ad_ids is None else {**row, "ad_id": self.ad_ids[self.position[i]].item()}
 
     def pair_rows(self) -> list[dict[str, Any]]:
         """Return the class pairs with their classes by name and the `unit` that is counted: "ad" or "photo"."""
         unit = "photo" if self.ads is None and self.ad_ids is None else "ad"
         return [
-            {"true": self.names[pair.true], "given": self.names[pair.given], "count": pair.count, "share": pair.share,
-             "low": pair.low, "high": pair.high, "unit": unit}
+            {
+                "true": self.names[pair.true],
+                "given": self.names[pair.given],
+                "count": pair.count,
+                "share": pair.share,
+                "low": pair.low,
+                "high": pair.high,
+                "unit": unit,
+            }
             for pair in self.pairs
-        ]  # fmt: skip
+        ]
 
 
 def out_of_fold(
@@ -245,11 +256,18 @@ def _doubts(
     # So many as confident learning counts, but the most doubtful ones: order and flag never contradict each other.
     flagged = np.arange(len(order)) < _n_wrong(judged, given)
     return Doubts(
-        names=names, position=position[order], given=given[order], suggested=suggested[order],
-        given_probability=judged[rows, given][order], suggested_probability=best[order],
-        quality=quality[order], flagged=flagged, unjudged=np.flatnonzero(~is_judged),
-        pairs=_pairs(judged, given) if with_pairs else (), ad_ids=ad_ids,
-    )  # fmt: skip
+        names=names,
+        position=position[order],
+        given=given[order],
+        suggested=suggested[order],
+        given_probability=judged[rows, given][order],
+        suggested_probability=best[order],
+        quality=quality[order],
+        flagged=flagged,
+        unjudged=np.flatnonzero(~is_judged),
+        pairs=_pairs(judged, given) if with_pairs else (),
+        ad_ids=ad_ids,
+    )
 
 
 def _n_wrong(probabilities: Floats, classes: Ints) -> int:

@@ -44,7 +44,7 @@ _BLOCK = 1024
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Outliers:
-    """Hold how unlike their class m photos are, the most unlike first.
+    """How unlike their class m photos are, the most unlike first.
 
     `position` (m,) says where each stood, `classes` (m,) its class; `score` (m,) is 0 for a usual photo, 0.5 at the
     threshold and nears 1; `cluster` (m,) numbers the clusters of a class by size from 0, `cluster_photos` (m,) counts
@@ -69,10 +69,14 @@ class Outliers:
             if only_flagged and not self.flagged[i]:
                 continue
             yield {
-                "position": int(self.position[i]), "class_name": names[self.classes[i]], "score": float(self.score[i]),
-                "cluster": int(self.cluster[i]), "cluster_photos": int(self.cluster_photos[i]),
-                "flagged": bool(self.flagged[i]), "reason": str(self.reason[i]),
-            }  # fmt: skip
+                "position": int(self.position[i]),
+                "class_name": names[self.classes[i]],
+                "score": float(self.score[i]),
+                "cluster": int(self.cluster[i]),
+                "cluster_photos": int(self.cluster_photos[i]),
+                "flagged": bool(self.flagged[i]),
+                "reason": str(self.reason[i]),
+            }
 
 
 def find_outliers(
@@ -93,10 +97,15 @@ def find_outliers(
     position, score, cluster, size, flagged, reason = _joined(parts)
     order = np.lexsort((position, -score, ~flagged))
     return Outliers(
-        position=position[order], classes=classes[position][order], score=score[order], cluster=cluster[order],
-        cluster_photos=size[order], flagged=flagged[order], reason=reason[order],
+        position=position[order],
+        classes=classes[position][order],
+        score=score[order],
+        cluster=cluster[order],
+        cluster_photos=size[order],
+        flagged=flagged[order],
+        reason=reason[order],
         unjudged=np.flatnonzero((counts > 0) & (counts < min_photos)),
-    )  # fmt: skip
+    )
 
 
 def _judge(x: Floats, *, far: float, small: float) -> tuple[Floats, Ints, Ints, Bools, npt.NDArray[np.str_]]:

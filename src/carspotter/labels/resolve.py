@@ -18,7 +18,7 @@ from carspotter.labels.corrections import Corrections, Words, words_of
 from carspotter.labels.described import cars_in, is_of_another
 from carspotter.labels.generations import Found, makes_of, of_make
 from carspotter.labels.known import Known, Make
-from carspotter.labels.models import Hit, MakeWords, Models, Near, is_body, parted
+from carspotter.labels.models import MakeWords, Match, Models, NearMiss, is_body, parted
 from carspotter.labels.words import digits, key, lookalike, tokens
 from carspotter.taxonomy import Taxon
 
@@ -39,7 +39,7 @@ _ADVICE = "write what it is into labels/words.csv"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Resolution:
-    """Say which taxon words name: score 0..1, how it was found, and status "ok" or "unresolved" with a message.
+    """Which taxon words name: score 0..1, how it was found, and status "ok" or "unresolved" with a message.
 
     `method` is "person", "exact", "alias", "pattern", "prefix", "sound", "inside", "fuzzy", "code" (of a type),
     "seller" (unknown model, as written), "title" or "description" (where the car was named) or "none". An unresolved
@@ -156,9 +156,14 @@ class Resolver:
         code = of_make(make.name).of(model, tokens(f"{model} {taxon.generation}"), make.models)
         generation = code.type if taxon.generation and code else taxon.generation
         return Resolution(
-            make=make.name, model=model, generation=generation, year=taxon.year, score=1.0, method="person",
+            make=make.name,
+            model=model,
+            generation=generation,
+            year=taxon.year,
+            score=1.0,
+            method="person",
             said_by="person",
-        )  # fmt: skip
+        )
 
     def _read(self, words: Words) -> Resolution:
         make_words, model_words, more = (tokens(word) for word in words)
@@ -187,16 +192,19 @@ class Resolver:
         codes = of_make(make.name).find(every)
         sureness = min(sureness, _DOUBTED) if _is_foreign(every, make) else sureness
         hit = self._hit(models, *_without(codes, words, more, make))
-        if isinstance(hit, Hit):
+        if isinstance(hit, Match):
             return _checked(make, hit, every, codes, sureness=sureness)
         owners = {code.model for found in codes for code in found.codes if code.alone}
         if len(owners) == 1:
             model = owners.pop()
             code = of_make(make.name).of(model, every, make.models)
             return Resolution(
-                make=make.name, model=model, generation=code.type if code else None,
-                score=round(_FROM_CODE * sureness, 4), method="code",
-            )  # fmt: skip
+                make=make.name,
+                model=model,
+                generation=code.type if code else None,
+                score=round(_FROM_CODE * sureness, 4),
+                method="code",
+            )
         if not (words or more):
             return Resolution(make=make.name, status=UNRESOLVED, message=f"{make.name} without a model; {_ADVICE}")
         said = " ".join(words or more)
@@ -218,11 +226,11 @@ class Resolver:
             self._models[make.name] = Models(make)  # of a make that a person named
         return self._models[make.name]
 
-    def _hit(self, models: Models, words: tuple[str, ...], more: tuple[str, ...]) -> Hit | Near:
+    def _hit(self, models: Models, words: tuple[str, ...], more: tuple[str, ...]) -> Match | NearMiss:
         found = models.find(words or more, more if words else ())
-        if words and more and not isinstance(found, Hit):
+        if words and more and not isinstance(found, Match):
             joined = models.find((*words, *more), ())  # "3" and "серия" are one name that fell into two columns
-            found = joined if isinstance(joined, Hit) else found
+            found = joined if isinstance(joined, Match) else found
         return found
 
     def _with_description(self, description: str, found: Resolution) -> Resolution:
@@ -265,7 +273,7 @@ class Resolver:
         often = [(make, words) for (make, words), count in sorted(ads.items()) if count >= OFTEN]
         for make, words in often:
             models = self._models_of(self._known.makes[make])
-            if not isinstance(models.find(words, ()), Hit):
+            if not isinstance(models.find(words, ()), Match):
                 models.learn(words)
         self._answers.clear()
 
@@ -276,15 +284,27 @@ def label_rows(
     """Yield a row of table `labels` for each listing; of `curated` sources the source itself says the label."""
     for listing in listings:
         found = resolver.resolve(
-            listing.get("make"), listing.get("model"), listing.get("submodel"), year=listing.get("year"),
-            title=listing.get("title"), description=listing.get("description"),
-        )  # fmt: skip
+            listing.get("make"),
+            listing.get("model"),
+            listing.get("submodel"),
+            year=listing.get("year"),
+            title=listing.get("title"),
+            description=listing.get("description"),
+        )
         said_by = "source" if found.said_by == "seller" and listing.get("source") in curated else found.said_by
         row = {
-            "ad_id": listing["ad_id"], "make": found.make, "model": found.model, "generation": found.generation,
-            "year": found.year if found.model else None, "name": found.name, "score": found.score,
-            "method": found.method, "said_by": said_by, "status": found.status, "message": found.message,
-        }  # fmt: skip
+            "ad_id": listing["ad_id"],
+            "make": found.make,
+            "model": found.model,
+            "generation": found.generation,
+            "year": found.year if found.model else None,
+            "name": found.name,
+            "score": found.score,
+            "method": found.method,
+            "said_by": said_by,
+            "status": found.status,
+            "message": found.message,
+        }
         yield {name: value for name, value in row.items() if value is not None}
 
 
@@ -307,7 +327,7 @@ def _without(
 
 
 def _is_foreign(words: tuple[str, ...], make: Make) -> bool:
-    """Say whether words hold a code of another make, long enough to be no engine of this one: a "Golf W205"."""
+    """Return whether words hold a code of another make, long enough to be no engine of this one: a "Golf W205"."""
     return any(
         make.name not in owners and len(digits(code)) > _ENGINE_DIGITS and code not in make.models
         for code, owners in makes_of(words).items()
@@ -327,7 +347,7 @@ def _left(words: tuple[str, ...], spellings: Collection[str]) -> tuple[str, ...]
     return tuple(kept)
 
 
-def _checked(make: Make, hit: Hit, words: tuple[str, ...], codes: Iterable[Found], *, sureness: float) -> Resolution:
+def _checked(make: Make, hit: Match, words: tuple[str, ...], codes: Iterable[Found], *, sureness: float) -> Resolution:
     """Return a model with its type, or say that a code is of another one."""
     table = of_make(make.name)
     codes = [found for found in codes if found.telling and found.spelling not in make.models]
@@ -345,15 +365,19 @@ def _checked(make: Make, hit: Hit, words: tuple[str, ...], codes: Iterable[Found
     if strong is not None:
         others = ", ".join(sorted({code.model for code in strong.codes}))
         return Resolution(
-            make=make.name, status=UNRESOLVED,
+            make=make.name,
+            status=UNRESOLVED,
             message=f"{make.name} {model} beside {strong.spelling.upper()}, which is of {others}; {_ADVICE}",
-        )  # fmt: skip
+        )
     code = None if against else table.of(model, words, make.models)
     score = min(score, _DOUBTED) if against else score
     return Resolution(
-        make=make.name, model=model, generation=code.type if code else None, score=round(score * sureness, 4),
+        make=make.name,
+        model=model,
+        generation=code.type if code else None,
+        score=round(score * sureness, 4),
         method=method,
-    )  # fmt: skip
+    )
 
 
 def _year(title: str, model: str | None) -> int | None:

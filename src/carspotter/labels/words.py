@@ -15,14 +15,46 @@ from importlib.resources import files
 # How Russian and Ukrainian letters are usually written in Latin ones; the aliases go through the same table, so that
 # it need not agree with any one standard.
 _CYRILLIC = {
-    "а": "a", "б": "b", "в": "v", "г": "g", "ґ": "g", "д": "d", "е": "e", "ё": "e", "є": "e", "ж": "zh", "з": "z",
-    "и": "i", "і": "i", "ї": "i", "й": "i", "к": "k", "л": "l", "м": "m", "н": "n", "о": "o", "п": "p", "р": "r",
-    "с": "s", "т": "t", "у": "u", "ў": "u", "ф": "f", "х": "h", "ц": "ts", "ч": "ch", "ш": "sh", "щ": "sch",
-    "ъ": "", "ы": "y", "ь": "", "э": "e", "ю": "yu", "я": "ya",
-}  # fmt: skip
-_GREEK = dict(
-    zip("αβγδεζηθικλμνξοπρσςτυφχψω", (*"avgdezi", "th", *"iklmnxoprsstyf", "ch", "ps", "o"), strict=True),
-)
+    "а": "a",
+    "б": "b",
+    "в": "v",
+    "г": "g",
+    "ґ": "g",
+    "д": "d",
+    "е": "e",
+    "ё": "e",
+    "є": "e",
+    "ж": "zh",
+    "з": "z",
+    "и": "i",
+    "і": "i",
+    "ї": "i",
+    "й": "i",
+    "к": "k",
+    "л": "l",
+    "м": "m",
+    "н": "n",
+    "о": "o",
+    "п": "p",
+    "р": "r",
+    "с": "s",
+    "т": "t",
+    "у": "u",
+    "ў": "u",
+    "ф": "f",
+    "х": "h",
+    "ц": "ts",
+    "ч": "ch",
+    "ш": "sh",
+    "щ": "sch",
+    "ъ": "",
+    "ы": "y",
+    "ь": "",
+    "э": "e",
+    "ю": "yu",
+    "я": "ya",
+}
+_GREEK = dict(zip("αβγδεζηθικλμνξοπρσςτυφχψω", (*"avgdezi", "th", *"iklmnxoprsstyf", "ch", "ps", "o"), strict=True))
 _LETTERS = {"ß": "ss", "æ": "ae", "ø": "o", "đ": "d", "ł": "l", "ı": "i", "œ": "oe", "þ": "th"}
 _TO_LATIN = str.maketrans({**_CYRILLIC, **_LETTERS, "'": "", "’": "", "`": "", "ʼ": ""})
 _FROM_GREEK = str.maketrans(_GREEK)
@@ -70,9 +102,20 @@ def key(words: tuple[str, ...] | list[str]) -> str:
 
 # What different scripts and languages write differently and say alike; longer groups first.
 _SOUNDS = (
-    ("dzh", "j"), ("sch", "sh"), ("tsch", "ch"), ("ck", "k"), ("ph", "f"), ("qu", "k"), ("ou", "u"), ("ee", "i"),
-    ("ks", "x"), ("w", "v"), ("y", "i"), ("z", "s"), ("q", "k"),
-)  # fmt: skip
+    ("dzh", "j"),
+    ("sch", "sh"),
+    ("tsch", "ch"),
+    ("ck", "k"),
+    ("ph", "f"),
+    ("qu", "k"),
+    ("ou", "u"),
+    ("ee", "i"),
+    ("ks", "x"),
+    ("w", "v"),
+    ("y", "i"),
+    ("z", "s"),
+    ("q", "k"),
+)
 _SOFT_C = re.compile(r"c(?=[ei])")
 _HARD_C = re.compile(r"c(?!h)")
 _TWICE = re.compile(r"([a-z])\1+")

@@ -55,7 +55,7 @@ class DuplicateSettings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Embeddings:
-    """Hold the embeddings of some photos: `position` (m,) in the columns, `vectors` (m, d) of unit length."""
+    """The embeddings of some photos: `position` (m,) in the columns, `vectors` (m, d) of unit length."""
 
     position: NDArray[np.int64]
     vectors: NDArray[np.floating]
@@ -151,9 +151,12 @@ def _rows(table: Mapping[str, NDArray[Any]], group: NDArray[np.int64], exact: se
         across = len({table["ad_id"][position] for position in positions}) > 1
         for position in positions:
             row = {
-                "photo_id": table["photo_id"][position], "group_id": table["photo_id"][first],
-                "relation": "exact" if position in exact else "near", "kept": position == kept, "across_ads": across,
-            }  # fmt: skip
+                "photo_id": table["photo_id"][position],
+                "group_id": table["photo_id"][first],
+                "relation": "exact" if position in exact else "near",
+                "kept": position == kept,
+                "across_ads": across,
+            }
             distance = _bits(table["phash"][position], table["phash"][kept])
             rows.append(row if distance is None else {**row, "distance": distance})
     return rows

@@ -195,7 +195,7 @@ class Fetch:
         return stop or _Stop(status=NOT_ASKED, message="was not asked")
 
     def _refused(self, host: str) -> _Stop | None:
-        """Say why a host is not to be asked now, if so."""
+        """Return why a host is not to be asked now, if so."""
         why = self.hosts.why_left(host)
         if why is not None:
             left = f"{host} was left alone after failures in a row ({why}); the next build asks for this photo first"

@@ -59,7 +59,7 @@ class Hosts:
             return None
 
     def is_doubtful(self, host: str) -> bool:
-        """Say whether a host has given no answer for so long that a photo is not worth a second request."""
+        """Return whether a host has given no answer for so long that a photo is not worth a second request."""
         with self._lock:
             return self._states.setdefault(host, _State()).requests >= self.max_failures
 

@@ -22,8 +22,14 @@ from carspotter.pixels import decode
 HALF_WRITTEN = Path("photos", ".incoming")  # no ad's folder begins with a dot
 
 _SUFFIXES = {
-    "JPEG": ".jpg", "PNG": ".png", "WEBP": ".webp", "AVIF": ".avif", "GIF": ".gif", "BMP": ".bmp", "HEIC": ".heic",
-}  # fmt: skip
+    "JPEG": ".jpg",
+    "PNG": ".png",
+    "WEBP": ".webp",
+    "AVIF": ".avif",
+    "GIF": ".gif",
+    "BMP": ".bmp",
+    "HEIC": ".heic",
+}
 _DEVICE = re.compile(r"(?:con|prn|aux|nul|com\d|lpt\d)(?:\.|$)", re.IGNORECASE)
 _MAX_FOLDER_NAME = 120  # of 255 that file systems allow, for paths may be limited to 260 in all
 # Pixels of the shorter side from which the hash is made; a scaled JPEG is three times as fast to decode.

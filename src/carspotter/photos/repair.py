@@ -34,7 +34,7 @@ _TRUNCATED = threading.Lock()
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Repaired:
-    """Hold a photo that was saved: its bytes as JPEG, and what was done in words."""
+    """A photo that was saved: its bytes as JPEG, and what was done in words."""
 
     data: bytes
     what: str

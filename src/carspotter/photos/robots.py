@@ -33,7 +33,7 @@ class Robots:
         return Robots, ()
 
     def allows(self, url: str, policy: UrlPolicy) -> bool:
-        """Say whether the one whom a policy names may ask for a URL; raises StorageError where the site cannot say."""
+        """Return whether the policy's user agent may ask for a URL; raises StorageError where the site cannot say."""
         return bool(self._of(url, policy).can_fetch(url, policy.headers["User-Agent"]))
 
     def delay_s(self, url: str, policy: UrlPolicy) -> float:

@@ -28,7 +28,7 @@ _LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FetchSettings:
-    """Say how photos are fetched; `parallel` and `per_host` count requests at once in one worker process.
+    """How photos are fetched; `parallel` and `per_host` count requests at once in one worker process.
 
     `private` says whose photos may have an address of the own network: "own" those that a table on this machine
     names, "never", or "always". `allow` are networks, hosts and hosts with a port that may be asked whatever that says.
@@ -58,7 +58,7 @@ class FetchSettings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SourceRules:
-    """Say how the photographs of one source are asked for; the default is a stranger's.
+    """How the photographs of one source are asked for; the default is a stranger's.
 
     `is_own` says that the source lies on this machine. `places` are URLs and folders that the settings themselves name:
     photographs may lie below them, whoever lists them. A crawl's are asked with its `contact`, as robots.txt allows,
@@ -74,7 +74,7 @@ class SourceRules:
     per_host: int | None = None
 
     def why_not(self, url: str) -> str | None:
-        """Say why a place that is no http(s) address may not be read, or None."""
+        """Return why a place that is no http(s) address may not be read, or None."""
         if self.is_own or scheme_of(url) in DEFAULT_PORTS:
             return None
         if is_local(url):
@@ -90,10 +90,15 @@ class SourceRules:
         if self.is_own and settings.private == "own":
             hosts += (_host_of(url),)
         return UrlPolicy(
-            max_bytes=settings.max_bytes, timeout_s=settings.timeout_s, ports=None, is_strict=False,
-            is_open=settings.private == "always", allow_networks=networks,
-            allow_private=hosts + self.own_hosts(), headers=self.headers(settings),
-        )  # fmt: skip
+            max_bytes=settings.max_bytes,
+            timeout_s=settings.timeout_s,
+            ports=None,
+            is_strict=False,
+            is_open=settings.private == "always",
+            allow_networks=networks,
+            allow_private=hosts + self.own_hosts(),
+            headers=self.headers(settings),
+        )
 
     def headers(self, settings: FetchSettings) -> Mapping[str, str]:
         """Name who asks: as the settings say for all sources, or the project with the contact of a crawl."""
@@ -116,10 +121,14 @@ def merged(one: SourceRules, other: SourceRules) -> SourceRules:
     """Return rules for two sources of one name: what either allows by name, the slower pace, the stricter trust."""
     limits = [limit for limit in (one.per_host, other.per_host) if limit is not None]
     return SourceRules(
-        is_own=one.is_own and other.is_own, places=one.places + other.places, hosts=one.hosts + other.hosts,
-        contact=one.contact or other.contact, obeys_robots=one.obeys_robots or other.obeys_robots,
-        delay_s=max(one.delay_s, other.delay_s), per_host=min(limits, default=None),
-    )  # fmt: skip
+        is_own=one.is_own and other.is_own,
+        places=one.places + other.places,
+        hosts=one.hosts + other.hosts,
+        contact=one.contact or other.contact,
+        obeys_robots=one.obeys_robots or other.obeys_robots,
+        delay_s=max(one.delay_s, other.delay_s),
+        per_host=min(limits, default=None),
+    )
 
 
 def allowed_places(allow: tuple[str, ...]) -> tuple[tuple[Network, ...], tuple[str, ...]]:
@@ -144,12 +153,12 @@ def scheme_of(url: str) -> str:
 
 
 def is_local(url: str) -> bool:
-    """Say whether a place is on a disk: a path, or any `file:` however it is written."""
+    """Return whether a place is on a disk: a path, or any `file:` however it is written."""
     return not storage.is_url(url) or scheme_of(url) == "file"
 
 
 def _is_below(url: str, folder: str) -> bool:
-    """Say whether a file lies below a folder, whatever steps up its path has."""
+    """Return whether a file lies below a folder, whatever steps up its path has."""
     try:
         path, root = (os.path.realpath(storage.local_path(text) or text) for text in (url, folder))
     except ValueError:

@@ -15,7 +15,7 @@ from carspotter.sources.crawl.settings import CrawlSettings
 
 
 def plan_crawl(project: Project) -> list[dict[str, str]]:
-    """Say what the sites of a project would be asked for, from their start pages alone; writes nothing."""
+    """Return what the sites of a project would be asked for, from their start pages alone; writes nothing."""
     return [row for settings in _sites(project) for row in crawl.plan(settings)]
 
 
@@ -36,10 +36,12 @@ def crawl_project(project: Project, *, again: bool = False, watch: Watch | None 
 
 def _told(report: CrawlReport) -> dict[str, Any]:
     return {
-        "pages": report.pages, "listings": report.listings, "photos": report.photos,
+        "pages": report.pages,
+        "listings": report.listings,
+        "photos": report.photos,
         "failed": {reason: list(urls) for reason, urls in report.failed.items()},
         "remarks": report.remarks(),
-    }  # fmt: skip
+    }
 
 
 def _sites(project: Project) -> Iterator[CrawlSettings]:

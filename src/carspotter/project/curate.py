@@ -182,7 +182,7 @@ def _curated(build: Build) -> set[str]:
 
 
 def _same(row: Row, known: Row | None) -> bool:
-    """Say whether a row is known already; a score comes back from the catalogue with 24 bits."""
+    """Return whether a row is known already; a score comes back from the catalogue with 24 bits."""
     if known is None:
         return False
     return all(
@@ -284,7 +284,7 @@ def _with_absent(samples: Mapping[str, Any], previous: Mapping[str, Any]) -> dic
 
 
 def _about_given(photos: Mapping[str, Any], samples: Mapping[str, Any], settings: SplitSettings) -> str | None:
-    """Say how many samples keep the part that their source gave, and how many leaks of it were left out."""
+    """Return how many samples keep the part that their source gave, and how many leaks of it were left out."""
     if settings.split == "new":
         return None
     part = {photo: name for photo, name in zip(photos["photo_id"], photos["given"], strict=True) if name in SPLITS}

@@ -71,27 +71,35 @@ def _doubtful_ads(doubts: Doubts, samples: Mapping[str, Any], taxa: Mapping[str,
         first.setdefault(str(ad), str(photo))
     return [
         Doubt(
-            photo_id=first[row["ad_id"]], ad_id=row["ad_id"], is_ad=True, given=row["given"], score=row["quality"],
-            suggested=taxa.get(row["suggested"]), given_probability=row["given_probability"],
+            photo_id=first[row["ad_id"]],
+            ad_id=row["ad_id"],
+            is_ad=True,
+            given=row["given"],
+            score=row["quality"],
+            suggested=taxa.get(row["suggested"]),
+            given_probability=row["given_probability"],
             suggested_probability=row["suggested_probability"],
         )
         for row in doubts.ads.rows()
         if row["flagged"]
-    ]  # fmt: skip
+    ]
 
 
 def _outliers(x: Any, classes: Any, samples: Mapping[str, Any]) -> list[Doubt]:
     found = find_outliers(x, classes)
     return [
         Doubt(
-            photo_id=str(samples["photo_id"][position]), ad_id=str(samples["ad_id"][position]),
-            given=str(samples["class_name"][position]), score=float(score), why=str(reason),
+            photo_id=str(samples["photo_id"][position]),
+            ad_id=str(samples["ad_id"][position]),
+            given=str(samples["class_name"][position]),
+            score=float(score),
+            why=str(reason),
         )
         for position, score, reason, flagged in zip(
             found.position, found.score, found.reason, found.flagged, strict=True
         )
         if flagged
-    ]  # fmt: skip
+    ]
 
 
 def _write(build: Build, found: Sequence[Doubt], doubts: Doubts) -> Mapping[str, Any]:
@@ -108,8 +116,12 @@ def _write(build: Build, found: Sequence[Doubt], doubts: Doubts) -> Mapping[str,
     if open_:
         said += f"; next: carspotter review {shlex.quote(str(build.project.folder))} --queue doubts"
     return {
-        "ads": n_ads, "outliers": len(open_) - n_ads, "reviewed": len(found) - len(open_), "pairs": pairs, "text": said,
-    }  # fmt: skip
+        "ads": n_ads,
+        "outliers": len(open_) - n_ads,
+        "reviewed": len(found) - len(open_),
+        "pairs": pairs,
+        "text": said,
+    }
 
 
 def _in_words(pair: Mapping[str, Any]) -> str:

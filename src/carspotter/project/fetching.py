@@ -38,9 +38,13 @@ def fetch_photos(build: Build) -> Mapping[str, Any]:
     # A source that was renamed since its ads were read is trusted no more than any of those that there are.
     strictest = reduce(merged, rules.values()) if rules else SourceRules()
     stage = Fetch(
-        project=build.project.folder, settings=build.project.settings.fetch, attempt=attempt, again=build.again,
-        rules=rules, other_rules=strictest,
-    )  # fmt: skip
+        project=build.project.folder,
+        settings=build.project.settings.fetch,
+        attempt=attempt,
+        again=build.again,
+        rules=rules,
+        other_rules=strictest,
+    )
     # One process, many threads: each process counts a host's requests by itself, and `per_host` is meant as it stands.
     said = build.rows(stage, workers=1 if build.on == "local" and build.workers is None else None)
     return {**said, **seen, **warned(_without_photos(build))}
@@ -98,9 +102,13 @@ def _rules_of(project: Project, source: SourceSettings) -> SourceRules:
             return SourceRules(is_own=is_own, places=(settings.path,))
         case "crawl":
             return SourceRules(
-                places=settings.start, hosts=settings.hosts, contact=settings.contact, obeys_robots=True,
-                delay_s=settings.delay_s, per_host=settings.per_host,
-            )  # fmt: skip
+                places=settings.start,
+                hosts=settings.hosts,
+                contact=settings.contact,
+                obeys_robots=True,
+                delay_s=settings.delay_s,
+                per_host=settings.per_host,
+            )
         case _:
             return SourceRules(is_own=True)
 

@@ -56,9 +56,10 @@ def write_finder_rows(project: Project, out: Path) -> Mapping[str, Any]:
         writer.writerow({**row, "path": os.path.relpath(project.folder / row["path"], out.resolve().parent)})
     storage.write(out, text.getvalue().encode())
     return {
-        "photos": len(found), "kinds": dict(Counter(row["kind"] for row in found).most_common()),
+        "photos": len(found),
+        "kinds": dict(Counter(row["kind"] for row in found).most_common()),
         "parts": dict(Counter(row["part"] for row in found).most_common()),
-    }  # fmt: skip
+    }
 
 
 def reviewed_photos(project: Project) -> dict[str, dict[str, str | None]]:
@@ -84,6 +85,11 @@ def _labelled(row: Mapping[str, Any]) -> dict[str, Any] | None:
     digest = int(hashlib.sha256(row["ad_id"].encode()).hexdigest(), 16)
     sides = {side: round(row[side], 2) for side in ("x1", "y1", "x2", "y2")} if is_vehicle else {}
     return {
-        "path": row["path"], "part": "choose" if digest % CHOOSING == 0 else "train", "source": "photos", "kind": kind,
-        "viewpoint": (row["viewpoint"] or "") if is_vehicle else "", "ad_id": row["ad_id"], **sides,
-    }  # fmt: skip
+        "path": row["path"],
+        "part": "choose" if digest % CHOOSING == 0 else "train",
+        "source": "photos",
+        "kind": kind,
+        "viewpoint": (row["viewpoint"] or "") if is_vehicle else "",
+        "ad_id": row["ad_id"],
+        **sides,
+    }

@@ -20,7 +20,7 @@ from carspotter.project.settings import SourceSettings
 from carspotter.project.source_names import known_sources, remember
 from carspotter.project.sync import Difference, Sync
 from carspotter.records import photo_id
-from carspotter.sources.ad import Ad
+from carspotter.sources.listing import Ad
 
 _TOLD_EVERY = 20_000  # ads
 
@@ -91,7 +91,7 @@ def warned(warnings: Sequence[str]) -> dict[str, Any]:
 
 
 def _silent_ads(build: Build, merged: set[str]) -> list[str]:
-    """Say which ads of a build would else be missed by nobody."""
+    """Return which ads of a build would else be missed by nobody."""
     bare = build.catalog.rows(
         "SELECT l.ad_id, count(*) OVER () AS n FROM listings l ANTI JOIN listing_photos p USING (ad_id) "
         "WHERE l.status = 'ok' ORDER BY l.ad_id LIMIT 3"

@@ -51,7 +51,7 @@ class Journal:
         self._steps: dict[str, dict[str, Any]] = content if isinstance(content, dict) else {}
 
     def is_done(self, step: str, mark: str) -> bool:
-        """Say whether a step was finished with this fingerprint."""
+        """Return whether a step was finished with this fingerprint."""
         return self._steps.get(step, {}).get("fingerprint") == mark
 
     def said(self, step: str) -> Mapping[str, Any]:

@@ -44,7 +44,7 @@ NETWORK_BATCH = 16
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LocateSettings:
-    """Say which networks look, and how sure the finder must be; an empty name is the bundle that ships.
+    """Which networks look, and how sure the finder must be; an empty name is the bundle that ships.
 
     `precision` "bfloat16" is faster on processors with AMX. Raises ValueError, BundleError for unknown values.
     """

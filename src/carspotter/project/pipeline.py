@@ -41,10 +41,7 @@ STEPS: tuple[Step, ...] = (
 """The steps of a build, in order."""
 
 CHECK = Step(name="check", about="check photos", work=lambda build: curate.look_at_photos(build, ("checks",)))
-PARTS: tuple[Step, ...] = (
-    CHECK,
-    Step(name="doubts", about="find labels to be doubted", work=doubting.find),
-)
+PARTS: tuple[Step, ...] = (CHECK, Step(name="doubts", about="find labels to be doubted", work=doubting.find))
 """What can be asked for alone: the first half of `locate`, and what needs a person afterwards."""
 
 
@@ -69,9 +66,14 @@ def build(
     said: dict[str, Mapping[str, Any]] = {}
     with project.catalog() as catalog, catalog.writer():
         work = Build(
-            project=project, catalog=catalog, journal=Journal(project.folder), watch=watch, on=on, workers=workers,
+            project=project,
+            catalog=catalog,
+            journal=Journal(project.folder),
+            watch=watch,
+            on=on,
+            workers=workers,
             again=again,
-        )  # fmt: skip
+        )
         for step in chosen:
             watch.start(step.name, step.about)
             said[step.name] = step.work(work)
@@ -80,7 +82,7 @@ def build(
 
 
 def preview(project: Project, *, watch: Watch | None = None) -> Mapping[str, Any]:
-    """Say what `import` would change, with examples; nothing is written."""
+    """Return what `import` would change, with examples; nothing is written."""
     watch = watch or Quiet()
     with project.catalog() as catalog:
         watch.start("import", "compare the listings of every source with the catalogue")

@@ -78,7 +78,7 @@ def embedded(build: Build) -> str:
 
 
 def in_words(said: Mapping[str, Any]) -> str:
-    """Say what was learned and what it reaches in one line."""
+    """Return what was learned and what it reaches in one line."""
     learned = f"{said['method']} on {said['train']} photos of {said['classes']} classes"
     if not said["test"]:
         return f"{learned}; no test photos to try it on"
@@ -135,9 +135,14 @@ def _judged(samples: Mapping[str, Any], taxa: Mapping[str, Taxon], *, gallery: G
     truth, levels = truths([taxa[class_name] for class_name in about["class_name"]], gallery.taxonomy)
     vectors = np.asarray(samples["embedding"], dtype=np.float32).reshape(len(samples["split"]), -1)[others]
     return Predictions(
-        name=name, taxonomy=gallery.taxonomy, photos=np.asarray(samples["photo_id"], dtype=str)[others],
-        probabilities=gallery.probabilities(vectors).astype(np.float32), truth=truth, levels=levels, about=about,
-    )  # fmt: skip
+        name=name,
+        taxonomy=gallery.taxonomy,
+        photos=np.asarray(samples["photo_id"], dtype=str)[others],
+        probabilities=gallery.probabilities(vectors).astype(np.float32),
+        truth=truth,
+        levels=levels,
+        about=about,
+    )
 
 
 def _rows(table: Predictions, known: Sequence[str]) -> Iterator[Row]:
@@ -148,9 +153,14 @@ def _rows(table: Predictions, known: Sequence[str]) -> Iterator[Row]:
         best = int(p.argmax())
         rank = {} if truth < 0 else {"rank": rank_of(p, int(truth))}
         yield {
-            "photo_id": str(photo), "bundle": table.name, "split": str(split), "truth": str(label),
-            "answer": known[best], "probability": float(p[best]), **rank,
-        }  # fmt: skip
+            "photo_id": str(photo),
+            "bundle": table.name,
+            "split": str(split),
+            "truth": str(label),
+            "answer": known[best],
+            "probability": float(p[best]),
+            **rank,
+        }
 
 
 def figures(table: Predictions) -> dict[str, Any]:
@@ -167,9 +177,11 @@ def figures(table: Predictions) -> dict[str, Any]:
     top5 = in_top(labelled.probabilities, labelled.truth, TOP)
     whole = ads.right["class"]
     return said | {
-        "test_top1": float(labelled.right_at()[0].mean()), "test_top5": float(top5.mean()),
-        "test_ads": whole.total, "ad_top1": whole.value,
-    }  # fmt: skip
+        "test_top1": float(labelled.right_at()[0].mean()),
+        "test_top5": float(top5.mean()),
+        "test_ads": whole.total,
+        "ad_top1": whole.value,
+    }
 
 
 def _card(build: Build, said: Mapping[str, Any]) -> dict[str, Any]:
@@ -193,10 +205,16 @@ def write_shards(build: Build) -> Mapping[str, Any]:
             row["class_index"] = names.index(row["class_name"])
         taxa = class_taxa(build)
         manifest = write(
-            rows, settings, build.project.shards, network=base_bundle(build).preprocessing, root=build.project.folder,
-            on=build.on, workers=build.workers, progress=build.watch.advance,
+            rows,
+            settings,
+            build.project.shards,
+            network=base_bundle(build).preprocessing,
+            root=build.project.folder,
+            on=build.on,
+            workers=build.workers,
+            progress=build.watch.advance,
             taxonomy=Taxonomy(tuple(taxa[name] for name in names)) if names else None,
-        )  # fmt: skip
+        )
         return manifest.said()
 
     if not (build.project.shards / "manifest.json").exists():

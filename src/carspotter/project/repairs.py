@@ -53,10 +53,15 @@ def _save(project: Project, row: Row) -> Row | None:
     name = Path(row["path"]).stem
     path = save_repaired(repaired, project.photos / folder_name(row["ad_id"]), name=name)
     return {
-        "photo_id": row["photo_id"], "path": path.relative_to(project.folder).as_posix(), "bytes": len(repaired.data),
-        "sha256": sha256(repaired.data).hexdigest(), "modified": row["modified"],  # of the original, should it change
-        "status": OK, "message": repaired.what, "stage_version": row["stage_version"],
-    }  # fmt: skip
+        "photo_id": row["photo_id"],
+        "path": path.relative_to(project.folder).as_posix(),
+        "bytes": len(repaired.data),
+        "sha256": sha256(repaired.data).hexdigest(),
+        "modified": row["modified"],  # of the original, should it change
+        "status": OK,
+        "message": repaired.what,
+        "stage_version": row["stage_version"],
+    }
 
 
 def _set_aside(project: Project, row: Row) -> Row | None:
@@ -66,9 +71,12 @@ def _set_aside(project: Project, row: Row) -> Row | None:
         return None
     target = quarantine(path, project.quarantine, photo=row)
     return {
-        "photo_id": row["photo_id"], "path": target.relative_to(project.folder).as_posix(), "status": QUARANTINED,
-        "message": row["message"], "stage_version": row["stage_version"],
-    }  # fmt: skip
+        "photo_id": row["photo_id"],
+        "path": target.relative_to(project.folder).as_posix(),
+        "status": QUARANTINED,
+        "message": row["message"],
+        "stage_version": row["stage_version"],
+    }
 
 
 def _append_files(catalog: Catalog, facts: list[Row]) -> None:

@@ -57,10 +57,15 @@ def report_content(project: Project, catalog: Catalog, journal: Journal) -> Row:
     """Return all that the page shows, as plain values."""
     found = funnel(catalog)
     stages = [
-        {"name": stage.name, "about": STAGES[stage.name], "passed": stage.passed, "stopped": stage.stopped,
-         "share": stage.passed / found.photos if found.photos else 0.0}
+        {
+            "name": stage.name,
+            "about": STAGES[stage.name],
+            "passed": stage.passed,
+            "stopped": stage.stopped,
+            "share": stage.passed / found.photos if found.photos else 0.0,
+        }
         for stage in found.stages
-    ]  # fmt: skip
+    ]
     test = _judged(project)
     return {
         "name": project.settings.name or project.folder.name,
@@ -101,8 +106,9 @@ def _dropped(project: Project, catalog: Catalog, stage: str) -> list[Row]:
             f"""SELECT q.photo_id, f.path, c.message, {_BOX} FROM ({STOPS}) q JOIN files f USING (photo_id)
             LEFT JOIN checks c ON c.photo_id = q.photo_id LEFT JOIN findings v ON v.photo_id = q.photo_id
             WHERE q.stage = ? AND q.reason = ? {_MIXED.replace("photo_id", "q.photo_id")} LIMIT {EXAMPLES}""",
-            stage, reason["reason"],
-        )  # fmt: skip
+            stage,
+            reason["reason"],
+        )
         examples = _pictures(project, rows)
         if not any(example["picture"] for example in examples):
             examples = examples[:WITHOUT_PICTURE]
@@ -183,8 +189,11 @@ def _mistakes(project: Project, catalog: Catalog, test: Predictions | None) -> l
     for mistake in worst:
         place = catalog.rows(
             f"""SELECT f.photo_id, f.path, {_BOX} FROM files f LEFT JOIN findings v USING (photo_id)
-            WHERE f.photo_id = ?""", mistake.photo,
-        )  # fmt: skip
-        found += [{**row, "truth": mistake.truth, "answer": mistake.answer, "probability": mistake.probability}
-                  for row in place]  # fmt: skip
+            WHERE f.photo_id = ?""",
+            mistake.photo,
+        )
+        found += [
+            {**row, "truth": mistake.truth, "answer": mistake.answer, "probability": mistake.probability}
+            for row in place
+        ]
     return _pictures(project, found)

@@ -39,7 +39,7 @@ class Score:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scorecard:
-    """Hold the scores of planted flaws, and what was good but dropped, each as (what, dropped, of how many)."""
+    """The scores of planted flaws, and what was good but dropped, each as (what, dropped, of how many)."""
 
     flaws: tuple[Score, ...]
     good: tuple[Score, ...]
@@ -122,7 +122,7 @@ def _words(catalog: Catalog, ads: Iterable[Row]) -> Iterable[Score]:
 
 
 def _is_resolved(label: Row, ad: Row) -> bool:
-    """Say whether a label names the ad's true model; the truth's name goes on with the body: "Focus Sedan"."""
+    """Return whether a label names the ad's true model; the truth's name goes on with the body: "Focus Sedan"."""
     is_model = f"{ad['model']} ".startswith(f"{label.get('model')} ")
     return label.get("status") == "ok" and label.get("make") == ad["make"] and is_model
 

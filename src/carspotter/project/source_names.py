@@ -16,7 +16,7 @@ from urllib.parse import unquote, urlsplit
 
 from carspotter import storage
 from carspotter.project.settings import SourceSettings
-from carspotter.sources.ad import clean
+from carspotter.sources.listing import clean
 
 FILE = "sources.json"
 

@@ -15,7 +15,7 @@ from typing import Any
 from carspotter.catalog.catalog import Catalog
 from carspotter.catalog.tables import OK, RETIRED
 from carspotter.records import photo_id
-from carspotter.sources.ad import Ad, equal, merge
+from carspotter.sources.listing import Ad, equal, merge
 
 ROWS_AT_ONCE = 20_000
 """Rows in one part of the tables."""
@@ -69,7 +69,7 @@ class Sync:
 
     @property
     def was_empty(self) -> bool:
-        """Say whether the catalogue had no ad before."""
+        """Return whether the catalogue had no ad before."""
         return self._was_empty
 
     def add(self, ad: Ad, *, source: str, prefix: str) -> None:
@@ -211,7 +211,7 @@ def _digest(row: Mapping[str, Any]) -> bytes:
 
 
 def _differ(one: Row, other: Row) -> bool:
-    """Say whether two rows of one id name different pages, titles or prices: one ad has but one."""
+    """Return whether two rows of one id name different pages, titles or prices: one ad has but one."""
     return any(
         None not in (one.get(name), other.get(name)) and not equal(one[name], other[name])
         for name in ("url", "title", "price")

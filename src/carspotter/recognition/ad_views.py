@@ -1,7 +1,7 @@
 """The predictions of an ad's photos in; which are copies of each other, which views are there, which photo leads.
 
 It looks at kinds, boxes, viewpoints and hashes. What the vehicle is, and whether a photo shows another one, is for
-`fusion` and `listing`.
+`fusion` and `ad`.
 """
 
 from __future__ import annotations
@@ -21,9 +21,16 @@ ads F1 is the same from 0 to 0.6 and falls from there."""
 
 # What a buyer wants to see first: the front from an angle. Ranks, chosen by hand.
 _LEADS: Mapping[str, float] = {
-    "front-left": 1.0, "front-right": 1.0, "front": 0.7, "left": 0.6, "right": 0.6,
-    "back-left": 0.5, "back-right": 0.5, "back": 0.4, UNKNOWN_VIEWPOINT: 0.3,
-}  # fmt: skip
+    "front-left": 1.0,
+    "front-right": 1.0,
+    "front": 0.7,
+    "left": 0.6,
+    "right": 0.6,
+    "back-left": 0.5,
+    "back-right": 0.5,
+    "back": 0.4,
+    UNKNOWN_VIEWPOINT: 0.3,
+}
 _LARGE = 0.4  # share of the photo that a vehicle covers from which larger is no better; a third to a half is usual
 _EDGE = 0.01  # share of a side: a box so near to two edges of the photo is cut off
 _CUT = 0.5
@@ -102,7 +109,7 @@ def _lead_worth(prediction: Prediction) -> float:
 
 
 def _is_cut(vehicle: Vehicle, prediction: Prediction) -> bool:
-    """Tell whether a vehicle reaches two edges of the photo or more; one it may touch."""
+    """Return whether a vehicle reaches two edges of the photo or more; one it may touch."""
     width, height = float(prediction.width or 1), float(prediction.height or 1)
     box = vehicle.box
     room = (box.x1 / width, box.y1 / height, 1 - box.x2 / width, 1 - box.y2 / height)

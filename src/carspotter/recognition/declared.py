@@ -28,7 +28,7 @@ ads all that contradicted was truly wrong, and 0.74 of the wrong found; at 0.05 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeclaredWords:
-    """Hold what is known of a declaration, any part of it; `said` is what the seller wrote, for the reason in words.
+    """What is known of a declaration, any part of it; `said` is what the seller wrote, for the reason in words.
 
     `colour` and `body` are words of the bundle's attributes. A `Taxon` will do as well; it cannot hold a year without a
     model, or a declaration of which no make is known, and its body is not compared.
@@ -45,7 +45,7 @@ class DeclaredWords:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Comparison:
-    """Say whether photos agree with what is declared, and why in words.
+    """Whether photos agree with what is declared, and why in words.
 
     `name` is what is declared and `probability` what the photos give it; `photos` are the indices of those that decide,
     the strongest first.
@@ -70,7 +70,7 @@ class Comparison:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Declared(Comparison):
-    """Say whether photos agree with a declared taxon, down to which level; colour and body have verdicts of their own.
+    """Whether photos agree with a declared taxon, down to which level; colour and body have verdicts of their own.
 
     A verdict without a level means that nothing could be compared; None that no colour, or no body, was declared.
     """
@@ -87,8 +87,8 @@ class Declared(Comparison):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Seen:
-    """Hold what the photos say: together, and each by itself: `indices` (n) and `probabilities` (n, n_classes)."""
+class Evidence:
+    """What the photos say: together, and each by itself: `indices` (n) and `probabilities` (n, n_classes)."""
 
     together: Identification
     indices: Sequence[int]
@@ -104,7 +104,9 @@ class _Places:
     unknown: str | None = None
 
 
-def compare(declared: Taxon | DeclaredWords, seen: Seen | None, taxonomy: Taxonomy, *, nothing: str = "") -> Declared:
+def compare(
+    declared: Taxon | DeclaredWords, seen: Evidence | None, taxonomy: Taxonomy, *, nothing: str = ""
+) -> Declared:
     """Compare a declaration with what is seen; `seen` is None where no photo says anything, and `nothing` says why.
 
     The make is compared first, then the model, the generation and the year, as deep as the photos answer. A year alone
@@ -122,7 +124,7 @@ def compare(declared: Taxon | DeclaredWords, seen: Seen | None, taxonomy: Taxono
     return _walk(places, seen, taxonomy)
 
 
-def _walk(places: _Places, seen: Seen, taxonomy: Taxonomy) -> Declared:
+def _walk(places: _Places, seen: Evidence, taxonomy: Taxonomy) -> Declared:
     """Go down from the make as long as all that the answer may be was declared, and say what ends it."""
     answer, words = seen.together.answer, places.words
     assert answer is not None
@@ -150,13 +152,16 @@ def _walk(places: _Places, seen: Seen, taxonomy: Taxonomy) -> Declared:
     return _verdict("agrees", agreed, why, places=places, seen=seen)
 
 
-def _verdict(verdict: Verdict, level: Level, why: str, *, places: _Places, seen: Seen) -> Declared:
+def _verdict(verdict: Verdict, level: Level, why: str, *, places: _Places, seen: Evidence) -> Declared:
     mask = places.masks[level]
     return Declared(
-        verdict=verdict, level=level, why=why, name=_name(places.words, level),
+        verdict=verdict,
+        level=level,
+        why=why,
+        name=_name(places.words, level),
         probability=min(1.0, float(seen.together.probabilities[mask].sum())),
         photos=deciding(verdict, seen.probabilities[:, mask].sum(axis=1), seen.indices),
-    )  # fmt: skip
+    )
 
 
 def deciding(verdict: Verdict, declared: NDArray[np.floating], indices: Sequence[int]) -> tuple[int, ...]:
@@ -264,6 +269,6 @@ def _key(text: str) -> str:
 
 
 def _begins(short: str, long: str) -> bool:
-    """Tell whether a name is the first words of another, however they are parted: "E-Class" of "eclass sedan"."""
+    """Return whether a name is the first words of another, however they are parted: "E-Class" of "eclass sedan"."""
     tokens = _tokens(long)
     return bool(_key(short)) and _key(short) in {"".join(tokens[:count]) for count in range(1, len(tokens) + 1)}

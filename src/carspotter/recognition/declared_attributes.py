@@ -22,22 +22,61 @@ Floats = NDArray[np.floating]
 NEAR: frozenset[frozenset[str]] = frozenset(
     frozenset(pair.split())
     for pair in (
-        "grey silver", "grey black", "grey blue", "grey green", "grey beige", "silver white", "silver beige",
-        "silver golden", "silver blue", "white beige", "beige golden", "beige brown", "golden yellow", "golden brown",
-        "brown bordeaux", "brown black", "brown orange", "brown grey", "bordeaux red", "bordeaux violet",
-        "bordeaux black", "red orange", "orange yellow", "orange golden", "yellow green", "violet blue",
-        "violet black", "blue black", "blue green", "green black",
-        "suv wagon", "suv hatchback", "suv pickup", "suv minivan", "suv crossover", "crossover hatchback",
-        "crossover wagon", "hatchback wagon", "hatchback sedan", "hatchback coupe", "hatchback minivan",
-        "wagon minivan", "sedan coupe", "sedan wagon", "coupe convertible", "minivan van", "van pickup",
+        "grey silver",
+        "grey black",
+        "grey blue",
+        "grey green",
+        "grey beige",
+        "silver white",
+        "silver beige",
+        "silver golden",
+        "silver blue",
+        "white beige",
+        "beige golden",
+        "beige brown",
+        "golden yellow",
+        "golden brown",
+        "brown bordeaux",
+        "brown black",
+        "brown orange",
+        "brown grey",
+        "bordeaux red",
+        "bordeaux violet",
+        "bordeaux black",
+        "red orange",
+        "orange yellow",
+        "orange golden",
+        "yellow green",
+        "violet blue",
+        "violet black",
+        "blue black",
+        "blue green",
+        "green black",
+        "suv wagon",
+        "suv hatchback",
+        "suv pickup",
+        "suv minivan",
+        "suv crossover",
+        "crossover hatchback",
+        "crossover wagon",
+        "hatchback wagon",
+        "hatchback sedan",
+        "hatchback coupe",
+        "hatchback minivan",
+        "wagon minivan",
+        "sedan coupe",
+        "sedan wagon",
+        "coupe convertible",
+        "minivan van",
+        "van pickup",
     )
-)  # fmt: skip
+)
 """Pairs of words that cannot be told apart surely enough to call a seller wrong."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class SeenWords:
-    """Hold what photos say of one attribute: `together` (k,), each by itself (n, k), and the word that is sure.
+    """What photos say of one attribute: `together` (k,), each by itself (n, k), and the word that is sure.
 
     `words` are the bundle's (k), `indices` (n) the photos' places in their ad.
     """
@@ -79,12 +118,15 @@ def compare_attribute(attribute: str, declared: str, seen: SeenWords | None, *, 
 
 
 def is_near(one: str, other: str) -> bool:
-    """Tell whether two different words are too near to call one of them wrong."""
+    """Return whether two different words are too near to call one of them wrong."""
     return frozenset((one.casefold(), other.casefold())) in NEAR
 
 
 def _comparison(verdict: Verdict, why: str, place: int, *, seen: SeenWords) -> Comparison:
     return Comparison(
-        verdict=verdict, why=why, name=seen.words[place], probability=min(1.0, float(seen.together[place])),
+        verdict=verdict,
+        why=why,
+        name=seen.words[place],
+        probability=min(1.0, float(seen.together[place])),
         photos=deciding(verdict, seen.probabilities[:, place], seen.indices),
-    )  # fmt: skip
+    )

@@ -19,7 +19,7 @@ from carspotter.geometry import are_boxes, suppress
 from carspotter.pixels import Preprocessing, network_input
 from carspotter.recognition.finder import MAX_DETECTIONS, photo_box
 from carspotter.records import Detection
-from carspotter.runtime.form import TensorForm
+from carspotter.runtime.form import TensorSpec
 from carspotter.runtime.session import Session, open_session
 
 DEFAULT_SCORE = 0.5
@@ -143,7 +143,7 @@ def make_detector(
     )
 
 
-def prepare(pixels: NDArray[np.uint8], form: TensorForm, input_form: InputForm) -> NDArray[Any]:
+def prepare(pixels: NDArray[np.uint8], form: TensorSpec, input_form: InputForm) -> NDArray[Any]:
     """Return a batch of one, of the network's type and layout, from RGB pixels (h, w, 3) of its size."""
     channels = pixels[..., ::-1] if input_form.colors == "bgr" else pixels
     values: NDArray[Any] = channels.astype(form.dtype)
@@ -154,7 +154,7 @@ def prepare(pixels: NDArray[np.uint8], form: TensorForm, input_form: InputForm) 
     return np.ascontiguousarray(values[np.newaxis])
 
 
-def _preprocessing(form: TensorForm, name: str) -> Preprocessing:
+def _preprocessing(form: TensorSpec, name: str) -> Preprocessing:
     if len(form.shape) == 4 and form.shape[0] in (None, 1) and form.dtype in ("float32", "float16", "uint8"):
         height, width = form.shape[2:] if _is_channels_first(form) else form.shape[1:3]
         if height and width and (_is_channels_first(form) or form.shape[3] == 3):
@@ -165,11 +165,11 @@ def _preprocessing(form: TensorForm, name: str) -> Preprocessing:
     )
 
 
-def _is_channels_first(form: TensorForm) -> bool:
+def _is_channels_first(form: TensorSpec) -> bool:
     return form.shape[1] == 3
 
 
-def _answer_form(forms: tuple[TensorForm, ...], name: str) -> AnswerForm:
+def _answer_form(forms: tuple[TensorSpec, ...], name: str) -> AnswerForm:
     by_name = {form.name: form for form in forms}
     if {"boxes", "scores"} <= by_name.keys() and by_name["boxes"].shape[-1:] in ((4,), (None,)):
         return "boxes"

@@ -47,12 +47,7 @@ class Finder:
     """Find the kind of photos and the vehicles on them."""
 
     def __init__(
-        self,
-        bundle: ModelBundle,
-        session: Session,
-        *,
-        score: float | None = None,
-        max_detections: int = MAX_DETECTIONS,
+        self, bundle: ModelBundle, session: Session, *, score: float | None = None, max_detections: int = MAX_DETECTIONS
     ) -> None:
         """Take a bundle for the task `finder` and a session on its network.
 

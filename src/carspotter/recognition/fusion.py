@@ -1,6 +1,6 @@
 """What the photos of one ad say by themselves in, what they say together out; and which of them show another vehicle.
 
-Each photo has one voice. It reads no photo and decides nothing: thresholds are the identifier's, words are `listing`'s.
+Each photo has one voice. It reads no photo and decides nothing: thresholds are the identifier's, words are `ad`'s.
 All constants were chosen on one half of 169 ads and checked on the other (benchmarks/ad_answers.py, docs/ads.md).
 """
 
@@ -36,7 +36,7 @@ _FLOOR = 1e-9  # keeps logarithms finite; from 1e-9 to 1e-3 nothing changes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Stranger:
+class OutlierPhoto:
     """A photo (its row) that shows another vehicle than the `others` (n_classes,) agree on."""
 
     row: int
@@ -96,25 +96,25 @@ def _pooled(probabilities: Floats, levels: Sequence[NDArray[np.intp]], independe
     return result
 
 
-def find_strangers(
+def find_outlier_photos(
     probabilities: Floats,
     embeddings: Floats,
     taxonomy: Taxonomy,
     *,
     agreement: float = LEAST_AGREEMENT,
     likeness: float = LEAST_LIKENESS,
-) -> tuple[Stranger, ...]:
+) -> tuple[OutlierPhoto, ...]:
     """Return the photos whose vehicle surely is another one than most of the photos show, the surest first.
 
     `probabilities` are (n, n_classes), `embeddings` (n, d) of unit length. One is taken away at a time, and more than
     half of the photos always stay. Of fewer than three photos none is the odd one.
     """
-    found: list[Stranger] = []
+    found: list[OutlierPhoto] = []
     stay = list(range(len(probabilities)))
     while len(stay) >= FEWEST and 2 * (len(stay) - 1) > len(probabilities):
         # How alike each photo is to the photo most like it: one with a near twin shows the same car.
         likest = _likest(np.asarray(embeddings)[stay])
-        odd: tuple[float, Stranger] | None = None
+        odd: tuple[float, OutlierPhoto] | None = None
         for place, row in enumerate(stay):
             if likest[place] >= likeness:
                 continue
@@ -122,7 +122,7 @@ def find_strangers(
             # Bhattacharyya's coefficient of the photo and what all others agree on: 1 the same, 0 nothing in common.
             overlap = float(np.sqrt(np.maximum(probabilities[row], 0) * others).sum())
             if overlap < agreement and (odd is None or overlap < odd[0]):
-                odd = overlap, Stranger(row=row, others=others)
+                odd = overlap, OutlierPhoto(row=row, others=others)
         if odd is None:
             break
         # The oddest goes first, since the others' opinion is clearer without it; then all are judged again.

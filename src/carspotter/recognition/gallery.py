@@ -37,7 +37,7 @@ _SINGLE_FOLDS = 40
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LearnSettings:
-    """Say how to learn; `strength` is the probe's L2 penalty, 0 chooses it; `name` is the learned bundle's."""
+    """How to learn; `strength` is the probe's L2 penalty, 0 chooses it; `name` is the learned bundle's."""
 
     method: Method = "auto"
     strength: float = 0.0
@@ -55,7 +55,7 @@ class LearnSettings:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Gallery:
-    """Hold what was learned: a head for the classes of `taxonomy`, its calibration, and figures on photos not learnt.
+    """What was learned: a head for the classes of `taxonomy`, its calibration, and figures on photos not learnt.
 
     `strength` is the probe's, 0 for prototypes. `judged_on` says in words where the figures come from.
     """
@@ -118,9 +118,15 @@ def learn(
     figures = {**_accuracies(best.logits, truth, taxonomy), "ECE": round(error, 4), **refused}
     judged = f"{len(truth)} validation photos" if held is not None else f"{len(truth)} photos, held out in turn"
     return Gallery(
-        method=best.method, head=head, taxonomy=taxonomy, calibration={**calibration, **evidence}, figures=figures,
-        strength=best.strength, photos=len(y), judged_on=judged,
-    )  # fmt: skip
+        method=best.method,
+        head=head,
+        taxonomy=taxonomy,
+        calibration={**calibration, **evidence},
+        figures=figures,
+        strength=best.strength,
+        photos=len(y),
+        judged_on=judged,
+    )
 
 
 def save_gallery(
@@ -206,9 +212,15 @@ def _unjudged(x: Floats, y: Classes, taxonomy: Taxonomy, settings: LearnSettings
     unknown = [evidence for _, evidence in apart]
     evidence = {"evidence": round(float(np.quantile(np.concatenate(unknown), REFUSED)), 4)} if unknown else {}
     return Gallery(
-        method=method, head=_rounded(head), taxonomy=taxonomy, calibration={"temperature": 1.0, **evidence},
-        figures={}, strength=strength, photos=len(y), judged_on="no photo: no class has a second one to hold out",
-    )  # fmt: skip
+        method=method,
+        head=_rounded(head),
+        taxonomy=taxonomy,
+        calibration={"temperature": 1.0, **evidence},
+        figures={},
+        strength=strength,
+        photos=len(y),
+        judged_on="no photo: no class has a second one to hold out",
+    )
 
 
 def _refusal(
@@ -231,9 +243,12 @@ def _fit(method: LearnedBy, strength: float) -> Fit:
 def _trial(method: LearnedBy, strength: float, logits: NDArray[np.float64], truth: Classes) -> _Trial:
     likelihood = softmax(logits)[np.arange(len(truth)), truth]
     return _Trial(
-        method=method, strength=strength, logits=logits,
-        accuracy=float((logits.argmax(axis=1) == truth).mean()), loss=float(-np.log(likelihood + 1e-12).mean()),
-    )  # fmt: skip
+        method=method,
+        strength=strength,
+        logits=logits,
+        accuracy=float((logits.argmax(axis=1) == truth).mean()),
+        loss=float(-np.log(likelihood + 1e-12).mean()),
+    )
 
 
 def _head(method: LearnedBy, x: Floats, y: Classes, *, n_classes: int, strength: float, start: Head | None) -> Head:

@@ -108,7 +108,7 @@ class Identifier:
         embedding: NDArray[np.float32],
         attributes: Mapping[str, NDArray[np.float32]] | None = None,
     ) -> Identification:
-        """Say what class probabilities (n_classes,) mean: one photo's, or those that several photos agree on.
+        """Return what class probabilities (n_classes,) mean: one photo's, or those that several photos agree on.
 
         `attributes` are what the network says besides; without them the subject is taken for a car.
         """
@@ -127,7 +127,7 @@ class Identifier:
         )
 
     def _refusal(self, embedding: NDArray[np.floating], attributes: Mapping[str, NDArray[np.float32]]) -> str | None:
-        """Say why no class is to be named, whatever the probabilities; None where there is no such reason."""
+        """Return why no class is to be named, whatever the probabilities; None where there is no such reason."""
         if SUBJECT in attributes:
             car = float(attributes[SUBJECT][self.bundle.attributes[SUBJECT].index(CAR)])
             if car < self._least_subject:

@@ -15,8 +15,8 @@ from carspotter.errors import suggestion
 from carspotter.records import KINDS, Detection
 from carspotter.runtime.bundle import ModelBundle
 
-How = Literal["all", "largest", "center"]
-HOWS: tuple[str, ...] = get_args(How)
+Selection = Literal["all", "largest", "center"]
+SELECTIONS: tuple[str, ...] = get_args(Selection)
 
 DEFAULT_GATE = 0.7
 """Least probability of `exterior` for a photo to pass `gate`. Over one half, since an interior answered with a make is
@@ -34,8 +34,8 @@ def select(detections: Sequence[Detection], how: str, width: float, height: floa
     the photo to 0 for one centred in a corner. Equal ones are taken by score. Raises ValueError for another word or a
     size that is not positive.
     """
-    if how not in HOWS:
-        raise ValueError(f"select {how!r} is unknown; {suggestion(how, HOWS)}")
+    if how not in SELECTIONS:
+        raise ValueError(f"select {how!r} is unknown; {suggestion(how, SELECTIONS)}")
     if not (width > 0 and height > 0):
         raise ValueError(f"photo of {width} x {height}: both sides must be positive")
 
@@ -58,19 +58,19 @@ def gate_of(finder: ModelBundle, given: float | None = None) -> float:
 
 
 def gate(kind_probabilities: Sequence[float], threshold: float) -> bool:
-    """Tell whether a photo shows a vehicle's outside surely enough, from its probabilities in the order of `KINDS`."""
+    """Return whether a photo shows a vehicle's outside surely enough, from the probabilities of `KINDS`."""
     return kind_probabilities[KINDS.index("exterior")] >= threshold
 
 
-def lend_viewpoints(foreign: Sequence[Detection], own: Sequence[Detection]) -> tuple[Detection, ...]:
+def transfer_viewpoints(foreign: Sequence[Detection], own: Sequence[Detection]) -> tuple[Detection, ...]:
     """Return a foreign detector's detections with the viewpoints that the finder saw at the same places.
 
     Each takes those of the finder's box that overlaps it most, if by at least half (IoU); the others stay as they are.
     """
-    return tuple(_lend(detection, own) for detection in foreign)
+    return tuple(_transferred(detection, own) for detection in foreign)
 
 
-def _lend(detection: Detection, own: Sequence[Detection]) -> Detection:
+def _transferred(detection: Detection, own: Sequence[Detection]) -> Detection:
     if detection.viewpoints is not None or not own:
         return detection
     nearest = max(own, key=lambda other: detection.box.iou(other.box))

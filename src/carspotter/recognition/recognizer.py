@@ -27,7 +27,7 @@ from carspotter.pixels import MAX_PIXELS, DecodedPhoto, check_pixels
 from carspotter.recognition.attributes import Attributes
 from carspotter.recognition.finder import Finder, Finding
 from carspotter.recognition.identifier import DEFAULT_TOP, NO_CAR, Identification, Identifier
-from carspotter.recognition.locate import HOWS, How, gate_of
+from carspotter.recognition.locate import SELECTIONS, Selection, gate_of
 from carspotter.recognition.view import View, see
 from carspotter.records import Detection, PhotoError, Prediction, Vehicle
 from carspotter.runtime.bundle import ModelBundle, Task, shipped
@@ -79,7 +79,7 @@ class Recognizer:
         identifier: Identifier,
         *,
         detector: Detector | None = None,
-        select: How = "largest",
+        select: Selection = "largest",
         threads: int | None = None,
         with_hashes: bool = False,
         max_pixels: int = MAX_PIXELS,
@@ -89,8 +89,8 @@ class Recognizer:
         `with_hashes` tells each photo's perceptual hashes, by which copies are known; photos over `max_pixels` are not
         decoded. Raises ValueError for an unknown `select`, BundleError for a calibration outside of 0..1.
         """
-        if select not in HOWS:
-            raise ValueError(f"select {select!r} is unknown; {suggestion(select, HOWS)}")
+        if select not in SELECTIONS:
+            raise ValueError(f"select {select!r} is unknown; {suggestion(select, SELECTIONS)}")
         self.finder = finder
         self.identifier = identifier
         self.detector = detector
@@ -114,8 +114,8 @@ class Recognizer:
         engine: Engine = "auto",
         device: Device = "cpu",
         threads: int | None = None,
-        at_once: int = 1,
-        select: How = "largest",
+        max_concurrency: int = 1,
+        select: Selection = "largest",
         threshold: float | None = None,
         top: int = DEFAULT_TOP,
         detector: str | None = None,
@@ -124,16 +124,15 @@ class Recognizer:
     ) -> Recognizer:
         """Open bundle folders, or the bundles that ship with the package; `precision` is what they calculate in.
 
-        `at_once` is the number of threads that will ask it, each with `threads` of its own. `threshold` (0..1) replaces
-        the calibrated one at all levels; `top` is the number of candidates per level; `detector` is the path of a
-        foreign one. Raises BundleError, DetectorError or MissingExtraError.
+        `max_concurrency` is the number of threads that will ask it, each with `threads` of its own. `threshold` (0..1)
+        replaces the calibrated one at all levels; `top` is the number of candidates per level; `detector` is the path
+        of a foreign one. Raises BundleError, DetectorError or MissingExtraError.
         """
-        bundles = {
-            "finder": _bundle("finder", finder),
-            "identifier": _bundle("identifier", identifier),
-        }
+        bundles = {"finder": _bundle("finder", finder), "identifier": _bundle("identifier", identifier)}
         sessions = {
-            task: bundle.open_session(engine, threads=threads, device=device, precision=precision, at_once=at_once)
+            task: bundle.open_session(
+                engine, threads=threads, device=device, precision=precision, max_concurrency=max_concurrency
+            )
             for task, bundle in bundles.items()
         }
         return cls(
@@ -150,15 +149,17 @@ class Recognizer:
         """Recognize one photo: a path, a URL, the bytes of a file, or an upright sRGB array (h, w, 3) uint8."""
         return self._answer([self._load(photo)])[0]
 
-    def recognize_together(self, photos: Sequence[Photo], selects: Sequence[How] | None = None) -> list[Prediction]:
+    def recognize_together(
+        self, photos: Sequence[Photo], selects: Sequence[Selection] | None = None
+    ) -> list[Prediction]:
         """Recognize a few photos in the calling thread, in one run of each network, each with its own selection.
 
         Raises ValueError for an unknown selection, or one list longer than the other.
         """
         wanted = [self.select] * len(photos) if selects is None else list(selects)
         for how in wanted:
-            if how not in HOWS:
-                raise ValueError(f"select {how!r} is unknown; {suggestion(how, HOWS)}")
+            if how not in SELECTIONS:
+                raise ValueError(f"select {how!r} is unknown; {suggestion(how, SELECTIONS)}")
         if len(wanted) != len(photos):
             raise ValueError(f"{len(photos)} photos and {len(wanted)} selections; each photo has one")
         return self._answer([self._load(photo) for photo in photos], wanted)
@@ -203,7 +204,7 @@ class Recognizer:
         data = photo if isinstance(photo, bytes) else storage.read(photo)
         return read_photo(data, self._side, max_pixels=self.max_pixels)
 
-    def _answer(self, batch: Sequence[_Loaded], selects: Sequence[How] | None = None) -> list[Prediction]:
+    def _answer(self, batch: Sequence[_Loaded], selects: Sequence[Selection] | None = None) -> list[Prediction]:
         photos = [loaded.decoded for loaded in batch if loaded.decoded is not None]
         hows = [how for how, loaded in zip(selects or [self.select] * len(batch), batch, strict=True) if loaded.decoded]
         start = time.perf_counter()
@@ -277,9 +278,13 @@ class Recognizer:
     def _vehicle(self, view: View, candidate: _Candidate, identification: Identification | None) -> Vehicle:
         detection = candidate.detection
         found = Vehicle(
-            box=view.box(detection), score=detection.score, viewpoint=detection.viewpoint, answer=None,
-            levels=dict.fromkeys(LEVELS, ()), undecided=candidate.refusal,
-        )  # fmt: skip
+            box=view.box(detection),
+            score=detection.score,
+            viewpoint=detection.viewpoint,
+            answer=None,
+            levels=dict.fromkeys(LEVELS, ()),
+            undecided=candidate.refusal,
+        )
         if identification is None:
             return found
         if identification.undecided == NO_CAR:  # whatever it is, a car's name, colour or body would be a wrong one

@@ -14,7 +14,7 @@ from carspotter.crops import cut, to_original
 from carspotter.geometry import BoundingBox
 from carspotter.pixels import DecodedPhoto, Pixels, Preprocessing
 from carspotter.recognition.finder import Finder, Finding
-from carspotter.recognition.locate import How, gate, lend_viewpoints, select
+from carspotter.recognition.locate import Selection, gate, select, transfer_viewpoints
 from carspotter.records import Detection
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ def see(
     finder: Finder,
     *,
     least: float,
-    selects: Sequence[How],
+    selects: Sequence[Selection],
     detector: Detector | None = None,
 ) -> list[View]:
     """Look at photos, in one run of the finder; `least` is the gate, `selects` says which vehicles of each are wanted.
@@ -58,13 +58,13 @@ def see(
         # A foreign detector knows neither kinds nor sides: those stay the finder's, the boxes become the detector's.
         foreign = [detector.detect(photo.pixels) for photo in photos]
         findings = [
-            replace(finding, detections=lend_viewpoints(detections, finding.detections))
+            replace(finding, detections=transfer_viewpoints(detections, finding.detections))
             for finding, detections in zip(findings, foreign, strict=True)
         ]
     return [_view(*one, least=least) for one in zip(photos, findings, selects, strict=True)]
 
 
-def _view(photo: DecodedPhoto, finding: Finding, how: How, *, least: float) -> View:
+def _view(photo: DecodedPhoto, finding: Finding, how: Selection, *, least: float) -> View:
     height, width = photo.pixels.shape[:2]
     inside = [replace(each, box=each.box.clip(width, height)) for each in finding.detections]
     return View(

@@ -31,11 +31,13 @@ class Agreement:
     def to_dict(self) -> dict[str, Any]:
         """Return it as JSON values."""
         return {
-            "people": list(self.people), "targets": self.targets, "method": self.method,
+            "people": list(self.people),
+            "targets": self.targets,
+            "method": self.method,
             "percent": None if self.percent is None else round(self.percent, 1),
             "kappa": None if self.kappa is None else round(self.kappa, 3),
             "differ": [{"target": list(row["target"]), "said": dict(row["said"])} for row in self.differ],
-        }  # fmt: skip
+        }
 
 
 def measure_agreement(said: Mapping[tuple[str, ...], Mapping[str, str]]) -> Agreement:

@@ -38,8 +38,12 @@ _FILES = {
 }
 _HEADERS = {**SAFETY, "cross-origin-resource-policy": "same-origin"}
 _STATUS: Mapping[type[CarspotterError], int] = {
-    LabelError: 422, ProjectError: 422, ImageError: 422, CatalogError: 409, StorageError: 500,
-}  # fmt: skip
+    LabelError: 422,
+    ProjectError: 422,
+    ImageError: 422,
+    CatalogError: 409,
+    StorageError: 500,
+}
 
 
 def review_app(
@@ -134,10 +138,14 @@ def _questions(app: FastAPI, session: ReviewSession) -> None:
     def about() -> dict[str, Any]:
         """Tell the page whose review this is, and the token of its decisions."""
         return {
-            "project": session.name, "person": session.person, "token": app.state.token, "begin": app.state.begin,
-            "queues": {name: list(tasks) for name, tasks in session.tasks.items()}, "decided": session.counts(),
+            "project": session.name,
+            "person": session.person,
+            "token": app.state.token,
+            "begin": app.state.begin,
+            "queues": {name: list(tasks) for name, tasks in session.tasks.items()},
+            "decided": session.counts(),
             "learns": session.project is not None,
-        }  # fmt: skip
+        }
 
     @app.get("/v1/items")
     def items(queue: str, task: str | None = None, limit: int = 60, fresh: bool = False) -> dict[str, Any]:
@@ -183,7 +191,7 @@ def _changes(app: FastAPI, session: ReviewSession) -> None:
 def _learning(app: FastAPI, relearning: Relearning) -> None:
     @app.get("/v1/learn")
     def learning() -> dict[str, Any]:
-        """Tell how far learning is."""
+        """Return how far learning is."""
         return relearning.to_dict()
 
     @app.post("/v1/learn", status_code=202)
@@ -212,6 +220,8 @@ async def _body(request: Request) -> dict[str, Any]:
 
 def _told(work: Work) -> dict[str, Any]:
     return {
-        "items": [item.to_dict() for item in work.items], "total": work.total, "done": work.done,
+        "items": [item.to_dict() for item in work.items],
+        "total": work.total,
+        "done": work.done,
         "last": [decision.to_dict() for decision in work.last],
-    }  # fmt: skip
+    }

@@ -106,10 +106,18 @@ class Decision:
         """Return the line as JSON values."""
         taxon = None if self.becomes is None else self.becomes.to_dict()
         content = {
-            "id": self.id, "at": self.at, "by": self.by, "task": self.task, "photo": self.photo_id, "ad": self.ad_id,
-            "words": None if self.words is None else list(self.words), "says": self.says, "becomes": taxon,
-            "given": self.given, "shown": self.shown or None,
-        }  # fmt: skip
+            "id": self.id,
+            "at": self.at,
+            "by": self.by,
+            "task": self.task,
+            "photo": self.photo_id,
+            "ad": self.ad_id,
+            "words": None if self.words is None else list(self.words),
+            "says": self.says,
+            "becomes": taxon,
+            "given": self.given,
+            "shown": self.shown or None,
+        }
         return {name: value for name, value in content.items() if value is not None}
 
     @classmethod
@@ -120,11 +128,18 @@ class Decision:
             if not isinstance(value, str) and not (value is None and name in ("photo", "ad", "given")):
                 raise LabelError(f"decision: {name} is {value!r}; it must be a text")
         return cls(
-            task=content["task"], says=content["says"], by=content["by"], id=content["id"], at=content["at"],
-            photo_id=content.get("photo"), ad_id=content.get("ad"), given=content.get("given"),
-            shown=content.get("shown") is True, words=_words(content.get("words")),
+            task=content["task"],
+            says=content["says"],
+            by=content["by"],
+            id=content["id"],
+            at=content["at"],
+            photo_id=content.get("photo"),
+            ad_id=content.get("ad"),
+            given=content.get("given"),
+            shown=content.get("shown") is True,
+            words=_words(content.get("words")),
             becomes=_taxon(content.get("becomes")),
-        )  # fmt: skip
+        )
 
 
 def check_person(name: object) -> str:
@@ -184,9 +199,10 @@ class DecisionStore:
             self._catch_up()
             gone = set() if taken_back else self._taken_back
             return [
-                each for each in self._decisions.values()
+                each
+                for each in self._decisions.values()
                 if each.id not in gone and task in (None, each.task) and by in (None, each.by)
-            ]  # fmt: skip
+            ]
 
     def settled(self, task: Task) -> dict[Target, Decision]:
         """Return the decision that holds of each target: what most people said, of equals the newest.

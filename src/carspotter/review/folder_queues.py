@@ -23,8 +23,10 @@ class FolderQueues:
     """The photos of a folder, at any depth, in an order that the seed says."""
 
     tasks: Mapping[QueueName, tuple[Task, ...]] = {
-        "random": ("kind", "viewpoint"), "kind": ("kind",), "viewpoint": ("viewpoint",)
-    }  # fmt: skip
+        "random": ("kind", "viewpoint"),
+        "kind": ("kind",),
+        "viewpoint": ("viewpoint",),
+    }
     project: Project | None = None
 
     def __init__(self, folder: Path) -> None:

@@ -53,8 +53,10 @@ def _import(path: Path, store: DecisionStore) -> None:
     if differing:
         log.warning(
             "%s: %d rows say otherwise than a review did, which holds: %s; decide them again with carspotter review",
-            kept, len(differing), ", ".join(differing[:5]),
-        )  # fmt: skip
+            kept,
+            len(differing),
+            ", ".join(differing[:5]),
+        )
 
 
 def _set_aside(path: Path) -> Path:
@@ -106,10 +108,15 @@ def _decision(row: Mapping[str, str], where: str, stamp: float) -> Decision:
     content = repr((stamp, row["photo_id"], row["ad_id"], says, becomes))
     try:
         return Decision(
-            task="class", says=says, becomes=becomes, photo_id=row["photo_id"] or None, ad_id=row["ad_id"] or None,
-            given=row.get("given") or None, by=row.get("said_by") or REVIEWED,
+            task="class",
+            says=says,
+            becomes=becomes,
+            photo_id=row["photo_id"] or None,
+            ad_id=row["ad_id"] or None,
+            given=row.get("given") or None,
+            by=row.get("said_by") or REVIEWED,
             id=_ID + hashlib.sha256(content.encode(errors="surrogatepass")).hexdigest()[:32],
             at=datetime.fromtimestamp(stamp, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z"),
-        )  # fmt: skip
+        )
     except LabelError as error:  # a name that is none
         raise LabelError(f"{where}: {error}") from error

@@ -49,8 +49,10 @@ _ASKABLE: Mapping[Task, str] = {
     "class": "x1 IS NOT NULL AND is_labelled",
 }
 _LEAST_SURE: Mapping[Task, str] = {
-    "kind": "kind_probability", "viewpoint": "viewpoint_probability", "class": "probability"
-}  # fmt: skip
+    "kind": "kind_probability",
+    "viewpoint": "viewpoint_probability",
+    "class": "probability",
+}
 
 
 class ProjectQueues:
@@ -128,9 +130,17 @@ def photo_item(row: Mapping[str, Any], task: Task) -> Item:
     """Return the item of a row of photos."""
     size = int(row["width"]), int(row["height"])
     return Item(
-        task=task, photo_id=row["photo_id"], ad_id=row["ad_id"], path=row["path"], size=size, box=_box(row, size),
-        given=_label(row), is_reviewed=bool(row["is_reviewed"]), seller=row["seller"] or None, machine=_machine(row),
-    )  # fmt: skip
+        task=task,
+        photo_id=row["photo_id"],
+        ad_id=row["ad_id"],
+        path=row["path"],
+        size=size,
+        box=_box(row, size),
+        given=_label(row),
+        is_reviewed=bool(row["is_reviewed"]),
+        seller=row["seller"] or None,
+        machine=_machine(row),
+    )
 
 
 def _box(row: Mapping[str, Any], size: tuple[int, int]) -> Box | None:
@@ -178,12 +188,21 @@ def _doubts(catalog: Catalog, labels: Path) -> list[Item]:
         numbers = {name: float(row[name]) for name in ("given_probability", "suggested_probability") if row.get(name)}
         items.append(
             Item(
-                task="class", photo_id=shown.photo_id, ad_id=shown.ad_id, is_ad=not row["photo_id"], path=shown.path,
-                size=shown.size, box=shown.box, given=shown.given, is_reviewed=shown.is_reviewed, seller=shown.seller,
-                suggested=taxon_of(row, str(labels / "doubts.csv")), machine={**shown.machine, **numbers},
+                task="class",
+                photo_id=shown.photo_id,
+                ad_id=shown.ad_id,
+                is_ad=not row["photo_id"],
+                path=shown.path,
+                size=shown.size,
+                box=shown.box,
+                given=shown.given,
+                is_reviewed=shown.is_reviewed,
+                seller=shown.seller,
+                suggested=taxon_of(row, str(labels / "doubts.csv")),
+                machine={**shown.machine, **numbers},
                 why=row.get("why") or None,
             )
-        )  # fmt: skip
+        )
     return items
 
 
@@ -213,11 +232,19 @@ def _unresolved(catalog: Catalog, labels: Path, written: Corrections) -> list[It
         photo = photo_item(facts, "words") if facts else Item(task="words")
         items.append(
             Item(
-                task="words", words=words, photo_id=photo.photo_id, ad_id=photo.ad_id, path=photo.path, size=photo.size,
-                box=photo.box, machine=photo.machine, seller=(shown.get(words_key(words)) or {}).get("title"),
-                given=written.find(words), why=_in_words(row),
+                task="words",
+                words=words,
+                photo_id=photo.photo_id,
+                ad_id=photo.ad_id,
+                path=photo.path,
+                size=photo.size,
+                box=photo.box,
+                machine=photo.machine,
+                seller=(shown.get(words_key(words)) or {}).get("title"),
+                given=written.find(words),
+                why=_in_words(row),
             )
-        )  # fmt: skip
+        )
     return items
 
 
@@ -245,9 +272,6 @@ def _taxa(catalog: Catalog) -> list[dict[str, Any]]:
     own = sorted(counts, key=lambda path: (-counts[path], [str(part or "") for part in path]))
     names = ("make", "model", "generation", "year")
     return [
-        {
-            "taxon": {name: part for name, part in zip(names, path, strict=True) if part is not None},
-            "ads": counts[path],
-        }
+        {"taxon": {name: part for name, part in zip(names, path, strict=True) if part is not None}, "ads": counts[path]}
         for path in dict.fromkeys([*own, *sorted(set(known))])
     ]

@@ -78,25 +78,33 @@ class Item:
 
     @property
     def is_doubt(self) -> bool:
-        """Tell whether a label is doubted, so that all photos of its ad are wanted."""
+        """Return whether a label is doubted, so that all photos of its ad are wanted."""
         return self.task == "class" and (self.is_ad or self.why is not None)
 
     def to_dict(self) -> dict[str, Any]:
         """Return it as JSON values for a screen; where its file lies is not told."""
         return {
-            "key": "\x1f".join(self.target), "task": self.task, "photo": self.photo_id, "ad": self.ad_id,
-            "is_ad": self.is_ad, "size": self.size, "box": self.box, "seller": self.seller, "why": self.why,
+            "key": "\x1f".join(self.target),
+            "task": self.task,
+            "photo": self.photo_id,
+            "ad": self.ad_id,
+            "is_ad": self.is_ad,
+            "size": self.size,
+            "box": self.box,
+            "seller": self.seller,
+            "why": self.why,
             "given": None if self.given is None else self.given.name(),
             "suggested": None if self.suggested is None else self.suggested.to_dict(),
             "suggested_name": None if self.suggested is None else self.suggested.name(),
             "album": [{"photo": shot.photo_id, "size": shot.size, "box": shot.box} for shot in self.album],
-            "machine": dict(self.machine), "words": None if self.words is None else list(self.words),
-        }  # fmt: skip
+            "machine": dict(self.machine),
+            "words": None if self.words is None else list(self.words),
+        }
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class QueueQuery:
-    """Say which queue is wanted: its name, what it asks, how many items, and the seed of its order.
+    """Which queue is wanted: its name, what it asks, how many items, and the seed of its order.
 
     Raises ProjectError for a queue or task that there is not.
     """

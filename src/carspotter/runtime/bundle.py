@@ -18,7 +18,7 @@ from carspotter.errors import BundleError, StorageError, TaxonomyError
 from carspotter.pixels import Preprocessing
 from carspotter.records import KINDS, VIEWPOINTS
 from carspotter.runtime.card import check_card, render_card
-from carspotter.runtime.form import TensorForm
+from carspotter.runtime.form import TensorSpec
 from carspotter.runtime.head import KINDS as HEAD_KINDS
 from carspotter.runtime.head import Head
 from carspotter.runtime.manifest import CAR as CAR
@@ -49,7 +49,7 @@ from carspotter.taxonomy import LEVELS, Taxonomy
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelBundle:
-    """Hold what travels with a network's weights; `load` reads one, `save` writes one.
+    """What travels with a network's weights; `load` reads one, `save` writes one.
 
     `calibration` maps names to numbers (or to mappings of numbers): of a finder `score` and `gate`, of an identifier
     `thresholds` and `subject`, and with a head `temperature`. `card` has the keys of `CARD_KEYS`. `attributes` are what
@@ -189,11 +189,16 @@ class ModelBundle:
         threads: int | None = None,
         device: str = "cpu",
         precision: str = "float32",
-        at_once: int = 1,
+        max_concurrency: int = 1,
     ) -> Session:
         """Open the network with an engine and check it; raises as `session.open_session` and `check_session` do."""
         session = open_session(
-            self.model_path, engine, threads=threads, device=device, precision=precision, at_once=at_once
+            self.model_path,
+            engine,
+            threads=threads,
+            device=device,
+            precision=precision,
+            max_concurrency=max_concurrency,
         )
         self.check_session(session)
         return session
@@ -201,7 +206,7 @@ class ModelBundle:
     def check_session(self, session: Session) -> None:
         """Raise BundleError unless the network takes and answers what the bundle says."""
         size = self.preprocessing
-        wanted = TensorForm(name="image", shape=(None, size.height, size.width, 3), dtype="uint8")
+        wanted = TensorSpec(name="image", shape=(None, size.height, size.width, 3), dtype="uint8")
         given = session.input_form
         if given != wanted:
             raise BundleError(f"bundle {self.name}: the network takes {given}, but bundle.json says {wanted}; {EXPORT}")

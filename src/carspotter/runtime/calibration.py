@@ -94,12 +94,7 @@ def expected_calibration_error(confidence: Floats, right: Bools, bins: int = 15)
 
 
 def calibrate(
-    logits: Floats,
-    targets: Ints,
-    taxonomy: Taxonomy,
-    *,
-    members: Bools | None = None,
-    sources: Sequence[str] = (),
+    logits: Floats, targets: Ints, taxonomy: Taxonomy, *, members: Bools | None = None, sources: Sequence[str] = ()
 ) -> tuple[dict[str, Any], float]:
     """Return a bundle's `temperature` and `thresholds` by level, and the calibration error that is left.
 

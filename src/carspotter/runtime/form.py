@@ -1,6 +1,6 @@
 """Names, shapes and types of a network's input and outputs: what they are, and whether a batch fits them.
 
-In: what an engine says of a network, and arrays. Out: `TensorForm`, or a ValueError in one line. It opens nothing.
+In: what an engine says of a network, and arrays. Out: `TensorSpec`, or a ValueError in one line. It opens nothing.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class TensorForm:
+class TensorSpec:
     """What a network says of one input or output: name, sizes (None where free) and numpy's name of its type."""
 
     name: str
@@ -25,7 +25,7 @@ class TensorForm:
         return f"{self.name} {self.dtype} ({sizes})"
 
 
-def check_batch(batch: NDArray[Any], form: TensorForm) -> None:
+def check_batch(batch: NDArray[Any], form: TensorSpec) -> None:
     """Raise ValueError unless the batch has the type and the sizes that the network takes.
 
     The engines' own words for this name neither what was given nor what is wanted in one line.

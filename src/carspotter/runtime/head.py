@@ -25,7 +25,7 @@ _MAX_BYTES = 2 << 30
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Head:
-    """Hold weights (n_classes, d) and bias (n_classes,), float32; logits are `embedding @ weights.T + bias`.
+    """Weights (n_classes, d) and bias (n_classes,), float32; logits are `embedding @ weights.T + bias`.
 
     Raises BundleError for other shapes or values that are not finite.
     """

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from carspotter.cores import cores
 from carspotter.errors import BundleError
-from carspotter.runtime.form import TensorForm, check_batch
+from carspotter.runtime.form import TensorSpec, check_batch
 
 
 class LiteRtSession:
@@ -73,7 +73,7 @@ class LiteRtSession:
             raise BundleError(f"{self._path} is no network that LiteRT can open: {text}") from error
 
 
-def _form(name: str, detail: dict[str, Any]) -> TensorForm:
+def _form(name: str, detail: dict[str, Any]) -> TensorSpec:
     # The first size is 1 in the file; a batch of any size is run photo by photo.
     sizes = tuple(int(size) for size in detail["shape"][1:])
-    return TensorForm(name=name, shape=(None, *sizes), dtype=str(np.dtype(detail["dtype"])))
+    return TensorSpec(name=name, shape=(None, *sizes), dtype=str(np.dtype(detail["dtype"])))

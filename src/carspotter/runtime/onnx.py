@@ -15,7 +15,7 @@ from onnxruntime.capi import onnxruntime_pybind11_state as ort_errors
 
 from carspotter.cores import quota
 from carspotter.errors import BundleError
-from carspotter.runtime.form import TensorForm, check_batch
+from carspotter.runtime.form import TensorSpec, check_batch
 
 _ERRORS_ONLY = 3
 """ONNX Runtime's severity: 0 verbose, 1 info, 2 warning, 3 error, 4 fatal. Its warnings are for its developers."""
@@ -104,7 +104,7 @@ def _no_provider(device: str, reason: str) -> str:
     )
 
 
-def _form(value: Any) -> TensorForm:
+def _form(value: Any) -> TensorSpec:
     words = str(value.type).removeprefix("tensor(").removesuffix(")")
     shape = tuple(size if isinstance(size, int) and size > 0 else None for size in value.shape)
-    return TensorForm(name=str(value.name), shape=shape, dtype=_DTYPES.get(words, words))
+    return TensorSpec(name=str(value.name), shape=shape, dtype=_DTYPES.get(words, words))

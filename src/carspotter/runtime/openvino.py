@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from carspotter.cores import quota
 from carspotter.errors import BundleError
-from carspotter.runtime.form import TensorForm, check_batch
+from carspotter.runtime.form import TensorSpec, check_batch
 
 
 class OpenVinoSession:
@@ -24,8 +24,10 @@ class OpenVinoSession:
 
     engine = "openvino"
 
-    def __init__(self, path: Path, *, threads: int | None = None, precision: str = "float32", at_once: int = 1) -> None:
-        """Open and compile the file for `at_once` runs at a time; raises BundleError for no network of one input."""
+    def __init__(
+        self, path: Path, *, threads: int | None = None, precision: str = "float32", max_concurrency: int = 1
+    ) -> None:
+        """Compile the file for `max_concurrency` runs at a time; raises BundleError for no network of one input."""
         _check_weights(path)
         try:
             # One compilation with a free batch size: EfficientNet-Lite0 at 224 px on one thread took 28 ms for one
@@ -33,7 +35,7 @@ class OpenVinoSession:
             # costs another 0.15 s and its own copy of the weights.
             core = openvino.Core()
             model = core.read_model(path)
-            self._compiled = core.compile_model(model, "CPU", _options(threads, precision, at_once))
+            self._compiled = core.compile_model(model, "CPU", _options(threads, precision, max_concurrency))
         except RuntimeError as error:
             raise BundleError(f"{path} is no network that OpenVINO {openvino.__version__} can open: {error}") from error
         if len(model.inputs) != 1:
@@ -56,20 +58,20 @@ class OpenVinoSession:
         return {name: results[index] for index, name in enumerate(self.output_names)}
 
 
-def _options(threads: int | None, precision: str, at_once: int) -> dict[str, Any]:
+def _options(threads: int | None, precision: str, max_concurrency: int) -> dict[str, Any]:
     # Left alone, OpenVINO takes bfloat16 on processors that have it, without a word. It is faster there, but then
     # probabilities differ between machines and engines in the third digit, and so may an abstention near its
     # threshold. Equal answers come first; who wants the speed says so.
     hint = {"float32": "f32", "bfloat16": "bf16"}[precision]
     options: dict[str, Any] = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": hint}
     if threads is not None:
-        options["INFERENCE_NUM_THREADS"] = threads * at_once
+        options["INFERENCE_NUM_THREADS"] = threads * max_concurrency
     elif (granted := quota()) is not None:
         options["INFERENCE_NUM_THREADS"] = granted
-    if at_once > 1:
+    if max_concurrency > 1:
         # Without streams of their own, runs of several threads wait for each other: two threads on two cores identified
         # 79 crops/s with one stream, as many as one thread alone, and 127 with two.
-        options["NUM_STREAMS"] = at_once
+        options["NUM_STREAMS"] = max_concurrency
     return options
 
 
@@ -80,6 +82,6 @@ def _check_weights(path: Path) -> None:
         )
 
 
-def _form(port: Any) -> TensorForm:
+def _form(port: Any) -> TensorSpec:
     shape = tuple(size.get_length() if size.is_static else None for size in port.partial_shape)
-    return TensorForm(name=str(port.any_name), shape=shape, dtype=str(np.dtype(port.element_type.to_dtype())))
+    return TensorSpec(name=str(port.any_name), shape=shape, dtype=str(np.dtype(port.element_type.to_dtype())))

@@ -13,7 +13,7 @@ from typing import Any, Literal, Protocol, get_args
 from numpy.typing import NDArray
 
 from carspotter.errors import BundleError, MissingExtraError, suggestion
-from carspotter.runtime.form import TensorForm
+from carspotter.runtime.form import TensorSpec
 
 Engine = Literal["auto", "openvino", "onnxruntime", "litert"]
 Device = Literal["cpu", "cuda"]
@@ -45,11 +45,11 @@ class Session(Protocol):
         """Return the names of the outputs, in the network's order."""
 
     @property
-    def input_form(self) -> TensorForm:
+    def input_form(self) -> TensorSpec:
         """Return name, shape and type of the single input."""
 
     @property
-    def output_forms(self) -> tuple[TensorForm, ...]:
+    def output_forms(self) -> tuple[TensorSpec, ...]:
         """Return name, shape and type of each output, in the network's order."""
 
     def run(self, batch: NDArray[Any]) -> dict[str, NDArray[Any]]:
@@ -66,12 +66,12 @@ def open_session(
     threads: int | None = None,
     device: str = "cpu",
     precision: str = "float32",
-    at_once: int = 1,
+    max_concurrency: int = 1,
 ) -> Session:
     """Open a network file (`.onnx`, OpenVINO's `.xml` with its `.bin` beside it, LiteRT's `.tflite`) with an engine.
 
-    `threads` bounds the threads of one run (None: the engine's choice, as a rule one a core); `at_once` says how many
-    runs other threads may start at a time, which OpenVINO wants to know beforehand. `device` "cuda" needs
+    `threads` bounds the threads of one run (None: the engine's choice, as a rule one a core); `max_concurrency`
+    says how many runs other threads may start at a time, which OpenVINO wants to know beforehand. `device` "cuda" needs
     ONNX Runtime's GPU build. `precision` "float32" makes all engines answer alike; "bfloat16" is OpenVINO's on
     processors with AMX. Raises MissingExtraError when the engine is not installed, BundleError when the file, the
     device or the precision cannot be used, ValueError for an unknown engine, device, precision or thread count.
@@ -80,8 +80,8 @@ def open_session(
         _check_word(word, allowed)
     if threads is not None and threads < 1:
         raise ValueError(f"threads={threads}: must be at least 1, or None for the engine's own choice")
-    if at_once < 1:
-        raise ValueError(f"at_once={at_once}: must be at least 1")
+    if max_concurrency < 1:
+        raise ValueError(f"max_concurrency={max_concurrency}: must be at least 1")
     path = Path(model_path)
     chosen = choose_engine(engine, suffix=path.suffix.lower(), device=device, precision=precision)
     if not path.is_file():
@@ -89,7 +89,7 @@ def open_session(
     if chosen == "openvino":
         from carspotter.runtime.openvino import OpenVinoSession
 
-        return OpenVinoSession(path, threads=threads, precision=precision, at_once=at_once)
+        return OpenVinoSession(path, threads=threads, precision=precision, max_concurrency=max_concurrency)
     if chosen == "litert":
         from carspotter.runtime.litert import LiteRtSession
 
@@ -136,12 +136,12 @@ def _for_bfloat16(engine: str, able: tuple[str, ...], device: str) -> str:
 
 
 def is_installed(package: str) -> bool:
-    """Tell whether a package can be imported, without importing it."""
+    """Return whether a package can be imported, without importing it."""
     return importlib.util.find_spec(package) is not None
 
 
 def has_amx(cpuinfo: Path = Path("/proc/cpuinfo")) -> bool:
-    """Tell whether the processor multiplies matrices in hardware (Intel AMX), as far as Linux says; False elsewhere."""
+    """Return whether the processor multiplies matrices in hardware (Intel AMX), as Linux says; False elsewhere."""
     try:
         return "amx_tile" in cpuinfo.read_text(encoding="ascii", errors="replace")
     except OSError:

@@ -22,7 +22,7 @@ from starlette.types import ASGIApp
 from carspotter import __version__
 from carspotter.errors import CarspotterError
 from carspotter.recognition.attributes import SHOWN
-from carspotter.recognition.locate import How
+from carspotter.recognition.locate import Selection
 from carspotter.recognition.recognizer import Recognizer
 from carspotter.records import PhotoError, Prediction
 from carspotter.runtime.bundle import ModelBundle
@@ -59,10 +59,15 @@ def create_app(settings: ServeSettings, recognizer: Recognizer) -> ASGIApp:
     # FastAPI's own pages of documentation load scripts from a CDN; /openapi.json is what programs read. A slash too
     # many is no reason to redirect: the address would come from the client's Host.
     app = FastAPI(
-        title="carspotter", version=__version__, description=_DESCRIPTION, lifespan=lifespan,
-        docs_url=None, redoc_url=None, redirect_slashes=False,
+        title="carspotter",
+        version=__version__,
+        description=_DESCRIPTION,
+        lifespan=lifespan,
+        docs_url=None,
+        redoc_url=None,
+        redirect_slashes=False,
         servers=[{"url": settings.root_path}] if settings.root_path else None,
-    )  # fmt: skip
+    )
     problems.install(app)
     _add_photos(app, service)
     _add_ads(app, service)
@@ -79,10 +84,12 @@ def create_app(settings: ServeSettings, recognizer: Recognizer) -> ASGIApp:
     if not settings.cors:
         return inner
     return CORSMiddleware(
-        inner, allow_origins=list(settings.cors), allow_methods=["GET", "POST"],
+        inner,
+        allow_origins=list(settings.cors),
+        allow_methods=["GET", "POST"],
         allow_headers=["authorization", "content-type", "x-api-key", "x-timeout-s"],
         expose_headers=["x-request-id", "retry-after"],
-    )  # fmt: skip
+    )
 
 
 # ---- version 1
@@ -103,7 +110,7 @@ def _add_photos(app: FastAPI, service: Service) -> None:
     async def photos(
         request: Request,
         top: Annotated[int, Query(ge=1, le=20, description="Candidates of each level.")] = 5,
-        select: Annotated[How, Query(description="Which vehicles of the photo.")] = "largest",
+        select: Annotated[Selection, Query(description="Which vehicles of the photo.")] = "largest",
     ) -> JSONResponse:
         async with service.receive(request, is_ad=False) as came:
             (upload,) = came.uploads
@@ -135,12 +142,14 @@ def _add_ads(app: FastAPI, service: Service) -> None:
         "required": ["photos"],
         "properties": {
             "photos": {
-                "type": "array", "minItems": 1, "maxItems": most,
+                "type": "array",
+                "minItems": 1,
+                "maxItems": most,
                 "items": {"type": "object", "properties": {"url": _URL}, "required": ["url"]},
             },
             "declared": by_words,
         },
-    }  # fmt: skip
+    }
     body = {"multipart/form-data": {"schema": form}, "application/json": {"schema": by_url}}
 
     @app.post("/v1/ads", **_route("Recognise the vehicle of an ad from all its photos", body, schemas.AdShape))
@@ -163,14 +172,16 @@ def _add_ads(app: FastAPI, service: Service) -> None:
 def _add_models(app: FastAPI, service: Service) -> None:
     @app.get("/v1/models", response_model=schemas.ModelsShape, responses=_problems(401))
     async def models() -> dict[str, Any]:
-        """Say which bundles answer, and what the service takes."""
+        """Return which bundles answer, and what the service takes."""
         settings = service.settings
         return {
             "version": __version__,
             "bundles": [_bundle(one.bundle) for one in (service.recognizer.finder, service.recognizer.identifier)],
             "limits": {"bytes": settings.max_bytes, "pixels": settings.max_pixels, "photos": settings.max_photos},
-            "formats": list(settings.formats), "urls": settings.allow_urls, "feedback": service.feedback is not None,
-        }  # fmt: skip
+            "formats": list(settings.formats),
+            "urls": settings.allow_urls,
+            "feedback": service.feedback is not None,
+        }
 
     @app.get("/v1/taxonomy", responses={200: {"model": schemas.TaxonomyShape}, **_problems(401)})
     async def taxonomy() -> JSONResponse:
@@ -180,11 +191,14 @@ def _add_models(app: FastAPI, service: Service) -> None:
 
 def _bundle(bundle: ModelBundle) -> dict[str, Any]:
     return {
-        "task": bundle.task, "name": bundle.name, "classes": len(bundle.taxonomy) if bundle.taxonomy else None,
+        "task": bundle.task,
+        "name": bundle.name,
+        "classes": len(bundle.taxonomy) if bundle.taxonomy else None,
         "knows": bundle.taxonomy.extent() if bundle.taxonomy else None,
         "attributes": {name: words for name, words in bundle.attributes.items() if name in SHOWN},
-        "input": [bundle.preprocessing.width, bundle.preprocessing.height], "card": dict(bundle.card),
-    }  # fmt: skip
+        "input": [bundle.preprocessing.width, bundle.preprocessing.height],
+        "card": dict(bundle.card),
+    }
 
 
 def _add_feedback(app: FastAPI, service: Service) -> None:
@@ -217,7 +231,7 @@ def _add_probes(app: FastAPI, service: Service) -> None:
     @app.head(READY, include_in_schema=False)
     @app.get(READY, responses=_problems(503))
     async def readyz() -> dict[str, str]:
-        """Say whether photos are answered now."""
+        """Return whether photos are answered now."""
         if not service.is_ready:
             raise ProblemError(503, "stopping", "the service is starting or stopping", retry_after_s=1)
         return {"status": "ok"}

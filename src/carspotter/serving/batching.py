@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Protocol
 
-from carspotter.recognition.locate import How
+from carspotter.recognition.locate import Selection
 from carspotter.records import PhotoError, Prediction
 from carspotter.serving.problems import FAULT
 
@@ -32,13 +32,13 @@ class Recognizes(Protocol):
     """What the queue asks of a recognizer."""
 
     def recognize_together(
-        self, photos: Sequence[bytes], selects: Sequence[How] | None = None
+        self, photos: Sequence[bytes], selects: Sequence[Selection] | None = None
     ) -> list[Prediction]:  # pragma: no cover
         """Recognise a few photos in the calling thread."""
 
 
 class QueueFullError(Exception):
-    """Say that so many photos do not fit into the queue now; `retry_after_s` is when they may."""
+    """Raised when so many photos do not fit into the queue now; `retry_after_s` is when they may."""
 
     def __init__(self, retry_after_s: float) -> None:
         super().__init__(f"the queue is full; try again in {retry_after_s:.1f} s")
@@ -46,7 +46,7 @@ class QueueFullError(Exception):
 
 
 class StoppingError(Exception):
-    """Say that the service is being stopped and takes nothing new."""
+    """Raised when the service is being stopped and takes nothing new."""
 
 
 FAULTY = PhotoError(type=FAULT, message="the networks failed on this photo; the log says more")
@@ -58,7 +58,7 @@ class _Job:
     """One photo that waits, and where its prediction goes."""
 
     photo: bytes
-    how: How
+    how: Selection
     future: asyncio.Future[tuple[Prediction, float]]
     loop: asyncio.AbstractEventLoop
     queued: float = field(default_factory=time.perf_counter)
@@ -66,12 +66,19 @@ class _Job:
 
 
 class Batcher:
-    """Hold the queue and its workers; `submit` from an event loop, `close` when done."""
+    """The queue and its workers; `submit` from an event loop, `close` when done."""
 
     def __init__(
-        self, recognizer: Recognizes, *, workers: int, batch: int, capacity: int, wait_s: float = 0.0,
-        on_batch: Callable[[int, float], None] | None = None, first_guess_s: float = 0.05,
-    ) -> None:  # fmt: skip
+        self,
+        recognizer: Recognizes,
+        *,
+        workers: int,
+        batch: int,
+        capacity: int,
+        wait_s: float = 0.0,
+        on_batch: Callable[[int, float], None] | None = None,
+        first_guess_s: float = 0.05,
+    ) -> None:
         """Start `workers` threads; `capacity` photos may wait, `on_batch` hears of each batch's photos and seconds.
 
         `first_guess_s` is the time of a photo until some were seen, for the waiting time that is told.
@@ -104,7 +111,7 @@ class Batcher:
         if over > 0:
             raise QueueFullError(max(over, self._batch) * self._photo_s / len(self._threads))
 
-    async def submit(self, photos: Sequence[bytes], hows: Sequence[How]) -> list[tuple[Prediction, float]]:
+    async def submit(self, photos: Sequence[bytes], hows: Sequence[Selection]) -> list[tuple[Prediction, float]]:
         """Recognise photos, all or none: return for each its prediction and the seconds that it waited.
 
         A cancelled caller's photos are not worked on; one on which the networks fail has the error `FAULTY`. Raises
@@ -134,7 +141,7 @@ class Batcher:
 
     @property
     def is_alive(self) -> bool:
-        """Tell whether all workers live."""
+        """Return whether all workers live."""
         return all(thread.is_alive() for thread in self._threads)
 
     def close(self) -> None:

@@ -42,12 +42,12 @@ class _Held:
 
 
 class FullError(Exception):
-    """Say that the folder holds as much as it may."""
+    """Raised when the folder holds as much as it may."""
 
 
 @dataclass(slots=True, kw_only=True)
 class Feedback:
-    """Hold the last photos until their senders speak, and write down what they say; safe to call from threads."""
+    """The last photos until their senders speak, and write down what they say; safe to call from threads."""
 
     folder: Path
     _held: OrderedDict[str, _Held] = field(default_factory=OrderedDict)
@@ -84,9 +84,12 @@ class Feedback:
         Image.fromarray(decode(held.photo).pixels).save(encoded, "JPEG", quality=QUALITY)
         storage.write(self.folder / f"{request_id}.jpg", encoded.getvalue())
         line: dict[str, Any] = {
-            "request_id": request_id, "time": datetime.now(UTC).isoformat(timespec="seconds"), "right": right,
-            "said": said, "prediction": {**held.prediction.to_dict(), "photo": f"{request_id}.jpg"},
-        }  # fmt: skip
+            "request_id": request_id,
+            "time": datetime.now(UTC).isoformat(timespec="seconds"),
+            "right": right,
+            "said": said,
+            "prediction": {**held.prediction.to_dict(), "photo": f"{request_id}.jpg"},
+        }
         self._append(json.dumps(line) + "\n")
         with self._lock:
             self._written = (self._written or 0) + len(encoded.getvalue())

@@ -26,18 +26,7 @@ GONE = 499
 """nginx's status of a request whose client left before the answer; it stands in log and metrics only."""
 
 _ROUTES = frozenset(
-    (
-        "/",
-        "/ad",
-        LIVE,
-        READY,
-        "/metrics",
-        "/openapi.json",
-        "/v1/photos",
-        "/v1/ads",
-        "/v1/models",
-        "/v1/feedback",
-    )
+    ("/", "/ad", LIVE, READY, "/metrics", "/openapi.json", "/v1/photos", "/v1/ads", "/v1/models", "/v1/feedback")
 )
 _PHOTOS = ("/v1/photos", "/v1/ads")
 SAFETY = {
@@ -70,11 +59,15 @@ class Gate:
         started = time.perf_counter()
         state = scope.setdefault("state", {})
         state |= {
-            "request_id": uuid4().hex, "client": ANYONE, "rate": None, "started": started, "code": None,
+            "request_id": uuid4().hex,
+            "client": ANYONE,
+            "rate": None,
+            "started": started,
+            "code": None,
             "timeout_s": None,
             # Whose rate it is: a key's holder or, where there are no keys, an address, which stands in no log.
             "bucket": str((scope.get("client") or ("",))[0]),
-        }  # fmt: skip
+        }
         status = GONE
 
         async def send_on(message: Message) -> None:
@@ -98,7 +91,7 @@ class Gate:
             self._note(scope, status, time.perf_counter() - started)
 
     def _refusal(self, scope: Scope) -> ProblemError | None:
-        """Say why a request goes no further. A full queue refuses here already: under a flood each step counts."""
+        """Return why a request goes no further. A full queue refuses here already: under a flood each step counts."""
         if not self._may_pass(scope):
             return ProblemError(401, "no-key", "give your key as Authorization: Bearer KEY or X-API-Key: KEY")
         return self._room() if scope["path"] in _PHOTOS and scope["method"] == "POST" else None
@@ -121,10 +114,15 @@ class Gate:
         if state["code"]:
             self._metrics.errors.labels(state["code"]).inc()
         extra = {
-            "request_id": state["request_id"], "method": scope["method"], "route": route, "status": status,
-            "code": state["code"], "milliseconds": round(seconds * 1000, 2), "client": state["client"],
+            "request_id": state["request_id"],
+            "method": scope["method"],
+            "route": route,
+            "status": status,
+            "code": state["code"],
+            "milliseconds": round(seconds * 1000, 2),
+            "client": state["client"],
             "photos": state.get("photos"),
-        }  # fmt: skip
+        }
         log.log(logging.DEBUG if route in (LIVE, READY, "/metrics") else logging.INFO, "request", extra=extra)
 
 

@@ -63,7 +63,7 @@ class KeyEntry:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Keys:
-    """Hold the entries of a file of keys."""
+    """The entries of a file of keys."""
 
     entries: tuple[KeyEntry, ...]
 

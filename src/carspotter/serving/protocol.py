@@ -29,9 +29,16 @@ def bind(app: Any, *, host: str, port: int, **options: Any) -> tuple[uvicorn.Ser
     `options` are uvicorn's. Raises CarspotterError where the port is taken.
     """
     config = uvicorn.Config(
-        app, host=host, port=port, http=BoundedProtocol, ws="none", loop="asyncio", access_log=False,
-        server_header=False, **options,
-    )  # fmt: skip
+        app,
+        host=host,
+        port=port,
+        http=BoundedProtocol,
+        ws="none",
+        loop="asyncio",
+        access_log=False,
+        server_header=False,
+        **options,
+    )
     try:
         bound = config.bind_socket()
     except SystemExit as error:  # uvicorn's way to say so; its log has said why

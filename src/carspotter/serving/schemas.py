@@ -11,12 +11,17 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 EXAMPLE: dict[str, Any] = {
-    "photo": "a.jpg", "width": 800, "height": 600, "kind": {"name": "exterior", "probability": 0.99},
+    "photo": "a.jpg",
+    "width": 800,
+    "height": 600,
+    "kind": {"name": "exterior", "probability": 0.99},
     "vehicles": [
         {
-            "box": [12.5, 80.0, 760.2, 540.9], "score": 0.98,
+            "box": [12.5, 80.0, 760.2, 540.9],
+            "score": 0.98,
             "viewpoint": {"name": "front-left", "probability": 0.93},
-            "colour": {"name": "red", "probability": 0.97}, "body": {"name": "coupe", "probability": 0.88},
+            "colour": {"name": "red", "probability": 0.97},
+            "body": {"name": "coupe", "probability": 0.88},
             "answer": {"level": "model", "name": "Audi TTS Coupe", "probability": 0.91},
             "levels": {
                 "make": [{"name": "Audi", "probability": 0.97}],
@@ -27,9 +32,11 @@ EXAMPLE: dict[str, Any] = {
             "undecided": None,
         }
     ],
-    "error": None, "undecided": None, "bundles": {"finder": "lite0", "identifier": "lite0.stanford-cars"},
+    "error": None,
+    "undecided": None,
+    "bundles": {"finder": "lite0", "identifier": "lite0.stanford-cars"},
     "milliseconds": {"decode": 4.1, "find": 13.0, "identify": 17.8, "queue": 0.2, "total": 36.1},
-}  # fmt: skip
+}
 
 
 class _Shape(BaseModel):
@@ -223,11 +230,17 @@ PROBLEMS: dict[int | str, dict[str, Any]] = {
         "content": {"application/problem+json": {"schema": {"$ref": "#/components/schemas/ProblemShape"}}},
     }
     for status, words in {
-        400: "The body broke off.", 401: "The key is missing or wrong.", 403: "URLs are not read here.",
-        404: "Nothing of this name is held.", 408: "The body came too slowly.",
+        400: "The body broke off.",
+        401: "The key is missing or wrong.",
+        403: "URLs are not read here.",
+        404: "Nothing of this name is held.",
+        408: "The body came too slowly.",
         413: "Too many bytes, pixels or photos.",
-        415: "No photo that can be read.", 422: "The photo is broken, or a field is wrong.",
+        415: "No photo that can be read.",
+        422: "The photo is broken, or a field is wrong.",
         429: "The queue is full, or the key's rate is reached; Retry-After says when.",
-        500: "The service failed; its log says more.", 503: "The service is stopping.", 504: "The deadline passed.",
+        500: "The service failed; its log says more.",
+        503: "The service is stopping.",
+        504: "The deadline passed.",
     }.items()
-}  # fmt: skip
+}

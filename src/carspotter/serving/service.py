@@ -24,8 +24,8 @@ from carspotter.errors import CarspotterError, ImageError, StorageError
 from carspotter.headers import sniff
 from carspotter.labels.attribute_words import find_word
 from carspotter.recognition import declared as declaring
-from carspotter.recognition.listing import AdAnswer, answer_ad
-from carspotter.recognition.locate import How
+from carspotter.recognition.ad import AdAnswer, answer_ad
+from carspotter.recognition.locate import Selection
 from carspotter.recognition.recognizer import why_no_vehicle
 from carspotter.records import PhotoError, Prediction
 from carspotter.serving.batching import FAULTY, Batcher, QueueFullError, StoppingError
@@ -35,7 +35,7 @@ from carspotter.serving.metrics import Metrics
 from carspotter.serving.problems import DEADLINE, FAULT, QUEUE_FULL, ProblemError
 from carspotter.serving.schemas import DeclaredWords
 from carspotter.serving.settings import ServeSettings
-from carspotter.serving.uploads import Hold, Inbox, Upload, readable
+from carspotter.serving.uploads import BodyReader, MemoryUse, Upload, readable
 
 if TYPE_CHECKING:
     from carspotter.labels.resolve import Resolver
@@ -52,7 +52,7 @@ Result = TypeVar("Result")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Came:
+class PhotoRequest:
     """What came with a request: photos in order, or why one named by URL did not, and the other fields."""
 
     uploads: Sequence[Upload | CarspotterError]
@@ -60,7 +60,7 @@ class Came:
 
 
 class Service:
-    """Hold what one service answers with; `start` before the first request, `stop` after the last."""
+    """What one service answers with; `start` before the first request, `stop` after the last."""
 
     def __init__(self, settings: ServeSettings, recognizer: Recognizer) -> None:
         """Take the limits and an open recognizer; raises StorageError for a file of keys that cannot be read."""
@@ -68,7 +68,7 @@ class Service:
         self.recognizer = recognizer
         self.keys = None if settings.keys is None else read_keys(settings.keys)
         self.rates = Rates(rate=settings.rate, burst=settings.n_burst)
-        self.inbox = Inbox(settings)
+        self.inbox = BodyReader(settings)
         self.feedback = None if settings.feedback is None else Feedback(folder=settings.feedback)
         self.metrics = Metrics(lambda: self.batcher.waiting if self.batcher else 0, lambda: self.inbox.held)
         self.batcher: Batcher | None = None
@@ -79,7 +79,7 @@ class Service:
 
     @property
     def is_ready(self) -> bool:
-        """Tell whether photos are answered."""
+        """Return whether photos are answered."""
         return self.batcher is not None and self.batcher.is_alive
 
     def start(self) -> None:
@@ -107,7 +107,7 @@ class Service:
         self._writer.shutdown()
 
     @asynccontextmanager
-    async def receive(self, request: Request, *, is_ad: bool) -> AsyncGenerator[Came, None]:
+    async def receive(self, request: Request, *, is_ad: bool) -> AsyncGenerator[PhotoRequest, None]:
         """Read a request's body and fetch what it names by URL; the bytes are counted while the context lasts.
 
         Refuses before the body is read when the client's rate is reached; the gate did so for a full queue.
@@ -119,7 +119,7 @@ class Service:
             uploads: Sequence[Upload | CarspotterError] = received.uploads
             if received.urls:
                 uploads = await self._race(request, self._fetch(received.urls, hold))
-            yield Came(uploads=uploads, fields=received.fields)
+            yield PhotoRequest(uploads=uploads, fields=received.fields)
 
     async def receive_words(self, request: Request, limit: int) -> bytes:
         """Read a small body; it counts as a photo against the client's rate."""
@@ -134,7 +134,7 @@ class Service:
             words = f"your rate is reached; {photos} more may come in {wait_s:.1f} s"
             raise ProblemError(429, "rate", words, retry_after_s=wait_s)
 
-    async def recognize(self, request: Request, uploads: Sequence[Upload], how: How) -> list[Prediction]:
+    async def recognize(self, request: Request, uploads: Sequence[Upload], how: Selection) -> list[Prediction]:
         """Recognise uploads in order; one that cannot be read is a prediction with an error.
 
         Raises ProblemError when the queue is full, the deadline passes, the client leaves or the service stops.
@@ -171,9 +171,14 @@ class Service:
             found = self._resolver.resolve(words.make, words.model, year=words.year, title=words.title)
         said = " ".join(str(word) for word in (words.make, words.model, words.year, words.title) if word)
         return declaring.DeclaredWords(
-            make=found.make, model=found.model, generation=found.generation, year=found.year or words.year, said=said,
-            colour=self._attribute("colour", words.colour), body=self._attribute("body", words.body),
-        )  # fmt: skip
+            make=found.make,
+            model=found.model,
+            generation=found.generation,
+            year=found.year or words.year,
+            said=said,
+            colour=self._attribute("colour", words.colour),
+            body=self._attribute("body", words.body),
+        )
 
     def _attribute(self, name: str, said: str | None) -> str | None:
         """Read a seller's colour or body as one of the identifier's words; what cannot be read stays as it was said."""
@@ -182,7 +187,7 @@ class Service:
         return find_word(name, said, self.recognizer.identifier.bundle.attributes.get(name, ())) or said
 
     def room(self, photos: int = 1) -> ProblemError | None:
-        """Say why so many photos would be refused now, None where they would not."""
+        """Return why so many photos would be refused now, None where they would not."""
         try:
             if self.batcher is None:
                 raise StoppingError
@@ -233,7 +238,7 @@ class Service:
             await asyncio.sleep(_SWEEP_S)
             self.feedback.sweep()
 
-    async def _queued(self, request: Request, photos: Sequence[bytes], how: How) -> list[Waited]:
+    async def _queued(self, request: Request, photos: Sequence[bytes], how: Selection) -> list[Waited]:
         if self.batcher is None:
             raise _stopping()
         try:
@@ -268,16 +273,19 @@ class Service:
         limit = min(self.settings.timeout_s, request.state.timeout_s or self.settings.timeout_s)
         return max(_LEAST_TIMEOUT_S, limit - milliseconds_since(request) / 1000)
 
-    async def _fetch(self, urls: Sequence[str], hold: Hold) -> list[Upload | CarspotterError]:
+    async def _fetch(self, urls: Sequence[str], hold: MemoryUse) -> list[Upload | CarspotterError]:
         """Fetch photos by URL through the guard, some at a time; what cannot be read is its error."""
         from carspotter.web import fetch
         from carspotter.web_policy import UrlPolicy
 
         networks = tuple(map(ip_network, self.settings.allow_networks))
         policy = UrlPolicy(
-            max_bytes=self.settings.max_bytes, timeout_s=self.settings.timeout_s, allow_hosts=self.settings.allow_hosts,
-            allow_networks=networks, ports=None if networks else (80, 443),
-        )  # fmt: skip
+            max_bytes=self.settings.max_bytes,
+            timeout_s=self.settings.timeout_s,
+            allow_hosts=self.settings.allow_hosts,
+            allow_networks=networks,
+            ports=None if networks else (80, 443),
+        )
         gate = asyncio.Semaphore(_URLS_AT_ONCE)
 
         async def one(url: str) -> Upload | CarspotterError:

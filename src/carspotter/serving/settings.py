@@ -24,7 +24,7 @@ _ROOT_PATH = re.compile(r"(?:/[\w.~-]+)+", re.ASCII)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServeSettings:
-    """Say what a service takes, how much of it at once, and from whom.
+    """What a service takes, how much of it at once, and from whom.
 
     `max_bytes` of a photo, `max_pixels` of it, `max_photos` of an ad, `formats` as `headers.sniff` names them. `queue`
     is the number of photos that may wait, `batch` the most that one run of the networks takes, `wait_ms` how long an

@@ -48,7 +48,7 @@ class Received:
     fields: Mapping[str, Any] = field(default_factory=dict)
 
 
-class Inbox:
+class BodyReader:
     """Read bodies, and bound the bytes of all that are held at once."""
 
     def __init__(self, settings: ServeSettings) -> None:
@@ -56,7 +56,7 @@ class Inbox:
         self._settings = settings
         self.held = 0
 
-    async def receive(self, request: Request, hold: Hold, *, is_ad: bool) -> Received:
+    async def receive(self, request: Request, hold: MemoryUse, *, is_ad: bool) -> Received:
         """Read a body: one photo, in a form the field `photo`; of an ad several, in the field `photos`.
 
         Raises ProblemError for a body too large, too slow or of no known form.
@@ -75,14 +75,14 @@ class Inbox:
         forms = "multipart/form-data or JSON" if is_ad else "multipart/form-data, image/*, octet-stream or JSON"
         raise ProblemError(415, "unsupported-body", f"a body of type {kind or 'unknown'}; send {forms}")
 
-    async def receive_words(self, request: Request, hold: Hold, limit: int) -> bytes:
+    async def receive_words(self, request: Request, hold: MemoryUse, limit: int) -> bytes:
         """Read a small body of at most `limit` bytes whole; raises ProblemError as `receive` does."""
         return await self._timed(self._open(request, hold, limit).whole())
 
     @contextmanager
-    def holding(self) -> Iterator[Hold]:
+    def holding(self) -> Iterator[MemoryUse]:
         """Count bytes for as long as a request holds them."""
-        hold = Hold(self)
+        hold = MemoryUse(self)
         try:
             yield hold
         finally:
@@ -94,7 +94,7 @@ class Inbox:
             raise ProblemError(429, BUSY, "too many bytes are being sent at once; try again", retry_after_s=1)
         self.held += size
 
-    def _open(self, request: Request, hold: Hold, limit: int, *, spare: int = 0) -> _Body:
+    def _open(self, request: Request, hold: MemoryUse, limit: int, *, spare: int = 0) -> _Body:
         """Begin a body, and refuse one that is announced too large; what could never be held is too large."""
         body = _Body(request, hold, min(limit, self._settings.uploads), spare=spare)
         length = request.headers.get("content-length", "").lstrip("0")
@@ -164,10 +164,10 @@ class Inbox:
         return Received(urls=tuple(urls), fields={k: v for k, v in content.items() if k not in ("url", "photos")})
 
 
-class Hold:
+class MemoryUse:
     """The bytes that one request holds."""
 
-    def __init__(self, inbox: Inbox) -> None:
+    def __init__(self, inbox: BodyReader) -> None:
         """Begin with none."""
         self._inbox = inbox
         self.bytes = 0
@@ -197,7 +197,7 @@ class _InMemory(MultiPartParser):
 class _Body:
     """A body that is being read: its pieces, counted as they come; `spare` bytes above the limit are a form's own."""
 
-    def __init__(self, request: Request, hold: Hold, limit: int, *, spare: int) -> None:
+    def __init__(self, request: Request, hold: MemoryUse, limit: int, *, spare: int) -> None:
         self._request = request
         self._hold = hold
         self._spare = spare

@@ -13,9 +13,22 @@ from collections.abc import Iterable, Mapping, Sequence
 from carspotter.errors import SourceError, suggestion
 
 FIELDS = (
-    "ad_id", "make", "model", "submodel", "photos", "url", "year", "body", "title", "price", "currency",
-    "kind", "viewpoint", "description", "split",
-)  # fmt: skip
+    "ad_id",
+    "make",
+    "model",
+    "submodel",
+    "photos",
+    "url",
+    "year",
+    "body",
+    "title",
+    "price",
+    "currency",
+    "kind",
+    "viewpoint",
+    "description",
+    "split",
+)
 """What a column map may name; `photos`, `kind`, `viewpoint` and `split` are of the photos, the rest of the listing."""
 
 CARS_CSV = FIELDS[:5]
@@ -100,7 +113,7 @@ def _number(name: str) -> int:
 
 
 def is_header(words: Sequence[str], mapped: Iterable[str] = (), *, is_first: bool) -> bool:
-    """Say whether the fields of a line are a header: the names of an ad and of another thing, and no numbers.
+    """Return whether the fields of a line are a header: the names of an ad and of another thing, and no numbers.
 
     The first line is also one if it names an ad, or two of our fields, or a column of a map.
     """

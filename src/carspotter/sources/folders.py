@@ -19,7 +19,7 @@ from urllib.parse import unquote, urlsplit
 from carspotter import storage
 from carspotter.errors import SourceError, StorageError, suggestion
 from carspotter.records import KINDS, SPLITS
-from carspotter.sources.ad import Ad, clean, listing_row, photo_row, storable
+from carspotter.sources.listing import Ad, clean, listing_row, photo_row, storable
 from carspotter.sources.makes import read_name
 from carspotter.sources.values import split_name
 
@@ -44,7 +44,7 @@ _MAX_SHARED = 0.5
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FolderSettings:
-    """Say where a tree is; `kind` holds for all its photos, where it is known.
+    """Where a tree is; `kind` holds for all its photos, where it is known.
 
     Raises ValueError for an impossible value.
     """
@@ -108,8 +108,10 @@ def _listed(path: str) -> tuple[str, list[str]]:
     """Return the root of a tree as its files name it, and the files."""
     local = storage.local_path(path)
     if local is None and urlsplit(path).password is not None:
-        raise SourceError(f"folder {path.rpartition('@')[2]}: a password in a URL would be kept with each photo; "
-                          "give it in the environment")  # fmt: skip
+        raise SourceError(
+            f"folder {path.rpartition('@')[2]}: a password in a URL would be kept with each photo; "
+            "give it in the environment"
+        )
     root = _root(path)
     try:
         urls = storage.list_files(root, SUFFIXES)
@@ -119,8 +121,10 @@ def _listed(path: str) -> tuple[str, list[str]]:
         _is_own.cache_clear()  # a folder may have become a project since
         theirs = [url for url in urls if not _is_own(str(Path(url).parent))]
         if urls and not theirs:
-            raise SourceError(f"folder {path} has only photos that its project wrote; give the folder of your own, "
-                              f"which is none of {', '.join(OWN)} beside {SETTINGS}")  # fmt: skip
+            raise SourceError(
+                f"folder {path} has only photos that its project wrote; give the folder of your own, "
+                f"which is none of {', '.join(OWN)} beside {SETTINGS}"
+            )
         urls = theirs
     if not urls:
         raise SourceError(f"folder {path} has no photos; allowed suffixes: {', '.join(SUFFIXES)}")
@@ -134,7 +138,7 @@ def _listed(path: str) -> tuple[str, list[str]]:
 
 @cache
 def _is_own(folder: str) -> bool:
-    """Say whether a folder is a project's own, or below one."""
+    """Return whether a folder is a project's own, or below one."""
     path = Path(folder)
     if path.parent == path:
         return False

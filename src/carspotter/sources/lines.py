@@ -37,7 +37,7 @@ _MANY, _SHORTEST_WIDE = 0.6, 8
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Record:
-    """Hold one record: its number, counted from 1 without the header, its line in the file, and its values.
+    """One record: its number, counted from 1 without the header, its line in the file, and its values.
 
     Without values, `problem` says why, and `raw` is the beginning of the line.
     """
@@ -50,13 +50,7 @@ class Record:
 
 
 def read_csv(
-    path: Path,
-    *,
-    name: str,
-    encoding: str,
-    delimiter: str | None,
-    header: bool | None,
-    mapped: Mapping[str, str],
+    path: Path, *, name: str, encoding: str, delimiter: str | None, header: bool | None, mapped: Mapping[str, str]
 ) -> Iterator[Record]:
     """Yield the records of a CSV file.
 
@@ -115,7 +109,7 @@ def _columns(name: str, first: _Row, header: bool | None, mapped: Mapping[str, s
 
 
 def _is_ad(words: Sequence[str]) -> bool:
-    """Say whether the fields of a line can be an ad of the form without a header."""
+    """Return whether the fields of a line can be an ad of the form without a header."""
     if len(words) > len(CARS_CSV) and any(words[len(CARS_CSV) :]):
         return False
     first = words[0] if words else ""
@@ -260,9 +254,11 @@ def _check_encoding(path: Path, name: str, encoding: str) -> None:
 def _wide_encoding(start: bytes) -> str | None:
     """Return the encoding of two or four bytes a character that a file begins in, with its mark or without."""
     for mark, encoding in (
-        (codecs.BOM_UTF32_LE, "utf-32"), (codecs.BOM_UTF32_BE, "utf-32"),
-        (codecs.BOM_UTF16_LE, "utf-16"), (codecs.BOM_UTF16_BE, "utf-16"),
-    ):  # fmt: skip
+        (codecs.BOM_UTF32_LE, "utf-32"),
+        (codecs.BOM_UTF32_BE, "utf-32"),
+        (codecs.BOM_UTF16_LE, "utf-16"),
+        (codecs.BOM_UTF16_BE, "utf-16"),
+    ):
         if start.startswith(mark):
             return encoding
     head = start[:4096]

@@ -9,24 +9,56 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from carspotter.sources.ad import parse_year
+from carspotter.sources.listing import parse_year
 
 # Makes whose name is of several words or has a hyphen, as their makers write it.
 LONG_MAKES = (
-    "Alfa Romeo", "AM General", "Aston Martin", "Austin-Healey", "DS Automobiles", "De Tomaso", "Great Wall",
-    "Iran Khodro", "KG Mobility", "Land Rover", "Li Auto", "Lynk & Co", "Mercedes-AMG", "Mercedes-Benz",
-    "Mercedes-Maybach", "Renault Samsung", "Rolls-Royce", "W Motors",
-)  # fmt: skip
+    "Alfa Romeo",
+    "AM General",
+    "Aston Martin",
+    "Austin-Healey",
+    "DS Automobiles",
+    "De Tomaso",
+    "Great Wall",
+    "Iran Khodro",
+    "KG Mobility",
+    "Land Rover",
+    "Li Auto",
+    "Lynk & Co",
+    "Mercedes-AMG",
+    "Mercedes-Benz",
+    "Mercedes-Maybach",
+    "Renault Samsung",
+    "Rolls-Royce",
+    "W Motors",
+)
 _BODIES = (
-    "Sedan", "Coupe", "Convertible", "Hatchback", "SUV", "Wagon", "Minivan", "Van", "Crew Cab", "Extended Cab",
-    "Regular Cab", "Quad Cab", "Club Cab", "Roadster", "Pickup", "Liftback", "Limousine", "Estate", "Saloon",
-)  # fmt: skip
+    "Sedan",
+    "Coupe",
+    "Convertible",
+    "Hatchback",
+    "SUV",
+    "Wagon",
+    "Minivan",
+    "Van",
+    "Crew Cab",
+    "Extended Cab",
+    "Regular Cab",
+    "Quad Cab",
+    "Club Cab",
+    "Roadster",
+    "Pickup",
+    "Liftback",
+    "Limousine",
+    "Estate",
+    "Saloon",
+)
 _SEPARATOR = r"[-_\s]+"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CarName:
-    """Hold the parts of a car's name, as far as the text says them; the year as it is written."""
+    """The parts of a car's name, as far as the text says them; the year as it is written."""
 
     make: str | None = None
     model: str | None = None
@@ -75,9 +107,11 @@ def _folded(make: str) -> str:
 
 _SPELLINGS = {_folded(make): make for make in LONG_MAKES}
 _LONG = re.compile(
-    "(" + "|".join(
+    "("
+    + "|".join(
         _SEPARATOR.join(re.escape(word) for word in re.split(r"[-\s]+", make))
         for make in sorted(LONG_MAKES, key=len, reverse=True)
-    ) + rf")(?:{_SEPARATOR}|$)",
+    )
+    + rf")(?:{_SEPARATOR}|$)",
     re.IGNORECASE,
-)  # fmt: skip
+)

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from carspotter.errors import MissingExtraError, SourceError
-from carspotter.sources.ad import Ad, listing_row, photo_row
+from carspotter.sources.listing import Ad, listing_row, photo_row
 from carspotter.sources.makes import read_name
 
 # Of the 196 names this one leaves out whose car it is: Ram became a make of its own in 2010, the van stayed a Dodge's.
@@ -24,7 +24,7 @@ _BOX = ("bbox_x1", "bbox_y1", "bbox_x2", "bbox_y2")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StanfordSettings:
-    """Say where the official files are, and where the photos are if that is another folder (from there).
+    """Where the official files are, and where the photos are if that is another folder (from there).
 
     Read are `cars_train_annos.mat` and `cars_test_annos_withlabels.mat` with `cars_meta.mat` (photos in `cars_train`
     and `cars_test`), or `cars_annos.mat` (photos in `car_ims`); a `devkit` folder is looked into.
@@ -61,7 +61,7 @@ def read(settings: StanfordSettings) -> Iterator[Ad]:
 
 
 def is_devkit(folder: str | Path) -> bool:
-    """Say whether a folder holds the official files, by their names."""
+    """Return whether a folder holds the official files, by their names."""
     return any(_find(Path(folder), name) for name in _OFFICIAL)
 
 
@@ -124,7 +124,14 @@ def _ad(ad_id: str, photo: Path, names: Sequence[str], *, attributes: dict[str, 
     car = read_name(_SOLD_AS.get(name, name))
     message = None if is_known else f"class {number} is not among the {len(names)} class names"
     listing = listing_row(
-        ad_id=ad_id, source=source, make=car.make, model=car.model, year=car.year, body=car.body,
-        title=name or None, attributes=attributes, message=message,
-    )  # fmt: skip
+        ad_id=ad_id,
+        source=source,
+        make=car.make,
+        model=car.model,
+        year=car.year,
+        body=car.body,
+        title=name or None,
+        attributes=attributes,
+        message=message,
+    )
     return Ad(listing, (photo_row(ad_id, str(photo.absolute()), 0, kind="exterior", split=attributes["split"]),))

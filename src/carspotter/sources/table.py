@@ -19,9 +19,9 @@ from urllib.parse import quote
 from carspotter import storage
 from carspotter.catalog.tables import OK
 from carspotter.errors import SourceError, suggestion
-from carspotter.sources.ad import Ad, Row, clean, listing_row, photo_row, row_key
 from carspotter.sources.columns import FIELDS, resolve
 from carspotter.sources.lines import BROKEN, Record, read_csv, read_json_lines, read_parquet
+from carspotter.sources.listing import Ad, Row, clean, listing_row, photo_row, row_key
 from carspotter.sources.table_file import FORMS, Form, form_of, local_table, name_of
 from carspotter.sources.values import SUFFIXES, is_rounded, number_text, photo_ids, split_name, tidy
 
@@ -31,7 +31,7 @@ _FIRST_RECORDS = 100
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TableSettings:
-    """Say where a table is and how to read it.
+    """Where a table is and how to read it.
 
     `columns` maps `FIELDS` to the table's own columns (`{ad_id = "id", make = "car.brand"}`; a dot steps into JSON
     objects). `photos` says where photo ids lead: a URL or path with `{image_id}` (and `{ad_id}`), or a folder; without
@@ -85,9 +85,13 @@ def _records(settings: TableSettings, path: Path) -> Iterator[Record]:
     if form == "jsonl":
         return read_json_lines(path, name=settings.path, encoding=settings.encoding)
     return read_csv(
-        path, name=settings.path, encoding=settings.encoding, delimiter=settings.delimiter, header=settings.header,
+        path,
+        name=settings.path,
+        encoding=settings.encoding,
+        delimiter=settings.delimiter,
+        header=settings.header,
         mapped=settings.columns,
-    )  # fmt: skip
+    )
 
 
 def _resolved(settings: TableSettings, first: Sequence[Record]) -> dict[str, list[str]]:
@@ -141,9 +145,7 @@ class _Reader:
             for key, value in record.values.items()
             if key not in self.mapped and tidy(value) not in (None, "")
         }
-        listing = listing_row(
-            ad_id=ad_id, source=self.source, status=status, message=message, attributes=rest, **words
-        )  # fmt: skip
+        listing = listing_row(ad_id=ad_id, source=self.source, status=status, message=message, attributes=rest, **words)
         return Ad(listing, photos)
 
     def photos(self, ad_id: str, values: Mapping[str, Any], status: str) -> tuple[tuple[Row, ...], list[str]]:
@@ -191,7 +193,7 @@ def _value(values: Mapping[str, Any], column: str) -> Any:
 
 
 class _Place:
-    """Say where a photo is: what its id and its ad's id make of a URL or path with places, or of a folder."""
+    """Where a photo is: what its id and its ad's id make of a URL or path with places, or of a folder."""
 
     def __init__(self, pattern: str, *, is_folder: bool) -> None:
         self.is_folder = is_folder

@@ -17,9 +17,14 @@ from carspotter.errors import SourceError, StorageError
 Form = Literal["auto", "csv", "jsonl", "parquet"]
 
 FORMS: dict[str, Form] = {
-    ".csv": "csv", ".tsv": "csv", ".txt": "csv", ".jsonl": "jsonl", ".ndjson": "jsonl", ".json": "jsonl",
+    ".csv": "csv",
+    ".tsv": "csv",
+    ".txt": "csv",
+    ".jsonl": "jsonl",
+    ".ndjson": "jsonl",
+    ".json": "jsonl",
     ".parquet": "parquet",
-}  # fmt: skip
+}
 # Two million listings with ten photos each, as CSV, are about 1 GB.
 _MAX_BYTES = 4 << 30
 _TIMEOUT_S = 3600.0
@@ -69,8 +74,10 @@ def local_table(url: str, folder: Path) -> Path:
             raise SourceError(str(error)) from error
     try:
         if not path.is_file():
-            raise SourceError(f"table {url}: {'a folder' if path.is_dir() else 'no such file'}; give a CSV, JSON Lines "
-                              "or Parquet file")  # fmt: skip
+            raise SourceError(
+                f"table {url}: {'a folder' if path.is_dir() else 'no such file'}; give a CSV, JSON Lines "
+                "or Parquet file"
+            )
         path = _unpacked(path, folder, url)
         with path.open("rb") as file:
             start = file.read(64).lstrip().lower()

@@ -13,21 +13,49 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from carspotter.records import SplitName
-from carspotter.sources.ad import clean
+from carspotter.sources.listing import clean
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".avif", ".heic")
 """How the names of photos end."""
 
 # What pandas, R, databases and spreadsheets write where there is nothing.
 _NOTHING = {
-    "nan", "none", "null", "undefined", "\\n", "#n/a", "n/a", "<na>", "nat", "#null!", "#value!", "#ref!",
-    "#div/0!", "#name?", "#num!", "#error!", "(null)", "[null]", "-", "--", "?",
-}  # fmt: skip
+    "nan",
+    "none",
+    "null",
+    "undefined",
+    "\\n",
+    "#n/a",
+    "n/a",
+    "<na>",
+    "nat",
+    "#null!",
+    "#value!",
+    "#ref!",
+    "#div/0!",
+    "#name?",
+    "#num!",
+    "#error!",
+    "(null)",
+    "[null]",
+    "-",
+    "--",
+    "?",
+}
 _SPLITS: dict[str, SplitName] = {
-    "train": "train", "training": "train", "trainset": "train", "val": "validation", "valid": "validation",
-    "validation": "validation", "dev": "validation", "test": "test", "testing": "test", "holdout": "test",
-    "hold-out": "test", "testset": "test",
-}  # fmt: skip
+    "train": "train",
+    "training": "train",
+    "trainset": "train",
+    "val": "validation",
+    "valid": "validation",
+    "validation": "validation",
+    "dev": "validation",
+    "test": "test",
+    "testing": "test",
+    "holdout": "test",
+    "hold-out": "test",
+    "testset": "test",
+}
 _MAX_LITERAL = 100_000
 _SCHEME = r"(?=[A-Za-z][A-Za-z0-9+.-]+://)"
 _TOKEN = re.compile(r'"((?:[^"\\]|\\.|"")*)"|\'((?:[^\'\\]|\\.)*)\'|([^,\s][^,]*)', re.DOTALL)
@@ -47,7 +75,7 @@ def number_text(text: str | None) -> str | None:
 
 
 def is_rounded(text: str) -> bool:
-    """Say whether a spreadsheet has rounded a long number, "1.23457E+11", so that several have become one."""
+    """Return whether a spreadsheet has rounded a long number, "1.23457E+11", so that several have become one."""
     return re.fullmatch(r"\d[.,]\d+[eE]\+\d+", text) is not None
 
 

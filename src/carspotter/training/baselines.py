@@ -24,16 +24,7 @@ from carspotter.errors import MissingExtraError, RecipeError, TrainingError
 from carspotter.evaluation.predictions import UNLABELLED, Predictions
 from carspotter.runtime.calibration import fit_temperature, softmax
 from carspotter.taxonomy import LEVELS
-from carspotter.training.features import (
-    CHUNK,
-    Doubles,
-    Embed,
-    Floats,
-    Images,
-    Ints,
-    embed_all,
-    embed_with,
-)
+from carspotter.training.features import CHUNK, Doubles, Embed, Floats, Images, Ints, embed_all, embed_with
 from carspotter.training.identifier.data import LabelledPhotos, labelled_rows, load_labels, load_photos
 from carspotter.training.identifier.model import load_backbone
 from carspotter.training.identifier.shards import load_shards
@@ -45,7 +36,7 @@ _LUMA = np.array([0.299, 0.587, 0.114], np.float32)  # of ITU-R BT.601
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FitSettings:
-    """Say how classes are learnt from vectors. Raises ValueError for values out of range."""
+    """How classes are learnt from vectors. Raises ValueError for values out of range."""
 
     strengths: tuple[float, ...] = (1e-3, 1e-2, 1e-1, 1.0)
     """Penalties on the squared weights that are tried: the loss is the mean cross-entropy plus strength / 2 times them,
@@ -72,7 +63,7 @@ class FitSettings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HogSettings:
-    """Say how a photo becomes a histogram of oriented gradients (Dalal and Triggs 2005), and what is learnt from it.
+    """How a photo becomes a histogram of oriented gradients (Dalal and Triggs 2005), and what is learnt from it.
 
     Raises ValueError for a shape without a block.
     """
@@ -124,7 +115,7 @@ class Linear:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Baseline:
-    """Hold what was learnt; `chosen` is the strength that did best on the part set aside."""
+    """What was learnt; `chosen` is the strength that did best on the part set aside."""
 
     embed: Embed
     classifier: Classifier
@@ -146,12 +137,7 @@ def fit_hog(photos: LabelledPhotos, n_classes: int, *, settings: HogSettings, se
 
 
 def fit_features(
-    photos: LabelledPhotos,
-    n_classes: int,
-    *,
-    backbone: nn.Module | Embed,
-    settings: FitSettings,
-    seed: int = 0,
+    photos: LabelledPhotos, n_classes: int, *, backbone: nn.Module | Embed, settings: FitSettings, seed: int = 0
 ) -> Baseline:
     """Learn on the features of a frozen network, or of a function that gives (n, d) for photos (n, h, w, 3).
 
@@ -171,9 +157,12 @@ def hog_vectors(images: Images, settings: HogSettings) -> Floats:
         small = F.interpolate(gray, (settings.height, settings.width), mode="bilinear", antialias=True)[:, 0]
         for place, picture in enumerate(small.numpy(), start):
             vectors[place] = hog(
-                picture, orientations=settings.orientations, pixels_per_cell=cells, cells_per_block=blocks,
+                picture,
+                orientations=settings.orientations,
+                pixels_per_cell=cells,
+                cells_per_block=blocks,
                 block_norm="L2-Hys",
-            )  # fmt: skip
+            )
     return vectors
 
 
@@ -199,9 +188,12 @@ def run_baseline(
         baseline = fit_hog(learnt, len(taxonomy), settings=settings, seed=recipe.seed)
     else:
         baseline = fit_features(
-            learnt, len(taxonomy), backbone=load_backbone(recipe.model, recipe),
-            settings=fit or FitSettings(), seed=recipe.seed,
-        )  # fmt: skip
+            learnt,
+            len(taxonomy),
+            backbone=load_backbone(recipe.model, recipe),
+            settings=fit or FitSettings(),
+            seed=recipe.seed,
+        )
     return Predictions(
         name=recipe.name,
         taxonomy=taxonomy,
@@ -222,7 +214,7 @@ def _load_test(recipe: Recipe, nodes: Nodes, split: str) -> LabelledPhotos:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class _Vectors:
-    """Hold vectors (n, d), their classes (n,) and how much each counts (n,), 1 on average."""
+    """Vectors (n, d), their classes (n,) and how much each counts (n,), 1 on average."""
 
     x: Floats
     targets: Ints

@@ -19,7 +19,7 @@ State = dict[str, Any]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Checkpoint:
-    """Hold a training after `epoch` whole epochs: enough to go on as if nothing had happened."""
+    """A training after `epoch` whole epochs: enough to go on as if nothing had happened."""
 
     epoch: int
     step: int

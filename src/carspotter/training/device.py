@@ -63,9 +63,15 @@ def environment(device: torch.device) -> dict[str, Any]:
 
     gpu = {"gpu": torch.cuda.get_device_name(device)} if device.type == "cuda" else {}
     return {
-        "carspotter": __version__, "torch": torch.__version__, "timm": timm.__version__,
-        "python": platform.python_version(), "system": platform.platform(terse=True), "processor": platform.machine(),
+        "carspotter": __version__,
+        "torch": torch.__version__,
+        "timm": timm.__version__,
+        "python": platform.python_version(),
+        "system": platform.platform(terse=True),
+        "processor": platform.machine(),
         "cores": cores(),
-        "threads": torch.get_num_threads(), "device": device.type, "processes": int(os.environ.get("WORLD_SIZE", "1")),
+        "threads": torch.get_num_threads(),
+        "device": device.type,
+        "processes": int(os.environ.get("WORLD_SIZE", "1")),
         **gpu,
-    }  # fmt: skip
+    }

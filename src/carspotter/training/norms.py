@@ -116,7 +116,7 @@ def blend_folded(module: nn.Module, first: Mapping[str, Tensor], last: Mapping[s
 
 
 def are_folded(module: nn.Module) -> bool:
-    """Tell whether the module has batch norms and each of them is folded."""
+    """Return whether the module has batch norms and each of them is folded."""
     norms = [norm for norm in module.modules() if isinstance(norm, nn.BatchNorm2d)]
     return bool(norms) and all(_is_folded(norm) for norm in norms)
 

@@ -24,14 +24,16 @@ BASELINES: tuple[TaskName, ...] = ("hog", "linear")
 """Tasks that learn in one step, without epochs: HOG and a linear classifier, or frozen features and one of two."""
 Precision = Literal["float32", "bfloat16", "auto"]
 _PLACES = {
-    "data": ("labels", "shards", "taxonomy", "backgrounds", "teachers"), "model": ("start",), "card": ("notice",)
-}  # fmt: skip
+    "data": ("labels", "shards", "taxonomy", "backgrounds", "teachers"),
+    "model": ("start",),
+    "card": ("notice",),
+}
 """Settings that name files or folders; `model.weights` is looked for in several places."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DataSettings:
-    """Say which photos are learnt from.
+    """Which photos are learnt from.
 
     `labels` is a CSV with a row a photo; its column `path` counts from the CSV's folder. Identifier: `class_id` names a
     row of the CSV `taxonomy`, or is empty and `make`, `model`, … say as much as is known; `x1,y1,x2,y2` (may be absent)
@@ -58,7 +60,7 @@ class DataSettings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelSettings:
-    """Say which network is trained: any backbone of timm, and where its first weights come from."""
+    """Which network is trained: any backbone of timm, and where its first weights come from."""
 
     backbone: str = "tf_mobilenetv3_small_100"
     weights: str = ""
@@ -84,7 +86,7 @@ class ModelSettings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class InputSettings:
-    """Say how a photo becomes the network's input; it goes into the bundle as it stands (pixels.Preprocessing)."""
+    """How a photo becomes the network's input; it goes into the bundle as it stands (pixels.Preprocessing)."""
 
     width: int = 224
     height: int = 224
@@ -94,7 +96,7 @@ class InputSettings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AugmentSettings:
-    """Say how much a batch is changed at random; 0 switches a change off."""
+    """How much a batch is changed at random; 0 switches a change off."""
 
     min_area: float = 0.5
     """Smallest part of the photo's area that a random crop keeps."""
@@ -123,7 +125,7 @@ class AugmentSettings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainSettings:
-    """Say how the weights are learnt."""
+    """How the weights are learnt."""
 
     batch: int = 32
     lr: float = 1e-3
@@ -177,7 +179,7 @@ class TrainSettings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CardSettings:
-    """Say what the bundle's card tells people in words; figures are added by the export."""
+    """What the bundle's card tells people in words; figures are added by the export."""
 
     data: str = "not stated"
     use: str = "not stated: ask whoever trained it"
@@ -200,7 +202,7 @@ class Phase:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Recipe:
-    """Hold all settings of one training; the resolved recipe is saved in the run."""
+    """All settings of one training; the resolved recipe is saved in the run."""
 
     task: TaskName
     name: str

@@ -34,7 +34,7 @@ _LAST = ("conv_head.", "norm_head.", "bn2.")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Start:
-    """Hold the weights of a run or a bundle, named as in our networks, and the classes of an identifier's head."""
+    """The weights of a run or a bundle, named as in our networks, and the classes of an identifier's head."""
 
     place: str
     task: Task

@@ -153,7 +153,7 @@ def _fit_baseline(recipe: Recipe, run: Path) -> str:
 
 
 class Training:
-    """Hold the state of one run between epochs."""
+    """The state of one run between epochs."""
 
     def __init__(self, recipe: Recipe, task: Task, run: Path, fabric: Fabric | None = None) -> None:
         torch.manual_seed(recipe.seed)

@@ -97,7 +97,7 @@ def _offline_where_nobody_answers(name: str) -> Iterator[None]:
 
 
 def answers(url: str, seconds: float = PATIENCE) -> bool:
-    """Tell whether the host of a URL answers in time, whatever it says; proxies are those of the environment."""
+    """Return whether the host of a URL answers in time, whatever it says; proxies are those of the environment."""
     heard: list[bool] = []
     # In a thread, since nothing else bounds how long the look-up of a name takes.
     asking = Thread(target=lambda: heard.append(_ask(url, seconds)), daemon=True)

@@ -23,10 +23,15 @@ HEADER = "path,kind,viewpoint,x1,y1,x2,y2,ignore\n"
 
 def photo_of(box: tuple[int, int, int, int], view: str = "left", seed: int = 0) -> LabelledPhoto:
     return LabelledPhoto(
-        path="drawn", part="train", source="ads", kind=KINDS.index("exterior"),
-        boxes=np.array([box], dtype=np.float32), views=view_mask(view)[None], ignore=np.zeros(1, dtype=bool),
+        path="drawn",
+        part="train",
+        source="ads",
+        kind=KINDS.index("exterior"),
+        boxes=np.array([box], dtype=np.float32),
+        views=view_mask(view)[None],
+        ignore=np.zeros(1, dtype=bool),
         pixels=drawn_photo(box, view, np.random.default_rng(seed)),
-    )  # fmt: skip
+    )
 
 
 def red_box(pixels: np.ndarray) -> np.ndarray:
@@ -84,8 +89,10 @@ def test_a_mirror_swaps_left_and_right_and_nothing_else() -> None:
     swapped = {name: VIEWPOINTS[int(flip_views(view_mask(name)[None])[0].argmax())] for name in VIEWPOINTS}
     assert swapped["front"] == "front"
     assert swapped["back"] == "back"
-    assert all(swapped[name] == name.translate({}).replace("left", "?").replace("right", "left").replace("?", "right")
-               for name in VIEWPOINTS)  # fmt: skip
+    assert all(
+        swapped[name] == name.translate({}).replace("left", "?").replace("right", "left").replace("?", "right")
+        for name in VIEWPOINTS
+    )
 
 
 def test_without_variation_a_picture_is_what_serving_sees() -> None:

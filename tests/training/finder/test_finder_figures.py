@@ -8,7 +8,7 @@ import pytest
 from carspotter.records import KINDS, VIEWPOINTS
 from carspotter.training.finder.data import view_mask
 from carspotter.training.finder.figures import (
-    Told,
+    FinderResult,
     choose_gate,
     choose_score,
     exterior_accuracy,
@@ -34,25 +34,40 @@ def told(
     scores: list[float] | None = None,
     true: list[list[float]] | None = None,
     **changes: object,
-) -> Told:
+) -> FinderResult:
     boxes = [BOX] if boxes is None else boxes
     true = ([BOX] if kind == "exterior" else []) if true is None else true
     values: dict[str, object] = {
-        "source": "ads", "path": "a.jpg", "kind": np.array([exterior, 1 - exterior, 0, 0]),
-        "boxes": np.array(boxes).reshape(-1, 4), "scores": np.array(scores or [0.9] * len(boxes)),
-        "viewpoints": np.tile(view_mask("front-left"), (len(boxes), 1)), "true_kind": KINDS.index(kind),
-        "true_boxes": np.array(true).reshape(-1, 4), "true_views": np.tile(view_mask("front-left"), (len(true), 1)),
-        "ignored": np.zeros(len(true), dtype=bool), "boxes_known": True, "size": (100, 100),
-    }  # fmt: skip
-    return Told(**(values | changes))  # type: ignore[arg-type]
+        "source": "ads",
+        "path": "a.jpg",
+        "kind": np.array([exterior, 1 - exterior, 0, 0]),
+        "boxes": np.array(boxes).reshape(-1, 4),
+        "scores": np.array(scores or [0.9] * len(boxes)),
+        "viewpoints": np.tile(view_mask("front-left"), (len(boxes), 1)),
+        "true_kind": KINDS.index(kind),
+        "true_boxes": np.array(true).reshape(-1, 4),
+        "true_views": np.tile(view_mask("front-left"), (len(true), 1)),
+        "ignored": np.zeros(len(true), dtype=bool),
+        "boxes_known": True,
+        "size": (100, 100),
+    }
+    return FinderResult(**(values | changes))  # type: ignore[arg-type]
 
 
 def test_perfect_answers_have_perfect_figures() -> None:
     answers = [told(), told("interior", 0.1, boxes=[]), told("other", 0.1, boxes=[])]
     assert figures_of(answers) == {
-        "mean": 1, "exterior": 1, "recall": 1, "iou": 1, "view8": 1, "view5": 1, "false_alarms": 0,
-        "kind_exterior": 1, "kind_interior": 1, "kind_other": 0,  # this one was told as an interior
-    }  # fmt: skip
+        "mean": 1,
+        "exterior": 1,
+        "recall": 1,
+        "iou": 1,
+        "view8": 1,
+        "view5": 1,
+        "false_alarms": 0,
+        "kind_exterior": 1,
+        "kind_interior": 1,
+        "kind_other": 0,  # this one was told as an interior
+    }
 
 
 def test_details_do_not_count_for_the_gate() -> None:
@@ -84,8 +99,9 @@ def test_false_alarms_look_at_photos_without_vehicles() -> None:
 def test_f1_counts_every_vehicle_once_and_forgives_ignored_ones() -> None:
     twice = told(boxes=[BOX, BOX])
     assert vehicle_f1([twice]) == pytest.approx(2 / 3)
-    ignored = told(boxes=[BOX, [60.0, 60.0, 80.0, 80.0]], true=[BOX, [55.0, 55.0, 85.0, 85.0]],
-                   ignored=np.array([False, True]))  # fmt: skip
+    ignored = told(
+        boxes=[BOX, [60.0, 60.0, 80.0, 80.0]], true=[BOX, [55.0, 55.0, 85.0, 85.0]], ignored=np.array([False, True])
+    )
     assert vehicle_f1([ignored]) == 1
     assert vehicle_f1([told(boxes_known=False)]) == 0
 

@@ -211,8 +211,9 @@ def test_kinds_are_fitted_to_the_features_and_nothing_else_changes(task: FinderT
     first = task.evaluate(model)["exterior"]
     task.finish(model)
     assert {name for name, value in before.items() if not torch.equal(value, model.state_dict()[name])} == {
-        "kind.weight", "kind.bias"
-    }  # fmt: skip
+        "kind.weight",
+        "kind.bias",
+    }
     rng = np.random.default_rng(0)
     features, kinds = still_features(model, (place(photo, task.size, rng) for photo in task.pictures.photos))
     right = (model.kind(features).argmax(1) == kinds).float().mean()

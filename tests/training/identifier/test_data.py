@@ -18,12 +18,14 @@ from carspotter.training.recipe import AugmentSettings, DataSettings, InputSetti
 NODES = Nodes(
     Taxonomy(
         classes=(
-            Taxon(make="Audi", model="A3"), Taxon(make="Audi", model="A4"), Taxon(make="BMW", model="X1"),
+            Taxon(make="Audi", model="A3"),
+            Taxon(make="Audi", model="A4"),
+            Taxon(make="BMW", model="X1"),
             Taxon(make="BMW", model="X3", year=2012),
         )
     ),
     {"1": 0, "2": 1, "3": 2, "4": 3},
-)  # fmt: skip
+)
 STILL = AugmentSettings(min_area=1, zoom_out=0, aspect=0, rotate=0, flip=0, color=0, gray=0, erase=0)
 
 

@@ -102,13 +102,20 @@ def test_without_mixing_each_photo_is_itself() -> None:
     [
         ["augment.mixup=0.4", "train.class_weights=0.5", "augment.randaugment=2"],
         ["augment.cutmix=1.0", "train.logit_adjustment=1.0", "train.balance=1.0"],
-        *(pytest.param([each], marks=pytest.mark.slow) for each in (
-            "augment.mixup=0.4", "augment.cutmix=1.0", "train.logit_adjustment=1.0", "train.class_weights=0.5",
-            "train.balance=1.0", "augment.randaugment=2",
-        )),
+        *(
+            pytest.param([each], marks=pytest.mark.slow)
+            for each in (
+                "augment.mixup=0.4",
+                "augment.cutmix=1.0",
+                "train.logit_adjustment=1.0",
+                "train.class_weights=0.5",
+                "train.balance=1.0",
+                "augment.randaugment=2",
+            )
+        ),
     ],
     ids=",".join,
-)  # fmt: skip
+)
 def test_each_lever_learns(drawn_data: Path, tmp_path: Path, changes: list[str]) -> None:
     longer = "phases=[{epochs=8, width=48, height=48}]"
     train(drawn_data / "recipe.toml", [longer, *changes], tmp_path / "run")

@@ -86,9 +86,8 @@ def test_a_photo_of_no_class_teaches_the_further_heads_alone(drawn_data: Path, t
         return "other" if int(Path(row["path"]).stem) % 8 == 0 else "car"
 
     labels = rewritten(
-        drawn_data, tmp_path, subject=subject,
-        class_id=lambda row: "" if subject(row) == "other" else row["class_id"],
-    )  # fmt: skip
+        drawn_data, tmp_path, subject=subject, class_id=lambda row: "" if subject(row) == "other" else row["class_id"]
+    )
     task = IdentifierTask(load_recipe(drawn_data / "recipe.toml", [labels, "model.heads=['subject']"]))
     nodes = Nodes(task.taxonomy, {})
     anybody = nodes.of({})

@@ -29,12 +29,25 @@ def shards_of(drawn_data: Path, folder: Path, splits: tuple[str, ...] = ("train"
     for number, row in enumerate(found):
         taxon = TAXONOMY.classes[int(row["class_id"]) - 1]
         ad = number // 4
-        rows.append({
-            "photo_id": f"{ad}/{number}", "ad_id": str(ad), "path": row["path"], "x1": 0.0, "y1": 0.0, "x2": 96.0,
-            "y2": 72.0, "class_name": taxon.name(), "class_index": int(row["class_id"]) - 1, "make": taxon.make,
-            "model": taxon.model, "year": 2012, "split": splits[ad % len(splits)], "viewpoint": "front",
-            "said_by": "seller",
-        })  # fmt: skip
+        rows.append(
+            {
+                "photo_id": f"{ad}/{number}",
+                "ad_id": str(ad),
+                "path": row["path"],
+                "x1": 0.0,
+                "y1": 0.0,
+                "x2": 96.0,
+                "y2": 72.0,
+                "class_name": taxon.name(),
+                "class_index": int(row["class_id"]) - 1,
+                "make": taxon.make,
+                "model": taxon.model,
+                "year": 2012,
+                "split": splits[ad % len(splits)],
+                "viewpoint": "front",
+                "said_by": "seller",
+            }
+        )
     settings = ShardSettings(size=64, per_shard=16)
     write(rows, settings, folder, root=drawn_data / "photos", taxonomy=TAXONOMY)
     return folder

@@ -15,7 +15,7 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from carspotter.catalog.tables import OK
-from carspotter.sources.ad import Ad, clean, listing_row, photo_row
+from carspotter.sources.listing import Ad, clean, listing_row, photo_row
 
 NO_PHOTO, NO_WORDS, REPEATED = "no-photo", "no-words", "repeated-ad"
 
@@ -79,7 +79,7 @@ def _named(found: Sequence[_Found]) -> list[_Found]:
 
 
 def _is_repeat(ad: _Found, other: _Found) -> bool:
-    """Say whether an ad that shares a key with another is the same: one page, or equal words and a photo in common."""
+    """Return whether two ads that share a key are one: one page, or equal words and a photo in common."""
     if ad.url == other.url:
         return True
     if any(ad.words.get(name) != other.words.get(name) for name in _SAID):

@@ -20,16 +20,31 @@ PRODUCTS = frozenset(("product", "individualproduct", "productmodel", "productgr
 
 # What tells a car from a cap with a badge among the products of one make.
 _OF_CARS = (
-    "vehicleModelDate", "modelDate", "mileageFromOdometer", "vehicleEngine", "vehicleTransmission", "fuelType",
-    "vehicleIdentificationNumber", "bodyType", "driveWheelConfiguration",
-)  # fmt: skip
+    "vehicleModelDate",
+    "modelDate",
+    "mileageFromOdometer",
+    "vehicleEngine",
+    "vehicleTransmission",
+    "fuelType",
+    "vehicleIdentificationNumber",
+    "bodyType",
+    "driveWheelConfiguration",
+)
 # Cars below these are others than the one that the page is about.
 _OTHERS = frozenset(
     (
-        "itemListElement", "ItemList", "OfferCatalog", "isSimilarTo", "isRelatedTo", "isAccessoryOrSparePartFor",
-        "makesOffer", "hasOfferCatalog", "hasVariant", "isVariantOf",
+        "itemListElement",
+        "ItemList",
+        "OfferCatalog",
+        "isSimilarTo",
+        "isRelatedTo",
+        "isAccessoryOrSparePartFor",
+        "makesOffer",
+        "hasOfferCatalog",
+        "hasVariant",
+        "isVariantOf",
     )
-)  # fmt: skip
+)
 _IDENTITIES = ("vehicleIdentificationNumber", "sku", "productID", "@id")
 _IMAGES = ("image", "images", "photo", "photos", "associatedMedia", "primaryImageOfPage")
 _MAX_DESCRIPTION = 20_000  # characters
@@ -37,7 +52,7 @@ _MAX_DESCRIPTION = 20_000  # characters
 
 @dataclass(slots=True, kw_only=True)
 class Car:
-    """Hold what a page says of one car: words in the columns of `listings`, photos in order, and where it stands."""
+    """What a page says of one car: words in the columns of `listings`, photos in order, and where it stands."""
 
     words: dict[str, str]
     photos: list[str]
@@ -127,7 +142,7 @@ def _types(item: Item) -> set[str]:
 
 
 def _is_car(item: Item) -> bool:
-    """Say whether an item is a car: by its type, or a product of a make and a model, or with what only cars have."""
+    """Return whether an item is a car: by its type, or a product of a make and a model, or with what only cars have."""
     types = _types(item)
     if types & CARS:
         return True
@@ -169,12 +184,15 @@ def _words(item: Item) -> dict[str, str | None]:
     currencies = (sold.get("priceCurrency"), asked.get("priceCurrency"), item.get("priceCurrency"))
     return {
         "make": text_of(item.get("brand")) or text_of(item.get("manufacturer")) or text_of(item.get("make")),
-        "model": text_of(model), "submodel": text_of(item.get("vehicleConfiguration")),
-        "year": next(filter(None, map(text_of, dates)), None), "body": text_of(item.get("bodyType")),
-        "title": text_of(item.get("name")), "description": prose_of(item.get("description")),
+        "model": text_of(model),
+        "submodel": text_of(item.get("vehicleConfiguration")),
+        "year": next(filter(None, map(text_of, dates)), None),
+        "body": text_of(item.get("bodyType")),
+        "title": text_of(item.get("name")),
+        "description": prose_of(item.get("description")),
         "price": next(filter(None, map(text_of, prices)), None),
         "currency": next(filter(None, map(text_of, currencies)), None),
-    }  # fmt: skip
+    }
 
 
 def _each(value: Any) -> Iterator[Any]:
@@ -243,7 +261,7 @@ def _places(picture: Any, depth: int = 0) -> list[str]:
 
 
 def _is_same(one: Car, other: Car, here: set[str]) -> bool:
-    """Say whether two descriptions are of one car: by number, or because they agree and are of different kinds.
+    """Return whether two descriptions are of one car: by number, or because they agree and are of different kinds.
 
     One that names another address than those of the page, `here`, is another car unless they have a photo in common.
     """

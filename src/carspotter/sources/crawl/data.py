@@ -41,7 +41,7 @@ class Described(NamedTuple):
 
 @dataclass(frozen=True)
 class Document:
-    """Hold a parsed page; `url` is its address. Nothing that a page holds raises an error."""
+    """A parsed page; `url` is its address. Nothing that a page holds raises an error."""
 
     url: str
     text: str = field(repr=False)
@@ -130,7 +130,7 @@ class Document:
 
     @property
     def has_unreadable_car(self) -> bool:
-        """Say whether there is JSON-LD that nobody could read, and that names a car or a product."""
+        """Return whether there is JSON-LD that nobody could read, and that names a car or a product."""
         return any(data is None and _NAMES_A_CAR.search(text) for text, data in self._blocks)
 
     @cached_property

@@ -24,7 +24,7 @@ _PICTURES = ("og:image", "og:image:url", "og:image:secure_url", "twitter:image",
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Page:
-    """Hold a page: its address, its text, and whether its address says that it is a listing."""
+    """A page: its address, its text, and whether its address says that it is a listing."""
 
     url: str
     text: str
@@ -33,7 +33,7 @@ class Page:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Offer:
-    """Hold what a page says of one car, in the columns of `listings`, and the addresses of its photos in order.
+    """What a page says of one car, in the columns of `listings`, and the addresses of its photos in order.
 
     `address` is what the page calls its own address.
     """
@@ -74,7 +74,7 @@ def links(page: Page) -> list[str]:
 
 
 def _is_ad(doc: Document, *, is_listing: bool) -> bool:
-    """Say whether a page without schema.org's words is an ad: a listing with a picture, or Open Graph's product."""
+    """Return whether a page without schema.org's words is an ad: a listing with a picture, or Open Graph's product."""
     kind = (doc.said("og:type") or "").rpartition(":")[2].partition(".")[0].casefold()
     is_product = kind in _OPEN_GRAPH_ADS or any(name in doc.meta for name in _PRICES)
     return is_product or (is_listing and any(name in doc.meta for name in _PICTURES))
@@ -85,11 +85,14 @@ def _offer(car: Car, doc: Document) -> Offer:
     said = doc.said
     title = said("og:title", "twitter:title") or doc.heading("h1") or doc.heading("title")
     words = {
-        "make": said("product:brand", "vehicle:make", "og:brand"), "model": said("vehicle:model", "product:model"),
-        "year": said("vehicle:year"), "title": title,
+        "make": said("product:brand", "vehicle:make", "og:brand"),
+        "model": said("vehicle:model", "product:model"),
+        "year": said("vehicle:year"),
+        "title": title,
         "description": prose_of(said("og:description", "twitter:description", "description")),
-        "price": said(*_PRICES), "currency": said(*_CURRENCIES),
-    }  # fmt: skip
+        "price": said(*_PRICES),
+        "currency": said(*_CURRENCIES),
+    }
     pictures = (doc.address(place) for name in _PICTURES for place in doc.meta.get(name, ()))
     return Offer(
         ad_id=car.ad_id or said("product:retailer_item_id"),

@@ -17,7 +17,7 @@ _ANSWERS = (ROBOTS, NO_TEXT, ELSEWHERE, KNOWN, "HTTP 404", "HTTP 410")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CrawlReport:
-    """Say what a crawl did in all."""
+    """What a crawl did in all."""
 
     pages: int = 0
     listings: int = 0
@@ -42,10 +42,15 @@ class CrawlReport:
                 notes.setdefault(note, []).append(page["url"])
         stopped = "limit" if len(offers) >= settings.limit else "max_pages" if len(pages) >= settings.max_pages else ""
         return cls(
-            pages=len(pages), listings=len(offers), photos=sum(len(offer["photos"]) for _, offer in offers),
-            without_photo=[url for url, offer in offers if not offer["photos"]], failed=outcome.get("failed", {}),
-            notes=notes, stopped_by=stopped, depth=settings.depth,
-        )  # fmt: skip
+            pages=len(pages),
+            listings=len(offers),
+            photos=sum(len(offer["photos"]) for _, offer in offers),
+            without_photo=[url for url, offer in offers if not offer["photos"]],
+            failed=outcome.get("failed", {}),
+            notes=notes,
+            stopped_by=stopped,
+            depth=settings.depth,
+        )
 
     @classmethod
     def from_state(cls, state: Mapping[str, Any] | None) -> CrawlReport | None:
@@ -69,7 +74,7 @@ class CrawlReport:
         return {url for reason, urls in self.failed.items() if reason in _ANSWERS for url in urls}
 
     def is_done(self, settings: CrawlSettings) -> bool:
-        """Say whether there is nothing to ask: no failed page, no limit that was raised since."""
+        """Return whether there is nothing to ask: no failed page, no limit that was raised since."""
         if self.stopped_by:
             most = {"limit": settings.limit, "max_pages": settings.max_pages}
             return self._had[self.stopped_by] >= most[self.stopped_by]

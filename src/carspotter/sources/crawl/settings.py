@@ -12,7 +12,7 @@ from carspotter.sources.crawl.sites import SITES
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CrawlSettings:
-    """Say where a crawl begins, how far it goes, and how politely.
+    """Where a crawl begins, how far it goes, and how politely.
 
     `listings` and `follow` are regular expressions for the addresses of listings and of pages of results; without them
     every page of the hosts is looked at, down to `depth`. `hosts` are those of the start pages by default.

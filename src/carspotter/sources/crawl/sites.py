@@ -53,13 +53,18 @@ def _autoscout24_offer(details: Mapping[str, Any], page: Page) -> Offer:
     vehicle = _mapping(details.get("vehicle"))
     price = _mapping(_mapping(details.get("prices")).get("public")) or _mapping(details.get("price"))
     words = {
-        "url": page.url, "make": vehicle.get("make"), "model": vehicle.get("model") or vehicle.get("modelGroup"),
+        "url": page.url,
+        "make": vehicle.get("make"),
+        "model": vehicle.get("model") or vehicle.get("modelGroup"),
         "submodel": vehicle.get("modelVersionInput") or vehicle.get("variant"),
-        "year": vehicle.get("firstRegistrationDateRaw") or vehicle.get("firstRegistrationDate")
+        "year": vehicle.get("firstRegistrationDateRaw")
+        or vehicle.get("firstRegistrationDate")
         or vehicle.get("productionYear"),
-        "body": vehicle.get("bodyType"), "description": prose_of(details.get("description")),
-        "price": price.get("priceRaw"), "currency": "EUR" if price else None,
-    }  # fmt: skip
+        "body": vehicle.get("bodyType"),
+        "description": prose_of(details.get("description")),
+        "price": price.get("priceRaw"),
+        "currency": "EUR" if price else None,
+    }
     images = details.get("images")
     urls = [join(page.url, url) for url in images if isinstance(url, str)] if isinstance(images, list) else []
     return Offer(

@@ -17,11 +17,11 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from carspotter.errors import MissingExtraError, SourceError
-from carspotter.sources.ad import Ad
 from carspotter.sources.crawl.ads import ads_of
 from carspotter.sources.crawl.journal import JOURNAL, STATE, former, read_pages, read_state, set_aside, write_state
 from carspotter.sources.crawl.report import ROBOTS, CrawlReport, reasons
 from carspotter.sources.crawl.settings import CrawlSettings
+from carspotter.sources.listing import Ad
 
 _LOOK_EVERY_S = 0.2
 _log = logging.getLogger(__name__)

@@ -54,14 +54,25 @@ def crawl_here(settings: CrawlSettings, folder: str, dry: bool, pipe: Connection
 
 def _scrapy_settings(settings: CrawlSettings, delay_s: float) -> dict[str, Any]:
     return {
-        "USER_AGENT": settings.user_agent, "ROBOTSTXT_OBEY": True, "ROBOTSTXT_USER_AGENT": settings.user_agent,
-        "AUTOTHROTTLE_ENABLED": settings.delay_s > 0, "AUTOTHROTTLE_START_DELAY": delay_s, "DOWNLOAD_DELAY": delay_s,
-        "AUTOTHROTTLE_TARGET_CONCURRENCY": float(settings.per_host), "RANDOMIZE_DOWNLOAD_DELAY": delay_s > 0,
-        "CONCURRENT_REQUESTS_PER_DOMAIN": settings.per_host, "DOWNLOAD_TIMEOUT": settings.timeout_s,
-        "DOWNLOAD_MAXSIZE": _MAX_PAGE_BYTES, "DOWNLOAD_WARNSIZE": 0, "COOKIES_ENABLED": False, "RETRY_TIMES": 3,
-        "RETRY_HTTP_CODES": [429, 500, 502, 503, 504, 522, 524, 408], "TELNETCONSOLE_ENABLED": False,
-        "LOG_ENABLED": False, "REFERER_ENABLED": False,
-    }  # fmt: skip
+        "USER_AGENT": settings.user_agent,
+        "ROBOTSTXT_OBEY": True,
+        "ROBOTSTXT_USER_AGENT": settings.user_agent,
+        "AUTOTHROTTLE_ENABLED": settings.delay_s > 0,
+        "AUTOTHROTTLE_START_DELAY": delay_s,
+        "DOWNLOAD_DELAY": delay_s,
+        "AUTOTHROTTLE_TARGET_CONCURRENCY": float(settings.per_host),
+        "RANDOMIZE_DOWNLOAD_DELAY": delay_s > 0,
+        "CONCURRENT_REQUESTS_PER_DOMAIN": settings.per_host,
+        "DOWNLOAD_TIMEOUT": settings.timeout_s,
+        "DOWNLOAD_MAXSIZE": _MAX_PAGE_BYTES,
+        "DOWNLOAD_WARNSIZE": 0,
+        "COOKIES_ENABLED": False,
+        "RETRY_TIMES": 3,
+        "RETRY_HTTP_CODES": [429, 500, 502, 503, 504, 522, 524, 408],
+        "TELNETCONSOLE_ENABLED": False,
+        "LOG_ENABLED": False,
+        "REFERER_ENABLED": False,
+    }
 
 
 def _origin(url: str) -> str:
@@ -142,9 +153,12 @@ class ListingSpider(scrapy.Spider):
 
     def _request(self, url: str, *, is_listing: bool, depth: int) -> scrapy.Request:
         return scrapy.Request(
-            url, callback=self.parse, errback=self.failed, priority=_LISTING_FIRST if is_listing else 0,
+            url,
+            callback=self.parse,
+            errback=self.failed,
+            priority=_LISTING_FIRST if is_listing else 0,
             cb_kwargs={"asked": url, "depth": depth},
-        )  # fmt: skip
+        )
 
     def parse(self, response: Response, asked: str = "", depth: int = 0, **_: Any) -> Iterator[scrapy.Request]:
         """Read one page, keep what it says, and go on with its links."""

@@ -34,7 +34,7 @@ VISIBLE, VIEW_VISIBLE = 0.3, 0.6
 
 @dataclass(slots=True, kw_only=True, eq=False)
 class Picture:
-    """Hold a training picture: pixels (h, w, 3) of the network's size, its kind (-1 unknown) and its vehicles."""
+    """A training picture: pixels (h, w, 3) of the network's size, its kind (-1 unknown) and its vehicles."""
 
     pixels: Pixels
     kind: int
@@ -46,7 +46,7 @@ class Picture:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Variation:
-    """Say how strongly pictures vary; the default 0 is the photo as serving sees it."""
+    """How strongly pictures vary; the default 0 is the photo as serving sees it."""
 
     zoom_out: float = 0.0  # down to 1 - this
     zoom_in: float = 0.0  # up to 1 + this
@@ -159,7 +159,7 @@ def turn(pixels: Pixels, boxes: FloatArray, degrees: float) -> tuple[Pixels, Flo
 
 
 class _Place(NamedTuple):
-    """Say how large a photo lies in a picture, against letterboxed (x, y), where in its room, and on which colour."""
+    """How large a photo lies in a picture, against letterboxed (x, y), where in its room, and on which colour."""
 
     zoom: tuple[float, float] = (1.0, 1.0)
     where: tuple[float, float] = (0.5, 0.5)

@@ -43,7 +43,7 @@ KEEP = 1.25
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class LabelledPhoto:
-    """Hold a photo's labels, and its pixels once loaded.
+    """A photo's labels, and its pixels once loaded.
 
     `boxes` (k, 4) are in pixels of `pixels`; `views` (k, 8) is 1 for each viewpoint that the label allows, all 0 when
     unknown; `ignore` (k,). `boxes_known` is False when vehicles may be there that have no box. `mask` (h, w) says where
@@ -62,7 +62,7 @@ class LabelledPhoto:
 
     @property
     def boxes_known(self) -> bool:
-        """Say whether the photo's boxes are all the vehicles there are."""
+        """Return whether the photo's boxes are all the vehicles there are."""
         return len(self.boxes) > 0 or KINDS[self.kind] in ("interior", "other")
 
     @property

@@ -27,8 +27,8 @@ GATES, GATE_SPREAD = np.round(np.arange(0.05, 0.96, 0.01), 2), 1.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Told:
-    """Hold what was told of one photo and what is true, boxes of both in the same pixels.
+class FinderResult:
+    """What was told of one photo and what is true, boxes of both in the same pixels.
 
     Told: `kind` (4,) probabilities; `boxes` (k, 4), `scores` (k,), `viewpoints` (k, 8), best first. True: `true_kind`;
     `true_boxes` (m, 4), `true_views` (m, 8) the viewpoints a label allows, `ignored` (m,). `boxes_known` is False where
@@ -48,7 +48,7 @@ class Told:
     boxes_known: bool
     size: tuple[int, int]
 
-    def above(self, score: float) -> Told:
+    def above(self, score: float) -> FinderResult:
         """Return the same with the vehicles of at least this score."""
         keep = self.scores >= score
         return replace(self, boxes=self.boxes[keep], scores=self.scores[keep], viewpoints=self.viewpoints[keep])
@@ -70,28 +70,28 @@ class Told:
         return iou_matrix(self.boxes, self.true_boxes[[self.own]])[:, 0]
 
 
-def exterior_accuracy(told: Sequence[Told], gate: float = 0.5) -> float:
+def exterior_accuracy(told: Sequence[FinderResult], gate: float = 0.5) -> float:
     """Return how often `exterior` against all else is right; photos of the kind `detail` do not count."""
     counted = [entry for entry in told if entry.true_kind != DETAIL]
     return _mean([(entry.kind[EXTERIOR] >= gate) == (entry.true_kind == EXTERIOR) for entry in counted])
 
 
-def recall(told: Sequence[Told]) -> float:
+def recall(told: Sequence[FinderResult]) -> float:
     """Return the share of photos' own vehicles that some told box overlaps by FOUND_IOU."""
     return _mean([entry.own_overlaps.max(initial=0) >= FOUND_IOU for entry in told if entry.own is not None])
 
 
-def mean_iou(told: Sequence[Told]) -> float:
+def mean_iou(told: Sequence[FinderResult]) -> float:
     """Return the mean overlap of the best told box with the photo's own vehicle, 0 where none was told."""
     return _mean([float(entry.own_overlaps.max(initial=0)) for entry in told if entry.own is not None])
 
 
-def false_alarms(told: Sequence[Told]) -> float:
+def false_alarms(told: Sequence[FinderResult]) -> float:
     """Return the share of photos of interiors and other things in which a vehicle was told."""
     return _mean([len(entry.boxes) > 0 for entry in told if KINDS[entry.true_kind] in ("interior", "other")])
 
 
-def vehicle_f1(told: Sequence[Told]) -> float:
+def vehicle_f1(told: Sequence[FinderResult]) -> float:
     """Return F1 over all vehicles, with each true one found at most once and ignored ones left out."""
     hits = n_told = n_true = 0
     for entry in told:
@@ -101,7 +101,7 @@ def vehicle_f1(told: Sequence[Told]) -> float:
     return 2 * hits / (n_told + n_true) if n_told + n_true else 0.0
 
 
-def recall_by_size(told: Sequence[Told], low: float, high: float) -> tuple[float, int]:
+def recall_by_size(told: Sequence[FinderResult], low: float, high: float) -> tuple[float, int]:
     """Return how many vehicles that cover `low` to `high` of their photo are found by FOUND_IOU, and of how many.
 
     A told box finds one vehicle.
@@ -115,14 +115,14 @@ def recall_by_size(told: Sequence[Told], low: float, high: float) -> tuple[float
     return hits / count if count else 0.0, count
 
 
-def precision(told: Sequence[Told]) -> tuple[float, int]:
+def precision(told: Sequence[FinderResult]) -> tuple[float, int]:
     """Return the share of told boxes that find a vehicle, those in ignored boxes left out, and how many were told."""
     counts = np.array([_count(entry)[:2] for entry in told if entry.boxes_known]).reshape(-1, 2)
     hits, count = (int(value) for value in counts.sum(axis=0))
     return hits / count if count else 0.0, count
 
 
-def viewpoint_pairs(told: Sequence[Told]) -> tuple[IntArray, IntArray]:
+def viewpoint_pairs(told: Sequence[FinderResult]) -> tuple[IntArray, IntArray]:
     """Return true and told viewpoint of each own vehicle with a label of eight; told is -1 where it was not found."""
     pairs = []
     for entry in told:
@@ -148,7 +148,7 @@ def view_f1(true: IntArray, told: IntArray) -> float:
     return macro_f1(true, np.where(told < 0, not_found, told), not_found + 1).value
 
 
-def figures_of(told: Sequence[Told], gate: float = 0.5) -> dict[str, float]:
+def figures_of(told: Sequence[FinderResult], gate: float = 0.5) -> dict[str, float]:
     """Return all figures; the first, `mean`, is that of exterior, recall, iou and view8."""
     true, said = viewpoint_pairs(told)
     figures = {
@@ -163,7 +163,7 @@ def figures_of(told: Sequence[Told], gate: float = 0.5) -> dict[str, float]:
     return {"mean": mean, **figures, **kind_recalls(told)}
 
 
-def kind_recalls(told: Sequence[Told]) -> dict[str, float]:
+def kind_recalls(told: Sequence[FinderResult]) -> dict[str, float]:
     """Return of each kind that occurs the share of its photos whose likeliest kind it is, as `kind_<name>`."""
     found: dict[str, float] = {}
     for number, name in enumerate(KINDS):
@@ -173,12 +173,12 @@ def kind_recalls(told: Sequence[Told]) -> dict[str, float]:
     return found
 
 
-def choose_score(told: Sequence[Told]) -> float:
+def choose_score(told: Sequence[FinderResult]) -> float:
     """Return the score from which vehicles are told: the best F1 over all vehicles."""
     return _choose(lambda threshold: vehicle_f1([entry.above(threshold) for entry in told]), len(told))
 
 
-def choose_gate(told: Sequence[Told]) -> float:
+def choose_gate(told: Sequence[FinderResult]) -> float:
     """Return the probability from which a photo counts as exterior: the least expected error, both sides alike.
 
     A photo stands for others like it, whose log-odds lie GATE_SPREAD around its own. So the gate goes to the middle of
@@ -211,7 +211,7 @@ def _choose(figure: Callable[[float], float], n: int) -> float:
     return float(good[len(good) // 2])
 
 
-def _count(entry: Told) -> tuple[int, int, int]:
+def _count(entry: FinderResult) -> tuple[int, int, int]:
     """Return how many true vehicles were found, how many were told and how many there are, ignored ones left out."""
     vehicle_of = _matches(entry)
     ignored = entry.true_boxes[entry.ignored]
@@ -220,7 +220,7 @@ def _count(entry: Told) -> tuple[int, int, int]:
     return hits, hits + wrong, int((~entry.ignored).sum())
 
 
-def _found(entry: Told) -> npt.NDArray[np.bool_]:
+def _found(entry: FinderResult) -> npt.NDArray[np.bool_]:
     """Say of each true box (m,) whether a told one found it."""
     found = np.zeros(len(entry.true_boxes), dtype=np.bool_)
     vehicle_of = _matches(entry)
@@ -228,7 +228,7 @@ def _found(entry: Told) -> npt.NDArray[np.bool_]:
     return found
 
 
-def _matches(entry: Told) -> IntArray:
+def _matches(entry: FinderResult) -> IntArray:
     """Return for each told box (k,), best first, the true vehicle that it finds, -1 for none; each is found once."""
     overlap = iou_matrix(entry.boxes, entry.true_boxes)
     open_vehicles = set(np.flatnonzero(~entry.ignored).tolist())
@@ -242,7 +242,7 @@ def _matches(entry: Told) -> IntArray:
 
 
 def _is_inside(box: FloatArray, others: FloatArray) -> bool:
-    """Say whether at least half of a box lies in one of the others."""
+    """Return whether at least half of a box lies in one of the others."""
     if not len(others):
         return False
     shared = np.minimum(box[2:], others[:, 2:]) - np.maximum(box[:2], others[:, :2])

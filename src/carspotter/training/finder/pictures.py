@@ -18,13 +18,7 @@ from torch.utils.data import Dataset
 from carspotter.records import KINDS, VIEWPOINTS
 from carspotter.training.finder.augment import Picture, Variation, place, recolor
 from carspotter.training.finder.data import CUT_OUTS, LabelledPhoto, flip_views
-from carspotter.training.finder.scenes import (
-    on_another_color,
-    parked_row,
-    pasted_scene,
-    plain_background,
-    side_by_side,
-)
+from carspotter.training.finder.scenes import on_another_color, parked_row, pasted_scene, plain_background, side_by_side
 
 CROPS = "crops"
 """The source of photos that are squashed whole vehicles: they are only pasted into scenes."""

@@ -29,7 +29,7 @@ TRIES = 8
 
 @dataclass(slots=True, kw_only=True, eq=False)
 class Scene:
-    """Hold a picture that is pasted on, and the silhouette (h, w) of each of its vehicles where it is known."""
+    """A picture that is pasted on, and the silhouette (h, w) of each of its vehicles where it is known."""
 
     picture: Picture
     shapes: list[Mask | None] = field(default_factory=list)
@@ -48,7 +48,7 @@ class Scene:
         return cls(picture=picture, shapes=[None] * len(background.boxes))
 
     def has_room(self, box: FloatArray, most: float) -> bool:
-        """Say whether a box (4,) overlaps none of the vehicles by more than `most`."""
+        """Return whether a box (4,) overlaps none of the vehicles by more than `most`."""
         boxes = self.picture.boxes
         return not len(boxes) or float(iou_matrix(box[None], boxes).max()) <= most
 

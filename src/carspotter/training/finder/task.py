@@ -24,7 +24,7 @@ from carspotter.errors import RecipeError
 from carspotter.geometry import suppress
 from carspotter.training.finder.augment import Picture, Variation, place
 from carspotter.training.finder.data import CUT_OUTS, LabelledPhoto, load, read_manifest
-from carspotter.training.finder.figures import Told, choose_gate, choose_score, figures_of
+from carspotter.training.finder.figures import FinderResult, choose_gate, choose_score, figures_of
 from carspotter.training.finder.kind import fit_kind
 from carspotter.training.finder.losses import FinderTargets, finder_losses
 from carspotter.training.finder.model import Finder, FinderOutput, cell_centers, finder_export_module
@@ -82,9 +82,12 @@ class FinderTask:
     def batches(self, phase: Phase, epoch: int, seed: int, part: tuple[int, int] = (0, 1)) -> Iterator[Batch]:
         """Yield batches of pictures; the same for the same seed, epoch and part, however many processes draw them."""
         drawn = Drawn(
-            source=self.pictures, size=(phase.width, phase.height), batch=self.recipe.train.batch // part[1],
-            steps=self.steps(phase), seed=(seed, epoch, part[0]),
-        )  # fmt: skip
+            source=self.pictures,
+            size=(phase.width, phase.height),
+            batch=self.recipe.train.batch // part[1],
+            steps=self.steps(phase),
+            seed=(seed, epoch, part[0]),
+        )
         yield from DataLoader(drawn, batch_size=None, num_workers=self.recipe.train.workers)
 
     def move(self, device: torch.device) -> None:
@@ -121,12 +124,14 @@ class FinderTask:
         return {"score": score, "iou": SAME_VEHICLE, "gate": gate}, figures
 
 
-def tell(model: nn.Module, photos: Sequence[LabelledPhoto], size: tuple[int, int], *, batch: int = 16) -> list[Told]:
+def tell(
+    model: nn.Module, photos: Sequence[LabelledPhoto], size: tuple[int, int], *, batch: int = 16
+) -> list[FinderResult]:
     """Run a finder over loaded photos, letterboxed; return what it tells, boxes in pixels of the network's input."""
     model.eval()
     device = next(model.parameters()).device
     rng = np.random.default_rng(0)
-    told: list[Told] = []
+    told: list[FinderResult] = []
     for start in range(0, len(photos), batch):
         part = photos[start : start + batch]
         pictures = [place(photo, size, rng) for photo in part]
@@ -151,12 +156,12 @@ def variation_of(recipe: Recipe) -> Variation:
     )
 
 
-def _told(photo: LabelledPhoto, picture: Picture, output: FinderOutput) -> Told:
+def _told(photo: LabelledPhoto, picture: Picture, output: FinderOutput) -> FinderResult:
     """Keep of one photo's raw outputs what is told."""
     scores, boxes = output.scores.sigmoid().numpy(), output.boxes.numpy()
     candidates = np.flatnonzero(scores >= LEAST_SCORE)
     kept = candidates[suppress(boxes[candidates], scores[candidates], SAME_VEHICLE)]
-    return Told(
+    return FinderResult(
         source=photo.source,
         path=photo.path,
         kind=output.kind.softmax(0).numpy(),

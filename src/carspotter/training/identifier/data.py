@@ -35,7 +35,7 @@ Images = npt.NDArray[np.uint8]
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class LabelledPhotos:
-    """Hold decoded photos `images` (n, h, w, 3), what they are labelled with, and where they came from.
+    """Decoded photos `images` (n, h, w, 3), what they are labelled with, and where they came from.
 
     `targets` (n,) are nodes (`targets.Nodes`); `extras` further labels (n,), -1 where unknown; `groups` names photos
     that belong together, such as those of an ad, by default each photo by itself; `sources` the market or data set.
@@ -66,7 +66,7 @@ class LabelledPhotos:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class IdentifierData:
-    """Hold photos to learn from and others to choose by, what their targets mean, and the words of each extra label."""
+    """Photos to learn from and others to choose by, what their targets mean, and the words of each extra label."""
 
     photos: LabelledPhotos
     holdout: LabelledPhotos

@@ -13,7 +13,7 @@ from carspotter.training.recipe import AugmentSettings
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Mixed:
-    """Hold a batch after mixing: photo i is `share[i]` (n,) itself and else photo `partner[i]` (n,)."""
+    """A batch after mixing: photo i is `share[i]` (n,) itself and else photo `partner[i]` (n,)."""
 
     pixels: Tensor
     partner: Tensor

@@ -28,7 +28,7 @@ FURTHER = ("heads.", "surface.")
 
 
 class Freezable(nn.Module):
-    """Hold a `backbone` of timm whose first stages may stand still while the rest learns."""
+    """A `backbone` of timm whose first stages may stand still while the rest learns."""
 
     backbone: nn.Module
 
@@ -69,7 +69,7 @@ class Freezable(nn.Module):
 
     @property
     def _has_fast_way(self) -> bool:
-        """Tell whether the frozen stages can be passed apart from the others, as those of an EfficientNet can."""
+        """Return whether the frozen stages can be passed apart from the others, as those of an EfficientNet can."""
         return all(hasattr(self.backbone, name) for name in ("conv_stem", "blocks", "conv_head", "bn2"))
 
     def pass_frozen(self, normalized: Tensor) -> Tensor:

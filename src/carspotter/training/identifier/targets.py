@@ -69,7 +69,7 @@ class Nodes:
 
 
 def _fits(wanted: Sequence[str], known: Sequence[str]) -> bool:
-    """Tell whether a class may be what a label says; one that ends at its model does not contradict a deeper label."""
+    """Return whether a class may be what a label says; one that ends at its model contradicts no deeper label."""
     return all(
         want in ("", have) or (level > 1 and not have)
         for level, (want, have) in enumerate(zip(wanted, known, strict=True))

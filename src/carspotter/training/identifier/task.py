@@ -115,9 +115,15 @@ class IdentifierTask:
             return torch.stack([loss.mean(), *of_heads]).sum()
 
         fit_heads(
-            model, self.images, loss, epochs=settings.probe, side=side, rate=settings.probe_lr, decay=decay,
+            model,
+            self.images,
+            loss,
+            epochs=settings.probe,
+            side=side,
+            rate=settings.probe_lr,
+            decay=decay,
             seed=self.recipe.seed,
-        )  # fmt: skip
+        )
 
     def finish(self, model: nn.Module) -> None:
         """Fit the heads once more where what is kept was blended: they learnt on other features than these."""

@@ -25,7 +25,7 @@ from carspotter.training.recipe import Recipe, load_recipe
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Member:
-    """Hold a network, the side in pixels that it sees, and our class of each of its classes, -1 where we lack it."""
+    """A network, the side in pixels that it sees, and our class of each of its classes, -1 where we lack it."""
 
     network: Identifier
     side: int
@@ -34,7 +34,7 @@ class Member:
 
 
 class Teacher(nn.Module):
-    """Say what several networks say of pixels (n, 3, h, w) in 0…255, on average (n, c)."""
+    """What several networks say of pixels (n, 3, h, w) in 0…255, on average (n, c)."""
 
     def __init__(self, members: Sequence[Member], n_classes: int) -> None:
         super().__init__()

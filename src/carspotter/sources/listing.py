@@ -31,7 +31,7 @@ _MAX_RAW = 200  # of a value that a message repeats
 
 @dataclass(frozen=True, slots=True)
 class Ad:
-    """Hold one advertisement: a row of `listings`, and its rows of `listing_photos` in their order.
+    """One advertisement: a row of `listings`, and its rows of `listing_photos` in their order.
 
     An empty listing says nothing new: the photos alone are to be added.
     """
@@ -89,8 +89,10 @@ def photo_row(  # the parts of one row of a table
     row: Row = {"photo_id": photo_id(ad_id, place or f"#{position}"), "ad_id": ad_id, "position": position}
     row["url"] = place or None
     allowed_words = (
-        ("kind", kind, KINDS), ("viewpoint", viewpoint, (*VIEWPOINTS, UNKNOWN_VIEWPOINT)), ("split", split, SPLITS),
-    )  # fmt: skip
+        ("kind", kind, KINDS),
+        ("viewpoint", viewpoint, (*VIEWPOINTS, UNKNOWN_VIEWPOINT)),
+        ("split", split, SPLITS),
+    )
     for name, value, allowed in allowed_words:
         row[name] = value if value in allowed else None
         if value and value not in allowed:
@@ -134,7 +136,7 @@ def merge(known: Mapping[str, Mapping[str, Any]], ad: Ad) -> Ad:
 
 
 def _same_car(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
-    """Say whether two rows agree in all words that both have."""
+    """Return whether two rows agree in all words that both have."""
     pairs = ((one.get(name), other.get(name)) for name in _CAR)
     return all(a is None or b is None or str(a).casefold() == str(b).casefold() for a, b in pairs)
 
@@ -150,13 +152,24 @@ def _news(known: Mapping[str, Any], row: Row) -> Row:
 
 
 _KEPT = (
-    "ad_id", "source", "url", "make", "model", "submodel", "year", "body", "title", "description", "price", "currency",
+    "ad_id",
+    "source",
+    "url",
+    "make",
+    "model",
+    "submodel",
+    "year",
+    "body",
+    "title",
+    "description",
+    "price",
+    "currency",
     "attributes",
-)  # fmt: skip
+)
 
 
 def equal(one: Any, other: Any) -> bool:
-    """Say whether two values of a column are the same to a catalogue."""
+    """Return whether two values of a column are the same to a catalogue."""
     if isinstance(one, float) and isinstance(other, int | float):
         return math.isclose(one, other, rel_tol=1e-6)  # a catalogue keeps 24 bits of a price
     return bool(one == other)

@@ -11,13 +11,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from carspotter.geometry import BoundingBox
+from carspotter.recognition.ad import AdAnswer, answer_ad
 from carspotter.recognition.ad_views import VIEWS
 from carspotter.recognition.attributes import Attributes
 from carspotter.recognition.declared import DeclaredWords
 from carspotter.recognition.declared_attributes import NEAR, is_near
-from carspotter.recognition.fusion import find_strangers, fuse, fuse_words
+from carspotter.recognition.fusion import find_outlier_photos, fuse, fuse_words
 from carspotter.recognition.identifier import NO_CAR, Identifier
-from carspotter.recognition.listing import AdAnswer, answer_ad
 from carspotter.recognition.recognizer import Recognizer
 from carspotter.records import VIEWPOINTS, Kind, PhotoError, Prediction, Vehicle, Viewpoint
 from carspotter.runtime.bundle import ModelBundle
@@ -64,11 +64,17 @@ def photo(
         judged = identifier.judge(np.array(probabilities), np.array(direction(angle), np.float32))
         vehicles = (
             Vehicle(
-                box=BoundingBox(*box), score=0.95, viewpoint=Viewpoint(name=side, probability=0.9),
-                answer=judged.answer, levels=judged.levels, undecided=judged.undecided,
-                probabilities=probabilities, embedding=direction(angle), attributes=attributes,
+                box=BoundingBox(*box),
+                score=0.95,
+                viewpoint=Viewpoint(name=side, probability=0.9),
+                answer=judged.answer,
+                levels=judged.levels,
+                undecided=judged.undecided,
+                probabilities=probabilities,
+                embedding=direction(angle),
+                attributes=attributes,
             ),
-        )  # fmt: skip
+        )
     kind_said = Kind(name=kind, probability=0.97)
     return Prediction(photo=name, width=size[0], height=size[1], kind=kind_said, vehicles=vehicles, hashes=hashes)
 
@@ -300,7 +306,7 @@ def test_more_than_half_of_the_photos_stay() -> None:
     """Six photos, two and two and two of one car: whichever is taken away, four stay."""
     rows = np.array([said(best, 0.9999) for best in (BETA, BETA, DELTA, DELTA, GAMMA, GAMMA)])
     alike = np.eye(6, 16)
-    assert len(find_strangers(rows, alike, Taxonomy(TAXA), agreement=1.0)) == 2
+    assert len(find_outlier_photos(rows, alike, Taxonomy(TAXA), agreement=1.0)) == 2
 
 
 def test_views_and_lead(identifier: Identifier) -> None:
@@ -340,29 +346,83 @@ def seen_as(identifier: Identifier, best: int, probability: float, declared: Tax
     [
         (BETA, 0.99, Taxon(make="Rubin"), "agrees", "make", "the photos show Rubin as declared"),
         (BETA, 0.99, Taxon(make="RÜBIN", model="béta"), "agrees", "model", "the photos show RÜBIN béta as declared"),
-        (BETA, 0.99, Taxon(make="Rubin", model="Beta", year=2013), "agrees", "generation",
-         "the photos show Rubin Beta 2013 as declared"),
-        (BETA, 0.99, Taxon(make="Rubin", model="Beta", year=2012), "agrees", "year",
-         "the photos show Rubin Beta 2012 as declared"),
-        (BETA, 0.99, Taxon(make="Rubin", model="Alpha"), "contradicts", "model",
-         "the photos show Rubin Beta 2012 (0.99), Rubin Alpha is declared"),
-        (ALPHA_2012, 0.99, Taxon(make="Rubin", model="Alpha", year=2017), "contradicts", "generation",
-         "the photos show Rubin Alpha 2012 (0.99), Rubin Alpha 2017 is declared"),
-        (BETA, 0.99, Taxon(make="Azur"), "contradicts", "make",
-         "the photos show Rubin Beta 2012 (0.99), Azur is declared"),
-        (BETA, 0.99, Taxon(make="Azur", model="Epsilon"), "contradicts", "make",
-         "the photos show Rubin Beta 2012 (0.99), Azur is declared"),
-        (BETA, 0.7, Taxon(make="Azur"), "cannot-tell", "make",
-         "the photos rather show Rubin Beta 2012 (0.70), but not surely enough"),
-        (BETA, 0.99, Taxon(make="Rubin", model="Epsilon"), "cannot-tell", "make",
-         "the bundle knows Rubin, but no model 'Epsilon' of it; as far as known it agrees: Rubin"),
+        (
+            BETA,
+            0.99,
+            Taxon(make="Rubin", model="Beta", year=2013),
+            "agrees",
+            "generation",
+            "the photos show Rubin Beta 2013 as declared",
+        ),
+        (
+            BETA,
+            0.99,
+            Taxon(make="Rubin", model="Beta", year=2012),
+            "agrees",
+            "year",
+            "the photos show Rubin Beta 2012 as declared",
+        ),
+        (
+            BETA,
+            0.99,
+            Taxon(make="Rubin", model="Alpha"),
+            "contradicts",
+            "model",
+            "the photos show Rubin Beta 2012 (0.99), Rubin Alpha is declared",
+        ),
+        (
+            ALPHA_2012,
+            0.99,
+            Taxon(make="Rubin", model="Alpha", year=2017),
+            "contradicts",
+            "generation",
+            "the photos show Rubin Alpha 2012 (0.99), Rubin Alpha 2017 is declared",
+        ),
+        (
+            BETA,
+            0.99,
+            Taxon(make="Azur"),
+            "contradicts",
+            "make",
+            "the photos show Rubin Beta 2012 (0.99), Azur is declared",
+        ),
+        (
+            BETA,
+            0.99,
+            Taxon(make="Azur", model="Epsilon"),
+            "contradicts",
+            "make",
+            "the photos show Rubin Beta 2012 (0.99), Azur is declared",
+        ),
+        (
+            BETA,
+            0.7,
+            Taxon(make="Azur"),
+            "cannot-tell",
+            "make",
+            "the photos rather show Rubin Beta 2012 (0.70), but not surely enough",
+        ),
+        (
+            BETA,
+            0.99,
+            Taxon(make="Rubin", model="Epsilon"),
+            "cannot-tell",
+            "make",
+            "the bundle knows Rubin, but no model 'Epsilon' of it; as far as known it agrees: Rubin",
+        ),
         (BETA, 0.99, Taxon(make="Opal"), "cannot-tell", None, "the bundle does not know the make 'Opal'"),
         (BETA, 0.99, DeclaredWords(said="nice car"), "cannot-tell", None, "no known make is declared in 'nice car'"),
         (BETA, 0.99, DeclaredWords(), "cannot-tell", None, "no make is declared"),
-        (BETA, 0.2, Taxon(make="Rubin"), "cannot-tell", "make",
-         "the photos do not say what it is: not decidable from this photo: best guess Rubin (0.52) is below 0.60"),
+        (
+            BETA,
+            0.2,
+            Taxon(make="Rubin"),
+            "cannot-tell",
+            "make",
+            "the photos do not say what it is: not decidable from this photo: best guess Rubin (0.52) is below 0.60",
+        ),
     ],
-)  # fmt: skip
+)
 def test_declared(
     identifier: Identifier, best: int, sure: float, declared: Any, verdict: str, level: str | None, why: str
 ) -> None:
@@ -406,21 +466,29 @@ def test_photos_that_decide_come_strongest_first(identifier: Identifier) -> None
 def over(taxonomy: Taxonomy, recognizer: Recognizer) -> Identifier:
     """Give an identifier of other classes; no network runs in these tests."""
     bundle = ModelBundle(
-        task="identifier", name="names", preprocessing=IDENTIFIER_INPUT, card=CARD, taxonomy=taxonomy,
+        task="identifier",
+        name="names",
+        preprocessing=IDENTIFIER_INPUT,
+        card=CARD,
+        taxonomy=taxonomy,
         calibration={"threshold": 0.6},
-    )  # fmt: skip
+    )
     return Identifier(bundle, recognizer.identifier._session)
 
 
 NAMES = Taxonomy(
     (
-        Taxon(make="Audi", model="A4 Sedan"), Taxon(make="Audi", model="A4 Allroad"), Taxon(make="Audi", model="A6"),
-        Taxon(make="Volkswagen", model="Golf"), Taxon(make="Volkswagen", model="Golf Plus"),
-        Taxon(make="Mercedes-Benz", model="E-Class Sedan"), Taxon(make="Land Rover", model="Defender"),
+        Taxon(make="Audi", model="A4 Sedan"),
+        Taxon(make="Audi", model="A4 Allroad"),
+        Taxon(make="Audi", model="A6"),
+        Taxon(make="Volkswagen", model="Golf"),
+        Taxon(make="Volkswagen", model="Golf Plus"),
+        Taxon(make="Mercedes-Benz", model="E-Class Sedan"),
+        Taxon(make="Land Rover", model="Defender"),
         Taxon(make="Citroën"),
     ),
     {"VW": "Volkswagen"},
-)  # fmt: skip
+)
 
 
 @pytest.mark.parametrize(

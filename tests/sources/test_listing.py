@@ -8,18 +8,28 @@ from hypothesis import strategies as st
 
 from carspotter.catalog.tables import TABLES
 from carspotter.records import photo_id
-from carspotter.sources.ad import Ad, clean, listing_row, merge, parse_price, parse_year, photo_row
+from carspotter.sources.listing import Ad, clean, listing_row, merge, parse_price, parse_year, photo_row
 
 
 def test_a_listing():
     row = listing_row(
-        ad_id=" 4711 ", source="x", make=" Mercedes \n Benz", model="", year="05/2012", price="12.500,00 €",
+        ad_id=" 4711 ",
+        source="x",
+        make=" Mercedes \n Benz",
+        model="",
+        year="05/2012",
+        price="12.500,00 €",
         attributes={"color": "röd"},
-    )  # fmt: skip
+    )
     assert row == {
-        "ad_id": "4711", "source": "x", "make": "Mercedes Benz", "year": 2012, "price": 12500.0,
-        "attributes": '{"color": "röd"}', "status": "ok",
-    }  # fmt: skip
+        "ad_id": "4711",
+        "source": "x",
+        "make": "Mercedes Benz",
+        "year": 2012,
+        "price": 12500.0,
+        "attributes": '{"color": "röd"}',
+        "status": "ok",
+    }
     row = listing_row(ad_id="1", source="x", year="1066", price="call us")
     assert row["message"] == "year '1066' is none; price 'call us' is none"
     assert (row["status"], "year" in row) == ("ok", False)
@@ -30,11 +40,22 @@ def test_a_listing():
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        ("2012", 2012), ("2012-05", 2012), ("05/2012", 2012), ("1.5.2012", 2012), ("2012-05-31T00:00:00", 2012),
-        ("2012.0", 2012), ("1886", 1886), ("1885", None), (str(date.today().year + 3), None), ("12", None),
-        ("2005-2010", None), ("20123", None), ("", None), ("ca. 2012", None),
+        ("2012", 2012),
+        ("2012-05", 2012),
+        ("05/2012", 2012),
+        ("1.5.2012", 2012),
+        ("2012-05-31T00:00:00", 2012),
+        ("2012.0", 2012),
+        ("1886", 1886),
+        ("1885", None),
+        (str(date.today().year + 3), None),
+        ("12", None),
+        ("2005-2010", None),
+        ("20123", None),
+        ("", None),
+        ("ca. 2012", None),
     ],
-)  # fmt: skip
+)
 def test_years(text, expected):
     assert parse_year(text) == expected
 
@@ -42,19 +63,33 @@ def test_years(text, expected):
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        ("12 500", 12500), ("12.500,00 €", 12500), ("$12,500", 12500), ("12.5", 12.5), ("1,234,567", 1234567),
-        ("12,500.50", 12500.5), ("12'500.-", 12500), ("9999", 9999), ("10-20", None), ("-5", None), ("call", None),
+        ("12 500", 12500),
+        ("12.500,00 €", 12500),
+        ("$12,500", 12500),
+        ("12.5", 12.5),
+        ("1,234,567", 1234567),
+        ("12,500.50", 12500.5),
+        ("12'500.-", 12500),
+        ("9999", 9999),
+        ("10-20", None),
+        ("-5", None),
+        ("call", None),
     ],
-)  # fmt: skip
+)
 def test_prices(text, expected):
     assert parse_price(text) == expected
 
 
 def test_photos():
     assert photo_row("1", " https://h/a.jpg ", 0, kind="interior", viewpoint="front-left") == {
-        "photo_id": photo_id("1", "https://h/a.jpg"), "ad_id": "1", "position": 0, "url": "https://h/a.jpg",
-        "kind": "interior", "viewpoint": "front-left", "status": "ok",
-    }  # fmt: skip
+        "photo_id": photo_id("1", "https://h/a.jpg"),
+        "ad_id": "1",
+        "position": 0,
+        "url": "https://h/a.jpg",
+        "kind": "interior",
+        "viewpoint": "front-left",
+        "status": "ok",
+    }
     assert photo_row("1", "", 2)["status"] == "no-url"
     assert photo_row("1", None, 2)["photo_id"] != photo_row("1", None, 3)["photo_id"]
     row = photo_row("1", "https://anna:s3cret@h/a.jpg", 0, kind="inside")

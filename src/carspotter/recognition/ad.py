@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 
 from carspotter.recognition.ad_views import VIEWS, find_copies, lead_of, views_of
 from carspotter.recognition.attributes import SHOWN, Attributes
-from carspotter.recognition.declared import Comparison, Declared, DeclaredWords, Seen, compare
+from carspotter.recognition.declared import Comparison, Declared, DeclaredWords, Evidence, compare
 from carspotter.recognition.declared_attributes import SeenWords, compare_attribute
-from carspotter.recognition.fusion import find_strangers, fuse, fuse_words, mean_direction
+from carspotter.recognition.fusion import find_outlier_photos, fuse, fuse_words, mean_direction
 from carspotter.recognition.identifier import NO_CAR, Identification, Identifier
 from carspotter.recognition.recognizer import why_no_vehicle
 from carspotter.records import Answer, Attribute, Candidate, Prediction, named
@@ -31,7 +31,7 @@ _COPY = "the same picture as another photo of the ad"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AdPhoto:
-    """Say what a photo is in its ad.
+    """What a photo is in its ad.
 
     `weight` is its share of the answer, 0..1; those of all photos sum to 1 where there is something to answer from.
     `why` says why it has none. `duplicate_of` is the index of the photo whose picture it repeats.
@@ -56,7 +56,7 @@ class AdPhoto:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AdAnswer:
-    """Hold what is said of an ad: one of `answer` and `undecided`, the candidates of each level, and its photos.
+    """What is said of an ad: one of `answer` and `undecided`, the candidates of each level, and its photos.
 
     `lead` is the index of the photo that should come first; `seen` and `missing` part the eight viewpoints and
     "interior". `colour` and `body` are None where the photos are not sure. `probabilities` are those of the
@@ -172,7 +172,7 @@ def _voices(predictions: Sequence[Prediction], copies: Mapping[int, int]) -> _Vo
 def _strangers(voices: _Voices, identifier: Identifier) -> dict[int, str]:
     """Return the photos of another vehicle, each with the reason in words."""
     reasons = {}
-    for stranger in find_strangers(voices.probabilities, voices.embeddings, identifier.taxonomy):
+    for stranger in find_outlier_photos(voices.probabilities, voices.embeddings, identifier.taxonomy):
         here = _best(voices.probabilities[stranger.row], voices.embeddings[stranger.row], identifier)
         there = _best(stranger.others, voices.embeddings[stranger.row], identifier)
         reasons[voices.indices[stranger.row]] = f"another vehicle: {here} here, {there} on the other photos"
@@ -205,21 +205,24 @@ def _looks(predictions: Sequence[Prediction], voices: _Voices, identifier: Ident
             probabilities = np.array(list(heard.values()), np.float64)
             together = fuse_words(probabilities)
             looks[name] = SeenWords(
-                words=words, together=together, indices=tuple(heard), probabilities=probabilities,
+                words=words,
+                together=together,
+                indices=tuple(heard),
+                probabilities=probabilities,
                 sure=attributes.say(name, {name: together}),
-            )  # fmt: skip
+            )
     return looks
 
 
-def _seen(together: Identification | None, voices: _Voices) -> Seen | None:
+def _seen(together: Identification | None, voices: _Voices) -> Evidence | None:
     if together is None:
         return None
-    return Seen(together=together, indices=voices.indices, probabilities=voices.probabilities)
+    return Evidence(together=together, indices=voices.indices, probabilities=voices.probabilities)
 
 
 def _declared(
     declared: Taxon | DeclaredWords | None,
-    seen: Seen | None,
+    seen: Evidence | None,
     taxonomy: Taxonomy,
     *,
     looks: Mapping[str, SeenWords | None],

@@ -5,7 +5,7 @@ in copies of it, `yolox` and `zoo` before the copy's name. Both look at the phot
 the Open Model Zoo also at copies padded with grey, since it misses vehicles that fill the photo, most of all profiles.
 `prepare_finder_data.py` merges them.
 
-    python benchmarks/teach_finder.py --data ../shared/data --zoo vehicle-detection-0200.xml \
+    python benchmarks/pseudo_label.py --data ../shared/data --zoo vehicle-detection-0200.xml \
         --yolox yolox-nano.coco.onnx --out teacher.json
 """
 
@@ -31,8 +31,8 @@ PADDED = {"pad1.3": (1.3, 1.3), "pad1.7": (1.7, 1.7), "padv2.2": (1.1, 2.2)}
 YOLOX_SIDE, YOLOX_STRIDES = 416, (8, 16, 32)
 COCO_VEHICLES = (2, 5, 7)  # car, bus, truck
 
-Seen = list[tuple[float, float, float, float, float]]
-Look = Callable[[Pixels], Seen]
+Evidence = list[tuple[float, float, float, float, float]]
+Look = Callable[[Pixels], Evidence]
 
 
 def main() -> None:
@@ -62,7 +62,7 @@ def zoo_look(path: str) -> Look:
     """Open a detector of the Open Model Zoo; return what looks at pixels: score, x1, y1, x2, y2, relative."""
     detector: Detector = open_detector(path, score=LEAST_SCORE, threads=1)
 
-    def look(pixels: Pixels) -> Seen:
+    def look(pixels: Pixels) -> Evidence:
         height, width = pixels.shape[:2]
         boxes = [(found.score, found.box.relative(width, height)) for found in detector.detect(pixels)]
         return [(score, *box.to_list()) for score, box in boxes]  # type: ignore[misc]
@@ -80,7 +80,7 @@ def yolox_look(path: str) -> Look:
     grid = np.concatenate(grids)
     stride = np.repeat(YOLOX_STRIDES, [side * side for side in sides])[:, None]
 
-    def look(pixels: Pixels) -> Seen:
+    def look(pixels: Pixels) -> Evidence:
         height, width = pixels.shape[:2]
         scale = YOLOX_SIDE / max(height, width)
         size = round(width * scale), round(height * scale)
@@ -98,14 +98,14 @@ def yolox_look(path: str) -> Look:
     return look
 
 
-def _copies(name: str, look: Look, pixels: Pixels) -> Iterator[tuple[str, Seen]]:
+def _copies(name: str, look: Look, pixels: Pixels) -> Iterator[tuple[str, Evidence]]:
     """Yield what is seen in the photo and in its mirror image, relative to the photo and clipped."""
     yield f"{name} plain", [_clipped(entry) for entry in look(pixels)]
     flipped = look(np.ascontiguousarray(pixels[:, ::-1]))
     yield f"{name} flip", [_clipped((score, 1 - x2, y1, 1 - x1, y2)) for score, x1, y1, x2, y2 in flipped]
 
 
-def _padded(name: str, look: Look, pixels: Pixels) -> Iterator[tuple[str, Seen]]:
+def _padded(name: str, look: Look, pixels: Pixels) -> Iterator[tuple[str, Evidence]]:
     """Yield what is seen in padded copies, relative to the photo and clipped."""
     height, width = pixels.shape[:2]
     for copy, (wider, higher) in PADDED.items():
