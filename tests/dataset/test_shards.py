@@ -76,7 +76,7 @@ def test_there_and_back(tmp_path: Path) -> None:
     assert manifest == load_manifest(str(tmp_path / "out")) == verify(str(tmp_path / "out"))
     assert manifest.n_samples == 24
     assert manifest.counts == {"test": {"Azur": 4, "Rubin": 4}, "train": {"Azur": 8, "Rubin": 8}}
-    assert manifest.said() | {"megabytes": 0} == {"test": 8, "train": 16, "shards": 6, "megabytes": 0, "errors": 0}
+    assert manifest.stats() | {"megabytes": 0} == {"test": 8, "train": 16, "shards": 6, "megabytes": 0, "errors": 0}
     assert json.loads((tmp_path / "out/classes.json").read_text()) == ["Rubin", "Azur"]
     assert Taxonomy.load(tmp_path / "out/taxonomy.json") == TAXONOMY
     for read in (read_webdataset, read_tfrecord):

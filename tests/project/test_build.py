@@ -109,8 +109,8 @@ def test_boxes_are_where_the_cars_are(catalog: Catalog) -> None:
 
 
 def test_learn_writes_a_bundle_that_identify_uses(built: tuple[Path, Said]) -> None:
-    folder, said = built
-    assert said["learn"]["test_top1"] == 1.0  # three colours
+    folder, stats = built
+    assert stats["learn"]["test_top1"] == 1.0  # three colours
     learned = ModelBundle.load(folder / "models" / "learned")
     assert {taxon.name() for taxon in learned.taxonomy.classes} == set(NAMES.values())
     recognizer = Recognizer.open(finder=folder / "bundles" / "finder", identifier=folder / "models" / "learned")
@@ -151,7 +151,7 @@ def test_a_second_build_changes_nothing(copy: Path) -> None:
         def advance(self, done: int, total: int) -> None:
             heard.append("advance")
 
-        def end(self, step: str, said: Any) -> None: ...
+        def end(self, step: str, stats: Any) -> None: ...
 
     # The missing photo is asked for again; nothing else is done.
     build(Project.open(copy), workers=0, watch=Listen())
@@ -197,8 +197,8 @@ def test_growth_moves_nothing(copy: Path) -> None:
 def test_a_threshold_is_applied_without_looking_again(copy: Path) -> None:
     text = (copy / "carspotter.toml").read_text()
     (copy / "carspotter.toml").write_text(text.replace("[check]", "[check]\nmin_side = 301"))
-    said = build(Project.open(copy), workers=0)
-    assert said["locate"] == {"done": 0, "judged anew": 48}
+    stats = build(Project.open(copy), workers=0)
+    assert stats["locate"] == {"done": 0, "judged anew": 48}
     with Project.open(copy).catalog() as catalog:
         assert catalog.rows("SELECT DISTINCT status FROM checks WHERE width IS NOT NULL") == [{"status": "too-small"}]
     (copy / "carspotter.toml").write_text(text)
@@ -264,8 +264,8 @@ def test_a_damaged_part_is_named_and_made_again_once_moved_away(copy: Path) -> N
 def test_an_empty_project_builds_to_an_empty_report(tmp_path: Path) -> None:
     folder = make_project(tmp_path / "empty")
     (folder / "cars.csv").write_text("ad_id,make,model,submodel,photos\n")
-    said = build(Project.open(folder), workers=0)
-    assert said["learn"]["text"].startswith("nothing to learn")
+    stats = build(Project.open(folder), workers=0)
+    assert stats["learn"]["text"].startswith("nothing to learn")
     assert "0 listings" in (folder / "report.html").read_text()
 
 

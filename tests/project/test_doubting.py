@@ -25,13 +25,13 @@ def project(tmp_path: Path) -> Project:
     project = create(tmp_path / "project", SETTINGS)
     random = np.random.default_rng(0)
     photos = [(f"{ad}/{n}", str(ad), ad % 3) for ad in range(30) for n in range(4)]
-    said = {str(ad): MODELS[1 if str(ad) == WRONG else ad % 3] for ad in range(30)}
+    stats = {str(ad): MODELS[1 if str(ad) == WRONG else ad % 3] for ad in range(30)}
     vectors = np.eye(8)[[model for _, _, model in photos]] + random.normal(0, 0.1, (len(photos), 8))
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
     ok = {"status": "ok"}
     with project.catalog() as catalog:
         catalog.append(
-            "listings", [{"ad_id": ad, "make": make, "model": model, **ok} for ad, (make, model) in said.items()]
+            "listings", [{"ad_id": ad, "make": make, "model": model, **ok} for ad, (make, model) in stats.items()]
         )
         catalog.append("listing_photos", [{"photo_id": p, "ad_id": ad, "url": f"{p}.jpg", **ok} for p, ad, _ in photos])
         catalog.append("files", [{"photo_id": p, "path": f"{p}.jpg", **ok} for p, _, _ in photos])
@@ -80,12 +80,12 @@ def decide(project: Project, **decisions: str) -> None:
 
 
 def test_the_ad_with_the_wrong_label_is_found_and_set_right(project: Project) -> None:
-    said = build(project, only=("doubts",))["doubts"]
-    assert said["ads"] == 1
+    stats = build(project, only=("doubts",))["doubts"]
+    assert stats["ads"] == 1
     with (project.labels / "doubts.csv").open() as file:
         row = next(row for row in csv.DictReader(file) if not row["photo_id"])
     assert (row["ad_id"], row["given"], row["becomes_model"]) == (WRONG, "BMW X5", "A4")
-    assert said["text"].endswith(f"next: carspotter review {project.folder} --queue doubts")
+    assert stats["text"].endswith(f"next: carspotter review {project.folder} --queue doubts")
     decide(project, ad3="relabel")
     again = build(project, only=("resolve", "classes", "split", "doubts"))
     assert again["resolve"]["reviewed photos"] == 4
@@ -108,10 +108,10 @@ def test_a_dropped_ad_leaves_the_dataset_with_a_reason(project: Project) -> None
 def test_what_was_kept_is_not_asked_again(project: Project) -> None:
     build(project, only=("doubts",))
     decide(project, ad3="keep")
-    said = build(project, only=("resolve", "doubts"))
-    assert "reviewed photos" not in said["resolve"]
-    assert said["doubts"]["ads"] == 0
-    assert said["doubts"]["reviewed"] >= 1
+    stats = build(project, only=("resolve", "doubts"))
+    assert "reviewed photos" not in stats["resolve"]
+    assert stats["doubts"]["ads"] == 0
+    assert stats["doubts"]["reviewed"] >= 1
     assert (project.labels / "reviewed.csv.imported").exists()
 
 

@@ -77,8 +77,8 @@ def table(folder, *photos, **more):
 
 def fetched(project, **options):
     """Build up to the fetch; return the rows of the files by ad, and what the step said."""
-    said = build(project, until="fetch", workers=0, **options)["fetch"]
-    return rows_of(project), {name: value for name, value in said.items() if name != "warnings"}
+    stats = build(project, until="fetch", workers=0, **options)["fetch"]
+    return rows_of(project), {name: value for name, value in stats.items() if name != "warnings"}
 
 
 def rows_of(project):
@@ -95,8 +95,8 @@ def test_a_photo_that_changed_on_the_disk_is_read_again_and_no_other(tmp_path):
     for path in paths:
         path.write_bytes(PHOTO)
     project = table(tmp_path, *paths)
-    before, said = fetched(project)
-    assert said == {"done": 5}
+    before, stats = fetched(project)
+    assert stats == {"done": 5}
     assert all(row["sha256"] and row["modified"] for row in before.values())
     assert fetched(project) == (before, {"done": 0})
     paths[0].write_bytes(OTHER)  # another photo
@@ -105,8 +105,8 @@ def test_a_photo_that_changed_on_the_disk_is_read_again_and_no_other(tmp_path):
     os.utime(paths[1], ns=(state.st_atime_ns, state.st_mtime_ns + 1))
     os.utime(paths[2], ns=(1, 1))  # touched
     paths[3].unlink()
-    after, said = fetched(project)
-    assert said == {"done": 3, "changed on the disk": 3, "no longer there": 1}
+    after, stats = fetched(project)
+    assert stats == {"done": 3, "changed on the disk": 3, "no longer there": 1}
     assert after["0"]["sha256"] != before["0"]["sha256"]
     assert after["0"]["bytes"] == len(OTHER)
     assert after["1"]["sha256"] != before["1"]["sha256"]
@@ -115,8 +115,8 @@ def test_a_photo_that_changed_on_the_disk_is_read_again_and_no_other(tmp_path):
     assert after["4"] == before["4"]
     assert fetched(project)[1] == {"done": 0}
     paths[3].write_bytes(OTHER)
-    again, said = fetched(project)
-    assert said == {"done": 1, "changed on the disk": 1}
+    again, stats = fetched(project)
+    assert stats == {"done": 1, "changed on the disk": 1}
     assert again["3"]["sha256"] == after["0"]["sha256"]
 
 
@@ -131,8 +131,8 @@ def test_a_disk_that_was_away_for_a_build_costs_no_second_reading(tmp_path):
     assert fetched(project)[1] == {"done": 0, "no longer there": 3}
     assert {row["status"] for row in rows_of(project).values()} == {"missing"}
     (tmp_path / "away").rename(folder)
-    after, said = fetched(project)
-    assert said == {"done": 0, "there again": 3}
+    after, stats = fetched(project)
+    assert stats == {"done": 0, "there again": 3}
     kept = ("photo_id", "path", "bytes", "sha256", "modified", "status")
     assert [[row[name] for name in kept] for row in after.values()] == [
         [row[name] for name in kept] for row in before.values()
@@ -141,12 +141,12 @@ def test_a_disk_that_was_away_for_a_build_costs_no_second_reading(tmp_path):
 
 def test_photos_that_were_not_there_at_first_are_found_when_they_come(tmp_path):
     project = table(tmp_path, tmp_path / "late" / "a.jpg", tmp_path / "b.jpg")
-    rows, said = fetched(project)
-    assert said == {"done": 2, "stopped": {"missing": 2}}
+    rows, stats = fetched(project)
+    assert stats == {"done": 2, "stopped": {"missing": 2}}
     assert fetched(project)[1] == {"done": 0}
     storage.write(tmp_path / "late" / "a.jpg", PHOTO)
-    rows, said = fetched(project)
-    assert said == {"done": 1, "changed on the disk": 1}
+    rows, stats = fetched(project)
+    assert stats == {"done": 1, "changed on the disk": 1}
     assert [rows[ad]["status"] for ad in "01"] == ["ok", "missing"]
 
 
@@ -157,8 +157,8 @@ def test_rows_of_an_older_catalogue_are_looked_at_once(tmp_path):
     with project.catalog() as catalog:
         old = {name: row[name] for name in ("photo_id", "path", "bytes", "sha256", "status")}
         catalog.append("files", [old], version=row["stage_version"])
-    after, said = fetched(project)
-    assert said == {"done": 1, "changed on the disk": 1}
+    after, stats = fetched(project)
+    assert stats == {"done": 1, "changed on the disk": 1}
     assert after["0"]["sha256"] == row["sha256"]
     assert fetched(project)[1] == {"done": 0}
 
@@ -171,8 +171,8 @@ def test_a_fetched_photo_that_was_removed_or_cut_is_fetched_again(serve, tmp_pat
     (project.folder / before["1"]["path"]).write_bytes(OTHER[:100])
     os.utime(project.folder / before["2"]["path"], ns=(1, 1))  # as a copy of the project has it
     server.asked.clear()
-    after, said = fetched(project)
-    assert said["changed on the disk"] == 2
+    after, stats = fetched(project)
+    assert stats["changed on the disk"] == 2
     assert {path for path, _ in server.asked} == {"/a.jpg", "/b.jpg"}
     for ad, data in (("0", PHOTO), ("1", OTHER), ("2", PHOTO)):
         assert (project.folder / after[ad]["path"]).read_bytes() == data
@@ -209,8 +209,8 @@ def test_a_status_is_asked_again_when_somebody_says_so(serve, tmp_path):
     server.answers |= {"/gone.jpg": PHOTO, "/none.jpg": PHOTO, "/html.jpg": PHOTO, "/a.jpg": 403}
     for status, ad in (("gone", "0"), ("missing", "1"), ("not-a-photo", "2")):
         server.asked.clear()
-        rows, said = fetched(project, again=(status,))
-        assert (rows[ad]["status"], len(server.asked), said) == ("ok", 1, {"done": 1})
+        rows, stats = fetched(project, again=(status,))
+        assert (rows[ad]["status"], len(server.asked), stats) == ("ok", 1, {"done": 1})
     rows, _ = fetched(project, again=("ok",))  # what is here is not lost
     assert (rows["3"]["status"], rows["3"]["bytes"]) == ("ok", len(PHOTO))
     assert "asked again in vain (forbidden)" in rows["3"]["message"]
@@ -225,8 +225,8 @@ def test_photos_that_a_check_stopped_are_fetched_again(serve, tmp_path):
     with project.catalog() as catalog:
         catalog.append("checks", [{"photo_id": rows["0"]["photo_id"], "status": "unsupported-format"}])
     server.answers["/a.jpg"] = OTHER
-    rows, said = fetched(project, again=("unsupported-format",))
-    assert said == {"done": 1}
+    rows, stats = fetched(project, again=("unsupported-format",))
+    assert stats == {"done": 1}
     assert (project.folder / rows["0"]["path"]).read_bytes() == OTHER
 
 

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from carspotter.errors import ProjectError
-from carspotter.project.finder_rows import write_finder_rows
 from carspotter.project.folder import Project, create
+from carspotter.review.finder_rows import write_finder_rows
 from carspotter.training.finder.data import read_manifest
 
 
@@ -20,9 +20,9 @@ def project_with(folder: Path, n: int) -> Project:
     for number in range(n):
         kind, view = kinds[number % 5]
         row = {"photo_id": f"{number // 5}/{number}", "status": "ok"}
-        said = {name: word for name, word in (("kind", kind), ("viewpoint", view)) if word}
+        stats = {name: word for name, word in (("kind", kind), ("viewpoint", view)) if word}
         box = {} if number % 5 in (1, 2) else {"x1": 1.0, "y1": 2.0, "x2": 30.0, "y2": 20.0}
-        tables["listing_photos"].append({**row, "ad_id": str(number // 5), **said})
+        tables["listing_photos"].append({**row, "ad_id": str(number // 5), **stats})
         tables["files"].append({**row, "path": f"photos/{number}.jpg"})
         tables["checks"].append({**row, "status": "dark" if number % 5 == 4 else "ok"})
         tables["findings"].append({**row, "kind": "exterior", "passed": True, **box})
@@ -33,8 +33,8 @@ def project_with(folder: Path, n: int) -> Project:
 
 
 def test_labelled_photos_become_a_manifest(tmp_path: Path) -> None:
-    said = write_finder_rows(project_with(tmp_path, 150), tmp_path / "finder.csv")
-    assert said["kinds"] == {"exterior": 30, "interior": 30}
+    stats = write_finder_rows(project_with(tmp_path, 150), tmp_path / "finder.csv")
+    assert stats["kinds"] == {"exterior": 30, "interior": 30}
     photos = read_manifest(tmp_path / "finder.csv")
     assert {photo.part for photo in photos} == {"train", "choose"}
     fronts = [photo for photo in photos if len(photo.boxes)]

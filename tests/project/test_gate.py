@@ -21,9 +21,9 @@ def test_build_and_service_decide_alike(
 ) -> None:
     finder = tmp_path / "finder"
     shutil.copytree(bundles["finder"], finder)
-    said = json.loads((finder / "bundle.json").read_text(encoding="utf-8"))
-    said["calibration"] = {"score": 0.4, "certain_box": 1.0} | ({} if gate is None else {"gate": gate})
-    (finder / "bundle.json").write_text(json.dumps(said), encoding="utf-8")
+    stats = json.loads((finder / "bundle.json").read_text(encoding="utf-8"))
+    stats["calibration"] = {"score": 0.4, "certain_box": 1.0} | ({} if gate is None else {"gate": gate})
+    (finder / "bundle.json").write_text(json.dumps(stats), encoding="utf-8")
     photo = tmp_path / "photo.png"
     Image.fromarray(draw_photo((400, 300), [("red", (50, 80, 300, 260))])).save(photo)
 

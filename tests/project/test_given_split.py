@@ -72,16 +72,16 @@ def _splits(folder: Path) -> dict[str, set[str]]:
 
 
 def test_the_official_parts_are_kept(folder: Path) -> None:
-    said = build(Project.open(folder), until="learn", workers=0)
+    stats = build(Project.open(folder), until="learn", workers=0)
     found = _splits(folder)
     assert found["test"] == {"test"}
     assert "test" not in found["train"] | found["validation"]
-    assert said["learn"]["test"] == len(CLASSES) * N_TEST
-    assert [line for line in said["split"]["warnings"] if "public data set" in line]
+    assert stats["learn"]["test"] == len(CLASSES) * N_TEST
+    assert [line for line in stats["split"]["warnings"] if "public data set" in line]
 
 
 def test_photos_that_the_shipped_network_learnt_from_are_no_test_in_silence(folder: Path) -> None:
     (folder / "carspotter.toml").write_text(SETTINGS + '\n[split]\nsplit = "new"\n')
-    said = build(Project.open(folder), until="split", workers=0)
+    stats = build(Project.open(folder), until="split", workers=0)
     assert _splits(folder)["test"] & {"train"}
-    assert [line for line in said["split"]["warnings"] if "has learnt from" in line]
+    assert [line for line in stats["split"]["warnings"] if "has learnt from" in line]

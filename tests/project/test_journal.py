@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from carspotter.catalog.catalog import Catalog
-from carspotter.project.journal import fingerprint
+from carspotter.project.build import fingerprint
 
 
 def test_an_even_number_of_equal_changes_is_seen(tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ import os, signal, sys
 sys.path.insert(0, {tests!r})
 from carspotter import compute
 from carspotter.catalog.catalog import Catalog
-from carspotter.project import journal
+from carspotter.project.build import Journal
 from carspotter.project.folder import Project
 from carspotter.project.pipeline import build
 
@@ -41,8 +41,8 @@ class Watch:
         if step == STEP:
             die()
 
-finish = journal.Journal.finish
-journal.Journal.finish = lambda self, step, *rest: die() if step == STEP else finish(self, step, *rest)
+finish = Journal.finish
+Journal.finish = lambda self, step, *rest: die() if step == STEP else finish(self, step, *rest)
 compute.BATCH = 8
 if __name__ == "__main__":
     build(Project.open(sys.argv[1]), workers=2, watch=Watch())

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
+from carspotter.project.fetching import fix_photos
 from carspotter.project.folder import Project
 from carspotter.project.pipeline import build
-from carspotter.project.repairs import fix_photos
 from tiny_project import make_project
 
 COPIED = "\n[fetch]\ncopy_local = true\n"
@@ -22,8 +22,8 @@ def test_photos_are_saved_or_set_aside(tmp_path: Path, is_copied: bool) -> None:
     (folder / "carspotter.toml").write_text(text + (COPIED if is_copied else ""))
     before = {path.name: path.read_bytes() for path in (tmp_path / "pictures").iterdir()}
     build(Project.open(folder), until="locate", workers=0)
-    said = fix_photos(Project.open(folder))
-    assert said == {"saved": 1, "quarantined": int(is_copied), "left where they are": int(not is_copied)}
+    stats = fix_photos(Project.open(folder))
+    assert stats == {"saved": 1, "quarantined": int(is_copied), "left where they are": int(not is_copied)}
     assert {path.name: path.read_bytes() for path in (tmp_path / "pictures").iterdir()} == before
     with Project.open(folder).catalog() as catalog:
         row = catalog.rows(

@@ -287,8 +287,8 @@ def test_neither_order_nor_a_new_file_name_makes_other_ads(market: Market) -> No
     swapped = text[:first] + text[second:end] + text[first:second] + text[end:]
     (market.folder / "dealer" / "cars.csv").rename(market.folder / "dealer" / "cars-june.csv")
     (market.folder / "carspotter.toml").write_text(swapped.replace("dealer/cars.csv", "dealer/cars-june.csv"))
-    said = run(market.folder, until="import")["import"]
-    assert said["ads"] == {"changed": 0, "new": 0, "gone": 0}
+    stats = run(market.folder, until="import")["import"]
+    assert stats["ads"] == {"changed": 0, "new": 0, "gone": 0}
     assert {row["ad_id"] for row in ask(market.folder, "SELECT ad_id FROM listings")} == before
 
 
@@ -311,9 +311,9 @@ def test_a_source_that_cannot_be_read_keeps_its_ads(market: Market) -> None:
     run(market.folder, until="import")
     market.take_down(1)
     market.write()
-    said = run(market.folder, until="import")["import"]
-    assert said["ads"] == {"changed": 0, "new": 0, "gone": 0}
-    assert [line for line in said["warnings"] if "table:cars.csv" in line and "cannot be read" in line]
+    stats = run(market.folder, until="import")["import"]
+    assert stats["ads"] == {"changed": 0, "new": 0, "gone": 0}
+    assert [line for line in stats["warnings"] if "table:cars.csv" in line and "cannot be read" in line]
     assert len(ask(market.folder, "SELECT * FROM listings")) == 14
 
 
@@ -323,11 +323,11 @@ def test_a_preview_changes_nothing(market: Market) -> None:
     del market.rows[1]["2"]
     market.write()
     before = state(market.folder)
-    said = preview(Project.open(market.folder))
-    assert said["ads"] == {"changed": 1, "new": 0, "gone": 1}
-    assert [line.split(":")[0] for line in said["examples"]] == ["changed 1", "gone table"]
+    stats = preview(Project.open(market.folder))
+    assert stats["ads"] == {"changed": 1, "new": 0, "gone": 1}
+    assert [line.split(":")[0] for line in stats["examples"]] == ["changed 1", "gone table"]
     assert state(market.folder) == before
-    assert run(market.folder, until="import")["import"]["ads"] == said["ads"]
+    assert run(market.folder, until="import")["import"]["ads"] == stats["ads"]
 
 
 def test_a_photo_that_was_replaced_is_seen_down_to_its_shard(market: Market) -> None:

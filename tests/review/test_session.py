@@ -11,10 +11,10 @@ from PIL import Image
 
 from carspotter.errors import ImageError, LabelError, ProjectError
 from carspotter.labels.doubts import Doubt, write_doubts
-from carspotter.project.finder_rows import write_finder_rows
 from carspotter.project.folder import Project
 from carspotter.project.pipeline import build
 from carspotter.review.decisions import Decision
+from carspotter.review.finder_rows import write_finder_rows
 from carspotter.review.relearn import Relearning
 from carspotter.review.session import ReviewSession
 from carspotter.taxonomy import Taxon

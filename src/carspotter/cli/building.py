@@ -45,18 +45,18 @@ class Display:
             self._told = now
             sys.stderr.write(f"{self._step:<12}{done} of {total}, {done / (now - self._began):.1f} a second\n")
 
-    def end(self, step: str, said: Mapping[str, Any]) -> None:
+    def end(self, step: str, stats: Mapping[str, Any]) -> None:
         """Show what the step had to say; the line stays."""
         if self._bar is not None:
             self._bar.remove_task(self._task)
         seconds = time.monotonic() - self._began
         took = f"  ({seconds:.0f} s)" if seconds > PATIENCE_S else ""
-        line = f"{step:<12}{sentence(said)}{took}"
+        line = f"{step:<12}{sentence(stats)}{took}"
         if self._bar is not None:
             self._bar.console.print(line, markup=False, highlight=False)
         else:
             sys.stderr.write(line + "\n")
-        for warning in said.get("warnings", ()):
+        for warning in stats.get("warnings", ()):
             self._warn(str(warning))
 
     def _warn(self, text: str) -> None:
@@ -75,34 +75,34 @@ def print_json(content: Any) -> None:
     typer.echo(json.dumps(content, ensure_ascii=False, indent=2, default=str))
 
 
-def finish(said: Mapping[str, Mapping[str, Any]], *, as_json: bool) -> None:
+def finish(stats: Mapping[str, Mapping[str, Any]], *, as_json: bool) -> None:
     """End a command: print what its steps said for programs, and exit with `WARNED` where one had a warning."""
     if as_json:
-        print_json({name: dict(words) for name, words in said.items()})
-    if any(words.get("warnings") for words in said.values()):
+        print_json({name: dict(words) for name, words in stats.items()})
+    if any(words.get("warnings") for words in stats.values()):
         raise typer.Exit(WARNED)
 
 
 _APART = ("warnings", "examples")  # what a step says in lines of their own
 
 
-def sentence(said: Mapping[str, Any]) -> str:
+def sentence(stats: Mapping[str, Any]) -> str:
     """Write what a step said as one line: "300 listings, 1508 photos; 12 broken-row"."""
-    if "text" in said:
-        return str(said["text"])
-    said = {name: value for name, value in said.items() if name not in _APART}
-    if set(said) <= {"done", "ads"} and not any(_numbers(said)):
+    if "text" in stats:
+        return str(stats["text"])
+    stats = {name: value for name, value in stats.items() if name not in _APART}
+    if set(stats) <= {"done", "ads"} and not any(_numbers(stats)):
         return "nothing to do"
-    return "; ".join(_words(said)) or "nothing to do"
+    return "; ".join(_words(stats)) or "nothing to do"
 
 
-def _numbers(said: Mapping[str, Any]) -> Iterator[Any]:
-    for value in said.values():
+def _numbers(stats: Mapping[str, Any]) -> Iterator[Any]:
+    for value in stats.values():
         yield from value.values() if isinstance(value, Mapping) else (value,)
 
 
-def _words(said: Mapping[str, Any]) -> Iterator[str]:
-    for name, value in said.items():
+def _words(stats: Mapping[str, Any]) -> Iterator[str]:
+    for name, value in stats.items():
         if isinstance(value, Mapping):
             if value:
                 yield ", ".join(f"{number} {reason}" for reason, number in value.items())

@@ -41,13 +41,13 @@ def import_(
     opened = Project.open(project)
     with display() as watch:
         if dry_run:
-            said: dict[str, Mapping[str, Any]] = {"import": preview(opened, watch=watch)}
+            stats: dict[str, Mapping[str, Any]] = {"import": preview(opened, watch=watch)}
         else:
-            said = build(opened, only=("import",), workers=workers, watch=watch)
+            stats = build(opened, only=("import",), workers=workers, watch=watch)
     if dry_run and not as_json:
-        for line in said["import"]["examples"]:
+        for line in stats["import"]["examples"]:
             typer.echo(line)
-    finish(said, as_json=as_json)
+    finish(stats, as_json=as_json)
 
 
 def step_command(steps: tuple[str, ...], help_text: str) -> Callable[..., None]:
@@ -64,8 +64,8 @@ def step_command(steps: tuple[str, ...], help_text: str) -> Callable[..., None]:
         from carspotter.project.pipeline import build
 
         with display() as watch:
-            said = build(Project.open(project), only=steps, on=on, workers=workers, watch=watch)
-        finish(said, as_json=as_json)
+            stats = build(Project.open(project), only=steps, on=on, workers=workers, watch=watch)
+        finish(stats, as_json=as_json)
 
     command.__doc__ = help_text
     return command
@@ -83,17 +83,17 @@ def check(
     as_json: JsonOption = False,
 ) -> None:
     """Check photos: unreadable, truncated, too small, dark, blurred, placeholder."""
+    from carspotter.project.fetching import fix_photos
     from carspotter.project.folder import Project
     from carspotter.project.pipeline import build
-    from carspotter.project.repairs import fix_photos
 
     opened = Project.open(project)
     with display() as watch:
-        said = build(opened, only=("check",), on=on, workers=workers, watch=watch)
+        stats = build(opened, only=("check",), on=on, workers=workers, watch=watch)
         if fix:
-            said["fix"] = fix_photos(opened)
-            typer.echo(sentence(said["fix"]), err=True)
-    finish(said, as_json=as_json)
+            stats["fix"] = fix_photos(opened)
+            typer.echo(sentence(stats["fix"]), err=True)
+    finish(stats, as_json=as_json)
 
 
 def fetch(
@@ -118,8 +118,8 @@ def fetch(
 
     opened = Project.open(project)
     with display() as watch:
-        said = build(opened, only=("fetch",), again=tuple(again or ()), on=on, workers=workers, watch=watch)
-    finish(said, as_json=as_json)
+        stats = build(opened, only=("fetch",), again=tuple(again or ()), on=on, workers=workers, watch=watch)
+    finish(stats, as_json=as_json)
 
 
 def finder_rows(
@@ -129,15 +129,15 @@ def finder_rows(
     as_json: JsonOption = False,
 ) -> None:
     """Write a project's photos of known kind or viewpoint as a finder's manifest, for `carspotter train`."""
-    from carspotter.project.finder_rows import write_finder_rows
     from carspotter.project.folder import Project
+    from carspotter.review.finder_rows import write_finder_rows
 
-    said = write_finder_rows(Project.open(project), out)
+    stats = write_finder_rows(Project.open(project), out)
     if as_json:
-        print_json(dict(said))
+        print_json(dict(stats))
         return
-    kinds = ", ".join(f"{count} {name}" for name, count in said["kinds"].items())
-    typer.echo(f"{out}: {said['photos']} photos ({kinds}); next: carspotter train recipes/finder.toml")
+    kinds = ", ".join(f"{count} {name}" for name, count in stats["kinds"].items())
+    typer.echo(f"{out}: {stats['photos']} photos ({kinds}); next: carspotter train recipes/finder.toml")
 
 
 def crawl(
@@ -152,8 +152,8 @@ def crawl(
     as_json: JsonOption = False,
 ) -> None:
     """Crawl the sites among a project's sources: robots.txt obeyed, slowly, resumable."""
-    from carspotter.project.crawling import crawl_project, plan_crawl
     from carspotter.project.folder import Project
+    from carspotter.project.pipeline import crawl_project, plan_crawl
 
     opened = Project.open(project)
     if dry_run:
@@ -165,10 +165,10 @@ def crawl(
             typer.echo(f"{line['verdict']:<10}{line['kind']:<9}{line['url']}")
         return
     with display() as watch:
-        said = crawl_project(opened, again=again, watch=watch)
-    for site in said["sites"]:
+        stats = crawl_project(opened, again=again, watch=watch)
+    for site in stats["sites"]:
         for remark in site["remarks"]:
             typer.echo(f"{site['start']}: {remark}", err=True)
     if as_json:
-        print_json(dict(said))
-    finish({"crawl": said}, as_json=False)  # its JSON is the crawl alone; warnings were said as they were met
+        print_json(dict(stats))
+    finish({"crawl": stats}, as_json=False)  # its JSON is the crawl alone; warnings were said as they were met

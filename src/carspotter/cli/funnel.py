@@ -8,9 +8,9 @@ from typing import Any
 from rich.table import Table
 from rich.text import Text
 
+from carspotter.cli.scorecard import Scorecard
 from carspotter.cli.tables import clean, show
 from carspotter.project.funnel import Funnel
-from carspotter.project.scorecard import Scorecard
 
 BAR = 30  # characters of a bar that holds every photo
 

@@ -71,10 +71,10 @@ def build(
 
     opened = Project.open(project)
     with display() as watch:
-        said = run(opened, until=until, on=on, workers=workers, watch=watch)
-    if "report" in said and not as_json:
+        stats = run(opened, until=until, on=on, workers=workers, watch=watch)
+    if "report" in stats and not as_json:
         typer.echo(opened.report)
-    finish(said, as_json=as_json)
+    finish(stats, as_json=as_json)
 
 
 def status(project: ProjectArgument = Path(), *, as_json: JsonOption = False) -> None:
@@ -118,10 +118,10 @@ def demo(
     """Build a hundred drawn ads with planted flaws, and say how many of the flaws were found; under a minute."""
     from carspotter.cli.building import display
     from carspotter.cli.funnel import show_funnel, show_scorecard
+    from carspotter.cli.scorecard import scorecard
     from carspotter.project.folder import SETTINGS, Project
     from carspotter.project.funnel import funnel
     from carspotter.project.pipeline import build as run
-    from carspotter.project.scorecard import scorecard
     from carspotter.sources.showroom import FOLDER
 
     if not (folder / SETTINGS).exists():
@@ -129,12 +129,12 @@ def demo(
         _create(folder, [FOLDER])
     project = Project.open(folder)
     with display() as watch:
-        said = run(project, workers=workers, watch=watch)
+        stats = run(project, workers=workers, watch=watch)
     with project.catalog() as catalog:
         found, card = funnel(catalog), scorecard(project, catalog)
     if as_json:
-        print_json({"funnel": found.to_dict(), **card.to_dict(), "learn": dict(said["learn"])})
+        print_json({"funnel": found.to_dict(), **card.to_dict(), "learn": dict(stats["learn"])})
         return
     show_funnel(found)
-    show_scorecard(card, said["learn"])
+    show_scorecard(card, stats["learn"])
     typer.echo(f"The report: {project.report}")

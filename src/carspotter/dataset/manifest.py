@@ -81,7 +81,7 @@ class Manifest:
         """Return how many samples all shards hold."""
         return sum(shard.samples for shard in self.shards)
 
-    def said(self) -> dict[str, Any]:
+    def stats(self) -> dict[str, Any]:
         """Return what there is to say in a line: samples by split, shards, megabytes, photos that could not be read."""
         by_split = {split: sum(counts.values()) for split, counts in self.counts.items()}
         size = sum(int(file["bytes"]) for shard in self.shards for file in shard.files.values())

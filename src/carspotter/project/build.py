@@ -1,15 +1,22 @@
-"""What every step of a build is given: the project, its open catalogue, and who watches."""
+"""What every step of a build is given: the project, its open catalogue, the journal of steps, and who watches.
+
+A whole-catalogue step is done as long as its settings and the rows it reads stay as they were: `steps.json` in the
+project's folder keeps their fingerprints, and the stats that each step returned. A row stage needs no such record,
+since the catalogue knows which rows lack its facts.
+"""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, is_dataclass
+from hashlib import blake2b
+from pathlib import Path
 from typing import Any, Protocol
 
-from carspotter import compute
+from carspotter import compute, storage
 from carspotter.catalog.catalog import Catalog
 from carspotter.project.folder import Project
-from carspotter.project.journal import Journal, fingerprint
 from carspotter.project.look import versions
 
 
@@ -22,7 +29,7 @@ class Watch(Protocol):
     def advance(self, done: int, total: int) -> None:
         """Hear how far the step is, in rows."""
 
-    def end(self, step: str, said: Mapping[str, Any]) -> None:
+    def end(self, step: str, stats: Mapping[str, Any]) -> None:
         """Hear that the step is done, and what it had to say."""
 
 
@@ -35,7 +42,7 @@ class Quiet:
     def advance(self, done: int, total: int) -> None:
         """Pass over it."""
 
-    def end(self, step: str, said: Mapping[str, Any]) -> None:
+    def end(self, step: str, stats: Mapping[str, Any]) -> None:
         """Pass over it."""
 
 
@@ -72,7 +79,60 @@ class Build:
         """
         before = fingerprint(self.catalog, reads, settings)
         if self.journal.is_done(name, before + fingerprint(self.catalog, writes, None)):
-            return self.journal.said(name)
-        said: Mapping[str, Any] = work()
-        self.journal.finish(name, before + fingerprint(self.catalog, writes, None), said)
-        return said
+            return self.journal.stats(name)
+        stats: Mapping[str, Any] = work()
+        self.journal.finish(name, before + fingerprint(self.catalog, writes, None), stats)
+        return stats
+
+
+FILE = "steps.json"
+
+
+def fingerprint(catalog: Catalog, queries: tuple[str, ...], settings: Any) -> str:
+    """Name what a step depends on: the rows of some queries, in whatever order, and its settings."""
+    parts = [json.dumps(_plain(settings), sort_keys=True, default=str)]
+    for query in queries:
+        # An exclusive or of the rows' hashes does not depend on their order, nor on how parts are cut. Of their texts,
+        # since DuckDB mixes a row's columns by exclusive or too: an even number of equal changes would cancel out.
+        row = catalog.rows(f"SELECT count(*) AS n, bit_xor(hash(t::VARCHAR)) AS x FROM ({query}) AS t")[0]
+        parts.append(f"{row['n']}:{row['x']}")
+    return blake2b("|".join(parts).encode(), digest_size=12).hexdigest()
+
+
+def _plain(settings: Any) -> Any:
+    if is_dataclass(settings) and not isinstance(settings, type):
+        return asdict(settings)
+    if isinstance(settings, list | tuple):
+        return [_plain(item) for item in settings]
+    return settings
+
+
+class Journal:
+    """Read and write which steps are done, and what they said."""
+
+    def __init__(self, folder: Path) -> None:
+        """Read the journal of a project's folder; none, or one that is no JSON, means that nothing is done."""
+        self._path = folder / FILE
+        try:
+            content = json.loads(self._path.read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            content = {}
+        self._steps: dict[str, dict[str, Any]] = content if isinstance(content, dict) else {}
+
+    def is_done(self, step: str, mark: str) -> bool:
+        """Return whether a step was finished with this fingerprint."""
+        return self._steps.get(step, {}).get("fingerprint") == mark
+
+    def stats(self, step: str) -> Mapping[str, Any]:
+        """Return what a step had to say when it was last finished; empty when it never was."""
+        content = self._steps.get(step, {}).get("said", {})
+        return content if isinstance(content, dict) else {}
+
+    def forget(self, step: str) -> None:
+        """Take a step for not done: what it made is gone."""
+        self._steps.pop(step, None)
+
+    def finish(self, step: str, mark: str, stats: Mapping[str, Any]) -> None:
+        """Note that a step is finished."""
+        self._steps[step] = {"fingerprint": mark, "said": dict(stats)}
+        storage.write(self._path, (json.dumps(self._steps, indent=2, ensure_ascii=False) + "\n").encode())

@@ -23,7 +23,7 @@ from carspotter.photos.checks import CheckSettings, judge
 from carspotter.photos.duplicates import Embeddings, find_duplicates
 from carspotter.project.build import Build
 from carspotter.project.look import LocateSettings, Look
-from carspotter.project.source_names import known_sources
+from carspotter.project.settings import known_sources
 from carspotter.project.sync import forget_changed
 from carspotter.records import SPLITS
 from carspotter.review.apply import PHOTO_LABELS, corrections, decision_texts, review_rows
@@ -60,9 +60,9 @@ def look_at_photos(build: Build, parts: tuple[str, ...] | None = None) -> Mappin
         locate=settings.locate,
         **({"parts": parts} if parts else {}),  # type: ignore[arg-type]
     )
-    said = {**build.rows(look), **({"changed on disk": changed} if changed else {})}
+    stats = {**build.rows(look), **({"changed on disk": changed} if changed else {})}
     judged = _judge_photos(build)["changed"]
-    return {**said, **({"judged anew": judged} if judged else {})}
+    return {**stats, **({"judged anew": judged} if judged else {})}
 
 
 def _judge_photos(build: Build) -> Mapping[str, Any]:
@@ -163,8 +163,8 @@ def resolve_labels(build: Build) -> Mapping[str, Any]:
         storage.write(folder / "unresolved.csv", to_csv(missing).encode("utf-8-sig"))
         methods = Counter(row["method"] for row in rows if row["status"] == OK)
         n_ok = sum(methods.values())
-        said = {"reviewed photos": len(reviews)} if reviews else {}
-        return {"resolved": n_ok, "unresolved": len(rows) - n_ok, "methods": dict(methods.most_common()), **said}
+        stats = {"reviewed photos": len(reviews)} if reviews else {}
+        return {"resolved": n_ok, "unresolved": len(rows) - n_ok, "methods": dict(methods.most_common()), **stats}
 
     return build.whole(
         "resolve",
@@ -200,10 +200,10 @@ def choose_classes(build: Build) -> Mapping[str, Any]:
         chosen = classes(catalog.columns(f"{USABLE} ORDER BY p.photo_id"), settings=settings, merges=read_merges(path))
         catalog.replace("classes", list(chosen.rows))
         reasons = Counter(row["status"] for row in chosen.rows if row["status"] != OK)
-        said: dict[str, Any] = {"classes": len(chosen.taxa), "left out or merged": dict(reasons.most_common())}
+        stats: dict[str, Any] = {"classes": len(chosen.taxa), "left out or merged": dict(reasons.most_common())}
         counted = catalog.rows("SELECT truth, answer, count(*) AS n FROM predictions GROUP BY ALL ORDER BY ALL")
         hints = confused_pairs({(row["truth"], row["answer"]): row["n"] for row in counted})
-        return {**said, "hints": [str(hint) for hint in hints]} if hints else said
+        return {**stats, "hints": [str(hint) for hint in hints]} if hints else stats
 
     merges = path.read_text(encoding="utf-8-sig", errors="replace") if path.exists() else ""
     return build.whole(

@@ -110,17 +110,17 @@ def _write(build: Build, found: Sequence[Doubt], doubts: Doubts) -> Mapping[str,
     build.watch.advance(3, 3)
     n_ads = sum(doubt.is_ad for doubt in open_)
     pairs = list(doubts.pair_rows())[:PAIRS]
-    said = f"{n_ads} ads with a doubtful label, {len(open_) - n_ads} outliers"
+    stats = f"{n_ads} ads with a doubtful label, {len(open_) - n_ads} outliers"
     if pairs:
-        said += "; mixed up by sellers: " + ", ".join(_in_words(pair) for pair in pairs[:3])
+        stats += "; mixed up by sellers: " + ", ".join(_in_words(pair) for pair in pairs[:3])
     if open_:
-        said += f"; next: carspotter review {shlex.quote(str(build.project.folder))} --queue doubts"
+        stats += f"; next: carspotter review {shlex.quote(str(build.project.folder))} --queue doubts"
     return {
         "ads": n_ads,
         "outliers": len(open_) - n_ads,
         "reviewed": len(found) - len(open_),
         "pairs": pairs,
-        "text": said,
+        "text": stats,
     }
 
 

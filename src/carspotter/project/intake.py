@@ -16,8 +16,7 @@ from carspotter import storage
 from carspotter.errors import SourceError
 from carspotter.project.build import Build
 from carspotter.project.folder import Project
-from carspotter.project.settings import SourceSettings
-from carspotter.project.source_names import known_sources, remember
+from carspotter.project.settings import SourceSettings, known_sources, remember
 from carspotter.project.sync import Difference, Sync
 from carspotter.records import photo_id
 from carspotter.sources.listing import Ad
@@ -30,14 +29,14 @@ def import_listings(build: Build) -> Mapping[str, Any]:
 
     Raises SourceError when nothing at all can be read.
     """
-    said, difference = _synchronise(build, dry=False)
-    return said | warned([*said.get("warnings", ()), *_silent_ads(build, difference.merged)])
+    stats, difference = _synchronise(build, dry=False)
+    return stats | warned([*stats.get("warnings", ()), *_silent_ads(build, difference.merged)])
 
 
 def what_would_change(build: Build) -> Mapping[str, Any]:
     """Read every source and say what `import_listings` would change, with examples; nothing is written."""
-    said, difference = _synchronise(build, dry=True)
-    return {**said, "examples": difference.examples}
+    stats, difference = _synchronise(build, dry=True)
+    return {**stats, "examples": difference.examples}
 
 
 def _synchronise(build: Build, *, dry: bool) -> tuple[dict[str, Any], Difference]:
@@ -77,12 +76,12 @@ def _crawl_problems(build: Build, source: SourceSettings) -> list[str]:
 
 def _in_numbers(difference: Difference, *, first: bool) -> dict[str, Any]:
     if first:
-        said: dict[str, Any] = {"listings": len(difference.new), "photos": difference.new_photos}
+        stats: dict[str, Any] = {"listings": len(difference.new), "photos": difference.new_photos}
     else:
-        said = {"ads": {name: len(getattr(difference, name)) for name in ("changed", "new", "gone")}}
+        stats = {"ads": {name: len(getattr(difference, name)) for name in ("changed", "new", "gone")}}
         photos = {"photos new": difference.new_photos, "photos gone": difference.gone_photos}
-        said |= {name: number for name, number in photos.items() if number}
-    return {**said, "stopped": difference.stopped} if difference.stopped else said
+        stats |= {name: number for name, number in photos.items() if number}
+    return {**stats, "stopped": difference.stopped} if difference.stopped else stats
 
 
 def warned(warnings: Sequence[str]) -> dict[str, Any]:
@@ -96,15 +95,15 @@ def _silent_ads(build: Build, merged: set[str]) -> list[str]:
         "SELECT l.ad_id, count(*) OVER () AS n FROM listings l ANTI JOIN listing_photos p USING (ad_id) "
         "WHERE l.status = 'ok' ORDER BY l.ad_id LIMIT 3"
     )
-    said = []
+    stats = []
     if bare:
-        said.append(
+        stats.append(
             f"{_count(bare[0]['n'], 'ad')} without any photo: {_some([row['ad_id'] for row in bare], bare[0]['n'])}"
         )
     if merged:
         first = _some(sorted(merged)[:3], len(merged))
-        said.append(f"{_count(len(merged), 'ad')} of several rows that name one car but differ otherwise: {first}")
-    return said
+        stats.append(f"{_count(len(merged), 'ad')} of several rows that name one car but differ otherwise: {first}")
+    return stats
 
 
 def _some(names: Sequence[str], total: int) -> str:

@@ -6,15 +6,17 @@ changed. Either way a second build of an unchanged project does nothing, and a k
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from carspotter.errors import ProjectError, suggestion
 from carspotter.project import curate, doubting, fetching, intake, products
-from carspotter.project.build import Build, Quiet, Watch
+from carspotter.project.build import Build, Journal, Quiet, Watch
 from carspotter.project.folder import Project
-from carspotter.project.journal import Journal
+from carspotter.sources.crawl import source as crawl
+from carspotter.sources.crawl.report import CrawlReport
+from carspotter.sources.crawl.settings import CrawlSettings
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,7 +65,7 @@ def build(
     """
     chosen = _chosen(until, only)
     watch = watch or Quiet()
-    said: dict[str, Mapping[str, Any]] = {}
+    stats: dict[str, Mapping[str, Any]] = {}
     with project.catalog() as catalog, catalog.writer():
         work = Build(
             project=project,
@@ -76,9 +78,9 @@ def build(
         )
         for step in chosen:
             watch.start(step.name, step.about)
-            said[step.name] = step.work(work)
-            watch.end(step.name, said[step.name])
-    return said
+            stats[step.name] = step.work(work)
+            watch.end(step.name, stats[step.name])
+    return stats
 
 
 def preview(project: Project, *, watch: Watch | None = None) -> Mapping[str, Any]:
@@ -87,9 +89,9 @@ def preview(project: Project, *, watch: Watch | None = None) -> Mapping[str, Any
     with project.catalog() as catalog:
         watch.start("import", "compare the listings of every source with the catalogue")
         work = Build(project=project, catalog=catalog, journal=Journal(project.folder), watch=watch)
-        said = intake.what_would_change(work)
-        watch.end("import", said)
-    return said
+        stats = intake.what_would_change(work)
+        watch.end("import", stats)
+    return stats
 
 
 def _chosen(until: str | None, only: Sequence[str]) -> tuple[Step, ...]:
@@ -105,3 +107,42 @@ def _chosen(until: str | None, only: Sequence[str]) -> tuple[Step, ...]:
             raise ProjectError(f"step {unknown!r} is unknown; {suggestion(unknown, known, limit=len(known))}")
         return tuple(known[name] for name in only)
     return STEPS[: names.index(until) + 1] if until else STEPS
+
+
+def plan_crawl(project: Project) -> list[dict[str, str]]:
+    """Return what the sites of a project would be asked for, from their start pages alone; writes nothing."""
+    return [row for settings in _sites(project) for row in crawl.plan(settings)]
+
+
+def crawl_project(project: Project, *, again: bool = False, watch: Watch | None = None) -> Mapping[str, Any]:
+    """Crawl the sites of a project and import what they list; with `again` also what they listed before.
+
+    Pages that could not be read the last time are asked again. Returns what the import said, for each site what was
+    read, with "remarks" as sentences.
+    """
+    sites, folder = list(_sites(project)), project.crawl
+    for settings in sites:
+        (crawl.forget if again else crawl.ask_again)(settings, folder)
+    stats = build(project, only=("import",), watch=watch)["import"]
+    reports = [(settings, crawl.report(settings, folder)) for settings in sites]
+    told = [{"start": settings.start[0], **_told(report)} for settings, report in reports if report is not None]
+    return {**stats, "sites": told}
+
+
+def _told(report: CrawlReport) -> dict[str, Any]:
+    return {
+        "pages": report.pages,
+        "listings": report.listings,
+        "photos": report.photos,
+        "failed": {reason: list(urls) for reason, urls in report.failed.items()},
+        "remarks": report.remarks(),
+    }
+
+
+def _sites(project: Project) -> Iterator[CrawlSettings]:
+    found = [source.settings for source in project.settings.sources if source.kind == "crawl"]
+    if not found:
+        raise ProjectError(
+            f'{project.folder / "carspotter.toml"}: no source of kind "crawl"; add one under [[sources]]'
+        )
+    yield from found

@@ -51,12 +51,12 @@ def learn_classes(build: Build) -> Mapping[str, Any]:
         gallery = _fit(samples, part, known, taxonomy=taxonomy, build=build)
         judged = _judged(samples, taxa, gallery=gallery, name=settings.learn.name)
         catalog.replace("predictions", list(_rows(judged, known)))
-        said: dict[str, Any] = {"method": gallery.method, "classes": len(known), "train": int((part == "train").sum())}
-        said |= figures(judged)
-        said["text"] = in_words(said)
-        save_gallery(gallery, base_bundle(build), folder, name=settings.learn.name, card=_card(build, said))
+        stats: dict[str, Any] = {"method": gallery.method, "classes": len(known), "train": int((part == "train").sum())}
+        stats |= figures(judged)
+        stats["text"] = in_words(stats)
+        save_gallery(gallery, base_bundle(build), folder, name=settings.learn.name, card=_card(build, stats))
         judged.save(build.project.predictions)
-        return said
+        return stats
 
     # Bytes and networks that changed have changed what is pending, so the digests of files stand for the vectors.
     reads = (EMBEDDED_OF, "SELECT * FROM classes")
@@ -77,14 +77,14 @@ def embedded(build: Build) -> str:
     JOIN {build.embeddings} e USING (photo_id) WHERE s.status = 'ok'"""
 
 
-def in_words(said: Mapping[str, Any]) -> str:
+def in_words(stats: Mapping[str, Any]) -> str:
     """Return what was learned and what it reaches in one line."""
-    learned = f"{said['method']} on {said['train']} photos of {said['classes']} classes"
-    if not said["test"]:
+    learned = f"{stats['method']} on {stats['train']} photos of {stats['classes']} classes"
+    if not stats["test"]:
         return f"{learned}; no test photos to try it on"
-    right = f"{said['test_top1']:.1%} of {said['test']} test photos right"
-    ads = f"{said['ad_top1']:.1%} of {said['test_ads']} whole ads"
-    not_learned = said.get("not_learned")
+    right = f"{stats['test_top1']:.1%} of {stats['test']} test photos right"
+    ads = f"{stats['ad_top1']:.1%} of {stats['test_ads']} whole ads"
+    not_learned = stats.get("not_learned")
     more = f"; {not_learned} test photos are of classes without photos in train" if not_learned else ""
     return f"{learned}: {right}, {ads}{more}"
 
@@ -170,13 +170,13 @@ def figures(table: Predictions) -> dict[str, Any]:
     """
     test = table.take(table.about["split"] == "test")
     labelled = test.take(test.truth != UNLABELLED)
-    said = {"test": len(labelled), "not_learned": len(test) - len(labelled)}
+    stats = {"test": len(labelled), "not_learned": len(test) - len(labelled)}
     ads = ad_figures(labelled)
     if ads is None:
-        return said
+        return stats
     top5 = in_top(labelled.probabilities, labelled.truth, TOP)
     whole = ads.right["class"]
-    return said | {
+    return stats | {
         "test_top1": float(labelled.right_at()[0].mean()),
         "test_top5": float(top5.mean()),
         "test_ads": whole.total,
@@ -184,11 +184,11 @@ def figures(table: Predictions) -> dict[str, Any]:
     }
 
 
-def _card(build: Build, said: Mapping[str, Any]) -> dict[str, Any]:
+def _card(build: Build, stats: Mapping[str, Any]) -> dict[str, Any]:
     name = build.project.settings.name or build.project.folder.name
     return {
-        "data": f"{said['train']} photographs of the project {name}, labelled by its listings",
-        "figures": {f"test {key}": value for key, value in said.items() if isinstance(value, float)},
+        "data": f"{stats['train']} photographs of the project {name}, labelled by its listings",
+        "figures": {f"test {key}": value for key, value in stats.items() if isinstance(value, float)},
     }
 
 
@@ -215,7 +215,7 @@ def write_shards(build: Build) -> Mapping[str, Any]:
             progress=build.watch.advance,
             taxonomy=Taxonomy(tuple(taxa[name] for name in names)) if names else None,
         )
-        return manifest.said()
+        return manifest.stats()
 
     if not (build.project.shards / "manifest.json").exists():
         build.journal.forget("shard")

@@ -16,9 +16,9 @@ from carspotter.catalog.catalog import Catalog
 from carspotter.errors import MissingExtraError
 from carspotter.evaluation.mistakes import confusions, worst_mistakes
 from carspotter.evaluation.predictions import Predictions
+from carspotter.project.build import Journal
 from carspotter.project.folder import Project
 from carspotter.project.funnel import STAGES, STOPS, funnel
-from carspotter.project.journal import Journal
 from carspotter.records import VIEWPOINTS
 from carspotter.thumbnails import HEIGHT, thumbnail_of
 
@@ -83,7 +83,7 @@ def report_content(project: Project, catalog: Catalog, journal: Journal) -> Row:
         "classes": _classes(catalog),
         "left_out": _left_out(catalog),
         "unresolved": _unresolved(catalog),
-        "said": {name: dict(journal.said(name)) for name in ("deduplicate", "split", "learn", "shard")},
+        "stats": {name: dict(journal.stats(name)) for name in ("deduplicate", "split", "learn", "shard")},
         "mistakes": _mistakes(project, catalog, test),
         "confusions": confusions(test)[:WORDS] if test is not None else (),
     }

@@ -219,8 +219,8 @@ def _differ(one: Row, other: Row) -> bool:
 
 
 def _words(row: Mapping[str, Any]) -> str:
-    said = [str(row[name]) for name in ("make", "model", "year") if row.get(name) is not None]
-    return " ".join(said) or str(row.get("title") or "without words")
+    stats = [str(row[name]) for name in ("make", "model", "year") if row.get(name) is not None]
+    return " ".join(stats) or str(row.get("title") or "without words")
 
 
 def _changes(known: Mapping[str, Any], row: Mapping[str, Any], names: set[str]) -> str:
