@@ -5,9 +5,10 @@ A crop is cut by `crops`, as serving cuts: at the size and fit of a network it i
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from io import BytesIO
-from typing import Literal
+from typing import Any, Literal
 
 from PIL import Image
 
@@ -20,6 +21,11 @@ Format = Literal["png", "webp-lossless", "webp", "jpeg"]
 
 # Of WebP's 0..6: 4 is the library's default, 6 is twice as slow for 2 % fewer bytes.
 _WEBP_METHOD = 4
+# Without loss the least effort: 55 kB a crop in 2.5 ms, where the default takes 52 ms for 48 kB.
+_LOSSLESS: Mapping[Format, dict[str, Any]] = {
+    "png": {"format": "PNG", "compress_level": 1},
+    "webp-lossless": {"format": "WEBP", "lossless": True, "method": 0, "quality": 0},
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,10 +61,10 @@ def encode(pixels: Pixels, form: Format, quality: int) -> bytes:
     """Return the bytes of an image file; `quality` is for those that lose something."""
     buffer = BytesIO()
     image = Image.fromarray(pixels)
-    if form == "png":
-        image.save(buffer, "PNG")
+    if form in _LOSSLESS:
+        image.save(buffer, **_LOSSLESS[form])
     elif form == "jpeg":
         image.save(buffer, "JPEG", quality=quality)
     else:
-        image.save(buffer, "WEBP", quality=quality, method=_WEBP_METHOD, lossless=form == "webp-lossless")
+        image.save(buffer, "WEBP", quality=quality, method=_WEBP_METHOD)
     return buffer.getvalue()
