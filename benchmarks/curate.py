@@ -32,7 +32,7 @@ from carspotter.photos.duplicates import find_duplicates
 from carspotter.pixels import decode
 from carspotter.project.curate import CHECKED
 from carspotter.project.folder import Project, create
-from carspotter.project.look import LocateSettings, Look
+from carspotter.project.locate import LocateSettings, LocateStage
 from carspotter.runtime.bundle import shipped
 from measure import CORES, machine, parser
 
@@ -177,7 +177,7 @@ def look_at(folder: Path, paths: list[Path], parts: tuple[str, ...], *, precisio
     """Run the row stage over photographs; the time from the first rows to the last, without the start of workers."""
     project = project_of(folder, paths)
     locate = LocateSettings(precision=precision)
-    look = Look(folder=str(project.folder), check=CheckSettings(), locate=locate, parts=parts)
+    look = LocateStage(folder=str(project.folder), check=CheckSettings(), locate=locate, parts=parts)
     times: list[tuple[float, int]] = []
     with project.catalog() as catalog:
         compute.run(look, catalog, batch_size=CHUNK, progress=lambda *p: times.append((time.perf_counter(), p[0])))

@@ -27,7 +27,7 @@ from carspotter.compute.stage import process
 from carspotter.errors import CarspotterError
 from carspotter.photos.checks import CheckSettings
 from carspotter.project.folder import Project, create
-from carspotter.project.look import LocateSettings, Look
+from carspotter.project.locate import LocateSettings, LocateStage
 from measure import CORES, machine, parser
 
 PARTS = ("checks", "findings")
@@ -38,7 +38,7 @@ DISCARDED_RUN = 1  # the first one of each reads the files for the first time
 
 
 @dataclass(slots=True, kw_only=True)
-class DeadlyLook(Look):
+class DeadlyLook(LocateStage):
     """Kill the worker on one row, as a fault in a decoder would."""
 
     def process(self, rows: list[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:
@@ -117,20 +117,20 @@ def run(way: str, folder: Path) -> dict[str, Any]:
     return {"seconds": time.perf_counter() - start, "rows": rows_of(way, folder)}
 
 
-def run_pool(stage: Look, folder: Path) -> None:
+def run_pool(stage: LocateStage, folder: Path) -> None:
     """Run the stage as the product does."""
     with Project.open(folder).catalog() as catalog:
         compute.run(stage, catalog, batch_size=BATCH, workers=CORES)
 
 
-def run_daft(stage: Look, folder: Path) -> None:
+def run_daft(stage: LocateStage, folder: Path) -> None:
     """Run the stage as a Daft class, one instance a core in processes of their own, into Parquet."""
     os.environ["DO_NOT_TRACK"] = os.environ["DAFT_ANALYTICS_ENABLED"] = "0"
     import daft
 
     @daft.cls(max_concurrency=CORES, use_process=True, cpus=1)
     class Looks:
-        def __init__(self, stage: Look) -> None:
+        def __init__(self, stage: LocateStage) -> None:
             self.stage = stage
             stage.setup()
 

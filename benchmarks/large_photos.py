@@ -13,7 +13,7 @@ import numpy as np
 from PIL import Image
 
 from carspotter.photos.checks import CheckSettings
-from carspotter.project.look import LocateSettings, Look
+from carspotter.project.locate import LocateSettings, LocateStage
 from measure import parser, report
 
 WIDTH, HEIGHT = 8000, 6000
@@ -31,7 +31,7 @@ def main() -> None:
         drawing.join()
         lacks = ["checks", "findings", "embeddings"]
         rows = [{"photo_id": str(n), "path": f"{n}.png", "lacks": lacks} for n in range(given.photos)]
-        look = Look(folder=folder, check=CheckSettings(), locate=LocateSettings())
+        look = LocateStage(folder=folder, check=CheckSettings(), locate=LocateSettings())
         look.setup()
         before, start = _peak_mb(), time.perf_counter()
         found = look.process(rows)

@@ -16,7 +16,7 @@ from PIL import Image
 
 from carspotter.catalog.tables import OK
 from carspotter.project.folder import Project, create
-from carspotter.project.look import versions
+from carspotter.project.locate import versions
 from carspotter.records import KINDS, VIEWPOINTS
 from carspotter.serving.protocol import bind
 

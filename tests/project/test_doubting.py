@@ -11,7 +11,7 @@ import pytest
 from carspotter.errors import LabelError, ProjectError
 from carspotter.project.folder import Project, create
 from carspotter.project.funnel import funnel
-from carspotter.project.look import versions
+from carspotter.project.locate import versions
 from carspotter.project.pipeline import build
 
 SETTINGS = 'name = "doubted"\n[classes]\nlevel = "model"\nmin_photos = 5\n'

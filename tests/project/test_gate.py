@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from carspotter.photos.checks import CheckSettings
-from carspotter.project.look import LocateSettings, Look
+from carspotter.project.locate import LocateSettings, LocateStage
 from carspotter.recognition.recognizer import Recognizer
 from tiny_bundles import draw_photo
 
@@ -28,7 +28,7 @@ def test_build_and_service_decide_alike(
     Image.fromarray(draw_photo((400, 300), [("red", (50, 80, 300, 260))])).save(photo)
 
     locate = LocateSettings(finder=str(finder), identifier=str(bundles["identifier"]))
-    look = Look(folder=str(tmp_path), check=CheckSettings(), locate=locate, parts=("findings",))
+    look = LocateStage(folder=str(tmp_path), check=CheckSettings(), locate=locate, parts=("findings",))
     look.setup()
     (row,) = look.process([{"photo_id": "1", "path": photo.name, "lacks": ["findings"]}])["findings"]
     recognizer = Recognizer.open(finder=finder, identifier=bundles["identifier"], engine="onnxruntime", threads=1)

@@ -17,7 +17,7 @@ from carspotter.evaluation.evaluating import LabelledPhoto, predict
 from carspotter.geometry import BoundingBox
 from carspotter.photos.checks import CheckSettings
 from carspotter.pixels import Pixels, decode
-from carspotter.project.look import PARTS, LocateSettings, Look
+from carspotter.project.locate import PARTS, LocateSettings, LocateStage
 from carspotter.recognition.identifier import Identification, Identifier
 from carspotter.recognition.recognizer import Recognizer
 from carspotter.runtime.bundle import ModelBundle
@@ -77,7 +77,7 @@ def test_a_photo_is_cut_the_same_everywhere(
     crops["serve"] = seen.pop()
 
     locate = LocateSettings(**{task: str(folder) for task, folder in bundles.items()})
-    look = Look(folder=str(tmp_path), check=CheckSettings(), locate=locate)
+    look = LocateStage(folder=str(tmp_path), check=CheckSettings(), locate=locate)
     look.setup()
     tables = look.process([{"photo_id": "1", "path": name, "lacks": list(PARTS)}])
     crops["build"], vectors["build"] = seen.pop(), np.asarray(tables["embeddings"][0]["embedding"], np.float64)

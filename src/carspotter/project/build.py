@@ -17,7 +17,7 @@ from typing import Any, Protocol
 from carspotter import compute, storage
 from carspotter.catalog.catalog import Catalog
 from carspotter.project.folder import Project
-from carspotter.project.look import versions
+from carspotter.project.locate import versions
 
 
 class Watch(Protocol):

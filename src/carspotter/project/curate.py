@@ -22,7 +22,7 @@ from carspotter.labels.resolve import Resolver, label_rows
 from carspotter.photos.checks import CheckSettings, judge
 from carspotter.photos.duplicates import Embeddings, find_duplicates
 from carspotter.project.build import Build
-from carspotter.project.look import LocateSettings, Look
+from carspotter.project.locate import LocateSettings, LocateStage
 from carspotter.project.settings import known_sources
 from carspotter.project.sync import forget_changed
 from carspotter.records import SPLITS
@@ -54,7 +54,7 @@ def look_at_photos(build: Build, parts: tuple[str, ...] | None = None) -> Mappin
     """
     settings = build.project.settings
     changed = forget_changed(build.catalog)
-    look = Look(
+    look = LocateStage(
         folder=str(build.project.folder),
         check=settings.check,
         locate=settings.locate,

@@ -27,7 +27,7 @@ from carspotter.photos.rules import SourceRules, merged
 from carspotter.project.build import Build
 from carspotter.project.folder import Project
 from carspotter.project.intake import warned
-from carspotter.project.look import Look
+from carspotter.project.locate import LocateStage
 from carspotter.project.settings import SourceSettings, known_sources
 
 _STATUSES = "SELECT DISTINCT status FROM files UNION SELECT DISTINCT status FROM checks"
@@ -196,7 +196,7 @@ def _append_files(catalog: Catalog, facts: list[Row]) -> None:
 def _look_again(project: Project, catalog: Catalog, saved: list[Row]) -> None:
     if not saved:
         return
-    look = Look(folder=str(project.folder), check=project.settings.check, locate=project.settings.locate)
+    look = LocateStage(folder=str(project.folder), check=project.settings.check, locate=project.settings.locate)
     look.setup()
     lacks = list(look.writes)
     found = look.process([{"photo_id": row["photo_id"], "path": row["path"], "lacks": lacks} for row in saved])

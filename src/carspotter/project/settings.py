@@ -20,7 +20,7 @@ from carspotter.labels.classes import ClassSettings
 from carspotter.photos.checks import CheckSettings
 from carspotter.photos.duplicates import DuplicateSettings
 from carspotter.photos.rules import FetchSettings
-from carspotter.project.look import LocateSettings
+from carspotter.project.locate import LocateSettings
 from carspotter.recognition.gallery import LearnSettings
 from carspotter.settings import parse_toml, read_section
 from carspotter.sources.crawl.settings import CrawlSettings

@@ -82,7 +82,7 @@ class _Opened:
 
 
 @dataclass(slots=True, kw_only=True)
-class Look:
+class LocateStage:
     """Check, locate and embed photos: the row stage behind `check` and `locate`.
 
     `folder` is the project's, from which relative paths count; `parts` are the tables to fill.
