@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from carspotter import storage
 from carspotter.errors import BundleError
+from carspotter.evaluation.predictions import Predictions
 from carspotter.geometry import are_boxes, iou_matrix
 from carspotter.runtime.bundle import ModelBundle
 from carspotter.runtime.classes import class_probabilities
@@ -193,12 +194,23 @@ def _identifier_figures(
     cosine = (reference[1]["embedding"] * exported[1]["embedding"]).sum(1) / np.maximum(lengths, 1e-9)
     figures = {"agreement": float((first == second).mean())}
     if targets is not None and (targets >= 0).any():
-        known = targets >= 0
-        top1 = [float((answers == targets)[known].mean()) for answers in (first, second)]
+        tables = [_table(reference[0], probabilities, targets) for probabilities in (ours, theirs)]
+        top1 = [float(right[known].mean()) for right, known in (table.right_at() for table in tables)]
         figures |= {"top1": top1[1], "top1_before": top1[0], "points_lost": 100 * (top1[0] - top1[1])}
     figures["largest_difference"] = float(np.abs(ours - theirs).max())
     figures["embedding_cosine"] = float(cosine.mean())
     return figures
+
+
+def _table(bundle: ModelBundle, probabilities: NDArray[np.float64], targets: NDArray[np.int64]) -> Predictions:
+    assert bundle.taxonomy is not None
+    return Predictions(
+        name=bundle.name,
+        taxonomy=bundle.taxonomy,
+        photos=np.arange(len(targets)).astype(str),
+        probabilities=probabilities.astype(np.float32),
+        truth=targets,
+    )
 
 
 def _finder_figures(reference: _Answered, exported: _Answered) -> dict[str, float]:
