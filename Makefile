@@ -3,7 +3,7 @@
 #   make demo [PHOTO=car.jpg]   install what listings need, build a hundred drawn ads, and name the car in a photo
 #   make test [ARGS="-k box"]   install what the tests need and run the default ring
 #   make lowest [ARGS="-k box"] the same with the lowest versions that pyproject.toml allows (gigabytes, minutes)
-#   make check                  formatting, lint, strict types
+#   make check                  formatting, lint, strict types, and what nobody uses
 #   make docs                   write docs/cli.md anew from the commands themselves
 #   make clean                  remove the environments and what demo and build wrote
 
@@ -64,6 +64,7 @@ check: $(VENV)/.installed
 	$(VENV)/bin/ruff format --check src tests benchmarks docs release tools
 	$(VENV)/bin/ruff check src tests benchmarks docs release tools
 	$(VENV)/bin/mypy
+	$(VENV)/bin/vulture
 
 docs: $(VENV)/.installed
 	$(VENV)/bin/python docs/cli_page.py

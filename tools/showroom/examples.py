@@ -15,7 +15,7 @@ from PIL import Image
 from carspotter.records import VIEWPOINTS
 from tools.showroom.flaws import encode
 from tools.showroom.garage import MODELS
-from tools.showroom.listings import LocateStage, PhotoPlan, Scene
+from tools.showroom.listings import Look, PhotoPlan, Scene
 from tools.showroom.photos import draw_image
 from tools.showroom.scenes import Place, Setting
 
@@ -25,11 +25,11 @@ QUALITIES = range(88, 50, -2)  # the best that is small enough
 SIZE = (720, 540)
 
 
-def look(make: str, generation: str, paint: str, place: Place) -> LocateStage:
+def look(make: str, generation: str, paint: str, place: Place) -> Look:
     """Return which car is drawn, and where it stands, in the same light each time."""
     model = next(i for i, one in enumerate(MODELS) if (one.make, one.generation) == (make, generation))
     setting = Setting(place=place, weather=0, sun_turn=1.0, sun_height=0.8, ground=0, phase=3.0)
-    return LocateStage(model=model, year=MODELS[model].years[0] + 1, paint=paint, setting=setting, plate=(4, 1, 7, 2, 9, 3, 5))
+    return Look(model=model, year=MODELS[model].years[0] + 1, paint=paint, setting=setting, plate=(4, 1, 7, 2, 9, 3, 5))
 
 
 GOLF = look("Volkswagen", "1983-1992", "yellow", "street")
@@ -38,7 +38,7 @@ ESTATE = look("Volvo", "2002-2014", "red", "field")
 SALOON = look("BMW", "2011-2019", "petrol", "street")
 """Cars of the examples."""
 
-PHOTOS: dict[str, tuple[LocateStage, Scene, str | None, int]] = {
+PHOTOS: dict[str, tuple[Look, Scene, str | None, int]] = {
     "front-left": (GOLF, "car", "front-left", 29),
     "right": (SPORT, "car", "right", 2),
     "back-right": (ESTATE, "car", "back-right", 1),

@@ -64,7 +64,7 @@ class ShowroomSettings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class LocateStage:
+class Look:
     """Which car an ad sells: index into `MODELS`, year, name of its paint, and where it stands."""
 
     model: int
@@ -84,7 +84,7 @@ class PhotoPlan:
     image_id: str
     scene: Scene
     seed: int
-    look: LocateStage
+    look: Look
     size: tuple[int, int]
     viewpoint: int | None = None
     flaw: Flaw | None = None
@@ -115,7 +115,7 @@ class AdPlan:
     """Plan one ad: what it sells, what its seller writes, its photos; `relists` is the ad that it repeats."""
 
     ad_id: str
-    look: LocateStage
+    look: Look
     wording: Wording
     make: str
     model: str
@@ -170,13 +170,13 @@ def _ad(settings: ShowroomSettings, number: int, earlier: AdPlan | None, random:
     )
 
 
-def _look(random: np.random.Generator) -> LocateStage:
+def _look(random: np.random.Generator) -> Look:
     shares = np.array([model.share for model in MODELS], float)
     model = int(random.choice(len(MODELS), p=shares / shares.sum()))
     first, last = MODELS[model].years
     paints = list(PAINTS)
     popular = np.array([3.0 if name in ("white", "black", "silver", "grey") else 1.0 for name in paints])
-    return LocateStage(
+    return Look(
         model=model,
         year=int(random.integers(first, last + 1)),
         paint=paints[int(random.choice(len(paints), p=popular / popular.sum()))],
@@ -188,7 +188,7 @@ def _look(random: np.random.Generator) -> LocateStage:
 # ---- photos
 
 
-def _photos(settings: ShowroomSettings, ad_id: str, look: LocateStage, random: np.random.Generator) -> list[PhotoPlan]:
+def _photos(settings: ShowroomSettings, ad_id: str, look: Look, random: np.random.Generator) -> list[PhotoPlan]:
     """Plan the photos of an ad: the outside from several sides first, then the inside, details, other things."""
     n_views = int(np.clip(round(random.normal(settings.views, 0.8)), 1, 8))
     views = random.choice(8, n_views, replace=False, p=np.array(_VIEW_WEIGHTS) / sum(_VIEW_WEIGHTS))
@@ -286,6 +286,6 @@ def _spelt(words: str) -> tuple[str, str, str]:
 _PRAISE = ("full service history", "one owner", "like new", "new tyres", "garage kept", "top condition", "non-smoker")
 
 
-def _title(name: str, look: LocateStage, random: np.random.Generator) -> str:
+def _title(name: str, look: Look, random: np.random.Generator) -> str:
     praise = _PRAISE[int(random.integers(len(_PRAISE)))]
     return f"{name} {look.year}, {look.paint}, {praise}"

@@ -15,7 +15,7 @@ from PIL import Image
 from tools.showroom import interiors, scenes
 from tools.showroom.flaws import Box, break_bytes, change, encode, spoil
 from tools.showroom.garage import MODELS, PAINTS, Model
-from tools.showroom.listings import BROKEN, LocateStage, PhotoPlan
+from tools.showroom.listings import BROKEN, Look, PhotoPlan
 from tools.showroom.render import Camera, Layer, render
 from tools.showroom.scenes import Footprint
 from tools.showroom.shapes import build
@@ -66,7 +66,7 @@ def draw_image(photo: PhotoPlan) -> tuple[Image.Image, tuple[Box, ...]]:
     return scenes.photograph(picture, random), boxes
 
 
-def finish(look: LocateStage, *, lit: bool = False, steer: float = 0.0) -> Finish:
+def finish(look: Look, *, lit: bool = False, steer: float = 0.0) -> Finish:
     """Return the paint and the face of the car that an ad sells."""
     model = MODELS[look.model]
     return Finish(
@@ -151,7 +151,7 @@ def _render(paint: Finish, photo: PhotoPlan, camera: Camera) -> Layer:
     )
 
 
-def _second(photo: PhotoPlan, camera: Camera, random: np.random.Generator) -> tuple[LocateStage, float, float] | None:
+def _second(photo: PhotoPlan, camera: Camera, random: np.random.Generator) -> tuple[Look, float, float] | None:
     """Choose another car and park it beside or in line, never between the camera and the main car."""
     model = int(random.integers(len(MODELS)))
     body = MODELS[photo.look.model].body

@@ -11,8 +11,6 @@ from typing import Any
 
 from carspotter.catalog.catalog import Catalog
 
-PENDING = "pending"
-
 STAGES: Mapping[str, str] = {
     "import": "listed by an ad",
     "fetch": "have their file",

@@ -23,11 +23,7 @@ TaskName = Literal["identifier", "finder", "hog", "linear"]
 BASELINES: tuple[TaskName, ...] = ("hog", "linear")
 """Tasks that learn in one step, without epochs: HOG and a linear classifier, or frozen features and one of two."""
 Precision = Literal["float32", "bfloat16", "auto"]
-_PLACES = {
-    "data": ("labels", "shards", "taxonomy", "backgrounds", "teachers"),
-    "model": ("start",),
-    "card": ("notice",),
-}
+_PLACES = {"data": ("labels", "shards", "taxonomy", "teachers"), "model": ("start",), "card": ("notice",)}
 """Settings that name files or folders; `model.weights` is looked for in several places."""
 
 
@@ -48,8 +44,6 @@ class DataSettings:
     """Keep the rows whose column `split` says this; empty keeps all."""
     holdout: float = 0.08
     """Part of each class that is kept for choosing and calibrating, never for learning."""
-    backgrounds: str = ""
-    """Folder of photos without vehicles, to paste vehicles on (finder)."""
     test: str = ""
     """The split that a baseline answers; empty: the photos held out."""
     fraction: float = 1.0
@@ -257,8 +251,8 @@ def load_recipe(path: str | Path, changes: Sequence[str] = ()) -> Recipe:
     return recipe
 
 
-# Settings of training that went: a run of before has all settings in its JSON, and is still evaluated and exported.
-_GONE = ("loss", "q")
+# Settings that went: a run of before has all settings in its JSON, and is still evaluated and exported.
+_GONE = {"train": ("loss", "q"), "data": ("backgrounds",)}
 
 
 def _content(path: Path, above: tuple[Path, ...]) -> dict[str, Any]:
@@ -268,8 +262,9 @@ def _content(path: Path, above: tuple[Path, ...]) -> dict[str, Any]:
         content: dict[str, Any] = json.loads(text) if path.suffix == ".json" else parse_toml(text)
     except (OSError, ValueError, RecursionError) as error:
         raise RecipeError(f"recipe {path}: cannot be read: {error}") from error
-    if path.suffix == ".json" and isinstance(content.get("train"), dict):
-        content["train"] = {key: value for key, value in content["train"].items() if key not in _GONE}
+    for section, gone in _GONE.items() if path.suffix == ".json" else ():
+        if isinstance(content.get(section), dict):
+            content[section] = {key: value for key, value in content[section].items() if key not in gone}
     other = content.pop("extends", None)
     if other is None:
         return content

@@ -136,11 +136,8 @@ class _Exported(nn.Module):
         return output.kind.softmax(1), output.scores.sigmoid(), relative.clamp(0, 1), output.viewpoints.softmax(2)
 
 
-EXPORT_OUTPUTS = ("kind", "scores", "boxes", "viewpoints")
-
-
 def finder_export_module(model: nn.Module) -> nn.Module:
-    """Wrap a trained finder: `image` uint8 (n, h, w, 3) in; EXPORT_OUTPUTS out, in this order."""
+    """Wrap a trained finder: `image` uint8 (n, h, w, 3) in; kind, scores, boxes and viewpoints out."""
     return _Exported(cast(Finder, model)).eval()
 
 
