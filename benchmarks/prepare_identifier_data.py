@@ -24,7 +24,7 @@ from carspotter.labels.resolve import Resolver
 from carspotter.photos.near import pairs_within
 from carspotter.pixels import decode
 from prepare_subjects import OTHER, subjects
-from pseudo_label import LocateStage, yolox_look
+from pseudo_label import Look, yolox_look
 
 STANFORD = Path(__file__).parent.parent / "recipes" / "stanford-cars.csv"
 BODIES = {
@@ -118,7 +118,7 @@ def other_cars(folder: Path, resolver: Resolver) -> Iterator[Row]:
         )
 
 
-def advertised(folder: Path, resolver: Resolver, look: LocateStage) -> Iterator[Row]:
+def advertised(folder: Path, resolver: Resolver, look: Look) -> Iterator[Row]:
     """Yield the photographs of advertisements on which a whole vehicle was found, by its largest box."""
     views = ("front", "back", "profile", "angle")
     photos = [row for row in read(folder / "photos.csv") if row["view"].startswith(views)]
@@ -147,7 +147,7 @@ def resolved(resolver: Resolver, make: str, model: str) -> tuple[str, str]:
     return (found.make or make, found.model or "" if found.method in KNOWN else "")
 
 
-def largest(look: LocateStage, path: Path) -> list[float] | None:
+def largest(look: Look, path: Path) -> list[float] | None:
     """Return the box of the vehicle that fills most of a photograph, at least a tenth of it."""
     pixels = decode(path.read_bytes()).pixels
     found = [box for score, *box in look(pixels) if score >= LEAST_SCORE]

@@ -31,8 +31,8 @@ PADDED = {"pad1.3": (1.3, 1.3), "pad1.7": (1.7, 1.7), "padv2.2": (1.1, 2.2)}
 YOLOX_SIDE, YOLOX_STRIDES = 416, (8, 16, 32)
 COCO_VEHICLES = (2, 5, 7)  # car, bus, truck
 
-Evidence = list[tuple[float, float, float, float, float]]
-LocateStage = Callable[[Pixels], Evidence]
+Seen = list[tuple[float, float, float, float, float]]
+Look = Callable[[Pixels], Seen]
 
 
 def main() -> None:
@@ -58,11 +58,11 @@ def main() -> None:
     options.out.write_text(json.dumps(seen))
 
 
-def zoo_look(path: str) -> LocateStage:
+def zoo_look(path: str) -> Look:
     """Open a detector of the Open Model Zoo; return what looks at pixels: score, x1, y1, x2, y2, relative."""
     detector: Detector = open_detector(path, score=LEAST_SCORE, threads=1)
 
-    def look(pixels: Pixels) -> Evidence:
+    def look(pixels: Pixels) -> Seen:
         height, width = pixels.shape[:2]
         boxes = [(found.score, found.box.relative(width, height)) for found in detector.detect(pixels)]
         return [(score, *box.to_list()) for score, box in boxes]  # type: ignore[misc]
@@ -70,7 +70,7 @@ def zoo_look(path: str) -> LocateStage:
     return look
 
 
-def yolox_look(path: str) -> LocateStage:
+def yolox_look(path: str) -> Look:
     """Open YOLOX (COCO): letterboxed at the top left, BGR 0…255; each cell and stride tells corners and classes."""
     settings = onnxruntime.SessionOptions()
     settings.intra_op_num_threads = 1
@@ -80,7 +80,7 @@ def yolox_look(path: str) -> LocateStage:
     grid = np.concatenate(grids)
     stride = np.repeat(YOLOX_STRIDES, [side * side for side in sides])[:, None]
 
-    def look(pixels: Pixels) -> Evidence:
+    def look(pixels: Pixels) -> Seen:
         height, width = pixels.shape[:2]
         scale = YOLOX_SIDE / max(height, width)
         size = round(width * scale), round(height * scale)
@@ -98,14 +98,14 @@ def yolox_look(path: str) -> LocateStage:
     return look
 
 
-def _copies(name: str, look: LocateStage, pixels: Pixels) -> Iterator[tuple[str, Evidence]]:
+def _copies(name: str, look: Look, pixels: Pixels) -> Iterator[tuple[str, Seen]]:
     """Yield what is seen in the photo and in its mirror image, relative to the photo and clipped."""
     yield f"{name} plain", [_clipped(entry) for entry in look(pixels)]
     flipped = look(np.ascontiguousarray(pixels[:, ::-1]))
     yield f"{name} flip", [_clipped((score, 1 - x2, y1, 1 - x1, y2)) for score, x1, y1, x2, y2 in flipped]
 
 
-def _padded(name: str, look: LocateStage, pixels: Pixels) -> Iterator[tuple[str, Evidence]]:
+def _padded(name: str, look: Look, pixels: Pixels) -> Iterator[tuple[str, Seen]]:
     """Yield what is seen in padded copies, relative to the photo and clipped."""
     height, width = pixels.shape[:2]
     for copy, (wider, higher) in PADDED.items():
