@@ -68,7 +68,7 @@ LIMIT_S = 900
 
 
 @dataclass(slots=True, kw_only=True)
-class Evidence:
+class Seen:
     """What is seen of a build from outside."""
 
     lines: list[tuple[float, str]] = field(default_factory=list)
@@ -145,9 +145,9 @@ def _wait_for_nodes(head: Host, count: int) -> None:
     raise SystemExit(f"the cluster did not come to {count} nodes within 90 s")
 
 
-def build(machines: dict[str, Host], project: Path, *, on: str, loss: str | None) -> Evidence:
+def build(machines: dict[str, Host], project: Path, *, on: str, loss: str | None) -> Seen:
     """Build a project on `head`, lose the node half-way where that is asked for, and note what is seen."""
-    seen, started = Evidence(), time.monotonic()
+    seen, started = Seen(), time.monotonic()
     command = [sys.executable, "-m", "carspotter.cli.main", "build", str(project), "--on", on, "--json"]
     told = environment() | {"RAY_ADDRESS": f"{machines['head'].address}:{PORT}"}
     process = machines["head"].start(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, env=told)
@@ -175,12 +175,12 @@ def build(machines: dict[str, Host], project: Path, *, on: str, loss: str | None
     return seen
 
 
-def _listen(process: subprocess.Popen[str], seen: Evidence) -> None:
+def _listen(process: subprocess.Popen[str], seen: Seen) -> None:
     for line in process.stderr or ():
         seen.lines.append((time.monotonic(), line.rstrip()))
 
 
-def _look_at_actors(machines: dict[str, Host], seen: Evidence) -> None:
+def _look_at_actors(machines: dict[str, Host], seen: Seen) -> None:
     ticks = os.sysconf("SC_CLK_TCK")
     for name in ("head", "node"):
         for number, title in machines[name].processes().items():
@@ -264,7 +264,7 @@ def differences(ours: dict[str, list[dict[str, Any]]], theirs: dict[str, list[di
     return found
 
 
-def measured(name: str, seen: Evidence, project: Path, wanted: dict[str, list[dict[str, Any]]]) -> dict[str, Any]:
+def measured(name: str, seen: Seen, project: Path, wanted: dict[str, list[dict[str, Any]]]) -> dict[str, Any]:
     """Make the row of one build."""
     made = tables(project)
     unequal = differences(made, wanted)

@@ -425,6 +425,25 @@ def test_every_part_in_a_layer_exists(modules: list[Module]) -> None:
     assert set().union(*LAYERS) - names == set()
 
 
+def unreached(modules: list[Module], roots: set[str]) -> set[str]:
+    """Return the modules that no root imports, however far down."""
+    by_name = {module.name: module for module in modules}
+    seen: set[str] = set()
+    pending = set(roots)
+    while pending:
+        name = pending.pop()
+        seen.add(name)
+        pending |= {*inner_imports(by_name[name], set(by_name)), name.rpartition(".")[0]} & set(by_name) - seen
+    return set(by_name) - seen
+
+
+def test_every_module_is_used_by_a_command_or_a_public_name(modules: list[Module]) -> None:
+    roots = {"cli.main", "notebook", "client"}  # the package's own public names are all of `cli.main`, too
+    assert unreached(modules, roots) == set()
+    alone = parse("labels.alone", "import carspotter.errors")
+    assert unreached([*modules, alone], roots) == {"labels.alone"}
+
+
 def test_every_budget_exception_is_still_needed(modules: list[Module]) -> None:
     assert set(BUDGET_EXCEPTIONS) <= {key for key, _ in over_budget(modules)}
 
