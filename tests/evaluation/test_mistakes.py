@@ -180,7 +180,7 @@ def test_a_wrong_review_is_refused(tmp_path: Path) -> None:
     with pytest.raises(EvaluationError, match="cannot be read"):
         read_review(path)
     path.write_text("photo,decidable\na,yes\nb,perhaps\n")
-    with pytest.raises(EvaluationError, match="row 3: decidable is 'perhaps'; allowed: yes, no, unsure"):
+    with pytest.raises(EvaluationError, match="line 3: decidable is 'perhaps'; allowed: yes, no, unsure"):
         read_review(path)
     path.write_text("photo\na\n")
     with pytest.raises(EvaluationError, match="no column 'decidable'"):

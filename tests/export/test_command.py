@@ -92,7 +92,7 @@ def test_without_photos_drawn_cars_are_compared_on(tmp_path: Path) -> None:
 def test_wrong_photos_are_named(tmp_path: Path, photos: Path) -> None:
     bundle = tiny_identifier(tmp_path / "source")
     for named, message in (
-        (table(photos, "name"), "needs rows with a column path"),
+        (table(photos, "name"), "column 'path' is missing"),
         (photos / "none.csv", "cannot be read"),
         (tmp_path / "source", "no photo in this folder"),
     ):

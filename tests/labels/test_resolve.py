@@ -269,7 +269,7 @@ def test_a_spreadsheet_may_write_semicolons_and_a_mark(tmp_path):
         (HEAD + "\nVW,Golf,,VW,Golf,,12\n", r"line 3: becomes_year is '12'; it must be a year such as 2012"),
         (HEAD + ",-,,VW,Golf,,\n", r"line 2: make, model and submodel are empty"),
         (HEAD + "VW,a,,VW,Golf,,\nvw,A,,VW,Polo,,\n", r"line 3: 'VW Polo' for words of which line 2 says 'VW Golf'"),
-        (HEAD + "VW,a,,VW,Golf,,,1,x,y,z\n", r"line 2: more values than the 7 columns; quote commas"),
+        (HEAD + "VW,a,,VW,Golf,,,1,x,y,z\n", r"line 2: more or fewer cells than the header's 7"),
     ],
 )
 def test_corrections_are_checked(text, message):

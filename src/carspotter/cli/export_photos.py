@@ -6,7 +6,6 @@ where no box is given; a finder gets whole photos. Without photos it takes cars 
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
@@ -17,6 +16,7 @@ from numpy.typing import NDArray
 
 from carspotter import storage
 from carspotter.crops import crop_of, cut, decode_side, read_photo
+from carspotter.csv_rows import read_csv
 from carspotter.errors import BundleError, ImageError, StorageError
 from carspotter.geometry import BoundingBox
 from carspotter.pixels import DecodedPhoto
@@ -125,14 +125,7 @@ def _listed(photos: str) -> list[Named]:
 
 
 def _of_table(path: Path) -> Iterator[Named]:
-    try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            rows = list(csv.DictReader(file))
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise BundleError(f"--photos {path} cannot be read: {error}") from error
-    if not rows or "path" not in rows[0]:
-        raise BundleError(f"--photos {path} needs rows with a column path; it has {', '.join(rows[0]) if rows else 0}")
-    for number, row in enumerate(rows, 2):
+    for number, row in read_csv(path, ("path",), error=BundleError, where=f"--photos {path}"):
         yield str(path.parent / row["path"]), _box([row.get(side) or "" for side in _SIDES], f"{path} line {number}")
 
 

@@ -6,14 +6,13 @@ runtime as in serving. What is computed from the table is the business of `evalu
 
 from __future__ import annotations
 
-import csv
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
 import numpy as np
 import numpy.typing as npt
@@ -21,6 +20,7 @@ import numpy.typing as npt
 from carspotter import storage
 from carspotter.cores import cores
 from carspotter.crops import crop_of
+from carspotter.csv_rows import read_csv
 from carspotter.dataset.manifest import load_classes, load_manifest
 from carspotter.dataset.reader import read_webdataset
 from carspotter.errors import EvaluationError, ImageError, StorageError, TaxonomyError
@@ -273,17 +273,8 @@ def _pixels(photo: LabelledPhoto) -> Pixels | None:
         return None
 
 
-def _rows(path: Path, needed: str) -> list[dict[str, Any]]:
-    try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            rows = list(csv.DictReader(file))
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise EvaluationError(f"{path} cannot be read: {error}") from error
-    if not rows or needed not in rows[0]:
-        raise EvaluationError(f"{path} has no row with a column {needed!r}")
-    if any(None in row or None in row.values() for row in rows):
-        raise EvaluationError(f"{path}: a row has more or fewer cells than the header")
-    return rows
+def _rows(path: Path, needed: str) -> list[dict[str, str]]:
+    return [row for _, row in read_csv(path, (needed,), error=EvaluationError)]
 
 
 def _names(rows: Sequence[Mapping[str, str]], labels: Path) -> list[str]:

@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from carspotter.csv_rows import read_csv
 from carspotter.errors import EvaluationError
 from carspotter.evaluation.intervals import Share
 from carspotter.evaluation.metrics import names_at
@@ -247,18 +248,11 @@ def write_review(path: str | Path, rows: Iterable[Mistake], predictions: Predict
 
 def read_review(path: str | Path) -> Review:
     """Count a filled review; case and blanks do not matter. Raises EvaluationError for a word that is none of ours."""
-    try:
-        reader = csv.DictReader(io.StringIO(Path(path).read_text(encoding="utf-8-sig"), newline=""))
-        lines = list(reader)
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise EvaluationError(f"review {path} cannot be read: {error}") from error
-    if "decidable" not in (reader.fieldnames or ()):
-        raise EvaluationError(f"review {path} has no column 'decidable'; write the file again")
     counts = dict.fromkeys(("", *WORDS), 0)
-    for number, line in enumerate(lines, start=2):
-        word = (line["decidable"] or "").strip().casefold()
+    for number, line in read_csv(Path(path), ("decidable",), error=EvaluationError, where=f"review {path}"):
+        word = line["decidable"].casefold()
         if word not in counts:
-            raise EvaluationError(f"review {path}: row {number}: decidable is {word!r}; allowed: {', '.join(WORDS)}")
+            raise EvaluationError(f"review {path} line {number}: decidable is {word!r}; allowed: {', '.join(WORDS)}")
         counts[word] += 1
     return Review(yes=counts["yes"], no=counts["no"], unsure=counts["unsure"], empty=counts[""])
 

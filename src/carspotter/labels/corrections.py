@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from carspotter.csv_rows import header, parse_csv
 from carspotter.errors import LabelError, TaxonomyError, suggestion
 from carspotter.labels.words import key, tokens
 from carspotter.taxonomy import Taxon
@@ -99,24 +100,11 @@ def rows_of(text: str, where: str, *, needed: Iterable[str], known: Iterable[str
 
     Raises LabelError for a column that is missing or nearly one of the `known`, and for a row with too many values.
     """
-    head = text.split("\n", 1)[0]
-    reader = csv.DictReader(io.StringIO(text), delimiter=";" if head.count(";") > head.count(",") else ",")
-    names = [name.strip() for name in reader.fieldnames or ()]
-    reader.fieldnames = names
-    for name in needed:
-        if name not in names:
-            raise LabelError(f"{where} line 1: column {name!r} is missing; it needs {', '.join(needed)}")
-    for name in names:
+    rows = parse_csv(text, tuple(needed), error=LabelError, where=where, may_be_short=True)
+    for name in header(text):
         if name.startswith("becomes") and name not in known:
             raise LabelError(f"{where} line 1: unknown column {name!r}; {suggestion(name, known)}")
-    found = []
-    for row in reader:
-        if None in row:
-            raise LabelError(f"{where} line {reader.line_num}: more values than the {len(names)} columns; quote commas")
-        cleaned = {name: _cell((value or "").strip()) for name, value in row.items()}
-        if any(cleaned.values()):
-            found.append((reader.line_num, cleaned))
-    return found
+    return [(number, {name: _cell(value) for name, value in row.items()}) for number, row in rows]
 
 
 def unresolved(listings: Iterable[Mapping[str, Any]], labels: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:

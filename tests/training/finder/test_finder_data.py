@@ -57,7 +57,7 @@ def test_a_manifest_gives_photos_with_all_their_vehicles(tmp_path: Path) -> None
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("path,kind\na.jpg,exterior\n", "columns"),
+        ("path,kind\na.jpg,exterior\n", "column 'viewpoint' is missing"),
         (HEADER + "a.jpg,exteriour,,,,,,\n", "exterior"),
         (HEADER + "a.jpg,exterior,fron,1,2,3,4,0\n", "front"),
         (HEADER + "a.jpg,exterior,front,1,2,x,4,0\n", "four numbers"),

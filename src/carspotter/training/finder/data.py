@@ -11,7 +11,6 @@ A photo without a box means: no vehicle, when its kind is `interior` or `other`;
 
 from __future__ import annotations
 
-import csv
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
@@ -20,6 +19,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from carspotter.csv_rows import read_csv
 from carspotter.errors import TrainingError, suggestion
 from carspotter.pixels import Pixels, Preprocessing, decode, network_input
 from carspotter.records import KINDS, VIEWPOINTS
@@ -78,15 +78,7 @@ def read_manifest(path: Path, *, parts: Iterable[str] = ()) -> list[LabelledPhot
 
     Raises TrainingError for a missing column, an unknown word or a box that is none, with the line.
     """
-    try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            reader = csv.DictReader(file)
-            missing = [name for name in REQUIRED if name not in (reader.fieldnames or ())]
-            if missing:
-                raise TrainingError(f"{path}: columns {missing} are missing; a manifest has {', '.join(COLUMNS)}")
-            rows = [(f"{path}:{number}", row) for number, row in enumerate(reader, start=2)]
-    except OSError as error:
-        raise TrainingError(f"manifest {path} cannot be read: {error.strerror}") from error
+    rows = [(f"{path}:{number}", row) for number, row in read_csv(path, REQUIRED, error=TrainingError)]
     wanted = set(parts)
     grouped: dict[str, list[tuple[str, dict[str, str]]]] = defaultdict(list)
     for place, row in rows:

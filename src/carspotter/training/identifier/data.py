@@ -6,7 +6,6 @@ whole batches. Millions of photos need shards instead: this holds some ten thous
 
 from __future__ import annotations
 
-import csv
 import hashlib
 import math
 from collections.abc import Iterator, Mapping
@@ -23,6 +22,7 @@ from torch import Tensor
 
 from carspotter.cores import cores
 from carspotter.crops import crop_of
+from carspotter.csv_rows import read_csv
 from carspotter.errors import ImageError, RecipeError
 from carspotter.geometry import BoundingBox
 from carspotter.pixels import Preprocessing
@@ -115,19 +115,7 @@ def _year(text: str, path: Path) -> int:
 
 def read_rows(path: Path, needed: tuple[str, ...]) -> list[dict[str, str]]:
     """Read a CSV whose header has the `needed` columns. Raises RecipeError."""
-    try:
-        with path.open(newline="", encoding="utf-8-sig") as file:  # spreadsheets begin their CSV with a mark
-            rows = list(csv.DictReader(file))
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise RecipeError(f"data: {path} cannot be read: {error}") from error
-    if not rows:
-        raise RecipeError(f"data: {path} has no row")
-    if any(None in row or None in row.values() for row in rows):
-        raise RecipeError(f"data: {path}: a row has more or fewer cells than the header")
-    missing = [name for name in needed if name not in rows[0]]
-    if missing:
-        raise RecipeError(f"data: {path} lacks the column {missing[0]!r}; it has {', '.join(rows[0])}")
-    return rows
+    return [row for _, row in read_csv(path, needed, error=RecipeError, where=f"data: {path}")]
 
 
 def labelled_rows(settings: DataSettings, labels: Path) -> list[dict[str, str]]:

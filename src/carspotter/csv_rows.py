@@ -1,0 +1,80 @@
+"""Rows of a CSV file that people and spreadsheets save: with or without a byte order mark, by comma, semicolon or tab.
+
+In: a path or a text, the columns that it must have, the error to raise. Out: each row with its line number. Sellers'
+tables, which may be broken anywhere, are read by `sources.lines`; this is for labels, where a broken row is an error.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Sequence
+from pathlib import Path
+
+from carspotter.errors import CarspotterError
+
+Rows = list[tuple[int, dict[str, str]]]
+
+_DELIMITERS = ",;\t"
+
+
+def read_csv(path: Path, needed: Sequence[str], *, error: type[CarspotterError], where: str = "") -> Rows:
+    """Return the rows of a file with their line numbers; blanks around a cell do not count.
+
+    `where` begins each message, by default the path. Raises `error` for a file that cannot be read or has no row, for a
+    column of `needed` that it lacks, and for a row with more or fewer cells than the header.
+    """
+    where = where or str(path)
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as problem:
+        raise error(f"{where} cannot be read: {problem}; save it as CSV in UTF-8") from problem
+    rows = parse_csv(text, needed, error=error, where=where)
+    if not rows:
+        raise error(f"{where} has no row")
+    return rows
+
+
+def parse_csv(
+    text: str, needed: Sequence[str], *, error: type[CarspotterError], where: str, may_be_short: bool = False
+) -> Rows:
+    """Return the rows of a text with their line numbers, those that are empty left out; raises as `read_csv`.
+
+    Rows that `may_be_short` are filled with empty cells: people leave out what they have nothing to say in.
+    """
+    reader = csv.DictReader(io.StringIO(text, newline=""), delimiter=_delimiter(text))
+    try:
+        names = [name.strip() for name in reader.fieldnames or ()]
+        reader.fieldnames = names
+        missing = next((name for name in needed if name not in names), None)
+        if missing is not None:
+            raise error(
+                f"{where} line 1: column {missing!r} is missing; it needs {', '.join(needed)}, "
+                f"and has {', '.join(names) or 'none'}"
+            )
+        return [
+            (number, row) for number, row in _rows(reader, error, where, may_be_short=may_be_short) if any(row.values())
+        ]
+    except csv.Error as problem:
+        raise error(f"{where} line {reader.line_num} cannot be read: {problem}") from problem
+
+
+def header(text: str) -> list[str]:
+    """Return the names of the columns."""
+    return [name.strip() for name in next(csv.reader([text.split("\n", 1)[0]], delimiter=_delimiter(text)), [])]
+
+
+def _delimiter(text: str) -> str:
+    return max(_DELIMITERS, key=text.split("\n", 1)[0].count)
+
+
+def _rows(reader: csv.DictReader[str], error: type[CarspotterError], where: str, *, may_be_short: bool) -> Rows:
+    found = []
+    for row in reader:
+        if None in row or (None in row.values() and not may_be_short):
+            raise error(
+                f"{where} line {reader.line_num}: more or fewer cells than the header's {len(reader.fieldnames or ())}; "
+                "put quotes around a cell that holds a separator"
+            )
+        found.append((reader.line_num, {name: (value or "").strip() for name, value in row.items()}))
+    return found
