@@ -108,8 +108,10 @@ def confusions(predictions: Predictions, depth: Depth = "class") -> tuple[Confus
     support = np.bincount(truth, minlength=len(names))
     wrong = truth != answer
     pairs, inverse, counts = np.unique(
+        # A pair as one number: 2000 classes have 4 million pairs, most of which never occur.
         truth[wrong] * len(names) + answer[wrong], return_inverse=True, return_counts=True
     )
+    # How sure the model was on average: a confusion that it is sure of will pass any threshold.
     means = np.bincount(inverse, weights=best[wrong], minlength=len(pairs)) / np.maximum(counts, 1)
     return tuple(
         Confusion(
@@ -118,6 +120,7 @@ def confusions(predictions: Predictions, depth: Depth = "class") -> tuple[Confus
             share=Share(count=int(counts[i]), total=int(support[pairs[i] // len(names)])),
             mean_probability=float(means[i]),
         )
+        # The last key counts most; the pair's number makes the order the same in every run.
         for i in np.lexsort((pairs, -means, -counts))
     )
 
@@ -127,6 +130,7 @@ def mistakes(predictions: Predictions) -> tuple[Mistake, ...]:
     found: list[Mistake] = []
     left = np.ones(len(predictions), dtype=bool)
     for depth in DEEPEST_FIRST:
+        # Each photo is judged once, at the deepest level that its label reaches.
         here = left & (predictions.truth_at(depth) != UNLABELLED)
         left &= ~here
         found += _mistakes_at(predictions, depth, np.flatnonzero(here))
@@ -139,6 +143,7 @@ def worst_mistakes(predictions: Predictions, n: int = 24, *, per_pair: int | Non
     seen: Counter[tuple[str, str]] = Counter()
     for mistake in mistakes(predictions):
         pair = (mistake.truth, mistake.answer)
+        # Counted before the limit, since a pair's later mistakes are less sure than those already chosen.
         seen[pair] += 1
         if len(chosen) < n and (per_pair is None or seen[pair] <= per_pair):
             chosen.append(mistake)
@@ -148,6 +153,7 @@ def worst_mistakes(predictions: Predictions, n: int = 24, *, per_pair: int | Non
 def sample_mistakes(predictions: Predictions, n: int, *, seed: int = 0) -> tuple[Mistake, ...]:
     """Draw n mistakes at random, all alike likely: a share counted on them holds for all mistakes, unlike the worst."""
     found = mistakes(predictions)
+    # Without replacement, so that a person judges no photo twice.
     chosen = np.random.default_rng(seed).permutation(len(found))[:n]
     return tuple(found[i] for i in sorted(chosen))
 
@@ -162,6 +168,7 @@ def confused_pairs(counts: Mapping[tuple[str, str], int], *, threshold: float = 
     """
     photos: Counter[str] = Counter()
     for (truth, _), count in counts.items():
+        # A share is of all photos of the class, right ones among them.
         photos[truth] += count
     pairs = [
         ConfusedPair(
@@ -171,8 +178,10 @@ def confused_pairs(counts: Mapping[tuple[str, str], int], *, threshold: float = 
             second_as_first=Share(count=counts.get((two, one), 0), total=photos[two]),
         )
         for (one, two), count in counts.items()
+        # Each pair once. A class without photos cannot be confused the other way round, so that nothing is known.
         if one < two and photos[two]
     ]
+    # The weaker side decides: a merge is worth it only where neither class can be told from the other.
     found = [pair for pair in pairs if min(pair.first_as_second.low, pair.second_as_first.low) > threshold]
     return sorted(found, key=lambda pair: (-pair.photos, pair.first, pair.second))
 
@@ -186,6 +195,7 @@ def merge_suggestions(predictions: Predictions, *, threshold: float = CONFUSED) 
     found = []
     for pair in confused_pairs(counts, threshold=threshold):
         level = shared_level(taxon[pair.first], taxon[pair.second])
+        # Merged at the make, the two would be one with every other model of it.
         becomes = taxon[pair.first].name(level) if level and level != "make" else None
         gain = Share(count=pair.photos, total=len(truth))
         suggestion = MergeSuggestion(
@@ -269,6 +279,7 @@ def _answers(
     """Return truth, answer and the answer's probability of the photos whose truth is known."""
     truth = predictions.truth_at(depth)
     known = truth != UNLABELLED
+    # Of a deeper label the levels above are known, too, so that these are all photos with a truth here.
     p = predictions.at(depth)[known]
     return truth[known], p.argmax(1), p.max(1).astype(np.float64)
 
@@ -279,6 +290,7 @@ def _mistakes_at(predictions: Predictions, depth: Depth, rows: npt.NDArray[np.in
     p = predictions.at(depth)
     found = []
     for row in rows[~predictions.right_at(depth)[0][rows]].tolist():
+        # Stable: of equal probabilities the first is the answer, as `argmax` has it.
         ranked = np.argsort(-p[row], kind="stable")[:CANDIDATES].tolist()
         found.append(
             Mistake(
