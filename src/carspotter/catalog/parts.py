@@ -81,6 +81,7 @@ class TableParts:
         for _ in range(_TRIES):
             parts = self._list()[0]
             try:
+                # A footer is read once for all: parts never change under their name.
                 footers = {part: self._footers.get(part) or self._footer(part.path) for part in parts}
             except FileNotFoundError:  # merged and swept by a writer meanwhile
                 continue
@@ -98,10 +99,13 @@ class TableParts:
         while (again := self._names()) != seen:
             seen = again
         self._parts = {name: self._parts.get(name) or self._parse(name) for name in seen}
+        # By the first append, so that the order is that of age whatever the folder lists first.
         parts = sorted(self._parts.values())
+        # A snapshot is replaced as a whole: its last part is all there is.
         if self.table.growth == "snapshot":
             return parts[-1:], parts[:-1]
         merged = [part for part in parts if part.merges]
+        # A crash between rename and sweep leaves sources beside their merger; whoever reads must pass over them.
         replaced = {part for part in parts if any(other.was_made_from(part) for other in merged)}
         return [part for part in parts if part not in replaced], sorted(replaced)
 
@@ -139,6 +143,7 @@ class TableParts:
     def next_part(self) -> Part:
         """Name the part that the next append makes."""
         counting, replaced = self._list()
+        # Replaced parts count as well: a number that was used before must not come back with other rows.
         number = max((part.last for part in (*counting, *replaced)), default=0) + 1
         return self.name_part(first=number, last=number, merges=0)
 
@@ -149,6 +154,7 @@ class TableParts:
 
     def write(self, part: Part, schema: pa.Schema, batches: Iterable[pa.Table], *, fresh: bool) -> None:
         """Write a part whole or not at all: it gets its name when every byte is on the disk; raises CatalogError."""
+        # In the same folder, since a rename is atomic within one file system only.
         temporary = part.path.with_name(part.path.name + _TEMPORARY)
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
@@ -199,6 +205,7 @@ def _write_file(path: Path, schema: pa.Schema, batches: Iterable[pa.Table]) -> N
     import pyarrow as pa
     import pyarrow.parquet as pq
 
+    # Dictionaries pay for texts, which repeat (makes, statuses), and cost space for floats, which do not.
     texts = [field.name for field in schema if pa.types.is_string(field.type)]
     with path.open("xb") as file:
         with pq.ParquetWriter(

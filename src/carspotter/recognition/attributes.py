@@ -35,10 +35,12 @@ class Attributes:
 
     def say(self, name: str, probabilities: Probabilities) -> Attribute | None:
         """Return the likeliest word of an attribute from the probabilities of its words, None where it is not sure."""
+        # Empty where a bundle has no such head, or a photo was never asked.
         values = probabilities.get(name, ())
         if name not in self.words or not len(values):
             return None
         best = int(np.argmax(values))
+        # One threshold for all words: it was calibrated on the likeliest word, whichever that is.
         if values[best] < self._thresholds[name]:
             return None
         return Attribute(name=self.words[name][best], probability=float(values[best]))

@@ -74,12 +74,14 @@ class Finder:
         if not photos:
             return []
         preprocessing = self.bundle.preprocessing
+        # One run for all photos: an engine's fixed costs are paid once.
         batch = np.stack([network_input(photo, preprocessing) for photo in photos])
         outputs = self._session.run(batch)
         return [self._finding({key: outputs[key][i] for key in _OUTPUTS}, photo) for i, photo in enumerate(photos)]
 
     def _finding(self, outputs: Mapping[str, NDArray[Any]], photo: NDArray[np.uint8]) -> Finding:
         kinds = tuple(float(value) for value in outputs["kind"])
+        # The likeliest kind, without a threshold: what is too doubtful to use is for the gate of `locate`.
         best = int(np.argmax(outputs["kind"]))
         height, width = photo.shape[:2]
         return Finding(
@@ -98,6 +100,7 @@ class Finder:
             if box is not None:
                 sides = tuple(float(value) for value in outputs["viewpoints"][place])
                 detections.append(Detection(box=box, score=float(scores[place]), viewpoints=sides))
+        # The network returns them best first, so that the worst ones fall away.
         return tuple(detections[: self.max_detections])
 
 
@@ -107,6 +110,7 @@ def photo_box(relative: NDArray[Any], size: tuple[int, int], preprocessing: Prep
     None where less than a pixel of it is inside, as of a box in a letterbox's bars.
     """
     x1, y1, x2, y2 = (float(value) for value in relative)
+    # Relative to the input with its bars, not to the photo: hence in two steps.
     inside = BoundingBox(x1, y1, x2, y2).scale(preprocessing.width, preprocessing.height)
     box = to_photo_box(inside, size, preprocessing).clip(*size)
     return box if min(box.width, box.height) >= _MIN_SIDE else None

@@ -27,6 +27,7 @@ _TITLES = {
 
 def check_card(card: Mapping[str, Any], what: str) -> None:
     """Raise BundleError unless the card tells something under each of `CARD_KEYS`; `what` begins the message."""
+    # 0 and False are values; only what is empty says nothing.
     missing = [key for key in CARD_KEYS if card.get(key) in (None, "", {}, [])]
     if missing:
         raise BundleError(
@@ -40,6 +41,7 @@ def render_card(card: Mapping[str, Any], *, name: str, task: str) -> str:
     Further keys of the card follow with their own name as the title.
     """
     lines = [f"# {name}", "", f"A model bundle for the task `{task}`.", ""]
+    # Ours first and in one order, so that two cards can be read side by side.
     keys = [key for key in CARD_KEYS if key in card] + [key for key in card if key not in CARD_KEYS]
     for key in keys:
         lines += [f"## {_TITLES.get(key, key)}", "", *_block(card[key]), ""]
@@ -56,6 +58,7 @@ def _block(value: Any) -> list[str]:
 
 
 def _cell(value: Any) -> str:
+    # A bar or a line break would end the cell.
     return _text(value).replace("|", "\\|").replace("\n", " ")
 
 
