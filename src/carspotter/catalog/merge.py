@@ -81,7 +81,9 @@ def merge(parts: TableParts, counting: Mapping[Part, Footer], *, start: int) -> 
     footers = [counting[part] for part in run]
     merged = parts.name_part(
         # One more merger than any source, by which readers know that it replaces all of them.
-        first=run[0].first, last=max(part.last for part in run), merges=max(p.merges for p in run) + 1
+        first=run[0].first,
+        last=max(part.last for part in run),
+        merges=max(p.merges for p in run) + 1,
     )
     # Columns that a newer carspotter added are kept, though this one does not know them.
     schema = pa.unify_schemas([pq.read_schema(part.path).remove_metadata() for part in run])

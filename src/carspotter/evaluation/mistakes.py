@@ -109,7 +109,9 @@ def confusions(predictions: Predictions, depth: Depth = "class") -> tuple[Confus
     wrong = truth != answer
     pairs, inverse, counts = np.unique(
         # A pair as one number: 2000 classes have 4 million pairs, most of which never occur.
-        truth[wrong] * len(names) + answer[wrong], return_inverse=True, return_counts=True
+        truth[wrong] * len(names) + answer[wrong],
+        return_inverse=True,
+        return_counts=True,
     )
     # How sure the model was on average: a confusion that it is sure of will pass any threshold.
     means = np.bincount(inverse, weights=best[wrong], minlength=len(pairs)) / np.maximum(counts, 1)

@@ -196,7 +196,10 @@ def _agglomerate(distances: Floats, *, cut: float) -> Ints:
         raise MissingExtraError("scikit-learn", "train") from error
     clustering = AgglomerativeClustering(
         # Average linkage: single linkage would chain views into one cluster, complete would split a view by its light.
-        n_clusters=None, metric="precomputed", linkage="average", distance_threshold=cut
+        n_clusters=None,
+        metric="precomputed",
+        linkage="average",
+        distance_threshold=cut,
     )
     labels: Ints = clustering.fit(distances).labels_
     return labels

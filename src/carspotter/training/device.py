@@ -27,6 +27,7 @@ from carspotter.training.recipe import Precision, Recipe
 def open_fabric(recipe: Recipe) -> Fabric:
     """Open the devices of this process, and join the others where torchrun started several. Raises RecipeError."""
     world, local = int(os.environ.get("WORLD_SIZE", "1")), int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    # Parts of unequal size would weigh photos of a short part more: DDP averages over processes, not photos.
     if recipe.train.batch % world:
         raise RecipeError(f"train.batch is {recipe.train.batch}; {world} processes need a multiple of {world}")
     if world == 1:
@@ -42,12 +43,15 @@ def chooses_bfloat16(loss: Callable[[], Tensor], model: nn.Module, device: torch
 
     bfloat16 is six times as fast with AMX and thirteen times slower without. `loss` computes a batch's loss.
     """
+    # Measured on a CPU alone, where it may be the slower one by far.
     if precision != "auto" or device.type != "cpu":
         return precision != "float32"
     seconds: dict[bool, float] = {}
+    # The tries must leave no trace: batch statistics move with each forward pass.
     kept = copy.deepcopy(model.state_dict())
     with torch.random.fork_rng(devices=[]):  # the dropout of these steps must not move that of the training
         for autocast in (False, True):
+            # Float32 goes first, so that what is only done once (memory, kernels) is charged to it and not to bfloat16.
             started = time.monotonic()
             with torch.autocast(device.type, torch.bfloat16, enabled=autocast):
                 loss().backward()

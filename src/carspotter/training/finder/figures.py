@@ -59,6 +59,7 @@ class FinderResult:
         vehicles = np.flatnonzero(~self.ignored)
         if not len(vehicles):
             return None
+        # A seller's own car is the one photographed, and hence the largest.
         sides = self.true_boxes[vehicles, 2:] - self.true_boxes[vehicles, :2]
         return int(vehicles[sides.prod(axis=1).argmax()])
 
@@ -72,6 +73,7 @@ class FinderResult:
 
 def exterior_accuracy(told: Sequence[FinderResult], gate: float = 0.5) -> float:
     """Return how often `exterior` against all else is right; photos of the kind `detail` do not count."""
+    # A wheel or a lamp may pass the gate or not: both are right.
     counted = [entry for entry in told if entry.true_kind != DETAIL]
     return _mean([(entry.kind[EXTERIOR] >= gate) == (entry.true_kind == EXTERIOR) for entry in counted])
 
@@ -95,6 +97,7 @@ def vehicle_f1(told: Sequence[FinderResult]) -> float:
     """Return F1 over all vehicles, with each true one found at most once and ignored ones left out."""
     hits = n_told = n_true = 0
     for entry in told:
+        # Elsewhere a box that was found may be a vehicle that nobody labelled.
         if entry.boxes_known:
             found, said, true = _count(entry)
             hits, n_told, n_true = hits + found, n_told + said, n_true + true
@@ -126,6 +129,7 @@ def viewpoint_pairs(told: Sequence[FinderResult]) -> tuple[IntArray, IntArray]:
     """Return true and told viewpoint of each own vehicle with a label of eight; told is -1 where it was not found."""
     pairs = []
     for entry in told:
+        # A label such as "side" allows two of the eight: which of them is right is not known.
         if entry.own is not None and entry.true_views[entry.own].sum() == 1:
             best = int(entry.own_overlaps.argmax()) if len(entry.boxes) else -1
             is_found = best >= 0 and entry.own_overlaps[best] >= FOUND_IOU
@@ -137,6 +141,7 @@ def viewpoint_pairs(told: Sequence[FinderResult]) -> tuple[IntArray, IntArray]:
 
 def five_way(viewpoints: IntArray) -> IntArray:
     """Merge left and right: 0 front, 1 front-side, 2 side, 3 back-side, 4 back; -1 stays."""
+    # The eight go around the car, 0 front to 4 back: n and 8 - n are each other's mirror image.
     return np.where(viewpoints < 0, -1, np.minimum(viewpoints, 8 - viewpoints))
 
 
@@ -159,6 +164,7 @@ def figures_of(told: Sequence[FinderResult], gate: float = 0.5) -> dict[str, flo
         "view5": view_f1(five_way(true), five_way(said)),
         "false_alarms": false_alarms(told),
     }
+    # One number to choose an epoch by; each of the four failing would make the finder useless.
     mean = _mean([figures[name] for name in ("exterior", "recall", "iou", "view8")])
     return {"mean": mean, **figures, **kind_recalls(told)}
 
@@ -184,6 +190,7 @@ def choose_gate(told: Sequence[FinderResult]) -> float:
     A photo stands for others like it, whose log-odds lie GATE_SPREAD around its own. So the gate goes to the middle of
     the gap between the two, and does not hang on the one or two photos nearest to it. Half where a side is missing.
     """
+    # Keeps the log-odds within ± 14.
     chances = np.clip([entry.kind[EXTERIOR] for entry in told], 1e-6, 1 - 1e-6)
     log_odds = np.log(chances / (1 - chances))
     sides = np.array([_side_of_gate(entry.true_kind) for entry in told])
@@ -191,6 +198,7 @@ def choose_gate(told: Sequence[FinderResult]) -> float:
     passing = 1 / (1 + np.exp((tried[:, None] - log_odds) / GATE_SPREAD))  # (gates, photos)
     if not (sides > 0).any() or not (sides < 0).any():
         return 0.5
+    # Means of each side, not sums: the choosing part has more exteriors than anything else.
     errors = (1 - passing[:, sides > 0]).mean(axis=1) + passing[:, sides < 0].mean(axis=1)
     return float(GATES[errors.argmin()])
 
@@ -207,7 +215,9 @@ def _choose(figure: Callable[[float], float], n: int) -> float:
     """
     values = np.array([figure(float(threshold)) for threshold in THRESHOLDS])
     best = float(values.max())
+    # The standard error of a share of n photos, which F1 is not quite: near enough for a tolerance.
     good = THRESHOLDS[values >= best - sqrt(best * (1 - best) / max(n, 1)) - 1e-9]
+    # The middle of the plateau is farthest from both of its edges.
     return float(good[len(good) // 2])
 
 
@@ -216,6 +226,7 @@ def _count(entry: FinderResult) -> tuple[int, int, int]:
     vehicle_of = _matches(entry)
     ignored = entry.true_boxes[entry.ignored]
     hits = int((vehicle_of >= 0).sum())
+    # A box on an ignored vehicle is neither found nor wrong: it was labelled as doubtful.
     wrong = sum(not _is_inside(box, ignored) for box in entry.boxes[vehicle_of < 0])
     return hits, hits + wrong, int((~entry.ignored).sum())
 
@@ -234,6 +245,7 @@ def _matches(entry: FinderResult) -> IntArray:
     open_vehicles = set(np.flatnonzero(~entry.ignored).tolist())
     vehicle_of = np.full(len(entry.boxes), -1, dtype=np.int64)
     for index in range(len(entry.boxes)):
+        # Greedy from the surest box on, as COCO and Pascal VOC match: a second box on one vehicle is a false one.
         best = max(open_vehicles, key=lambda vehicle: float(overlap[index, vehicle]), default=None)
         if best is not None and overlap[index, best] >= FOUND_IOU:
             open_vehicles.remove(best)
@@ -245,6 +257,7 @@ def _is_inside(box: FloatArray, others: FloatArray) -> bool:
     """Return whether at least half of a box lies in one of the others."""
     if not len(others):
         return False
+    # The share of the box itself, not IoU: an ignored area may span a whole row of cars.
     shared = np.minimum(box[2:], others[:, 2:]) - np.maximum(box[:2], others[:, :2])
     return bool((np.clip(shared, 0, None).prod(axis=1) >= 0.5 * (box[2:] - box[:2]).prod()).any())
 

@@ -59,6 +59,7 @@ class FinderTask:
         with ThreadPoolExecutor(cores()) as pool:
             photos = list(pool.map(lambda photo: load(photo, manifest.parent, self.size), labels))
         self.pictures = PictureSource([photo for photo in photos if photo.part == "train"], variation_of(recipe))
+        # Squashed crops are material for scenes, not photographs by which anything could be judged.
         self.chosen = [photo for photo in photos if photo.part == "choose" and photo.source != CROPS]
         if not self.pictures.photos or not self.chosen:
             raise RecipeError(f"{manifest}: it needs photos in part 'train' and photos in part 'choose'")
@@ -84,10 +85,12 @@ class FinderTask:
         drawn = Drawn(
             source=self.pictures,
             size=(phase.width, phase.height),
+            # Pictures are drawn anew each time, so that processes need no common order, only seeds that differ.
             batch=self.recipe.train.batch // part[1],
             steps=self.steps(phase),
             seed=(seed, epoch, part[0]),
         )
+        # batch_size=None: each item is a whole batch already.
         yield from DataLoader(drawn, batch_size=None, num_workers=self.recipe.train.workers)
 
     def move(self, device: torch.device) -> None:
@@ -97,6 +100,7 @@ class FinderTask:
         """Compute the loss of a batch."""
         images = batch["images"]
         output = cast(FinderOutput, model(images.permute(0, 3, 1, 2).float()))
+        # Losses in float32: the logarithms of small probabilities have too few digits in bfloat16.
         output = FinderOutput(*(part.float() for part in output))
         targets = FinderTargets(**{name: batch[name] for name in FinderTargets._fields})
         centers = cell_centers(images.shape[1], images.shape[2], images.device)
@@ -109,6 +113,7 @@ class FinderTask:
 
     def finish(self, model: nn.Module) -> None:
         """Fit the kinds to the features of the trained network (`fit_kind`)."""
+        # A vehicle on black is no kind of photo that anyone uploads.
         photos = [photo for photo in self.pictures.photos if photo.source != CUT_OUTS]
         fit_kind(cast(Finder, model), photos, self.size, variation=self.pictures.variation, seed=self.recipe.seed)
 
@@ -119,6 +124,7 @@ class FinderTask:
     def calibrate(self, model: nn.Module) -> tuple[dict[str, Any], dict[str, float]]:
         """Choose `score` and `gate` on the choosing part; return them, with `iou`, and the figures that they give."""
         told = tell(model, self.chosen, self.size)
+        # Both from one run over the photos, above LEAST_SCORE, so that no threshold tried is lower than what was kept.
         score, gate = choose_score(told), choose_gate(told)
         figures = figures_of([entry.above(score) for entry in told], gate)
         return {"score": score, "iou": SAME_VEHICLE, "gate": gate}, figures
@@ -130,6 +136,7 @@ def tell(
     """Run a finder over loaded photos, letterboxed; return what it tells, boxes in pixels of the network's input."""
     model.eval()
     device = next(model.parameters()).device
+    # `place` asks for one; without a variation it draws nothing from it.
     rng = np.random.default_rng(0)
     told: list[FinderResult] = []
     for start in range(0, len(photos), batch):
@@ -139,6 +146,7 @@ def tell(
         with torch.inference_mode():
             output = cast(FinderOutput, model(images.permute(0, 3, 1, 2).float()))
         for row, (photo, picture) in enumerate(zip(part, pictures, strict=True)):
+            # float64 on the CPU: thresholds are compared to two decimals, and rounding must not differ by device.
             told.append(_told(photo, picture, FinderOutput(*(values[row].double().cpu() for values in output))))
     return told
 
@@ -148,6 +156,7 @@ def variation_of(recipe: Recipe) -> Variation:
     settings = recipe.augment
     return Variation(
         zoom_out=settings.zoom_out,
+        # A crop of a quarter of the area doubles each side: zoomed in by 1.
         zoom_in=1 / sqrt(settings.min_area) - 1,
         stretch=settings.aspect,
         turn=settings.rotate,
@@ -159,6 +168,7 @@ def variation_of(recipe: Recipe) -> Variation:
 def _told(photo: LabelledPhoto, picture: Picture, output: FinderOutput) -> FinderResult:
     """Keep of one photo's raw outputs what is told."""
     scores, boxes = output.scores.sigmoid().numpy(), output.boxes.numpy()
+    # Suppression compares all pairs; below this score there are thousands and none is a vehicle.
     candidates = np.flatnonzero(scores >= LEAST_SCORE)
     kept = candidates[suppress(boxes[candidates], scores[candidates], SAME_VEHICLE)]
     return FinderResult(
