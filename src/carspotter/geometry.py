@@ -1,4 +1,4 @@
-"""Boxes: from corners to corners.
+"""Boxes: areas, overlaps, and moves between pixels and parts of a photo.
 
 In: boxes as x1, y1, x2, y2 (left, top, right, bottom), floats in pixels unless a name says relative; x grows to the
 right and y downwards. Out: boxes, areas, overlaps. It knows no images and no networks.

@@ -1,4 +1,4 @@
-"""Pixels in, a 64-bit perceptual hash out, and how many bits two hashes differ by.
+"""The 64-bit perceptual hash of pixels, and how many bits two hashes differ by.
 
 The hash is pHash as Zauner describes it ("Implementation and Benchmarking of Perceptual Image Hash Functions", 2010):
 the signs of the 8 x 8 lowest frequencies of a 32 x 32 grey picture against their median. It does not see colour and

@@ -1,4 +1,4 @@
-"""From the bytes of a photo's file to what they say before a decoder sees them.
+"""Read what the bytes of a photo's file say before a decoder sees them.
 
 In: bytes, whoever sent them. Out: the format, the EXIF orientation, whether the end is missing, and an ImageError for
 headers that would keep a decoder busy for minutes. It decodes nothing and needs the standard library alone.

@@ -1,4 +1,4 @@
-"""A photo in, a small picture of it for people out: a `data:` URI, since a report is one file, or a JPEG for a screen.
+"""Make small pictures of photos for people: a `data:` URI for a report in one file, or a JPEG for a screen.
 
 No picture has any of the photo's metadata.
 """

@@ -1,4 +1,4 @@
-"""Rows as stages make them in, a checked Arrow table out.
+"""Turn the rows that stages make into a checked Arrow table.
 
 Each value is checked against the type of its column; what does not fit is a CatalogError that names table, row and
 column. Numbers that are not finite and columns that are left out become null; of rows with one key the last counts. It

@@ -1,4 +1,4 @@
-"""Many small parts of a table in, one larger part out, without the rows that newer ones supersede.
+"""Merge many small parts of a table into one larger part, without the rows that newer ones supersede.
 
 Rows pass through in pieces; only keys, and only where some row supersedes another, are held whole: some 60 bytes each.
 Killed at any moment, the table is what it was: the sources count until the merged part has its name, and not after.

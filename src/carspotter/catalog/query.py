@@ -1,4 +1,4 @@
-"""Questions in SQL in, answers out: DuckDB over the parts of the tables, closed in so that it only reads them.
+"""Answer questions in SQL: DuckDB over the parts of the tables, closed in so that it only reads them.
 
 Each table is a view of its newest rows. It reaches no network, loads no extension, opens no file outside of the
 catalogue, and a question cannot write. What DuckDB says of a wrong question becomes a CatalogError of one line.

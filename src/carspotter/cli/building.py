@@ -1,4 +1,4 @@
-"""A build in; on stderr a line for each step, and a bar while one takes long, out. Results are for the commands."""
+"""Show a build on stderr: a line for each step, and a bar while one takes long. Commands print the results."""
 
 from __future__ import annotations
 

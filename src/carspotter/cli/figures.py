@@ -1,4 +1,4 @@
-"""Evaluations and comparisons in, tables of figures with their intervals on stdout out."""
+"""Print evaluations and comparisons as tables of figures with their intervals, on stdout."""
 
 from __future__ import annotations
 

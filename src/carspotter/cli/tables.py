@@ -1,4 +1,4 @@
-"""Predictions and bundles in, tables for people on stdout out. Programs get JSON from the commands themselves."""
+"""Print predictions and bundles as tables for people. Programs get JSON from the commands themselves."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A stage and a catalogue in, the facts that were lacking in the catalogue out.
+"""Run a stage over a catalogue and write the facts that were lacking.
 
 This process alone reads and writes the catalogue; workers only compute. Each batch is written as it comes back, so
 that a run that is killed loses at most the batches under way, and goes on from what the catalogue lacks.

@@ -1,4 +1,4 @@
-"""Samples and the raw facts of their photos in, a count of what stands in more than one split out.
+"""Count what stands in more than one split, by samples and the raw facts of their photos.
 
 It looks at the finished samples anew, from ads, bytes and perceptual hashes as they stand in the catalogue, and shares
 no reasoning with `split`, whose work it judges. It moves nothing.

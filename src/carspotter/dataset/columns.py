@@ -1,4 +1,4 @@
-"""Columns as a catalogue gives them in, numpy arrays of texts and of numbers out.
+"""Turn columns of a catalogue into numpy arrays of texts and of numbers.
 
 A column is a list or an array, nulls being None, masked, or empty texts. It knows no table and no photo.
 """

@@ -1,4 +1,4 @@
-"""Rows of a dataset in, a folder of shards out: WebDataset tars, TFRecord files, or both, and a manifest.
+"""Write a dataset as a folder of shards: WebDataset tars, TFRecord files, or both, and a manifest.
 
 Each photo is read once. What a shard holds follows from its rows and the settings alone, so a shard that stands is kept
 when writing was stopped and is taken up again. A photo that cannot be read becomes a row of `errors.csv`.

@@ -1,4 +1,4 @@
-"""Photos with their ads, classes and duplicates in; each photo's split out, so that no ad and no duplicate is in two.
+"""Deal photos out to splits, so that no ad and no duplicate is in two.
 
 A **group** is a connected component of ads and ties, a tie being a duplicate group that photos share; all photos of
 the catalogue tie, used or not. Groups are dealt out class by class. What stands in a split stays there when listings

@@ -1,4 +1,4 @@
-"""Prediction tables of several models on the same photos in; side by side figures, tests and an ensemble out.
+"""Compare the prediction tables of several models on the same photos, with tests and an ensemble.
 
 Tables of different taxonomies are compared by the names of what they answer. It trains nothing.
 """

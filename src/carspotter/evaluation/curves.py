@@ -1,4 +1,4 @@
-"""Best probabilities and what was right in; the reliability plot, its error and coverage against precision out."""
+"""The reliability plot, its error, and coverage against precision, from best probabilities and what was right."""
 
 from __future__ import annotations
 

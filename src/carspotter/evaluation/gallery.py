@@ -1,4 +1,4 @@
-"""Pixels, boxes and a function that answers them in; maps of which pixels decided, and small pictures, out.
+"""Maps of which pixels decided, and small pictures for a page.
 
 It runs no network: whoever calls hands in `predict`. Pictures leave as `data:` URIs, so that a page is one file.
 """

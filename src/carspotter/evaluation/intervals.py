@@ -1,4 +1,4 @@
-"""Counts in, shares with their 95 % intervals and the p-values of tests out, in closed form.
+"""95 % intervals of shares and p-values of tests, from counts and in closed form.
 
 Numpy and the standard library alone; it knows no photos and no classes.
 """

@@ -1,4 +1,4 @@
-"""A prediction table in, the figures of each market by itself out: a large easy one must not vouch for a hard one.
+"""The figures of each market by itself, so that a large easy one does not vouch for a hard one.
 
 A market is a value of the column `source`. Truths are the labels' own words (columns `label_make`, …), so that a car of
 a make that the taxonomy lacks counts as wrong; answers are those that were given (`answer`, `answer_level`).

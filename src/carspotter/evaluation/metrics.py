@@ -1,4 +1,4 @@
-"""A prediction table in, named figures with 95 % intervals out. Numpy alone; it reads no file and draws nothing.
+"""Named figures of a prediction table with 95 % intervals. Numpy alone; it reads no file and draws nothing.
 
 Each figure leaves out the photos whose truth it would need and does not have, and says how many it counted.
 """

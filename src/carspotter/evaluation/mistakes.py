@@ -1,4 +1,4 @@
-"""A prediction table in; confusion pairs, the worst mistakes, taxa to merge and rows for a person to judge out.
+"""Confused pairs, the worst mistakes, classes to merge and rows for a person to judge, from a prediction table.
 
 It says where a model is wrong and what to do about it; how often is said by `metrics`. It opens no photo.
 """

@@ -1,4 +1,4 @@
-"""Figures in, plots as inline SVG out. Colours and letters come from the style sheet of the page that they stand in."""
+"""Draw figures as inline SVG. Colours and fonts come from the style sheet of the page around them."""
 
 from __future__ import annotations
 

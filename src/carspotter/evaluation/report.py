@@ -1,4 +1,4 @@
-"""A prediction table in; one HTML page with figures, plots and a gallery of mistakes, and their JSON, out.
+"""Write the report on a prediction table: one HTML page with plots and a gallery of mistakes, and its JSON.
 
 It counts nothing itself. The page needs no other file and no network; what comes from the table is escaped.
 """

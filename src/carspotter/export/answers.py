@@ -1,4 +1,4 @@
-"""An ONNX network that ends in raw numbers in, the same network that ends in answers out.
+"""Put answers in place of the raw numbers in which an ONNX network ends.
 
 An identifier gets its temperatures and the sums over the taxonomy's levels, a finder the suppression of boxes that say
 the same vehicle twice, so that no one who runs the file needs a copy of them. Only plain operators are used, which ONNX

@@ -1,4 +1,4 @@
-"""Two bundles in; a folder out that any static web server can serve, whose page recognises photos in the browser.
+"""Make a folder of two bundles that any static web server can serve, whose page recognises photos in the browser.
 
 The page's own files lie in `web_browser/`, what it shares with the service's pages in `serving/web/`. ONNX Runtime's
 WebAssembly comes from npm, pinned by version and checksum in `web_browser/package-lock.json`. It serves nothing, and

@@ -1,4 +1,4 @@
-"""A bundle in, a Core ML package (`.mlpackage`) for iPhones and Macs out.
+"""Turn a bundle into a Core ML package (`.mlpackage`) for iPhones and Macs.
 
 Its input `image` is a picture, red first, as Core ML and Vision hand it over; normalization is inside, the outputs
 keep their names. Core ML runs on Apple's systems alone: elsewhere the package is converted and its form checked, but

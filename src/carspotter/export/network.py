@@ -1,4 +1,4 @@
-"""A bundle in, its network out as the torch module that it was exported from, for one photo at a time.
+"""Rebuild a bundle's network as the torch module that it was exported from, for one photo at a time.
 
 Converters for phones read torch modules. Weights are read out of the bundle's ONNX file, as by a training that starts
 from it, and so are the numbers of the answers behind them (`answers.py`): temperatures, sums and overlap. The tests

@@ -1,4 +1,4 @@
-"""A training run in, a model bundle with its network as ONNX out.
+"""Export a training run as a model bundle with its network as ONNX.
 
 The graph takes uint8 pixels (n, h, w, 3) and normalises them itself; it ends in answers (`answers.py`), for which the
 network is calibrated first. Weights are kept as float16 and cast to float32 as the runtime loads them: half the size,

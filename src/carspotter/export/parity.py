@@ -1,4 +1,4 @@
-"""Two bundles and network inputs in; how alike they answer, how large and how fast they are, and whether it is enough.
+"""Compare two bundles on network inputs: how alike they answer, how large and fast they are, and if it is enough.
 
 Both run through `runtime`, as they will in use. `write_report` writes `parity.json` and `PARITY.md`. It exports nothing
 and reads no photos.

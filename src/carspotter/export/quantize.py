@@ -1,4 +1,4 @@
-"""An ONNX network and network inputs for calibration in, the same network in static int8 or in float16 out.
+"""Turn an ONNX network into static int8, calibrated on network inputs, or into float16.
 
 Int8 is ONNX Runtime's QDQ: weights by channel, signed, in 7 bits, so that processors without VNNI cannot overflow;
 activations unsigned. NNCF was measured beside it and keeps as much, but quantizes the inputs of depthwise convolutions

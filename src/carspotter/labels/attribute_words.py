@@ -1,4 +1,4 @@
-"""Sellers' words for a colour or a body in, one of the words that an identifier answers out.
+"""Find the word of an identifier's attribute for what a seller wrote about colour or body.
 
 "Dunkelblau metallic", "azul" and "синий" are "blue", "estate" and "универсал" are "wagon". A wording that names two
 colours, or none that is known, gives None: it knows no makers' paints beyond the plain colour in their names.

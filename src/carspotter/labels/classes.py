@@ -1,4 +1,4 @@
-"""Labelled photos and a person's merges in, the classes of the dataset out, and what becomes of each taxon.
+"""Make the classes of a dataset from labelled photos and a person's merges, and say what becomes of each taxon.
 
 A class is a taxon cut at a level: at level "model" all years of a model are one, at level "type" a W205 and an S205 are
 two, which are one generation. A person may merge taxa and leave

@@ -1,4 +1,4 @@
-"""What people decided about sellers' words, as CSV: `labels/words.csv` in, `labels/unresolved.csv` out, of one form.
+"""What people decided about sellers' words: read from `labels/words.csv`; `labels/unresolved.csv` has open ones.
 
     make,model,submodel,becomes_make,becomes_model,becomes_generation,becomes_year,ads,message
 

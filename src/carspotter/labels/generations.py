@@ -1,4 +1,4 @@
-"""Codes and numbers of generations in, "W205", "E46", "Mk VII" or "5G": the model and one spelling of the type out.
+"""Find generations by their codes and numbers ("W205", "E46", "Mk VII", "5G") and give each one spelling.
 
 The table (`generations.json`) holds for each model its generations in order. Within one, `/` parts types ("W205/S205"
 is a saloon and an estate of one generation, which is called by the first), a blank parts spellings of one type. A `*`

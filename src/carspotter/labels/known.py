@@ -1,4 +1,4 @@
-"""Makes and models that are known: a bundled list worldwide, and taxa that a project adds; an index over both out.
+"""The makes and models that are known: a bundled worldwide list and taxa that a project adds, with an index.
 
 The list (`makes.json`) holds for each make other spellings, models with theirs, and patterns that turn engine
 designations into models ("320d" is a 3 Series). It is our own general knowledge and no register: what is not in it is

@@ -1,4 +1,4 @@
-"""The words of a model in, the model of one make out, and the reverse for makes.
+"""Find the model of one make that words name, and the makes that have a model.
 
 It knows the names of one make and tries, in order: the whole words, an engine designation, what the words begin with,
 what they hold, what they nearly are. What remains is named as the seller wrote it. It knows no listing.

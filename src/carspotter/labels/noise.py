@@ -1,4 +1,4 @@
-"""Embeddings and the labels that sellers gave in; the labels to doubt, most doubtful first, and the class pairs out.
+"""Find doubtful labels by embeddings, most doubtful first, and the pairs of classes that sellers mix up.
 
 `out_of_fold` has every photo judged by a probe that learnt from other ads, `find_doubts` compares that with the labels
 by confident learning (Northcutt et al. 2021, by cleanlab). Pure functions of arrays: the caller hands in the embeddings

@@ -1,4 +1,4 @@
-"""Embeddings and classes in, photos that do not look like their class out: another car, a drawing, a photo of a screen.
+"""Find photos that do not look like their class: another car, a drawing, a photo of a screen.
 
 Each photo is compared with its own class alone: how far its nearest neighbours are, measured by how far they usually
 are in that class, and whether it stands in a small cluster apart from the rest. It looks at no label of another class

@@ -1,4 +1,4 @@
-"""Sellers' words in, taxa out: each with a score, how it was found, and who said so.
+"""Turn sellers' words into taxa, each with a score, how it was found, and who said so.
 
 The order is: what a person decided, the known name, another spelling, an engine designation ("320d"), a name that the
 words begin with, sound like or hold, a name that they nearly are; a code of a type ("W205"); a model that is not known

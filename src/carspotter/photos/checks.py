@@ -1,4 +1,4 @@
-"""The bytes and the pixels of a photo in; scores, flags and a status out.
+"""Score, flag and judge a photo by its bytes and pixels.
 
 Scores say what was measured, flags what the settings make of it, the status whether the photo goes on. They are apart,
 so that a changed threshold needs no second look at a photo: `judge` takes stored scores. Decoding is the caller's,

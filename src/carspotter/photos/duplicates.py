@@ -1,4 +1,4 @@
-"""Hashes of all photos in; groups of photos that show the same picture out, within ads and across them.
+"""Group photos that show the same picture, within ads and across them, by the hashes of all photos.
 
 Exact duplicates have the same bytes. Near ones have perceptual hashes within a few bits; where those differ more, a
 second witness must agree: the difference hash, or the identifier's embedding where a vehicle was located. A mirrored

@@ -1,4 +1,4 @@
-"""A column of 64-bit hashes in, every pair within a few bits out, also for a million of them.
+"""Find every pair within a few bits in a column of 64-bit hashes, also among a million of them.
 
 Multi-index hashing (Norouzi, Punjani and Fleet, "Fast Exact Search in Hamming Space", 2014): hashes are cut into four
 bands of 16 bits. Two hashes within r bits agree in some band up to r // 4 bits, so that only buckets so near each

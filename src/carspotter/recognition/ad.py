@@ -1,4 +1,4 @@
-"""The predictions of all photos of an ad in; one answer for the ad out, and what each photo has to do with it.
+"""Answer for a whole ad from the predictions of its photos, and say what each photo has to do with it.
 
 Copies count once, a photo of another vehicle not at all, the others together (`fusion`): one answer, one colour, one
 body. What the seller declared is compared with what is seen (`declared`, `declared_attributes`); views and the leading

@@ -1,4 +1,4 @@
-"""The predictions of an ad's photos in; which are copies of each other, which views are there, which photo leads.
+"""Copies, views and the leading photo of an ad, from the predictions of its photos.
 
 It looks at kinds, boxes, viewpoints and hashes. What the vehicle is, and whether a photo shows another one, is for
 `fusion` and `ad`.

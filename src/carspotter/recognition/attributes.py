@@ -1,4 +1,4 @@
-"""What the identifier says of a vehicle's colour and body in; one word for each out, where it is sure enough.
+"""Choose one word for a vehicle's colour and one for its body, where the identifier is sure enough.
 
 The words and their thresholds are the bundle's. A bundle without an attribute leaves it unsaid.
 """

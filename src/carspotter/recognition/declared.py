@@ -1,4 +1,4 @@
-"""What a seller declared and what the photos of the ad say in; whether they agree out, with the photos that decide.
+"""Compare what a seller declared with what the photos of the ad show, and name the photos that decide.
 
 Names are compared without case, accents and blanks, and a model may be written longer or shorter than the taxonomy has
 it ("A4", "A4 Sedan"). Sellers' free words are resolved elsewhere: what comes in names a make, a model, a year.

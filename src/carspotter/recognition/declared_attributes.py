@@ -1,4 +1,4 @@
-"""The colour or body that a seller declared and what the photos of the ad say in; whether they agree out.
+"""Compare the colour or body that a seller declared with what the photos of the ad show.
 
 What comes in is one of the bundle's words: sellers' own are resolved elsewhere. Words that a light or an angle makes of
 each other never contradict.

@@ -1,4 +1,4 @@
-"""A photo's pixels and its prediction in; the same picture with boxes and labels out.
+"""Draw boxes and labels of a prediction on its photo.
 
 Strokes and letters grow with the picture, small photos are enlarged until a label can be read, labels stay inside the
 picture and keep out of each other's way. It reads and writes no file.

@@ -1,4 +1,4 @@
-"""Photos in; for each its kind and every vehicle's box, score and viewpoint out, by our own network.
+"""Find the kind of each photo, and every vehicle's box, score and viewpoint, by our own network.
 
 Each photo is resized once and the network sees the whole of it; which of its boxes say the same vehicle it decides
 itself. Decoding photos and choosing among the vehicles is for

@@ -1,4 +1,4 @@
-"""What the photos of one ad say by themselves in, what they say together out; and which of them show another vehicle.
+"""Fuse what the photos of one ad say, and find the photos that show another vehicle.
 
 Each photo has one voice. It reads no photo and decides nothing: thresholds are the identifier's, words are `ad`'s.
 All constants were chosen on one half of 169 ads and checked on the other (benchmarks/ad_answers.py, docs/ads.md).

@@ -1,4 +1,4 @@
-"""Embeddings of a project's own classes in, a bundle that knows them out: in seconds, without a training.
+"""Learn a project's own classes on an identifier's embeddings: in seconds, without a training.
 
 A linear head is fitted on the identifier's embeddings, chosen and calibrated on photos that it did not learn from, and
 written beside a copy of the identifier's network. It decodes no photo and finds no vehicle.

@@ -1,4 +1,4 @@
-"""Crops of vehicles in; make, model, generation and year with calibrated probabilities out, or a reason why not.
+"""Name make, model, generation and year on crops, with calibrated probabilities, or a reason why not.
 
 A level's probability is the sum of its children's, so that levels agree with each other: of each the first candidate is
 one of the children of the first above. The answer is the deepest level sure enough; below the threshold, where the

@@ -1,4 +1,4 @@
-"""Embeddings and their classes in, a linear head out: logistic regression, or one prototype a class. Numpy alone.
+"""Fit a linear head on embeddings: logistic regression, or one prototype a class. Numpy alone.
 
 Both are fitted on embeddings moved by their mean and scaled, which the head takes back, so that it works on embeddings
 as they are. What is fitted is not calibrated; `gallery` chooses and calibrates.

@@ -1,4 +1,4 @@
-"""How much speaks for learnt classes, of vehicles that show one and of others: what a learned bundle should refuse.
+"""Choose the evidence below which a learned bundle refuses a vehicle as of none of its classes.
 
 In: embeddings and their classes, and a way to fit a head. Out: the least evidence (`Head.evidence`) of an answer. The
 unknown are classes that were left out of a fit, a fifth of the classes in turn.

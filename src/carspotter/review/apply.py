@@ -1,4 +1,4 @@
-"""What people decided of labels and words in; what the next build makes of it out: rows of `reviews`, corrections.
+"""Turn what people decided of labels and words into rows of `reviews` and corrections for the next build.
 
 The label of a photo is that of its ad, unless a person said something else of the photo. Of words, the row that a
 person wrote into `labels/words.csv` holds, then what a review decided.

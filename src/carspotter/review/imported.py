@@ -1,4 +1,4 @@
-"""A project's decisions, and in them what stands in a `labels/reviewed.csv`: rows in, decisions out, once.
+"""Read a project's decisions, and import the rows of a `labels/reviewed.csv` into them once.
 
 Older versions kept decisions in that file, and `labels/doubts.csv` may still be filled in with a spreadsheet and saved
 under that name. Where a project is opened for a build or a review, each row becomes a decision and the file is renamed

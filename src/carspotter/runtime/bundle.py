@@ -1,4 +1,4 @@
-"""A folder in, a `ModelBundle` out: weights, preprocessing, taxonomy, calibration and card of one network; and back.
+"""Read and write a `ModelBundle`: weights, preprocessing, taxonomy, calibration and card of one network.
 
 The folder holds the network (`model.onnx`; or `model.xml` and `model.bin`, or `model.tflite`), `bundle.json`,
 `card.json`, `CARD.md` (the card for people), for an identifier `taxonomy.json`, and for a learned one `head.npz`.

@@ -1,4 +1,4 @@
-"""Calibration: held-out logits and truth in; a temperature, thresholds and the calibration error out. Numpy alone.
+"""Fit a temperature and choose thresholds on held-out logits; measure the calibration error. Numpy alone.
 
 Trained networks and learned heads are calibrated alike; `recognition.identifier` applies what stands in the bundle.
 An answer is as deep as it is sure, so that a threshold is judged by what is then answered at its level, in every source

@@ -1,4 +1,4 @@
-"""A bundle's card (`card.json`) in, the same card for people (`CARD.md`) out.
+"""Render a bundle's card (`card.json`) for people (`CARD.md`).
 
 The card says what a network was trained on, how well it does, and what it may be used for. This file checks that the
 card says something of each, and renders it; it does not know whether that is true.

@@ -1,4 +1,4 @@
-"""`bundle.json` in, what it says of a bundle out, each value checked; and the words that it may hold.
+"""Read `bundle.json` and check each value; the words that it may hold.
 
 It knows the manifest's layout and opens no other file; `bundle.py` reads and writes the folder.
 """

@@ -1,4 +1,4 @@
-"""Photos of many requests in, predictions out: a bounded queue and a few threads that recognise in batches.
+"""Recognise photos of many requests in batches: a bounded queue and a few threads.
 
 Each worker thread takes what waits, at most a batch, and runs decoder and networks itself, each with one thread, so
 that no core is fought over. A full queue refuses at once; a request that was given up is not worked on. It knows no

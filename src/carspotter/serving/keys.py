@@ -1,4 +1,4 @@
-"""A file of hashed API keys in; who a key belongs to, and whether it may send more now, out.
+"""Read a file of hashed API keys; say whom a key belongs to and whether it may send more now.
 
 A line is `NAME SHA256`, after which `rate=2.5` may set a rate of its own (0: no limit); `#` begins a comment. Keys are
 256 random bits, so that one round of SHA-256 keeps them safe: no word list can hold them. The comparison takes the same

@@ -1,4 +1,4 @@
-"""An application in, a server on a bound socket out, whose connections end when they bring no whole request.
+"""Serve an application on a bound socket; connections that bring no whole request end.
 
 uvicorn bounds neither the size of a head nor the time it may take, and reads on for ever after an early answer: one
 connection without a key could fill the memory, and some hundred stall all others. Behind a proxy that bounds both this

@@ -1,4 +1,4 @@
-"""A request's photos in, predictions or an ad's answer out: what the routes of `app` have in common.
+"""Answer a request's photos, or an ad: what the routes of `app` have in common.
 
 It holds the recognizer, the queue and the limits of one service. HTTP's words stand in `app`, the queue in `batching`.
 """

@@ -1,4 +1,4 @@
-"""The body of a request in; the bytes of its photos and its fields out, within limits that hold while it arrives.
+"""Read the photos and fields of a request's body, within limits that hold while it arrives.
 
 A body is counted as its pieces come, so that no header needs to be believed, and the sum over all requests is bounded.
 Nothing touches the disk. It decodes no photo; URLs are fetched through the guard of `carspotter.web`.

@@ -1,4 +1,4 @@
-"""What programs write into the fields of a table, in; plain values out: nothing, numbers, parts, lists of photos.
+"""Turn what programs write into the fields of a table into plain values: nothing, numbers, parts, lists of photos.
 
 A list may be written as JSON, Python, NumPy, Postgres or a spreadsheet's cell has it.
 """

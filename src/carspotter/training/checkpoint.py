@@ -1,4 +1,4 @@
-"""Checkpoints of a run: the state of a training in, one file out, and back; a broken write replaces no good file."""
+"""Save and load the state of a training in one file; a broken write replaces no good file."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where a training runs: processors and processes in, by Lightning Fabric; the precision, by measuring.
+"""Choose where a training runs, by Lightning Fabric, and in which precision, by measuring.
 
 One process uses the CPU or one GPU. Several are started by torchrun, one a GPU or one for some of the cores; each takes
 its part of every batch. It knows no task.

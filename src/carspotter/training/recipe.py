@@ -1,4 +1,4 @@
-"""The recipe of a training: TOML and `key=value` overrides in, one frozen dataclass out.
+"""The recipe of a training: a frozen dataclass, read from TOML and `key=value` overrides.
 
 Every setting of a training stands here and nowhere else; unknown keys are errors that offer the nearest known one.
 Paths in a recipe count from the recipe's own folder, those in changes from where the process stands. This module

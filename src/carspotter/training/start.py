@@ -1,4 +1,4 @@
-"""Where a training starts from: `model.start` in, first weights out. No network is asked.
+"""Load the first weights of a training, as `model.start` names them. No network is asked.
 
 It names a run, a shipped bundle (`identifier`, `finder`) or a bundle's folder. A bundle's weights are read out of its
 model.onnx, in which batch norms are folded and numbers have 11 bits (`export.onnx`).

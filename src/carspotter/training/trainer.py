@@ -1,4 +1,4 @@
-"""The training loop: a recipe in; a run folder with `recipe.json`, `log.jsonl`, `last.pt` and `best.pt` out.
+"""The training loop: it trains a recipe and writes `recipe.json`, `log.jsonl`, `last.pt` and `best.pt` to a folder.
 
 It knows no task: a `Task` gives the network, the batches, the loss and the figures. Learning rate and batches depend
 on seed and step alone, so that a run that was killed goes on, from its last whole epoch, as if it had not been. With

@@ -1,4 +1,4 @@
-"""The things that a page describes in; its cars out, each once, and the one that the page is about.
+"""Find the cars among the things that a page describes, each once, and the one that the page is about.
 
 A page describes one car in several syntaxes, and other cars beside it: "similar cars" are no reason to take a listing
 for a page of results, nor is a page of results a listing. It reads no text of a page: `crawl.data` does.

@@ -1,4 +1,4 @@
-"""A page in; the car it offers, its photos and the links on it out.
+"""Read the car that a page offers, its photos and its links.
 
 Pages say what they sell in schema.org's words; where a page has none, Open Graph and its title tell. It fetches
 nothing; sites with other structures have adapters in `crawl.sites`.

@@ -1,4 +1,4 @@
-"""Figures of a finder: what it told of photos and what is true in, named numbers and thresholds out.
+"""Figures of a finder, and its thresholds, from what it found on photos and what is true.
 
 It runs no network. The training's own evaluation and the benchmarks share it.
 """

@@ -1,4 +1,4 @@
-"""Fit the finder's kinds to features that stand still: photos in, the last layer's weights out.
+"""Fit the last layer of the finder's kinds to features that stand still.
 
 A last layer that learns along with boxes and viewpoints lags behind the features that it reads; fitted to them in the
 end it uses all that they know. It changes no other weight.

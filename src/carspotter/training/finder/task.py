@@ -1,4 +1,4 @@
-"""The task of the finder: a recipe in; network, batches, loss and figures on the choosing part out, for `trainer`.
+"""The finder as a task for `trainer`: network, batches, loss, and figures on the choosing part.
 
 The recipe's `data.labels` is a manifest (`finder.data`): its part `train` is learnt from, `choose` is for figures and
 thresholds, any other is left alone.

@@ -1,4 +1,4 @@
-"""Photos of the identifier: a CSV of labels and a taxonomy, or a project's shards, in; augmented batches out.
+"""Load the identifier's photos from a CSV of labels or a project's shards, and augment batches of them.
 
 Each photo is decoded and cut once, by `crops.crop_of` as in serving, into one array in memory; augmentation works on
 whole batches. Millions of photos need shards instead: this holds some ten thousand (150 kB each at 224 px).

@@ -1,4 +1,4 @@
-"""Networks of the identifier: a backbone of timm with one linear head; uint8-ranged pixels in, logits out.
+"""Networks of the identifier: a backbone of timm with linear heads, from pixels in 0…255 to logits.
 
 Normalisation sits inside the network, so that no runtime can get it wrong.
 """

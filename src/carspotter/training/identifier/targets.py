@@ -1,4 +1,4 @@
-"""What is known of each photo: a row of a labels CSV in, the number of the set of classes that it may be out.
+"""Find out, for each row of a labels CSV, which classes its photo may be of.
 
 A photo need not be labelled down to a class: one of which only the make is known may be any class of that make, and
 is taught as such, so that sources of different depth learn together. It reads no photo.

@@ -1,4 +1,4 @@
-"""The task of the identifier: a recipe in; network, batches, loss and held-out figures out, for `trainer` to use."""
+"""The identifier as a task for `trainer`: network, batches, loss and held-out figures."""
 
 from __future__ import annotations
 
