@@ -16,10 +16,10 @@ CROP_SHARE = 0.5
 
 LEAST_SIDE = 448
 """Pixels that the shorter side of a decoded photo has at least: what the finder needs, and twice what the identifier
-that ships does. It holds for all networks, so that who cuts crops need not know which finder found them."""
+that ships does. It holds for all networks, so that crops can be cut without knowing which finder found them."""
 
 LONGEST = 8
-"""Longer side of a decoded photo, at most so many times what its shorter side needs. Panoramas of phones are up to
+"""Longer side of a decoded photo, at most this many times what its shorter side needs. Panoramas of phones are up to
 4 : 1; without a bound 32 strips of 65535 x 895 pixels, which small files can hold, would take 5.6 GB."""
 
 _STEPS = 64
@@ -30,7 +30,7 @@ def decode_side(identifier: Preprocessing, finder: Preprocessing | None = None) 
     """Return how many pixels the shorter side of a decoded photo needs.
 
     The crop of a vehicle that takes half of the shorter side must not be below the identifier's input, and the whole
-    photo not below the finder's (one of more than `LEAST_SIDE` must be named by whoever cuts). More would only cost
+    photo not below the finder's (one of more than `LEAST_SIDE` must be named by the caller). More would only cost
     time in the JPEG decoder, which halves.
     """
     # The vehicle's longer side may lie along the photo's shorter one, so that the larger side of the input counts.

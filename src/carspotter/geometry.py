@@ -120,7 +120,7 @@ class BoundingBox:
 
 def are_boxes(corners: FloatArray) -> npt.NDArray[np.bool_]:
     """Return which of corners (n, 4) are boxes with an area: finite, and in the right order."""
-    # Strictly greater, so that an empty box is none; comparisons with NaN are false.
+    # Strictly greater, so that an empty box does not count; comparisons with NaN are false.
     finite, ordered = np.isfinite(corners), corners[:, 2:] > corners[:, :2]
     return np.asarray(finite.all(axis=1) & ordered.all(axis=1))
 

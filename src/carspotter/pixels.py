@@ -1,6 +1,6 @@
 """From the bytes of a photo to the input of a network: the only way, for training and for serving.
 
-In: bytes of a JPEG, PNG, WebP, AVIF, HEIC, GIF or BMP file, whoever sent them. Out: upright sRGB pixels
+In: bytes of a JPEG, PNG, WebP, AVIF, HEIC, GIF or BMP file, from any source. Out: upright sRGB pixels
 (`decode`), and from pixels a crop of the size a network takes (`network_input`), uint8 throughout. Bad bytes raise
 ImageError and nothing else. It reads no file, opens no URL and normalizes nothing: that is inside the network's graph.
 """
@@ -136,7 +136,7 @@ class DecodedPhoto:
 def decode(data: bytes, *, min_side: int | None = None, max_pixels: int = MAX_PIXELS) -> DecodedPhoto:
     """Decode the first frame of a photo, turned upright, in sRGB; alpha is laid on white, as cut-outs in shops are.
 
-    With `min_side` a JPEG is decoded at 1/2, 1/4 or 1/8 while its shorter side keeps at least so many pixels: three
+    With `min_side` a JPEG is decoded at 1/2, 1/4 or 1/8 while its shorter side keeps at least that many pixels: three
     times as fast and within about 1/255 of a resize. Raises ImageError; `max_pixels` is compared with the header, and
     over 178 million Pillow's own limit holds.
     """
@@ -167,7 +167,7 @@ def decode(data: bytes, *, min_side: int | None = None, max_pixels: int = MAX_PI
             return decode(whole, min_side=min_side, max_pixels=max_pixels)
     if turn is not None:
         image = image.transpose(turn)
-        # Quarter turns and diagonal mirrors swap the sides; the constants from ROTATE_90 on are these, but for 180.
+        # Quarter turns and diagonal mirrors swap the sides; the constants from ROTATE_90 on are these, except 180.
         if turn >= Image.Transpose.ROTATE_90 and turn != Image.Transpose.ROTATE_180:
             width, height = height, width
     pixels = np.asarray(image)

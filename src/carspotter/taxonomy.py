@@ -34,7 +34,7 @@ _YEAR = re.compile(r"(?<!\d)(?:19|20)\d\d(?!\d)")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Taxon:
-    """Name a class: a make, and as far as known its model, generation ("2006-2014", "W205"), year and body ("Coupe").
+    """A class: a make, and as far as known its model, generation ("2006-2014", "W205"), year and body ("Coupe").
 
     A part that is None falls back to its parent at its level. Raises TaxonomyError for a value of the wrong type.
     """

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 STAGE_VERSION = "stage_version"
-"""The column that says which version of a stage found a row out; every table has it besides its own columns."""
+"""The column that says which version of a stage found a row out; every table has it in addition to its own columns."""
 
 Rows = Sequence[Mapping[str, Any]] | Mapping[str, Any]
 """Rows as dicts, or columns: each a list or a numpy array, all of one length."""

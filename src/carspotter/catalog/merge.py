@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 FAN_IN = 64
-"""Appends merge by themselves when so many parts of one size stand behind each other.
+"""Appends merge by themselves when this many parts of one size follow each other.
 
 64 batches of 64 rows make a part of 4,096 rows, 64 of those one of 262,144: at a million rows a table has at most some
 130 files, and each row was written three times.

@@ -2,7 +2,7 @@
 
 A **part** is one Parquet file of rows, `part-<first>-<last>-<merges>-<random>.parquet`, never changed once it has its
 name. `first` and `last` say which appends it holds. A part that was made by merging others spans their appends and has
-more merges behind it; from the moment it has its name, whoever lists the folder passes over those others. So one
+more merges behind it; from the moment it has its name, every reader passes over those others. So one
 rename puts a merged part in and takes its sources out. Which rows count is not known here, only whether a part can be
 read.
 """
@@ -38,12 +38,12 @@ _TRIES = 20  # a writer would have to merge this often while we read some footer
 
 
 class UnwrittenError(CatalogError):
-    """Raised when a part could not be written, for want of room or rights; what was there before is whole."""
+    """Raised when a part could not be written, because room or rights are missing; what was there before is whole."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, order=True)
 class Part:
-    """Name one file: it holds appends `first` to `last`, after `merges` mergers one upon the other; ordered by age."""
+    """One file: it holds appends `first` to `last` after `merges` rounds of merging; ordered by age."""
 
     first: int
     last: int
@@ -105,7 +105,7 @@ class TableParts:
         if self.table.growth == "snapshot":
             return parts[-1:], parts[:-1]
         merged = [part for part in parts if part.merges]
-        # A crash between rename and sweep leaves sources beside their merger; whoever reads must pass over them.
+        # A crash between rename and sweep leaves sources beside their merger; readers must pass over them.
         replaced = {part for part in parts if any(other.was_made_from(part) for other in merged)}
         return [part for part in parts if part not in replaced], sorted(replaced)
 

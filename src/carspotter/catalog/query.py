@@ -47,7 +47,7 @@ class QueryEngine:
         self._lock = Lock()
 
     def close(self) -> None:
-        """Let the database go."""
+        """Close the database."""
         self._connection.close()
 
     def ask(

@@ -179,7 +179,7 @@ def _batches(rows: Iterator[Row], size: int) -> Iterator[list[Row]]:
 
 
 def _worst(tables: Tables) -> Iterator[str]:
-    """Yield the status of each row that is not ok, a row of several tables once: the first table tells most."""
+    """Yield the status of each row that is not ok, a row of several tables once: the first table says most."""
     seen: set[str] = set()
     for table, found in tables.items():
         for row in found:

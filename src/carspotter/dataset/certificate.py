@@ -27,7 +27,7 @@ _SHOWN = 5
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Offender:
-    """Name what stands in two splits: `kind` is "ad", "exact" or "near", `what` the ad, digest or hashes."""
+    """What stands in two splits: `kind` is "ad", "exact" or "near", `what` the ad, digest or hashes."""
 
     kind: str
     what: str

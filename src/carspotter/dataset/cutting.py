@@ -25,7 +25,7 @@ _DECIMALS = 2
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cutting:
-    """Cut the vehicle out of each photo; paths count from `folder`, and `number` tells rows apart."""
+    """Cut the vehicle out of each photo; paths count from `folder`, and `number` identifies rows."""
 
     folder: str
     target: Preprocessing

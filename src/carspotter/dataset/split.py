@@ -303,7 +303,7 @@ def _copies(table: _Table, usable: Truths, were_samples: Truths) -> Numbers:
     order = np.lexsort((rows, ~table.kept[rows], ~were_samples[rows], tie))
     rows, tie = rows[order], tie[order]
     is_first = np.diff(tie, prepend=NONE) != 0
-    # The running count of firsts tells which tie each row belongs to.
+    # The running count of firsts is the number of the tie that each row belongs to.
     leader = rows[np.flatnonzero(is_first)][np.cumsum(is_first) - 1]
     copy_of[rows[~is_first]] = leader[~is_first]
     return copy_of

@@ -1,6 +1,6 @@
 """Maps of which pixels decided, and small pictures for a page.
 
-It runs no network: whoever calls hands in `predict`. Pictures leave as `data:` URIs, so that a page is one file.
+It runs no network: the caller passes `predict`. Pictures leave as `data:` URIs, so that a page is one file.
 """
 
 from __future__ import annotations

@@ -28,7 +28,7 @@ class Estimate:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Share:
-    """Hold `count` of `total`; its value, and its interval after Wilson.
+    """`count` of `total`, its value, and its interval after Wilson.
 
     Raises ValueError for a count outside 0..total.
     """
@@ -67,7 +67,7 @@ def grouped_interval(right: npt.NDArray[np.bool_], groups: npt.NDArray[np.intp])
     counts = np.bincount(groups, weights=right - share)
     n_groups = len(np.unique(groups))
     if share in (0.0, 1.0) or n_groups < 2:
-        # Nothing varies, so that nothing tells how alike a group's photos are: take each group as one.
+        # Nothing varies, so that nothing shows how alike a group's photos are: take each group as one.
         low, high = wilson(share * n_groups, n_groups)
         return float(low), float(high)
     # Variance of the share with ads as the unit; g / (g - 1), since the mean was estimated from the same ads.

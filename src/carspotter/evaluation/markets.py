@@ -21,7 +21,7 @@ from carspotter.taxonomy import LEVELS, Level
 SMALL = f"those under {LEAST_PHOTOS} photos"
 """Names the markets that have too few photos each, taken together."""
 STRICT = 0.99
-"""The precision of the second coverage that is told; the first is `PRECISION`."""
+"""The precision of the second coverage that is reported; the first is `PRECISION`."""
 
 Bools = npt.NDArray[np.bool_]
 

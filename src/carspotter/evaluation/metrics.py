@@ -87,7 +87,7 @@ class AdFigures:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Evaluation:
-    """All figures of a prediction table; `top1_by_ad` is the interval of top-1 that minds the ads, where known."""
+    """All figures of a prediction table; `top1_by_ad` is the interval of top-1 that takes ads into account."""
 
     name: str
     photos: int
@@ -253,7 +253,7 @@ def viewpoint_figures(predictions: Predictions) -> tuple[ViewpointFigures, ...]:
     if "viewpoint" not in predictions.about:
         return ()
     texts = predictions.about["viewpoint"]
-    # No viewpoint and the viewpoint "unknown" mean the same to whoever reads the table.
+    # No viewpoint and the viewpoint "unknown" mean the same to a reader of the table.
     views = np.where(texts == "", UNKNOWN_VIEWPOINT, texts)
     order = [*VIEWPOINTS, UNKNOWN_VIEWPOINT]
     names = sorted(set(views.tolist()), key=lambda name: (order.index(name) if name in order else len(order), name))
@@ -316,7 +316,7 @@ def unknown_score(predictions: Predictions, depth: Depth = "class") -> npt.NDArr
 
 
 def unknown_auroc(known: Predictions, unknown: Predictions, depth: Depth = "class") -> Estimate:
-    """Return how well the unknown score tells photos of taxa that were left out of the training from the others."""
+    """Return how well the unknown score separates photos of taxa that were left out of the training from the others."""
     return auroc(unknown_score(unknown, depth), unknown_score(known, depth))
 
 

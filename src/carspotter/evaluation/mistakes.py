@@ -24,7 +24,7 @@ from carspotter.taxonomy import LEVELS, Level, Taxon
 DEEPEST_FIRST: tuple[Depth, ...] = ("class", *reversed(LEVELS))
 CANDIDATES = 5
 CONFUSED = 0.05
-"""Of each class's photos at least so many must go to the other, surely, before the two are called one."""
+"""The least share of each class's photos that must surely go to the other before a merge is suggested."""
 WORDS = ("yes", "no", "unsure")
 COLUMNS = ("photo", "path", "level", "truth", "answer", "probability", "truth_probability", "decidable")
 
@@ -56,7 +56,7 @@ class Mistake:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ConfusedPair:
-    """Name two classes that are taken for each other, and in how many of the photos of each."""
+    """Two classes that are taken for each other, and in how many of the photos of each."""
 
     first: str
     second: str
@@ -75,7 +75,7 @@ class ConfusedPair:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MergeSuggestion(ConfusedPair):
-    """Name two classes that a model cannot tell apart, and the deepest `level` they share (None: not even a make).
+    """Two classes that a model cannot tell apart, and the deepest `level` they share (None: not even a make).
 
     `becomes` is the taxon's name there, None where it would be no more than a make, which other classes share too.
     `gain` of the photos would be right if the two were one class.
@@ -258,7 +258,7 @@ def write_review(path: str | Path, rows: Iterable[Mistake], predictions: Predict
 
 
 def read_review(path: str | Path) -> Review:
-    """Count a filled review; case and blanks do not matter. Raises EvaluationError for a word that is none of ours."""
+    """Count a filled review; case and blanks do not matter. Raises EvaluationError for any other word."""
     try:
         reader = csv.DictReader(io.StringIO(Path(path).read_text(encoding="utf-8-sig"), newline=""))
         lines = list(reader)

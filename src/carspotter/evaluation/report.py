@@ -240,7 +240,7 @@ def _box(predictions: Predictions, position: int) -> Any:
 
 
 def _at(predictions: Predictions, depth: Depth, predict: Predict) -> Predict:
-    """Let a network that answers classes answer a level."""
+    """Return a function that answers a level, made of one that answers classes."""
     if depth == "class":
         return predict
     return lambda images: predictions.taxonomy.sum_to(depth, predict(images))

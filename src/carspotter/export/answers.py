@@ -1,7 +1,7 @@
 """Put answers in place of the raw numbers in which an ONNX network ends.
 
 An identifier gets its temperatures and the sums over the taxonomy's levels, a finder the suppression of boxes that say
-the same vehicle twice, so that no one who runs the file needs a copy of them. Only plain operators are used, which ONNX
+the same vehicle twice, so that users of the file need no copy of them. Only plain operators are used, which ONNX
 Runtime, OpenVINO, LiteRT, Core ML and browsers have alike: no loop, no scatter, no operator of detection; and none that
 quantizers turn into int8, such as Add, Pad or MatMul. It trains nothing and runs nothing.
 """
@@ -22,11 +22,11 @@ from carspotter.runtime.head import Head
 from carspotter.taxonomy import LEVELS, Taxonomy
 
 CANDIDATES = 128
-"""Best boxes of a photo that are compared with each other; twenty vehicles are told at most, by six boxes each."""
+"""Best boxes of a photo that are compared with each other; twenty vehicles are reported at most, by six boxes each."""
 PLACES = 50
 """Vehicles that a finder's outputs have room for."""
 ROUNDS = 9
-"""Rounds of suppression. After r rounds all is as one box after the other decides it, but for chains of more than r
+"""Rounds of suppression. After r rounds all is as one box after the other decides it, except in chains of more than r
 boxes each of which overlaps the next; with an odd number no two boxes that overlap are ever kept."""
 PREFIX = "answers/"
 """Begins the names of all nodes that are added, so that a quantizer can leave them alone."""
@@ -113,7 +113,7 @@ def finish_finder(model: onnx.ModelProto, *, iou: float) -> None:
 
 
 def _alive(tail: _Tail, boxes: str, *, count: int, iou: float) -> str:
-    """Return (n, k) of k boxes (n, k, 4), best first: 1 for one that stays, 0 for one that is suppressed or is none."""
+    """Return (n, k) of k boxes (n, k, 4), best first: 1 for one that stays, 0 for one that is suppressed or empty."""
     x1, y1, x2, y2 = (tail.column(boxes, place) for place in range(4))  # (n, k, 1) each
     # `extent` is 0 for corners in the wrong order, so that such a box has no area and is none.
     areas = tail.add("Mul", tail.extent(x1, x2), tail.extent(y1, y2))
@@ -174,7 +174,7 @@ class _Tail:
         return self._sizes[output]
 
     def rename(self, output: str) -> str:
-        """Free a name for what will be told in its place; return the name that its values have now."""
+        """Free a name for what will take its place; return the name that its values have now."""
         raw = f"{PREFIX}raw/{output}"
         self._taken.add(raw)
         for node in self.graph.node:

@@ -93,7 +93,7 @@ class Parity:
 
 
 def _allowance(bar: float, photos: int) -> float:
-    """Let one photo be lost where there are so few that it weighs more than the bar."""
+    """Return the most points that may be lost: one photo, where it weighs more than the bar."""
     return max(bar, 100.0 / photos)
 
 
@@ -239,7 +239,7 @@ def _match(reference: _Answered, exported: _Answered, photo: int) -> tuple[list[
 
 
 def _vehicles(bundle: ModelBundle, outputs: Outputs, photo: int) -> NDArray[np.intp]:
-    """Return the places of the vehicles told: those that are sure enough."""
+    """Return the places of the vehicles that are sure enough to be reported."""
     scores, boxes = outputs["scores"][photo], outputs["boxes"][photo]
     # By each bundle's own threshold, as in use. 0 is an empty place, whatever the threshold.
     sure = (scores >= bundle.share("score", 0.4)) & (scores > 0)
@@ -247,5 +247,5 @@ def _vehicles(bundle: ModelBundle, outputs: Outputs, photo: int) -> NDArray[np.i
 
 
 def _mean(values: Sequence[float]) -> float:
-    """Return the mean; 1 of nothing: where no vehicle is on any photo, none was lost."""
+    """Return the mean, 1 without values: where no vehicle is on any photo, none was lost."""
     return float(np.mean(values)) if len(values) else 1.0

@@ -38,7 +38,7 @@ Columns = Mapping[str, Sequence[Any] | npt.NDArray[Any]]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClassSettings:
-    """Say at which level classes stand and how many photos and ads each needs.
+    """At which level classes stand, and how many photos and ads each needs.
 
     Three ads let a class stand in each of three splits.
     """

@@ -45,7 +45,7 @@ class Make:
                 self.aliases.add(spelling)
 
     def generation(self, model: str, year: int | None) -> str | None:
-        """Return the one generation of a model that was built in a year, or None where none or several were."""
+        """Return the one generation of a model that was built in a year, or None unless there is exactly one."""
         spans = self.generations.get(model, {})
         found = [name for name, (start, end) in spans.items() if year is not None and start <= year <= end]
         return found[0] if len(found) == 1 else None

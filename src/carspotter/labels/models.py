@@ -79,7 +79,7 @@ class Models:
         self._make = make
         self._often: dict[str, str] = {}
         self._sounds: dict[str, set[str]] = {}
-        # A class is told by its letter alone: what the words "class" and "series" sound like tells nothing.
+        # Only its letter names a class: the sound of the words "class" and "series" says nothing.
         self._telling = {
             spelling: model for spelling, model in make.models.items() if not {"class", "series"} & {*tokens(model)}
         }
@@ -221,7 +221,7 @@ class Models:
     def _fuzzy(self, words: Tokens) -> Match | NearMiss:
         ranked = self._ranked(words)
         best = ranked[0] if ranked else ("", 0.0)
-        # "Grand Cherokee L" is no rival of "Grand Cherokee": who means more than the name writes more.
+        # "Grand Cherokee L" is no rival of "Grand Cherokee": a seller who means the longer name writes it.
         second = max((score for name, score in ranked[1:] if not name.startswith(best[0])), default=0.0)
         if best[1] >= _SURE and best[1] - second >= _MARGIN:
             return Match(model=best[0], method="fuzzy", score=round(best[1] * _FUZZY_WEIGHT, 4))

@@ -34,7 +34,7 @@ LEAST_UNITS = 3
 
 ALWAYS = -1
 """Stands for a fold: learnt from in every fold and not judged."""
-# One number is fitted, for which so many logits are plenty: 2000 photos of 200 classes.
+# One number is fitted, for which this many logits are plenty: 2000 photos of 200 classes.
 _ENOUGH_LOGITS = 400_000
 _LEAST_PHOTOS = 200
 _TINY = 1e-12
@@ -56,7 +56,7 @@ class ClassPair:
     high: float
 
     def sentence(self, names: Sequence[str]) -> str:
-        """Say it in words."""
+        """Return the finding in words."""
         return f"sellers call {names[self.true]} a {names[self.given]} in {self.share:.0%} of cases"
 
 
@@ -66,8 +66,8 @@ class Doubts:
 
     `position` (m,) says where each stood in the arrays given; `given` and `suggested` (m,) are classes, the second the
     likeliest other one, with their probabilities `given_probability` and `suggested_probability`; `quality` (m,) in
-    0…1 is the score, the label's share of the two, below 0.5 where the other is likelier; `flagged` (m,) are the
-    lowest, so many as confident learning takes for wrong. `unjudged` are positions whose class no other ad has. `ads`
+    0…1 is the score, the label's share of the two, below 0.5 where the other is likelier; `flagged` (m,) marks the
+    lowest, as many as confident learning counts as wrong. `unjudged` are positions whose class no other ad has. `ads`
     holds the same per ad, where `ad_ids` names them.
     """
 
@@ -265,7 +265,7 @@ def _doubts(
     quality = judged[rows, given] / np.maximum(judged[rows, given] + best, _TINY)
     # Position breaks ties, so that the list is the same in every run.
     order = np.lexsort((position, quality))
-    # So many as confident learning counts, but the most doubtful ones: order and flag never contradict each other.
+    # As many as confident learning counts, but the most doubtful ones: order and flag never contradict each other.
     flagged = np.arange(len(order)) < _n_wrong(judged, given)
     return Doubts(
         names=names,

@@ -21,16 +21,18 @@ Ints = npt.NDArray[np.int64]
 Bools = npt.NDArray[np.bool_]
 
 MIN_PHOTOS = 10
-"""Of fewer photos nobody can say what is usual."""
+"""With fewer photos nobody can say what is usual."""
 NEIGHBORS = 3
-"""A photo's distance is the mean to so many nearest of its class; more than one, since copies are near by accident."""
+"""A photo's distance is the mean to this many nearest of its class; more than one, since copies are near by
+accident."""
 FAR = 2.5
 """Robust standard deviations above its class's median that make an outlier. Of wrong photos planted among 4047 of 196
 classes it finds 70 to 79 %, and flags 2 % of the others; at 3.5, the usual bound, 31 to 44 % and 0.5 %."""
 SMALL = 0.2
 """Share of a class that a cluster may have to be small: a fifth of the photos is one view of a car, no mistake."""
 CUT = 0.7
-"""Clusters are apart where their mean distance is over that of so many pairs of the class; 0.3 and 0.5 found fewer."""
+"""Clusters are apart where their mean distance is over that of this share of pairs of the class; 0.3 and 0.5 found
+fewer."""
 
 ALONE = "alone"
 SMALL_CLUSTER = "small cluster"

@@ -34,7 +34,7 @@ _LEVELS = 32  # of grey, for plainness: eight neighbouring values count as one
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CheckSettings:
-    """Say from which scores on a photo is flagged, and which flags drop it.
+    """From which scores on a photo is flagged, and which flags drop it.
 
     The thresholds were chosen on 1630 listing photographs and on copies of them that were darkened, brightened, blurred
     and painted over (docs/photos.md).

@@ -22,12 +22,12 @@ Columns = Mapping[str, Sequence[Any] | NDArray[Any]]
 Row = dict[str, Any]
 Edges = NDArray[np.int64]
 
-_PAIRS_AT_ONCE = 1 << 14  # embeddings of so many pairs are compared at once: 160 MB at 1280 numbers each
+_PAIRS_AT_ONCE = 1 << 14  # embeddings of this many pairs are compared at once: 160 MB at 1280 numbers each
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DuplicateSettings:
-    """Say from when on two photos show the same picture.
+    """From which distances on two photos show the same picture.
 
     Chosen on 1630 listing photographs, 1.3 million pairs, and copies of them (docs/photos.md): no pair of two ads lies
     within 8 bits of `phash`, and of those within 14 none is within 23 bits of both hashes.
@@ -111,7 +111,7 @@ def _near(table: Mapping[str, NDArray[Any]], settings: DuplicateSettings, embedd
 
 
 def _look_alike(pairs: Edges, embeddings: Embeddings | None, least: float, count: int) -> NDArray[np.bool_]:
-    """Tell of which pairs the embeddings agree; a pair without both does not."""
+    """Return for each pair whether its embeddings agree; a pair that lacks one does not."""
     result = np.zeros(len(pairs), dtype=bool)
     if embeddings is None or not len(embeddings.position):
         return result

@@ -37,7 +37,7 @@ VERSION = "1"
 """Rises when the same photo would get another row."""
 
 LASTING = (OK, "missing", "gone", "too-large", "not-a-photo", "quarantined")
-"""What a later build asks again only when it is told to; all else may be cured by then. A photo that is missing on a
+"""What a later build asks again only on request; all else may be cured by then. A photo that is missing on a
 local disk is looked for by each build (`disk`)."""
 
 NOT_ASKED = "not-asked"

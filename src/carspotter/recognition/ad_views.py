@@ -71,7 +71,7 @@ def views_of(prediction: Prediction) -> Iterable[str]:
 
 
 def lead_of(predictions: Mapping[int, Prediction]) -> int | None:
-    """Return the index of the photo that should lead among exterior ones of the ad's own vehicle, None of none."""
+    """Return the index of the exterior photo of the ad's own vehicle that should lead; None where there is no photo."""
     worth = {index: _lead_worth(prediction) for index, prediction in predictions.items() if prediction.vehicles}
     return max(worth, key=lambda index: (worth[index], -index), default=None)
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from carspotter.runtime.bundle import ModelBundle
 
 SHOWN = ("colour", "body")
-"""The attributes that people are told; a bundle may have others for its own use."""
+"""The attributes that are shown to people; a bundle may have others for its own use."""
 
 DEFAULT_THRESHOLD = 0.5
 """Used where a bundle's calibration names none: a word that is less likely than all others together is not said."""
@@ -26,7 +26,7 @@ Probabilities = Mapping[str, Sequence[float] | NDArray[np.floating]]
 
 
 class Attributes:
-    """Know the words of a bundle's attributes, and how sure each must be."""
+    """The words of a bundle's attributes, and how sure each must be."""
 
     def __init__(self, bundle: ModelBundle) -> None:
         """Take an identifier's bundle; raises BundleError for a threshold outside of 0..1."""

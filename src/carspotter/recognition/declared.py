@@ -113,7 +113,7 @@ def compare(
     never contradicts: a car of the next year looks the same.
     """
     words = declared if isinstance(declared, DeclaredWords) else _words(declared)
-    # Three reasons not to compare, the declaration's own first: it can be mended by whoever wrote it.
+    # Three reasons not to compare, the declaration's own first: its writer can mend it.
     places = _places(words, taxonomy)
     if not places.masks:
         return Declared(verdict="cannot-tell", why=places.unknown or "no make is declared")

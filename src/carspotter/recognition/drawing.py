@@ -21,7 +21,8 @@ from carspotter.records import UNKNOWN_VIEWPOINT, Prediction, Vehicle
 Colour = tuple[int, int, int]
 Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
 
-# The palette of Okabe and Ito (2008), told apart by colour-blind people too; grey is kept for what is undecided.
+# The palette of Okabe and Ito (2008), which colour-blind people can distinguish too; grey is kept for what is
+# undecided.
 PALETTE: tuple[Colour, ...] = (
     (240, 228, 66),
     (86, 180, 233),
@@ -133,7 +134,7 @@ def _cut(pen: ImageDraw.ImageDraw, line: str, font: Font, room: float) -> str:
 
 
 def _corners(label: _Label, box: BoundingBox) -> Iterator[tuple[float, float]]:
-    """Yield the places a label may have: above, below, inside; of equals the first is taken."""
+    """Yield the places a label may have: above, below, inside; of equally good ones the first is taken."""
     above, below = box.y1 - label.height, box.y2
     for y in (above, below, box.y1, box.y2 - label.height):
         yield box.x1, y

@@ -25,7 +25,7 @@ DEFAULT_SCORE = 0.4
 """Least score of a vehicle when the bundle's calibration has no `score`: a start, a trained bundle brings its own."""
 
 MAX_DETECTIONS = 20
-"""Most vehicles told of one photo: a dealer's yard has more, but they are a few pixels wide."""
+"""The most vehicles reported of one photo: a dealer's yard has more, but they are a few pixels wide."""
 
 _MIN_SIDE = 1.0
 """Pixels of the photo: a box narrower or lower holds nothing that could be cropped."""
@@ -110,7 +110,7 @@ def photo_box(relative: NDArray[Any], size: tuple[int, int], preprocessing: Prep
     None where less than a pixel of it is inside, as of a box in a letterbox's bars.
     """
     x1, y1, x2, y2 = (float(value) for value in relative)
-    # Relative to the input with its bars, not to the photo: hence in two steps.
+    # Relative to the input with its bars, not to the photo: so in two steps.
     inside = BoundingBox(x1, y1, x2, y2).scale(preprocessing.width, preprocessing.height)
     box = to_photo_box(inside, size, preprocessing).clip(*size)
     return box if min(box.width, box.height) >= _MIN_SIDE else None

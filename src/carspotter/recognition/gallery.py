@@ -138,8 +138,8 @@ def save_gallery(
 ) -> ModelBundle:
     """Write a bundle of the base identifier's network and the learned head, and return it.
 
-    `card` tells what the base's card cannot: data, and if wanted figures, use, licence, retrain. The base's own
-    use, licence and data stand beside, since its weights go on into the new bundle. Raises BundleError for a base that
+    `card` says what the base's card cannot: data, and if wanted figures, use, licence, retrain. The base's own use,
+    licence and data stand beside them, since its weights go on into the new bundle. Raises BundleError for a base that
     is no identifier, StorageError when the folder cannot be written.
     """
     if base.task != "identifier":

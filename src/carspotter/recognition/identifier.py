@@ -110,7 +110,7 @@ class Identifier:
     ) -> Identification:
         """Return what class probabilities (n_classes,) mean: one photo's, or those that several photos agree on.
 
-        `attributes` are what the network says besides; without them the subject is taken for a car.
+        `attributes` are what the network says in addition; without them the subject is taken for a car.
         """
         attributes = attributes or {}
         levels = {level: self.taxonomy.sum_to(level, probabilities) for level in LEVELS}

@@ -1,7 +1,7 @@
 """Look at decoded photos: what kind each is, whether it passes the gate, which vehicles are asked for.
 
-A view gives the crop of each of its vehicles. Recognizing, building and exporting look at photos through it; who has a
-box already, as training and evaluation do, cuts by the same `crops`. It names no vehicle.
+A view gives the crop of each of its vehicles. Recognizing, building and exporting look at photos through it; code that
+has a box already, as training and evaluation do, cuts by the same `crops`. It names no vehicle.
 """
 
 from __future__ import annotations

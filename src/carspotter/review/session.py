@@ -75,7 +75,7 @@ class ReviewSession:
         self.close()
 
     def close(self) -> None:
-        """Let the catalogue go; decisions are on the disk already."""
+        """Close the catalogue; decisions are on the disk already."""
         self._queues.close()
 
     def query(self, queue: str, task: str | None = None) -> QueueQuery:

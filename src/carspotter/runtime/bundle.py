@@ -53,8 +53,8 @@ class ModelBundle:
 
     `calibration` maps names to numbers (or to mappings of numbers): of a finder `score` and `gate`, of an identifier
     `thresholds` and `subject`, and with a head `temperature`. `card` has the keys of `CARD_KEYS`. `attributes` are what
-    an identifier tells besides names, each with its words in the order of the output that is called like it. A `head`
-    answers the taxonomy's classes from the embedding, in place of the network's own. `file` is one of `FILES`,
+    an identifier answers in addition to names, each with its words in the order of the output that is called like it. A
+    `head` answers the taxonomy's classes from the embedding, in place of the network's own. `file` is one of `FILES`,
     `precision` one of `PRECISIONS`. `folder` is None before `save`.
     """
 

@@ -31,7 +31,7 @@ SURE_Z = 0.8416
 threshold the truth falls below in one of five cases; the lowest of many is chosen, so that few photos flatter more. Of
 14 photos that are all right 0.95 may be promised; the mean promised it of one."""
 LOWEST = 0.5
-"""No threshold goes below: an answer that is more likely wrong than right is none."""
+"""No threshold goes below: a name that is more likely wrong than right is not an answer."""
 
 
 def softmax(logits: Floats) -> Floats:

@@ -12,7 +12,7 @@ from typing import Any
 from carspotter.errors import BundleError
 
 CARD_KEYS = ("use", "licence", "data", "recipe", "figures", "retrain")
-"""What each card must tell, in the order of `CARD.md`: may I use it, what is it made of, how good is it, what else."""
+"""What each card must say, in the order of `CARD.md`: may I use it, what is it made of, how good is it, what else."""
 
 _TITLES = {
     "use": "What it may be used for",
@@ -26,7 +26,7 @@ _TITLES = {
 
 
 def check_card(card: Mapping[str, Any], what: str) -> None:
-    """Raise BundleError unless the card tells something under each of `CARD_KEYS`; `what` begins the message."""
+    """Raise BundleError unless the card says something under each of `CARD_KEYS`; `what` begins the message."""
     # 0 and False are values; only what is empty says nothing.
     missing = [key for key in CARD_KEYS if card.get(key) in (None, "", {}, [])]
     if missing:

@@ -68,8 +68,9 @@ class Head:
     def evidence(self, embeddings: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
         """Return how much speaks for any of the classes (n,): the logarithm of the mean power of the logits.
 
-        But for the number of classes it is the negative energy of Liu et al. (2020): of a vehicle of no learnt class no
-        logit is large. It stays as high where years of one model share what speaks for it, unlike the best probability.
+        Apart from the number of classes it is the negative energy of Liu et al. (2020): of a vehicle of no learnt class
+        no logit is large. It stays as high where years of one model share what speaks for it, unlike the best
+        probability.
         """
         logits = self.logits(embeddings).astype(np.float64)
         # Taken out before the exponential and added again, which overflows from 89 on in float32 and 710 in float64.

@@ -64,7 +64,7 @@ class Feedback:
                 self._drop(next(iter(self._held)))
 
     def sweep(self) -> None:
-        """Let go of the photos whose time is over."""
+        """Drop the photos whose time is over."""
         with self._lock:
             for request_id in [name for name, held in self._held.items() if held.at < time.monotonic() - KEEP_S]:
                 self._drop(request_id)

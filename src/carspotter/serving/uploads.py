@@ -173,12 +173,12 @@ class MemoryUse:
         self.bytes = 0
 
     def add(self, size: int) -> None:
-        """Hold more; raises ProblemError when all requests together hold too much."""
+        """Count more bytes; raises ProblemError when all requests together hold too much."""
         self._inbox.take(size)
         self.bytes += size
 
     def drop(self, size: int) -> None:
-        """Hold less."""
+        """Count fewer bytes."""
         self._inbox.held -= size
         self.bytes -= size
 

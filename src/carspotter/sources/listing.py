@@ -43,7 +43,7 @@ class Ad:
 def listing_row(*, ad_id: str, source: str, status: str = OK, message: str | None = None, **words: Any) -> Row:
     """Return a row of `listings`; `words` are its other columns, `attributes` a mapping or JSON text.
 
-    Blanks are cleaned and empty words left out. A year or price that is none is left out and named in the message.
+    Blanks are cleaned and empty words left out. An impossible year or price is left out and named in the message.
     """
     row: Row = {"ad_id": clean(ad_id), "source": clean(source)}
     problems = [message] if message else []

@@ -120,7 +120,7 @@ def _parts(text: str) -> list[Any]:
 
 
 def _literal(text: str) -> list[Any] | None:
-    """Return what a list in brackets holds, or None for a text that is none."""
+    """Return what a list in brackets holds, or None for any other text."""
     if len(text) < 2 or text[0] + text[-1] not in ("[]", "()", "{}") or len(text) > _MAX_LITERAL:
         return None
     try:

@@ -32,7 +32,7 @@ def open_fabric(recipe: Recipe) -> Fabric:
         raise RecipeError(f"train.batch is {recipe.train.batch}; {world} processes need a multiple of {world}")
     if world == 1:
         return Fabric(devices=1)
-    # Stages that a phase keeps still get no gradients, which DDP must be told to expect.
+    # Stages that a phase keeps still get no gradients, which DDP must expect.
     fabric = Fabric(devices=local, num_nodes=world // local, strategy=DDPStrategy(find_unused_parameters=True))
     fabric.launch()
     return fabric

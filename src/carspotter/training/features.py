@@ -44,7 +44,7 @@ def embed_with(backbone: nn.Module) -> Embed:
     network = network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def embed(images: Images) -> Floats:
-        # Each time: whoever owns the network may have trained it in between.
+        # Each time: the network may have been trained in between.
         network.eval()
         with torch.inference_mode():
             # A mirrored view has negative strides, which torch does not take. Bytes are moved to the device before they

@@ -179,7 +179,7 @@ class TrainSettings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CardSettings:
-    """What the bundle's card tells people in words; figures are added by the export."""
+    """What the bundle's card says in words; figures are added by the export."""
 
     data: str = "not stated"
     use: str = "not stated: ask whoever trained it"

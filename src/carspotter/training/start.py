@@ -41,7 +41,7 @@ class Start:
     weights: Mapping[str, Tensor]
     is_folded: bool
     classes: Taxonomy | None
-    """None of a finder, and of a bundle whose head is not the network's."""
+    """None for a finder, and for a bundle whose head is not the network's."""
 
 
 def open_start(recipe: Recipe) -> Start:

@@ -51,7 +51,7 @@ class Task(Protocol):
 
     @property
     def fingerprint(self) -> str:
-        """Tell apart what is learnt from; a run resumes only with the same."""
+        """Identify the data that is learnt from; a run resumes only with the same."""
 
     @property
     def taxonomy(self) -> Taxonomy | None:
@@ -59,7 +59,7 @@ class Task(Protocol):
 
     @property
     def attributes(self) -> Mapping[str, tuple[str, ...]]:
-        """Return what an identifier tells besides classes, each with its words; empty for a finder."""
+        """Return what an identifier answers in addition to classes, each with its words; empty for a finder."""
 
     def move(self, device: torch.device) -> None:
         """Make ready to learn on a device."""
@@ -190,7 +190,7 @@ class Training:
         return {name: value.clone() for name, value in state.items() if not name.startswith(FURTHER)}
 
     def _estimate_norms(self) -> None:
-        """Let the folded norms of the first weights see some batches; all processes see the same."""
+        """Estimate the statistics of folded norms on some batches; all processes see the same."""
         batches = self.task.batches(self.recipe.phase_of(0), 0, self.recipe.seed)
         # Augmented batches of the first phase: the statistics of what is learnt from, not of photos as they are.
         few = itertools.islice(batches, max(1, math.ceil(NORM_PHOTOS / self.recipe.train.batch)))
@@ -228,7 +228,7 @@ class Training:
     def fit(self) -> None:
         """Train until the recipe's last epoch, with a checkpoint and a line in the log after each.
 
-        With `train.patience` it stops when the figure has not risen for so many epochs.
+        With `train.patience` it stops when the figure has not risen for that many epochs.
         """
         patience = self.recipe.train.patience
         if self.recipe.train.probe and not self.lines and self.fabric.is_global_zero:
@@ -256,7 +256,7 @@ class Training:
             self._finish()
 
     def _finish(self) -> None:
-        """Let the task fit what it fits last to the best network, once: a run that is resumed at its end stays."""
+        """Call the task's `finish` on the best network, once: a run that is resumed at its end stays as it is."""
         best, finish = load_checkpoint(self.run / BEST), getattr(self.task, "finish", None)
         if finish is None or best.is_finished:
             return

@@ -18,7 +18,7 @@ from carspotter.sources.crawl.data import Described, Document, Item
 CARS = frozenset(("car", "vehicle", "motorizedvehicle", "busorcoach", "motorcycle", "usedcar", "automobile"))
 PRODUCTS = frozenset(("product", "individualproduct", "productmodel", "productgroup", "someproducts"))
 
-# What tells a car from a cap with a badge among the products of one make.
+# What distinguishes a car from a cap with a badge among the products of one make.
 _OF_CARS = (
     "vehicleModelDate",
     "modelDate",

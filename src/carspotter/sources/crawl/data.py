@@ -169,7 +169,7 @@ def document(url: str, text: str) -> Document:
 
 
 def join(base: str, value: str) -> str | None:
-    """Return a whole http(s) address without its fragment, or None where it is none."""
+    """Return a whole http(s) address without its fragment, or None for anything else."""
     value = re.sub(r"[\t\r\n]", "", value).strip().encode(errors="ignore").decode()
     try:
         url = urldefrag(urljoin(base, value)).url if value else ""

@@ -1,6 +1,6 @@
 """Read the car that a page offers, its photos and its links.
 
-Pages say what they sell in schema.org's words; where a page has none, Open Graph and its title tell. It fetches
+Pages say what they sell in schema.org's words; where a page has none, Open Graph and its title say it. It fetches
 nothing; sites with other structures have adapters in `crawl.sites`.
 """
 

@@ -35,12 +35,12 @@ _MAX_ROBOTS_BYTES = 512 << 10  # as much as RFC 9309 asks crawlers to read
 _LISTING_FIRST = 10
 # Scrapy 2.19 holds to the number of requests at once only where there is some delay between them.
 _LEAST_DELAY_S = 0.001
-# What is no page, whoever links to it.
+# What is no page, whatever links to it.
 _FILES = re.compile(r"\.(?:jpe?g|png|webp|gif|svg|css|js|pdf|zip|mp4|xml|ico|woff2?)(?:$|\?)", re.IGNORECASE)
 
 
 def crawl_here(settings: CrawlSettings, folder: str, dry: bool, pipe: Connection) -> None:
-    """Crawl in this process, which ends with it; tells `pipe` how many listings were found, and at last the outcome."""
+    """Crawl in this process, which ends with it; sends `pipe` how many listings were found, and at last the outcome."""
     end_with_parent()
     robots = {origin: _robots(origin, settings) for origin in dict.fromkeys(_origin(url) for url in settings.start)}
     delays = [float(rules.crawl_delay(settings.user_agent) or 0) for rules in robots.values() if rules is not None]

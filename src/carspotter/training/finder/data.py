@@ -76,7 +76,7 @@ class LabelledPhoto:
 def read_manifest(path: Path, *, parts: Iterable[str] = ()) -> list[LabelledPhoto]:
     """Read the labels of a manifest, all or only of some parts; the order is the file's.
 
-    Raises TrainingError for a missing column, an unknown word or a box that is none, with the line.
+    Raises TrainingError for a missing column, an unknown word or an impossible box, with the line.
     """
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:

@@ -28,9 +28,9 @@ GATES, GATE_SPREAD = np.round(np.arange(0.05, 0.96, 0.01), 2), 1.0
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class FinderResult:
-    """What was told of one photo and what is true, boxes of both in the same pixels.
+    """What was found on one photo and what is true, boxes of both in the same pixels.
 
-    Told: `kind` (4,) probabilities; `boxes` (k, 4), `scores` (k,), `viewpoints` (k, 8), best first. True: `true_kind`;
+    Found: `kind` (4,) probabilities; `boxes` (k, 4), `scores` (k,), `viewpoints` (k, 8), best first. True: `true_kind`;
     `true_boxes` (m, 4), `true_views` (m, 8) the viewpoints a label allows, `ignored` (m,). `boxes_known` is False where
     vehicles may be without a box. `size` (width, height) is that of the picture, in the boxes' pixels.
     """
@@ -59,13 +59,13 @@ class FinderResult:
         vehicles = np.flatnonzero(~self.ignored)
         if not len(vehicles):
             return None
-        # A seller's own car is the one photographed, and hence the largest.
+        # A seller's own car is the one photographed, and so the largest.
         sides = self.true_boxes[vehicles, 2:] - self.true_boxes[vehicles, :2]
         return int(vehicles[sides.prod(axis=1).argmax()])
 
     @property
     def own_overlaps(self) -> FloatArray:
-        """Return the IoU (k,) of each told box with the photo's own vehicle; zeros when there is none."""
+        """Return the IoU (k,) of each found box with the photo's own vehicle; zeros when there is none."""
         if self.own is None or not len(self.boxes):
             return np.zeros(len(self.boxes))
         return iou_matrix(self.boxes, self.true_boxes[[self.own]])[:, 0]
@@ -79,17 +79,17 @@ def exterior_accuracy(told: Sequence[FinderResult], gate: float = 0.5) -> float:
 
 
 def recall(told: Sequence[FinderResult]) -> float:
-    """Return the share of photos' own vehicles that some told box overlaps by FOUND_IOU."""
+    """Return the share of photos' own vehicles that some found box overlaps by FOUND_IOU."""
     return _mean([entry.own_overlaps.max(initial=0) >= FOUND_IOU for entry in told if entry.own is not None])
 
 
 def mean_iou(told: Sequence[FinderResult]) -> float:
-    """Return the mean overlap of the best told box with the photo's own vehicle, 0 where none was told."""
+    """Return the mean overlap of the best found box with the photo's own vehicle, 0 where none was found."""
     return _mean([float(entry.own_overlaps.max(initial=0)) for entry in told if entry.own is not None])
 
 
 def false_alarms(told: Sequence[FinderResult]) -> float:
-    """Return the share of photos of interiors and other things in which a vehicle was told."""
+    """Return the share of photos of interiors and other things in which a vehicle was found."""
     return _mean([len(entry.boxes) > 0 for entry in told if KINDS[entry.true_kind] in ("interior", "other")])
 
 
@@ -107,7 +107,7 @@ def vehicle_f1(told: Sequence[FinderResult]) -> float:
 def recall_by_size(told: Sequence[FinderResult], low: float, high: float) -> tuple[float, int]:
     """Return how many vehicles that cover `low` to `high` of their photo are found by FOUND_IOU, and of how many.
 
-    A told box finds one vehicle.
+    A box finds one vehicle at most.
     """
     hits = count = 0
     for entry in told:
@@ -119,14 +119,14 @@ def recall_by_size(told: Sequence[FinderResult], low: float, high: float) -> tup
 
 
 def precision(told: Sequence[FinderResult]) -> tuple[float, int]:
-    """Return the share of told boxes that find a vehicle, those in ignored boxes left out, and how many were told."""
+    """Return the share of boxes that are on a vehicle, and how many boxes there are; ignored ones are left out."""
     counts = np.array([_count(entry)[:2] for entry in told if entry.boxes_known]).reshape(-1, 2)
     hits, count = (int(value) for value in counts.sum(axis=0))
     return hits / count if count else 0.0, count
 
 
 def viewpoint_pairs(told: Sequence[FinderResult]) -> tuple[IntArray, IntArray]:
-    """Return true and told viewpoint of each own vehicle with a label of eight; told is -1 where it was not found."""
+    """Return true and answered viewpoint of each own vehicle with a label of eight; -1 where it was not found."""
     pairs = []
     for entry in told:
         # A label such as "side" allows two of the eight: which of them is right is not known.
@@ -146,7 +146,7 @@ def five_way(viewpoints: IntArray) -> IntArray:
 
 
 def view_f1(true: IntArray, told: IntArray) -> float:
-    """Return the macro-F1 of viewpoints, 0 for nothing; a vehicle that was not found (told -1) is answered wrong."""
+    """Return the macro-F1 of viewpoints, 0 for nothing; a vehicle that was not found (-1) is answered wrong."""
     if not len(true):
         return 0.0
     not_found = int(true.max(initial=0) + told.max(initial=0)) + 1  # a number that no viewpoint has
@@ -180,7 +180,7 @@ def kind_recalls(told: Sequence[FinderResult]) -> dict[str, float]:
 
 
 def choose_score(told: Sequence[FinderResult]) -> float:
-    """Return the score from which vehicles are told: the best F1 over all vehicles."""
+    """Return the score from which vehicles are reported: the best F1 over all vehicles."""
     return _choose(lambda threshold: vehicle_f1([entry.above(threshold) for entry in told]), len(told))
 
 
@@ -222,7 +222,7 @@ def _choose(figure: Callable[[float], float], n: int) -> float:
 
 
 def _count(entry: FinderResult) -> tuple[int, int, int]:
-    """Return how many true vehicles were found, how many were told and how many there are, ignored ones left out."""
+    """Return how many vehicles were found, how many boxes and how many vehicles there are, ignored ones left out."""
     vehicle_of = _matches(entry)
     ignored = entry.true_boxes[entry.ignored]
     hits = int((vehicle_of >= 0).sum())
@@ -232,7 +232,7 @@ def _count(entry: FinderResult) -> tuple[int, int, int]:
 
 
 def _found(entry: FinderResult) -> npt.NDArray[np.bool_]:
-    """Say of each true box (m,) whether a told one found it."""
+    """Return for each true box (m,) whether a found one is on it."""
     found = np.zeros(len(entry.true_boxes), dtype=np.bool_)
     vehicle_of = _matches(entry)
     found[vehicle_of[vehicle_of >= 0]] = True
@@ -240,7 +240,7 @@ def _found(entry: FinderResult) -> npt.NDArray[np.bool_]:
 
 
 def _matches(entry: FinderResult) -> IntArray:
-    """Return for each told box (k,), best first, the true vehicle that it finds, -1 for none; each is found once."""
+    """Return for each found box (k,), best first, the true vehicle that it is on, -1 for none; each is found once."""
     overlap = iou_matrix(entry.boxes, entry.true_boxes)
     open_vehicles = set(np.flatnonzero(~entry.ignored).tolist())
     vehicle_of = np.full(len(entry.boxes), -1, dtype=np.int64)

@@ -1,6 +1,6 @@
 """Losses of the finder: raw outputs and labels in, numbers out.
 
-In: FinderOutput and FinderTargets for the same pictures. Out: one loss for each thing told. It knows no training loop.
+In: FinderOutput and FinderTargets for the same pictures. Out: one loss for each output. It knows no training loop.
 """
 
 from __future__ import annotations

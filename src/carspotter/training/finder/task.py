@@ -38,7 +38,8 @@ PICTURES_A_PHOTO = 1.6
 # Sides are multiples of this, so that the cells of two grids lie over each other but for one at the edge.
 EVEN = 16
 WEIGHTS = {"kind": 1.0, "score": 1.0, "box": 2.0, "viewpoint": 1.0}
-# Until a bundle has chosen its own threshold, a vehicle is told from SCORE on. Below LEAST_SCORE nothing is looked at.
+# Until a bundle has chosen its own threshold, a vehicle is reported from SCORE on. Below LEAST_SCORE nothing is looked
+# at.
 SCORE, LEAST_SCORE = 0.4, 0.1
 SAME_VEHICLE = 0.5
 """Boxes that overlap more are one vehicle; the usual value of Pascal VOC."""
@@ -133,7 +134,7 @@ class FinderTask:
 def tell(
     model: nn.Module, photos: Sequence[LabelledPhoto], size: tuple[int, int], *, batch: int = 16
 ) -> list[FinderResult]:
-    """Run a finder over loaded photos, letterboxed; return what it tells, boxes in pixels of the network's input."""
+    """Run a finder over loaded photos, letterboxed; return what it finds, boxes in pixels of the network's input."""
     model.eval()
     device = next(model.parameters()).device
     # `place` asks for one; without a variation it draws nothing from it.
@@ -166,7 +167,7 @@ def variation_of(recipe: Recipe) -> Variation:
 
 
 def _told(photo: LabelledPhoto, picture: Picture, output: FinderOutput) -> FinderResult:
-    """Keep of one photo's raw outputs what is told."""
+    """Turn one photo's raw outputs into what is reported of it."""
     scores, boxes = output.scores.sigmoid().numpy(), output.boxes.numpy()
     # Suppression compares all pairs; below this score there are thousands and none is a vehicle.
     candidates = np.flatnonzero(scores >= LEAST_SCORE)

@@ -193,7 +193,7 @@ def _means(stage: Tensor) -> Tensor:
 
 
 def stage_channels(backbone: nn.Module) -> list[int]:
-    """Return the channels of each stage of a backbone of timm. Raises RecipeError where it tells none."""
+    """Return the channels of each stage of a backbone of timm. Raises RecipeError where it does not name them."""
     known = getattr(backbone, "feature_info", None)
     if known is None or not hasattr(backbone, "forward_intermediates"):
         raise RecipeError(f"model.heads: {type(backbone).__name__} does not show its stages; leave model.heads empty")
@@ -203,7 +203,7 @@ def stage_channels(backbone: nn.Module) -> list[int]:
 def build_identifier(
     recipe: Recipe, taxonomy: Taxonomy, heads: Mapping[str, int], *, blank: bool = False
 ) -> Identifier:
-    """Make the network of a recipe, with its first weights and further `heads` of so many words. Raises RecipeError.
+    """Make the network of a recipe, with its first weights and further `heads` (words of each). Raises RecipeError.
 
     A `blank` one has random weights and reads no file: a checkpoint will fill it.
     """
@@ -223,7 +223,7 @@ def build_identifier(
 
 
 def choose_layers(model: Freezable, settings: ModelSettings) -> None:
-    """Let learn what `settings.layers` says: the heads (`head`), these and the last N stages (`last-N`), or all.
+    """Choose what learns by `settings.layers`: the heads (`head`), these and the last N stages (`last-N`), or all.
 
     Norms of the backbone keep their statistics where `settings.norms` says so. Raises RecipeError for a backbone
     without stages, or with fewer, and for folded norms whose statistics would be learnt.

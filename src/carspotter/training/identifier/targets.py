@@ -19,7 +19,7 @@ Bools = npt.NDArray[np.bool_]
 
 
 class Nodes:
-    """Number what photos are labelled with: the c classes first, then sets of classes that share a part of a name."""
+    """Number the labels that photos may have: first the c classes, then sets of classes, such as all of one make."""
 
     def __init__(self, taxonomy: Taxonomy, ids: Mapping[str, int]) -> None:
         self.taxonomy, self.ids = taxonomy, dict(ids)

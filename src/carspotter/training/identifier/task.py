@@ -272,7 +272,7 @@ class ExportedIdentifier(nn.Module):
     def forward(self, image: Tensor) -> tuple[Tensor, ...]:
         details = self.model.details(image.permute(0, 3, 1, 2).float())
         logits, extras = self.model.answer(details)
-        # Unit length in the graph, so that a dot product is a cosine for whoever reads the file.
+        # Unit length in the graph, so that a dot product is a cosine for every user of the file.
         return logits, nn.functional.normalize(details[:, : self.model.width], dim=1), *extras.values()
 
 
