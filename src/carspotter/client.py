@@ -41,7 +41,7 @@ _BUSY = (429, 503)
 # An ad of 40 photos with 5 candidates a level for each vehicle has some 200 kB.
 _MAX_ANSWER_BYTES = 32 << 20
 
-# What httpx is to send, of files that are opened into the stack; asked for anew for each try.
+# What httpx is to send: a new one for each try, whose files are opened into the stack.
 _Body = Callable[[ExitStack], dict[str, Any]]
 
 
@@ -257,7 +257,7 @@ def _form(photos: list[Photo], declared: Mapping[str, Any] | None, files: ExitSt
 
 
 class _File(FileIO):
-    """A file of which is read exactly what it had when it was opened: so much was announced."""
+    """A file read up to the length that it had when it was opened, which was announced."""
 
     def __init__(self, path: Path) -> None:
         super().__init__(path)

@@ -74,7 +74,7 @@ def run(
     )
     errors: Counter[str] = Counter()
     done = 0
-    # Held throughout: each append alone would read the keys of its table anew.
+    # Held throughout: each append alone would read the keys of its table again.
     with closing(answers), catalog.writer():
         for rows, tables in answers:
             for table, found in tables.items():

@@ -127,7 +127,7 @@ def _lies_below(names: Texts, above: Texts) -> Bools:
 
 
 def _by_ad(right: Bools, counted: Bools, table: Predictions) -> Estimate:
-    """Return a share of the counted photos with the interval that minds their ads."""
+    """Return a share of the counted photos with an interval that takes their ads into account."""
     ads = table.about.get("ad_id", table.photos)[counted]
     groups = np.unique(np.where(ads == "", table.photos[counted], ads), return_inverse=True)[1]
     low, high = grouped_interval(right[counted], groups)

@@ -1,9 +1,8 @@
 """Make the classes of a dataset from labelled photos and a person's merges, and say what becomes of each taxon.
 
 A class is a taxon cut at a level: at level "model" all years of a model are one, at level "type" a W205 and an S205 are
-two, which are one generation. A person may merge taxa and leave
-some out by `labels/classes.csv` (columns taxon, becomes; an empty `becomes` leaves out). Classes of too few photos are
-dropped with that reason. `suggest` names classes that a network cannot tell apart. It opens no catalogue.
+two, which are one generation. A person may merge taxa and leave some out by `labels/classes.csv` (columns taxon,
+becomes; an empty `becomes` leaves out). Classes of too few photos are dropped with that reason. It opens no catalogue.
 """
 
 from __future__ import annotations

@@ -318,7 +318,7 @@ class MakeWords:
         return sorted(best.items(), key=lambda item: (-item[1], item[0]))
 
     def models(self, words: Tokens) -> list[tuple[str, str]]:
-        """Return makes and models of which the words begin with the name, a telling one."""
+        """Return makes and models whose names, specific enough, begin the words."""
         for count in range(len(words), 0, -1):
             spelling = key(words[:count])
             if is_telling(spelling) and spelling in self._owners:

@@ -182,7 +182,7 @@ class Resolver:
         return Resolution(status=UNRESOLVED, message=f"no known make in {said!r}; {_guesses(near)}{_ADVICE}")
 
     def _by_code(self, words: tuple[str, ...]) -> Make | None:
-        """Return the only make of which a code stands in words."""
+        """Return the only make that has a code in the words."""
         owners = set().union(*makes_of(words).values())
         return self._known.makes[owners.pop()] if len(owners) == 1 else None
 

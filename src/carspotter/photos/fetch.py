@@ -97,7 +97,7 @@ class Fetch:
 
     @property
     def order(self) -> str:
-        """Put photos that were never tried first, and mix them anew in each build: those of one ad fail together."""
+        """Put photos that were never tried first, and shuffle them in each build: those of one ad fail together."""
         return f"candidate.tried, hash(candidate.photo_id || '{self.attempt}')"
 
     @property

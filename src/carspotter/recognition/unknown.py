@@ -63,7 +63,7 @@ def left_out(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Refusal:
-    """Return the evidence below which a vehicle is of no learnt class, and which shares are then kept and refused."""
+    """The evidence below which a vehicle is of no learnt class, and which shares are then kept and refused."""
 
     least: float
     kept: float

@@ -77,7 +77,7 @@ def corrections(labels: Path, store: DecisionStore) -> Corrections:
 
 
 def decision_texts(labels: Path, store: DecisionStore) -> list[str]:
-    """Return all that `resolve` depends on of what people said: where it changed, the step is done anew."""
+    """Return the part of people's decisions that `resolve` depends on: where it changed, the step is done again."""
     words = labels / WORDS_FILE
     texts = [words.read_text(encoding="utf-8-sig", errors="replace")] if words.exists() else []
     settled = [*store.settled("class").values(), *store.settled("words").values()]

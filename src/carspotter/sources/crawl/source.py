@@ -71,7 +71,7 @@ def ask_again(settings: CrawlSettings, folder: str | Path) -> None:
 
 
 def forget(settings: CrawlSettings, folder: str | Path) -> None:
-    """Make the next crawl begin anew: its pages are asked again, and what they said before counts until they answer."""
+    """Make the next crawl start over: its pages are asked again, and what they said before counts until they answer."""
     place = _place(settings, Path(folder))
     set_aside(place, _pages(place))
 

@@ -119,7 +119,7 @@ class ListingSpider(scrapy.Spider):
 
     @classmethod
     def from_crawler(cls, crawler: Any, *args: Any, **kwargs: Any) -> ListingSpider:
-        """Make the spider, and hear of what reaches neither `parse` nor `failed`."""
+        """Make the spider, and get notice of what reaches neither `parse` nor `failed`."""
         spider: ListingSpider = super().from_crawler(crawler, *args, **kwargs)
         crawler.signals.connect(spider.broken, signal=signals.spider_error)
         crawler.signals.connect(spider.led_on, signal=signals.request_scheduled)

@@ -48,7 +48,7 @@ class FinderLosses(NamedTuple):
 
 def finder_losses(output: FinderOutput, targets: FinderTargets, centers: Tensor) -> FinderLosses:
     """Compute the losses; `centers` (a, 2) are the middles of the cells in pixels."""
-    # Which cell speaks for which vehicle changes while the network learns; it is decided anew for each batch.
+    # Which cell speaks for which vehicle changes while the network learns; it is decided again for each batch.
     owner, quality = assign(output, targets, centers)
     photo, cell = torch.nonzero(owner >= 0, as_tuple=True)
     vehicle = owner[photo, cell]

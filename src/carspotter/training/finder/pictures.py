@@ -25,8 +25,8 @@ CROPS = "crops"
 # A group of photos (source, kind, viewpoint) comes as often as the number of its photos to this power: 1 would show
 # few profiles, 0 would show the same few negatives over and over.
 BALANCE = 0.7
-# How much oftener than so, by source: streets alone have small vehicles, many to a photo, and lorries; interiors are
-# few and must stay silent; cut-outs are pasted as well.
+# How much more often than that, by source: streets alone have small vehicles, many to a photo, and lorries; interiors
+# are few and must stay silent; cut-outs are pasted as well.
 OFTENER = {"street": 2.0, "road": 1.5, "interiors": 2.0, "not-cars": 1.5, "cut-outs": 0.6}
 # Parts of the pictures that are pasted, parked in a row or paired: enough for several vehicles to be found, while most
 # are photographs.

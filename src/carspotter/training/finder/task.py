@@ -86,7 +86,7 @@ class FinderTask:
         drawn = Drawn(
             source=self.pictures,
             size=(phase.width, phase.height),
-            # Pictures are drawn anew each time, so that processes need no common order, only seeds that differ.
+            # Each process draws its own pictures, so that processes need no common order, only seeds that differ.
             batch=self.recipe.train.batch // part[1],
             steps=self.steps(phase),
             seed=(seed, epoch, part[0]),
