@@ -125,7 +125,7 @@ def _gif_pieces(data: bytes) -> Iterator[int]:
 
 
 def orientation(exif: object) -> int:
-    """Return the orientation that EXIF bytes tell, 1 (upright) where there are none or they are broken.
+    """Return the orientation in EXIF bytes, 1 (upright) where they are missing or broken.
 
     Pillow's own reader copies what each tag points to, so that a small file exhausts the memory; this one looks at one
     tag of the first folder.

@@ -47,7 +47,7 @@ _PHOTO_ID_BYTES = 6  # 48 bits: they only distinguish the photos of one ad
 
 
 def photo_id(ad_id: str, url: str) -> str:
-    """Name a photo for good by its ad and where it comes from: "4711/9f2c6b01d5aa".
+    """Return a photo's permanent name, made of its ad and where it comes from: "4711/9f2c6b01d5aa".
 
     A listing that is read again with its photos in another order gives the same names.
     """

@@ -190,11 +190,11 @@ class Taxonomy:
         return self._names[_known_level(level)]
 
     def index(self, level: Level) -> npt.NDArray[np.intp]:
-        """Return for each class where its taxon stands in `names(level)`, as (n_classes,)."""
+        """Return the index in `names(level)` of each class's taxon, as (n_classes,)."""
         return self._index[_known_level(level)]
 
     def parents(self, level: Level) -> npt.NDArray[np.intp]:
-        """Return for each name of a level where its parent stands in the level above, as (names,); of makes zeros."""
+        """Return the index of each name's parent in the level above, as (names,); zeros for makes."""
         return self._parents[_known_level(level)]
 
     def outline(self) -> dict[str, Any]:

@@ -79,7 +79,7 @@ class SystemResolver:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Target:
-    """A URL that was taken apart and checked, but for its host's addresses; `host` is ASCII in lower case."""
+    """A URL that was parsed and checked, except its host's addresses; `host` is ASCII in lower case."""
 
     scheme: str
     host: str

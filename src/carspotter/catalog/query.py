@@ -152,6 +152,6 @@ def _physical_memory() -> int:
 
 
 def tables_in(sql: str) -> list[str]:
-    """Name the tables that a question may be about: those whose name stands in it as a word."""
+    """Return the tables that a question may be about: those whose name is a word of it."""
     words = {word.casefold() for word in _WORD.findall(sql)}
     return [name for name in TABLES if name in words]

@@ -23,7 +23,7 @@ class Display:
     """Show a build: a bar on a terminal, plain lines in a log. It is the `Watch` of a build."""
 
     def __init__(self, bar: Progress | None) -> None:
-        """Draw on a bar, or write lines where there is none."""
+        """Draw on the given bar; without one write lines."""
         self._bar = bar
         self._task: Any = None
         self._began = self._told = 0.0

@@ -82,7 +82,7 @@ class _Cutter:
         return np.stack(inputs)
 
     def cut(self, photo: DecodedPhoto, box: BoundingBox | None) -> list[Images]:
-        """Return the input of one photo, or none where an identifier needs a vehicle and there is none."""
+        """Return the input of one photo; none where an identifier needs a vehicle and the photo shows none."""
         from carspotter.recognition.view import see
 
         target = self.bundle.preprocessing

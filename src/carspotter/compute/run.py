@@ -30,7 +30,7 @@ Progress = Callable[[int, int], None]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunSummary:
-    """What a run did: `done` rows in `seconds`, and how many of them have which status other than ok."""
+    """What a run did: `done` rows in `seconds`, and the count of each status other than ok."""
 
     stage: str
     done: int

@@ -361,7 +361,7 @@ class _Dealer:
         self._in_use = in_use
 
     def put(self, content: Sequence[tuple[int, int]], split: int) -> int:
-        """Note that a group of (class, photos) stands in a split; return the split."""
+        """Note that a group of (class, photos) is in a split; return the split."""
         for class_, photos in content:
             self._lacks[class_][split] -= photos / self._photos[class_]
             self._left[class_] -= 1

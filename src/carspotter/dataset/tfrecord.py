@@ -65,7 +65,7 @@ def encode_example(features: Mapping[str, Feature]) -> bytes:
 
 
 def decode_example(data: bytes) -> dict[str, list[bytes] | list[int] | list[float]]:
-    """Return the features of a message; raises DatasetError for bytes that are none."""
+    """Return the features of a message; raises DatasetError for other bytes."""
     message = _message()
     from google.protobuf.message import DecodeError
 

@@ -22,7 +22,7 @@ Ends = npt.NDArray[np.intp]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CurvePoint:
-    """What answering only from a `threshold` on gives: the share of photos answered, and of those right."""
+    """The share of photos answered at a `threshold`, and the share of these that is right."""
 
     threshold: float
     coverage: Share

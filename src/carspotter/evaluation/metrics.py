@@ -62,7 +62,7 @@ class ClassFigures:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ViewpointFigures:
-    """What is right by the side from which vehicles are seen; `photos` counts unlabelled ones too."""
+    """The shares right for one side from which vehicles are seen; `photos` counts unlabelled ones too."""
 
     name: str
     photos: int

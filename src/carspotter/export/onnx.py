@@ -96,7 +96,7 @@ def finish(
 
 
 def _check_classes(task: Task, run: Path) -> None:
-    """Raise TrainingError where the classes are no longer those that the run learnt: names would be wrong silently."""
+    """Raise TrainingError where the classes are no longer those that the run learnt: names would silently be wrong."""
     learnt = Taxonomy.load(run / TAXONOMY).classes if (run / TAXONOMY).exists() else None
     if task.taxonomy is not None and learnt is not None and learnt != task.taxonomy.classes:
         raise TrainingError(f"{run}: its classes differ from those of data.taxonomy now; restore that file")

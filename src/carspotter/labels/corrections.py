@@ -120,7 +120,7 @@ def rows_of(text: str, where: str, *, needed: Iterable[str], known: Iterable[str
 
 
 def unresolved(listings: Iterable[Mapping[str, Any]], labels: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Return a row for each words of which labels are unresolved, those of the most ads first, `becomes` empty.
+    """Return a row for each unresolved wording, the most frequent in ads first, with `becomes` empty.
 
     An ad without any words but a title has it as its model, as `Resolver` does.
     """

@@ -205,7 +205,7 @@ class Models:
         return None
 
     def _inside(self, words: Tokens) -> Match | None:
-        """Return the longest known name that stands in the words but not at their start."""
+        """Return the longest known name inside the words, not at their start."""
         spans = [(start, stop) for start in range(1, len(words)) for stop in range(start + 1, len(words) + 1)]
         for start, stop in sorted(spans, key=lambda span: (span[0] - span[1], span[0])):
             spelling = key(words[start:stop])

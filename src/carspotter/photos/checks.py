@@ -58,7 +58,7 @@ class CheckSettings:
 
 
 def check(data: bytes, seen: DecodedPhoto | ImageError, settings: CheckSettings) -> Row:
-    """Return a row of table `checks` without its key, from a photo's bytes and its pixels, or why there are none.
+    """Return a row of table `checks` without its key, from a photo's bytes and its pixels, or why these are missing.
 
     Brightness, contrast and plainness are 0..1, sharpness the variance of the Laplacian in grey levels of 0..255 at
     `WORKING_SIDE`.

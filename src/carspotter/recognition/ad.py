@@ -56,7 +56,7 @@ class AdPhoto:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AdAnswer:
-    """What is said of an ad: one of `answer` and `undecided`, the candidates of each level, and its photos.
+    """The answer to an ad: one of `answer` and `undecided`, the candidates of each level, and its photos.
 
     `lead` is the index of the photo that should come first; `seen` and `missing` part the eight viewpoints and
     "interior". `colour` and `body` are None where the photos are not sure. `probabilities` are those of the

@@ -173,7 +173,7 @@ def _verdict(verdict: Verdict, level: Level, why: str, *, places: _Places, seen:
 
 
 def deciding(verdict: Verdict, declared: NDArray[np.floating], indices: Sequence[int]) -> tuple[int, ...]:
-    """Return the photos that by themselves speak for a verdict, the strongest first; none where none is given.
+    """Return the photos that support a verdict by themselves, the strongest first; empty for "cannot-tell".
 
     `declared` (n,) is what each of the photos, of these indices, gives to the declaration.
     """

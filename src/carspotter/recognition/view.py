@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class View:
-    """What is seen of one photo; `vehicles` are those asked for, first first, in pixels of the decoded photo."""
+    """What is seen of one photo; `vehicles` are those asked for, in order, in pixels of the decoded photo."""
 
     photo: DecodedPhoto
     finding: Finding

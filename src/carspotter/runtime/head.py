@@ -66,7 +66,7 @@ class Head:
         return answer
 
     def evidence(self, embeddings: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
-        """Return how much speaks for any of the classes (n,): the logarithm of the mean power of the logits.
+        """Return the evidence for any of the classes (n,): the logarithm of the mean exponential of the logits.
 
         Apart from the number of classes it is the negative energy of Liu et al. (2020): of a vehicle of no learnt class
         no logit is large. It stays as high where years of one model share what speaks for it, unlike the best

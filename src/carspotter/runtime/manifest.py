@@ -48,7 +48,7 @@ EXPORT = "export it again with `carspotter export`"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Part:
-    """What a manifest states of a file, where it does: its length, and its checksum in hexadecimal digits."""
+    """What a manifest may state of a file: its length, and its checksum in hexadecimal digits."""
 
     bytes: int | None = None
     sha256: str | None = None

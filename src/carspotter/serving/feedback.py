@@ -47,7 +47,7 @@ class FullError(Exception):
 
 @dataclass(slots=True, kw_only=True)
 class Feedback:
-    """The last photos until their senders speak, and write down what they say; safe to call from threads."""
+    """Keep the last photos until their senders give feedback, and store it with them; safe to call from threads."""
 
     folder: Path
     _held: OrderedDict[str, _Held] = field(default_factory=OrderedDict)

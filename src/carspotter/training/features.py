@@ -57,7 +57,7 @@ def embed_with(backbone: nn.Module) -> Embed:
 
 
 def embed_all(embed: Embed, images: Images) -> Floats:
-    """Describe photos (n, h, w, 3), `CHUNK` at a time, by vectors (n, d). Raises TrainingError where they are none."""
+    """Describe photos (n, h, w, 3), `CHUNK` at a time, by vectors (n, d). Raises TrainingError for anything else."""
     parts = [np.asarray(embed(images[start : start + CHUNK]), np.float32) for start in range(0, len(images), CHUNK)]
     sizes = [min(CHUNK, len(images) - start) for start in range(0, len(images), CHUNK)]
     for part, n in zip(parts, sizes, strict=True):

@@ -59,7 +59,7 @@ def offers(page: Page) -> list[Offer]:
 
 
 def notes(page: Page) -> list[str]:
-    """Return why a page has no offer, where a crawl should hear it: broken data, several cars, no ad on a listing."""
+    """Return why a page has no offer, where a crawl should report it: broken data, several cars, no ad on a listing."""
     doc = document(page.url, page.text)
     if offers(page):
         return []

@@ -70,7 +70,7 @@ class CrawlReport:
 
     @property
     def answered_no(self) -> set[str]:
-        """Return the addresses that were answered for good: gone, forbidden, no page."""
+        """Return the addresses whose answer is final: gone, forbidden, no page."""
         return {url for reason, urls in self.failed.items() if reason in _ANSWERS for url in urls}
 
     def is_done(self, settings: CrawlSettings) -> bool:

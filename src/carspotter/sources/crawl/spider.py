@@ -223,7 +223,7 @@ class ListingSpider(scrapy.Spider):
         self._fail(failure.request.cb_kwargs["asked"], reason)
 
     def broken(self, failure: Any, response: Response, **_: Any) -> None:
-        """Note a page on which reading raised an error; without it, the page would be lost in silence."""
+        """Note a page on which reading raised an error; without it, the page would be lost silently."""
         self._fail(response.cb_kwargs["asked"], f"{type(failure.value).__name__} on reading it")
 
     def led_on(self, request: scrapy.Request, **_: Any) -> None:
