@@ -296,6 +296,7 @@ def _with_end(data: bytes, min_side: int | None) -> bytes | None:
     damaged file costs about three good ones.
     """
     start = data.removesuffix(b"\xff")
+    # A file cut in the middle of the marker ends in FF, which would escape the new one.
     whole = start + b"\xff\xd9"
     last = max(range(8), key=lambda number: start.rfind(bytes((0xFF, 0xD0 + number))))
     markers = [bytes((0xFF, 0xD0 + (last + 1 + number) % 8)) for number in range(8)]
@@ -308,7 +309,9 @@ def _with_end(data: bytes, min_side: int | None) -> bytes | None:
 
     try:
         first = seen(b"")
+        # Two opposite patterns: where blocks are missing they decode to different pixels, and the digests differ.
         fillings = ((bits * _FILLING).join([b"", *markers, b""]) for bits in (b"\xaa", b"\x55"))
+        # Digests, not pictures: three photos of 50 megapixels would take 450 MB.
         return whole if all(seen(filling) == first for filling in fillings) else None
     except (MemoryError, *_DAMAGE):
         return None
@@ -354,6 +357,7 @@ def _quiet_pillow() -> Iterator[None]:
     global _quiet_users, _quiet_filters
     with _quiet_lock:
         _quiet_users += 1
+        # Only the first of several threads finds the filters as the program had set them.
         if _quiet_filters is None:
             _quiet_filters = warnings.catch_warnings()
             _quiet_filters.__enter__()

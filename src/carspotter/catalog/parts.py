@@ -159,6 +159,7 @@ class TableParts:
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             try:
+                # Written and synced before it gets its name: after a power cut a named part is a whole one.
                 _write_file(temporary, schema.with_metadata(_mark(self.table, fresh=fresh)), batches)
                 temporary.replace(part.path)
                 _sync_folder(self.folder)
@@ -185,6 +186,7 @@ class TableParts:
         import pyarrow.parquet as pq
 
         try:
+            # Checksums of pages are compared, so that a flipped bit on the disk is an error and not a wrong number.
             with part.path.open("rb") as source, pq.ParquetFile(source, page_checksum_verification=True) as file:
                 for batch in file.iter_batches(batch_size=ROW_GROUP, columns=columns):
                     yield pa.Table.from_batches([batch])
@@ -235,6 +237,7 @@ def _is_fresh(path: Path, schema: pa.Schema) -> bool:
     """Read our mark in a part; raises CatalogError when there is none, or a newer one."""
     try:
         mark = json.loads((schema.metadata or {})[_MARK])
+        # Anything but a plain true means that rows may be superseded, which is slower and never wrong.
         number, fresh = int(mark["format"]), mark["fresh"] is True
     except (KeyError, TypeError, ValueError) as error:
         raise CatalogError(f"{path}: not written by carspotter; move it away, and append its rows instead") from error

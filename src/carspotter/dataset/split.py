@@ -289,10 +289,10 @@ def _components(graph: _Graph, edges: Truths) -> Numbers:
 
 
 def _copies(table: _Table, usable: Truths, were_samples: Truths) -> Numbers:
-    """Return for each photo the one that is the sample in its place, or NONE.
+    """Return for each photo the copy that is used as the sample instead of it, or NONE.
 
-    Of a tie's usable photos the sample is one that was a sample before, else the kept one, else the
-    first. Only the first column of ties says that photos are copies.
+    One usable photo of each tie is the sample: one that was a sample before, else the kept one, else the first. Only
+    the first column of ties says that photos are copies.
     """
     copy_of = np.full(len(table.photo_id), NONE, np.intp)
     if not len(table.tie):

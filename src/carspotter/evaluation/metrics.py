@@ -121,6 +121,7 @@ def evaluate(predictions: Predictions) -> Evaluation:
         raise EvaluationError(f"predictions {predictions.name}: no photo has a truth at any level; label some first")
     # Photos known only down to a make or model count at their level (below), not among the classes.
     labelled = predictions.take(predictions.truth != UNLABELLED)
+    # Class figures are of photos with a class alone; `level_figures` and the others get the whole table.
     p, truth = labelled.probabilities, labelled.truth
     answer, best = p.argmax(1), p.max(1).astype(np.float64)
     right = labelled.right_at()[0]
@@ -225,6 +226,7 @@ def class_figures(truth: Ints, answer: Ints, names: tuple[str, ...]) -> tuple[Cl
             answered=int(answered[i]),
             precision=Share(count=int(hits[i]), total=int(answered[i])),
             recall=Share(count=int(hits[i]), total=int(support[i])),
+            # 0 would say that the class is always wrong; of one that never came up nothing is known.
             f1=float(f1[i]) if size[i] else math.nan,
         )
         for i, name in enumerate(names)
@@ -255,6 +257,7 @@ def viewpoint_figures(predictions: Predictions) -> tuple[ViewpointFigures, ...]:
     texts = predictions.about["viewpoint"]
     # No viewpoint and the viewpoint "unknown" mean the same to a reader of the table.
     views = np.where(texts == "", UNKNOWN_VIEWPOINT, texts)
+    # Around the vehicle, then words of other data sets by the alphabet: a table may have any.
     order = [*VIEWPOINTS, UNKNOWN_VIEWPOINT]
     names = sorted(set(views.tolist()), key=lambda name: (order.index(name) if name in order else len(order), name))
     right = {depth: predictions.right_at(depth) for depth in ("class", "make")}
@@ -325,6 +328,7 @@ def plain(value: Any) -> Any:
     if isinstance(value, Share):
         ends = {"value": plain(value.value), "low": value.low, "high": value.high} if value.total else {"value": None}
         return {**ends, "count": value.count, "total": value.total}
+    # A Share is one too, and comes first, since its value and interval are properties that fields do not show.
     if is_dataclass(value):
         return {each.name: plain(getattr(value, each.name)) for each in fields(value)}
     if isinstance(value, Mapping):

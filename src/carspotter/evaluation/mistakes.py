@@ -199,6 +199,7 @@ def merge_suggestions(predictions: Predictions, *, threshold: float = CONFUSED) 
         level = shared_level(taxon[pair.first], taxon[pair.second])
         # Merged at the make, the two would be one with every other model of it.
         becomes = taxon[pair.first].name(level) if level and level != "make" else None
+        # Of all photos, so that gains of different pairs can be added up.
         gain = Share(count=pair.photos, total=len(truth))
         suggestion = MergeSuggestion(
             first=pair.first,
@@ -229,10 +230,12 @@ def write_review(path: str | Path, rows: Iterable[Mistake], predictions: Predict
     The question is: can a person tell from this photo alone which it is? Raises EvaluationError.
     """
     text = io.StringIO()
+    # In memory first: a review half written would be taken for a short one.
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(COLUMNS)
     paths = predictions.about.get("path")
     for row in rows:
+        # A person opens the photo by its path; its name may be an id.
         shown = "" if paths is None else paths[row.position]
         writer.writerow(
             [
@@ -247,6 +250,7 @@ def write_review(path: str | Path, rows: Iterable[Mistake], predictions: Predict
             ]
         )
     path = Path(path)
+    # Renamed when whole, so that a full disk does not destroy an older review.
     temporary = path.with_name(f".{path.name}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -260,13 +264,16 @@ def write_review(path: str | Path, rows: Iterable[Mistake], predictions: Predict
 def read_review(path: str | Path) -> Review:
     """Count a filled review; case and blanks do not matter. Raises EvaluationError for any other word."""
     try:
+        # utf-8-sig: spreadsheets begin their CSV with a byte order mark.
         reader = csv.DictReader(io.StringIO(Path(path).read_text(encoding="utf-8-sig"), newline=""))
         lines = list(reader)
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise EvaluationError(f"review {path} cannot be read: {error}") from error
     if "decidable" not in (reader.fieldnames or ()):
         raise EvaluationError(f"review {path} has no column 'decidable'; write the file again")
+    # The empty word counts what is not judged yet, which is no part of the share.
     counts = dict.fromkeys(("", *WORDS), 0)
+    # From 2, as a spreadsheet numbers rows below the header.
     for number, line in enumerate(lines, start=2):
         word = (line["decidable"] or "").strip().casefold()
         if word not in counts:

@@ -113,11 +113,13 @@ def compare(
     """
     if not len(images):
         raise BundleError(f"parity of {exported.name} needs photos, there is none; give a folder that has some")
+    # Figures compare places in the outputs, which mean the same only with the same classes in the same order.
     same = reference.taxonomy is None or reference.taxonomy == exported.taxonomy
     if reference.task != exported.task or not same:
         raise BundleError(f"parity: {exported.name} and {reference.name} have different tasks or classes")
     # One thread for both: with more, times depend on what else the machine does.
     sessions = reference.open_session(threads=1), exported.open_session(engine, threads=1, precision=precision)
+    # A bundle in int8 is judged by the bars of int8; bfloat16 is a way to run a float32 one.
     measured = exported.precision if precision == "float32" else precision
     ours, theirs = (_run(session, images) for session in sessions)
     if exported.task == "identifier":
@@ -129,6 +131,7 @@ def compare(
         task=exported.task,
         precision=measured,
         engine=sessions[1].engine,
+        # Points can only be lost on photos with a known class, so that one photo's weight follows from their number.
         photos=len(images) if targets is None else int((targets >= 0).sum()),
         figures={name: round(value, 6) for name, value in figures.items()},
         bars=BARS[measured],

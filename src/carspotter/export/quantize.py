@@ -92,6 +92,7 @@ def plain_weights(model: onnx.ModelProto) -> onnx.ModelProto:
     result.CopyFrom(model)
     del result.graph.node[:], result.graph.initializer[:]
     for node in model.graph.node:
+        # Only a Cast that reads a stored tensor is unpacking; any other belongs to the network.
         if node.op_type == "Cast" and node.input[0] in stored and node.attribute[0].i == TensorProto.FLOAT:
             values = numpy_helper.to_array(stored[node.input[0]]).astype(np.float32)
             result.graph.initializer.append(numpy_helper.from_array(values, node.output[0]))

@@ -100,10 +100,12 @@ class Doubts:
                 "quality": float(self.quality[i]),
                 "flagged": bool(self.flagged[i]),
             }
+            # `.item()` gives a Python value, which JSON and CSV can write.
             yield row if self.ad_ids is None else {**row, "ad_id": self.ad_ids[self.position[i]].item()}
 
     def pair_rows(self) -> list[dict[str, Any]]:
         """Return the class pairs with their classes by name and the `unit` that is counted: "ad" or "photo"."""
+        # Doubts of ads carry ids themselves; those of photos carry the doubts of their ads.
         unit = "photo" if self.ads is None and self.ad_ids is None else "ad"
         return [
             {

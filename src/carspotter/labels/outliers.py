@@ -217,6 +217,7 @@ def _joined(parts: Sequence[tuple[Any, ...]]) -> tuple[Any, ...]:
 def _checked(embeddings: Floats, classes: Ints, *, min_photos: int, far: float, small: float) -> tuple[Floats, Ints]:
     if min_photos < 3:
         raise ValueError(f"min_photos is {min_photos}; it must be at least 3")
+    # At half of the class a "small" cluster would be the class itself.
     if far <= 0 or not 0 <= small < 0.5:
         raise ValueError(f"far is {far} and small is {small}; far must be over 0, small from 0 to below 0.5")
     x, classes = np.asarray(embeddings, np.float32), np.asarray(classes)
@@ -224,6 +225,7 @@ def _checked(embeddings: Floats, classes: Ints, *, min_photos: int, far: float, 
         raise ValueError(f"embeddings of {x.shape} and classes of {classes.shape}; they must be (n, d) and (n,)")
     if len(x) and (classes.dtype.kind not in "iu" or classes.min() < 0):
         raise ValueError("classes must be whole numbers from 0")
+    # Made unit vectors here, so that every dot product below is a cosine; a zero vector has no direction.
     lengths = np.linalg.norm(x, axis=1, keepdims=True)
     if not np.isfinite(lengths).all() or (lengths == 0).any():
         raise ValueError("embeddings must be finite and longer than 0")

@@ -62,6 +62,7 @@ class Finder:
         self.bundle = bundle
         if score is not None and not 0 <= score <= 1:
             raise ValueError(f"score={score}: must be from 0 to 1")
+        # The bundle's own score was calibrated with its weights; one of another bundle would mean another precision.
         self.score = bundle.share("score", DEFAULT_SCORE) if score is None else score
         self.max_detections = max_detections
         self._session = session

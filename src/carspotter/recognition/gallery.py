@@ -144,11 +144,13 @@ def save_gallery(
     """
     if base.task != "identifier":
         raise BundleError(f"bundle {base.name}: task is {base.task!r}; a head needs an identifier's embeddings")
+    # The network is copied byte for byte: only what answers behind it is new.
     network, weights = base.read_network()
     learned = ModelBundle(
         task="identifier",
         name=name,
         preprocessing=base.preprocessing,
+        # The base's threshold of `subject` stays valid, since that head belongs to the copied network.
         calibration={**_subject(base), **gallery.calibration},
         card=_card(gallery, base, card),
         taxonomy=gallery.taxonomy,
@@ -218,6 +220,7 @@ def _unjudged(x: Floats, y: Classes, taxonomy: Taxonomy, settings: LearnSettings
     head = _head(method, x, y, n_classes=len(taxonomy), strength=strength, start=None)
     apart = left_out(_fit(method, strength), x, y, folds=_SINGLE_FOLDS, seed=settings.seed)
     unknown = [evidence for _, evidence in apart]
+    # A fixed share of the unknown is refused: what that costs the known cannot be seen without second photos.
     evidence = {"evidence": round(float(np.quantile(np.concatenate(unknown), REFUSED)), 4)} if unknown else {}
     return Gallery(
         method=method,
@@ -331,11 +334,13 @@ def _card(gallery: Gallery, base: ModelBundle, card: Mapping[str, Any]) -> dict[
 
 
 def _checked(embeddings: ArrayLike, classes: ArrayLike, taxonomy: Taxonomy, what: str) -> tuple[Floats, Classes]:
+    # float32, as embeddings are stored: float64 would double the memory of a large project.
     x, y = np.asarray(embeddings, np.float32), np.asarray(classes)
     if x.ndim != 2 or y.shape != x.shape[:1] or 0 in x.shape or not np.issubdtype(y.dtype, np.integer):
         raise BundleError(
             f"{what}: embeddings of {x.shape} and classes of {y.shape} {y.dtype}; they must be (n, d) and n numbers"
         )
+    # Index -1 would pick the last class without an error.
     if y.min() < 0 or y.max() >= len(taxonomy):
         raise BundleError(f"{what}: classes from {y.min()} to {y.max()}; the taxonomy has 0 to {len(taxonomy) - 1}")
     if not np.isfinite(x).all():

@@ -65,6 +65,7 @@ def environment(device: torch.device) -> dict[str, Any]:
     """Describe what a run ran on: versions, processor, threads, processes."""
     import timm
 
+    # Figures of time mean nothing without it, and rounding differs between processors.
     gpu = {"gpu": torch.cuda.get_device_name(device)} if device.type == "cuda" else {}
     return {
         "carspotter": __version__,

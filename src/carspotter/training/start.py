@@ -52,6 +52,7 @@ def open_start(recipe: Recipe) -> Start:
             return start_of_bundle(place)
         except BundleError as error:
             raise RecipeError(f"model.start: {error}") from error
+    # The weights that would be exported: averaged, and blended where the run blends.
     weights = load_checkpoint(place / BEST).kept
     classes = Taxonomy.load(place / TAXONOMY) if (place / TAXONOMY).is_file() else None
     task: Task = "finder" if classes is None else "identifier"
@@ -117,6 +118,7 @@ def take_classes(head: nn.Linear, start: Start, taxonomy: Taxonomy) -> int:
     if start.classes is None:
         return 0
     known = _rows(start.classes)
+    # Rows of our head and of the start's; classes unknown to it keep their fresh rows.
     pairs = [
         (row, new) for new, taxon in enumerate(taxonomy.classes) if (row := _row(taxon, known, start.classes)) >= 0
     ]

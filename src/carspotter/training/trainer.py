@@ -217,6 +217,7 @@ class Training:
         """Write the resolved recipe, the classes, the notice and what the run runs on into its folder."""
         if not self.fabric.is_global_zero:
             return
+        # As resolved, with `--set` and `extends` applied: the file alone repeats the run.
         (self.run / RECIPE).write_text(json.dumps(self.recipe.to_dict(), indent=2) + "\n", encoding="utf-8")
         said = environment(self.device) | {"data": self.task.fingerprint, "seed": self.recipe.seed}
         (self.run / ENVIRONMENT).write_text(json.dumps(said, indent=2) + "\n", encoding="utf-8")
@@ -371,6 +372,7 @@ class Training:
                 mean.copy_(value)
 
     def _save(self, kept: nn.Module, is_best: bool) -> None:
+        # Everything that the next epoch depends on, so that a resumed run is the same run.
         checkpoint = Checkpoint(
             epoch=self.epoch,
             step=self.step,
@@ -383,10 +385,12 @@ class Training:
             log=tuple(self.lines),
             fingerprint=self.task.fingerprint,
             first=self.first,
+            # Without blending these are the averaged weights, which are saved already.
             blended=kept.state_dict() if self.first else {},
         )
         if is_best:
             checkpoint.save(self.run / BEST)
+        # LAST comes last: a run killed in between repeats the epoch and writes BEST again.
         checkpoint.save(self.run / LAST)
 
     def _note(self, line: dict[str, float]) -> None:

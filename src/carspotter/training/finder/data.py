@@ -88,6 +88,7 @@ def read_manifest(path: Path, *, parts: Iterable[str] = ()) -> list[LabelledPhot
             rows = [(f"{path}:{number}", row) for number, row in enumerate(reader, start=2)]
     except OSError as error:
         raise TrainingError(f"manifest {path} cannot be read: {error.strerror}") from error
+    # Rows of one photo need not stand together: a manifest may be sorted by source or by kind.
     wanted = set(parts)
     grouped: dict[str, list[tuple[str, dict[str, str]]]] = defaultdict(list)
     for place, row in rows:
@@ -133,6 +134,7 @@ def view_mask(name: str) -> FloatArray:
 
 
 def _read_photo(path: str, entries: list[tuple[str, dict[str, str]]]) -> LabelledPhoto:
+    # Labels of the photo as a whole are read off its first row.
     place, first = entries[0]
     if first["kind"] not in KINDS:
         raise TrainingError(f"{place}: kind {first['kind']!r}; {suggestion(first['kind'], KINDS)}")

@@ -81,6 +81,7 @@ def still_features(model: Finder, pictures: Iterator[Picture]) -> tuple[Tensor, 
     for part in _batches(pictures):
         pixels = torch.from_numpy(np.stack([picture.pixels for picture in part])).to(device)
         with torch.no_grad():
+            # Without dropout and gradients: these are the features that the exported layer will read.
             parts.append(model.pooled(pixels.permute(0, 3, 1, 2).float()))
         kinds += [picture.kind for picture in part]
     return torch.cat(parts), torch.tensor(kinds, device=device)

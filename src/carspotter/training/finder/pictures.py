@@ -135,6 +135,7 @@ def collate(pictures: Sequence[Picture]) -> Batch:
     """Put pictures into tensors: uint8 `images` (n, h, w, 3) and the fields of FinderTargets."""
     # At least one row, so that no tensor has a side of 0; role 0 marks rows that are filled up.
     most = max(1, *(len(picture.boxes) for picture in pictures))
+    # Filled up to the picture with most boxes, since tensors have no ragged rows.
     boxes = np.zeros((len(pictures), most, 4), dtype=np.float32)
     views = np.zeros((len(pictures), most, len(VIEWPOINTS)), dtype=np.float32)
     role = np.zeros((len(pictures), most), dtype=np.int64)

@@ -168,6 +168,7 @@ def variation_of(recipe: Recipe) -> Variation:
 
 def _told(photo: LabelledPhoto, picture: Picture, output: FinderOutput) -> FinderResult:
     """Turn one photo's raw outputs into what is reported of it."""
+    # The raw network has no suppression inside; the exported one does the same in its graph.
     scores, boxes = output.scores.sigmoid().numpy(), output.boxes.numpy()
     # Suppression compares all pairs; below this score there are thousands and none is a vehicle.
     candidates = np.flatnonzero(scores >= LEAST_SCORE)
@@ -180,6 +181,7 @@ def _told(photo: LabelledPhoto, picture: Picture, output: FinderOutput) -> Finde
         scores=scores[kept],
         viewpoints=output.viewpoints.softmax(1).numpy()[kept],
         true_kind=photo.kind,
+        # In pixels of the same letterboxed picture as the found ones, so that nothing is scaled back.
         true_boxes=picture.boxes.astype(np.float64),
         true_views=picture.views,
         ignored=picture.ignore,

@@ -53,6 +53,7 @@ class LabelledPhotos:
 
     def take(self, chosen: npt.NDArray[np.bool_]) -> LabelledPhotos:
         """Keep the photos that `chosen` (n,) marks."""
+        # Tuples of texts need places, arrays take the mask.
         kept = np.flatnonzero(chosen).tolist()
         return LabelledPhotos(
             images=self.images[chosen],
@@ -102,6 +103,7 @@ def load_taxonomy(path: Path) -> tuple[Taxonomy, dict[str, int]]:
         )
         for row in rows
     ]
+    # In the file's order, which becomes that of the network's outputs: sorting would hide an accidental change.
     ids = {row["class_id"]: index for index, row in enumerate(rows)}
     if len(ids) < len(rows):
         raise RecipeError(f"data: {path}: a class_id occurs twice")

@@ -233,6 +233,7 @@ def choose_layers(model: Freezable, settings: ModelSettings) -> None:
     layers, model.has_fixed_norms = settings.layers, settings.norms == "fixed"
     if layers == "all":
         return
+    # Said by its own flag, since there may be no stages: any backbone can stand still as a whole.
     if layers == "head":
         model.backbone.requires_grad_(False)
         model.is_head_only = True

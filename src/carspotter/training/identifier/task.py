@@ -60,8 +60,10 @@ class IdentifierTask:
                 "to their class, with two photos or groups of one class at least"
             )
         for name, known in self.words.items():
+            # A head with one word would always be right and teach nothing.
             if len(known) < 2:
                 raise RecipeError(f"model.heads: column {name!r} of the labels has {len(known)} words; two are needed")
+            # The export names its outputs by the heads: two of one name would be one.
             if name in TASK_OUTPUTS["identifier"]:
                 raise RecipeError(f"model.heads: {name!r} is what every identifier answers; call the column otherwise")
 
@@ -88,6 +90,7 @@ class IdentifierTask:
         model = build_identifier(self.recipe, self.taxonomy, heads, blank=blank)
         if blank:
             return model
+        # A checkpoint that fills a blank network needs none of what follows.
         teachers = open_teachers(self.recipe, self.taxonomy)
         if self.recipe.train.probe:
             teachers += self._probe(model)
@@ -115,6 +118,7 @@ class IdentifierTask:
             batch = self._labels(chosen)
             # The features of further heads come after those of the classes, and are cut off.
             said = losses.kept(logits, first(features[:, : first.in_features]), self.parents)
+            # Further heads read the same still features, so that they are fitted in the same passes.
             of_heads = [head_loss(answer, batch, name) for name, answer in extras.items()]
             loss = self._of_photos(logits, batch["target"]) + settings.keep * said
             return torch.stack([loss.mean(), *of_heads]).sum()
