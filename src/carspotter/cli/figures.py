@@ -32,7 +32,7 @@ def show_evaluation(figures: Mapping[str, Any]) -> None:
 
 
 def _markets(markets: Sequence[Mapping[str, Any]]) -> Table:
-    """Make the table of the markets, each by itself; what is answered at a level is told with its count."""
+    """Make the table of the markets, each by itself; what is answered at a level comes with its count."""
     head = ("market", "photos", "make", "make and model", "answered", "right where answered", *LEVELS)
     table = Table(*head, box=None, header_style="bold", pad_edge=False)
     for market in markets:

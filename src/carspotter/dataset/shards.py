@@ -133,10 +133,10 @@ def write(
     """Write the shards of a dataset into a folder or URL and return their manifest, which is written last.
 
     Rows have `REQUIRED`, the box in pixels of the upright photo; paths count from `root`. Crops are cut for `network`,
-    unless the settings give a size. The order of rows decides nothing: the seed shuffles each split. `progress` is told
-    samples done and in all. `on` and, where the settings name none, `workers` say where crops are cut, as in
-    `compute.run`; this process alone writes. Raises DatasetError for rows that lack a column or contradict each other,
-    StorageError when the folder cannot be written, ComputeError when workers cannot be started.
+    unless the settings give a size. The order of rows decides nothing: the seed shuffles each split. `progress` is
+    called with samples done and in all. `on` and, where the settings name none, `workers` say where crops are cut, as
+    in `compute.run`; this process alone writes. Raises DatasetError for rows that lack a column or contradict each
+    other, StorageError when the folder cannot be written, ComputeError when workers cannot be started.
     """
     folder = str(folder)
     ordered = _ordered(rows, settings.seed)

@@ -183,7 +183,7 @@ def confused_pairs(counts: Mapping[tuple[str, str], int], *, threshold: float = 
         # Each pair once. A class without photos cannot be confused the other way round, so that nothing is known.
         if one < two and photos[two]
     ]
-    # The weaker side decides: a merge is worth it only where neither class can be told from the other.
+    # The weaker side decides: a merge is worth it only where each class is confused with the other.
     found = [pair for pair in pairs if min(pair.first_as_second.low, pair.second_as_first.low) > threshold]
     return sorted(found, key=lambda pair: (-pair.photos, pair.first, pair.second))
 

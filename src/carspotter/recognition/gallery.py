@@ -215,7 +215,7 @@ def _unjudged(x: Floats, y: Classes, taxonomy: Taxonomy, settings: LearnSettings
     Without thresholds the identifier takes its own default. How the unknown looks is known: each class is to others.
     """
     method: LearnedBy = "probe" if settings.method == "probe" else "prototypes"
-    # With a photo a class nothing tells how much to trust them: the strongest penalty keeps the weights small.
+    # With one photo a class nothing shows how much to trust it: the strongest penalty keeps the weights small.
     strength = (settings.strength or STRENGTHS[0]) if method == "probe" else 0.0
     head = _head(method, x, y, n_classes=len(taxonomy), strength=strength, start=None)
     apart = left_out(_fit(method, strength), x, y, folds=_SINGLE_FOLDS, seed=settings.seed)

@@ -137,7 +137,7 @@ class Identifier(Freezable):
     def details(self, pixels: Tensor) -> Tensor:
         """Return what the heads read (n, e): the pooled features and, with further heads, the means of each stage.
 
-        A colour is seen in the first stages and forgotten in the last, since it tells no make. Each stage gives its
+        A colour is seen in the first stages and forgotten in the last, since it names no make. Each stage gives its
         mean over the crop and over the middle half of it, where the vehicle is; `Surface` adds what it sees itself.
         """
         if self.surface is None:
