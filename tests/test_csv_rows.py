@@ -42,7 +42,7 @@ def test_a_wrong_file_is_named_with_its_line(text: str, message: str, tmp_path: 
 
 def test_a_file_that_is_no_text_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "labels.csv").write_bytes(b"\xff\xfe\x00")
-    with pytest.raises(LabelError, match="cannot be read: .*; save it as CSV in UTF-8"):
+    with pytest.raises(LabelError, match=r"cannot be read: .*; save it as CSV in UTF-8"):
         read_csv(tmp_path / "labels.csv", ("path",), error=LabelError)
 
 

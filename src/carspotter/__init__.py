@@ -22,7 +22,7 @@ __version__ = "0.1.0"
 
 __all__ = ["BoundingBox", "ModelBundle", "Prediction", "Recognizer", "Taxonomy", "__version__"]
 
-# Processes that are spawned inherit these; who wants a library to call its maker sets the other value beforehand.
+# Processes that are spawned inherit these; set the other value beforehand to let a library call its maker.
 for _name, _value in (
     ("ORT_DISABLE_TELEMETRY", "1"),  # ONNX Runtime looks a host up and writes an id into the home folder
     ("HF_HUB_DISABLE_TELEMETRY", "1"),

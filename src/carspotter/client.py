@@ -41,7 +41,7 @@ _BUSY = (429, 503)
 # An ad of 40 photos with 5 candidates a level for each vehicle has some 200 kB.
 _MAX_ANSWER_BYTES = 32 << 20
 
-# What httpx is to send, of files that are opened into the stack; asked for anew for each try.
+# What httpx is to send: a new one for each try, whose files are opened into the stack.
 _Body = Callable[[ExitStack], dict[str, Any]]
 
 
@@ -178,7 +178,7 @@ class Client:
     # ---- errors
 
     def _problem(self, answer: httpx.Response, content: Mapping[str, Any], asked_s: float | None) -> ServerError:
-        """Make the error of an answer that is none, from its problem+json (RFC 9457) where it has one."""
+        """Make the error of a refused request from its problem+json (RFC 9457) where it has one."""
         if answer.has_redirect_location:
             text = f"it has moved to {answer.headers['Location']}; give that address"
         elif content.get("detail") or content.get("title"):
@@ -235,7 +235,7 @@ def _retry_after_s(answer: httpx.Response) -> float | None:
 
 
 def _root(error: BaseException) -> BaseException:
-    """Return the system's own error, of which httpx tells in its own words."""
+    """Return the system's own error, which httpx rewords."""
     while (below := error.__cause__ or error.__context__) is not None:
         error = below
     return error
@@ -257,7 +257,7 @@ def _form(photos: list[Photo], declared: Mapping[str, Any] | None, files: ExitSt
 
 
 class _File(FileIO):
-    """A file of which is read exactly what it had when it was opened: so much was announced."""
+    """A file read up to the length that it had when it was opened, which was announced."""
 
     def __init__(self, path: Path) -> None:
         super().__init__(path)
@@ -277,7 +277,7 @@ def _opened(photo: Photo, files: ExitStack) -> bytes | _File:
         return photo
     path = Path(photo)
     try:
-        if not path.is_file():  # to open a pipe would wait for who writes it
+        if not path.is_file():  # opening a pipe would wait for a writer
             what = "it is no regular file" if path.exists() else "no such file"
             raise StorageError(f"{path} cannot be read: {what}")
         return files.enter_context(_File(path))

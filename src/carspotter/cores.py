@@ -1,4 +1,4 @@
-"""The machine, or the container around this process, in; how many cores it may use, out.
+"""Count the cores that this process may use, of the machine or of the container around it.
 
 Three bounds hold: the cores there are, those this process is bound to, and the time that a control group of Linux
 grants (`docker run --cpus 2`), which neither of the others shows.

@@ -16,10 +16,10 @@ CROP_SHARE = 0.5
 
 LEAST_SIDE = 448
 """Pixels that the shorter side of a decoded photo has at least: what the finder needs, and twice what the identifier
-that ships does. It holds for all networks, so that who cuts crops need not know which finder found them."""
+that ships does. It holds for all networks, so that crops can be cut without knowing which finder found them."""
 
 LONGEST = 8
-"""Longer side of a decoded photo, at most so many times what its shorter side needs. Panoramas of phones are up to
+"""Longer side of a decoded photo, at most this many times what its shorter side needs. Panoramas of phones are up to
 4 : 1; without a bound 32 strips of 65535 x 895 pixels, which small files can hold, would take 5.6 GB."""
 
 _STEPS = 64
@@ -30,9 +30,10 @@ def decode_side(identifier: Preprocessing, finder: Preprocessing | None = None) 
     """Return how many pixels the shorter side of a decoded photo needs.
 
     The crop of a vehicle that takes half of the shorter side must not be below the identifier's input, and the whole
-    photo not below the finder's (one of more than `LEAST_SIDE` must be named by whoever cuts). More would only cost
+    photo not below the finder's (one of more than `LEAST_SIDE` must be named by the caller). More would only cost
     time in the JPEG decoder, which halves.
     """
+    # The vehicle's longer side may lie along the photo's shorter one, so that the larger side of the input counts.
     crop = max(identifier.width, identifier.height) / CROP_SHARE
     return round(max(crop, LEAST_SIDE, min(finder.width, finder.height) if finder else 0))
 
@@ -48,9 +49,11 @@ def shrunk(photo: DecodedPhoto, side: int) -> DecodedPhoto:
     The decoder does so for JPEG alone, and a window of 32 photos of 50 megapixels in PNG would take 5 GB.
     """
     height, width = photo.pixels.shape[:2]
+    # Whole numbers only, so that each output pixel averages the same number of inputs. -(-a // b) rounds up.
     factor = max(min(height, width) // side, -(-max(height, width) // (LONGEST * side)))
     if factor < 2:
         return photo
+    # Rounded up, as libjpeg does, so that a PNG and a JPEG of one photo get the same size.
     small = Preprocessing(width=-(-width // factor), height=-(-height // factor))
     return replace(photo, pixels=network_input(photo.pixels, small), scale=small.width / photo.width)
 
@@ -61,6 +64,7 @@ def to_original(photo: DecodedPhoto, box: BoundingBox) -> BoundingBox:
     Both axes by themselves: the JPEG decoder rounds a scaled height and width up, each for itself.
     """
     height, width = photo.pixels.shape[:2]
+    # Clipped after scaling: a rounded-up edge may lie a fraction of a pixel outside of the original.
     scaled = box.scale(photo.width / width, photo.height / height).clip(photo.width, photo.height)
     return BoundingBox(*(round(side * _STEPS) / _STEPS for side in scaled.to_list()))
 

@@ -73,8 +73,8 @@ def _rows(reader: csv.DictReader[str], error: type[CarspotterError], where: str,
     for row in reader:
         if None in row or (None in row.values() and not may_be_short):
             raise error(
-                f"{where} line {reader.line_num}: more or fewer cells than the header's {len(reader.fieldnames or ())}; "
-                "put quotes around a cell that holds a separator"
+                f"{where} line {reader.line_num}: more or fewer cells than the header's {len(reader.fieldnames or ())};"
+                " put quotes around a cell that holds a separator"
             )
         found.append((reader.line_num, {name: (value or "").strip() for name, value in row.items()}))
     return found

@@ -32,7 +32,7 @@ IMAGE_CODES: tuple[ImageCode, ...] = get_args(ImageCode)
 
 
 class CarspotterError(Exception):
-    """Stand at the root of the tree; `code` is the short word that programs read."""
+    """The root of the tree; `code` is the short word that programs read."""
 
     code: ClassVar[str] = "error"
 
@@ -114,19 +114,19 @@ class LabelError(CarspotterError):
 
 
 class DatasetError(CarspotterError):
-    """Raised when a split leaks, or that shards cannot be written or read."""
+    """Raised when a split leaks, or shards cannot be written or read."""
 
     code = "dataset"
 
 
 class EvaluationError(CarspotterError):
-    """Raised when a prediction table is wrong, or that two cannot be compared."""
+    """Raised when a prediction table is wrong, or two cannot be compared."""
 
     code = "evaluation"
 
 
 class ProjectError(CarspotterError):
-    """Raised when a project's settings are wrong, or that a step lacks what it needs."""
+    """Raised when a project's settings are wrong, or a step lacks what it needs."""
 
     code = "project"
 

@@ -1,4 +1,4 @@
-"""Boxes: from corners to corners.
+"""Boxes: areas, overlaps, and moves between pixels and parts of a photo.
 
 In: boxes as x1, y1, x2, y2 (left, top, right, bottom), floats in pixels unless a name says relative; x grows to the
 right and y downwards. Out: boxes, areas, overlaps. It knows no images and no networks.
@@ -74,6 +74,7 @@ class BoundingBox:
     def clip(self, width: float, height: float) -> BoundingBox:
         """Cut off what lies outside a photo of this size; a box wholly outside becomes empty, at the edge."""
         return BoundingBox(
+            # Each corner by itself, so that a box wholly outside collapses onto the edge and keeps its order.
             min(max(self.x1, 0.0), width),
             min(max(self.y1, 0.0), height),
             min(max(self.x2, 0.0), width),
@@ -82,8 +83,10 @@ class BoundingBox:
 
     def pad(self, fraction: float) -> BoundingBox:
         """Widen every side by this fraction of the box's own width and height; negative shrinks, to a point at most."""
+        # A fraction below -0.5 would swap the corners.
         dx = max(self.width * fraction, -self.width / 2)
         dy = max(self.height * fraction, -self.height / 2)
+        # From the centre outwards, so that rounding cannot put x2 below x1.
         x, y = self.center
         half_width, half_height = max(self.width / 2 + dx, 0.0), max(self.height / 2 + dy, 0.0)
         return BoundingBox(x - half_width, y - half_height, x + half_width, y + half_height)
@@ -104,8 +107,10 @@ class BoundingBox:
         """Return the intersection over the union, 0..1; 0 when both are empty."""
         width = min(self.x2, other.x2) - max(self.x1, other.x1)
         height = min(self.y2, other.y2) - max(self.y1, other.y1)
+        # Both clipped before the product: two negative extents would give a positive area.
         shared = max(width, 0.0) * max(height, 0.0)
         union = self.area + other.area - shared
+        # Rounding may carry identical boxes just above 1.
         return min(shared / union, 1.0) if union > 0 else 0.0
 
     def to_list(self) -> list[float]:
@@ -115,6 +120,7 @@ class BoundingBox:
 
 def are_boxes(corners: FloatArray) -> npt.NDArray[np.bool_]:
     """Return which of corners (n, 4) are boxes with an area: finite, and in the right order."""
+    # Strictly greater, so that an empty box does not count; comparisons with NaN are false.
     finite, ordered = np.isfinite(corners), corners[:, 2:] > corners[:, :2]
     return np.asarray(finite.all(axis=1) & ordered.all(axis=1))
 
@@ -122,12 +128,14 @@ def are_boxes(corners: FloatArray) -> npt.NDArray[np.bool_]:
 def iou_matrix(a: FloatArray, b: FloatArray) -> FloatArray:
     """Return the intersection over union of each box of `a` (n, 4) with each of `b` (m, 4), as (n, m); 0 when empty."""
     a, b = a.astype(np.float64), b.astype(np.float64)  # areas of what a network may say overflow float32
+    # Broadcast to (n, m, 2): of all pairs at once.
     top_left = np.maximum(a[:, None, :2], b[None, :, :2])
     bottom_right = np.minimum(a[:, None, 2:], b[None, :, 2:])
     shared = np.clip(bottom_right - top_left, 0, None).prod(axis=-1)  # (n, m)
     area_a = np.clip(a[:, 2:] - a[:, :2], 0, None).prod(axis=-1)
     area_b = np.clip(b[:, 2:] - b[:, :2], 0, None).prod(axis=-1)
     union = area_a[:, None] + area_b[None, :] - shared
+    # `where` leaves the zero of `out` for pairs of empty boxes, without a warning.
     overlap: FloatArray = np.divide(shared, union, out=np.zeros_like(shared), where=union > 0)
     return overlap
 
@@ -137,10 +145,12 @@ def suppress(boxes: FloatArray, scores: FloatArray, threshold: float) -> npt.NDA
 
     A box goes when its overlap (IoU) with a better one that stays is over `threshold`; equal scores keep their order.
     """
+    # Stable, so that equal scores are decided alike on every machine.
     order = np.argsort(-scores, kind="stable")
     overlap = iou_matrix(boxes[order], boxes[order]) > threshold
     alive = np.ones(len(order), dtype=bool)
     for position in range(len(order)):
+        # A box that was itself suppressed silences nobody: else a chain would lose its far end as well.
         if alive[position]:
             alive[position + 1 :] &= ~overlap[position, position + 1 :]
     return np.asarray(order[alive], dtype=np.intp)

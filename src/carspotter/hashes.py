@@ -1,4 +1,4 @@
-"""Pixels in, a 64-bit perceptual hash out, and how many bits two hashes differ by.
+"""The 64-bit perceptual hash of pixels, and how many bits two hashes differ by.
 
 The hash is pHash as Zauner describes it ("Implementation and Benchmarking of Perceptual Image Hash Functions", 2010):
 the signs of the 8 x 8 lowest frequencies of a 32 x 32 grey picture against their median. It does not see colour and
@@ -28,6 +28,7 @@ _POWERS = np.uint64(1) << np.arange(BITS - 1, -1, -1, dtype=np.uint64)
 
 def _cosines() -> NDArray[np.float32]:
     """Return the first `LOW` rows of the type II discrete cosine transform of `SIDE` values, (LOW, SIDE)."""
+    # Only the rows that are kept, and without the usual scale factors: signs against the median do not need them.
     frequency, place = np.arange(LOW)[:, None], np.arange(SIDE)[None, :]
     return np.cos(math.pi * frequency * (2 * place + 1) / (2 * SIDE)).astype(np.float32)
 
@@ -60,6 +61,7 @@ def shrink(pixels: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8
 def phash(pixels: NDArray[np.uint8]) -> int:
     """Return the perceptual hash of upright pixels, grey (h, w) or sRGB (h, w, 3): an unsigned number of 64 bits."""
     small = shrink(pixels, (SIDE, SIDE)).astype(np.float32)
+    # Row by row and column by column, the transform is two small products: 8x32 @ 32x32 @ 32x8.
     low = (_COSINES @ small @ _COSINES.T).ravel()
     # The first coefficient is the mean brightness; it would only shift the median.
     return int(_POWERS[low > np.median(low[1:])].sum(dtype=np.uint64))
@@ -71,11 +73,13 @@ def dhash(pixels: NDArray[np.uint8]) -> int:
     After Krawetz ("Kind of Like That", 2013): 8 rows of 9 averages. It errs on other pictures than `phash` does.
     """
     small = shrink(pixels, (LOW + 1, LOW)).astype(np.int16)
+    # Signs of differences do not move with brightness, nor much with contrast.
     return int(_POWERS[(small[:, 1:] > small[:, :-1]).ravel()].sum(dtype=np.uint64))
 
 
 def distance(one: int | NDArray[np.uint64], other: int | NDArray[np.uint64]) -> NDArray[np.uint8]:
     """Count the bits in which hashes differ (Hamming distance, 0..64); arrays broadcast."""
+    # Ones of the exclusive or are the bits that differ.
     difference = np.bitwise_xor(np.asarray(one, dtype=np.uint64), np.asarray(other, dtype=np.uint64))
     return count_bits(difference)
 
@@ -85,5 +89,6 @@ def count_bits(values: NDArray[np.uint64]) -> NDArray[np.uint8]:
     if hasattr(np, "bitwise_count"):  # numpy 2
         return np.asarray(np.bitwise_count(values), dtype=np.uint8)
     whole = np.ascontiguousarray(values)
+    # The order of bytes in memory does not matter for a count.
     bits = np.unpackbits(whole.reshape(-1, 1).view(np.uint8), axis=1)
     return np.asarray(bits.sum(axis=1, dtype=np.uint8).reshape(whole.shape), dtype=np.uint8)

@@ -1,6 +1,6 @@
-"""From the bytes of a photo's file to what they say before a decoder sees them.
+"""Read what the bytes of a photo's file say before a decoder sees them.
 
-In: bytes, whoever sent them. Out: the format, the EXIF orientation, whether the end is missing, and an ImageError for
+In: bytes from any source. Out: the format, the EXIF orientation, whether the end is missing, and an ImageError for
 headers that would keep a decoder busy for minutes. It decodes nothing and needs the standard library alone.
 """
 
@@ -14,7 +14,7 @@ from itertools import islice
 from carspotter.errors import ImageError
 
 FORMATS = ("JPEG", "PNG", "WEBP", "AVIF", "GIF", "BMP", "HEIC")
-"""What `sniff` tells, and nothing else is decoded."""
+"""The formats that `sniff` names; nothing else is decoded."""
 
 _MAGIC = {b"\xff\xd8\xff": "JPEG", b"\x89PNG\r\n\x1a\n": "PNG", b"GIF87a": "GIF", b"GIF89a": "GIF", b"BM": "BMP"}
 # Pillow reads headers piece by piece in Python, some microseconds each: a file of markers alone would take a minute.
@@ -125,7 +125,7 @@ def _gif_pieces(data: bytes) -> Iterator[int]:
 
 
 def orientation(exif: object) -> int:
-    """Return the orientation that EXIF bytes tell, 1 (upright) where there are none or they are broken.
+    """Return the orientation in EXIF bytes, 1 (upright) where they are missing or broken.
 
     Pillow's own reader copies what each tag points to, so that a small file exhausts the memory; this one looks at one
     tag of the first folder.

@@ -1,6 +1,6 @@
 """From the bytes of a photo to the input of a network: the only way, for training and for serving.
 
-In: bytes of a JPEG, PNG, WebP, AVIF, HEIC, GIF or BMP file, whoever sent them. Out: upright sRGB pixels
+In: bytes of a JPEG, PNG, WebP, AVIF, HEIC, GIF or BMP file, from any source. Out: upright sRGB pixels
 (`decode`), and from pixels a crop of the size a network takes (`network_input`), uint8 throughout. Bad bytes raise
 ImageError and nothing else. It reads no file, opens no URL and normalizes nothing: that is inside the network's graph.
 """
@@ -136,13 +136,15 @@ class DecodedPhoto:
 def decode(data: bytes, *, min_side: int | None = None, max_pixels: int = MAX_PIXELS) -> DecodedPhoto:
     """Decode the first frame of a photo, turned upright, in sRGB; alpha is laid on white, as cut-outs in shops are.
 
-    With `min_side` a JPEG is decoded at 1/2, 1/4 or 1/8 while its shorter side keeps at least so many pixels: three
+    With `min_side` a JPEG is decoded at 1/2, 1/4 or 1/8 while its shorter side keeps at least that many pixels: three
     times as fast and within about 1/255 of a resize. Raises ImageError; `max_pixels` is compared with the header, and
     over 178 million Pillow's own limit holds.
     """
+    # By the first bytes, never by a name or a header of HTTP: both are often wrong.
     form = sniff(data)
     with _quiet_pillow():
         try:
+            # Before Pillow reads anything: a header in a million pieces would keep it busy for minutes.
             check_pieces(data, form)
             image = _open(data, form)
             width, height = image.size
@@ -165,6 +167,7 @@ def decode(data: bytes, *, min_side: int | None = None, max_pixels: int = MAX_PI
             return decode(whole, min_side=min_side, max_pixels=max_pixels)
     if turn is not None:
         image = image.transpose(turn)
+        # Quarter turns and diagonal mirrors swap the sides; the constants from ROTATE_90 on are these, except 180.
         if turn >= Image.Transpose.ROTATE_90 and turn != Image.Transpose.ROTATE_180:
             width, height = height, width
     pixels = np.asarray(image)
@@ -181,11 +184,13 @@ def network_input(pixels: Pixels, preprocessing: Preprocessing, box: BoundingBox
     height, width = pixels.shape[:2]
     area = BoundingBox(0, 0, width, height)
     if box is not None:
+        # Padded before it is clipped: at the photo's edge a network sees less margin, never invented pixels.
         area = box.pad(preprocessing.pad).clip(width, height)
         if area.width < 1 or area.height < 1:
             corners = ", ".join(f"{value:g}" for value in box.to_list())
             raise ImageError(f"box ({corners}) holds no pixel of a photo of {width}x{height}: nothing to crop", "empty")
     left, top, new_width, new_height = _placement((area.width, area.height), preprocessing)
+    # Crop and resize in one step: cutting at whole pixels first would shift small boxes by up to half a pixel.
     resized = _resize(pixels, area, (new_width, new_height))
     if (new_width, new_height) == (preprocessing.width, preprocessing.height):
         return resized
@@ -216,6 +221,7 @@ def _placement(size: tuple[float, float], preprocessing: Preprocessing) -> tuple
     """Return left, top, width and height of the resized photo in the network's input."""
     if preprocessing.fit == "squash":
         return 0, 0, preprocessing.width, preprocessing.height
+    # The side that fills the input first sets the scale; the other gets bars of equal width.
     scale = min(preprocessing.width / size[0], preprocessing.height / size[1])
     # An extremely flat photo still gets a row of its own.
     width = min(max(round(size[0] * scale), 1), preprocessing.width)
@@ -233,6 +239,7 @@ def _resize(pixels: Pixels, area: BoundingBox, size: tuple[int, int]) -> Pixels:
     x2, y2 = min(ceil(area.x2) + margin_x, width), min(ceil(area.y2) + margin_y, height)
     part = Image.fromarray(pixels[y1:y2, x1:x2])
     inside = (area.x1 - x1, area.y1 - y1, area.x2 - x1, area.y2 - y1)
+    # Bilinear with Pillow's support scaled by the reduction is antialiased; `box` takes fractions of a pixel.
     return np.array(part.resize(size, Image.Resampling.BILINEAR, box=inside))
 
 
@@ -289,6 +296,7 @@ def _with_end(data: bytes, min_side: int | None) -> bytes | None:
     damaged file costs about three good ones.
     """
     start = data.removesuffix(b"\xff")
+    # A file cut in the middle of the marker ends in FF, which would escape the new one.
     whole = start + b"\xff\xd9"
     last = max(range(8), key=lambda number: start.rfind(bytes((0xFF, 0xD0 + number))))
     markers = [bytes((0xFF, 0xD0 + (last + 1 + number) % 8)) for number in range(8)]
@@ -301,7 +309,9 @@ def _with_end(data: bytes, min_side: int | None) -> bytes | None:
 
     try:
         first = seen(b"")
+        # Two opposite patterns: where blocks are missing they decode to different pixels, and the digests differ.
         fillings = ((bits * _FILLING).join([b"", *markers, b""]) for bits in (b"\xaa", b"\x55"))
+        # Digests, not pictures: three photos of 50 megapixels would take 450 MB.
         return whole if all(seen(filling) == first for filling in fillings) else None
     except (MemoryError, *_DAMAGE):
         return None
@@ -311,6 +321,7 @@ def _draft(image: Image.Image, min_side: int | None) -> None:
     if min_side is None:
         return
     width, height = image.size
+    # The shorter side decides, so that a panorama is not shrunk below what the network needs.
     factor = min(width, height) // max(min_side, 1)
     for step in (8, 4, 2):  # the scales that libjpeg decodes at
         if factor >= step:
@@ -346,6 +357,7 @@ def _quiet_pillow() -> Iterator[None]:
     global _quiet_users, _quiet_filters
     with _quiet_lock:
         _quiet_users += 1
+        # Only the first of several threads finds the filters as the program had set them.
         if _quiet_filters is None:
             _quiet_filters = warnings.catch_warnings()
             _quiet_filters.__enter__()
@@ -390,6 +402,7 @@ def _from_16_bit(image: Image.Image) -> Image.Image:
 def _on_white(image: Image.Image) -> Image.Image:
     rgba = image.convert("RGBA")
     alpha = rgba.getchannel("A")
+    # Most files with an alpha channel are opaque, which saves a copy of the photo.
     if alpha.getextrema() == (255, 255):
         return rgba.convert("RGB")
     canvas = Image.new("RGB", rgba.size, "white")

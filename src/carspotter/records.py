@@ -43,11 +43,11 @@ def _member(word: str, allowed: tuple[str, ...], what: str) -> None:
         raise ValueError(f"{what} {word!r}; allowed: {', '.join(allowed)}")
 
 
-_PHOTO_ID_BYTES = 6  # 48 bits: photos are told apart within one ad only
+_PHOTO_ID_BYTES = 6  # 48 bits: they only distinguish the photos of one ad
 
 
 def photo_id(ad_id: str, url: str) -> str:
-    """Name a photo for good by its ad and where it comes from: "4711/9f2c6b01d5aa".
+    """Return a photo's permanent name, made of its ad and where it comes from: "4711/9f2c6b01d5aa".
 
     A listing that is read again with its photos in another order gives the same names.
     """
@@ -177,7 +177,7 @@ class Vehicle:
 
     @property
     def look(self) -> str:
-        """Say colour and body in few words, as far as they are sure enough: "red hatchback", or nothing."""
+        """Return colour and body in words, as far as they are sure enough: "red hatchback", or nothing."""
         return look(self.colour, self.body)
 
     def to_dict(self, *, with_embedding: bool = False) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Plain values as TOML or JSON hold them in, a frozen dataclass out, each value checked: the one validator.
+"""Turn plain values, as TOML or JSON hold them, into a frozen dataclass: the one validator.
 
 A component owns its settings, and a file's format its keys: a dataclass beside it. This reads any of them, so that a
 misspelt key is an error that names the nearest known one, whatever file it stands in. It reads TOML text, but no file,

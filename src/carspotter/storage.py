@@ -246,7 +246,7 @@ def _filesystem(url: str, timeout_s: float = TIMEOUT_S) -> tuple[AbstractFileSys
     is_s3 = _scheme(url) in ("s3", "s3a")
     filesystem = kind(**{**kind._get_kwargs_from_urls(url), **(_s3_options(timeout_s) if is_s3 else {})})
     if is_s3:
-        filesystem.retries = 1  # whoever reads many photos retries, and knows when to leave a host alone
+        filesystem.retries = 1  # fetching retries by itself, and knows when to leave a host alone
     return filesystem, kind._strip_protocol(url)
 
 
@@ -338,7 +338,7 @@ def _with_user(url: str, policy: UrlPolicy) -> tuple[str, UrlPolicy]:
 
 
 def reason(error: StorageError) -> Reason:
-    """Say in a word why a StorageError of this module came."""
+    """Return in a word the cause of a StorageError of this module."""
     cause = error.__cause__
     number = getattr(cause, "errno", None)
     status = _status(cause)

@@ -34,7 +34,7 @@ _YEAR = re.compile(r"(?<!\d)(?:19|20)\d\d(?!\d)")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Taxon:
-    """Name a class: a make, and as far as known its model, generation ("2006-2014", "W205"), year and body ("Coupe").
+    """A class: a make, and as far as known its model, generation ("2006-2014", "W205"), year and body ("Coupe").
 
     A part that is None falls back to its parent at its level. Raises TaxonomyError for a value of the wrong type.
     """
@@ -190,11 +190,11 @@ class Taxonomy:
         return self._names[_known_level(level)]
 
     def index(self, level: Level) -> npt.NDArray[np.intp]:
-        """Return for each class where its taxon stands in `names(level)`, as (n_classes,)."""
+        """Return the index in `names(level)` of each class's taxon, as (n_classes,)."""
         return self._index[_known_level(level)]
 
     def parents(self, level: Level) -> npt.NDArray[np.intp]:
-        """Return for each name of a level where its parent stands in the level above, as (names,); of makes zeros."""
+        """Return the index of each name's parent in the level above, as (names,); zeros for makes."""
         return self._parents[_known_level(level)]
 
     def outline(self) -> dict[str, Any]:

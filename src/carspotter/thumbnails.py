@@ -1,4 +1,4 @@
-"""A photo in, a small picture of it for people out: a `data:` URI, since a report is one file, or a JPEG for a screen.
+"""Make small pictures of photos for people: a `data:` URI for a report in one file, or a JPEG for a screen.
 
 No picture has any of the photo's metadata.
 """
@@ -21,7 +21,7 @@ from carspotter.pixels import Pixels, decode
 HEIGHT = 120
 """Pixels: six pictures stand side by side on a usual screen, and two on a phone."""
 LONGEST = 2.4
-"""A panorama is cut in its middle to so many times its height."""
+"""A panorama is cut in its middle to this many times its height."""
 QUALITY = 80
 LONGEST_ON_SCREEN = 1280
 """Pixels of the longer side of a picture that is looked at alone: sharp on a laptop, some 150 kB."""
@@ -30,7 +30,7 @@ BOX_COLOR = "#2f9e44"
 
 
 def thumbnail(pixels: Pixels, *, box: BoundingBox | None = None, height: int = HEIGHT) -> str:
-    """Return a photo (h, w, 3) as a `data:` URI of so many pixels in height, with its box (in its pixels) in green."""
+    """Return a photo (h, w, 3) as a `data:` URI, `height` pixels high, with its box (in its pixels) in green."""
     image = of_height(pixels, height)
     if box is not None:
         scaled = box.scale(image.width / pixels.shape[1], image.height / pixels.shape[0])
@@ -59,14 +59,14 @@ def thumbnail_of(folder: Path, row: Mapping[str, Any], *, height: int = HEIGHT) 
 
 
 def screen_picture(data: bytes, *, longest: int = LONGEST_ON_SCREEN) -> bytes:
-    """Return a photo's bytes as a JPEG of at most so many pixels, upright, without metadata. Raises ImageError."""
+    """Return a photo as an upright JPEG of at most `longest` pixels a side, without metadata. Raises ImageError."""
     image = Image.fromarray(decode(data, min_side=longest).pixels)
     image.thumbnail((longest, longest), Image.Resampling.BILINEAR, reducing_gap=2.0)
     return _jpeg(image, SCREEN_QUALITY)
 
 
 def of_height(pixels: Pixels, height: int) -> Image.Image:
-    """Return a picture (h, w, 3) scaled to so many pixels in height."""
+    """Return a picture (h, w, 3) scaled to a height in pixels."""
     image = Image.fromarray(pixels)
     width = max(1, round(image.width * height / image.height))
     return image.resize((width, height), Image.Resampling.BILINEAR, reducing_gap=2.0)

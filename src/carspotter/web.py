@@ -46,7 +46,7 @@ _MAX_URL = 4096
 _MAX_HOST = 253  # RFC 1035: 255 octets with lengths and root
 _CHUNK_BYTES = 1 << 16
 
-# What may stand in a path or query besides letters and digits: all that browsers leave alone there, too.
+# What may stand in a path or query beside letters and digits: all that browsers leave alone there, too.
 _PATH, _QUERY = "/%:@!$&'()*+,;=~[]|", "/?%:@!$&'()*+,;=~[]|{}^`"
 # Characters that parsers of URLs drop, or read as another character.
 _TREACHEROUS = re.compile(r"[\x00-\x20\x7f\\]")
@@ -79,7 +79,7 @@ class SystemResolver:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Target:
-    """A URL that was taken apart and checked, but for its host's addresses; `host` is ASCII in lower case."""
+    """A URL that was parsed and checked, except its host's addresses; `host` is ASCII in lower case."""
 
     scheme: str
     host: str
@@ -94,7 +94,7 @@ class _Target:
 
 
 def user_agent(contact: str = "") -> str:
-    """Name who asks, with a contact where there is one."""
+    """Return the User-Agent, with a contact where there is one."""
     version = sys.modules["carspotter"].__version__  # not imported: the package's face stands above everything
     return f"carspotter/{version}" + (f" (+{contact.strip()})" if contact.strip() else "")
 
@@ -349,7 +349,7 @@ def _pinned(target: _Target, addresses: Sequence[Address]) -> TCPConnector:
 
     class Pinned(TCPConnector):
         async def connect(self, *arguments: Any, **options: Any) -> Any:
-            """Connect, and look who is there before the request is written."""
+            """Connect, and check the peer's address before the request is written."""
             connection = await super().connect(*arguments, **options)
             peer = connection.transport.get_extra_info("peername") if connection.transport else None
             if peer is None or ip_address(peer[0]) not in addresses:
@@ -384,4 +384,4 @@ class _Checked:
         ]
 
     async def close(self) -> None:
-        """Hold nothing open."""
+        """Do nothing: no socket is held open."""

@@ -62,7 +62,7 @@ _OWN_4 = tuple(
     IPv4Network(text) for text in ("10.0.0.0/8", "100.64.0.0/10", "127.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16")
 )
 _OWN_6 = (IPv6Network("fc00::/7"), IPv6Network("::1/128"))
-# Inside of those, where clouds tell secrets to their machines: no photo server, whoever names it.
+# Inside of those, where clouds give secrets to their machines: no photo server, whoever names it.
 _CLOUDS = tuple(map(ip_address, ("100.100.100.200", "fd00:ec2::254", "fd20:ce::254")))
 
 
@@ -135,7 +135,7 @@ def is_public(address: Address) -> bool:
 
 
 def is_of_own_network(address: Address) -> bool:
-    """Return whether an address is the own machine's or of a private network, and no cloud's that tells secrets."""
+    """Return whether an address is this machine's or a private network's, and none where a cloud gives out secrets."""
     networks = _OWN_4 if isinstance(address, IPv4Address) else _OWN_6
     return address not in _CLOUDS and any(address in network for network in networks)
 

@@ -183,7 +183,7 @@ def test_a_wrong_review_is_refused(tmp_path: Path) -> None:
     with pytest.raises(EvaluationError, match="line 3: decidable is 'perhaps'; allowed: yes, no, unsure"):
         read_review(path)
     path.write_text("photo\na\n")
-    with pytest.raises(EvaluationError, match="no column 'decidable'"):
+    with pytest.raises(EvaluationError, match="column 'decidable' is missing"):
         read_review(path)
 
 

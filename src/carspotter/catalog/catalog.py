@@ -73,12 +73,12 @@ class Catalog:
         self.close()
 
     def close(self) -> None:
-        """Let the database go; what was appended is on the disk already."""
+        """Close the database; what was appended is on the disk already."""
         self._questions.close()
 
     @contextlib.contextmanager
     def writer(self) -> Iterator[Catalog]:
-        """Hold the project's lock for a while; raises CatalogError at once when another process builds.
+        """Hold the project's lock inside a `with`; raises CatalogError at once when another process builds.
 
         `append`, `replace` and `compact` outside of it take the lock for themselves alone. Within itself it is free.
         """
@@ -135,7 +135,7 @@ class Catalog:
         return self._questions.ask(sql, params, take_rows)
 
     def columns(self, sql: str, *params: Any) -> dict[str, npt.NDArray[Any] | list[Any]]:
-        """Answer a SELECT with columns of one length, numpy arrays but for lists of texts.
+        """Answer a SELECT with columns of one length, numpy arrays, except lists of texts.
 
         Numbers have their own type, null among floating ones is NaN. Texts, and whole numbers or truths with nulls, are
         arrays of objects. Vectors are one float32 array (n, d), or a list of arrays where their lengths differ.

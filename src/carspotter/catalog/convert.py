@@ -1,4 +1,4 @@
-"""What DuckDB answers in, plain values out: rows as dicts, or columns as numpy arrays.
+"""Turn what DuckDB answers into plain values: rows as dicts, or columns as numpy arrays.
 
 Null is None in rows. In columns it is NaN among floating numbers, and None in an array of objects elsewhere. It asks
 nothing.

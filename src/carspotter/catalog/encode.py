@@ -1,4 +1,4 @@
-"""Rows as stages make them in, a checked Arrow table out.
+"""Turn the rows that stages make into a checked Arrow table.
 
 Each value is checked against the type of its column; what does not fit is a CatalogError that names table, row and
 column. Numbers that are not finite and columns that are left out become null; of rows with one key the last counts. It
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 STAGE_VERSION = "stage_version"
-"""The column that says which version of a stage found a row out; every table has it besides its own columns."""
+"""The column that says which version of a stage found a row out; every table has it in addition to its own columns."""
 
 Rows = Sequence[Mapping[str, Any]] | Mapping[str, Any]
 """Rows as dicts, or columns: each a list or a numpy array, all of one length."""

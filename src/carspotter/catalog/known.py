@@ -27,10 +27,12 @@ class KnownKeys:
 
     def add(self, keys: Iterable[str]) -> bool:
         """Remember keys; return True when none of them was known."""
+        # Asked before they are added, so that a key twice in one batch does not count as known.
         hashes = set(map(hash, keys))
         fresh = self._recent.isdisjoint(hashes) and not self._holds_any(hashes)
         self._recent |= hashes
         if len(self._recent) > max(_RECENT, len(self._sorted) // 8):
+            # Merged rarely, at an eighth of what is there, so that the sorting costs little for each key in the end.
             self._sorted = np.union1d(self._sorted, np.fromiter(self._recent, np.int64, len(self._recent)))
             self._recent = set()
         return fresh
@@ -39,6 +41,8 @@ class KnownKeys:
         if not len(self._sorted):
             return False
         wanted = np.fromiter(hashes, np.int64, len(hashes))
+        # A binary search in a sorted array: 8 bytes a key, where a set of Python ints takes some 90.
         places = np.searchsorted(self._sorted, wanted)
+        # Beyond the end stands nothing to compare with; any place will do, since no value there equals the wanted one.
         places[places == len(self._sorted)] = 0
         return bool((self._sorted[places] == wanted).any())

@@ -1,7 +1,7 @@
 """One writer for a project: the file `.lock` in its folder, locked by the system while a process builds.
 
 In: a project's folder. Out: the lock, held until it is let go or the process ends, however it ends. The process's
-number stands in the file for the message to whoever comes second; it decides nothing, so a killed writer blocks nobody.
+number stands in the file for the message to a second process; it decides nothing, so a killed writer blocks nobody.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class ProjectLock:
             os.write(self._file, str(os.getpid()).encode())
 
     def release(self) -> None:
-        """Let the lock go."""
+        """Release the lock."""
         os.close(self._file)
 
 

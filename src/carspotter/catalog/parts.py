@@ -2,7 +2,7 @@
 
 A **part** is one Parquet file of rows, `part-<first>-<last>-<merges>-<random>.parquet`, never changed once it has its
 name. `first` and `last` say which appends it holds. A part that was made by merging others spans their appends and has
-more merges behind it; from the moment it has its name, whoever lists the folder passes over those others. So one
+more merges behind it; from the moment it has its name, every reader passes over those others. So one
 rename puts a merged part in and takes its sources out. Which rows count is not known here, only whether a part can be
 read.
 """
@@ -38,12 +38,12 @@ _TRIES = 20  # a writer would have to merge this often while we read some footer
 
 
 class UnwrittenError(CatalogError):
-    """Raised when a part could not be written, for want of room or rights; what was there before is whole."""
+    """Raised when a part could not be written, because room or rights are missing; what was there before is whole."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, order=True)
 class Part:
-    """Name one file: it holds appends `first` to `last`, after `merges` mergers one upon the other; ordered by age."""
+    """One file: it holds appends `first` to `last` after `merges` rounds of merging; ordered by age."""
 
     first: int
     last: int
@@ -81,6 +81,7 @@ class TableParts:
         for _ in range(_TRIES):
             parts = self._list()[0]
             try:
+                # A footer is read once for all: parts never change under their name.
                 footers = {part: self._footers.get(part) or self._footer(part.path) for part in parts}
             except FileNotFoundError:  # merged and swept by a writer meanwhile
                 continue
@@ -98,10 +99,13 @@ class TableParts:
         while (again := self._names()) != seen:
             seen = again
         self._parts = {name: self._parts.get(name) or self._parse(name) for name in seen}
+        # By the first append, so that the order is that of age whatever the folder lists first.
         parts = sorted(self._parts.values())
+        # A snapshot is replaced as a whole: its last part is all there is.
         if self.table.growth == "snapshot":
             return parts[-1:], parts[:-1]
         merged = [part for part in parts if part.merges]
+        # A crash between rename and sweep leaves sources beside their merger; readers must pass over them.
         replaced = {part for part in parts if any(other.was_made_from(part) for other in merged)}
         return [part for part in parts if part not in replaced], sorted(replaced)
 
@@ -139,6 +143,7 @@ class TableParts:
     def next_part(self) -> Part:
         """Name the part that the next append makes."""
         counting, replaced = self._list()
+        # Replaced parts count as well: a number that was used before must not come back with other rows.
         number = max((part.last for part in (*counting, *replaced)), default=0) + 1
         return self.name_part(first=number, last=number, merges=0)
 
@@ -149,10 +154,12 @@ class TableParts:
 
     def write(self, part: Part, schema: pa.Schema, batches: Iterable[pa.Table], *, fresh: bool) -> None:
         """Write a part whole or not at all: it gets its name when every byte is on the disk; raises CatalogError."""
+        # In the same folder, since a rename is atomic within one file system only.
         temporary = part.path.with_name(part.path.name + _TEMPORARY)
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             try:
+                # Written and synced before it gets its name: after a power cut a named part is a whole one.
                 _write_file(temporary, schema.with_metadata(_mark(self.table, fresh=fresh)), batches)
                 temporary.replace(part.path)
                 _sync_folder(self.folder)
@@ -179,6 +186,7 @@ class TableParts:
         import pyarrow.parquet as pq
 
         try:
+            # Checksums of pages are compared, so that a flipped bit on the disk is an error and not a wrong number.
             with part.path.open("rb") as source, pq.ParquetFile(source, page_checksum_verification=True) as file:
                 for batch in file.iter_batches(batch_size=ROW_GROUP, columns=columns):
                     yield pa.Table.from_batches([batch])
@@ -199,6 +207,7 @@ def _write_file(path: Path, schema: pa.Schema, batches: Iterable[pa.Table]) -> N
     import pyarrow as pa
     import pyarrow.parquet as pq
 
+    # Dictionaries pay for texts, which repeat (makes, statuses), and cost space for floats, which do not.
     texts = [field.name for field in schema if pa.types.is_string(field.type)]
     with path.open("xb") as file:
         with pq.ParquetWriter(
@@ -228,6 +237,7 @@ def _is_fresh(path: Path, schema: pa.Schema) -> bool:
     """Read our mark in a part; raises CatalogError when there is none, or a newer one."""
     try:
         mark = json.loads((schema.metadata or {})[_MARK])
+        # Anything but a plain true means that rows may be superseded, which is slower and never wrong.
         number, fresh = int(mark["format"]), mark["fresh"] is True
     except (KeyError, TypeError, ValueError) as error:
         raise CatalogError(f"{path}: not written by carspotter; move it away, and append its rows instead") from error

@@ -14,7 +14,7 @@ from carspotter.errors import CatalogError, suggestion
 
 
 def pending_sql(sql: str, writes: Mapping[str, str], *, order: str = "") -> str:
-    """Write the SQL of the candidates whose newest row in a table is of another version, or that have none there.
+    """Write the SQL that selects candidates without a row in a table, or whose newest row is of another version.
 
     After a candidate's own columns comes one truth a table, in the order of `writes`: whether it lacks that one. The
     versions are the last parameters. `order` is SQL over the columns of `candidate`. Raises CatalogError for tables

@@ -1,4 +1,4 @@
-"""Questions in SQL in, answers out: DuckDB over the parts of the tables, closed in so that it only reads them.
+"""Answer questions in SQL: DuckDB over the parts of the tables, closed in so that it only reads them.
 
 Each table is a view of its newest rows. It reaches no network, loads no extension, opens no file outside of the
 catalogue, and a question cannot write. What DuckDB says of a wrong question becomes a CatalogError of one line.
@@ -47,7 +47,7 @@ class QueryEngine:
         self._lock = Lock()
 
     def close(self) -> None:
-        """Let the database go."""
+        """Close the database."""
         self._connection.close()
 
     def ask(
@@ -152,6 +152,6 @@ def _physical_memory() -> int:
 
 
 def tables_in(sql: str) -> list[str]:
-    """Name the tables that a question may be about: those whose name stands in it as a word."""
+    """Return the tables that a question may be about: those whose name is a word of it."""
     words = {word.casefold() for word in _WORD.findall(sql)}
     return [name for name in TABLES if name in words]

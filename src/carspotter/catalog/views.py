@@ -1,4 +1,4 @@
-"""The parts of a table in, the SQL of its newest rows out.
+"""Write the SQL that selects the newest rows of a table from its parts.
 
 It knows which rows count; it asks nothing.
 """

@@ -1,4 +1,4 @@
-"""A build in; on stderr a line for each step, and a bar while one takes long, out. Results are for the commands."""
+"""Show a build on stderr: a line for each step, and a bar while one takes long. Commands print the results."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Display:
     """Show a build: a bar on a terminal, plain lines in a log. It is the `Watch` of a build."""
 
     def __init__(self, bar: Progress | None) -> None:
-        """Draw on a bar, or write lines where there is none."""
+        """Draw on the given bar; without one write lines."""
         self._bar = bar
         self._task: Any = None
         self._began = self._told = 0.0

@@ -1,4 +1,4 @@
-"""Predictions in, annotated pictures on disk out: chooses the file names, never that of a photo given as input."""
+"""Write annotated pictures of predictions to disk; no file name is ever that of an input photo."""
 
 from __future__ import annotations
 

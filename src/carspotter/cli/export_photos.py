@@ -1,4 +1,4 @@
-"""What a person named as photos in, network inputs to calibrate and to compare on out, for `carspotter export`.
+"""Turn the photos that a person named into inputs to calibrate and to compare on, for `carspotter export`.
 
 A folder, a CSV with the column `path` and perhaps a box, or a project. An identifier gets crops, which the finder cuts
 where no box is given; a finder gets whole photos. Without photos it takes cars of the showroom.
@@ -82,7 +82,7 @@ class _Cutter:
         return np.stack(inputs)
 
     def cut(self, photo: DecodedPhoto, box: BoundingBox | None) -> list[Images]:
-        """Return the input of one photo, or none where an identifier needs a vehicle and there is none."""
+        """Return the input of one photo; none where an identifier needs a vehicle and the photo shows none."""
         from carspotter.recognition.view import see
 
         target = self.bundle.preprocessing

@@ -1,4 +1,4 @@
-"""Evaluations and comparisons in, tables of figures with their intervals on stdout out."""
+"""Print evaluations and comparisons as tables of figures with their intervals, on stdout."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def show_evaluation(figures: Mapping[str, Any]) -> None:
 
 
 def _markets(markets: Sequence[Mapping[str, Any]]) -> Table:
-    """Make the table of the markets, each by itself; what is answered at a level is told with its count."""
+    """Make the table of the markets, each by itself; what is answered at a level comes with its count."""
     head = ("market", "photos", "make", "make and model", "answered", "right where answered", *LEVELS)
     table = Table(*head, box=None, header_style="bold", pad_edge=False)
     for market in markets:

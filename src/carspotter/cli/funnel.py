@@ -1,4 +1,4 @@
-"""A funnel or the rows of a query in, tables for people on stdout out."""
+"""Print a funnel or the rows of a query as tables for people, on stdout."""
 
 from __future__ import annotations
 

@@ -57,7 +57,7 @@ class _Result:
 
 
 def _option(*names: str, help: str, **more: Any) -> Any:
-    """An option whose default, None, is told in its help and not by Typer."""
+    """An option whose default, None, is explained in its help and not by Typer."""
     return typer.Option(*names, help=help, show_default=False, **more)
 
 

@@ -1,4 +1,4 @@
-"""What a person named on the command line in; the photos to recognize out, in order.
+"""Find the photos to recognize by what a person named on the command line, in order.
 
 Knows files, folders, URLs and `-`. It lists folders and reads standard input; photos themselves are read later.
 """

@@ -88,7 +88,7 @@ def _tell_of(error: OSError) -> None:
 
 
 def _drop_output() -> None:
-    """Let the null device take what Python flushes on its way out."""
+    """Send what Python flushes at its end to the null device."""
     with suppress(OSError, ValueError):  # a stream that is no file
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 

@@ -1,4 +1,4 @@
-"""A long loop in, the same items out, with a bar on stderr once it has taken two seconds and a person is watching."""
+"""Show a bar on stderr for a long loop, once it has taken two seconds and a person is watching."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Let `identify` ask a service instead of recognising itself: photos in, predictions out, in order.
+"""A recognizer for `identify` that asks a service instead of running networks.
 
 A path or URL is read here, with this machine's credentials, and its bytes are sent; the service never learns the name.
 A photo that cannot be read, here or there, is a prediction with an error; a service that cannot be asked at all ends

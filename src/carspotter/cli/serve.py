@@ -19,7 +19,7 @@ DEFAULT_KEYS = Path("carspotter-keys.txt")
 SWITCH_S = 0.001
 """How long a worker's Python code keeps the interpreter from the loop, which may want to refuse; Python's own: 5 ms."""
 CONNECTIONS = 900
-"""Connections at once, under the usual limit of 1024 open files; over that a connection is told 503."""
+"""Connections at once, under the usual limit of 1024 open files; further connections get a 503."""
 TOP = 20
 """Candidates of each level that a client may ask for."""
 

@@ -1,4 +1,4 @@
-"""Predictions and bundles in, tables for people on stdout out. Programs get JSON from the commands themselves."""
+"""Print predictions and bundles as tables for people. Programs get JSON from the commands themselves."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 PIPE_WIDTH = 140  # columns where no terminal says its own: five columns of a table without wrapping
 BAR = 24  # characters of a bar at probability one
-LEAST_SHOWN = 0.005  # a candidate that would read as 0.00 tells a person nothing
+LEAST_SHOWN = 0.005  # a candidate that would read as 0.00 is of no use to a person
 PANEL = 100  # columns: a wider panel puts names too far from their bars
 
 
@@ -68,7 +68,7 @@ def _rows(prediction: Prediction) -> Iterator[tuple[Text, str, str, str]]:
 def show_photo(prediction: Prediction) -> None:
     """Print one photo as a panel: each vehicle with its ranked candidates per level as bars; nothing for an error."""
     if prediction.error is not None:
-        return  # it is told on stderr
+        return  # it is reported on stderr
     kind = f"{prediction.kind.name} {prediction.kind.probability:.2f}, " if prediction.kind else ""
     parts: list[RenderableType] = [Text(f"{kind}{prediction.width}x{prediction.height} px", "dim")]
     note = why_no_vehicle(prediction)

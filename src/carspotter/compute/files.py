@@ -23,7 +23,7 @@ _SEEN = ".seen-"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SentinelFile:
-    """A file in the folder from which the paths of a stage's rows count: who sees it, sees those files."""
+    """A file in the folder from which the paths of a stage's rows count: a machine that sees it sees those files."""
 
     folder: str
     name: str

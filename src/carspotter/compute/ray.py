@@ -2,7 +2,8 @@
 
 The door of Ray. Rows travel with the tasks; so do the files that they name, to nodes that do not see the project's
 folder (`files`). Facts come back to this process, which alone writes the catalogue. A node that is lost takes no row
-with it: its batches go to other nodes. Ray itself must outlive the run: who loses the head builds again, and goes on.
+with it: its batches go to other nodes. Ray itself must outlive the run: where its head node is lost, start the build
+again, and it goes on.
 """
 
 from __future__ import annotations
@@ -41,7 +42,7 @@ class _Actor:
     """Live on the cluster: one stage, set up once."""
 
     def __init__(self, stage: RowStage, landmark: SentinelFile | None, setup_s: float) -> None:
-        """Keep the stage; errors of its setup are told by `ready`, since an actor's own would hide them.
+        """Keep the stage; `ready` reports errors of its setup, which an error of the actor itself would hide.
 
         It is set up in a thread: the driver cannot tell a setup that hangs from an actor that waits for room.
         """
@@ -57,7 +58,7 @@ class _Actor:
     def _set_up(self) -> None:
         try:
             self._stage.setup()
-        except Exception as error:  # noqa: BLE001  # told to the driver, which raises it
+        except Exception as error:  # noqa: BLE001  # reported to the driver, which raises it
             self._error = portable(self._stage, error)
 
     def ready(self) -> tuple[CarspotterError | None, str, str, bool]:

@@ -1,4 +1,4 @@
-"""A stage and a catalogue in, the facts that were lacking in the catalogue out.
+"""Run a stage over a catalogue and write the facts that were lacking.
 
 This process alone reads and writes the catalogue; workers only compute. Each batch is written as it comes back, so
 that a run that is killed loses at most the batches under way, and goes on from what the catalogue lacks.
@@ -30,7 +30,7 @@ Progress = Callable[[int, int], None]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunSummary:
-    """What a run did: `done` rows in `seconds`, and how many of them have which status other than ok."""
+    """What a run did: `done` rows in `seconds`, and the count of each status other than ok."""
 
     stage: str
     done: int
@@ -74,7 +74,7 @@ def run(
     )
     errors: Counter[str] = Counter()
     done = 0
-    # Held throughout: each append alone would read the keys of its table anew.
+    # Held throughout: each append alone would read the keys of its table again.
     with closing(answers), catalog.writer():
         for rows, tables in answers:
             for table, found in tables.items():
@@ -179,7 +179,7 @@ def _batches(rows: Iterator[Row], size: int) -> Iterator[list[Row]]:
 
 
 def _worst(tables: Tables) -> Iterator[str]:
-    """Yield the status of each row that is not ok, a row of several tables once: the first table tells most."""
+    """Yield the status of each row that is not ok, a row of several tables once: the first table says most."""
     seen: set[str] = set()
     for table, found in tables.items():
         for row in found:

@@ -1,7 +1,7 @@
 """What a row stage is, and what a worker does with a batch of its rows.
 
 In: a stage and rows. Out: the rows of each table that it writes, one for every row that lacks it; a row that raises is
-a row with status "error" and the reason. Where workers run, and who writes the tables, is for others.
+a row with status "error" and the reason. Other modules decide where workers run and write the tables.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ class RowStage(Protocol):
 
 
 def process(stage: RowStage, rows: list[Row]) -> Tables:
-    """Let a stage process a batch; where it raises, row by row, and a row that raises is an error row.
+    """Process a batch by a stage; where it raises, row by row: a row that raises becomes an error row.
 
     Raises ComputeError when the stage forgets a row, or says one too many: that is a fault of the stage.
     """

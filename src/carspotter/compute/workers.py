@@ -1,6 +1,6 @@
 """Workers on this machine: spawned processes that set a stage up once and then take batch after batch.
 
-A worker that dies is told of with the batch it held. Its parent's death ends it, whatever it is doing then.
+A worker that dies is reported with the batch it held. Its parent's death ends it, whatever it is doing then.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ Outcome = Tables | CarspotterError | Died
 
 
 class Workers(Protocol):
-    """Whoever processes batches: `submit` while `free`, then `wait` for any one to be done."""
+    """What processes batches: `submit` while `free`, then `wait` for any one to be done."""
 
     @property
     def free(self) -> int:
@@ -188,7 +188,7 @@ class Processes:
 
 
 def deadline(n_rows: int, row_s: float | None) -> float:
-    """Return when so many rows hang, on the clock of `time.monotonic`; infinity where they may take their time."""
+    """Return when this many rows count as hanging (`time.monotonic`), infinity where they may take their time."""
     return math.inf if row_s is None else time.monotonic() + row_s + min(_MORE_ROWS_S, row_s) * (n_rows - 1)
 
 
@@ -205,7 +205,7 @@ def slow_setup(stage: RowStage, setup_s: float) -> ComputeError:
 
 
 def end_with_parent() -> None:
-    """Let this spawned process end when its parent does, even by `kill -9`, and whatever it is doing then."""
+    """End this spawned process when its parent ends, even by `kill -9`, and whatever it is doing then."""
     parent = multiprocessing.parent_process()
     if parent is not None:
         threading.Thread(target=_end_after, args=(parent.sentinel,), daemon=True).start()
@@ -231,7 +231,7 @@ def _serve(stage: RowStage, pipe: Connection) -> None:
     end_with_parent()
     try:
         stage.setup()
-    except Exception as error:  # noqa: BLE001  # told to the parent, which raises it
+    except Exception as error:  # noqa: BLE001  # reported to the parent, which raises it
         pipe.send(portable(stage, error))
         return
     pipe.send(None)

@@ -1,4 +1,4 @@
-"""Samples and the raw facts of their photos in, a count of what stands in more than one split out.
+"""Count what stands in more than one split, by samples and the raw facts of their photos.
 
 It looks at the finished samples anew, from ads, bytes and perceptual hashes as they stand in the catalogue, and shares
 no reasoning with `split`, whose work it judges. It moves nothing.
@@ -27,7 +27,7 @@ _SHOWN = 5
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Offender:
-    """Name what stands in two splits: `kind` is "ad", "exact" or "near", `what` the ad, digest or hashes."""
+    """What stands in two splits: `kind` is "ad", "exact" or "near", `what` the ad, digest or hashes."""
 
     kind: str
     what: str
@@ -57,7 +57,7 @@ class LeakCertificate:
 
     @property
     def is_clean(self) -> bool:
-        """Return whether nothing stands in two splits."""
+        """Return whether nothing is in two splits."""
         return not (self.ads or self.exact or self.near)
 
     def check(self) -> LeakCertificate:
@@ -71,7 +71,7 @@ class LeakCertificate:
 
 
 def certificate(samples: Columns, *, ads: Columns, exact: Columns, near: Columns, distance: int = 0) -> LeakCertificate:
-    """Count what stands in more than one split, from raw columns; a photo stands where its ad stands.
+    """Count what is in more than one split, from raw columns; a photo is where its ad is.
 
     `samples` has photo_id and split, and group_id and status if known (only "ok" counts). `ads` has photo_id and
     ad_id, `exact` photo_id and sha256, `near` photo_id and phash or group_id: of samples or of all photos, whose ads
@@ -160,7 +160,7 @@ def _look_up(keys: Texts, values: Texts, wanted: Texts) -> Texts:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Stands:
-    """Where samples stand, and where ads do: sorted, with their splits; a wrongly split ad comes more than once."""
+    """The splits of samples and of ads, sorted; an ad that was split wrongly comes more than once."""
 
     photo_id: Texts
     photo_split: Texts
@@ -179,13 +179,13 @@ class _Stands:
         return cls(photo_id=photo_id, photo_split=photo_split, ad_id=owner[new], split=split[new])
 
     def keys(self, columns: Columns, name: str, owners: _Owners) -> list[tuple[str, tuple[str, ...]]]:
-        """Return the values of a column whose photos stand in more than one split."""
+        """Return the values of a column whose photos are in more than one split."""
         words = texts(columns[name])
         row, split = self._places(texts(columns["photo_id"]), words != "", owners)
         return list(_across(words[row], split))
 
     def hashes(self, columns: Columns, owners: _Owners, distance: int) -> list[tuple[str, tuple[str, ...]]]:
-        """Return the pairs of perceptual hashes that are near and stand in different splits."""
+        """Return the pairs of perceptual hashes that are near and in different splits."""
         # A photo without a hash is near to none.
         present = np.array([value is not None and value is not np.ma.masked for value in columns["phash"]], bool)
         raw = [int(value) if known else 0 for value, known in zip(columns["phash"], present, strict=True)]

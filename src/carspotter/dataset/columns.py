@@ -1,4 +1,4 @@
-"""Columns as a catalogue gives them in, numpy arrays of texts and of numbers out.
+"""Turn columns of a catalogue into numpy arrays of texts and of numbers.
 
 A column is a list or an array, nulls being None, masked, or empty texts. It knows no table and no photo.
 """
@@ -23,9 +23,11 @@ NONE = -1
 
 def filled(column: Column) -> tuple[Texts, Truths]:
     """Return a column as texts, "" where it is null, and where it is null, (n,) each."""
+    # Filled, not converted: np.array would turn a list of equal-length lists into two dimensions.
     array = np.empty(len(column), object)
     array[:] = column.tolist() if isinstance(column, np.ndarray) else column  # tolist: a masked value becomes None
     array[np.array([value is None for value in array], bool)] = ""
+    # Numbers become texts as well, so that an ad_id read as an integer equals the same one read as text.
     words = array.astype(np.str_)
     return words, words == ""
 
@@ -38,7 +40,9 @@ def texts(column: Column) -> Texts:
 def numbered(column: Column, order: Numbers) -> tuple[Texts, Numbers]:
     """Return the different words of a column, sorted, and for each row in the given order its number, or NONE."""
     words, null = filled(column)
+    # In the caller's order, by which a split does not depend on the order of rows.
     words, null = words[order], null[order]
+    # Nulls stay out, or "" would become a word that all unknown rows share.
     names, inverse = np.unique(words[~null], return_inverse=True)
     numbers = np.full(len(words), NONE, np.intp)
     numbers[~null] = inverse.reshape(-1)

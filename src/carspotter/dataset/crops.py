@@ -1,4 +1,4 @@
-"""The bytes of a photo and a vehicle's box in, the crop of a shard out: encoded, with the box inside it.
+"""Cut the crop of a shard out of a photo's bytes and encode it, with the vehicle's box inside it.
 
 A crop is cut by `crops`, as serving cuts: at the size and fit of a network it is, to the byte, what the network sees.
 """

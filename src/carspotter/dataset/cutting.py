@@ -1,4 +1,4 @@
-"""The row stage behind `shards`: rows with a path and a box in, encoded crops out.
+"""The row stage behind `shards`: it cuts and encodes a crop for each row with a path and a box.
 
 One photo is one row, so that `compute` spreads them over processes or a cluster, ends one that hangs, and blames one
 that kills its worker. Only the caller writes files.
@@ -25,7 +25,7 @@ _DECIMALS = 2
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cutting:
-    """Cut the vehicle out of each photo; paths count from `folder`, and `number` tells rows apart."""
+    """Cut the vehicle out of each photo; paths count from `folder`, and `number` identifies rows."""
 
     folder: str
     target: Preprocessing

@@ -1,4 +1,4 @@
-"""Shards in, samples out: a WebDataset tar or a TFRecord file, a folder of them, or their URL.
+"""Read samples out of shards: a WebDataset tar or a TFRecord file, a folder of them, or their URL.
 
 It gives encoded crops and metadata; `pixels.decode` and `pixels.network_input` make a network's input of them.
 """

@@ -1,4 +1,4 @@
-"""Rows of a dataset in, a folder of shards out: WebDataset tars, TFRecord files, or both, and a manifest.
+"""Write a dataset as a folder of shards: WebDataset tars, TFRecord files, or both, and a manifest.
 
 Each photo is read once. What a shard holds follows from its rows and the settings alone, so a shard that stands is kept
 when writing was stopped and is taken up again. A photo that cannot be read becomes a row of `errors.csv`.
@@ -53,7 +53,7 @@ class ShardSettings:
     gives `size` x `size`, "keep" gives the shorter side `size` pixels and enlarges nothing, and `pad` is the margin
     around the box, as a part of it on each side. `encoding` "lossless" is WebP, or PNG where TFRecords are written,
     since TensorFlow reads no WebP; "jpeg" and "webp" are smaller and lose something, by `quality`. `workers` are
-    processes; 0: as many as `write` is told, which are those of a build's other steps.
+    processes; 0: as many as `write` is given, which are those of a build's other steps.
     """
 
     format: tuple[Format, ...] = ("webdataset",)
@@ -133,10 +133,10 @@ def write(
     """Write the shards of a dataset into a folder or URL and return their manifest, which is written last.
 
     Rows have `REQUIRED`, the box in pixels of the upright photo; paths count from `root`. Crops are cut for `network`,
-    unless the settings give a size. The order of rows decides nothing: the seed shuffles each split. `progress` is told
-    samples done and in all. `on` and, where the settings name none, `workers` say where crops are cut, as in
-    `compute.run`; this process alone writes. Raises DatasetError for rows that lack a column or contradict each other,
-    StorageError when the folder cannot be written, ComputeError when workers cannot be started.
+    unless the settings give a size. The order of rows decides nothing: the seed shuffles each split. `progress` is
+    called with samples done and in all. `on` and, where the settings name none, `workers` say where crops are cut, as
+    in `compute.run`; this process alone writes. Raises DatasetError for rows that lack a column or contradict each
+    other, StorageError when the folder cannot be written, ComputeError when workers cannot be started.
     """
     folder = str(folder)
     ordered = _ordered(rows, settings.seed)
@@ -193,7 +193,7 @@ def _classes(rows: Iterable[Row]) -> tuple[str, ...]:
 
 
 def _said(settings: ShardSettings, target: Preprocessing) -> dict[str, Any]:
-    """Return what a manifest says of how crops were cut; `target` is whose input they are, None of no network's."""
+    """Return what a manifest says of how crops were cut; `target` is the network input they are cut for, or None."""
     said = {key: value for key, value in asdict(settings).items() if key != "workers"}
     is_input = settings.size == 0 or settings.fit == "squash"
     return said | {"target": target.to_dict() if is_input else None}
@@ -265,7 +265,7 @@ def _written(tasks: list[_Task], cut: Cutter) -> Iterator[Shard]:
 
 
 def _asked(number: int, row: Row) -> compute.Row:
-    """Return what a worker is told of a row."""
+    """Return what a worker needs of a row."""
     return {"number": number, "lacks": [CROPS], **{name: row[name] for name in ("path", *BOX)}}
 
 

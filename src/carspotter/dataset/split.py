@@ -1,4 +1,4 @@
-"""Photos with their ads, classes and duplicates in; each photo's split out, so that no ad and no duplicate is in two.
+"""Deal photos out to splits, so that no ad and no duplicate is in two.
 
 A **group** is a connected component of ads and ties, a tie being a duplicate group that photos share; all photos of
 the catalogue tie, used or not. Groups are dealt out class by class. What stands in a split stays there when listings
@@ -289,10 +289,10 @@ def _components(graph: _Graph, edges: Truths) -> Numbers:
 
 
 def _copies(table: _Table, usable: Truths, were_samples: Truths) -> Numbers:
-    """Return for each photo the one that is the sample in its place, or NONE.
+    """Return for each photo the copy that is used as the sample instead of it, or NONE.
 
-    Of a tie's usable photos the sample is one that was a sample before, else the kept one, else the
-    first. Only the first column of ties says that photos are copies.
+    One usable photo of each tie is the sample: one that was a sample before, else the kept one, else the first. Only
+    the first column of ties says that photos are copies.
     """
     copy_of = np.full(len(table.photo_id), NONE, np.intp)
     if not len(table.tie):
@@ -303,7 +303,7 @@ def _copies(table: _Table, usable: Truths, were_samples: Truths) -> Numbers:
     order = np.lexsort((rows, ~table.kept[rows], ~were_samples[rows], tie))
     rows, tie = rows[order], tie[order]
     is_first = np.diff(tie, prepend=NONE) != 0
-    # The running count of firsts tells which tie each row belongs to.
+    # The running count of firsts is the number of the tie that each row belongs to.
     leader = rows[np.flatnonzero(is_first)][np.cumsum(is_first) - 1]
     copy_of[rows[~is_first]] = leader[~is_first]
     return copy_of
@@ -361,7 +361,7 @@ class _Dealer:
         self._in_use = in_use
 
     def put(self, content: Sequence[tuple[int, int]], split: int) -> int:
-        """Note that a group of (class, photos) stands in a split; return the split."""
+        """Note that a group of (class, photos) is in a split; return the split."""
         for class_, photos in content:
             self._lacks[class_][split] -= photos / self._photos[class_]
             self._left[class_] -= 1

@@ -1,4 +1,4 @@
-"""Named values in, a TFRecord file of `tf.train.Example` messages out, and back, each checksum compared.
+"""Write and read TFRecord files of `tf.train.Example` messages; each checksum is compared.
 
 protobuf writes and reads the messages, google-crc32c counts the checksums; TensorFlow is not needed. A record is its
 length, the length's checksum, its bytes and their checksum (tensorflow/core/lib/io/record_writer.h).
@@ -65,7 +65,7 @@ def encode_example(features: Mapping[str, Feature]) -> bytes:
 
 
 def decode_example(data: bytes) -> dict[str, list[bytes] | list[int] | list[float]]:
-    """Return the features of a message; raises DatasetError for bytes that are none."""
+    """Return the features of a message; raises DatasetError for other bytes."""
     message = _message()
     from google.protobuf.message import DecodeError
 

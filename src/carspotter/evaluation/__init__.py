@@ -1,1 +1,1 @@
-"""Prediction tables in; figures, pages of mistakes and comparisons out. It runs no network and opens no catalogue."""
+"""Figures, pages of mistakes and comparisons from prediction tables. It runs no network and opens no catalogue."""

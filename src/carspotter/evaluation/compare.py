@@ -1,4 +1,4 @@
-"""Prediction tables of several models on the same photos in; side by side figures, tests and an ensemble out.
+"""Compare the prediction tables of several models on the same photos, with tests and an ensemble.
 
 Tables of different taxonomies are compared by the names of what they answer. It trains nothing.
 """
@@ -80,9 +80,11 @@ def compare(tables: Sequence[Predictions]) -> Comparison:
     Raises EvaluationError where they have no photo, or no truth, in common.
     """
     tables = _named(tables)
+    # Tables of the same classes must agree on the truth; of others only the photos are matched, and names decide.
     same = all(table.taxonomy.classes == tables[0].taxonomy.classes for table in tables)
     shared = in_common(tables) if same else same_photos(tables)
     right = {depth: _right_by_name(shared, depth) for depth in DEPTHS}
+    # The first depth at which any photo can be compared: other taxonomies often share only makes and models.
     depth = next((depth for depth in DEPTHS if right[depth].shape[1]), None)
     if depth is None:
         raise EvaluationError(
@@ -111,6 +113,7 @@ def ensemble(
     """
     if not tables:
         raise EvaluationError("an ensemble needs at least one prediction table")
+    # Equal weights are hard to beat without validation photos to fit others on.
     shares = np.full(len(tables), 1 / len(tables)) if weights is None else np.asarray(weights, np.float64)
     if shares.shape != (len(tables),) or not (shares >= 0).all() or abs(shares.sum() - 1) > 1e-6:
         raise EvaluationError(
@@ -118,6 +121,7 @@ def ensemble(
         )
     shared = in_common(list(tables))
     first = shared[0]
+    # The arithmetic mean: a model that gives the truth nothing cannot veto the others, as in a product.
     mean = sum(share * table.probabilities.astype(np.float64) for share, table in zip(shares, shared, strict=True))
     return Predictions(
         name=name,
@@ -143,12 +147,15 @@ def fit_weights(tables: Sequence[Predictions]) -> Weights:
     truth = shared[0].truth[known]
     if not len(truth):
         raise EvaluationError("no photo in common has a class as its truth; weights cannot be fitted")
+    # Only what each model gives to the truth enters the loss: (n photos, n tables).
     rows = np.arange(len(truth))
     own = np.stack([table.probabilities[known][rows, truth].astype(np.float64) for table in shared], axis=1)
     own = np.maximum(own, 1e-12)  # a truth that no model holds possible must not stop the rest
     weights = np.full(len(shared), 1 / len(shared))
     for _ in range(ROUNDS):
+        # d(mean log-likelihood)/d(weight); its mean under the weights is always 1, so that multiplying keeps their sum.
         gradient = (own / (own @ weights)[:, None]).mean(0)
+        # By convexity no mixture is better than this one by more than the largest gradient less 1.
         if gradient.max() - 1 < GAP:
             break
         weights = weights * gradient
@@ -170,7 +177,9 @@ def _right_by_name(tables: list[Predictions], depth: Depth) -> Bools:
     truths = []
     for table in tables:
         keys = _keys(table.taxonomy, depth)
+        # UNLABELLED is -1, which picks the empty text appended at the end.
         truths.append(np.append(keys, "")[table.truth_at(depth)])
+    # A photo counts only where all tables name its truth alike: else the models are asked different questions.
     used = truths[0] != ""
     for truth in truths[1:]:
         used &= truth == truths[0]
@@ -181,6 +190,7 @@ def _keys(taxonomy: Taxonomy, depth: Depth) -> npt.NDArray[np.str_]:
     """Return a text for each class, or taxon of a level, that is the same in another taxonomy for the same taxon."""
     if depth != "class":
         return np.array(taxonomy.names(depth), dtype=str)
+    # All parts of the taxon, since two classes may share their name and differ in the body.
     return np.array([str(sorted(taxon.to_dict().items())) for taxon in taxonomy.classes], dtype=str)
 
 
@@ -189,6 +199,7 @@ def _pairs(n: int) -> list[tuple[int, int]]:
 
 
 def _pair(a: str, b: str, depth: Depth, right: Bools) -> Pair:
+    # Photos that both know, or neither, say nothing of which is better (McNemar 1947).
     only_a, only_b = int((right[0] & ~right[1]).sum()), int((right[1] & ~right[0]).sum())
     p = mcnemar(only_a, only_b)
     return Pair(
@@ -205,5 +216,6 @@ def _pair(a: str, b: str, depth: Depth, right: Bools) -> Pair:
 
 
 def _adjusted(pairs: list[Pair]) -> tuple[Pair, ...]:
+    # Of ten models 45 pairs are tested, of which two or three would fall below 0.05 by chance.
     adjusted = holm([pair.p for pair in pairs])
     return tuple(replace(pair, p_holm=p) for pair, p in zip(pairs, adjusted, strict=True))

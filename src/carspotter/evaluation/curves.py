@@ -1,4 +1,4 @@
-"""Best probabilities and what was right in; the reliability plot, its error and coverage against precision out."""
+"""The reliability plot, its error, and coverage against precision, from best probabilities and what was right."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ Ends = npt.NDArray[np.intp]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CurvePoint:
-    """What answering only from a `threshold` on gives: the share of photos answered, and of those right."""
+    """The share of photos answered at a `threshold`, and the share of these that is right."""
 
     threshold: float
     coverage: Share
@@ -42,6 +42,7 @@ class ReliabilityBin:
 def reliability(best: npt.ArrayLike, right: Bools, bins: int = BINS) -> tuple[ReliabilityBin, ...]:
     """Return the equal bins of the best probability (n,) that hold photos (Niculescu-Mizil & Caruana 2005)."""
     best = np.asarray(best, np.float64)
+    # A probability of exactly 1 would fall into a bin beyond the last.
     number = np.minimum((best * bins).astype(int), bins - 1)
     return tuple(
         ReliabilityBin(
@@ -50,6 +51,7 @@ def reliability(best: npt.ArrayLike, right: Bools, bins: int = BINS) -> tuple[Re
             mean_probability=float(best[number == i].mean()),
             right=Share(count=int(right[number == i].sum()), total=int((number == i).sum())),
         )
+        # Bins without photos have no mean, and are left out instead of drawn at 0.
         for i in np.unique(number)
     )
 
@@ -68,6 +70,7 @@ def coverage_curve(best: npt.ArrayLike, right: Bools, *, points: int = CURVE_POI
     """
     ranked, hits, ends = _ranked(best, right)
     if len(ends) > points:
+        # Points at even steps of rank keep both ends; rounding may name one twice.
         ends = ends[np.unique(np.linspace(0, len(ends) - 1, points).round().astype(int))]
     return tuple(_point(ranked, hits, int(end)) for end in ends)
 
@@ -79,14 +82,17 @@ def coverage_at(best: npt.ArrayLike, right: Bools, precision: float = PRECISION)
     """
     ranked, hits, _ = _ranked(best, right)
     threshold = lowest_threshold(np.asarray(best, np.float64), right, precision)
+    # Photos that tie at the threshold are all answered, so that its point is the last of them.
     return None if threshold is None or not len(ranked) else _point(ranked, hits, int((ranked >= threshold).sum()) - 1)
 
 
 def _ranked(best: npt.ArrayLike, right: Bools) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.intp], Ends]:
     """Return probabilities from the best on, how many are right up to each, and the last position of each value."""
     values = np.asarray(best, np.float64)
+    # Stable, so that photos of one probability keep the table's order on every machine.
     order = np.argsort(-values, kind="stable")
     ranked, hits = values[order], np.cumsum(right[order], dtype=np.intp)
+    # A threshold can only lie between two different values; the last photo ends a run whatever it is.
     return ranked, hits, np.flatnonzero(np.append(ranked[1:] != ranked[:-1], np.ones(min(1, len(ranked)), bool)))
 
 

@@ -1,4 +1,4 @@
-"""An identifier and labelled photos in, its prediction table and the report on it out.
+"""Run an identifier over labelled photos; write its prediction table and the report on it.
 
 Photos come from a labels CSV, as training reads it, or from a project's shards. They pass through `pixels` and the
 runtime as in serving. What is computed from the table is the business of `evaluation`.

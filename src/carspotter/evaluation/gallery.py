@@ -1,6 +1,6 @@
-"""Pixels, boxes and a function that answers them in; maps of which pixels decided, and small pictures, out.
+"""Maps of which pixels decided, and small pictures for a page.
 
-It runs no network: whoever calls hands in `predict`. Pictures leave as `data:` URIs, so that a page is one file.
+It runs no network: the caller passes `predict`. Pictures leave as `data:` URIs, so that a page is one file.
 """
 
 from __future__ import annotations
@@ -43,15 +43,19 @@ def occlusion_map(predict: Predict, image: Pixels, target: int, *, patch: int, s
     if not 1 <= stride <= patch:
         raise ValueError(f"stride {stride} with patch {patch}; the stride must be from 1 to the patch")
     height, width = image.shape[:2]
+    # The last square of each side ends at the edge, so that no pixel stays uncovered and no division is by 0.
     corners = [(y, x) for y in _steps(height, patch, stride) for x in _steps(width, patch, stride)]
     whole = _probabilities(predict, image[None], target)[0]
     drops, covered = np.zeros((height, width)), np.zeros((height, width))
     for start in range(0, len(corners), batch):
         part = corners[start : start + batch]
+        # Copies, since every square covers another part of the same picture.
         images = np.repeat(image[None], len(part), axis=0)
         for number, (y, x) in enumerate(part):
+            # The grey that networks know from letterboxes says nothing; black would look like a shadow.
             images[number, y : y + patch, x : x + patch] = LETTERBOX_GREY
         for (y, x), p in zip(part, _probabilities(predict, images, target), strict=True):
+            # Squares overlap, so that a pixel's drop is the mean of several: the map is finer than the patch.
             drops[y : y + patch, x : x + patch] += whole - p
             covered[y : y + patch, x : x + patch] += 1
     return np.asarray(drops / covered, np.float32)
@@ -66,7 +70,9 @@ def occlusion_map_of(predict: Predict, pixels: Pixels, target: int, *, box: Boun
     image = Image.fromarray(crop(pixels, box))
     scale = min(1.0, MAP_SIDE / max(image.size))
     size = (max(1, round(image.width * scale)), max(1, round(image.height * scale)))
+    # `reducing_gap` first shrinks by whole blocks, which is enough for a map and much faster on a large photo.
     small = np.asarray(image.resize(size, Image.Resampling.BILINEAR, reducing_gap=2.0))
+    # At least 2, so that half of it is still a step forward.
     patch = max(2, min(size) // 5)
     return occlusion_map(predict, small, target, patch=patch, stride=max(1, patch // 2))
 
@@ -77,6 +83,7 @@ def crop(pixels: Pixels, box: BoundingBox | None) -> Pixels:
         return pixels
     height, width = pixels.shape[:2]
     inner = box.clip(width, height)
+    # A box at the very edge, or without an area, still gives the pixel beside it.
     left, top = min(int(inner.x1), width - 1), min(int(inner.y1), height - 1)
     return pixels[top : max(top + 1, round(inner.y2)), left : max(left + 1, round(inner.x2))]
 
@@ -99,8 +106,10 @@ def overlay(pixels: Pixels, heat: Map, *, height: int = HEIGHT) -> str:
     Orange pixels spoke for the answer, violet ones against it, the more the stronger, relative to the strongest.
     """
     image = of_height(pixels, height)
+    # One scale for both colours: an orange of half strength and a violet one weigh the same.
     strongest = max(FAINTEST, float(np.abs(heat).max()))
     scaled = Image.fromarray(np.asarray(heat / strongest, np.float32)).resize(image.size, Image.Resampling.BICUBIC)
+    # Bicubic interpolation overshoots at the edges of squares.
     values = np.clip(np.asarray(scaled, np.float64), -1, 1)[..., None]
     grey = np.asarray(image.convert("L").convert("RGB"), np.float64)  # colours of the car must not look like heat
     color = np.where(values > 0, np.array(FOR, float), np.array(AGAINST, float))

@@ -1,4 +1,4 @@
-"""A prediction table in, the figures of each market by itself out: a large easy one must not vouch for a hard one.
+"""The figures of each market by itself, so that a large easy one does not vouch for a hard one.
 
 A market is a value of the column `source`. Truths are the labels' own words (columns `label_make`, …), so that a car of
 a make that the taxonomy lacks counts as wrong; answers are those that were given (`answer`, `answer_level`).
@@ -21,7 +21,7 @@ from carspotter.taxonomy import LEVELS, Level
 SMALL = f"those under {LEAST_PHOTOS} photos"
 """Names the markets that have too few photos each, taken together."""
 STRICT = 0.99
-"""The precision of the second coverage that is told; the first is `PRECISION`."""
+"""The precision of the second coverage that is reported; the first is `PRECISION`."""
 
 Bools = npt.NDArray[np.bool_]
 
@@ -127,7 +127,7 @@ def _lies_below(names: Texts, above: Texts) -> Bools:
 
 
 def _by_ad(right: Bools, counted: Bools, table: Predictions) -> Estimate:
-    """Return a share of the counted photos with the interval that minds their ads."""
+    """Return a share of the counted photos with an interval that takes their ads into account."""
     ads = table.about.get("ad_id", table.photos)[counted]
     groups = np.unique(np.where(ads == "", table.photos[counted], ads), return_inverse=True)[1]
     low, high = grouped_interval(right[counted], groups)

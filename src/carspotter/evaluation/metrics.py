@@ -1,4 +1,4 @@
-"""A prediction table in, named figures with 95 % intervals out. Numpy alone; it reads no file and draws nothing.
+"""Named figures of a prediction table with 95 % intervals. Numpy alone; it reads no file and draws nothing.
 
 Each figure leaves out the photos whose truth it would need and does not have, and says how many it counted.
 """
@@ -62,7 +62,7 @@ class ClassFigures:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ViewpointFigures:
-    """What is right by the side from which vehicles are seen; `photos` counts unlabelled ones too."""
+    """The shares right for one side from which vehicles are seen; `photos` counts unlabelled ones too."""
 
     name: str
     photos: int
@@ -87,7 +87,7 @@ class AdFigures:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Evaluation:
-    """All figures of a prediction table; `top1_by_ad` is the interval of top-1 that minds the ads, where known."""
+    """All figures of a prediction table; `top1_by_ad` is the interval of top-1 that takes ads into account."""
 
     name: str
     photos: int
@@ -119,12 +119,15 @@ def evaluate(predictions: Predictions) -> Evaluation:
         raise EvaluationError(f"predictions {predictions.name} hold no photo; there is nothing to count")
     if all((predictions.truth_at(depth) == UNLABELLED).all() for depth in DEPTHS):
         raise EvaluationError(f"predictions {predictions.name}: no photo has a truth at any level; label some first")
+    # Photos known only down to a make or model count at their level (below), not among the classes.
     labelled = predictions.take(predictions.truth != UNLABELLED)
+    # Class figures are of photos with a class alone; `level_figures` and the others get the whole table.
     p, truth = labelled.probabilities, labelled.truth
     answer, best = p.argmax(1), p.max(1).astype(np.float64)
     right = labelled.right_at()[0]
     groups = _groups(labelled)
     by_ad = None
+    # Photos of one ad are right or wrong together, so that n photos are fewer independent trials than n.
     if groups is not None and len(truth):
         low, high = grouped_interval(right, groups)
         by_ad = Estimate(value=float(right.mean()), low=low, high=high)
@@ -171,6 +174,7 @@ def in_top(probabilities: Floats, truth: Ints, k: int) -> Bools:
 def rank_of(probabilities: Floats, truth: int) -> int:
     """Return the place from 1 of the truth among probabilities (c,); of equal ones the first in order comes first."""
     own = probabilities[truth]
+    # Counting needs no sort, and breaks ties in the same way as `argmax`, so that rank 1 is top-1.
     return int((probabilities > own).sum() + (probabilities[:truth] == own).sum()) + 1
 
 
@@ -178,6 +182,7 @@ def log_loss(probabilities: Floats, truth: Ints) -> float:
     """Return the mean negative log-probability of the truth, in nats; NaN without photos."""
     if not len(truth):
         return math.nan
+    # float64: means over many photos lose digits in float32. 1e-12 bounds one photo's loss to 28 nats.
     own = probabilities[np.arange(len(truth)), truth].astype(np.float64)
     return float(-np.log(np.maximum(own, 1e-12)).mean())
 
@@ -193,11 +198,16 @@ def macro_f1(truth: Ints, answer: Ints, n_classes: int, *, groups: npt.NDArray[n
     if not n:
         return Estimate(value=math.nan, low=math.nan, high=math.nan)
     support, size, f1 = _f1(truth, answer, n_classes)
+    # A class without a photo has no recall; to count its F1 as 0 would punish knowing more classes.
     occurs = support > 0
+    # 1 / s_i of each class that occurs, over their number: the share of a class in the mean.
     weight = np.where(occurs, 1 / np.maximum(size / n, 1e-12), 0.0) / occurs.sum()
+    # The influence of each photo on macro-F1: a right one lifts its class, a wrong one lowers two of them.
     pull = np.where(truth == answer, 2 * (1 - f1[truth]) * weight[truth], 0.0)
     pull -= np.where(truth != answer, f1[truth] * weight[truth] + f1[answer] * weight[answer], 0.0)
+    # Influences of photos of one ad are summed before they are squared: their errors are correlated.
     sums = pull if groups is None else np.bincount(groups, weights=pull)
+    # The influences have mean 0, so that their sum of squares over n squared is the variance of the mean.
     half = Z95 * math.sqrt(float((sums**2).sum())) / n
     value = float(f1[occurs].mean())
     return Estimate(value=value, low=max(0.0, value - half), high=min(1.0, value + half))
@@ -207,6 +217,7 @@ def class_figures(truth: Ints, answer: Ints, names: tuple[str, ...]) -> tuple[Cl
     """Return the figures of each class in their order; F1 is NaN for one that is neither shown nor answered."""
     support, size, f1 = _f1(truth, answer, len(names))
     hits = np.bincount(truth[truth == answer], minlength=len(names))
+    # `size` counts photos of the class and answers of it together, as F1 has them in its denominator.
     answered = size - support
     return tuple(
         ClassFigures(
@@ -215,6 +226,7 @@ def class_figures(truth: Ints, answer: Ints, names: tuple[str, ...]) -> tuple[Cl
             answered=int(answered[i]),
             precision=Share(count=int(hits[i]), total=int(answered[i])),
             recall=Share(count=int(hits[i]), total=int(support[i])),
+            # 0 would say that the class is always wrong; of one that never came up nothing is known.
             f1=float(f1[i]) if size[i] else math.nan,
         )
         for i, name in enumerate(names)
@@ -224,6 +236,7 @@ def class_figures(truth: Ints, answer: Ints, names: tuple[str, ...]) -> tuple[Cl
 def level_figures(predictions: Predictions, depth: Depth) -> LevelFigures:
     """Return the figures of a level, or of the class, over the photos whose truth is known there."""
     right, known = predictions.right_at(depth)
+    # A level's probabilities are sums over its classes, and its answer is the best of these sums.
     p, right = predictions.at(depth)[known], right[known]
     best = p.max(1).astype(np.float64)
     return LevelFigures(
@@ -242,7 +255,9 @@ def viewpoint_figures(predictions: Predictions) -> tuple[ViewpointFigures, ...]:
     if "viewpoint" not in predictions.about:
         return ()
     texts = predictions.about["viewpoint"]
+    # No viewpoint and the viewpoint "unknown" mean the same to a reader of the table.
     views = np.where(texts == "", UNKNOWN_VIEWPOINT, texts)
+    # Around the vehicle, then words of other data sets by the alphabet: a table may have any.
     order = [*VIEWPOINTS, UNKNOWN_VIEWPOINT]
     names = sorted(set(views.tolist()), key=lambda name: (order.index(name) if name in order else len(order), name))
     right = {depth: predictions.right_at(depth) for depth in ("class", "make")}
@@ -264,7 +279,9 @@ def fuse_ads(predictions: Predictions) -> tuple[Floats, npt.NDArray[np.intp]] | 
         return None
     has = ids != ""
     number = np.full(len(ids), -1, dtype=np.intp)
+    # Numbers by name, so that the order of photos in the table changes nothing.
     number[has] = np.unique(ids[has], return_inverse=True)[1]
+    # Sorted by ad, photos without one (-1) come first and are cut off; each ad is then one run.
     order = np.argsort(number, kind="stable")[np.count_nonzero(~has) :]
     photos_of = np.split(order, np.flatnonzero(np.diff(number[order])) + 1)
     ads = [fuse(predictions.probabilities[photos], predictions.taxonomy) for photos in photos_of]
@@ -280,12 +297,15 @@ def ad_figures(predictions: Predictions) -> AdFigures | None:
     right: dict[Depth, Share] = {}
     contradictory, single = 0, Share(count=0, total=0)
     for depth in DEPTHS:
+        # An ad whose photos have different truths shows several cars, or a wrong label: it is counted, not judged.
         truth, several = _ad_truth(predictions.truth_at(depth), number, len(p))
         summed = p if depth == "class" else predictions.taxonomy.sum_to(depth, p)
         right[depth] = _share((summed.argmax(1) == truth)[truth != UNLABELLED])
         if depth == "class":
             contradictory = int(several.sum())
             hit, known = predictions.right_at(depth)
+            # Single photos of the very ads that are judged, so that the gain of an ad over a photo compares like with
+            # like. An ad of -1 picks the False that is appended.
             used = known & (number >= 0) & np.append(truth != UNLABELLED, False)[number]
             single = _share(hit[used])
     return AdFigures(
@@ -299,7 +319,7 @@ def unknown_score(predictions: Predictions, depth: Depth = "class") -> npt.NDArr
 
 
 def unknown_auroc(known: Predictions, unknown: Predictions, depth: Depth = "class") -> Estimate:
-    """Return how well the unknown score tells photos of taxa that were left out of the training from the others."""
+    """Return how well the unknown score separates photos of taxa that were left out of the training from the others."""
     return auroc(unknown_score(unknown, depth), unknown_score(known, depth))
 
 
@@ -308,6 +328,7 @@ def plain(value: Any) -> Any:
     if isinstance(value, Share):
         ends = {"value": plain(value.value), "low": value.low, "high": value.high} if value.total else {"value": None}
         return {**ends, "count": value.count, "total": value.total}
+    # A Share is one too, and comes first, since its value and interval are properties that fields do not show.
     if is_dataclass(value):
         return {each.name: plain(getattr(value, each.name)) for each in fields(value)}
     if isinstance(value, Mapping):
@@ -320,6 +341,7 @@ def plain(value: Any) -> Any:
 def _f1(truth: Ints, answer: Ints, n_classes: int) -> tuple[npt.NDArray[Any], npt.NDArray[Any], npt.NDArray[Any]]:
     """Return the support of each class, its support and answers together, and its F1 (0 where both are 0)."""
     support = np.bincount(truth, minlength=n_classes)
+    # F1 = 2 hits / (photos of the class + answers of it), which needs no division by 0 for precision or recall.
     size = support + np.bincount(answer, minlength=n_classes)
     hits = np.bincount(truth[truth == answer], minlength=n_classes)
     return support, size, 2 * hits / np.maximum(size, 1)
@@ -334,6 +356,7 @@ def _groups(predictions: Predictions) -> npt.NDArray[np.intp] | None:
     ids = predictions.about.get("ad_id")
     if ids is None:
         return None
+    # The zero byte begins no ad id, so that a photo without one shares its group with nobody.
     own = np.array([f"\0{i}" for i in range(len(ids))])
     number: npt.NDArray[np.intp] = np.unique(np.where(ids == "", own, ids), return_inverse=True)[1]
     return number if len(number) and number.max() + 1 < len(number) else None
@@ -342,6 +365,7 @@ def _groups(predictions: Predictions) -> npt.NDArray[np.intp] | None:
 def _ad_truth(truth: Ints, number: npt.NDArray[np.intp], n_ads: int) -> tuple[Ints, Bools]:
     """Return each ad's truth, -1 where none or several, and whether there are several."""
     known = (truth != UNLABELLED) & (number >= 0)
+    # Smallest and largest truth of each ad: equal where all photos agree, whatever their number.
     low, high = np.full(n_ads, np.iinfo(np.int64).max), np.full(n_ads, -1, dtype=np.int64)
     np.minimum.at(low, number[known], truth[known])
     np.maximum.at(high, number[known], truth[known])

@@ -1,4 +1,4 @@
-"""A prediction table in; confusion pairs, the worst mistakes, taxa to merge and rows for a person to judge out.
+"""Confused pairs, the worst mistakes, classes to merge and rows for a person to judge, from a prediction table.
 
 It says where a model is wrong and what to do about it; how often is said by `metrics`. It opens no photo.
 """
@@ -25,7 +25,7 @@ from carspotter.taxonomy import LEVELS, Level, Taxon
 DEEPEST_FIRST: tuple[Depth, ...] = ("class", *reversed(LEVELS))
 CANDIDATES = 5
 CONFUSED = 0.05
-"""Of each class's photos at least so many must go to the other, surely, before the two are called one."""
+"""The least share of each class's photos that must surely go to the other before a merge is suggested."""
 WORDS = ("yes", "no", "unsure")
 COLUMNS = ("photo", "path", "level", "truth", "answer", "probability", "truth_probability", "decidable")
 
@@ -57,7 +57,7 @@ class Mistake:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ConfusedPair:
-    """Name two classes that are taken for each other, and in how many of the photos of each."""
+    """Two classes that are taken for each other, and in how many of the photos of each."""
 
     first: str
     second: str
@@ -76,7 +76,7 @@ class ConfusedPair:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MergeSuggestion(ConfusedPair):
-    """Name two classes that a model cannot tell apart, and the deepest `level` they share (None: not even a make).
+    """Two classes that a model cannot tell apart, and the deepest `level` they share (None: not even a make).
 
     `becomes` is the taxon's name there, None where it would be no more than a make, which other classes share too.
     `gain` of the photos would be right if the two were one class.
@@ -109,8 +109,12 @@ def confusions(predictions: Predictions, depth: Depth = "class") -> tuple[Confus
     support = np.bincount(truth, minlength=len(names))
     wrong = truth != answer
     pairs, inverse, counts = np.unique(
-        truth[wrong] * len(names) + answer[wrong], return_inverse=True, return_counts=True
+        # A pair as one number: 2000 classes have 4 million pairs, most of which never occur.
+        truth[wrong] * len(names) + answer[wrong],
+        return_inverse=True,
+        return_counts=True,
     )
+    # How sure the model was on average: a confusion that it is sure of will pass any threshold.
     means = np.bincount(inverse, weights=best[wrong], minlength=len(pairs)) / np.maximum(counts, 1)
     return tuple(
         Confusion(
@@ -119,6 +123,7 @@ def confusions(predictions: Predictions, depth: Depth = "class") -> tuple[Confus
             share=Share(count=int(counts[i]), total=int(support[pairs[i] // len(names)])),
             mean_probability=float(means[i]),
         )
+        # The last key counts most; the pair's number makes the order the same in every run.
         for i in np.lexsort((pairs, -means, -counts))
     )
 
@@ -128,6 +133,7 @@ def mistakes(predictions: Predictions) -> tuple[Mistake, ...]:
     found: list[Mistake] = []
     left = np.ones(len(predictions), dtype=bool)
     for depth in DEEPEST_FIRST:
+        # Each photo is judged once, at the deepest level that its label reaches.
         here = left & (predictions.truth_at(depth) != UNLABELLED)
         left &= ~here
         found += _mistakes_at(predictions, depth, np.flatnonzero(here))
@@ -140,6 +146,7 @@ def worst_mistakes(predictions: Predictions, n: int = 24, *, per_pair: int | Non
     seen: Counter[tuple[str, str]] = Counter()
     for mistake in mistakes(predictions):
         pair = (mistake.truth, mistake.answer)
+        # Counted before the limit, since a pair's later mistakes are less sure than those already chosen.
         seen[pair] += 1
         if len(chosen) < n and (per_pair is None or seen[pair] <= per_pair):
             chosen.append(mistake)
@@ -149,6 +156,7 @@ def worst_mistakes(predictions: Predictions, n: int = 24, *, per_pair: int | Non
 def sample_mistakes(predictions: Predictions, n: int, *, seed: int = 0) -> tuple[Mistake, ...]:
     """Draw n mistakes at random, all alike likely: a share counted on them holds for all mistakes, unlike the worst."""
     found = mistakes(predictions)
+    # Without replacement, so that a person judges no photo twice.
     chosen = np.random.default_rng(seed).permutation(len(found))[:n]
     return tuple(found[i] for i in sorted(chosen))
 
@@ -163,6 +171,7 @@ def confused_pairs(counts: Mapping[tuple[str, str], int], *, threshold: float = 
     """
     photos: Counter[str] = Counter()
     for (truth, _), count in counts.items():
+        # A share is of all photos of the class, right ones among them.
         photos[truth] += count
     pairs = [
         ConfusedPair(
@@ -172,8 +181,10 @@ def confused_pairs(counts: Mapping[tuple[str, str], int], *, threshold: float = 
             second_as_first=Share(count=counts.get((two, one), 0), total=photos[two]),
         )
         for (one, two), count in counts.items()
+        # Each pair once. A class without photos cannot be confused the other way round, so that nothing is known.
         if one < two and photos[two]
     ]
+    # The weaker side decides: a merge is worth it only where each class is confused with the other.
     found = [pair for pair in pairs if min(pair.first_as_second.low, pair.second_as_first.low) > threshold]
     return sorted(found, key=lambda pair: (-pair.photos, pair.first, pair.second))
 
@@ -187,7 +198,9 @@ def merge_suggestions(predictions: Predictions, *, threshold: float = CONFUSED) 
     found = []
     for pair in confused_pairs(counts, threshold=threshold):
         level = shared_level(taxon[pair.first], taxon[pair.second])
+        # Merged at the make, the two would be one with every other model of it.
         becomes = taxon[pair.first].name(level) if level and level != "make" else None
+        # Of all photos, so that gains of different pairs can be added up.
         gain = Share(count=pair.photos, total=len(truth))
         suggestion = MergeSuggestion(
             first=pair.first,
@@ -218,10 +231,12 @@ def write_review(path: str | Path, rows: Iterable[Mistake], predictions: Predict
     The question is: can a person tell from this photo alone which it is? Raises EvaluationError.
     """
     text = io.StringIO()
+    # In memory first: a review half written would be taken for a short one.
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(COLUMNS)
     paths = predictions.about.get("path")
     for row in rows:
+        # A person opens the photo by its path; its name may be an id.
         shown = "" if paths is None else paths[row.position]
         writer.writerow(
             [
@@ -236,6 +251,7 @@ def write_review(path: str | Path, rows: Iterable[Mistake], predictions: Predict
             ]
         )
     path = Path(path)
+    # Renamed when whole, so that a full disk does not destroy an older review.
     temporary = path.with_name(f".{path.name}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -247,7 +263,8 @@ def write_review(path: str | Path, rows: Iterable[Mistake], predictions: Predict
 
 
 def read_review(path: str | Path) -> Review:
-    """Count a filled review; case and blanks do not matter. Raises EvaluationError for a word that is none of ours."""
+    """Count a filled review; case and blanks do not matter. Raises EvaluationError for any other word."""
+    # The empty word counts what is not judged yet, which is no part of the share.
     counts = dict.fromkeys(("", *WORDS), 0)
     for number, line in read_csv(Path(path), ("decidable",), error=EvaluationError, where=f"review {path}"):
         word = line["decidable"].casefold()
@@ -263,6 +280,7 @@ def _answers(
     """Return truth, answer and the answer's probability of the photos whose truth is known."""
     truth = predictions.truth_at(depth)
     known = truth != UNLABELLED
+    # Of a deeper label the levels above are known, too, so that these are all photos with a truth here.
     p = predictions.at(depth)[known]
     return truth[known], p.argmax(1), p.max(1).astype(np.float64)
 
@@ -273,6 +291,7 @@ def _mistakes_at(predictions: Predictions, depth: Depth, rows: npt.NDArray[np.in
     p = predictions.at(depth)
     found = []
     for row in rows[~predictions.right_at(depth)[0][rows]].tolist():
+        # Stable: of equal probabilities the first is the answer, as `argmax` has it.
         ranked = np.argsort(-p[row], kind="stable")[:CANDIDATES].tolist()
         found.append(
             Mistake(

@@ -1,4 +1,4 @@
-"""Figures in, plots as inline SVG out. Colours and letters come from the style sheet of the page that they stand in."""
+"""Draw figures as inline SVG. Colours and fonts come from the style sheet of the page around them."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def coverage_plot(levels: Iterable[LevelFigures]) -> str:
 
 
 def floor_of(figures: Iterable[Share | Estimate]) -> float:
-    """Return a round share, 0 to 0.9, below all intervals, from which bars may begin so that they can be told apart."""
+    """Return a round share, 0 to 0.9, below all intervals: bars that begin there show their differences."""
     lowest = min((figure.low for figure in figures if figure.value == figure.value), default=0.0)
     return min(0.9, int(lowest * 10) / 10)
 

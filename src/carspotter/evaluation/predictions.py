@@ -118,7 +118,7 @@ class Predictions:
 
     @classmethod
     def load(cls, path: str | Path) -> Predictions:
-        """Read a table. Raises EvaluationError for a file that is none."""
+        """Read a table. Raises EvaluationError for any other file."""
         pa, pq = _pyarrow()
         try:
             table = pq.read_table(path)

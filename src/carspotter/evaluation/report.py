@@ -1,4 +1,4 @@
-"""A prediction table in; one HTML page with figures, plots and a gallery of mistakes, and their JSON, out.
+"""Write the report on a prediction table: one HTML page with plots and a gallery of mistakes, and its JSON.
 
 It counts nothing itself. The page needs no other file and no network; what comes from the table is escaped.
 """
@@ -240,7 +240,7 @@ def _box(predictions: Predictions, position: int) -> Any:
 
 
 def _at(predictions: Predictions, depth: Depth, predict: Predict) -> Predict:
-    """Let a network that answers classes answer a level."""
+    """Return a function that answers a level, made of one that answers classes."""
     if depth == "class":
         return predict
     return lambda images: predictions.taxonomy.sum_to(depth, predict(images))

@@ -1,7 +1,7 @@
-"""An ONNX network that ends in raw numbers in, the same network that ends in answers out.
+"""Put answers in place of the raw numbers in which an ONNX network ends.
 
 An identifier gets its temperatures and the sums over the taxonomy's levels, a finder the suppression of boxes that say
-the same vehicle twice, so that no one who runs the file needs a copy of them. Only plain operators are used, which ONNX
+the same vehicle twice, so that users of the file need no copy of them. Only plain operators are used, which ONNX
 Runtime, OpenVINO, LiteRT, Core ML and browsers have alike: no loop, no scatter, no operator of detection; and none that
 quantizers turn into int8, such as Add, Pad or MatMul. It trains nothing and runs nothing.
 """
@@ -22,11 +22,11 @@ from carspotter.runtime.head import Head
 from carspotter.taxonomy import LEVELS, Taxonomy
 
 CANDIDATES = 128
-"""Best boxes of a photo that are compared with each other; twenty vehicles are told at most, by six boxes each."""
+"""Best boxes of a photo that are compared with each other; twenty vehicles are reported at most, by six boxes each."""
 PLACES = 50
 """Vehicles that a finder's outputs have room for."""
 ROUNDS = 9
-"""Rounds of suppression. After r rounds all is as one box after the other decides it, but for chains of more than r
+"""Rounds of suppression. After r rounds all is as one box after the other decides it, except in chains of more than r
 boxes each of which overlaps the next; with an odd number no two boxes that overlap are ever kept."""
 PREFIX = "answers/"
 """Begins the names of all nodes that are added, so that a quantizer can leave them alone."""
@@ -57,10 +57,13 @@ def with_head(network: bytes, head: Head, taxonomy: Taxonomy, *, temperature: fl
     model = onnx.load_from_string(network)
     tail = _Tail(model)
     kept = [value.name for value in model.graph.output if value.name not in ("probabilities", *LEVELS)]
+    # The old answers keep their nodes under other names until nothing reads them; `drop_unused` then takes them out.
     for name in ("logits", "probabilities", *LEVELS):
         tail.rename(name)
+    # In 16 bits, as `head.npz` has them: the same numbers in half of the bytes.
     weights = tail.floats(tail.constant(head.weights.T.astype(np.float16)))
     tail.add("Gemm", "embedding", weights, tail.constant(head.bias), output="logits")
+    # The largest is taken out before the exponential and added again: float32 overflows from 89 on.
     most = tail.add("ReduceMax", "logits", tail.integers([1]), keepdims=1)
     powers = tail.add("Exp", tail.add("Sub", "logits", most))
     mean = tail.add("ReduceMean", powers, tail.integers([1]), keepdims=1)
@@ -90,12 +93,15 @@ def finish_finder(model: onnx.ModelProto, *, iou: float) -> None:
     has min(a, PLACES) places, best first; an empty one is all zeros.
     """
     tail = _Tail(model)
+    # Pairs are compared in a square table: 128 boxes give 16,384 pairs, all places of a finder millions.
     count = min(tail.last_size("scores"), CANDIDATES)
     places = min(count, PLACES)
     raw = {name: tail.rename(name) for name in ("scores", "boxes", "viewpoints")}
     scores, order = tail.best(raw["scores"], count)
+    # Clipped before boxes are compared: a part outside of the picture is in nobody's favour.
     boxes = tail.add("Clip", tail.take(raw["boxes"], order), tail.number(0.0), tail.number(1.0))
     views = tail.take(raw["viewpoints"], order)
+    # A suppressed box gets the score 0 and sinks to the end, without a shape that depends on the photo.
     kept = tail.add("Mul", scores, _alive(tail, boxes, count=count, iou=iou))
     told, order = tail.best(kept, places, output="scores")
     # Zeros where there is no vehicle: which of the suppressed boxes stands there would differ between engines.
@@ -107,10 +113,12 @@ def finish_finder(model: onnx.ModelProto, *, iou: float) -> None:
 
 
 def _alive(tail: _Tail, boxes: str, *, count: int, iou: float) -> str:
-    """Return (n, k) of k boxes (n, k, 4), best first: 1 for one that stays, 0 for one that is suppressed or is none."""
+    """Return (n, k) of k boxes (n, k, 4), best first: 1 for one that stays, 0 for one that is suppressed or empty."""
     x1, y1, x2, y2 = (tail.column(boxes, place) for place in range(4))  # (n, k, 1) each
+    # `extent` is 0 for corners in the wrong order, so that such a box has no area and is none.
     areas = tail.add("Mul", tail.extent(x1, x2), tail.extent(y1, y2))
     shared = tail.add("Mul", tail.common(x1, x2), tail.common(y1, y2))  # (n, k, k)
+    # a - (s - b) instead of a + b - s: Add is among the operators that quantizers turn into int8.
     union = tail.add("Sub", areas, tail.add("Sub", shared, tail.turned(areas)))
     # No division: of two boxes without an area the union is 0, and nothing is over 0.
     over = tail.floats(tail.add("Greater", shared, tail.add("Mul", union, tail.number(iou))))
@@ -120,6 +128,8 @@ def _alive(tail: _Tail, boxes: str, *, count: int, iou: float) -> str:
     beats = tail.add("Mul", over, tail.floats(tail.add("Less", column, row)))
     is_box = tail.floats(tail.add("Greater", areas, tail.number(0.0)))  # (n, k, 1)
     alive = is_box
+    # Each round asks again who is beaten by a box that is still alive; a fixed number, since loops are not alike
+    # everywhere.
     for _ in range(ROUNDS):
         beaten = tail.add("ReduceMax", tail.add("Mul", beats, alive), tail.integers([1]), keepdims=1)  # (n, 1, k)
         alive = tail.add("Mul", is_box, tail.add("Sub", tail.number(1.0), tail.turned(beaten)))
@@ -130,6 +140,7 @@ def drop_unused(graph: onnx.GraphProto) -> None:
     """Remove nodes and tensors that no output needs."""
     wanted = {value.name for value in graph.output}
     kept = []
+    # Backwards, so that a node's readers are known before the node.
     for node in reversed(graph.node):
         if wanted & set(node.output):
             kept.append(node)
@@ -147,6 +158,7 @@ class _Tail:
         self.graph = model.graph
         self._taken = {name for node in self.graph.node for name in (node.name, *node.output)}
         self._taken |= {tensor.name for tensor in self.graph.initializer}
+        # Noted before outputs are replaced; the sizes of inner tensors are not in the file.
         self._sizes = {value.name: int(value.type.tensor_type.shape.dim[-1].dim_value) for value in model.graph.output}
 
     def _free(self) -> str:
@@ -162,7 +174,7 @@ class _Tail:
         return self._sizes[output]
 
     def rename(self, output: str) -> str:
-        """Free a name for what will be told in its place; return the name that its values have now."""
+        """Free a name for what will take its place; return the name that its values have now."""
         raw = f"{PREFIX}raw/{output}"
         self._taken.add(raw)
         for node in self.graph.node:
@@ -202,11 +214,14 @@ class _Tail:
         That costs a few microseconds, where a product with a matrix of ones and zeros would read ten megabytes.
         """
         groups = [np.flatnonzero(index == group) for group in range(int(index.max()) + 1)]
+        # Each class its own group, in order: nothing to sum.
         if len(groups) == len(index):
             return self.add("Identity", values, output=output)
+        # `len(index)` is the place of the zero appended below.
         members = np.full((len(groups), max(map(len, groups))), len(index), np.int32)
         for row, group in zip(members, groups, strict=True):
             row[: len(group)] = group
+        # A column times 0 has the right number of rows for any batch, without Pad or a shape that is read.
         zero = self.add("Mul", self.column(values, 0, axis=1), self.number(0.0))
         longer = self.add("Concat", values, zero, axis=1)
         gathered = self.add("Gather", longer, self.constant(members), axis=1)  # (n, groups, members)

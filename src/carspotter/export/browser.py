@@ -1,4 +1,4 @@
-"""Two bundles in; a folder out that any static web server can serve, whose page recognises photos in the browser.
+"""Make a folder of two bundles that any static web server can serve, whose page recognises photos in the browser.
 
 The page's own files lie in `web_browser/`, what it shares with the service's pages in `serving/web/`. ONNX Runtime's
 WebAssembly comes from npm, pinned by version and checksum in `web_browser/package-lock.json`. It serves nothing, and
@@ -50,7 +50,7 @@ _NPM_WORDS = ("code", "errno", "syscall", "A complete log", "network ")  # lines
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Site:
-    """Tell of a site: its `folder`, and the bytes that a visitor fetches once for runtime and networks."""
+    """A site: its `folder`, and the bytes that a visitor fetches once for runtime and networks."""
 
     folder: Path
     download_bytes: int
@@ -124,7 +124,7 @@ def _npm_ci(folder: Path) -> None:
         raise StorageError(
             "npm is not installed, and the page's runtime (onnxruntime-web) comes from it; install Node.js 18 or newer"
         )
-    # No script of any package runs, and a registry that is away is told after seconds, not after minutes.
+    # No script of any package runs, and an unreachable registry is reported after seconds, not after minutes.
     options = ("--ignore-scripts", "--no-audit", "--no-fund", "--no-update-notifier", "--loglevel=error")
     command = [npm, "ci", *options, "--fetch-retries=1", "--fetch-retry-mintimeout=1000"]
     try:

@@ -1,4 +1,4 @@
-"""A bundle in, the same network for another engine or in another precision out, compared before it stands anywhere.
+"""Convert a bundle to another engine or precision, and compare the two before the new one is used.
 
 It chooses among `onnx`, `openvino`, `litert` and `coreml`, has int8 calibrated, states the preprocessing in the file
 itself, and asks `parity` whether the result is good. Where it is not, nothing is written. It reads no photos.

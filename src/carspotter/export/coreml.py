@@ -1,4 +1,4 @@
-"""A bundle in, a Core ML package (`.mlpackage`) for iPhones and Macs out.
+"""Turn a bundle into a Core ML package (`.mlpackage`) for iPhones and Macs.
 
 Its input `image` is a picture, red first, as Core ML and Vision hand it over; normalization is inside, the outputs
 keep their names. Core ML runs on Apple's systems alone: elsewhere the package is converted and its form checked, but
@@ -71,7 +71,7 @@ class _Picture(nn.Module):
     def forward(self, image: Tensor) -> tuple[Tensor, ...]:
         outputs: list[Tensor] = []
         for value in self.network(image.permute(0, 2, 3, 1)):
-            # Core ML calls a tensor by one name: classes that are a level of their own are told under both.
+            # Core ML calls a tensor by one name: classes that are a level of their own get both names.
             is_told = any(value is other for other in outputs)
             outputs.append(torch.cat([value[:, :1], value[:, 1:]], dim=1) if is_told else value)
         return tuple(outputs)

@@ -1,4 +1,4 @@
-"""A bundle in, its network as the bytes of a `.tflite` file out, for LiteRT on phones.
+"""Turn a bundle's network into the bytes of a `.tflite` file, for LiteRT on phones.
 
 Input and outputs keep names, types and shapes, but the batch is 1: uint8 pixels in, float32 out, whatever the precision
 between. What the network needs to know of photos (the bundle's preprocessing, calibration, classes) is stated inside

@@ -1,4 +1,4 @@
-"""A bundle in, its network out as the torch module that it was exported from, for one photo at a time.
+"""Rebuild a bundle's network as the torch module that it was exported from, for one photo at a time.
 
 Converters for phones read torch modules. Weights are read out of the bundle's ONNX file, as by a training that starts
 from it, and so are the numbers of the answers behind them (`answers.py`): temperatures, sums and overlap. The tests
@@ -33,7 +33,7 @@ class Network(nn.Module):
     """Run a bundle's network: uint8 (1, h, w, 3) in, the outputs as a tuple in the bundle's order out."""
 
     def __init__(self, bundle: ModelBundle) -> None:
-        """Rebuild it. Raises BundleError for a file that is none of our networks, or a card that names no backbone."""
+        """Rebuild it. Raises BundleError for a file that holds another network, or a card that names no backbone."""
         super().__init__()
         size = bundle.preprocessing
         self.input_shape = (1, size.height, size.width, 3)

@@ -1,4 +1,4 @@
-"""A training run in, a model bundle with its network as ONNX out.
+"""Export a training run as a model bundle with its network as ONNX.
 
 The graph takes uint8 pixels (n, h, w, 3) and normalises them itself; it ends in answers (`answers.py`), for which the
 network is calibrated first. Weights are kept as float16 and cast to float32 as the runtime loads them: half the size,
@@ -96,7 +96,7 @@ def finish(
 
 
 def _check_classes(task: Task, run: Path) -> None:
-    """Raise TrainingError where the classes are no longer those that the run learnt: names would be wrong silently."""
+    """Raise TrainingError where the classes are no longer those that the run learnt: names would silently be wrong."""
     learnt = Taxonomy.load(run / TAXONOMY).classes if (run / TAXONOMY).exists() else None
     if task.taxonomy is not None and learnt is not None and learnt != task.taxonomy.classes:
         raise TrainingError(f"{run}: its classes differ from those of data.taxonomy now; restore that file")

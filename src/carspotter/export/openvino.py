@@ -1,4 +1,4 @@
-"""An ONNX network in, OpenVINO's `.xml` and `.bin` out. It quantizes nothing: int8 comes in as ONNX (`quantize.py`)."""
+"""Turn an ONNX network into OpenVINO's `.xml` and `.bin`. Int8 comes in as ONNX, quantized by `quantize.py`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Two bundles and network inputs in; how alike they answer, how large and how fast they are, and whether it is enough.
+"""Compare two bundles on network inputs: how alike they answer, how large and fast they are, and if it is enough.
 
 Both run through `runtime`, as they will in use. `write_report` writes `parity.json` and `PARITY.md`. It exports nothing
 and reads no photos.
@@ -71,8 +71,10 @@ class Parity:
             value = self.figures.get(name)
             if value is None:
                 continue
+            # A loss must stay below its bar, every other figure above.
             allowed = _allowance(bar, self.photos) if name == "points_lost" else bar
             is_missed = value > allowed if name == "points_lost" else value < bar
+            # NaN is neither above nor below a bar; it must not pass.
             if is_missed or not np.isfinite(value):
                 side = "at most" if name == "points_lost" else "at least"
                 missed.append(f"{name} is {value:.4g}, the bar of {self.precision} is {side} {allowed:.4g}")
@@ -92,7 +94,7 @@ class Parity:
 
 
 def _allowance(bar: float, photos: int) -> float:
-    """Let one photo be lost where there are so few that it weighs more than the bar."""
+    """Return the most points that may be lost: one photo, where it weighs more than the bar."""
     return max(bar, 100.0 / photos)
 
 
@@ -112,10 +114,13 @@ def compare(
     """
     if not len(images):
         raise BundleError(f"parity of {exported.name} needs photos, there is none; give a folder that has some")
+    # Figures compare places in the outputs, which mean the same only with the same classes in the same order.
     same = reference.taxonomy is None or reference.taxonomy == exported.taxonomy
     if reference.task != exported.task or not same:
         raise BundleError(f"parity: {exported.name} and {reference.name} have different tasks or classes")
+    # One thread for both: with more, times depend on what else the machine does.
     sessions = reference.open_session(threads=1), exported.open_session(engine, threads=1, precision=precision)
+    # A bundle in int8 is judged by the bars of int8; bfloat16 is a way to run a float32 one.
     measured = exported.precision if precision == "float32" else precision
     ours, theirs = (_run(session, images) for session in sessions)
     if exported.task == "identifier":
@@ -127,6 +132,7 @@ def compare(
         task=exported.task,
         precision=measured,
         engine=sessions[1].engine,
+        # Points can only be lost on photos with a known class, so that one photo's weight follows from their number.
         photos=len(images) if targets is None else int((targets >= 0).sum()),
         figures={name: round(value, 6) for name, value in figures.items()},
         bars=BARS[measured],
@@ -166,6 +172,7 @@ def network_bytes(bundle: ModelBundle) -> int:
 def latency(session: Session, images: Images, runs: int = RUNS) -> float:
     """Return the median milliseconds of one image in a batch of one, after three runs that warm it up."""
     times = []
+    # The median, since a few runs are held up by the system; in turn over the images, so that no cache answers.
     for number in range(runs + 3):
         image = images[number % len(images)][None]
         start = time.perf_counter()
@@ -190,10 +197,12 @@ def _identifier_figures(
 ) -> dict[str, float]:
     ours, theirs = class_probabilities(*reference), class_probabilities(*exported)
     first, second = ours.argmax(1), theirs.argmax(1)
+    # Lengths are divided out: a reference may give embeddings that are not of unit length.
     lengths = np.linalg.norm(reference[1]["embedding"], axis=1) * np.linalg.norm(exported[1]["embedding"], axis=1)
     cosine = (reference[1]["embedding"] * exported[1]["embedding"]).sum(1) / np.maximum(lengths, 1e-9)
     figures = {"agreement": float((first == second).mean())}
     if targets is not None and (targets >= 0).any():
+        # Photos without a known class still count for agreement, which needs no truth.
         tables = [_table(reference[0], probabilities, targets) for probabilities in (ours, theirs)]
         top1 = [float(right[known].mean()) for right, known in (table.right_at() for table in tables)]
         figures |= {"top1": top1[1], "top1_before": top1[0], "points_lost": 100 * (top1[0] - top1[1])}
@@ -216,6 +225,7 @@ def _table(bundle: ModelBundle, probabilities: NDArray[np.float64], targets: NDA
 def _finder_figures(reference: _Answered, exported: _Answered) -> dict[str, float]:
     kinds = [outputs["kind"].argmax(1) for _, outputs in (reference, exported)]
     pairs = [_match(reference, exported, photo) for photo in range(len(kinds[0]))]
+    # Over all vehicles of all photos, so that a photo of ten counts ten times.
     found = [value for pair in pairs for value in pair[0]]
     overlaps = [value for pair in pairs for value in pair[1]]
     views = [value for pair in pairs for value in pair[2]]
@@ -229,24 +239,28 @@ def _finder_figures(reference: _Answered, exported: _Answered) -> dict[str, floa
 def _match(reference: _Answered, exported: _Answered, photo: int) -> tuple[list[float], list[float], list[float], int]:
     """Return of one photo: for each vehicle whether both find it, the IoU and viewpoint of these, and how many more."""
     ours, theirs = _vehicles(*reference, photo), _vehicles(*exported, photo)
+    # The overlap of nothing has no maximum: all of one side are missed, or more.
     if not len(ours) or not len(theirs):
         return [0.0] * len(ours), [], [], len(theirs)
     overlap = iou_matrix(reference[1]["boxes"][photo][ours], exported[1]["boxes"][photo][theirs])
+    # The nearest box of the other network, which two vehicles may share: parity asks for nearness, not for a matching.
     best, place = overlap.max(1), overlap.argmax(1)
     both = best >= MATCH
     sides = [outputs["viewpoints"][photo].argmax(1) for _, outputs in (reference, exported)]
     same = sides[0][ours] == sides[1][theirs[place]]
+    # Vehicles that only the export sees: reported, but without a bar.
     more = int((overlap.max(0) < MATCH).sum())
     return both.astype(float).tolist(), best[both].tolist(), same[both].astype(float).tolist(), more
 
 
 def _vehicles(bundle: ModelBundle, outputs: Outputs, photo: int) -> NDArray[np.intp]:
-    """Return the places of the vehicles told: those that are sure enough."""
+    """Return the places of the vehicles that are sure enough to be reported."""
     scores, boxes = outputs["scores"][photo], outputs["boxes"][photo]
+    # By each bundle's own threshold, as in use. 0 is an empty place, whatever the threshold.
     sure = (scores >= bundle.share("score", 0.4)) & (scores > 0)
     return np.flatnonzero(sure & are_boxes(boxes))
 
 
 def _mean(values: Sequence[float]) -> float:
-    """Return the mean; 1 of nothing: where no vehicle is on any photo, none was lost."""
+    """Return the mean, 1 without values: where no vehicle is on any photo, none was lost."""
     return float(np.mean(values)) if len(values) else 1.0

@@ -1,4 +1,4 @@
-"""An ONNX network and network inputs for calibration in, the same network in static int8 or in float16 out.
+"""Turn an ONNX network into static int8, calibrated on network inputs, or into float16.
 
 Int8 is ONNX Runtime's QDQ: weights by channel, signed, in 7 bits, so that processors without VNNI cannot overflow;
 activations unsigned. NNCF was measured beside it and keeps as much, but quantizes the inputs of depthwise convolutions
@@ -72,6 +72,7 @@ def halve_weights(model: onnx.ModelProto) -> None:
     casts, kept = [], []
     for tensor in model.graph.initializer:
         values = numpy_helper.to_array(tensor)
+        # float16 ends at 65,504; a tensor near it would become infinite.
         if tensor.data_type != TensorProto.FLOAT or values.size < SMALL or np.abs(values).max() > 60_000:
             kept.append(tensor)
             continue
@@ -80,6 +81,7 @@ def halve_weights(model: onnx.ModelProto) -> None:
     nodes = list(model.graph.node)
     del model.graph.initializer[:], model.graph.node[:]
     model.graph.initializer.extend(kept)
+    # Casts first: nodes of ONNX stand in the order in which they are computed.
     model.graph.node.extend(casts + nodes)
 
 
@@ -90,11 +92,13 @@ def plain_weights(model: onnx.ModelProto) -> onnx.ModelProto:
     result.CopyFrom(model)
     del result.graph.node[:], result.graph.initializer[:]
     for node in model.graph.node:
+        # Only a Cast that reads a stored tensor is unpacking; any other belongs to the network.
         if node.op_type == "Cast" and node.input[0] in stored and node.attribute[0].i == TensorProto.FLOAT:
             values = numpy_helper.to_array(stored[node.input[0]]).astype(np.float32)
             result.graph.initializer.append(numpy_helper.from_array(values, node.output[0]))
         else:
             result.graph.node.append(node)
+    # The float16 originals are read by nothing any more, and would be stored beside their copies.
     needed = _read(result)
     result.graph.initializer.extend(tensor for name, tensor in stored.items() if name in needed)
     return result
@@ -115,6 +119,7 @@ def flatten_plainly(model: onnx.ModelProto) -> None:
         if gather is None or flat is None or flat.op_type != "Reshape":
             continue
         size = constants.get(flat.input[1])
+        # Only a Gather of all places in order changes nothing; any other is left alone.
         if size is not None and size.tolist() == [-1] and _counts_up(graph, gather.input[1]):
             node.input[0] = flat.input[0]
     drop_unused(graph)
@@ -128,9 +133,11 @@ def _counts_up(graph: onnx.GraphProto, index: str) -> bool:
     del part.output[:], part.value_info[:]
     part.output.append(helper.make_tensor_value_info(index, TensorProto.INT64, None))
     drop_unused(part)
+    # An index that hangs on the picture is none of shapes alone, and slow to evaluate in Python.
     if any(node.op_type in ("Conv", "Gemm", "MatMul") for node in part.node):
         return False
     session = ReferenceEvaluator(helper.make_model(part, opset_imports=[helper.make_opsetid("", 18)]))
+    # Two sizes, since an index may count up for one photo and repeat for two.
     found = [np.asarray(session.run(None, {"image": np.zeros((n, *shape), np.uint8)})) for n in (1, 2)]
     return all(np.array_equal(each.ravel(), np.arange(each.size)) for each in found)
 
@@ -148,6 +155,7 @@ def _quantize(model: onnx.ModelProto, images: Images) -> onnx.ModelProto:
     with tempfile.TemporaryDirectory() as folder:
         source, target = Path(folder) / "float32.onnx", Path(folder) / "int8.onnx"
         onnx.save(model, source)
+        # quantize_static sets the level of the root logger, which is not its own.
         level = logging.getLogger().level
         quantize_static(
             source,
@@ -155,6 +163,7 @@ def _quantize(model: onnx.ModelProto, images: Images) -> onnx.ModelProto:
             _Reader(images),
             quant_format=QuantFormat.QDQ,
             nodes_to_quantize=chosen,
+            # A scale for each output channel: the weights of a depthwise convolution differ widely (Nagel et al. 2019).
             per_channel=True,
             reduce_range=True,
             activation_type=QuantType.QUInt8,
@@ -171,6 +180,7 @@ def _layers(graph: onnx.GraphProto) -> list[str]:
     which no other one comes. They cost next to nothing, and 256 steps over all logits would be their precision. So does
     what looks at the mean of a photo: squeeze-and-excitation, and a head behind the pooling.
     """
+    # Nodes are chosen by name, and not all exporters give one.
     for number, node in enumerate(graph.node):
         node.name = node.name or f"node_{number}"
     readers: dict[str, list[onnx.NodeProto]] = {}
@@ -178,6 +188,7 @@ def _layers(graph: onnx.GraphProto) -> list[str]:
         for name in node.input:
             readers.setdefault(name, []).append(node)
     before: set[str] = set()  # names of nodes from which a convolution follows
+    # From the end: what follows a node is then known before the node itself.
     for node in reversed(graph.node):
         following = readers.get(node.output[0], [])
         if any(each.op_type == "Conv" or each.name in before for each in following):
@@ -185,6 +196,7 @@ def _layers(graph: onnx.GraphProto) -> list[str]:
     chosen = []
     pooled: set[str] = set()  # tensors of one place a photo
     for node in graph.node:
+        # A Mul takes the squeeze back to all places: what comes after it is a picture again.
         if node.op_type in ("ReduceMean", "GlobalAveragePool") or (set(node.input) & pooled and node.op_type != "Mul"):
             pooled.update(node.output)
             continue
@@ -225,6 +237,7 @@ def _correct_biases(plain: onnx.ModelProto, quantized: onnx.ModelProto, images: 
         if bias is None:
             continue
         scale = numpy_helper.to_array(values[bias.input[1]])
+        # In steps of the bias's own scale (that of activation times weight), as 32-bit integers.
         moved = numpy_helper.to_array(values[bias.input[0]]) + np.round(shifts[node.name] / scale).astype(np.int32)
         values[bias.input[0]].CopyFrom(numpy_helper.from_array(moved.astype(np.int32), bias.input[0]))
 
@@ -240,8 +253,11 @@ def _mean_shifts(plain: onnx.ModelProto, quantized: onnx.ModelProto, images: Ima
     graph.initializer.append(numpy_helper.from_array(np.array([0, 2, 3]), _AXES))
     layers = []
     for node in quantized.graph.node:
+        # Layers that stayed in float have nothing to correct.
         if node.op_type != "Conv" or not node.input[1].endswith("_DequantizeLinear_Output"):
             continue
+        # The exact layer beside the rounded one, on the same input: their difference is the rounding of the weights
+        # alone.
         parameters = list(wanted[node.name].input[1:])
         graph.initializer.extend(_renamed(tensors[name], name + _REFERENCE) for name in parameters)
         graph.node.extend(_difference(node, [name + _REFERENCE for name in parameters]))
@@ -258,6 +274,7 @@ def _difference(node: onnx.NodeProto, parameters: Sequence[str]) -> list[onnx.No
     reference.output[0] = f"{node.name}.whole"
     del reference.input[1:]
     reference.input.extend(parameters)
+    # Averaged inside the graph over photo, height and width: one number a channel leaves it.
     lack = helper.make_node("Sub", [reference.output[0], node.output[0]], [f"{node.name}.lack"])
     mean = helper.make_node("ReduceMean", [f"{node.name}.lack", _AXES], [f"{node.name}.shift"], keepdims=0)
     return [reference, lack, mean]
@@ -272,6 +289,7 @@ def _means(model: onnx.ModelProto, images: Images) -> dict[str, NDArray[Any]]:
         sums: dict[str, NDArray[Any]] = {}
         for image in images:
             for name, value in session.run(image[None]).items():
+                # One image at a time in float64: activations of a whole batch in two networks would take gigabytes.
                 sums[name] = sums.get(name, 0) + value.astype(np.float64)
     return {name: total / len(images) for name, total in sums.items()}
 

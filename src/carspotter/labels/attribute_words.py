@@ -1,4 +1,4 @@
-"""Sellers' words for a colour or a body in, one of the words that an identifier answers out.
+"""Find the word of an identifier's attribute for what a seller wrote about colour or body.
 
 "Dunkelblau metallic", "azul" and "синий" are "blue", "estate" and "универсал" are "wagon". A wording that names two
 colours, or none that is known, gives None: it knows no makers' paints beyond the plain colour in their names.
@@ -21,7 +21,7 @@ _LEAST_ENDING = 4
 def find_word(attribute: str, said: str, words: Sequence[str]) -> str | None:
     """Return which of an identifier's `words` for "colour" or "body" a seller's wording means, None where unclear."""
     groups = _groups(attribute)
-    # An identifier that tells crossovers from SUVs has a word of its own for each, whatever the table joins.
+    # An identifier that distinguishes crossovers and SUVs has a word of its own for each, whatever the table joins.
     own = {key(tokens(word)): word for word in words}
     ranked = sorted(own, key=lambda spelling: groups.get(spelling) == spelling)  # what a group is called by, last
     of_group = {groups[spelling]: own[spelling] for spelling in ranked if spelling in groups}

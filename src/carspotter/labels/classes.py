@@ -1,9 +1,8 @@
-"""Labelled photos and a person's merges in, the classes of the dataset out, and what becomes of each taxon.
+"""Make the classes of a dataset from labelled photos and a person's merges, and say what becomes of each taxon.
 
 A class is a taxon cut at a level: at level "model" all years of a model are one, at level "type" a W205 and an S205 are
-two, which are one generation. A person may merge taxa and leave
-some out by `labels/classes.csv` (columns taxon, becomes; an empty `becomes` leaves out). Classes of too few photos are
-dropped with that reason. `suggest` names classes that a network cannot tell apart. It opens no catalogue.
+two, which are one generation. A person may merge taxa and leave some out by `labels/classes.csv` (columns taxon,
+becomes; an empty `becomes` leaves out). Classes of too few photos are dropped with that reason. It opens no catalogue.
 """
 
 from __future__ import annotations
@@ -38,7 +37,7 @@ Columns = Mapping[str, Sequence[Any] | npt.NDArray[Any]]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClassSettings:
-    """Say at which level classes stand and how many photos and ads each needs.
+    """At which level classes stand, and how many photos and ads each needs.
 
     Three ads let a class stand in each of three splits.
     """

@@ -1,4 +1,4 @@
-"""What people decided about sellers' words, as CSV: `labels/words.csv` in, `labels/unresolved.csv` out, of one form.
+"""What people decided about sellers' words: read from `labels/words.csv`; `labels/unresolved.csv` has open ones.
 
     make,model,submodel,becomes_make,becomes_model,becomes_generation,becomes_year,ads,message
 
@@ -108,7 +108,7 @@ def rows_of(text: str, where: str, *, needed: Iterable[str], known: Iterable[str
 
 
 def unresolved(listings: Iterable[Mapping[str, Any]], labels: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Return a row for each words of which labels are unresolved, those of the most ads first, `becomes` empty.
+    """Return a row for each unresolved wording, the most frequent in ads first, with `becomes` empty.
 
     An ad without any words but a title has it as its model, as `Resolver` does.
     """

@@ -1,4 +1,4 @@
-"""A description in, the cars out that it names as its own: makes followed by a model, or models of a known make.
+"""Find the cars that a description names: makes followed by a model, or models of a known make.
 
 Descriptions name other cars too: what the seller would swap for, where tyres came from. What stands behind such a word
 is not the car that is sold. It decides nothing, `resolve` does.

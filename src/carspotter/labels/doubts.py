@@ -1,4 +1,4 @@
-"""Doubtful labels and outliers in, `labels/doubts.csv` out: what a review asks first, and a spreadsheet may answer.
+"""Write doubtful labels and outliers to `labels/doubts.csv`, which a review asks first and a spreadsheet may answer.
 
     photo_id,ad_id,given,decision,becomes_make,becomes_model,becomes_generation,becomes_year,said_by,…
 

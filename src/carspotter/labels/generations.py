@@ -1,4 +1,4 @@
-"""Codes and numbers of generations in, "W205", "E46", "Mk VII" or "5G": the model and one spelling of the type out.
+"""Find generations by their codes and numbers ("W205", "E46", "Mk VII", "5G") and give each one spelling.
 
 The table (`generations.json`) holds for each model its generations in order. Within one, `/` parts types ("W205/S205"
 is a saloon and an estate of one generation, which is called by the first), a blank parts spellings of one type. A `*`
@@ -50,7 +50,7 @@ class Code:
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """A code that stands in words: from where to where, as one word, and what it may be."""
+    """A code found in words: its first and last place, its spelling as one word, and what it may be."""
 
     start: int
     stop: int
@@ -104,7 +104,7 @@ class Generations:
                     self._numbers.setdefault(model, {}).setdefault(int(name[1:]), code)
 
     def find(self, words: Tokens) -> list[Found]:
-        """Return the codes that stand anywhere in words, "W 205" too; letters alone and short numbers are none."""
+        """Return the codes anywhere in words, "W 205" too; letters alone and short numbers do not count."""
         found, at = [], 0
         while at < len(words):
             for count in (2, 1):

@@ -1,4 +1,4 @@
-"""Makes and models that are known: a bundled list worldwide, and taxa that a project adds; an index over both out.
+"""The makes and models that are known: a bundled worldwide list and taxa that a project adds, with an index.
 
 The list (`makes.json`) holds for each make other spellings, models with theirs, and patterns that turn engine
 designations into models ("320d" is a 3 Series). It is our own general knowledge and no register: what is not in it is
@@ -45,7 +45,7 @@ class Make:
                 self.aliases.add(spelling)
 
     def generation(self, model: str, year: int | None) -> str | None:
-        """Return the one generation of a model that was built in a year, or None where none or several were."""
+        """Return the one generation of a model that was built in a year, or None unless there is exactly one."""
         spans = self.generations.get(model, {})
         found = [name for name, (start, end) in spans.items() if year is not None and start <= year <= end]
         return found[0] if len(found) == 1 else None

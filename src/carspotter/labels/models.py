@@ -1,4 +1,4 @@
-"""The words of a model in, the model of one make out, and the reverse for makes.
+"""Find the model of one make that words name, and the makes that have a model.
 
 It knows the names of one make and tries, in order: the whole words, an engine designation, what the words begin with,
 what they hold, what they nearly are. What remains is named as the seller wrote it. It knows no listing.
@@ -79,7 +79,7 @@ class Models:
         self._make = make
         self._often: dict[str, str] = {}
         self._sounds: dict[str, set[str]] = {}
-        # A class is told by its letter alone: what the words "class" and "series" sound like tells nothing.
+        # Only its letter names a class: the sound of the words "class" and "series" says nothing.
         self._telling = {
             spelling: model for spelling, model in make.models.items() if not {"class", "series"} & {*tokens(model)}
         }
@@ -205,7 +205,7 @@ class Models:
         return None
 
     def _inside(self, words: Tokens) -> Match | None:
-        """Return the longest known name that stands in the words but not at their start."""
+        """Return the longest known name inside the words, not at their start."""
         spans = [(start, stop) for start in range(1, len(words)) for stop in range(start + 1, len(words) + 1)]
         for start, stop in sorted(spans, key=lambda span: (span[0] - span[1], span[0])):
             spelling = key(words[start:stop])
@@ -221,7 +221,7 @@ class Models:
     def _fuzzy(self, words: Tokens) -> Match | NearMiss:
         ranked = self._ranked(words)
         best = ranked[0] if ranked else ("", 0.0)
-        # "Grand Cherokee L" is no rival of "Grand Cherokee": who means more than the name writes more.
+        # "Grand Cherokee L" is no rival of "Grand Cherokee": a seller who means the longer name writes it.
         second = max((score for name, score in ranked[1:] if not name.startswith(best[0])), default=0.0)
         if best[1] >= _SURE and best[1] - second >= _MARGIN:
             return Match(model=best[0], method="fuzzy", score=round(best[1] * _FUZZY_WEIGHT, 4))
@@ -318,7 +318,7 @@ class MakeWords:
         return sorted(best.items(), key=lambda item: (-item[1], item[0]))
 
     def models(self, words: Tokens) -> list[tuple[str, str]]:
-        """Return makes and models of which the words begin with the name, a telling one."""
+        """Return makes and models whose names, specific enough, begin the words."""
         for count in range(len(words), 0, -1):
             spelling = key(words[:count])
             if is_telling(spelling) and spelling in self._owners:

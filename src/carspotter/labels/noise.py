@@ -1,4 +1,4 @@
-"""Embeddings and the labels that sellers gave in; the labels to doubt, most doubtful first, and the class pairs out.
+"""Find doubtful labels by embeddings, most doubtful first, and the pairs of classes that sellers mix up.
 
 `out_of_fold` has every photo judged by a probe that learnt from other ads, `find_doubts` compares that with the labels
 by confident learning (Northcutt et al. 2021, by cleanlab). Pure functions of arrays: the caller hands in the embeddings
@@ -34,7 +34,7 @@ LEAST_UNITS = 3
 
 ALWAYS = -1
 """Stands for a fold: learnt from in every fold and not judged."""
-# One number is fitted, for which so many logits are plenty: 2000 photos of 200 classes.
+# One number is fitted, for which this many logits are plenty: 2000 photos of 200 classes.
 _ENOUGH_LOGITS = 400_000
 _LEAST_PHOTOS = 200
 _TINY = 1e-12
@@ -56,7 +56,7 @@ class ClassPair:
     high: float
 
     def sentence(self, names: Sequence[str]) -> str:
-        """Say it in words."""
+        """Return the finding in words."""
         return f"sellers call {names[self.true]} a {names[self.given]} in {self.share:.0%} of cases"
 
 
@@ -66,8 +66,8 @@ class Doubts:
 
     `position` (m,) says where each stood in the arrays given; `given` and `suggested` (m,) are classes, the second the
     likeliest other one, with their probabilities `given_probability` and `suggested_probability`; `quality` (m,) in
-    0…1 is the score, the label's share of the two, below 0.5 where the other is likelier; `flagged` (m,) are the
-    lowest, so many as confident learning takes for wrong. `unjudged` are positions whose class no other ad has. `ads`
+    0…1 is the score, the label's share of the two, below 0.5 where the other is likelier; `flagged` (m,) marks the
+    lowest, as many as confident learning counts as wrong. `unjudged` are positions whose class no other ad has. `ads`
     holds the same per ad, where `ad_ids` names them.
     """
 
@@ -100,10 +100,12 @@ class Doubts:
                 "quality": float(self.quality[i]),
                 "flagged": bool(self.flagged[i]),
             }
+            # `.item()` gives a Python value, which JSON and CSV can write.
             yield row if self.ad_ids is None else {**row, "ad_id": self.ad_ids[self.position[i]].item()}
 
     def pair_rows(self) -> list[dict[str, Any]]:
         """Return the class pairs with their classes by name and the `unit` that is counted: "ad" or "photo"."""
+        # Doubts of ads carry ids themselves; those of photos carry the doubts of their ads.
         unit = "photo" if self.ads is None and self.ad_ids is None else "ad"
         return [
             {
@@ -138,13 +140,16 @@ def out_of_fold(
     """
     classes = _checked(embeddings, classes, groups, n_classes=n_classes)
     fold = deal_folds(classes, groups, folds=folds, seed=seed)
+    # With one class left a probe can only ever agree with the label.
     if len(np.unique(classes[fold != ALWAYS])) < 2:
         raise LabelError(
             "labels cannot be judged: fewer than 2 classes have photos in 2 ads or more; add listings, or choose a "
             "level with fewer classes"
         )
+    # NaN stands for "not judged": no probability could be mistaken for one that a probe gave.
     logits = np.full((len(classes), n_classes), np.nan, np.float32)
     for number in np.unique(fold[fold != ALWAYS]):
+        # Photos of ALWAYS are in no fold, so that every probe learns from them.
         inside = fold == number
         judge = fit(embeddings[~inside], classes[~inside], n_classes)
         found = np.array(judge(embeddings[inside]), np.float32)
@@ -163,21 +168,26 @@ def deal_folds(classes: Ints, groups: npt.NDArray[Any], *, folds: int = FOLDS, s
     """
     if folds < 2:
         raise ValueError(f"folds is {folds}; it must be at least 2")
+    # Names of any type become numbers from 0, which `bincount` can count.
     _, group = np.unique(groups, return_inverse=True)
     group = group.reshape(-1)
     n_groups = int(group.max()) + 1 if len(group) else 0
+    # A group with photos of several classes counts once for each of them.
     pairs = np.unique(np.stack([group, classes], axis=1), axis=0) if len(group) else np.zeros((0, 2), np.int64)
     spread = np.bincount(pairs[:, 1], minlength=int(classes.max(initial=0)) + 1)  # groups of each class
     rarest = np.full(n_groups, -1)
     for place in np.argsort(-spread[pairs[:, 1]], kind="stable"):  # the rarest is written last
         rarest[pairs[place, 0]] = pairs[place, 1]
+    # Folds are evened out in photos, not groups: an ad has one photo or forty.
     sizes = np.bincount(group, minlength=n_groups)
     held = np.zeros((folds, len(spread)))
     total = np.zeros(folds)
     dealt = np.full(n_groups, ALWAYS)
+    # lexsort is stable, so that the shuffle decides among groups of equal rarity and size.
     shuffled = np.random.default_rng(seed).permutation(n_groups)
     # Large groups first, so that small ones fill the gaps.
     order = shuffled[np.lexsort((-sizes[shuffled], spread[rarest[shuffled]]))]
+    # A class of one group cannot be both learnt and judged.
     for each in order[spread[rarest[order]] > 1]:
         fold = int(np.lexsort((total, held[:, rarest[each]]))[0])
         dealt[each] = fold
@@ -210,6 +220,7 @@ def find_doubts(
         return photos
     if fuse is None:
         raise ValueError("ads are given, but not how their photos are fused: `fuse`")
+    # One seller's twenty photos are one statement: pairs that count photos would count that seller twenty times.
     ad_ids, fused, given = fuse_ads(probabilities, classes, ads, fuse=fuse)
     of_ads = _doubts(fused, given, tuple(names), with_pairs=True, ad_ids=ad_ids)
     return replace(photos, pairs=of_ads.pairs, ads=of_ads)
@@ -224,6 +235,7 @@ def fuse_ads(
     different labels, each label makes a row.
     """
     ids, ad = np.unique(ads, return_inverse=True)
+    # A unit is an ad with one of its labels; nearly all ads have a single one.
     pairs, unit = np.unique(np.stack([ad.reshape(-1), classes], axis=1), axis=0, return_inverse=True)
     judged = np.flatnonzero(~np.isnan(probabilities).any(axis=1))
     # The judged photos of each ad stand side by side once they are sorted by it.
@@ -246,14 +258,16 @@ def _doubts(
     judged, given = probabilities[position].astype(np.float64), classes[position]
     rows = np.arange(len(position))
     others = judged.copy()
+    # Below every probability, so that the label itself is never the suggestion.
     others[rows, given] = -1.0
     suggested = others.argmax(axis=1) if len(position) else np.zeros(0, np.int64)
     best = judged[rows, suggested]
     # The label's share of the two likeliest: it ranks as their ratio does, and better than cleanlab's two scores, which
     # take a doubt at 0.1 against 0.3 for a smaller one than 0.4 against 0.7.
     quality = judged[rows, given] / np.maximum(judged[rows, given] + best, _TINY)
+    # Position breaks ties, so that the list is the same in every run.
     order = np.lexsort((position, quality))
-    # So many as confident learning counts, but the most doubtful ones: order and flag never contradict each other.
+    # As many as confident learning counts, but the most doubtful ones: order and flag never contradict each other.
     flagged = np.arange(len(order)) < _n_wrong(judged, given)
     return Doubts(
         names=names,
@@ -281,13 +295,17 @@ def _pairs(probabilities: Floats, classes: Ints) -> tuple[ClassPair, ...]:
     """Return the pairs that `LEAST_UNITS` units show, those with the highest lower bound first."""
     if len(np.unique(classes)) < 2:
         return ()
+    # The confident joint counts a unit labelled `given` under `true` where its probability of `true` reaches the
+    # mean that units labelled so have.
     count = _cleanlab()
     sure = count.compute_confident_joint(classes, probabilities, calibrate=False)  # (given, true)
+    # Calibrated, its rows sum to the photos of each label, so that shares speak of all of them.
     joint = count.calibrate_confident_joint(sure, classes)
     found = []
     for given, true in np.argwhere(sure >= LEAST_UNITS):
         if given == true:
             continue
+        # Out of all that truly are of the class (a column), however they were labelled.
         share = float(joint[given, true] / max(1, joint[:, true].sum()))
         # The interval rests on what was counted with confidence, not on what was estimated from it.
         n_sure = int(sure[:, true].sum())
@@ -295,17 +313,21 @@ def _pairs(probabilities: Floats, classes: Ints) -> tuple[ClassPair, ...]:
         found.append(
             ClassPair(true=int(true), given=int(given), count=int(sure[given, true]), share=share, low=low, high=high)
         )
+    # By the lower bound: three of four photos are no stronger a finding than 70 of 100.
     return tuple(sorted(found, key=lambda pair: (-pair.low, -pair.count, pair.true, pair.given)))
 
 
 def _tempered(logits: Floats, classes: Ints, fold: Ints) -> Floats:
     judged = ~np.isnan(logits).any(axis=1)
+    # Fewer photos of many classes: it is the number of logits that costs time and steadies the fit.
     rows = max(_LEAST_PHOTOS, _ENOUGH_LOGITS // logits.shape[1])
     result = np.full_like(logits, np.nan)
     for number in np.unique(fold[judged]):
         inside = judged & (fold == number)
         others = np.flatnonzero(judged & (fold != number))
+        # Every k-th one, so that the sample spreads over the whole table whatever its order.
         others = others[:: max(1, len(others) // rows)]
+        # Fitted on the other folds' judged photos, so that no photo softens its own verdict.
         temperature = fit_temperature(logits[others].astype(np.float64), classes[others]) if len(others) else 1.0
         result[inside] = softmax(logits[inside].astype(np.float64) / temperature)
     return result

@@ -1,4 +1,4 @@
-"""Embeddings and classes in, photos that do not look like their class out: another car, a drawing, a photo of a screen.
+"""Find photos that do not look like their class: another car, a drawing, a photo of a screen.
 
 Each photo is compared with its own class alone: how far its nearest neighbours are, measured by how far they usually
 are in that class, and whether it stands in a small cluster apart from the rest. It looks at no label of another class
@@ -21,16 +21,18 @@ Ints = npt.NDArray[np.int64]
 Bools = npt.NDArray[np.bool_]
 
 MIN_PHOTOS = 10
-"""Of fewer photos nobody can say what is usual."""
+"""With fewer photos nobody can say what is usual."""
 NEIGHBORS = 3
-"""A photo's distance is the mean to so many nearest of its class; more than one, since copies are near by accident."""
+"""A photo's distance is the mean to this many nearest of its class; more than one, since copies are near by
+accident."""
 FAR = 2.5
 """Robust standard deviations above its class's median that make an outlier. Of wrong photos planted among 4047 of 196
 classes it finds 70 to 79 %, and flags 2 % of the others; at 3.5, the usual bound, 31 to 44 % and 0.5 %."""
 SMALL = 0.2
 """Share of a class that a cluster may have to be small: a fifth of the photos is one view of a car, no mistake."""
 CUT = 0.7
-"""Clusters are apart where their mean distance is over that of so many pairs of the class; 0.3 and 0.5 found fewer."""
+"""Clusters are apart where their mean distance is over that of this share of pairs of the class; 0.3 and 0.5 found
+fewer."""
 
 ALONE = "alone"
 SMALL_CLUSTER = "small cluster"
@@ -89,12 +91,14 @@ def find_outliers(
     be, MissingExtraError without the extra `train`.
     """
     x, classes = _checked(embeddings, classes, min_photos=min_photos, far=far, small=small)
+    # Each class by itself: how near neighbours usually are differs from class to class.
     counts = np.bincount(classes)
     parts = []
     for number in np.flatnonzero(counts >= min_photos):
         members = np.flatnonzero(classes == number)
         parts.append((members, *_judge(x[members], far=far, small=small)))
     position, score, cluster, size, flagged, reason = _joined(parts)
+    # Flagged first, then by score, then by position, so that ties come alike in every run.
     order = np.lexsort((position, -score, ~flagged))
     return Outliers(
         position=position[order],
@@ -116,15 +120,20 @@ def _judge(x: Floats, *, far: float, small: float) -> tuple[Floats, Ints, Ints, 
     """
     cluster = _clusters(x)
     sizes = np.bincount(cluster)
+    # A photo by itself always is a small cluster, even where a fifth of the class is less than one.
     is_small = (sizes <= max(1.0, small * len(x)))[cluster]
+    # The standard of the class: all photos with all their neighbours.
     usual = _neighbor_distances(x)
     # Wrong photos of one kind are each other's neighbours: those of a small cluster look for theirs outside of it.
     outside = _neighbor_distances(x, np.where(is_small, cluster, -1))
+    # The mean direction of unit vectors; 1e-12 keeps a class whose vectors cancel out from dividing by 0.
     middle = x.sum(axis=0)
     to_middle = 1 - x @ (middle / max(float(np.linalg.norm(middle)), 1e-12))
+    # Two scales of their own, both in robust standard deviations, so that neither outweighs the other.
     deviation = (_deviations(outside, usual) + _deviations(to_middle, to_middle)) / 2
     flagged = deviation > far
     reason = np.where(is_small & (sizes[cluster] > 1), SMALL_CLUSTER, ALONE)
+    # Maps `far` to exactly 0.5 and infinity to 1; what is nearer than usual is simply 0.
     score = np.maximum(deviation, 0) / (np.maximum(deviation, 0) + far)
     return score, cluster, sizes[cluster], flagged, np.where(flagged, reason, "")
 
@@ -134,21 +143,28 @@ def _neighbor_distances(x: Floats, cluster: Ints | None = None) -> Floats:
 
     Of cluster -1 only the photo itself is left out.
     """
+    # A class of three has only two others.
     near = min(NEIGHBORS, len(x) - 1)
     cluster = np.full(len(x), -1) if cluster is None else cluster
     found = np.empty(len(x))
     for start in range(0, len(x), _BLOCK):
+        # Blocks of rows: the full matrix of a class of 100,000 photos would take 40 GB.
         here = cluster[start : start + _BLOCK, None]
         cosines = np.where((here == cluster) & (here >= 0), -1.0, x[start : start + _BLOCK] @ x.T)
         rows = np.arange(len(cosines))
+        # Itself would be the nearest at distance 0.
         cosines[rows, start + rows] = -1.0
+        # A partition finds the largest cosines in linear time; their order does not matter to the mean.
         found[start : start + _BLOCK] = 1 - np.partition(cosines, -near, axis=1)[:, -near:].mean(axis=1)
     return found
 
 
 def _deviations(distances: Floats, usual: Floats) -> Floats:
     """Return how many robust standard deviations distances are above the usual ones, of logarithms: they are skew."""
+    # Stored vectors are rounded, so that copies have distances of 0 or just below; the floor keeps the logarithm
+    # finite.
     logs = np.log(np.maximum(usual, _LEAST_DISTANCE))
+    # Median and MAD, since mean and deviation are dragged along by the very outliers looked for.
     middle = np.median(logs)
     sigma = max(_TO_SIGMA * float(np.median(np.abs(logs - middle))), _LEAST_SIGMA)
     deviations: Floats = (np.log(np.maximum(distances, _LEAST_DISTANCE)) - middle) / sigma
@@ -159,12 +175,17 @@ def _clusters(x: Floats) -> Ints:
     """Return the cluster (m,) of each, numbered by size; of large classes a sample is clustered and the rest joins."""
     chosen = np.arange(len(x))
     if len(x) > _MOST:
+        # A fixed seed: the same photos give the same clusters, and a person's review stays valid.
         chosen = np.sort(np.random.default_rng(0).permutation(len(x))[:_MOST])
+    # Rounding gives copies a distance just below 0, which the clustering refuses.
     distances = np.clip(1 - x[chosen] @ x[chosen].T, 0, 2)
+    # Each pair once, without the zeros of the diagonal, which would pull the quantile down.
     between = distances[np.triu_indices(len(chosen), 1)]
     labels = _agglomerate(distances, cut=max(float(np.quantile(between, CUT)), _LEAST_DISTANCE))
+    # Argsort of argsort is the rank: cluster 0 becomes the largest, whatever sklearn called it.
     labels = np.argsort(np.argsort(-np.bincount(labels), kind="stable"))[labels]
     if len(chosen) < len(x):
+        # Photos outside of the sample take the cluster of the sampled photo most like them.
         nearest = [np.argmax(x[start : start + _BLOCK] @ x[chosen].T, axis=1) for start in range(0, len(x), _BLOCK)]
         labels = labels[np.concatenate(nearest)]
     return labels.astype(np.int64)
@@ -176,7 +197,11 @@ def _agglomerate(distances: Floats, *, cut: float) -> Ints:
     except ModuleNotFoundError as error:
         raise MissingExtraError("scikit-learn", "train") from error
     clustering = AgglomerativeClustering(
-        n_clusters=None, metric="precomputed", linkage="average", distance_threshold=cut
+        # Average linkage: single linkage would chain views into one cluster, complete would split a view by its light.
+        n_clusters=None,
+        metric="precomputed",
+        linkage="average",
+        distance_threshold=cut,
     )
     labels: Ints = clustering.fit(distances).labels_
     return labels
@@ -192,6 +217,7 @@ def _joined(parts: Sequence[tuple[Any, ...]]) -> tuple[Any, ...]:
 def _checked(embeddings: Floats, classes: Ints, *, min_photos: int, far: float, small: float) -> tuple[Floats, Ints]:
     if min_photos < 3:
         raise ValueError(f"min_photos is {min_photos}; it must be at least 3")
+    # At half of the class a "small" cluster would be the class itself.
     if far <= 0 or not 0 <= small < 0.5:
         raise ValueError(f"far is {far} and small is {small}; far must be over 0, small from 0 to below 0.5")
     x, classes = np.asarray(embeddings, np.float32), np.asarray(classes)
@@ -199,6 +225,7 @@ def _checked(embeddings: Floats, classes: Ints, *, min_photos: int, far: float, 
         raise ValueError(f"embeddings of {x.shape} and classes of {classes.shape}; they must be (n, d) and (n,)")
     if len(x) and (classes.dtype.kind not in "iu" or classes.min() < 0):
         raise ValueError("classes must be whole numbers from 0")
+    # Made unit vectors here, so that every dot product below is a cosine; a zero vector has no direction.
     lengths = np.linalg.norm(x, axis=1, keepdims=True)
     if not np.isfinite(lengths).all() or (lengths == 0).any():
         raise ValueError("embeddings must be finite and longer than 0")

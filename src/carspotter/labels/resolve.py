@@ -1,4 +1,4 @@
-"""Sellers' words in, taxa out: each with a score, how it was found, and who said so.
+"""Turn sellers' words into taxa, each with a score, how it was found, and who said so.
 
 The order is: what a person decided, the known name, another spelling, an engine designation ("320d"), a name that the
 words begin with, sound like or hold, a name that they nearly are; a code of a type ("W205"); a model that is not known
@@ -182,7 +182,7 @@ class Resolver:
         return Resolution(status=UNRESOLVED, message=f"no known make in {said!r}; {_guesses(near)}{_ADVICE}")
 
     def _by_code(self, words: tuple[str, ...]) -> Make | None:
-        """Return the only make of which a code stands in words."""
+        """Return the only make that has a code in the words."""
         owners = set().union(*makes_of(words).values())
         return self._known.makes[owners.pop()] if len(owners) == 1 else None
 

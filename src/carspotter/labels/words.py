@@ -1,4 +1,4 @@
-"""Words as people write them in, plain tokens for comparison out.
+"""Turn words as people write them into plain tokens for comparison.
 
 "Škoda", "SKODA" and "Шкода" become the same letters a-z and 0-9. It knows no make and no model, and keeps no case, no
 accents and no punctuation: what is shown to people comes from elsewhere.

@@ -1,4 +1,4 @@
-"""The bytes and the pixels of a photo in; scores, flags and a status out.
+"""Score, flag and judge a photo by its bytes and pixels.
 
 Scores say what was measured, flags what the settings make of it, the status whether the photo goes on. They are apart,
 so that a changed threshold needs no second look at a photo: `judge` takes stored scores. Decoding is the caller's,
@@ -34,7 +34,7 @@ _LEVELS = 32  # of grey, for plainness: eight neighbouring values count as one
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CheckSettings:
-    """Say from which scores on a photo is flagged, and which flags drop it.
+    """From which scores on a photo is flagged, and which flags drop it.
 
     The thresholds were chosen on 1630 listing photographs and on copies of them that were darkened, brightened, blurred
     and painted over (docs/photos.md).
@@ -58,14 +58,16 @@ class CheckSettings:
 
 
 def check(data: bytes, seen: DecodedPhoto | ImageError, settings: CheckSettings) -> Row:
-    """Return a row of table `checks` without its key, from a photo's bytes and its pixels, or why there are none.
+    """Return a row of table `checks` without its key, from a photo's bytes and its pixels, or why these are missing.
 
     Brightness, contrast and plainness are 0..1, sharpness the variance of the Laplacian in grey levels of 0..255 at
     `WORKING_SIDE`.
     """
+    # Bytes are hashed even where they cannot be decoded: equal broken files are copies as well.
     row: Row = {"format": _format(data), "sha256": sha256(data).hexdigest()} if data else {}
     if isinstance(seen, ImageError):
         return {**row, "flags": [], "status": seen.code, "message": str(seen)}
+    # All measures but the size look at brightness alone, so that the conversion is paid once.
     grey = greyscale(seen.pixels)
     row |= {"width": seen.width, "height": seen.height, "phash": phash(grey), "dhash": dhash(grey), **scores(grey)}
     flags, status = judge(row, settings)
@@ -82,15 +84,21 @@ def _format(data: bytes) -> str | None:
 def scores(pixels: NDArray[np.uint8]) -> Row:
     """Measure brightness, contrast, sharpness and plainness of upright pixels, grey (h, w) or sRGB (h, w, 3)."""
     height, width = pixels.shape[:2]
+    # Never enlarged: interpolation would add pixels that look blurred. Three pixels a side are the least a Laplacian
+    # needs.
     scale = min(1.0, WORKING_SIDE / max(height, width))
     small = shrink(pixels, (max(3, round(width * scale)), max(3, round(height * scale)))).astype(np.float32)
     inner = small[1:-1, 1:-1]
+    # The 4-neighbour Laplacian: differences of a pixel and its neighbours, large only where there are edges
+    # (Pech-Pacheco et al. 2000).
     laplacian = small[:-2, 1:-1] + small[2:, 1:-1] + small[1:-1, :-2] + small[1:-1, 2:] - 4 * inner
+    # A histogram of few levels, since sensor noise alone spreads a plain wall over a dozen grey values.
     counts = np.bincount((small / (256 / _LEVELS)).astype(np.intp).ravel(), minlength=_LEVELS)
     # Three levels together: a plain area with JPEG's noise lies across a border of levels.
     commonest = np.convolve(counts, np.ones(3, dtype=counts.dtype), mode="same").max()
     return {
         "brightness": float(small.mean() / 255),
+        # Half black and half white, the most that can be, has a deviation of 127.5.
         "contrast": float(small.std() / 127.5),
         "sharpness": float(laplacian.var()),
         "plainness": float(commonest / small.size),
@@ -100,11 +108,13 @@ def scores(pixels: NDArray[np.uint8]) -> Row:
 def judge(row: Mapping[str, Any], settings: CheckSettings) -> tuple[list[str], str]:
     """Return the flags and the status of a photo that could be read, from its stored size and scores."""
     holds = {
+        # Thresholds stand here and not in the scores, so that a changed one re-judges stored photos without decoding.
         "too-small": min(row["width"], row["height"]) < settings.min_side,
         "dark": row["brightness"] < settings.dark,
         "bright": row["brightness"] > settings.bright,
         "placeholder": row["plainness"] > settings.placeholder,
         "blurred": row["sharpness"] < settings.blurred,
     }
+    # In the order of gravity, so that the first flag that drops the photo names its status.
     flags = [flag for flag in FLAGS if holds[flag]]
     return flags, next((flag for flag in flags if flag in settings.drop), OK)

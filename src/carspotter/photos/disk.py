@@ -34,7 +34,7 @@ _AT_ONCE, _CHUNK = 16, 2048
 
 
 def news(project: Path, rows: Sequence[Mapping[str, Any]]) -> list[Row]:
-    """Return a new row of `files`, but for its checksum, for each of `rows` (of `WATCHED`) that its file contradicts.
+    """Return a new row of `files`, without its checksum, for each of `rows` (of `WATCHED`) that its file contradicts.
 
     A local photo of another time or size, or that came back as another, is `changed`; one that went is `missing`; one
     that came back as it was is `ok`. A photo that was fetched and is no longer there, or not whole, is `changed`.
@@ -105,7 +105,7 @@ def find(project: str, url: str) -> tuple[str, os.stat_result] | None:
     try:
         path = str(storage.local_path(url)) if "://" in url else url
         return next(_found(project, path), None)
-    except ValueError:  # a `file://` that is none, or a null in a name
+    except ValueError:  # a broken `file://`, or a null in a name
         return None
 
 

@@ -1,4 +1,4 @@
-"""Hashes of all photos in; groups of photos that show the same picture out, within ads and across them.
+"""Group photos that show the same picture, within ads and across them, by the hashes of all photos.
 
 Exact duplicates have the same bytes. Near ones have perceptual hashes within a few bits; where those differ more, a
 second witness must agree: the difference hash, or the identifier's embedding where a vehicle was located. A mirrored
@@ -22,12 +22,12 @@ Columns = Mapping[str, Sequence[Any] | NDArray[Any]]
 Row = dict[str, Any]
 Edges = NDArray[np.int64]
 
-_PAIRS_AT_ONCE = 1 << 14  # embeddings of so many pairs are compared at once: 160 MB at 1280 numbers each
+_PAIRS_AT_ONCE = 1 << 14  # embeddings of this many pairs are compared at once: 160 MB at 1280 numbers each
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DuplicateSettings:
-    """Say from when on two photos show the same picture.
+    """From which distances on two photos show the same picture.
 
     Chosen on 1630 listing photographs, 1.3 million pairs, and copies of them (docs/photos.md): no pair of two ads lies
     within 8 bits of `phash`, and of those within 14 none is within 23 bits of both hashes.
@@ -71,10 +71,12 @@ def find_duplicates(
     sharpest, then the first by name. The order of rows does not matter.
     """
     settings = settings or DuplicateSettings()
+    # By name first, so that groups and the kept copy are the same whatever the order of rows.
     order = np.argsort(np.asarray(photos["photo_id"], dtype=str), kind="stable")
     table = {name: np.asarray(values, dtype=object)[order] for name, values in photos.items()}
     exact = _exact(table["sha256"])
     near = _near(table, settings, _reordered(embeddings, order))
+    # Transitive: a crop of a recompressed copy belongs to both, though the hashes of the two ends may differ more.
     group = _components(len(order), np.concatenate([exact, near]))
     return _rows(table, group, {int(end) for pair in exact for end in pair})
 
@@ -82,6 +84,7 @@ def find_duplicates(
 def _exact(digests: NDArray[Any]) -> Edges:
     """Return edges from each photo to the first of the same bytes."""
     first: dict[str, int] = {}
+    # A star instead of all pairs: n copies need n - 1 edges to be one component. An empty digest was never fetched.
     edges = [(first.setdefault(digest, i), i) for i, digest in enumerate(digests) if digest]
     found = [edge for edge in edges if edge[0] != edge[1]]
     return np.array(found, dtype=np.int64).reshape(-1, 2)
@@ -92,28 +95,34 @@ def _near(table: Mapping[str, NDArray[Any]], settings: DuplicateSettings, embedd
     contrast = _numbers(table["contrast"])
     can = np.flatnonzero(contrast >= settings.min_contrast)  # false for NaN: the photo could not be read
     phash = np.array([int(value) for value in table["phash"][can]], dtype=np.uint64)
+    # The widest radius at once; the two narrower rules below only look at pairs within it.
     pairs, distance = pairs_within(phash, settings.max_distance)
     pairs = can[pairs]
+    # Indexed by row of the table; pairs only name rows that have a hash.
     dhash = np.zeros(len(contrast), dtype=np.uint64)
     dhash[can] = [int(value) for value in table["dhash"][can]]
+    # The two hashes err on different pictures, so that their sum separates better than either.
     agree = distance + count_bits(dhash[pairs[:, 0]] ^ dhash[pairs[:, 1]]) <= settings.both
     agree |= distance <= settings.same
+    # Embeddings are asked last and only where bits left it open: comparing them costs most.
     open_ = np.flatnonzero(~agree)
     agree[open_] = _look_alike(pairs[open_], embeddings, settings.cosine, len(contrast))
     return np.asarray(pairs[agree], dtype=np.int64)
 
 
 def _look_alike(pairs: Edges, embeddings: Embeddings | None, least: float, count: int) -> NDArray[np.bool_]:
-    """Tell of which pairs the embeddings agree; a pair without both does not."""
+    """Return for each pair whether its embeddings agree; a pair that lacks one does not."""
     result = np.zeros(len(pairs), dtype=bool)
     if embeddings is None or not len(embeddings.position):
         return result
+    # From the row of the table to that of the vectors; -1 where no vehicle was located.
     at = np.full(count, -1, dtype=np.int64)
     at[embeddings.position] = np.arange(len(embeddings.position))
     known = np.flatnonzero((at[pairs] >= 0).all(axis=1))
     for start in range(0, len(known), _PAIRS_AT_ONCE):
         part = known[start : start + _PAIRS_AT_ONCE]
         left, right = (embeddings.vectors[at[pairs[part, side]]].astype(np.float32) for side in (0, 1))
+        # Unit vectors: the row-wise dot product is the cosine, without the n by n matrix.
         result[part] = np.einsum("nd,nd->n", left, right) >= least
     return result
 
@@ -121,6 +130,7 @@ def _look_alike(pairs: Edges, embeddings: Embeddings | None, least: float, count
 def _reordered(embeddings: Embeddings | None, order: NDArray[np.intp]) -> Embeddings | None:
     if embeddings is None:
         return None
+    # The inverse permutation: where each row of the caller stands after sorting.
     place = np.empty(len(order), dtype=np.int64)
     place[order] = np.arange(len(order))
     return Embeddings(position=place[embeddings.position], vectors=embeddings.vectors)
@@ -133,6 +143,7 @@ def _components(count: int, edges: Edges) -> NDArray[np.int64]:
         from scipy.sparse.csgraph import connected_components
     except ModuleNotFoundError as error:
         raise MissingExtraError("scipy", "data") from error
+    # scipy's labelling is compiled code: there may be millions of edges, too many for a loop in Python.
     graph = coo_matrix((np.ones(len(edges), dtype=bool), (edges[:, 0], edges[:, 1])), shape=(count, count))
     _, label = connected_components(graph, directed=False)
     _, first, inverse = np.unique(label, return_index=True, return_inverse=True)
@@ -147,6 +158,7 @@ def _rows(table: Mapping[str, NDArray[Any]], group: NDArray[np.int64], exact: se
     for first, positions in members.items():
         if len(positions) < 2:
             continue
+        # -position prefers the first name where worth is equal.
         kept = max(positions, key=lambda position: (_worth(table, position), -position))
         across = len({table["ad_id"][position] for position in positions}) > 1
         for position in positions:
@@ -157,6 +169,7 @@ def _rows(table: Mapping[str, NDArray[Any]], group: NDArray[np.int64], exact: se
                 "kept": position == kept,
                 "across_ads": across,
             }
+            # The distance to the kept copy, not the nearest one: it is what a person compares the photo with.
             distance = _bits(table["phash"][position], table["phash"][kept])
             rows.append(row if distance is None else {**row, "distance": distance})
     return rows

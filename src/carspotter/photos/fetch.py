@@ -37,7 +37,7 @@ VERSION = "1"
 """Rises when the same photo would get another row."""
 
 LASTING = (OK, "missing", "gone", "too-large", "not-a-photo", "quarantined")
-"""What a later build asks again only when it is told to; all else may be cured by then. A photo that is missing on a
+"""What a later build asks again only on request; all else may be cured by then. A photo that is missing on a
 local disk is looked for by each build (`disk`)."""
 
 NOT_ASKED = "not-asked"
@@ -97,7 +97,7 @@ class Fetch:
 
     @property
     def order(self) -> str:
-        """Put photos that were never tried first, and mix them anew in each build: those of one ad fail together."""
+        """Put photos that were never tried first, and shuffle them in each build: those of one ad fail together."""
         return f"candidate.tried, hash(candidate.photo_id || '{self.attempt}')"
 
     @property

@@ -1,4 +1,4 @@
-"""A column of 64-bit hashes in, every pair within a few bits out, also for a million of them.
+"""Find every pair within a few bits in a column of 64-bit hashes, also among a million of them.
 
 Multi-index hashing (Norouzi, Punjani and Fleet, "Fast Exact Search in Hamming Space", 2014): hashes are cut into four
 bands of 16 bits. Two hashes within r bits agree in some band up to r // 4 bits, so that only buckets so near each
@@ -29,13 +29,13 @@ Pairs = NDArray[np.int64]
 def pairs_within(hashes: Hashes, radius: int) -> tuple[Pairs, NDArray[np.uint8]]:
     """Return all pairs of positions in `hashes` (n,) within `radius` bits, (m, 2) smaller first, and distances (m,).
 
-    Equal hashes are compared once: of n copies n - 1 pairs at distance 0 are told, each with the first of them. Raises
-    ValueError for a radius outside of 0..15.
+    Equal hashes are compared once: of n copies n - 1 pairs at distance 0 are returned, each with the first of them.
+    Raises ValueError for a radius outside of 0..15.
     """
     if not 0 <= radius <= MAX_RADIUS:
         raise ValueError(f"radius is {radius}; it must be from 0 to {MAX_RADIUS}")
     unique, first, inverse = np.unique(hashes, return_index=True, return_inverse=True)
-    # Copies are told here and leave the search: a placeholder on 10,000 photos would be 50 million pairs.
+    # Copies are returned here and leave the search: a placeholder on 10,000 photos would be 50 million pairs.
     copies = np.flatnonzero(first[inverse] != np.arange(len(hashes)))
     equal = np.stack([first[inverse[copies]], copies], axis=1).astype(np.int64)
     # A pair may agree in several bands and is found in each: the code i * n + j makes it one.
@@ -70,7 +70,7 @@ def _in_band(hashes: Hashes, band: int, radius: int) -> Iterator[Pairs]:
 
 
 def _masks(bits: int) -> list[int]:
-    """Return all numbers of `BAND_BITS` bits with at most so many ones."""
+    """Return all numbers of `BAND_BITS` bits of which at most `bits` are ones."""
     return [sum(1 << bit for bit in chosen) for n in range(bits + 1) for chosen in combinations(range(BAND_BITS), n)]
 
 

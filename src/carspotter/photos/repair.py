@@ -1,4 +1,4 @@
-"""Bytes that no decoder accepts in; the part of the photo that is whole out, as a JPEG, where that is most of it.
+"""Save the whole part of a photo that no decoder accepts, as a JPEG, where that is most of it.
 
 Files below the project that cannot be saved are moved to its quarantine, with the reason in a table beside them.
 Nothing is deleted, and nothing outside of the project's folder is moved or changed.

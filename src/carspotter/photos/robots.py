@@ -1,7 +1,7 @@
 """What the sites that photographs come from allow: robots.txt, read once a host.
 
-In: a photo's URL and who asks. Out: whether it may be asked, and how long to wait between two requests. A site without
-the file allows all; one that cannot say is asked again with its next photo (RFC 9309).
+In: a photo's URL and the name of the crawler. Out: whether it may be asked, and how long to wait between two requests.
+A site without the file allows all; one that cannot say is asked again with its next photo (RFC 9309).
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ class Robots:
     """Keep the rules of each host; safe for threads, and pickled as if nothing were known."""
 
     def __init__(self) -> None:
-        """Know no host."""
+        """Begin without any host."""
         self._rules: dict[str, Protego] = {}
         self._locks: dict[str, threading.Lock] = {}
         self._lock = threading.Lock()

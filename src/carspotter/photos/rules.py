@@ -32,7 +32,7 @@ class FetchSettings:
 
     `private` says whose photos may have an address of the own network: "own" those that a table on this machine
     names, "never", or "always". `allow` are networks, hosts and hosts with a port that may be asked whatever that says.
-    `user_agent` is told to every server in place of the project's own name. Raises ValueError for a value that is none.
+    `user_agent` is sent to every server in place of the project's own name. Raises ValueError for a wrong value.
     """
 
     timeout_s: float = storage.TIMEOUT_S

@@ -1,4 +1,4 @@
-"""The predictions of all photos of an ad in; one answer for the ad out, and what each photo has to do with it.
+"""Answer for a whole ad from the predictions of its photos, and say what each photo has to do with it.
 
 Copies count once, a photo of another vehicle not at all, the others together (`fusion`): one answer, one colour, one
 body. What the seller declared is compared with what is seen (`declared`, `declared_attributes`); views and the leading
@@ -44,7 +44,7 @@ class AdPhoto:
     why: str | None = None
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the photo as JSON values; its prediction says besides why it lists no vehicle."""
+        """Return the photo as JSON values; its prediction also says why it lists no vehicle."""
         return {
             "role": self.role,
             "duplicate_of": self.duplicate_of,
@@ -56,7 +56,7 @@ class AdPhoto:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AdAnswer:
-    """What is said of an ad: one of `answer` and `undecided`, the candidates of each level, and its photos.
+    """The answer to an ad: one of `answer` and `undecided`, the candidates of each level, and its photos.
 
     `lead` is the index of the photo that should come first; `seen` and `missing` part the eight viewpoints and
     "interior". `colour` and `body` are None where the photos are not sure. `probabilities` are those of the
@@ -195,7 +195,7 @@ def _together(voices: _Voices, identifier: Identifier) -> Identification | None:
 
 
 def _looks(predictions: Sequence[Prediction], voices: _Voices, identifier: Identifier) -> dict[str, SeenWords | None]:
-    """Pool what the photos that are heard say of colour and body; None where none says anything."""
+    """Pool what the photos that are used say of colour and body; None where no photo says anything."""
     attributes = Attributes(identifier.bundle)
     looks: dict[str, SeenWords | None] = dict.fromkeys(SHOWN)
     for name, words in attributes.words.items():
@@ -268,7 +268,7 @@ def _role(prediction: Prediction) -> Role:
 
 
 def _nothing(photos: Sequence[AdPhoto]) -> str:
-    """Say in words why there is nothing to answer from."""
+    """Return in words why there is nothing to answer from."""
     if not photos:
         return "the ad has no photo"
     if len(photos) == 1:
@@ -279,5 +279,5 @@ def _nothing(photos: Sequence[AdPhoto]) -> str:
 
 
 def _plural(undecided: str | None, count: int) -> str | None:
-    """Let the identifier's reason speak of all photos that were heard."""
+    """Reword the identifier's reason so that it is about all photos that were used."""
     return undecided.replace("from this photo", f"from {count} photos") if undecided and count > 1 else undecided

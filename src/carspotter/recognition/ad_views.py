@@ -1,4 +1,4 @@
-"""The predictions of an ad's photos in; which are copies of each other, which views are there, which photo leads.
+"""Copies, views and the leading photo of an ad, from the predictions of its photos.
 
 It looks at kinds, boxes, viewpoints and hashes. What the vehicle is, and whether a photo shows another one, is for
 `fusion` and `ad`.
@@ -41,15 +41,18 @@ def find_copies(predictions: Sequence[Prediction]) -> dict[int, int]:
 
     Copies of copies are copies. The best has most pixels, then the surest box. Photos without hashes are no copies.
     """
+    # Each photo begins as its own group. Pairs are compared one by one: an ad has some dozens of photos.
     group = list(range(len(predictions)))
     for one in range(len(predictions)):
         for other in range(one):
             if group[one] != group[other] and _is_copy(predictions[one], predictions[other]):
                 old, new = group[one], group[other]
+                # Joined groups, not pairs: a copy of a copy may lie too far from the first to be seen as one.
                 group = [new if member == old else member for member in group]
     copies: dict[int, int] = {}
     for first in set(group):
         members = [index for index, member in enumerate(group) if member == first]
+        # -index: of equal worth the earlier photo, which the seller put first.
         best = max(members, key=lambda index: (_worth(predictions[index]), -index))
         copies |= {index: best for index in members if index != best}
     return copies
@@ -68,7 +71,7 @@ def views_of(prediction: Prediction) -> Iterable[str]:
 
 
 def lead_of(predictions: Mapping[int, Prediction]) -> int | None:
-    """Return the index of the photo that should lead among exterior ones of the ad's own vehicle, None of none."""
+    """Return the index of the exterior photo of the ad's own vehicle that should lead; None where there is no photo."""
     worth = {index: _lead_worth(prediction) for index, prediction in predictions.items() if prediction.vehicles}
     return max(worth, key=lambda index: (worth[index], -index), default=None)
 
@@ -77,6 +80,7 @@ def _is_copy(one: Prediction, other: Prediction) -> bool:
     if one.hashes is None or other.hashes is None:
         return False
     bits, more = ((left ^ right).bit_count() for left, right in zip(one.hashes, other.hashes, strict=True))
+    # The same three bands as `photos.duplicates`, so that an ad and a catalogue agree on what a copy is.
     if bits <= SAME_BITS:
         return True
     if bits > MOST_BITS:
@@ -88,6 +92,7 @@ def _look_alike(one: Prediction, other: Prediction) -> bool:
     left, right = (photo.vehicles[0].embedding if photo.vehicles else None for photo in (one, other))
     if left is None or right is None:
         return False
+    # Embeddings have unit length, so that the sum of products is the cosine.
     return sum(x * y for x, y in zip(left, right, strict=True)) >= SAME_LOOK
 
 
@@ -102,17 +107,21 @@ def _worth(prediction: Prediction) -> tuple[float, ...]:
 
 def _lead_worth(prediction: Prediction) -> float:
     vehicle = prediction.vehicles[0]
+    # A product of four: one bad property (cut off, tiny, unsure, from behind) is enough to lose the lead.
     whole = _CUT if _is_cut(vehicle, prediction) else 1.0
     size = min(1.0, vehicle.box.area / _pixels(prediction) / _LARGE)
+    # An unsure viewpoint keeps half of its rank: it is likely right, and so are its neighbours.
     side = _LEADS[vehicle.viewpoint.name] * (0.5 + 0.5 * vehicle.viewpoint.probability)
     return side * vehicle.score * size * whole
 
 
 def _is_cut(vehicle: Vehicle, prediction: Prediction) -> bool:
     """Return whether a vehicle reaches two edges of the photo or more; one it may touch."""
+    # 1 stands for an unknown size, with which nothing divides by 0.
     width, height = float(prediction.width or 1), float(prediction.height or 1)
     box = vehicle.box
     room = (box.x1 / width, box.y1 / height, 1 - box.x2 / width, 1 - box.y2 / height)
+    # One edge is usual where a car fills the width; two mean a part of a car, such as a corner.
     return sum(share < _EDGE for share in room) >= 2
 
 

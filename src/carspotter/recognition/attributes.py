@@ -1,4 +1,4 @@
-"""What the identifier says of a vehicle's colour and body in; one word for each out, where it is sure enough.
+"""Choose one word for a vehicle's colour and one for its body, where the identifier is sure enough.
 
 The words and their thresholds are the bundle's. A bundle without an attribute leaves it unsaid.
 """
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from carspotter.runtime.bundle import ModelBundle
 
 SHOWN = ("colour", "body")
-"""The attributes that people are told; a bundle may have others for its own use."""
+"""The attributes that are shown to people; a bundle may have others for its own use."""
 
 DEFAULT_THRESHOLD = 0.5
 """Used where a bundle's calibration names none: a word that is less likely than all others together is not said."""
@@ -26,7 +26,7 @@ Probabilities = Mapping[str, Sequence[float] | NDArray[np.floating]]
 
 
 class Attributes:
-    """Know the words of a bundle's attributes, and how sure each must be."""
+    """The words of a bundle's attributes, and how sure each must be."""
 
     def __init__(self, bundle: ModelBundle) -> None:
         """Take an identifier's bundle; raises BundleError for a threshold outside of 0..1."""
@@ -35,10 +35,12 @@ class Attributes:
 
     def say(self, name: str, probabilities: Probabilities) -> Attribute | None:
         """Return the likeliest word of an attribute from the probabilities of its words, None where it is not sure."""
+        # Empty where a bundle has no such head, or a photo was never asked.
         values = probabilities.get(name, ())
         if name not in self.words or not len(values):
             return None
         best = int(np.argmax(values))
+        # One threshold for all words: it was calibrated on the likeliest word, whichever that is.
         if values[best] < self._thresholds[name]:
             return None
         return Attribute(name=self.words[name][best], probability=float(values[best]))

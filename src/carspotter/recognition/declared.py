@@ -1,4 +1,4 @@
-"""What a seller declared and what the photos of the ad say in; whether they agree out, with the photos that decide.
+"""Compare what a seller declared with what the photos of the ad show, and name the photos that decide.
 
 Names are compared without case, accents and blanks, and a model may be written longer or shorter than the taxonomy has
 it ("A4", "A4 Sedan"). Sellers' free words are resolved elsewhere: what comes in names a make, a model, a year.
@@ -113,6 +113,7 @@ def compare(
     never contradicts: a car of the next year looks the same.
     """
     words = declared if isinstance(declared, DeclaredWords) else _words(declared)
+    # Three reasons not to compare, the declaration's own first: its writer can mend it.
     places = _places(words, taxonomy)
     if not places.masks:
         return Declared(verdict="cannot-tell", why=places.unknown or "no make is declared")
@@ -128,6 +129,7 @@ def _walk(places: _Places, seen: Evidence, taxonomy: Taxonomy) -> Declared:
     """Go down from the make as long as all that the answer may be was declared, and say what ends it."""
     answer, words = seen.together.answer, places.words
     assert answer is not None
+    # The classes (n_classes,) that the photos' answer leaves open: all below the answered taxon.
     answered = taxonomy.index(answer.level) == taxonomy.names(answer.level).index(answer.name)  # type: ignore[arg-type]
     agreed: Level | None = None
     open_at: Level | None = None
@@ -136,7 +138,10 @@ def _walk(places: _Places, seen: Evidence, taxonomy: Taxonomy) -> Declared:
             agreed = level
             continue
         open_at = level
+        # Disjoint sets of classes contradict; overlapping ones only mean that the answer is coarser than the
+        # declaration.
         can_differ = not (mask & answered).any() and level != "year"
+        # Different is not enough: the photos must also leave the declared classes next to nothing.
         if can_differ and float(seen.together.probabilities[mask].sum()) <= MOST_LEFT:
             why = f"the photos show {answer.name} ({answer.probability:.2f}), {_name(words, level)} is declared"
             return _verdict("contradicts", level, why, places=places, seen=seen)
@@ -144,6 +149,7 @@ def _walk(places: _Places, seen: Evidence, taxonomy: Taxonomy) -> Declared:
     if agreed is None:
         why = f"the photos rather show {answer.name} ({answer.probability:.2f}), but not surely enough"
         return _verdict("cannot-tell", "make", why, places=places, seen=seen)
+    # An unknown model of a known make agrees as far as it is known, and no further is claimed.
     if places.unknown is not None:
         why = f"{places.unknown}; as far as known it agrees: {_name(words, agreed)}"
         return _verdict("cannot-tell", agreed, why, places=places, seen=seen)
@@ -159,18 +165,21 @@ def _verdict(verdict: Verdict, level: Level, why: str, *, places: _Places, seen:
         level=level,
         why=why,
         name=_name(places.words, level),
+        # A sum of float32 shares may end just above 1.
         probability=min(1.0, float(seen.together.probabilities[mask].sum())),
+        # Each photo by itself, so that a person is shown the ones that say so most clearly.
         photos=deciding(verdict, seen.probabilities[:, mask].sum(axis=1), seen.indices),
     )
 
 
 def deciding(verdict: Verdict, declared: NDArray[np.floating], indices: Sequence[int]) -> tuple[int, ...]:
-    """Return the photos that by themselves speak for a verdict, the strongest first; none where none is given.
+    """Return the photos that support a verdict by themselves, the strongest first; empty for "cannot-tell".
 
     `declared` (n,) is what each of the photos, of these indices, gives to the declaration.
     """
     if verdict == "cannot-tell":
         return ()
+    # For a contradiction what counts is how little a photo leaves the declaration.
     strength = declared if verdict == "agrees" else 1 - declared
     order = sorted(range(len(strength)), key=lambda row: (-strength[row], indices[row]))
     # Each at least even by itself; where only all together speak so, the strongest of them.
@@ -200,12 +209,14 @@ def _places(words: DeclaredWords, taxonomy: Taxonomy) -> _Places:
         return _Places(words=words, masks={}, unknown=f"the bundle does not know the make {words.make!r}")
     masks: dict[Level, Mask] = {"make": mask}
     names_models = any(taxon.model for taxon in _of(taxonomy, mask))
+    # A bundle that knows makes alone cannot disagree about a model.
     if not words.model or not names_models:
         return _Places(words=words, masks=masks)
     mask = mask & _model(words.model, taxonomy, mask)
     if not mask.any():
         unknown = f"the bundle knows {words.make}, but no model {words.model!r} of it"
         return _Places(words=words, masks=masks, unknown=unknown)
+    # Masks only ever shrink from level to level, so that each is inside of the one above.
     masks["model"] = mask
     if words.generation is not None or words.year is not None:
         masks |= _when(words, taxonomy, mask)
@@ -219,9 +230,11 @@ def _of(taxonomy: Taxonomy, mask: Mask) -> list[Taxon]:
 def _make(make: str, taxonomy: Taxonomy) -> Mask:
     spellings = {_key(name): name for name in taxonomy.names("make")}
     spellings |= {_key(alias): name for alias, name in taxonomy.aliases.items() if _key(alias) not in spellings}
+    # The taxonomy's own names stand before aliases: an alias of one make may be the name of another.
     found = {spellings[_key(make)]} if _key(make) in spellings else set()
     # "Mercedes" for "Mercedes-Benz": the shorter of two names begins the longer one, and only one make does so.
     near = found or {name for name in taxonomy.names("make") if _begins(make, name) or _begins(name, make)}
+    # Two makes that fit equally well are no answer.
     return np.array([taxon.make in near and len(near) == 1 for taxon in taxonomy.classes])
 
 
@@ -230,6 +243,7 @@ def _model(model: str, taxonomy: Taxonomy, within: Mask) -> Mask:
     names = {taxon.model for taxon in _of(taxonomy, within) if taxon.model}
     chosen = {name for name in names if _key(name) == _key(model)} or {name for name in names if _begins(model, name)}
     if not chosen:
+        # "Golf Variant GTI" for the classes "Golf" and "Golf Variant": the longest says most of what was declared.
         shorter = [name for name in names if _begins(name, model)]
         longest = max((len(_key(name)) for name in shorter), default=0)
         chosen = {name for name in shorter if len(_key(name)) == longest}
@@ -242,6 +256,7 @@ def _when(words: DeclaredWords, taxonomy: Taxonomy, within: Mask) -> dict[Level,
         "generation": within & np.array([_in_generation(taxon, words) for taxon in taxonomy.classes]),
         "year": within & np.array([words.year is not None and taxon.year == words.year for taxon in taxonomy.classes]),
     }
+    # A year that no class has says nothing against the photos: the taxonomy may not go so far.
     return {level: fits[level] for level in LEVELS if level in fits and fits[level].any()}
 
 
@@ -251,15 +266,18 @@ def _in_generation(taxon: Taxon, words: DeclaredWords) -> bool:
         return False
     if words.generation is not None and _key(words.generation) == _key(taxon.generation):
         return True
+    # Both ends count: in the year of a change both generations are sold.
     return words.year is not None and years is not None and years[0] <= words.year <= years[1]
 
 
 def _years(generation: str | None) -> tuple[int, int] | None:
     found = re.fullmatch(r"\s*(\d{4})\s*[-–]\s*(\d{4})?\s*", generation or "")
+    # "2019-" is still built: its end is after every year.
     return (int(found[1]), int(found[2] or 9999)) if found else None
 
 
 def _tokens(text: str) -> list[str]:
+    # NFKD parts a letter from its accent, which is then dropped: sellers often write Skoda for Škoda.
     folded = unicodedata.normalize("NFKD", unicodedata.normalize("NFKC", text).casefold())
     return re.findall(r"[^\W_]+", "".join(letter for letter in folded if not unicodedata.combining(letter)))
 
@@ -271,4 +289,5 @@ def _key(text: str) -> str:
 def _begins(short: str, long: str) -> bool:
     """Return whether a name is the first words of another, however they are parted: "E-Class" of "eclass sedan"."""
     tokens = _tokens(long)
+    # Whole words only: "A4" begins "A4 Sedan", but "A" begins neither.
     return bool(_key(short)) and _key(short) in {"".join(tokens[:count]) for count in range(1, len(tokens) + 1)}

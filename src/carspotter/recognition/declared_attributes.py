@@ -1,4 +1,4 @@
-"""The colour or body that a seller declared and what the photos of the ad say in; whether they agree out.
+"""Compare the colour or body that a seller declared with what the photos of the ad show.
 
 What comes in is one of the bundle's words: sellers' own are resolved elsewhere. Words that a light or an angle makes of
 each other never contradict.
@@ -71,7 +71,7 @@ NEAR: frozenset[frozenset[str]] = frozenset(
         "van pickup",
     )
 )
-"""Pairs of words that cannot be told apart surely enough to call a seller wrong."""
+"""Pairs of words that are not distinguished surely enough to call a seller wrong."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -89,7 +89,7 @@ class SeenWords:
 
 
 def compare_attribute(attribute: str, declared: str, seen: SeenWords | None, *, nothing: str = "") -> Comparison:
-    """Compare a declared word with what is seen; `seen` is None where no photo tells, and `nothing` says why.
+    """Compare a declared word with what is seen; `seen` is None where no photo shows it, and `nothing` says why.
 
     Photos contradict when they surely show another word and leave at most `MOST_LEFT` for the declared one and all
     that is near to it.

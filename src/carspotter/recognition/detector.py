@@ -1,4 +1,4 @@
-"""Pixels in, detections out, by a detector that is not ours: the path of an ONNX or OpenVINO file.
+"""Detect vehicles by a detector that is not ours: an ONNX or OpenVINO file.
 
 Two forms of answers are read: rows of SSD, and plain `boxes` and `scores`. Such a detector knows neither the kind of a
 photo nor viewpoints, and its input's colours and range stand nowhere in the file: see `InputForm`.

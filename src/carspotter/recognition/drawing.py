@@ -1,4 +1,4 @@
-"""A photo's pixels and its prediction in; the same picture with boxes and labels out.
+"""Draw boxes and labels of a prediction on its photo.
 
 Strokes and letters grow with the picture, small photos are enlarged until a label can be read, labels stay inside the
 picture and keep out of each other's way. It reads and writes no file.
@@ -21,7 +21,8 @@ from carspotter.records import UNKNOWN_VIEWPOINT, Prediction, Vehicle
 Colour = tuple[int, int, int]
 Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
 
-# The palette of Okabe and Ito (2008), told apart by colour-blind people too; grey is kept for what is undecided.
+# The palette of Okabe and Ito (2008), which colour-blind people can distinguish too; grey is kept for what is
+# undecided.
 PALETTE: tuple[Colour, ...] = (
     (240, 228, 66),
     (86, 180, 233),
@@ -53,6 +54,7 @@ def draw(pixels: NDArray[np.uint8], prediction: Prediction) -> Image.Image:
     Returns a new RGB picture, enlarged by a whole number when its shorter side is below 320 px.
     """
     picture = _canvas(pixels)
+    # Boxes are in pixels of the original, which is larger than what was decoded and may be smaller than the canvas.
     scale = picture.width / prediction.width if prediction.width else 1.0
     pen = ImageDraw.Draw(picture)
     taken: list[BoundingBox] = []
@@ -66,6 +68,7 @@ def draw(pixels: NDArray[np.uint8], prediction: Prediction) -> Image.Image:
     for number, (box, vehicle) in enumerate(zip(boxes, prediction.vehicles, strict=True)):
         label = _label(pen, _lines(vehicle), picture.size)
         places = [_inside(x, y, label, picture.size) for x, y in _corners(label, box)]
+        # Over another label neither can be read, so that this counts before hiding a vehicle.
         place = min(places, key=lambda place: (_hidden(place, taken), _hidden(place, boxes)))
         taken.append(place)
         _draw_label(pen, label, place, _colour(vehicle, number))
@@ -74,6 +77,7 @@ def draw(pixels: NDArray[np.uint8], prediction: Prediction) -> Image.Image:
 
 def _canvas(pixels: NDArray[np.uint8]) -> Image.Image:
     picture = Image.fromarray(np.ascontiguousarray(pixels))
+    # Rounded up to a whole number, which keeps edges of pixels crisp.
     factor = -(-MIN_SIDE // max(1, min(picture.size)))
     # A strip of a few pixels is not blown up without bound: its longer side stays below that of a common photo.
     factor = max(1, min(factor, 1600 // max(picture.size)))
@@ -83,6 +87,7 @@ def _canvas(pixels: NDArray[np.uint8]) -> Image.Image:
 
 
 def _stroke(size: tuple[int, int]) -> int:
+    # Two pixels at least: thinner lines vanish when a page scales the picture down.
     return max(2, round(min(size) / 180))
 
 
@@ -112,6 +117,7 @@ def _label(pen: ImageDraw.ImageDraw, lines: tuple[str, ...], size: tuple[int, in
         room = size[0] - 2 * margin
         if height <= SMALLEST_FONT or max(pen.textlength(line, font) for line in lines) <= room:
             break
+        # Steps of a tenth end after some ten rounds; the width of text is not linear in the font's height.
         height = max(SMALLEST_FONT, int(height * 0.9))
     lines = tuple(_cut(pen, line, font, room) for line in lines)
     width = max(pen.textlength(line, font) for line in lines) + 2 * margin
@@ -121,13 +127,14 @@ def _label(pen: ImageDraw.ImageDraw, lines: tuple[str, ...], size: tuple[int, in
 def _cut(pen: ImageDraw.ImageDraw, line: str, font: Font, room: float) -> str:
     if pen.textlength(line, font) <= room:
         return line
+    # Letter by letter, since the letters of this font are not equally wide.
     while line and pen.textlength(line + "...", font) > room:
         line = line[:-1]
     return line.rstrip() + "..."
 
 
 def _corners(label: _Label, box: BoundingBox) -> Iterator[tuple[float, float]]:
-    """Yield the places a label may have: above, below, inside; of equals the first is taken."""
+    """Yield the places a label may have: above, below, inside; of equally good ones the first is taken."""
     above, below = box.y1 - label.height, box.y2
     for y in (above, below, box.y1, box.y2 - label.height):
         yield box.x1, y
@@ -136,6 +143,7 @@ def _corners(label: _Label, box: BoundingBox) -> Iterator[tuple[float, float]]:
 
 def _inside(x: float, y: float, label: _Label, size: tuple[int, int]) -> BoundingBox:
     x = max(0.0, min(x, size[0] - label.width))
+    # A label larger than the picture keeps its beginning visible.
     y = max(0.0, min(y, size[1] - label.height))
     return BoundingBox(x, y, x + label.width, y + label.height)
 
@@ -152,9 +160,11 @@ def _hidden(place: BoundingBox, areas: Iterable[BoundingBox]) -> float:
 def _draw_box(pen: ImageDraw.ImageDraw, box: BoundingBox, colour: Colour, stroke: int) -> None:
     # A dark line on both sides of the bright one keeps it visible on a white car as on a black one.
     halo = max(1, stroke // 2)
+    # Pillow includes the last pixel, where our boxes end before it.
     corners = (box.x1, box.y1, max(box.x1, box.x2 - 1), max(box.y1, box.y2 - 1))
     pen.rectangle(corners, outline=DARK, width=stroke + 2 * halo)
     inner = (corners[0] + halo, corners[1] + halo, corners[2] - halo, corners[3] - halo)
+    # Of a box of a few pixels the halo alone is left; Pillow refuses corners in the wrong order.
     if inner[2] > inner[0] and inner[3] > inner[1]:
         pen.rectangle(inner, outline=colour, width=stroke)
 

@@ -1,4 +1,4 @@
-"""Photos in; for each its kind and every vehicle's box, score and viewpoint out, by our own network.
+"""Find the kind of each photo, and every vehicle's box, score and viewpoint, by our own network.
 
 Each photo is resized once and the network sees the whole of it; which of its boxes say the same vehicle it decides
 itself. Decoding photos and choosing among the vehicles is for
@@ -25,7 +25,7 @@ DEFAULT_SCORE = 0.4
 """Least score of a vehicle when the bundle's calibration has no `score`: a start, a trained bundle brings its own."""
 
 MAX_DETECTIONS = 20
-"""Most vehicles told of one photo: a dealer's yard has more, but they are a few pixels wide."""
+"""The most vehicles reported of one photo: a dealer's yard has more, but they are a few pixels wide."""
 
 _MIN_SIDE = 1.0
 """Pixels of the photo: a box narrower or lower holds nothing that could be cropped."""
@@ -62,6 +62,7 @@ class Finder:
         self.bundle = bundle
         if score is not None and not 0 <= score <= 1:
             raise ValueError(f"score={score}: must be from 0 to 1")
+        # The bundle's own score was calibrated with its weights; one of another bundle would mean another precision.
         self.score = bundle.share("score", DEFAULT_SCORE) if score is None else score
         self.max_detections = max_detections
         self._session = session
@@ -74,12 +75,14 @@ class Finder:
         if not photos:
             return []
         preprocessing = self.bundle.preprocessing
+        # One run for all photos: an engine's fixed costs are paid once.
         batch = np.stack([network_input(photo, preprocessing) for photo in photos])
         outputs = self._session.run(batch)
         return [self._finding({key: outputs[key][i] for key in _OUTPUTS}, photo) for i, photo in enumerate(photos)]
 
     def _finding(self, outputs: Mapping[str, NDArray[Any]], photo: NDArray[np.uint8]) -> Finding:
         kinds = tuple(float(value) for value in outputs["kind"])
+        # The likeliest kind, without a threshold: what is too doubtful to use is for the gate of `locate`.
         best = int(np.argmax(outputs["kind"]))
         height, width = photo.shape[:2]
         return Finding(
@@ -98,6 +101,7 @@ class Finder:
             if box is not None:
                 sides = tuple(float(value) for value in outputs["viewpoints"][place])
                 detections.append(Detection(box=box, score=float(scores[place]), viewpoints=sides))
+        # The network returns them best first, so that the worst ones fall away.
         return tuple(detections[: self.max_detections])
 
 
@@ -107,6 +111,7 @@ def photo_box(relative: NDArray[Any], size: tuple[int, int], preprocessing: Prep
     None where less than a pixel of it is inside, as of a box in a letterbox's bars.
     """
     x1, y1, x2, y2 = (float(value) for value in relative)
+    # Relative to the input with its bars, not to the photo: so in two steps.
     inside = BoundingBox(x1, y1, x2, y2).scale(preprocessing.width, preprocessing.height)
     box = to_photo_box(inside, size, preprocessing).clip(*size)
     return box if min(box.width, box.height) >= _MIN_SIDE else None

@@ -1,4 +1,4 @@
-"""What the photos of one ad say by themselves in, what they say together out; and which of them show another vehicle.
+"""Fuse what the photos of one ad say, and find the photos that show another vehicle.
 
 Each photo has one voice. It reads no photo and decides nothing: thresholds are the identifier's, words are `ad`'s.
 All constants were chosen on one half of 169 ads and checked on the other (benchmarks/ad_answers.py, docs/ads.md).
@@ -26,11 +26,11 @@ LEAST_AGREEMENT = 0.07
 vehicle. With `LEAST_LIKENESS` and calibrated classes: precision 1.0 on the choosing half, at 0.17 found."""
 
 LEAST_LIKENESS = 0.6
-"""… if besides no other photo's embedding is so near to its own (cosine). Two sides of one car reach 0.45 to 0.80, two
-photos of the same side 0.5 where the cars differ."""
+"""Nearness (cosine) of two photos' embeddings from which both show one vehicle, whatever else they say: a photo with
+such a neighbour is no outlier. Two sides of one car reach 0.45 to 0.80, the same side of two cars 0.5."""
 
 FEWEST = 3
-"""Photos that it takes to say which of them is the odd one."""
+"""The fewest photos among which one can be called the odd one."""
 
 _FLOOR = 1e-9  # keeps logarithms finite; from 1e-9 to 1e-3 nothing changes
 

@@ -1,4 +1,4 @@
-"""Crops of vehicles in; make, model, generation and year with calibrated probabilities out, or a reason why not.
+"""Name make, model, generation and year on crops, with calibrated probabilities, or a reason why not.
 
 A level's probability is the sum of its children's, so that levels agree with each other: of each the first candidate is
 one of the children of the first above. The answer is the deepest level sure enough; below the threshold, where the
@@ -110,7 +110,7 @@ class Identifier:
     ) -> Identification:
         """Return what class probabilities (n_classes,) mean: one photo's, or those that several photos agree on.
 
-        `attributes` are what the network says besides; without them the subject is taken for a car.
+        `attributes` are what the network says in addition; without them the subject is taken for a car.
         """
         attributes = attributes or {}
         levels = {level: self.taxonomy.sum_to(level, probabilities) for level in LEVELS}

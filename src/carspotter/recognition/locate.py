@@ -1,4 +1,4 @@
-"""Detections of one photo in; those that are asked for out.
+"""Choose among the detections of one photo those that are asked for.
 
 It selects: which vehicles the answer is about, and whether the photo shows a vehicle's outside at all. It finds nothing
 itself (`finder`, `detector`) and names nothing (`recognition`).

@@ -1,4 +1,4 @@
-"""Embeddings and their classes in, a linear head out: logistic regression, or one prototype a class. Numpy alone.
+"""Fit a linear head on embeddings: logistic regression, or one prototype a class. Numpy alone.
 
 Both are fitted on embeddings moved by their mean and scaled, which the head takes back, so that it works on embeddings
 as they are. What is fitted is not calibrated; `gallery` chooses and calibrates.
@@ -17,7 +17,7 @@ from carspotter.runtime.head import Head
 Floats = NDArray[np.float32]
 Classes = NDArray[np.int64]
 
-# L-BFGS keeps so many steps; 10 is its usual size (Nocedal and Wright 2006, 7.2).
+# L-BFGS keeps this many steps; 10 is its usual size (Nocedal and Wright 2006, 7.2).
 _MEMORY = 10
 # Held-out accuracy no longer moves once no part of the slope is larger: of 1e-3 and 1e-4 the same, of 1e-2 not.
 _SLOPE = 1e-3
@@ -49,7 +49,7 @@ def fit_probe(
 
 
 def fit_prototypes(embeddings: Floats, classes: Classes, n_classes: int) -> Head:
-    """Make the mean direction of each class its prototype; logits are scaled cosines, but for each photo's own length.
+    """Make the mean direction of each class its prototype; logits are cosines times a scale and the photo's own length.
 
     The scale makes the truth likeliest, each photo judged by prototypes that its own embedding is taken out of. A class
     without a photo gets zeros.

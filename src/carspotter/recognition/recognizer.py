@@ -86,7 +86,7 @@ class Recognizer:
     ) -> None:
         """Join a finder and an identifier; `threads` bounds a batch's decoding threads (default: cores, at most 4).
 
-        `with_hashes` tells each photo's perceptual hashes, by which copies are known; photos over `max_pixels` are not
+        `with_hashes` adds each photo's perceptual hashes, by which copies are known; photos over `max_pixels` are not
         decoded. Raises ValueError for an unknown `select`, BundleError for a calibration outside of 0..1.
         """
         if select not in SELECTIONS:
@@ -329,7 +329,7 @@ _NO_VEHICLE = {
 
 
 def why_no_vehicle(prediction: Prediction) -> str | None:
-    """Say in words why a readable photo lists no vehicle; None where it lists one, or could not be read."""
+    """Return in words why a readable photo lists no vehicle; None where it lists one, or could not be read."""
     if prediction.vehicles or prediction.error is not None or prediction.kind is None:
         return None
     return _NO_VEHICLE[prediction.kind.name]

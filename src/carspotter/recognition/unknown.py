@@ -1,4 +1,4 @@
-"""How much speaks for learnt classes, of vehicles that show one and of others: what a learned bundle should refuse.
+"""Choose the evidence below which a learned bundle refuses a vehicle as of none of its classes.
 
 In: embeddings and their classes, and a way to fit a head. Out: the least evidence (`Head.evidence`) of an answer. The
 unknown are classes that were left out of a fit, a fifth of the classes in turn.
@@ -21,9 +21,9 @@ Apart = tuple[Evidence, Evidence]
 """The evidence of photos of learnt classes, and that of photos of classes that were left out, by one head."""
 
 KEPT = 0.9
-"""Of the vehicles of learnt classes at least so many stay, however alike the others are."""
+"""The least share of vehicles of learnt classes that is kept, however alike the others are."""
 REFUSED = 0.8
-"""Share of the others that is refused where no second photo tells how many of the learnt classes that costs."""
+"""Share of the others that is refused where no second photo shows how many of the learnt classes that costs."""
 FOLDS = 5
 
 
@@ -40,8 +40,8 @@ def left_out(
 ) -> list[Apart]:
     """Return the evidence of photos of learnt classes and of classes that were left out, for each fold of the classes.
 
-    `x` (n, d) and `y` (n,) are learnt from but for the classes of a fold. Of learnt classes the photos of `held` are
-    asked, or those of the fold's part in `parts` (n,), which is not learnt from then. At `most` so many folds are
+    `x` (n, d) and `y` (n,) are learnt from, except the classes of a fold. Of learnt classes the photos of `held` are
+    asked, or those of the fold's part in `parts` (n,), which is not learnt from then. At most `most` folds are
     done. There is no fold where fewer than three classes have photos.
     """
     found = np.unique(y)
@@ -63,7 +63,7 @@ def left_out(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Refusal:
-    """Say below which evidence a vehicle is of no learnt class; which share of these is then kept, which refused."""
+    """The evidence below which a vehicle is of no learnt class, and which shares are then kept and refused."""
 
     least: float
     kept: float
@@ -80,7 +80,7 @@ def choose_refusal(apart: Sequence[Apart]) -> Refusal | None:
     if not judged:
         return None
     kept = max(KEPT, float(np.mean([_balance(known, unknown) for known, unknown in judged])))
-    # The evidence that just so many of the known reach.
+    # The evidence that just this share of the known reaches.
     least = [float(np.quantile(known, 1 - kept)) for known, _ in judged]
     refused = [float((unknown < each).mean()) for each, (_, unknown) in zip(least, judged, strict=True)]
     return Refusal(least=float(np.mean(least)), kept=kept, refused=float(np.mean(refused)))

@@ -1,7 +1,7 @@
-"""Decoded photos in, views out: what kind of photo each is, whether it passes the gate, which vehicles are asked for.
+"""Look at decoded photos: what kind each is, whether it passes the gate, which vehicles are asked for.
 
-A view gives the crop of each of its vehicles. Recognizing, building and exporting look at photos through it; who has a
-box already, as training and evaluation do, cuts by the same `crops`. It names no vehicle.
+A view gives the crop of each of its vehicles. Recognizing, building and exporting look at photos through it; code that
+has a box already, as training and evaluation do, cuts by the same `crops`. It names no vehicle.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class View:
-    """What is seen of one photo; `vehicles` are those asked for, first first, in pixels of the decoded photo."""
+    """What is seen of one photo; `vehicles` are those asked for, in order, in pixels of the decoded photo."""
 
     photo: DecodedPhoto
     finding: Finding

@@ -1,4 +1,4 @@
-"""What several people said of the same targets in; how far they agree out, as a share and as kappa.
+"""Measure how far several people agree on the same targets, as a share and as kappa.
 
 Kappa is 1 where people always agree and 0 where they agree as often as chance would: with 95 exteriors of 100, two
 people who say "exterior" blindly agree in 90 % of cases. It reads no file.

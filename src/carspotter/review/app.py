@@ -1,4 +1,4 @@
-"""The review as a web page: a project or folder and a person in, an application out that asks and takes decisions.
+"""The review as a web page: an application that asks one person about a project or folder and takes decisions.
 
 It is for one person at their own machine: it answers only under the names it was given (another site's page cannot
 reach it by a name that it makes point here), takes decisions only from its own page, and shows a photo by its id alone.

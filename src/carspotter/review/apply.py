@@ -1,4 +1,4 @@
-"""What people decided of labels and words in; what the next build makes of it out: rows of `reviews`, corrections.
+"""Turn what people decided of labels and words into rows of `reviews` and corrections for the next build.
 
 The label of a photo is that of its ad, unless a person said something else of the photo. Of words, the row that a
 person wrote into `labels/words.csv` holds, then what a review decided.
@@ -77,7 +77,7 @@ def corrections(labels: Path, store: DecisionStore) -> Corrections:
 
 
 def decision_texts(labels: Path, store: DecisionStore) -> list[str]:
-    """Return all that `resolve` depends on of what people said: where it changed, the step is done anew."""
+    """Return the part of people's decisions that `resolve` depends on: where it changed, the step is done again."""
     words = labels / WORDS_FILE
     texts = [words.read_text(encoding="utf-8-sig", errors="replace")] if words.exists() else []
     settled = [*store.settled("class").values(), *store.settled("words").values()]

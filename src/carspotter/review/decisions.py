@@ -205,7 +205,7 @@ class DecisionStore:
             ]
 
     def settled(self, task: Task) -> dict[Target, Decision]:
-        """Return the decision that holds of each target: what most people said, of equals the newest.
+        """Return the decision that holds of each target: what most people said, in a tie the newest.
 
         A person's newest word counts, as it does in `votes`.
         """
@@ -245,7 +245,7 @@ class DecisionStore:
     def _take(self, line: bytes) -> None:
         try:
             content = json.loads(line) if line.strip() else None
-        except ValueError:  # a crash tore the line; nobody was told that it is saved
+        except ValueError:  # a crash tore the line; nobody was promised that it is saved
             content = None
         if content is None:
             return

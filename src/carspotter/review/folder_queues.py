@@ -44,7 +44,7 @@ class FolderQueues:
         self.store = DecisionStore(folder / DECISIONS)
 
     def close(self) -> None:
-        """Let nothing go."""
+        """Do nothing: no file is held open."""
 
     def items(self, query: QueueQuery) -> list[Item]:
         """Return the items of a queue in their order, decided ones among them."""

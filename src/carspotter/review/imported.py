@@ -1,8 +1,8 @@
-"""A project's decisions, and in them what stands in a `labels/reviewed.csv`: rows in, decisions out, once.
+"""Read a project's decisions, and import the rows of a `labels/reviewed.csv` into them once.
 
 Older versions kept decisions in that file, and `labels/doubts.csv` may still be filled in with a spreadsheet and saved
 under that name. Where a project is opened for a build or a review, each row becomes a decision and the file is renamed
-to `reviewed.csv.imported`. What somebody decided in a review stands above a row, which is then told and left out.
+to `reviewed.csv.imported`. What somebody decided in a review stands above a row, which is then reported and left out.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ log = logging.getLogger("carspotter.review")
 REVIEWED = "reviewed.csv"
 ACTIONS = ("keep", RELABEL, "drop")
 _ID = "c5f-"
-"""How the id of an imported decision begins: a later file may decide otherwise, but for what a review said."""
+"""How the id of an imported decision begins: a later file may decide otherwise, except against a review."""
 
 
 def open_decisions(labels: Path) -> DecisionStore:
@@ -104,7 +104,8 @@ def _decision(row: Mapping[str, str], where: str, stamp: float) -> Decision:
         raise LabelError(f"{where}: relabel needs becomes_make, and becomes_model as far as known; or write drop")
     if becomes is not None and becomes.name() == row.get("given"):
         raise LabelError(f"{where}: {becomes.name()!r} is relabelled as itself; write keep, or another class")
-    # The same row of the same file has the same id: a second reading, after a crash or beside another process, is none.
+    # The same row of the same file has the same id: a second reading, after a crash or beside another process, adds
+    # nothing.
     content = repr((stamp, row["photo_id"], row["ad_id"], says, becomes))
     try:
         return Decision(
@@ -118,5 +119,5 @@ def _decision(row: Mapping[str, str], where: str, stamp: float) -> Decision:
             id=_ID + hashlib.sha256(content.encode(errors="surrogatepass")).hexdigest()[:32],
             at=datetime.fromtimestamp(stamp, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z"),
         )
-    except LabelError as error:  # a name that is none
+    except LabelError as error:  # not a possible name
         raise LabelError(f"{where}: {error}") from error

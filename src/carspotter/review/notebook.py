@@ -75,7 +75,7 @@ class Labeller(anywidget.AnyWidget):
             self.last = [decision.id for decision in work.last]
 
     def _hear(self, _: object, content: Any, __: object) -> None:
-        """Do what the page asks; what is wrong is told to the page."""
+        """Do what the page asks; the page gets a message about what is wrong."""
         try:
             self._do(content if isinstance(content, Mapping) else {})
         except CarspotterError as error:

@@ -68,7 +68,7 @@ class ProjectQueues:
         self._labels, self._catalog = project.labels, project.catalog()
 
     def close(self) -> None:
-        """Let the catalogue go."""
+        """Close the catalogue."""
         self._catalog.close()
 
     def items(self, query: QueueQuery) -> list[Item]:
@@ -211,7 +211,7 @@ def _facts(catalog: Catalog, photo_ids: Sequence[str]) -> dict[str, Row]:
     return {row["photo_id"]: row for row in rows}
 
 
-# The likeliest outside view of the ads that have these words: who knows cars sees at once what the words mean.
+# The likeliest outside view of the ads that have these words: a person who knows cars sees at once what the words mean.
 _WORDS_SHOWN = """SELECT coalesce(l.make, '') AS make, CASE WHEN coalesce(l.make, l.model, l.submodel) IS NULL
 THEN l.title ELSE coalesce(l.model, '') END AS model, coalesce(l.submodel, '') AS submodel,
 arg_max(p.photo_id, v.exterior) AS photo_id, any_value(l.title) AS title

@@ -26,12 +26,12 @@ TASKS_OF: Mapping[QueueName, tuple[Task, ...]] = {
     "doubts": ("class",),
     "unresolved": ("words",),
 }
-"""What each queue may ask; the first is what it asks unless told otherwise."""
+"""What each queue may ask; the first is what it asks by default."""
 
 GATE = 200
-"""Photos of a random sample unless told otherwise: 95 % of them right is then known to ± 3 %."""
+"""Photos of a random sample by default: 95 % of them right is then known to ± 3 %."""
 MOST = 5000
-"""Items of any other queue unless told otherwise, which is a week's work for one person."""
+"""Items of any other queue by default, which is a week's work for one person."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,7 +82,7 @@ class Item:
         return self.task == "class" and (self.is_ad or self.why is not None)
 
     def to_dict(self) -> dict[str, Any]:
-        """Return it as JSON values for a screen; where its file lies is not told."""
+        """Return it as JSON values for a screen, without the place of its file."""
         return {
             "key": "\x1f".join(self.target),
             "task": self.task,

@@ -1,6 +1,6 @@
 """Learn from decisions while a person goes on deciding: the steps of a build that depend on them, in a thread.
 
-In: a project. Out: how far it is, for whoever shows it. A process that is killed meanwhile leaves what a killed build
+In: a project. Out: how far it is, for a display. A process that is killed meanwhile leaves what a killed build
 leaves: the next one goes on.
 """
 
@@ -51,7 +51,7 @@ class Relearning:
             self._state = {**self._state, "running": False, "step": None, "about": None, "said": None, **end}
 
     def start(self, step: str, about: str) -> None:
-        """Hear that a step begins."""
+        """Note that a step begins."""
         self._state = {**self._state, "step": step, "about": about}
 
     def advance(self, done: int, total: int) -> None:

@@ -75,7 +75,7 @@ class ReviewSession:
         self.close()
 
     def close(self) -> None:
-        """Let the catalogue go; decisions are on the disk already."""
+        """Close the catalogue; decisions are on the disk already."""
         self._queues.close()
 
     def query(self, queue: str, task: str | None = None) -> QueueQuery:
@@ -89,7 +89,7 @@ class ReviewSession:
         return query
 
     def work(self, query: QueueQuery, *, limit: int = BATCH, fresh: bool = False) -> Work:
-        """Return the next items of a queue; `fresh` reads it anew from the catalogue.
+        """Return the next items of a queue; `fresh` reads it from the catalogue again.
 
         A random sample is everybody's: each person is asked for all of it, so that agreement can be measured. Of the
         other queues nobody is asked what somebody has decided.
@@ -179,7 +179,7 @@ class ReviewSession:
         return {task: len(self.store.settled(task)) for task in TASKS}
 
     def forget_queues(self) -> None:
-        """Read queues anew when they are next asked for: a build changed what they are made of."""
+        """Read queues again when they are next asked for: a build changed what they are made of."""
         with self._lock:
             self._read.clear()
             self._items.clear()

@@ -1,4 +1,4 @@
-"""A folder in, a `ModelBundle` out: weights, preprocessing, taxonomy, calibration and card of one network; and back.
+"""Read and write a `ModelBundle`: weights, preprocessing, taxonomy, calibration and card of one network.
 
 The folder holds the network (`model.onnx`; or `model.xml` and `model.bin`, or `model.tflite`), `bundle.json`,
 `card.json`, `CARD.md` (the card for people), for an identifier `taxonomy.json`, and for a learned one `head.npz`.
@@ -53,8 +53,8 @@ class ModelBundle:
 
     `calibration` maps names to numbers (or to mappings of numbers): of a finder `score` and `gate`, of an identifier
     `thresholds` and `subject`, and with a head `temperature`. `card` has the keys of `CARD_KEYS`. `attributes` are what
-    an identifier tells besides names, each with its words in the order of the output that is called like it. A `head`
-    answers the taxonomy's classes from the embedding, in place of the network's own. `file` is one of `FILES`,
+    an identifier answers in addition to names, each with its words in the order of the output that is called like it. A
+    `head` answers the taxonomy's classes from the embedding, in place of the network's own. `file` is one of `FILES`,
     `precision` one of `PRECISIONS`. `folder` is None before `save`.
     """
 

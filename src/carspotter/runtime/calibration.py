@@ -1,4 +1,4 @@
-"""Calibration: held-out logits and truth in; a temperature, thresholds and the calibration error out. Numpy alone.
+"""Fit a temperature and choose thresholds on held-out logits; measure the calibration error. Numpy alone.
 
 Trained networks and learned heads are calibrated alike; `recognition.identifier` applies what stands in the bundle.
 An answer is as deep as it is sure, so that a threshold is judged by what is then answered at its level, in every source
@@ -31,7 +31,7 @@ SURE_Z = 0.8416
 threshold the truth falls below in one of five cases; the lowest of many is chosen, so that few photos flatter more. Of
 14 photos that are all right 0.95 may be promised; the mean promised it of one."""
 LOWEST = 0.5
-"""No threshold goes below: an answer that is more likely wrong than right is none."""
+"""No threshold goes below: a name that is more likely wrong than right is not an answer."""
 
 
 def softmax(logits: Floats) -> Floats:
@@ -49,11 +49,13 @@ def fit_temperature(
     `targets` (n,) are classes, or rows of `members` (m, n_classes): sets of classes, any of which may be the truth.
     `weights` (n,) say how much each photo counts.
     """
+    # Steps of equal ratio: from 1 to 1.1 changes as much as from 2 to 2.2.
     coarse = np.arange(math.log(0.2), math.log(5.0), 0.1)
     counts = np.ones(len(targets)) if weights is None else np.asarray(weights, np.float64)
 
     def loss(log_temperature: float) -> float:
         p = softmax(logits / math.exp(log_temperature))
+        # A photo known down to its model is explained by any class of it, so that their probabilities add up.
         true = p[np.arange(len(targets)), targets] if members is None else (p * members[targets]).sum(axis=1)
         return float(-(counts * np.log(true + 1e-12)).sum())
 
@@ -72,21 +74,26 @@ def lowest_threshold(
     threshold, photos of equal confidence together; tried are `least` and the finite confidences that occur. With `z`
     the lower end of Wilson's interval (1927) of that many standard errors must be right as often.
     """
+    # Sorted once, each threshold is a place in the order: n log n for all of them.
     order = np.argsort(confidence, kind="stable")
     ranked = confidence[order]
+    # Between two confidences that occur nothing changes, so that only these need to be tried.
     tried = np.unique([least, *ranked[np.isfinite(ranked) & (ranked > least)]])
     first = np.searchsorted(ranked, tried, side="left")  # the least sure photo that is still answered
     # Right answers from each place on, counted from the surest down.
     hits = np.append(np.cumsum(right[order][::-1])[::-1], 0)[first]
     answered = len(order) - first
+    # Where nothing is answered the promise holds. 1e-9 forgives rounding, such as 19/20 against 0.95.
     enough = (answered == 0) | (wilson(hits, answered, z)[0] >= precision - 1e-9)
     return float(tried[enough][0]) if enough.any() else None
 
 
 def expected_calibration_error(confidence: Floats, right: Bools, bins: int = 15) -> float:
     """Average |accuracy - confidence| over equal bins of confidence, weighted by their photos (Naeini et al. 2015)."""
+    # Bins of equal width, as in the literature: figures can be compared.
     number = np.minimum((confidence * bins).astype(int), bins - 1)
     error = 0.0
+    # An empty bin weighs nothing and has no mean.
     for index in np.unique(number):
         members = number == index
         error += members.mean() * abs(float(right[members].mean()) - float(confidence[members].mean()))
@@ -106,11 +113,14 @@ def calibrate(
     photos = np.unique(names, return_inverse=True)[1]
     # Each market counts as the root of its photos: a large one leads, and does not silence the others.
     weights = 1 / np.sqrt(np.bincount(photos))[photos]
+    # Rounded before it is used, so that thresholds are chosen on what the bundle will calculate.
     temperature = round(fit_temperature(logits, targets, members=members, weights=weights), 4)
     probabilities = softmax(logits / temperature)
     truths = {level: _truth(taxonomy.index(level), targets, members) for level in LEVELS}
     thresholds = choose_thresholds(probabilities, truths, taxonomy, sources=names.tolist())
+    # Only a label of a single class says whether the answered class is right.
     known = np.ones(len(targets), bool) if members is None else members[targets].sum(axis=1) == 1
+    # Of sets with several classes this names the first one; `known` leaves those out below.
     best = targets if members is None else members[targets].argmax(axis=1)
     right = probabilities.argmax(1) == best
     error = expected_calibration_error(probabilities.max(1)[known], right[known]) if known.any() else math.nan
@@ -128,6 +138,7 @@ def choose_thresholds(
     is answered at the level, and all that is answered at it or below. A level that no photo can judge is not answered.
     """
     names = np.asarray(sources if len(sources) else [""] * len(probabilities), dtype=str)
+    # A level's probability is the sum over its classes: never less than that of a class below it.
     sums = {level: np.asarray(taxonomy.sum_to(level, probabilities), np.float64) for level in LEVELS}
     way = taxonomy.descend(sums)
     rows = np.arange(len(probabilities))
@@ -137,10 +148,12 @@ def choose_thresholds(
     for level in reversed(LEVELS):
         right, known = _right(way, truths, level)
         confidence = sums[level][rows, way[level]]
+        # A class that ends at its model has no year to answer: its name there only repeats the level above.
         says = ~taxonomy.repeats(level)[way[level]]
         asked = says & ~done
         if (asked & known).sum() >= LEAST_PHOTOS:
             found = _by_source(confidence, right, asked & known, names)
+            # What is answered below has no say on this threshold, but its mistakes count for the level as a whole.
             surest = np.where(done, np.inf, confidence)
             found += _by_source(surest, np.where(done, true, right), asked | done, names)
         else:  # too few are left to judge by, so that those answered below judge as well
@@ -161,6 +174,7 @@ def _right(
     A photo of which nothing is known counts as right: it speaks against no threshold.
     """
     above = LEVELS[: LEVELS.index(level) + 1]
+    # A wrong make makes the model wrong, even where two makes have a model of one name.
     right = np.all([(truths[each] < 0) | (way[each] == truths[each]) for each in above], axis=0)
     return right, truths[level] >= 0
 
@@ -171,6 +185,7 @@ def _by_source(confidence: Floats, right: Bools, asked: Bools, names: npt.NDArra
     All photos together need one, too. A source whose confidences are all infinite needs none.
     """
     found, counts = np.unique(names[asked], return_counts=True)
+    # The strictest source decides in the end: see `choose_thresholds`.
     large = found[counts >= LEAST_PHOTOS]
     small = asked & ~np.isin(names, large)
     parts = [(asked & (names == name), PRECISION) for name in large] + [(asked, PRECISION)]
@@ -178,6 +193,7 @@ def _by_source(confidence: Floats, right: Bools, asked: Bools, names: npt.NDArra
         parts.append((small, POOLED_PRECISION))
     parts = [part for part in parts if np.isfinite(confidence[part[0]]).any()]
     needed = [lowest_threshold(confidence[part], right[part], asks, least=LOWEST, z=SURE_Z) for part, asks in parts]
+    # No threshold keeps the promise: 1.0 is only reached by a certain answer, so that the level falls silent.
     return [1.0 if each is None else each for each in needed]
 
 
@@ -186,5 +202,6 @@ def _truth(index: npt.NDArray[np.intp], targets: Ints, members: Bools | None) ->
     if members is None:
         return np.asarray(index[targets], np.int64)
     shared = [index[classes] for classes in members]
+    # One set at a time, of which there are few; photos then only look their set up.
     taxa = np.array([found[0] if (found == found[0]).all() else -1 for found in shared], np.int64)
     return np.asarray(taxa[targets], np.int64)

@@ -1,4 +1,4 @@
-"""A bundle's card (`card.json`) in, the same card for people (`CARD.md`) out.
+"""Render a bundle's card (`card.json`) for people (`CARD.md`).
 
 The card says what a network was trained on, how well it does, and what it may be used for. This file checks that the
 card says something of each, and renders it; it does not know whether that is true.
@@ -12,7 +12,7 @@ from typing import Any
 from carspotter.errors import BundleError
 
 CARD_KEYS = ("use", "licence", "data", "recipe", "figures", "retrain")
-"""What each card must tell, in the order of `CARD.md`: may I use it, what is it made of, how good is it, what else."""
+"""What each card must say, in the order of `CARD.md`: may I use it, what is it made of, how good is it, what else."""
 
 _TITLES = {
     "use": "What it may be used for",
@@ -26,7 +26,8 @@ _TITLES = {
 
 
 def check_card(card: Mapping[str, Any], what: str) -> None:
-    """Raise BundleError unless the card tells something under each of `CARD_KEYS`; `what` begins the message."""
+    """Raise BundleError unless the card says something under each of `CARD_KEYS`; `what` begins the message."""
+    # 0 and False are values; only what is empty says nothing.
     missing = [key for key in CARD_KEYS if card.get(key) in (None, "", {}, [])]
     if missing:
         raise BundleError(
@@ -40,6 +41,7 @@ def render_card(card: Mapping[str, Any], *, name: str, task: str) -> str:
     Further keys of the card follow with their own name as the title.
     """
     lines = [f"# {name}", "", f"A model bundle for the task `{task}`.", ""]
+    # Ours first and in one order, so that two cards can be read side by side.
     keys = [key for key in CARD_KEYS if key in card] + [key for key in card if key not in CARD_KEYS]
     for key in keys:
         lines += [f"## {_TITLES.get(key, key)}", "", *_block(card[key]), ""]
@@ -56,6 +58,7 @@ def _block(value: Any) -> list[str]:
 
 
 def _cell(value: Any) -> str:
+    # A bar or a line break would end the cell.
     return _text(value).replace("|", "\\|").replace("\n", " ")
 
 

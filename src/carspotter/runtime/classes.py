@@ -1,4 +1,4 @@
-"""What an identifier's network answered in, the probability of each of the bundle's classes out.
+"""The probability of each of a bundle's classes, from what its network answered.
 
 They are the network's own, or those of a learned bundle's head on the embedding.
 """

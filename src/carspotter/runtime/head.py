@@ -61,16 +61,19 @@ class Head:
 
     def logits(self, embeddings: NDArray[np.floating[Any]]) -> NDArray[np.float32]:
         """Return logits (n, n_classes) of embeddings (n, d)."""
+        # float32 as in the network: in float64 the last digits would differ from the exported head's.
         answer: NDArray[np.float32] = np.asarray(embeddings, np.float32) @ self.weights.T + self.bias
         return answer
 
     def evidence(self, embeddings: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
-        """Return how much speaks for any of the classes (n,): the logarithm of the mean power of the logits.
+        """Return the evidence for any of the classes (n,): the logarithm of the mean exponential of the logits.
 
-        But for the number of classes it is the negative energy of Liu et al. (2020): of a vehicle of no learnt class no
-        logit is large. It stays as high where years of one model share what speaks for it, unlike the best probability.
+        Apart from the number of classes it is the negative energy of Liu et al. (2020): of a vehicle of no learnt class
+        no logit is large. It stays as high where years of one model share what speaks for it, unlike the best
+        probability.
         """
         logits = self.logits(embeddings).astype(np.float64)
+        # Taken out before the exponential and added again, which overflows from 89 on in float32 and 710 in float64.
         most = logits.max(axis=1)
         return np.asarray(most + np.log(np.exp(logits - most[:, None]).mean(axis=1)), np.float64)
 
@@ -86,6 +89,7 @@ class Head:
         """Read what `to_bytes` wrote; raises BundleError, beginning with `where`, for anything else."""
         try:
             with np.load(BytesIO(data), allow_pickle=False, max_header_size=1000) as arrays:
+                # The sizes that the archive claims are checked before anything is unpacked: a zip bomb is small.
                 if sum(item.file_size for item in arrays.zip.infolist()) > _MAX_BYTES:
                     raise BundleError(f"{where} unpacks to over {_MAX_BYTES >> 30} GiB: no head of ours")
                 return cls(weights=arrays["weights"], bias=arrays["bias"])

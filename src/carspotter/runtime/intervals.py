@@ -1,4 +1,4 @@
-"""Counts in, the interval of a share out: the one formula for all that promises, judges or doubts by few photos."""
+"""The interval of a share: the one formula for all that promises, judges or doubts by few photos."""
 
 from __future__ import annotations
 

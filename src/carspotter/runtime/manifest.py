@@ -1,4 +1,4 @@
-"""`bundle.json` in, what it says of a bundle out, each value checked; and the words that it may hold.
+"""Read `bundle.json` and check each value; the words that it may hold.
 
 It knows the manifest's layout and opens no other file; `bundle.py` reads and writes the folder.
 """
@@ -35,7 +35,7 @@ TASK_OUTPUTS: Mapping[str, tuple[str, ...]] = {
     "finder": ("kind", "scores", "boxes", "viewpoints"),
     "identifier": ("probabilities", "embedding", *LEVELS),
 }
-"""What a network for each task must answer, besides its attributes; `_last_size` knows their last dimension."""
+"""What a network for each task must answer, attributes aside; `_last_size` knows their last dimension."""
 
 SUBJECT = "subject"
 """The attribute that says whether a crop shows one whole car, in the word `CAR`, or what has no name for us."""
@@ -48,7 +48,7 @@ EXPORT = "export it again with `carspotter export`"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Part:
-    """What a manifest states of a file, where it does: its length, and its checksum in hexadecimal digits."""
+    """What a manifest may state of a file: its length, and its checksum in hexadecimal digits."""
 
     bytes: int | None = None
     sha256: str | None = None
@@ -175,7 +175,7 @@ def check_task(task: object, what: str) -> None:
 
 
 def check_file(file: object, precision: object, what: str) -> None:
-    """Raise BundleError for a network's file or precision that is none of ours."""
+    """Raise BundleError for a network's file or precision that this version does not know."""
     for key, value, allowed in (("file", file, FILES), ("precision", precision, PRECISIONS)):
         if not isinstance(value, str) or value not in allowed:
             raise BundleError(f"{what}: model {key} {value!r} is unknown; {suggestion(str(value), allowed)}")

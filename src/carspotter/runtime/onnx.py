@@ -44,7 +44,7 @@ class OnnxSession:
 
     def __init__(self, path: Path, *, threads: int | None = None, device: str = "cpu") -> None:
         """Open the file; raises BundleError when it is no network of one input or the device is not available."""
-        onnxruntime.disable_telemetry_events()  # for who imported it before carspotter, whose switch comes first
+        onnxruntime.disable_telemetry_events()  # for a program that imported it before carspotter could switch it off
         onnxruntime.set_default_logger_severity(_ERRORS_ONLY)
         provider = _provider(device)
         try:

@@ -61,7 +61,7 @@ class OpenVinoSession:
 def _options(threads: int | None, precision: str, max_concurrency: int) -> dict[str, Any]:
     # Left alone, OpenVINO takes bfloat16 on processors that have it, without a word. It is faster there, but then
     # probabilities differ between machines and engines in the third digit, and so may an abstention near its
-    # threshold. Equal answers come first; who wants the speed says so.
+    # threshold. Equal answers come first; speed is for those who ask for it.
     hint = {"float32": "f32", "bfloat16": "bf16"}[precision]
     options: dict[str, Any] = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": hint}
     if threads is not None:

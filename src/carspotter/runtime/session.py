@@ -1,4 +1,4 @@
-"""The path of a network file in, a `Session` that runs batches out, whichever engine is installed.
+"""Open a network's file as a `Session` that runs batches, by whichever engine is installed.
 
 This file chooses the engine; `onnx.py`, `openvino.py` and `litert.py` run it, each the only door to its library and
 imported only when a session is opened. It knows no task: what the arrays mean stands in the bundle (`bundle.py`).

@@ -1,7 +1,7 @@
-"""The routes: settings and an open recognizer in, a FastAPI application out.
+"""The routes of the service: a FastAPI application made of settings and an open recognizer.
 
 Each route is a few lines over `service`. Bodies are read by `uploads`, so that FastAPI's own parsing, which would put
-large files on the disk, stays out of the way; what a body may be is told to OpenAPI by hand.
+large files on the disk, stays out of the way; what a body may be is written into OpenAPI by hand.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Photos of many requests in, predictions out: a bounded queue and a few threads that recognise in batches.
+"""Recognise photos of many requests in batches: a bounded queue and a few threads.
 
 Each worker thread takes what waits, at most a batch, and runs decoder and networks itself, each with one thread, so
 that no core is fought over. A full queue refuses at once; a request that was given up is not worked on. It knows no
@@ -38,7 +38,7 @@ class Recognizes(Protocol):
 
 
 class QueueFullError(Exception):
-    """Raised when so many photos do not fit into the queue now; `retry_after_s` is when they may."""
+    """Raised when a request's photos do not fit into the queue now; `retry_after_s` is when they may."""
 
     def __init__(self, retry_after_s: float) -> None:
         super().__init__(f"the queue is full; try again in {retry_after_s:.1f} s")
@@ -50,7 +50,7 @@ class StoppingError(Exception):
 
 
 FAULTY = PhotoError(type=FAULT, message="the networks failed on this photo; the log says more")
-"""What a photo is told on which an engine raises."""
+"""The message for a photo on which an engine raises."""
 
 
 @dataclass(slots=True, kw_only=True, eq=False)
@@ -81,7 +81,7 @@ class Batcher:
     ) -> None:
         """Start `workers` threads; `capacity` photos may wait, `on_batch` hears of each batch's photos and seconds.
 
-        `first_guess_s` is the time of a photo until some were seen, for the waiting time that is told.
+        `first_guess_s` is the time of a photo until some were seen, for the waiting time in a refusal.
         """
         self._recognizer = recognizer
         self._batch = batch
@@ -104,7 +104,7 @@ class Batcher:
         return len(self._jobs)
 
     def check(self, photos: int = 1) -> None:
-        """Raise QueueFullError or StoppingError if so many photos would be refused now."""
+        """Raise QueueFullError or StoppingError if this many photos would be refused now."""
         if self._is_stopping:
             raise StoppingError
         over = len(self._jobs) + photos - self._capacity
@@ -132,7 +132,7 @@ class Batcher:
             self._give_up(jobs)
 
     def _give_up(self, jobs: Sequence[_Job]) -> None:
-        """Let go of the photos of a request that has ended, so that those not begun hold neither place nor memory."""
+        """Drop the photos of a request that has ended, so that those not begun hold neither place nor memory."""
         with self._changed:
             for job in jobs:
                 job.is_given_up = True

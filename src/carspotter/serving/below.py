@@ -1,4 +1,4 @@
-"""A service and a path in; the service below that path out, as a proxy shows it that takes no path away.
+"""Serve below a path, as behind a proxy that passes the path on.
 
 Pages name their files and calls by relative addresses, so that a proxy which takes the path away needs none of this.
 """

@@ -47,7 +47,7 @@ class FullError(Exception):
 
 @dataclass(slots=True, kw_only=True)
 class Feedback:
-    """The last photos until their senders speak, and write down what they say; safe to call from threads."""
+    """Keep the last photos until their senders give feedback, and store it with them; safe to call from threads."""
 
     folder: Path
     _held: OrderedDict[str, _Held] = field(default_factory=OrderedDict)
@@ -64,7 +64,7 @@ class Feedback:
                 self._drop(next(iter(self._held)))
 
     def sweep(self) -> None:
-        """Let go of the photos whose time is over."""
+        """Drop the photos whose time is over."""
         with self._lock:
             for request_id in [name for name, held in self._held.items() if held.at < time.monotonic() - KEEP_S]:
                 self._drop(request_id)

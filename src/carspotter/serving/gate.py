@@ -45,7 +45,7 @@ class Gate:
     def __init__(
         self, app: ASGIApp, *, keys: Keys | None, metrics: Metrics, room: Callable[[], ProblemError | None]
     ) -> None:
-        """Take the keys that may pass, None for everyone, where to count, and what tells why no photo is taken now."""
+        """Take the keys that may pass (None: everyone), where to count, and what says why no photo is taken now."""
         self._app = app
         self._room = room
         self._keys = keys

@@ -1,4 +1,4 @@
-"""A file of hashed API keys in; who a key belongs to, and whether it may send more now, out.
+"""Read a file of hashed API keys; say whom a key belongs to and whether it may send more now.
 
 A line is `NAME SHA256`, after which `rate=2.5` may set a rate of its own (0: no limit); `#` begins a comment. Keys are
 256 random bits, so that one round of SHA-256 keeps them safe: no word list can hold them. The comparison takes the same
@@ -54,7 +54,7 @@ def add_key(path: Path, name: str) -> str:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KeyEntry:
-    """Name who holds a key; `rate` is photos a second, None for the service's."""
+    """The holder of a key; `rate` is photos a second, None for the service's."""
 
     name: str
     digest: str
@@ -68,7 +68,7 @@ class Keys:
     entries: tuple[KeyEntry, ...]
 
     def find(self, key: str) -> KeyEntry | None:
-        """Return whose key it is; every entry is compared, so that the time tells nothing."""
+        """Return whose key it is; every entry is compared, so that the time reveals nothing."""
         digest = digest_of(key)
         found = None
         for entry in self.entries:
@@ -78,7 +78,7 @@ class Keys:
 
 
 def read_keys(path: Path) -> Keys:
-    """Read a file of keys; raises StorageError when it cannot be read, a line is none, or there is none."""
+    """Read a file of keys; raises StorageError when it cannot be read, a line is wrong, or there is no key."""
     entries = _entries(path)
     if not entries:
         raise StorageError(f"{path} holds no key; make one with: carspotter key NAME --file {path}")
@@ -106,7 +106,7 @@ def _entries(path: Path) -> list[KeyEntry]:
 
 
 _MOST_BUCKETS = 10_000
-"""Buckets before full ones are looked for: clients without a key are told apart by address."""
+"""Buckets before full ones are looked for: clients without a key are distinguished by address."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -126,7 +126,7 @@ class Rates:
     _buckets: dict[str, _Bucket] = field(default_factory=dict)
 
     def take(self, client: str, photos: int, rate: float | None = None, *, only_look: bool = False) -> float:
-        """Take so many photos; return 0 when they may pass, else the seconds to wait, and take none.
+        """Take this many photos; return 0 when they may pass, else the seconds to wait, and take none.
 
         `only_look` takes none in any case. More photos than the burst never pass: `ServeSettings` sees to that.
         """

@@ -1,4 +1,4 @@
-"""Log records in, one JSON object a line on stderr out.
+"""Write log records to stderr, one JSON object a line.
 
 What a client sent never stands in a line: no query, no URL of a photo, no file name, no address, no key; a key's
 holder does, by name.

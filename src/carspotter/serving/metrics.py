@@ -23,7 +23,7 @@ class Metrics:
     """Count; one for each application, so that two in one process do not meet."""
 
     def __init__(self, waiting: Callable[[], float], held: Callable[[], float]) -> None:
-        """Take what tells the photos that wait and the bytes of bodies held."""
+        """Take functions that count the photos that wait and the bytes of bodies held."""
         self._registry = CollectorRegistry()
         self.requests = self._histogram(
             "request_seconds", "Time from a request's head to its answer", labels=("route", "status")

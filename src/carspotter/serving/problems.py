@@ -1,7 +1,7 @@
 """Every error as problem+json (RFC 9457), so that a program reads all of them in one way.
 
 In: what a handler raises. Out: a response with status, title, detail, a short code and the request's id. A message of
-our own error tree is told as it is; of anything else only that it happened, since its text may hold what is not for
+our own error tree is passed on; of anything else only that it happened, since its text may hold what is not for
 strangers.
 """
 
@@ -43,12 +43,12 @@ class ProblemError(Exception):
 
 
 def problem_of_photo(code: str, message: str) -> ProblemError:
-    """Say by which status a photo that cannot be used is told."""
+    """Return the HTTP status for a photo that cannot be used."""
     return ProblemError(_STATUS_OF_IMAGE.get(code, 422), code, message)
 
 
 def problem_of(error: CarspotterError) -> ProblemError:
-    """Say by which status an error of the package's tree is told: what the client sent is its own fault."""
+    """Return the HTTP status for an error of the package's tree: what the client sent is its own fault."""
     if isinstance(error, ImageError):
         return problem_of_photo(error.code, str(error))
     if isinstance(error, StorageError):  # a URL that cannot be read

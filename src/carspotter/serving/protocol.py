@@ -1,4 +1,4 @@
-"""An application in, a server on a bound socket out, whose connections end when they bring no whole request.
+"""Serve an application on a bound socket; connections that bring no whole request end.
 
 uvicorn bounds neither the size of a head nor the time it may take, and reads on for ever after an early answer: one
 connection without a key could fill the memory, and some hundred stall all others. Behind a proxy that bounds both this
@@ -48,7 +48,7 @@ def bind(app: Any, *, host: str, port: int, **options: Any) -> tuple[uvicorn.Ser
     # Connections inherit it. asyncio sets it by itself, but not where a socket was bound outside of it: an answer's
     # body would wait 40 ms for the client to acknowledge its head.
     bound.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    bound.listen(config.backlog)  # now, not when the loop runs: whoever reads the address may connect at once
+    bound.listen(config.backlog)  # now, not when the loop runs: a client that reads the address may connect at once
     return uvicorn.Server(config), bound
 
 

@@ -1,4 +1,4 @@
-"""A request's photos in, predictions or an ad's answer out: what the routes of `app` have in common.
+"""Answer a request's photos, or an ad: what the routes of `app` have in common.
 
 It holds the recognizer, the queue and the limits of one service. HTTP's words stand in `app`, the queue in `batching`.
 """
@@ -53,7 +53,7 @@ Result = TypeVar("Result")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PhotoRequest:
-    """What came with a request: photos in order, or why one named by URL did not, and the other fields."""
+    """A request as read: its photos in order (for one whose URL failed, the reason), and its other fields."""
 
     uploads: Sequence[Upload | CarspotterError]
     fields: Mapping[str, Any]
@@ -187,7 +187,7 @@ class Service:
         return find_word(name, said, self.recognizer.identifier.bundle.attributes.get(name, ())) or said
 
     def room(self, photos: int = 1) -> ProblemError | None:
-        """Return why so many photos would be refused now, None where they would not."""
+        """Return why this many photos would be refused now, None where they would not."""
         try:
             if self.batcher is None:
                 raise StoppingError
@@ -226,7 +226,7 @@ class Service:
 
     @asynccontextmanager
     async def sweeping(self) -> AsyncGenerator[None, None]:
-        """Let go of held photos in time, for as long as the context lasts."""
+        """Drop held photos in time, for as long as the context lasts."""
         task = asyncio.ensure_future(self._sweep())
         try:
             yield
@@ -311,7 +311,7 @@ class Service:
 
 
 def body_of(prediction: Prediction) -> dict[str, Any]:
-    """Return a prediction as the API tells it: with the reason why no vehicle is answered."""
+    """Return a prediction as the API answers it: with the reason why no vehicle is answered."""
     return prediction.to_dict() | {"undecided": why_no_vehicle(prediction)}
 
 

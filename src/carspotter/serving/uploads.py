@@ -1,4 +1,4 @@
-"""The body of a request in; the bytes of its photos and its fields out, within limits that hold while it arrives.
+"""Read the photos and fields of a request's body, within limits that hold while it arrives.
 
 A body is counted as its pieces come, so that no header needs to be believed, and the sum over all requests is bounded.
 Nothing touches the disk. It decodes no photo; URLs are fetched through the guard of `carspotter.web`.
@@ -173,12 +173,12 @@ class MemoryUse:
         self.bytes = 0
 
     def add(self, size: int) -> None:
-        """Hold more; raises ProblemError when all requests together hold too much."""
+        """Count more bytes; raises ProblemError when all requests together hold too much."""
         self._inbox.take(size)
         self.bytes += size
 
     def drop(self, size: int) -> None:
-        """Hold less."""
+        """Count fewer bytes."""
         self._inbox.held -= size
         self.bytes -= size
 

@@ -131,7 +131,7 @@ def is_header(words: Sequence[str], mapped: Iterable[str] = (), *, is_first: boo
 def resolve(
     table: str, there: Sequence[str], mapped: Mapping[str, str], looks: Sequence[str] = ()
 ) -> dict[str, list[str]]:
-    """Return field → its columns: what the map says, checked, and names that speak for themselves.
+    """Return field → its columns: what the map says, checked, and names that are known.
 
     Only photos have several. A field that the map gives "" has none. `looks` are columns whose values look like photos.
     Raises SourceError where the map names no column, or no column is known to hold the ads, their photos, or any word

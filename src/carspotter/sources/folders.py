@@ -38,7 +38,7 @@ SETTINGS, OWN = (
 
 # Three digits of position: in "20240131_154500.jpg" a phone's date and time are no ad and photo.
 _NUMBERED = re.compile(r"(\d+)_(\d{1,3})(?!\d)")
-# One number in two folders is an ad that somebody sorted twice; over half of them are numbers that begin anew.
+# One number in two folders is an ad that somebody sorted twice; over half of them are numbers that start over.
 _MAX_SHARED = 0.5
 
 

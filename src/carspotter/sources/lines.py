@@ -163,7 +163,7 @@ def _record(number: int, row: _Row, columns: Sequence[str]) -> Record:
 class _Rows:
     """Iterate over the rows of a CSV file; where a quote is not closed, one line is broken and the next are not lost.
 
-    `width` is the number of columns, once it is known: a row over several lines that has more is none.
+    `width` is the number of columns, once it is known: a row over several lines that has more is broken.
     """
 
     def __init__(self, path: Path, encoding: str, delimiter: str, skip: int = 0) -> None:
@@ -237,7 +237,7 @@ def _check_encoding(path: Path, name: str, encoding: str) -> None:
     if found is not None and encoding.casefold().startswith(("utf-8", "utf8")):
         raise SourceError(f"table {name} is {found.upper()}; set encoding = {found!r}")
     try:
-        b"".decode(encoding)  # a codec that is none of text is refused here
+        b"".decode(encoding)  # a codec that is not for text is refused here
         codecs.getincrementaldecoder(encoding)().decode(start, final=len(start) < _SNIFFED_BYTES)
     except UnicodeDecodeError as error:
         line = start.count(b"\n", 0, error.start) + 1
@@ -293,7 +293,7 @@ def _sniff_delimiter(lines: Sequence[str]) -> str:
 
 
 def read_json_lines(path: Path, *, name: str, encoding: str) -> Iterator[Record]:
-    """Yield the objects of a JSON Lines file; a line that is none is a record with a problem."""
+    """Yield the objects of a JSON Lines file; any other line is a record with a problem."""
     _check_encoding(path, name, encoding)
     number = 0
     with path.open(encoding=encoding, errors="surrogateescape") as file:

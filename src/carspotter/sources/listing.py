@@ -43,7 +43,7 @@ class Ad:
 def listing_row(*, ad_id: str, source: str, status: str = OK, message: str | None = None, **words: Any) -> Row:
     """Return a row of `listings`; `words` are its other columns, `attributes` a mapping or JSON text.
 
-    Blanks are cleaned and empty words left out. A year or price that is none is left out and named in the message.
+    Blanks are cleaned and empty words left out. An impossible year or price is left out and named in the message.
     """
     row: Row = {"ad_id": clean(ad_id), "source": clean(source)}
     problems = [message] if message else []
@@ -204,7 +204,7 @@ def clean(value: Any) -> str | None:
 
 
 def parse_year(text: str) -> int | None:
-    """Return the year in "2012", "2012-05", "05/2012" or a date, or None where there is none that a car can have."""
+    """Return the year in "2012", "2012-05", "05/2012" or a date, or None without a year that a car can have."""
     match = _YEAR.fullmatch(text.strip())
     year = int(match[1] or match[2]) if match else 0
     return year if _FIRST_YEAR <= year <= date.today().year + _YEARS_AHEAD else None

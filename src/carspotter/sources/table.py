@@ -25,7 +25,7 @@ from carspotter.sources.listing import Ad, Row, clean, listing_row, photo_row, r
 from carspotter.sources.table_file import FORMS, Form, form_of, local_table, name_of
 from carspotter.sources.values import SUFFIXES, is_rounded, number_text, photo_ids, split_name, tidy
 
-# Keys of JSON Lines differ from line to line: so many are looked at before a column is called unknown.
+# Keys of JSON Lines differ from line to line: this many are looked at before a column is called unknown.
 _FIRST_RECORDS = 100
 
 

@@ -1,4 +1,4 @@
-"""Where a table is in, a local file that is one out: fetched, unpacked, and no workbook, web page or archive.
+"""Make a local file of a table, wherever it is: fetched and unpacked; workbooks, web pages, archives are refused.
 
 It looks at the first bytes only, and knows nothing of columns.
 """

@@ -1,4 +1,4 @@
-"""What programs write into the fields of a table, in; plain values out: nothing, numbers, parts, lists of photos.
+"""Turn what programs write into the fields of a table into plain values: nothing, numbers, parts, lists of photos.
 
 A list may be written as JSON, Python, NumPy, Postgres or a spreadsheet's cell has it.
 """
@@ -120,7 +120,7 @@ def _parts(text: str) -> list[Any]:
 
 
 def _literal(text: str) -> list[Any] | None:
-    """Return what a list in brackets holds, or None for a text that is none."""
+    """Return what a list in brackets holds, or None for any other text."""
     if len(text) < 2 or text[0] + text[-1] not in ("[]", "()", "{}") or len(text) > _MAX_LITERAL:
         return None
     try:

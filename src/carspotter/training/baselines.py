@@ -153,7 +153,9 @@ def hog_vectors(images: Images, settings: HogSettings) -> Floats:
     vectors = np.empty((len(images), settings.length), np.float32)
     cells, blocks = (settings.cell, settings.cell), (settings.block, settings.block)
     for start in range(0, len(images), CHUNK):
+        # Brightness alone, 0..1: the colour of the paint says nothing about the model.
         gray = torch.from_numpy(images[start : start + CHUNK] @ _LUMA / 255)[:, None]
+        # Antialiased, or fine textures would turn into gradients of false directions.
         small = F.interpolate(gray, (settings.height, settings.width), mode="bilinear", antialias=True)[:, 0]
         for place, picture in enumerate(small.numpy(), start):
             vectors[place] = hog(
@@ -161,6 +163,8 @@ def hog_vectors(images: Images, settings: HogSettings) -> Floats:
                 orientations=settings.orientations,
                 pixels_per_cell=cells,
                 cells_per_block=blocks,
+                # Normalised, clipped at 0.2 and normalised again, as good as any of the paper's schemes: lamps do
+                # not outshine edges.
                 block_norm="L2-Hys",
             )
     return vectors
@@ -181,6 +185,7 @@ def run_baseline(
     one class are not learnt from. Raises RecipeError, DatasetError, TrainingError, MissingExtraError.
     """
     found = load_shards(recipe) if recipe.data.shards else load_labels(recipe)
+    # Targets from the number of classes on are sets of classes, for which a plain classifier has no row.
     taxonomy, learnt = found.nodes.taxonomy, found.photos.take(found.photos.targets < len(found.nodes.taxonomy))
     asked = _load_test(recipe, found.nodes, test) if test else found.holdout
     if method == "hog":
@@ -199,6 +204,7 @@ def run_baseline(
         taxonomy=taxonomy,
         photos=np.array(asked.paths),
         probabilities=baseline.probabilities(asked.images).astype(np.float32),
+        # Such photos are still judged at the levels where all their classes agree.
         truth=np.where(asked.targets < len(taxonomy), asked.targets, UNLABELLED),
         levels={level: found.nodes.level(level)[asked.targets] for level in LEVELS},
         about={"path": np.array(asked.paths)},
@@ -226,14 +232,19 @@ def _fit(photos: LabelledPhotos, n_classes: int, *, embed: Embed, settings: FitS
     _check(photos, n_classes, settings)
     views = _describe(photos, n_classes, embed, settings)
     held = _set_aside(photos.targets, settings.holdout, seed)
+    # Judged on photos as they are: mirrored copies are a help for learning, no photos of their own.
     judge = _gather(views[:1], held, settings.balance)
     outcomes = []
     tried = _gather(views, ~held, settings.balance)
     for value, classifier in _fit_linear(tried, n_classes, settings.strengths):
         logits = classifier.logits(judge.x)
+        # Each strength at its own best temperature, so that an overconfident head is not refused for what is curable.
         temperature = fit_temperature(logits, judge.targets)
+        # By log-loss, not accuracy: of few photos many strengths have the same accuracy.
         chance = softmax(logits / temperature)[np.arange(len(judge.targets)), judge.targets]
         outcomes.append((float(-(judge.weights * np.log(chance + 1e-12)).mean()), temperature, value))
+    # The temperature was fitted to a head of fewer photos; the final one is a little better, so that it errs towards
+    # doubt.
     _, temperature, chosen = min(outcomes)
     ((_, classifier),) = _fit_linear(_gather(views, np.ones(len(held), bool), settings.balance), n_classes, [chosen])
     return Baseline(embed=embed, classifier=classifier, temperature=temperature, chosen=chosen)
@@ -243,6 +254,7 @@ def _describe(photos: LabelledPhotos, n_classes: int, embed: Embed, settings: Fi
     """Return vectors and classes of the photos as they are and, where asked for, of their mirrored copies."""
     views = [(embed_all(embed, photos.images), photos.targets)]
     if settings.mirror:
+        # A mirrored left side is a right side: such classes trade places, all others stay.
         trade = np.arange(n_classes)
         for one, other in settings.swapped:
             trade[[one, other]] = other, one
@@ -252,6 +264,7 @@ def _describe(photos: LabelledPhotos, n_classes: int, embed: Embed, settings: Fi
 
 def _gather(views: list[tuple[Floats, Ints]], chosen: npt.NDArray[np.bool_], balance: float) -> _Vectors:
     targets = np.concatenate([classes[chosen] for _, classes in views])
+    # Divided by their mean below, so that the strength of the penalty means the same for every balance.
     weights = np.bincount(targets)[targets].astype(np.float64) ** -balance
     vectors = np.concatenate([each[chosen] for each, _ in views])
     return _Vectors(x=vectors, targets=targets, weights=weights / weights.mean())
@@ -275,6 +288,7 @@ def _set_aside(targets: Ints, part: float, seed: int) -> npt.NDArray[np.bool_]:
     for target in np.unique(targets):
         members = random.permutation(np.flatnonzero(targets == target))
         if len(members) > 1:
+            # By class, so that a rare one is neither lost from learning nor from judging.
             held[members[: min(max(1, round(part * len(members))), len(members) - 1)]] = True
     return held
 
@@ -282,8 +296,10 @@ def _set_aside(targets: Ints, part: float, seed: int) -> npt.NDArray[np.bool_]:
 def _fit_linear(known: _Vectors, n_classes: int, strengths: Sequence[float]) -> list[tuple[float, Linear]]:
     """Fit multinomial logistic regression for each strength, from the strongest, each starting at the one before."""
     logistic, unfinished = _import_sklearn()
+    # Centred and scaled by one number for all: strengths then mean the same for HOG and for features of any size.
     mean = known.x.mean(axis=0)
     scale = np.float32(1 / max(float(np.sqrt(np.square(known.x - mean).mean())), 1e-6))
+    # One scale, not one a column, which would blow up columns that are nearly constant.
     x = (known.x - mean) * scale
     n_seen = len(np.unique(known.targets))
     model = logistic(solver="lbfgs", warm_start=True, max_iter=200)
@@ -304,9 +320,12 @@ def _unscaled(model: Any, n_classes: int, mean: Floats, scale: np.float32) -> Li
     """Take the head of a fitted regression back to vectors as they are, a row for every class."""
     rows, intercepts = model.coef_, model.intercept_
     if len(model.classes_) == 2:  # then sklearn keeps one row: of the second class against the first
+        # Halves of opposite sign have the same difference, which is all that a softmax sees.
         rows, intercepts = np.concatenate([-rows / 2, rows / 2]), np.concatenate([-intercepts / 2, intercepts / 2])
     weights = np.zeros((n_classes, len(mean)), np.float32)
+    # A class that was never seen gets the probability 0.
     bias = np.full(n_classes, -np.inf, np.float32)
+    # x' = (x - mean) * scale put into w x' + b: the scale goes into the weights, the mean into the bias.
     weights[model.classes_] = rows * scale
     bias[model.classes_] = intercepts - weights[model.classes_] @ mean
     return Linear(weights=weights, bias=bias)

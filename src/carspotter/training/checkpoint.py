@@ -1,4 +1,4 @@
-"""Checkpoints of a run: the state of a training in, one file out, and back; a broken write replaces no good file."""
+"""Save and load the state of a training in one file; a broken write replaces no good file."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Checkpoint:
     best: float
     best_epoch: int = 0
     autocast: bool | None = None
-    """Whether bfloat16 was chosen: timed anew after a restart, it might be chosen otherwise."""
+    """Whether bfloat16 was chosen: timed again after a restart, the choice might differ."""
     log: tuple[str, ...] = ()
     """The lines of the log up to here: a kill between checkpoint and log would lose the last one."""
     fingerprint: str

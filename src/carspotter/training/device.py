@@ -1,4 +1,4 @@
-"""Where a training runs: processors and processes in, by Lightning Fabric; the precision, by measuring.
+"""Choose where a training runs, by Lightning Fabric, and in which precision, by measuring.
 
 One process uses the CPU or one GPU. Several are started by torchrun, one a GPU or one for some of the cores; each takes
 its part of every batch. It knows no task.
@@ -27,11 +27,12 @@ from carspotter.training.recipe import Precision, Recipe
 def open_fabric(recipe: Recipe) -> Fabric:
     """Open the devices of this process, and join the others where torchrun started several. Raises RecipeError."""
     world, local = int(os.environ.get("WORLD_SIZE", "1")), int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    # Parts of unequal size would weigh photos of a short part more: DDP averages over processes, not photos.
     if recipe.train.batch % world:
         raise RecipeError(f"train.batch is {recipe.train.batch}; {world} processes need a multiple of {world}")
     if world == 1:
         return Fabric(devices=1)
-    # Stages that a phase keeps still get no gradients, which DDP must be told to expect.
+    # Stages that a phase keeps still get no gradients, which DDP must expect.
     fabric = Fabric(devices=local, num_nodes=world // local, strategy=DDPStrategy(find_unused_parameters=True))
     fabric.launch()
     return fabric
@@ -42,12 +43,15 @@ def chooses_bfloat16(loss: Callable[[], Tensor], model: nn.Module, device: torch
 
     bfloat16 is six times as fast with AMX and thirteen times slower without. `loss` computes a batch's loss.
     """
+    # Measured on a CPU alone, where it may be the slower one by far.
     if precision != "auto" or device.type != "cpu":
         return precision != "float32"
     seconds: dict[bool, float] = {}
+    # The tries must leave no trace: batch statistics move with each forward pass.
     kept = copy.deepcopy(model.state_dict())
     with torch.random.fork_rng(devices=[]):  # the dropout of these steps must not move that of the training
         for autocast in (False, True):
+            # Float32 goes first, so that what is only done once (memory, kernels) is charged to it and not to bfloat16.
             started = time.monotonic()
             with torch.autocast(device.type, torch.bfloat16, enabled=autocast):
                 loss().backward()
@@ -61,6 +65,7 @@ def environment(device: torch.device) -> dict[str, Any]:
     """Describe what a run ran on: versions, processor, threads, processes."""
     import timm
 
+    # Figures of time mean nothing without it, and rounding differs between processors.
     gpu = {"gpu": torch.cuda.get_device_name(device)} if device.type == "cuda" else {}
     return {
         "carspotter": __version__,

@@ -44,8 +44,11 @@ def embed_with(backbone: nn.Module) -> Embed:
     network = network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def embed(images: Images) -> Floats:
+        # Each time: the network may have been trained in between.
         network.eval()
         with torch.inference_mode():
+            # A mirrored view has negative strides, which torch does not take. Bytes are moved to the device before they
+            # grow to floats.
             pixels = torch.from_numpy(np.ascontiguousarray(images)).to(device).permute(0, 3, 1, 2).float()
             vectors = cast(Tensor, network.embed(pixels.contiguous(memory_format=torch.channels_last)))
         return cast(Floats, vectors.float().cpu().numpy())
@@ -54,12 +57,13 @@ def embed_with(backbone: nn.Module) -> Embed:
 
 
 def embed_all(embed: Embed, images: Images) -> Floats:
-    """Describe photos (n, h, w, 3), `CHUNK` at a time, by vectors (n, d). Raises TrainingError where they are none."""
+    """Describe photos (n, h, w, 3), `CHUNK` at a time, by vectors (n, d). Raises TrainingError for anything else."""
     parts = [np.asarray(embed(images[start : start + CHUNK]), np.float32) for start in range(0, len(images), CHUNK)]
     sizes = [min(CHUNK, len(images) - start) for start in range(0, len(images), CHUNK)]
     for part, n in zip(parts, sizes, strict=True):
         if part.ndim != 2 or len(part) != n:
             raise TrainingError(f"features: {n} photos became an array of shape {part.shape}; a vector each is needed")
+        # Refused here, where it is still known which network is at fault.
         if not np.isfinite(part).all():
             raise TrainingError("features: a vector holds NaN or infinity; the network's weights are damaged")
     if not parts:

@@ -29,7 +29,7 @@ def norm_pairs(module: nn.Module) -> Iterator[tuple[str, str, nn.BatchNorm2d]]:
 
 
 def fuse_norms(module: nn.Module) -> nn.Module:
-    """Return a copy in which each convolution has taken in the batch norm after it; for stages that stand still.
+    """Return a copy in which each convolution has absorbed the batch norm after it; for frozen stages.
 
     On a CPU a pass over the pixels for the norm costs about as much as a small convolution.
     """

@@ -1,4 +1,4 @@
-"""Steps done in, one line on a terminal out: the epoch, the loss, images a second and the time that is left."""
+"""Show how far a training is in one line: the epoch, the loss, images a second and the time that is left."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The recipe of a training: TOML and `key=value` overrides in, one frozen dataclass out.
+"""The recipe of a training: a frozen dataclass, read from TOML and `key=value` overrides.
 
 Every setting of a training stands here and nowhere else; unknown keys are errors that offer the nearest known one.
 Paths in a recipe count from the recipe's own folder, those in changes from where the process stands. This module
@@ -173,7 +173,7 @@ class TrainSettings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CardSettings:
-    """What the bundle's card tells people in words; figures are added by the export."""
+    """What the bundle's card says in words; figures are added by the export."""
 
     data: str = "not stated"
     use: str = "not stated: ask whoever trained it"

@@ -1,4 +1,4 @@
-"""Where a training starts from: `model.start` in, first weights out. No network is asked.
+"""Load the first weights of a training, as `model.start` names them. No network is asked.
 
 It names a run, a shipped bundle (`identifier`, `finder`) or a bundle's folder. A bundle's weights are read out of its
 model.onnx, in which batch norms are folded and numbers have 11 bits (`export.onnx`).
@@ -41,7 +41,7 @@ class Start:
     weights: Mapping[str, Tensor]
     is_folded: bool
     classes: Taxonomy | None
-    """None of a finder, and of a bundle whose head is not the network's."""
+    """None for a finder, and for a bundle whose head is not the network's."""
 
 
 def open_start(recipe: Recipe) -> Start:
@@ -52,6 +52,7 @@ def open_start(recipe: Recipe) -> Start:
             return start_of_bundle(place)
         except BundleError as error:
             raise RecipeError(f"model.start: {error}") from error
+    # The weights that would be exported: averaged, and blended where the run blends.
     weights = load_checkpoint(place / BEST).kept
     classes = Taxonomy.load(place / TAXONOMY) if (place / TAXONOMY).is_file() else None
     task: Task = "finder" if classes is None else "identifier"
@@ -117,6 +118,7 @@ def take_classes(head: nn.Linear, start: Start, taxonomy: Taxonomy) -> int:
     if start.classes is None:
         return 0
     known = _rows(start.classes)
+    # Rows of our head and of the start's; classes unknown to it keep their fresh rows.
     pairs = [
         (row, new) for new, taxon in enumerate(taxonomy.classes) if (row := _row(taxon, known, start.classes)) >= 0
     ]
@@ -133,8 +135,10 @@ def take_classes(head: nn.Linear, start: Start, taxonomy: Taxonomy) -> int:
 
 def _fill(model: nn.Module, start: Start, prefix: str) -> list[str]:
     """Load the weights that begin with `prefix`; return the names of those that `start` lacks."""
+    # An exported graph has its batch norms folded into the convolutions; this network has them apart.
     given = unfold_norms(model, dict(start.weights)) if start.is_folded else start.weights
     given = {name: values for name, values in given.items() if name.startswith(prefix)}
+    # `num_batches_tracked` only counts, and timm's own weight files often lack it.
     wanted = {name for name in model.state_dict() if name.startswith(prefix) and "num_batches" not in name}
     try:
         model.load_state_dict(given, strict=False)
@@ -146,6 +150,7 @@ def _fill(model: nn.Module, start: Start, prefix: str) -> list[str]:
     lacking = sorted(wanted - set(given))
     unwanted = [name for name in set(given) - wanted if "num_batches" not in name]
     last = tuple(BACKBONE + name for name in _LAST)
+    # Names that do not match mean another architecture: half a backbone would learn, but badly and in silence.
     odd = [name for name in [*lacking, *unwanted] if name.startswith(BACKBONE) and not name.startswith(last)]
     if odd:
         raise RecipeError(f"model.start: {start.place} has another backbone than model.backbone says: {min(odd)}")
@@ -157,6 +162,7 @@ def start_of_bundle(bundle: ModelBundle) -> Start:
     if bundle.file != FILES[0] or bundle.precision == "int8":
         raise BundleError(f"bundle {bundle.name} holds {bundle.file} in {bundle.precision}; name the float32 one")
     weights = read_weights(bundle.model_path)
+    # A learned head's classes are not those of the network's own last layer.
     is_own = bundle.head is None and bundle.taxonomy is not None and all(name in weights for name in _HEAD)
     classes = bundle.taxonomy if is_own and len(weights[_HEAD[0]]) == len(bundle.taxonomy or ()) else None
     return Start(place=str(bundle.folder), task=bundle.task, weights=weights, is_folded=True, classes=classes)
@@ -186,6 +192,7 @@ def _rows(classes: Taxonomy) -> dict[Taxon, int]:
     rows: dict[Taxon, int] = {}
     for row, taxon in enumerate(classes.classes):
         rows[taxon] = row
+        # Bodies are parts of a class but no level, so that a class without one finds the first that has one.
         rows.setdefault(taxon.up_to(LEVELS[-1]), row)
     return rows
 
@@ -198,4 +205,5 @@ def _row(taxon: Taxon, rows: Mapping[Taxon, int], classes: Taxonomy) -> int:
         taxon = Taxon.from_dict(taxon.to_dict() | {"make": classes.find(taxon.make)})
     except TaxonomyError:
         return -1
+    # From the year up to the make: the nearest relative that has a row.
     return next((rows[above] for level in reversed(LEVELS) if (above := taxon.up_to(level)) in rows), -1)

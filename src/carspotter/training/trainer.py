@@ -1,4 +1,4 @@
-"""The training loop: a recipe in; a run folder with `recipe.json`, `log.jsonl`, `last.pt` and `best.pt` out.
+"""The training loop: it trains a recipe and writes `recipe.json`, `log.jsonl`, `last.pt` and `best.pt` to a folder.
 
 It knows no task: a `Task` gives the network, the batches, the loss and the figures. Learning rate and batches depend
 on seed and step alone, so that a run that was killed goes on, from its last whole epoch, as if it had not been. With
@@ -51,7 +51,7 @@ class Task(Protocol):
 
     @property
     def fingerprint(self) -> str:
-        """Tell apart what is learnt from; a run resumes only with the same."""
+        """Identify the data that is learnt from; a run resumes only with the same."""
 
     @property
     def taxonomy(self) -> Taxonomy | None:
@@ -59,7 +59,7 @@ class Task(Protocol):
 
     @property
     def attributes(self) -> Mapping[str, tuple[str, ...]]:
-        """Return what an identifier tells besides classes, each with its words; empty for a finder."""
+        """Return what an identifier answers in addition to classes, each with its words; empty for a finder."""
 
     def move(self, device: torch.device) -> None:
         """Make ready to learn on a device."""
@@ -164,16 +164,20 @@ class Training:
         self.model = task.build_model().to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         if recipe.model.norms == "estimate":
             self._estimate_norms()
+        # Judged and exported in place of the last weights, whose figures jump from step to step.
         self.averaged = copy.deepcopy(self.model).requires_grad_(False)
+        # Kept only where it is asked for: it is a third copy of all weights.
         self.first = self._blended_weights() if recipe.train.blend < 1 else {}
         optimizer = torch.optim.AdamW(parameter_groups(self.model, recipe.train), lr=recipe.train.lr)
         self.network, self.optimizer = self.fabric.setup(self.model, optimizer)
         self.epoch = self.step = self.best_epoch = 0
         self.best = -math.inf
         self.task_name = "figure"
+        # Gradients of different data would be averaged without any error.
         if self.fabric.broadcast(task.fingerprint) != task.fingerprint:
             raise TrainingError(f"process {self.fabric.global_rank} learns from other data; copy the same to each host")
         starts = [task.steps(recipe.phase_of(epoch)) for epoch in range(recipe.epochs)]
+        # Of the whole run, since the cosine must know its end from the first step, also after a restart.
         self.n_steps = sum(starts)
         self.autocast: bool | None = None  # decided on the first batch, by measuring
         self.progress = Progress(self.n_steps, recipe.train.batch)
@@ -186,10 +190,12 @@ class Training:
         return {name: value.clone() for name, value in state.items() if not name.startswith(FURTHER)}
 
     def _estimate_norms(self) -> None:
-        """Let the folded norms of the first weights see some batches; all processes see the same."""
+        """Estimate the statistics of folded norms on some batches; all processes see the same."""
         batches = self.task.batches(self.recipe.phase_of(0), 0, self.recipe.seed)
+        # Augmented batches of the first phase: the statistics of what is learnt from, not of photos as they are.
         few = itertools.islice(batches, max(1, math.ceil(NORM_PHOTOS / self.recipe.train.batch)))
         self.model.eval()
+        # The loss is computed for its forward pass alone; nothing is learnt from it.
         looks = (functools.partial(self.task.loss, self.model, _to(batch, self.device)) for batch in few)
         estimate_norms(cast(nn.Module, self.model.backbone), looks)
 
@@ -202,6 +208,7 @@ class Training:
         self.first = saved.first
         self.optimizer.load_state_dict(saved.optimizer)
         self.epoch, self.step, self.best, self.best_epoch = saved.epoch, saved.step, saved.best, saved.best_epoch
+        # The choice of precision comes along: another one halfway would make another run of it.
         self.autocast, self.lines = saved.autocast, list(saved.log)
         if self.lines and self.fabric.is_global_zero:
             (self.run / LOG).write_text("".join(self.lines), encoding="utf-8")
@@ -210,6 +217,7 @@ class Training:
         """Write the resolved recipe, the classes, the notice and what the run runs on into its folder."""
         if not self.fabric.is_global_zero:
             return
+        # As resolved, with `--set` and `extends` applied: the file alone repeats the run.
         (self.run / RECIPE).write_text(json.dumps(self.recipe.to_dict(), indent=2) + "\n", encoding="utf-8")
         said = environment(self.device) | {"data": self.task.fingerprint, "seed": self.recipe.seed}
         (self.run / ENVIRONMENT).write_text(json.dumps(said, indent=2) + "\n", encoding="utf-8")
@@ -221,7 +229,7 @@ class Training:
     def fit(self) -> None:
         """Train until the recipe's last epoch, with a checkpoint and a line in the log after each.
 
-        With `train.patience` it stops when the figure has not risen for so many epochs.
+        With `train.patience` it stops when the figure has not risen for that many epochs.
         """
         patience = self.recipe.train.patience
         if self.recipe.train.probe and not self.lines and self.fabric.is_global_zero:
@@ -231,27 +239,32 @@ class Training:
             loss = self._train_epoch(self.recipe.phase_of(self.epoch))
             self.epoch += 1
             kept = self._kept()
+            # One process judges and all get its figures: else they could disagree on the best epoch and on when to
+            # stop.
             figures = self.task.evaluate(kept) if self.fabric.is_global_zero else {}
             figures = self.fabric.broadcast(figures)
             self.task_name, primary = next(iter(figures.items()))
+            # Strictly better: of equal epochs the first is kept, and patience is not renewed by standing still.
             is_best = primary > self.best
             self.best, self.best_epoch = (primary, self.epoch) if is_best else (self.best, self.best_epoch)
             if self.fabric.is_global_zero:
                 self._note({"epoch": self.epoch, "loss": loss, **figures, "seconds": time.monotonic() - started})
                 self._save(kept, is_best)
                 (self.run / LOG).write_text("".join(self.lines), encoding="utf-8")
+            # No process begins an epoch whose predecessor is not on the disk.
             self.fabric.barrier()
         if self.fabric.is_global_zero:
             self._finish()
 
     def _finish(self) -> None:
-        """Let the task fit what it fits last to the best network, once: a run that is resumed at its end stays."""
+        """Call the task's `finish` on the best network, once: a run that is resumed at its end stays as it is."""
         best, finish = load_checkpoint(self.run / BEST), getattr(self.task, "finish", None)
         if finish is None or best.is_finished:
             return
         self.averaged.load_state_dict(best.kept)
         finish(self.averaged)
         logger.info("finished: %s", self.task.evaluate(self.averaged))
+        # Saved as finished, so that resuming at the end does not fit on top of the fit.
         state = self.averaged.state_dict()
         dataclasses.replace(best, averaged=state, blended={}, is_finished=True).save(self.run / BEST)
 
@@ -259,11 +272,13 @@ class Training:
         """Return the network that is judged: the averaged one, or one between it and what learning began with."""
         if not self.first:
             return cast(nn.Module, self.averaged)
+        # A copy: the averaged weights go on with the training, the blended ones are only judged and saved.
         kept = cast(nn.Module, copy.deepcopy(self.averaged))
         kept.load_state_dict(blend_folded(kept, self.first, kept.state_dict(), self.recipe.train.blend))
         return kept
 
     def _train_epoch(self, phase: Phase) -> float:
+        # Each epoch, since a resumed run may begin in the middle of a phase.
         freeze = getattr(self.model, "freeze", None)
         if freeze is not None:
             freeze(phase.frozen)
@@ -279,6 +294,7 @@ class Training:
             count += 1
             if self.fabric.is_global_zero:
                 self.progress.show(self.step, f"epoch {self.epoch + 1}/{self.recipe.epochs}", loss=total / count)
+        # The mean over processes, all of which saw as many photos.
         mean = self.fabric.all_reduce(torch.tensor(total / max(1, count)))
         return float(mean) if isinstance(mean, Tensor) else total / max(1, count)
 
@@ -287,6 +303,7 @@ class Training:
         try:
             return self._train_step(batch)
         except RuntimeError as error:
+            # On a CPU torch raises a plain RuntimeError, known by its words alone.
             if not isinstance(error, torch.OutOfMemoryError) and "not enough memory" not in str(error):
                 raise
             raise TrainingError(
@@ -300,8 +317,10 @@ class Training:
         value = loss.item()
         if not math.isfinite(value):
             raise self._diverged("loss", value)
+        # None instead of zeros saves a pass over all weights, and leaves frozen ones out of the optimizer.
         self.optimizer.zero_grad(set_to_none=True)
         self.fabric.backward(loss)
+        # One norm over all weights, so that clipping changes the length of the step and not its direction.
         norm = nn.utils.clip_grad_norm_(self.model.parameters(), self.recipe.train.clip).item()
         if not math.isfinite(norm):
             raise self._diverged("gradient", norm)  # before it gets into the weights, and they into a checkpoint
@@ -317,6 +336,7 @@ class Training:
         )
 
     def _loss(self, batch: Any) -> Tensor:
+        # Weights stay in float32; only products and convolutions are computed in bfloat16, which needs no loss scaling.
         with torch.autocast(self.device.type, torch.bfloat16, enabled=bool(self.autocast)):
             return self.task.loss(self.network, batch)
 
@@ -329,10 +349,13 @@ class Training:
     def _set_learning_rate(self) -> None:
         """Rise in a line, then fall as a half cosine to 1 % (Loshchilov and Hutter 2017, without restarts)."""
         settings = self.recipe.train
+        # At least one step, by which is divided below.
         rise = max(1, round(settings.warmup * self.n_steps))
         done = (self.step - rise) / max(1, self.n_steps - rise)
+        # step + 1: at 0 the first batch would teach nothing.
         factor = (self.step + 1) / rise if self.step < rise else 0.01 + 0.99 * (1 + math.cos(math.pi * done)) / 2
         for group in self.optimizer.param_groups:
+            # Set from the step alone, without a scheduler whose state would have to be saved.
             group["lr"] = settings.lr * group["lr_scale"] * factor
 
     @torch.no_grad()
@@ -340,13 +363,16 @@ class Training:
         # Young averages forget faster, or the first random head would linger: the (1 + t) / (10 + t) of TensorFlow.
         decay = min(self.recipe.train.ema, (1 + self.step) / (10 + self.step))
         pairs = list(zip(self.averaged.state_dict().values(), self.model.state_dict().values(), strict=True))
+        # All tensors in one call: a loop over hundreds of small ones would cost as much as the step.
         means, values = zip(*(pair for pair in pairs if pair[0].dtype.is_floating_point), strict=True)
         get_ema_multi_avg_fn(decay)(means, values, 0)
         for mean, value in pairs:
             if not mean.dtype.is_floating_point:
+                # Counters are integers, of which no mean is taken.
                 mean.copy_(value)
 
     def _save(self, kept: nn.Module, is_best: bool) -> None:
+        # Everything that the next epoch depends on, so that a resumed run is the same run.
         checkpoint = Checkpoint(
             epoch=self.epoch,
             step=self.step,
@@ -359,14 +385,17 @@ class Training:
             log=tuple(self.lines),
             fingerprint=self.task.fingerprint,
             first=self.first,
+            # Without blending these are the averaged weights, which are saved already.
             blended=kept.state_dict() if self.first else {},
         )
         if is_best:
             checkpoint.save(self.run / BEST)
+        # LAST comes last: a run killed in between repeats the epoch and writes BEST again.
         checkpoint.save(self.run / LAST)
 
     def _note(self, line: dict[str, float]) -> None:
         """Keep an epoch's figures for the log, and show them to TensorBoard; one that is no number is null."""
+        # JSON has no NaN; five digits are more than any held-out set can tell.
         kept = {key: round(value, 5) if math.isfinite(value) else None for key, value in line.items()}
         self.lines.append(json.dumps(kept) + "\n")
         if self.board is None:

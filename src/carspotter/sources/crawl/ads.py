@@ -1,4 +1,4 @@
-"""The pages of a crawl in; its ads, each with an id of its own, out.
+"""Turn the pages of a crawl into ads, each with an id of its own.
 
 An ad is named by the number that its page gives it, or by the page's address, whichever no other car of the crawl has.
 The same ad found twice is one ad, and a row with a status says where the second stands.

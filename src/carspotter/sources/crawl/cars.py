@@ -1,4 +1,4 @@
-"""The things that a page describes in; its cars out, each once, and the one that the page is about.
+"""Find the cars among the things that a page describes, each once, and the one that the page is about.
 
 A page describes one car in several syntaxes, and other cars beside it: "similar cars" are no reason to take a listing
 for a page of results, nor is a page of results a listing. It reads no text of a page: `crawl.data` does.
@@ -18,7 +18,7 @@ from carspotter.sources.crawl.data import Described, Document, Item
 CARS = frozenset(("car", "vehicle", "motorizedvehicle", "busorcoach", "motorcycle", "usedcar", "automobile"))
 PRODUCTS = frozenset(("product", "individualproduct", "productmodel", "productgroup", "someproducts"))
 
-# What tells a car from a cap with a badge among the products of one make.
+# What distinguishes a car from a cap with a badge among the products of one make.
 _OF_CARS = (
     "vehicleModelDate",
     "modelDate",

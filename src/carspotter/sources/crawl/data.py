@@ -1,4 +1,4 @@
-"""The text of a page in; the things that it describes, its meta tags, headings and links out.
+"""Read the things that a page describes, its meta tags, headings and links out of its text.
 
 JSON-LD is read as sites write it, with what browsers and search engines forgive; microdata and RDFa by extruct. All
 three end in one shape: mappings with short names ("brand", not "schema:brand"), "@type" a list of short names, and
@@ -169,7 +169,7 @@ def document(url: str, text: str) -> Document:
 
 
 def join(base: str, value: str) -> str | None:
-    """Return a whole http(s) address without its fragment, or None where it is none."""
+    """Return a whole http(s) address without its fragment, or None for anything else."""
     value = re.sub(r"[\t\r\n]", "", value).strip().encode(errors="ignore").decode()
     try:
         url = urldefrag(urljoin(base, value)).url if value else ""

@@ -74,7 +74,7 @@ def write_state(place: Path, state: Mapping[str, Any]) -> None:
 
 
 def set_aside(place: Path, pages: Sequence[Mapping[str, Any]]) -> None:
-    """Let a crawl begin anew; what its pages say so far is kept beside the new journal."""
+    """Make the next crawl start over; what its pages say so far is kept beside the new journal."""
     if pages:
         name = f"pages-{time.strftime('%Y%m%dT%H%M%S')}"
         taken = len(list(place.glob(f"{name}*.jsonl")))

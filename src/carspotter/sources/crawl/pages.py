@@ -1,6 +1,6 @@
-"""A page in; the car it offers, its photos and the links on it out.
+"""Read the car that a page offers, its photos and its links.
 
-Pages say what they sell in schema.org's words; where a page has none, Open Graph and its title tell. It fetches
+Pages say what they sell in schema.org's words; where a page has none, Open Graph and its title say it. It fetches
 nothing; sites with other structures have adapters in `crawl.sites`.
 """
 
@@ -59,7 +59,7 @@ def offers(page: Page) -> list[Offer]:
 
 
 def notes(page: Page) -> list[str]:
-    """Return why a page has no offer, where a crawl should hear it: broken data, several cars, no ad on a listing."""
+    """Return why a page has no offer, where a crawl should report it: broken data, several cars, no ad on a listing."""
     doc = document(page.url, page.text)
     if offers(page):
         return []

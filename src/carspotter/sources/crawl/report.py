@@ -34,7 +34,7 @@ class CrawlReport:
 
     @classmethod
     def of(cls, pages: Sequence[Mapping[str, Any]], outcome: Mapping[str, Any], settings: CrawlSettings) -> CrawlReport:
-        """Count the pages of a crawl and what its process told of the others."""
+        """Count the pages of a crawl and what its process reported of the others."""
         offers = [(page["url"], offer) for page in pages for offer in page["offers"]]
         notes: dict[str, list[str]] = {}
         for page in pages:
@@ -54,7 +54,7 @@ class CrawlReport:
 
     @classmethod
     def from_state(cls, state: Mapping[str, Any] | None) -> CrawlReport | None:
-        """Read a report back, or None where it is none of this version: the crawl then goes on."""
+        """Read a report back, or None where it is not of this version: the crawl then goes on."""
         if state is None or set(state) != {entry.name for entry in fields(cls)}:
             return None
         return cls(**state)
@@ -70,7 +70,7 @@ class CrawlReport:
 
     @property
     def answered_no(self) -> set[str]:
-        """Return the addresses that were answered for good: gone, forbidden, no page."""
+        """Return the addresses whose answer is final: gone, forbidden, no page."""
         return {url for reason, urls in self.failed.items() if reason in _ANSWERS for url in urls}
 
     def is_done(self, settings: CrawlSettings) -> bool:

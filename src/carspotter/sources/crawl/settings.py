@@ -1,4 +1,4 @@
-"""What a crawl is told: where it begins, how far it goes, how politely. It fetches nothing."""
+"""Settings of a crawl: where it begins, how far it goes, how politely. It fetches nothing."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class CrawlSettings:
 
     start: tuple[str, ...]
     contact: str
-    """Your e-mail address or web page, told to every site: it must be able to reach who crawls it."""
+    """Your e-mail address or web page, sent to every site, so that its owner can reach you."""
     name: str = "crawl"
     hosts: tuple[str, ...] = ()
     listings: str = ""

@@ -32,7 +32,7 @@ Progress = Callable[[int, int], None]
 def read(settings: CrawlSettings, folder: str | Path, *, progress: Progress | None = None) -> Iterator[Ad]:
     """Crawl what is not crawled yet, and yield an ad for each listing found; raises SourceError, MissingExtraError.
 
-    Of pages that failed, and of ads without photos, `report` tells.
+    `report` lists pages that failed and ads without photos.
     """
     found = report(settings, folder)
     if found is None or not found.is_done(settings):
@@ -64,14 +64,14 @@ def report(settings: CrawlSettings, folder: str | Path) -> CrawlReport | None:
 
 
 def ask_again(settings: CrawlSettings, folder: str | Path) -> None:
-    """Let a crawl ask again for all pages that it could not read, those that were gone or forbidden among them."""
+    """Make the next crawl ask again for all pages that it could not read, gone and forbidden ones among them."""
     found = report(settings, folder)
     if found is not None and found.failed:
         (_place(settings, Path(folder)) / STATE).unlink(missing_ok=True)
 
 
 def forget(settings: CrawlSettings, folder: str | Path) -> None:
-    """Let a crawl begin anew: its pages are asked again, and what they said before counts until they answer."""
+    """Make the next crawl start over: its pages are asked again, and what they said before counts until they answer."""
     place = _place(settings, Path(folder))
     set_aside(place, _pages(place))
 
@@ -119,7 +119,7 @@ def _place(settings: CrawlSettings, folder: Path) -> Path:
 
 
 def _run(settings: CrawlSettings, place: Path, *, dry: bool, progress: Progress | None) -> dict[str, Any]:
-    """Let a process of its own crawl: Twisted's reactor runs once in a process."""
+    """Crawl in a process of its own: Twisted's reactor runs once in a process."""
     try:
         from carspotter.sources.crawl.spider import crawl_here
     except ModuleNotFoundError as error:

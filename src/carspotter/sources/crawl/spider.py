@@ -35,12 +35,12 @@ _MAX_ROBOTS_BYTES = 512 << 10  # as much as RFC 9309 asks crawlers to read
 _LISTING_FIRST = 10
 # Scrapy 2.19 holds to the number of requests at once only where there is some delay between them.
 _LEAST_DELAY_S = 0.001
-# What is no page, whoever links to it.
+# What is no page, whatever links to it.
 _FILES = re.compile(r"\.(?:jpe?g|png|webp|gif|svg|css|js|pdf|zip|mp4|xml|ico|woff2?)(?:$|\?)", re.IGNORECASE)
 
 
 def crawl_here(settings: CrawlSettings, folder: str, dry: bool, pipe: Connection) -> None:
-    """Crawl in this process, which ends with it; tells `pipe` how many listings were found, and at last the outcome."""
+    """Crawl in this process, which ends with it; sends `pipe` how many listings were found, and at last the outcome."""
     end_with_parent()
     robots = {origin: _robots(origin, settings) for origin in dict.fromkeys(_origin(url) for url in settings.start)}
     delays = [float(rules.crawl_delay(settings.user_agent) or 0) for rules in robots.values() if rules is not None]
@@ -119,7 +119,7 @@ class ListingSpider(scrapy.Spider):
 
     @classmethod
     def from_crawler(cls, crawler: Any, *args: Any, **kwargs: Any) -> ListingSpider:
-        """Make the spider, and hear of what reaches neither `parse` nor `failed`."""
+        """Make the spider, and get notice of what reaches neither `parse` nor `failed`."""
         spider: ListingSpider = super().from_crawler(crawler, *args, **kwargs)
         crawler.signals.connect(spider.broken, signal=signals.spider_error)
         crawler.signals.connect(spider.led_on, signal=signals.request_scheduled)
@@ -223,7 +223,7 @@ class ListingSpider(scrapy.Spider):
         self._fail(failure.request.cb_kwargs["asked"], reason)
 
     def broken(self, failure: Any, response: Response, **_: Any) -> None:
-        """Note a page on which reading raised an error; without it, the page would be lost in silence."""
+        """Note a page on which reading raised an error; without it, the page would be lost silently."""
         self._fail(response.cb_kwargs["asked"], f"{type(failure.value).__name__} on reading it")
 
     def led_on(self, request: scrapy.Request, **_: Any) -> None:

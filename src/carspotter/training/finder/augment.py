@@ -82,7 +82,7 @@ def crop_labels(photo: LabelledPhoto, canvas: Pixels, boxes: FloatArray, views: 
     own_left = left[np.argmax(area(boxes))] if len(boxes) else 1.0
     # A photo whose car has left the frame is no exterior any more, and no other kind either: it is unknown.
     kind = photo.kind if own_left >= VIEW_VISIBLE or KINDS[photo.kind] != "exterior" else UNKNOWN_KIND
-    keep = area(clipped) > 9  # three pixels a side: nothing that could be told
+    keep = area(clipped) > 9  # three pixels a side: too small to name
     return Picture(
         pixels=canvas,
         kind=kind,

@@ -76,9 +76,10 @@ class LabelledPhoto:
 def read_manifest(path: Path, *, parts: Iterable[str] = ()) -> list[LabelledPhoto]:
     """Read the labels of a manifest, all or only of some parts; the order is the file's.
 
-    Raises TrainingError for a missing column, an unknown word or a box that is none, with the line.
+    Raises TrainingError for a missing column, an unknown word or an impossible box, with the line.
     """
     rows = [(f"{path}:{number}", row) for number, row in read_csv(path, REQUIRED, error=TrainingError)]
+    # Rows of one photo need not stand together: a manifest may be sorted by source or by kind.
     wanted = set(parts)
     grouped: dict[str, list[tuple[str, dict[str, str]]]] = defaultdict(list)
     for place, row in rows:
@@ -91,11 +92,15 @@ def load(photo: LabelledPhoto, root: Path, size: tuple[int, int]) -> LabelledPho
     """Return the photo with its pixels, upright, shrunk to fit into KEEP times `size` (width, height); boxes alike."""
     data = (root / photo.path).read_bytes()
     limits = round(size[0] * KEEP), round(size[1] * KEEP)
+    # libjpeg halves while it decodes, as long as the shorter side keeps enough pixels.
     decoded = decode(data, min_side=min(limits))
     height, width = decoded.pixels.shape[:2]
+    # Never enlarged: that would only take memory.
     scale = min(limits[0] / width, limits[1] / height, 1.0)
     new_width, new_height = max(round(width * scale), 1), max(round(height * scale), 1)
     pixels = network_input(decoded.pixels, Preprocessing(width=new_width, height=new_height))
+    # From the original, in whose pixels the manifest has its boxes, and not from the scaled decode. Rounding makes the
+    # two axes differ.
     factors = np.array([new_width / decoded.width, new_height / decoded.height] * 2, dtype=np.float32)
     mask = cut_out_mask(pixels) if photo.source == CUT_OUTS else None
     return replace(photo, pixels=pixels, boxes=photo.boxes * factors, mask=mask)
@@ -103,6 +108,7 @@ def load(photo: LabelledPhoto, root: Path, size: tuple[int, int]) -> LabelledPho
 
 def flip_views(views: FloatArray) -> FloatArray:
     """Return viewpoints (k, 8) as a mirror shows them: left and right change places."""
+    # Viewpoints go around the car, so that mirroring reverses the order and front and back stay.
     return views[:, [(-index) % len(VIEWPOINTS) for index in range(len(VIEWPOINTS))]]
 
 
@@ -119,9 +125,11 @@ def view_mask(name: str) -> FloatArray:
 
 
 def _read_photo(path: str, entries: list[tuple[str, dict[str, str]]]) -> LabelledPhoto:
+    # Labels of the photo as a whole are read off its first row.
     place, first = entries[0]
     if first["kind"] not in KINDS:
         raise TrainingError(f"{place}: kind {first['kind']!r}; {suggestion(first['kind'], KINDS)}")
+    # A row with an empty box only says what kind of photo it is.
     with_box = [(where, row) for where, row in entries if row["x1"] not in ("", None)]
     return LabelledPhoto(
         path=path,

@@ -1,4 +1,4 @@
-"""Figures of a finder: what it told of photos and what is true in, named numbers and thresholds out.
+"""Figures of a finder, and its thresholds, from what it found on photos and what is true.
 
 It runs no network. The training's own evaluation and the benchmarks share it.
 """
@@ -28,9 +28,9 @@ GATES, GATE_SPREAD = np.round(np.arange(0.05, 0.96, 0.01), 2), 1.0
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class FinderResult:
-    """What was told of one photo and what is true, boxes of both in the same pixels.
+    """What was found on one photo and what is true, boxes of both in the same pixels.
 
-    Told: `kind` (4,) probabilities; `boxes` (k, 4), `scores` (k,), `viewpoints` (k, 8), best first. True: `true_kind`;
+    Found: `kind` (4,) probabilities; `boxes` (k, 4), `scores` (k,), `viewpoints` (k, 8), best first. True: `true_kind`;
     `true_boxes` (m, 4), `true_views` (m, 8) the viewpoints a label allows, `ignored` (m,). `boxes_known` is False where
     vehicles may be without a box. `size` (width, height) is that of the picture, in the boxes' pixels.
     """
@@ -59,12 +59,13 @@ class FinderResult:
         vehicles = np.flatnonzero(~self.ignored)
         if not len(vehicles):
             return None
+        # A seller's own car is the one photographed, and so the largest.
         sides = self.true_boxes[vehicles, 2:] - self.true_boxes[vehicles, :2]
         return int(vehicles[sides.prod(axis=1).argmax()])
 
     @property
     def own_overlaps(self) -> FloatArray:
-        """Return the IoU (k,) of each told box with the photo's own vehicle; zeros when there is none."""
+        """Return the IoU (k,) of each found box with the photo's own vehicle; zeros when there is none."""
         if self.own is None or not len(self.boxes):
             return np.zeros(len(self.boxes))
         return iou_matrix(self.boxes, self.true_boxes[[self.own]])[:, 0]
@@ -72,22 +73,23 @@ class FinderResult:
 
 def exterior_accuracy(told: Sequence[FinderResult], gate: float = 0.5) -> float:
     """Return how often `exterior` against all else is right; photos of the kind `detail` do not count."""
+    # A wheel or a lamp may pass the gate or not: both are right.
     counted = [entry for entry in told if entry.true_kind != DETAIL]
     return _mean([(entry.kind[EXTERIOR] >= gate) == (entry.true_kind == EXTERIOR) for entry in counted])
 
 
 def recall(told: Sequence[FinderResult]) -> float:
-    """Return the share of photos' own vehicles that some told box overlaps by FOUND_IOU."""
+    """Return the share of photos' own vehicles that some found box overlaps by FOUND_IOU."""
     return _mean([entry.own_overlaps.max(initial=0) >= FOUND_IOU for entry in told if entry.own is not None])
 
 
 def mean_iou(told: Sequence[FinderResult]) -> float:
-    """Return the mean overlap of the best told box with the photo's own vehicle, 0 where none was told."""
+    """Return the mean overlap of the best found box with the photo's own vehicle, 0 where none was found."""
     return _mean([float(entry.own_overlaps.max(initial=0)) for entry in told if entry.own is not None])
 
 
 def false_alarms(told: Sequence[FinderResult]) -> float:
-    """Return the share of photos of interiors and other things in which a vehicle was told."""
+    """Return the share of photos of interiors and other things in which a vehicle was found."""
     return _mean([len(entry.boxes) > 0 for entry in told if KINDS[entry.true_kind] in ("interior", "other")])
 
 
@@ -95,6 +97,7 @@ def vehicle_f1(told: Sequence[FinderResult]) -> float:
     """Return F1 over all vehicles, with each true one found at most once and ignored ones left out."""
     hits = n_told = n_true = 0
     for entry in told:
+        # Elsewhere a box that was found may be a vehicle that nobody labelled.
         if entry.boxes_known:
             found, said, true = _count(entry)
             hits, n_told, n_true = hits + found, n_told + said, n_true + true
@@ -104,7 +107,7 @@ def vehicle_f1(told: Sequence[FinderResult]) -> float:
 def recall_by_size(told: Sequence[FinderResult], low: float, high: float) -> tuple[float, int]:
     """Return how many vehicles that cover `low` to `high` of their photo are found by FOUND_IOU, and of how many.
 
-    A told box finds one vehicle.
+    A box finds one vehicle at most.
     """
     hits = count = 0
     for entry in told:
@@ -116,16 +119,17 @@ def recall_by_size(told: Sequence[FinderResult], low: float, high: float) -> tup
 
 
 def precision(told: Sequence[FinderResult]) -> tuple[float, int]:
-    """Return the share of told boxes that find a vehicle, those in ignored boxes left out, and how many were told."""
+    """Return the share of boxes that are on a vehicle, and how many boxes there are; ignored ones are left out."""
     counts = np.array([_count(entry)[:2] for entry in told if entry.boxes_known]).reshape(-1, 2)
     hits, count = (int(value) for value in counts.sum(axis=0))
     return hits / count if count else 0.0, count
 
 
 def viewpoint_pairs(told: Sequence[FinderResult]) -> tuple[IntArray, IntArray]:
-    """Return true and told viewpoint of each own vehicle with a label of eight; told is -1 where it was not found."""
+    """Return true and answered viewpoint of each own vehicle with a label of eight; -1 where it was not found."""
     pairs = []
     for entry in told:
+        # A label such as "side" allows two of the eight: which of them is right is not known.
         if entry.own is not None and entry.true_views[entry.own].sum() == 1:
             best = int(entry.own_overlaps.argmax()) if len(entry.boxes) else -1
             is_found = best >= 0 and entry.own_overlaps[best] >= FOUND_IOU
@@ -137,11 +141,12 @@ def viewpoint_pairs(told: Sequence[FinderResult]) -> tuple[IntArray, IntArray]:
 
 def five_way(viewpoints: IntArray) -> IntArray:
     """Merge left and right: 0 front, 1 front-side, 2 side, 3 back-side, 4 back; -1 stays."""
+    # The eight go around the car, 0 front to 4 back: n and 8 - n are each other's mirror image.
     return np.where(viewpoints < 0, -1, np.minimum(viewpoints, 8 - viewpoints))
 
 
 def view_f1(true: IntArray, told: IntArray) -> float:
-    """Return the macro-F1 of viewpoints, 0 for nothing; a vehicle that was not found (told -1) is answered wrong."""
+    """Return the macro-F1 of viewpoints, 0 for nothing; a vehicle that was not found (-1) is answered wrong."""
     if not len(true):
         return 0.0
     not_found = int(true.max(initial=0) + told.max(initial=0)) + 1  # a number that no viewpoint has
@@ -159,6 +164,7 @@ def figures_of(told: Sequence[FinderResult], gate: float = 0.5) -> dict[str, flo
         "view5": view_f1(five_way(true), five_way(said)),
         "false_alarms": false_alarms(told),
     }
+    # One number to choose an epoch by; each of the four failing would make the finder useless.
     mean = _mean([figures[name] for name in ("exterior", "recall", "iou", "view8")])
     return {"mean": mean, **figures, **kind_recalls(told)}
 
@@ -174,7 +180,7 @@ def kind_recalls(told: Sequence[FinderResult]) -> dict[str, float]:
 
 
 def choose_score(told: Sequence[FinderResult]) -> float:
-    """Return the score from which vehicles are told: the best F1 over all vehicles."""
+    """Return the score from which vehicles are reported: the best F1 over all vehicles."""
     return _choose(lambda threshold: vehicle_f1([entry.above(threshold) for entry in told]), len(told))
 
 
@@ -184,6 +190,7 @@ def choose_gate(told: Sequence[FinderResult]) -> float:
     A photo stands for others like it, whose log-odds lie GATE_SPREAD around its own. So the gate goes to the middle of
     the gap between the two, and does not hang on the one or two photos nearest to it. Half where a side is missing.
     """
+    # Keeps the log-odds within ± 14.
     chances = np.clip([entry.kind[EXTERIOR] for entry in told], 1e-6, 1 - 1e-6)
     log_odds = np.log(chances / (1 - chances))
     sides = np.array([_side_of_gate(entry.true_kind) for entry in told])
@@ -191,6 +198,7 @@ def choose_gate(told: Sequence[FinderResult]) -> float:
     passing = 1 / (1 + np.exp((tried[:, None] - log_odds) / GATE_SPREAD))  # (gates, photos)
     if not (sides > 0).any() or not (sides < 0).any():
         return 0.5
+    # Means of each side, not sums: the choosing part has more exteriors than anything else.
     errors = (1 - passing[:, sides > 0]).mean(axis=1) + passing[:, sides < 0].mean(axis=1)
     return float(GATES[errors.argmin()])
 
@@ -207,21 +215,24 @@ def _choose(figure: Callable[[float], float], n: int) -> float:
     """
     values = np.array([figure(float(threshold)) for threshold in THRESHOLDS])
     best = float(values.max())
+    # The standard error of a share of n photos, which F1 is not quite: near enough for a tolerance.
     good = THRESHOLDS[values >= best - sqrt(best * (1 - best) / max(n, 1)) - 1e-9]
+    # The middle of the plateau is farthest from both of its edges.
     return float(good[len(good) // 2])
 
 
 def _count(entry: FinderResult) -> tuple[int, int, int]:
-    """Return how many true vehicles were found, how many were told and how many there are, ignored ones left out."""
+    """Return how many vehicles were found, how many boxes and how many vehicles there are, ignored ones left out."""
     vehicle_of = _matches(entry)
     ignored = entry.true_boxes[entry.ignored]
     hits = int((vehicle_of >= 0).sum())
+    # A box on an ignored vehicle is neither found nor wrong: it was labelled as doubtful.
     wrong = sum(not _is_inside(box, ignored) for box in entry.boxes[vehicle_of < 0])
     return hits, hits + wrong, int((~entry.ignored).sum())
 
 
 def _found(entry: FinderResult) -> npt.NDArray[np.bool_]:
-    """Say of each true box (m,) whether a told one found it."""
+    """Return for each true box (m,) whether a found one is on it."""
     found = np.zeros(len(entry.true_boxes), dtype=np.bool_)
     vehicle_of = _matches(entry)
     found[vehicle_of[vehicle_of >= 0]] = True
@@ -229,11 +240,12 @@ def _found(entry: FinderResult) -> npt.NDArray[np.bool_]:
 
 
 def _matches(entry: FinderResult) -> IntArray:
-    """Return for each told box (k,), best first, the true vehicle that it finds, -1 for none; each is found once."""
+    """Return for each found box (k,), best first, the true vehicle that it is on, -1 for none; each is found once."""
     overlap = iou_matrix(entry.boxes, entry.true_boxes)
     open_vehicles = set(np.flatnonzero(~entry.ignored).tolist())
     vehicle_of = np.full(len(entry.boxes), -1, dtype=np.int64)
     for index in range(len(entry.boxes)):
+        # Greedy from the surest box on, as COCO and Pascal VOC match: a second box on one vehicle is a false one.
         best = max(open_vehicles, key=lambda vehicle: float(overlap[index, vehicle]), default=None)
         if best is not None and overlap[index, best] >= FOUND_IOU:
             open_vehicles.remove(best)
@@ -245,6 +257,7 @@ def _is_inside(box: FloatArray, others: FloatArray) -> bool:
     """Return whether at least half of a box lies in one of the others."""
     if not len(others):
         return False
+    # The share of the box itself, not IoU: an ignored area may span a whole row of cars.
     shared = np.minimum(box[2:], others[:, 2:]) - np.maximum(box[:2], others[:, :2])
     return bool((np.clip(shared, 0, None).prod(axis=1) >= 0.5 * (box[2:] - box[:2]).prod()).any())
 

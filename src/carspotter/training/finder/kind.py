@@ -1,4 +1,4 @@
-"""Fit the finder's kinds to features that stand still: photos in, the last layer's weights out.
+"""Fit the last layer of the finder's kinds to features that stand still.
 
 A last layer that learns along with boxes and viewpoints lags behind the features that it reads; fitted to them in the
 end it uses all that they know. It changes no other weight.
@@ -33,11 +33,15 @@ def fit_kind(
 
     A kind weighs as the square root of the number of its photos, so that the rare ones are heard.
     """
+    # Computed once: the features no longer change, so that 80 steps cost as much as one pass.
     features, kinds = still_features(model, _pictures(photos, size, variation, np.random.default_rng(seed)))
     weights = torch.bincount(kinds, minlength=model.kind.out_features).clamp(min=1).float().rsqrt()
+    # Standardised, so that one decay is fair to features of any scale; 1e-6 for one that never varies.
     middle, spread = features.mean(0), features.std(0, correction=0) + 1e-6
+    # From zero: the problem is convex, so that the start does not decide the end.
     slope = torch.zeros_like(model.kind.weight, requires_grad=True)
     start = torch.zeros_like(model.kind.bias, requires_grad=True)
+    # All photos at once in a convex problem: L-BFGS needs no learning rate and gives the same in each run.
     optimizer = torch.optim.LBFGS([slope, start], max_iter=STEPS, line_search_fn="strong_wolfe")
 
     def loss() -> Tensor:
@@ -49,6 +53,7 @@ def fit_kind(
 
     optimizer.step(loss)
     with torch.no_grad():
+        # The standardisation goes into the layer: w (x - m) / s + b = (w / s) x + (b - (w / s) m).
         model.kind.weight.copy_(slope / spread)
         model.kind.bias.copy_(start - (slope / spread) @ middle)
     return loss().item()
@@ -63,6 +68,7 @@ def _pictures(
         for _ in range(VARIED):
             picture = place(photo, size, rng, variation)
             picture.pixels = recolor(picture.pixels, rng, variation)
+            # Zoomed in too far, an exterior is a detail, but nobody labelled it so.
             if picture.kind != UNKNOWN_KIND:
                 yield picture
 
@@ -75,6 +81,7 @@ def still_features(model: Finder, pictures: Iterator[Picture]) -> tuple[Tensor, 
     for part in _batches(pictures):
         pixels = torch.from_numpy(np.stack([picture.pixels for picture in part])).to(device)
         with torch.no_grad():
+            # Without dropout and gradients: these are the features that the exported layer will read.
             parts.append(model.pooled(pixels.permute(0, 3, 1, 2).float()))
         kinds += [picture.kind for picture in part]
     return torch.cat(parts), torch.tensor(kinds, device=device)

@@ -1,6 +1,6 @@
 """Losses of the finder: raw outputs and labels in, numbers out.
 
-In: FinderOutput and FinderTargets for the same pictures. Out: one loss for each thing told. It knows no training loop.
+In: FinderOutput and FinderTargets for the same pictures. Out: one loss for each output. It knows no training loop.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ class FinderLosses(NamedTuple):
 
 def finder_losses(output: FinderOutput, targets: FinderTargets, centers: Tensor) -> FinderLosses:
     """Compute the losses; `centers` (a, 2) are the middles of the cells in pixels."""
-    # Which cell speaks for which vehicle changes while the network learns; it is decided anew for each batch.
+    # Which cell predicts which vehicle changes while the network learns; it is decided again for each batch.
     owner, quality = assign(output, targets, centers)
     photo, cell = torch.nonzero(owner >= 0, as_tuple=True)
     vehicle = owner[photo, cell]
@@ -65,10 +65,11 @@ def finder_losses(output: FinderOutput, targets: FinderTargets, centers: Tensor)
 
 @torch.no_grad()
 def assign(output: FinderOutput, targets: FinderTargets, centers: Tensor) -> tuple[Tensor, Tensor]:
-    """Return for each cell (n, a) which vehicle it speaks for, and the score (n, a) that it should have.
+    """Return for each cell (n, a) the vehicle that it predicts, and the score (n, a) that it should have.
 
-    -1 is none, -2 where nothing may be asked. For a vehicle speak the CELLS inside of it that fit best already; one
-    that fits several speaks for that which it overlaps most. The best cell should score its overlap, others less.
+    -1 is no vehicle, -2 leaves the cell out. A vehicle is predicted by the CELLS inside of it that fit best already;
+    one that fits several predicts the vehicle that it overlaps most. The best cell should score its overlap, others
+    less.
     """
     boxes = targets.boxes[:, None]  # (n, 1, m, 4)
     middle, half = (boxes[..., :2] + boxes[..., 2:]) / 2, (boxes[..., 2:] - boxes[..., :2]) / 2

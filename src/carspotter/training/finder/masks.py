@@ -34,7 +34,7 @@ def cut_out_mask(pixels: Pixels) -> Mask:
 
 
 def mask_box(mask: Mask) -> FloatArray | None:
-    """Return the corners (4,) around a mask in pixels, None of an empty one."""
+    """Return the corners (4,) around a mask in pixels, None for an empty one."""
     rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
     if not len(rows):
         return None
@@ -42,7 +42,7 @@ def mask_box(mask: Mask) -> FloatArray | None:
 
 
 def _between(mask: Mask, *, axis: int) -> Mask:
-    """Say of each pixel whether one of the mask comes at or before it and one at or after it, along an axis."""
+    """Mark each pixel that has one of the mask at or before it and one at or after it along an axis."""
     before = np.logical_or.accumulate(mask, axis=axis)
     after = np.flip(np.logical_or.accumulate(np.flip(mask, axis), axis=axis), axis)
     return np.asarray(before & after)

@@ -40,7 +40,7 @@ class FinderOutput(NamedTuple):
 
 
 class Finder(Freezable):
-    """Tell a photo's kind and, for each cell of each grid, the vehicle whose middle lies near."""
+    """Predict a photo's kind and, for each cell of each grid, the vehicle whose middle lies near."""
 
     def __init__(self, backbone: nn.Module, *, dropout: float = 0.0) -> None:
         super().__init__()
@@ -96,7 +96,7 @@ class Finder(Freezable):
 
 
 class _Grid(nn.Module):
-    """Tell of each cell of one stride score, corners and viewpoint."""
+    """Predict score, corners and viewpoint for each cell of one stride."""
 
     def __init__(self, stride: int, depth: int) -> None:
         super().__init__()

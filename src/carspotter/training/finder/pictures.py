@@ -25,8 +25,8 @@ CROPS = "crops"
 # A group of photos (source, kind, viewpoint) comes as often as the number of its photos to this power: 1 would show
 # few profiles, 0 would show the same few negatives over and over.
 BALANCE = 0.7
-# How much oftener than so, by source: streets alone have small vehicles, many to a photo, and lorries; interiors are
-# few and must stay silent; cut-outs are pasted as well.
+# How much more often than that, by source: streets alone have small vehicles, many to a photo, and lorries; interiors
+# are few and must stay silent; cut-outs are pasted as well.
 OFTENER = {"street": 2.0, "road": 1.5, "interiors": 2.0, "not-cars": 1.5, "cut-outs": 0.6}
 # Parts of the pictures that are pasted, parked in a row or paired: enough for several vehicles to be found, while most
 # are photographs.
@@ -52,7 +52,10 @@ class PictureSource:
         self._weights, self._crop_weights = group_weights(self.photos), group_weights(self.crops)
         exterior = KINDS.index("exterior")
         self._vehicles = [
-            photo for photo in self.photos if photo.kind == exterior and photo.boxes_known and photo.mask is None
+            # A pair or a background with vehicles that have no box would teach that they are background.
+            photo
+            for photo in self.photos
+            if photo.kind == exterior and photo.boxes_known and photo.mask is None
         ]
         self._others = [photo for photo in self.photos if KINDS[photo.kind] == "other"]
 
@@ -68,6 +71,8 @@ class PictureSource:
             picture = self._pair(size, rng)
         else:
             picture = self._photo(size, rng)
+        # Last and over the whole picture, so that pasted vehicles and their background share one light and no seam
+        # gives them away.
         picture.pixels = recolor(picture.pixels, rng, self.variation)
         return picture
 
@@ -79,6 +84,7 @@ class PictureSource:
 
     def _pair(self, size: tuple[int, int], rng: np.random.Generator) -> Picture:
         first, second = _any(self._vehicles, rng), _any(self._vehicles, rng)
+        # Beside a car stands something else in a third of the pairs: two halves must not mean two cars.
         if self._others and rng.random() < 0.3:
             second = _any(self._others, rng)
         return side_by_side((first, second), size, rng, self.variation)
@@ -95,8 +101,10 @@ class PictureSource:
     def _scene(self, size: tuple[int, int], rng: np.random.Generator) -> Picture:
         crops: list[LabelledPhoto] = []
         for _ in range(1 + int(rng.choice(len(PASTES), p=PASTES))):
+            # Cut-outs bring their outline; crops are rectangles, whose edges a network could learn instead.
             is_cut_out = bool(self.cut_outs) and (not self.crops or rng.random() < 0.6)
             crops.append(_any(self.cut_outs, rng) if is_cut_out else _any(self.crops, rng, self._crop_weights))
+        # Rectangles without a vehicle are pasted too, so that a pasted edge alone means nothing.
         patches = [_any(self._others, rng) for _ in range(int(rng.integers(0, 3)))] if self._others else []
         return pasted_scene(self._background(size, rng), crops, patches, rng)
 
@@ -118,13 +126,16 @@ class Drawn(Dataset[Batch]):
         return self.steps
 
     def __getitem__(self, step: int) -> Batch:
+        # From the seed and the number of the batch alone: whichever worker draws it, it is the same batch.
         rng = np.random.default_rng((*self.seed, step))
         return collate([self.source.picture(self.size, rng) for _ in range(self.batch)])
 
 
 def collate(pictures: Sequence[Picture]) -> Batch:
     """Put pictures into tensors: uint8 `images` (n, h, w, 3) and the fields of FinderTargets."""
+    # At least one row, so that no tensor has a side of 0; role 0 marks rows that are filled up.
     most = max(1, *(len(picture.boxes) for picture in pictures))
+    # Filled up to the picture with most boxes, since tensors have no ragged rows.
     boxes = np.zeros((len(pictures), most, 4), dtype=np.float32)
     views = np.zeros((len(pictures), most, len(VIEWPOINTS)), dtype=np.float32)
     role = np.zeros((len(pictures), most), dtype=np.int64)
@@ -147,6 +158,7 @@ def group_weights(photos: Sequence[LabelledPhoto]) -> npt.NDArray[np.float64]:
     groups = [_group(photo) for photo in photos]
     counts = Counter(groups)
     often = [OFTENER.get(photo.source, 1.0) for photo in photos]
+    # n photos, each with n to the (BALANCE - 1), give their group n to the BALANCE.
     rare = [counts[group] ** (BALANCE - 1) for group in groups]
     weights: npt.NDArray[np.float64] = np.array(rare, dtype=np.float64) * np.array(often)
     return weights / weights.sum() if len(weights) else weights

@@ -82,7 +82,7 @@ class Scene:
 def pasted_scene(
     background: Picture, crops: list[LabelledPhoto], patches: list[LabelledPhoto], rng: np.random.Generator
 ) -> Picture:
-    """Paste vehicles (crops with one box each, or cut-outs) and patches of things that are none on a background.
+    """Paste vehicles (crops with one box each, or cut-outs) and patches of other things on a background.
 
     The patches share the pasted look, so that a seam alone does not say vehicle.
     """

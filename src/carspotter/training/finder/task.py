@@ -1,4 +1,4 @@
-"""The task of the finder: a recipe in; network, batches, loss and figures on the choosing part out, for `trainer`.
+"""The finder as a task for `trainer`: network, batches, loss, and figures on the choosing part.
 
 The recipe's `data.labels` is a manifest (`finder.data`): its part `train` is learnt from, `choose` is for figures and
 thresholds, any other is left alone.
@@ -38,7 +38,8 @@ PICTURES_A_PHOTO = 1.6
 # Sides are multiples of this, so that the cells of two grids lie over each other but for one at the edge.
 EVEN = 16
 WEIGHTS = {"kind": 1.0, "score": 1.0, "box": 2.0, "viewpoint": 1.0}
-# Until a bundle has chosen its own threshold, a vehicle is told from SCORE on. Below LEAST_SCORE nothing is looked at.
+# Until a bundle has chosen its own threshold, a vehicle is reported from SCORE on. Below LEAST_SCORE nothing is looked
+# at.
 SCORE, LEAST_SCORE = 0.4, 0.1
 SAME_VEHICLE = 0.5
 """Boxes that overlap more are one vehicle; the usual value of Pascal VOC."""
@@ -59,6 +60,7 @@ class FinderTask:
         with ThreadPoolExecutor(cores()) as pool:
             photos = list(pool.map(lambda photo: load(photo, manifest.parent, self.size), labels))
         self.pictures = PictureSource([photo for photo in photos if photo.part == "train"], variation_of(recipe))
+        # Squashed crops are material for scenes, not photographs by which anything could be judged.
         self.chosen = [photo for photo in photos if photo.part == "choose" and photo.source != CROPS]
         if not self.pictures.photos or not self.chosen:
             raise RecipeError(f"{manifest}: it needs photos in part 'train' and photos in part 'choose'")
@@ -84,10 +86,12 @@ class FinderTask:
         drawn = Drawn(
             source=self.pictures,
             size=(phase.width, phase.height),
+            # Each process draws its own pictures, so that processes need no common order, only seeds that differ.
             batch=self.recipe.train.batch // part[1],
             steps=self.steps(phase),
             seed=(seed, epoch, part[0]),
         )
+        # batch_size=None: each item is a whole batch already.
         yield from DataLoader(drawn, batch_size=None, num_workers=self.recipe.train.workers)
 
     def move(self, device: torch.device) -> None:
@@ -97,6 +101,7 @@ class FinderTask:
         """Compute the loss of a batch."""
         images = batch["images"]
         output = cast(FinderOutput, model(images.permute(0, 3, 1, 2).float()))
+        # Losses in float32: the logarithms of small probabilities have too few digits in bfloat16.
         output = FinderOutput(*(part.float() for part in output))
         targets = FinderTargets(**{name: batch[name] for name in FinderTargets._fields})
         centers = cell_centers(images.shape[1], images.shape[2], images.device)
@@ -109,6 +114,7 @@ class FinderTask:
 
     def finish(self, model: nn.Module) -> None:
         """Fit the kinds to the features of the trained network (`fit_kind`)."""
+        # A vehicle on black is no kind of photo that anyone uploads.
         photos = [photo for photo in self.pictures.photos if photo.source != CUT_OUTS]
         fit_kind(cast(Finder, model), photos, self.size, variation=self.pictures.variation, seed=self.recipe.seed)
 
@@ -119,6 +125,7 @@ class FinderTask:
     def calibrate(self, model: nn.Module) -> tuple[dict[str, Any], dict[str, float]]:
         """Choose `score` and `gate` on the choosing part; return them, with `iou`, and the figures that they give."""
         told = tell(model, self.chosen, self.size)
+        # Both from one run over the photos, above LEAST_SCORE, so that no threshold tried is lower than what was kept.
         score, gate = choose_score(told), choose_gate(told)
         figures = figures_of([entry.above(score) for entry in told], gate)
         return {"score": score, "iou": SAME_VEHICLE, "gate": gate}, figures
@@ -127,9 +134,10 @@ class FinderTask:
 def tell(
     model: nn.Module, photos: Sequence[LabelledPhoto], size: tuple[int, int], *, batch: int = 16
 ) -> list[FinderResult]:
-    """Run a finder over loaded photos, letterboxed; return what it tells, boxes in pixels of the network's input."""
+    """Run a finder over loaded photos, letterboxed; return what it finds, boxes in pixels of the network's input."""
     model.eval()
     device = next(model.parameters()).device
+    # `place` asks for one; without a variation it draws nothing from it.
     rng = np.random.default_rng(0)
     told: list[FinderResult] = []
     for start in range(0, len(photos), batch):
@@ -139,6 +147,7 @@ def tell(
         with torch.inference_mode():
             output = cast(FinderOutput, model(images.permute(0, 3, 1, 2).float()))
         for row, (photo, picture) in enumerate(zip(part, pictures, strict=True)):
+            # float64 on the CPU: thresholds are compared to two decimals, and rounding must not differ by device.
             told.append(_told(photo, picture, FinderOutput(*(values[row].double().cpu() for values in output))))
     return told
 
@@ -148,6 +157,7 @@ def variation_of(recipe: Recipe) -> Variation:
     settings = recipe.augment
     return Variation(
         zoom_out=settings.zoom_out,
+        # A crop of a quarter of the area doubles each side: zoomed in by 1.
         zoom_in=1 / sqrt(settings.min_area) - 1,
         stretch=settings.aspect,
         turn=settings.rotate,
@@ -157,8 +167,10 @@ def variation_of(recipe: Recipe) -> Variation:
 
 
 def _told(photo: LabelledPhoto, picture: Picture, output: FinderOutput) -> FinderResult:
-    """Keep of one photo's raw outputs what is told."""
+    """Turn one photo's raw outputs into what is reported of it."""
+    # The raw network has no suppression inside; the exported one does the same in its graph.
     scores, boxes = output.scores.sigmoid().numpy(), output.boxes.numpy()
+    # Suppression compares all pairs; below this score there are thousands and none is a vehicle.
     candidates = np.flatnonzero(scores >= LEAST_SCORE)
     kept = candidates[suppress(boxes[candidates], scores[candidates], SAME_VEHICLE)]
     return FinderResult(
@@ -169,6 +181,7 @@ def _told(photo: LabelledPhoto, picture: Picture, output: FinderOutput) -> Finde
         scores=scores[kept],
         viewpoints=output.viewpoints.softmax(1).numpy()[kept],
         true_kind=photo.kind,
+        # In pixels of the same letterboxed picture as the found ones, so that nothing is scaled back.
         true_boxes=picture.boxes.astype(np.float64),
         true_views=picture.views,
         ignored=picture.ignore,

@@ -1,4 +1,4 @@
-"""Photos of the identifier: a CSV of labels and a taxonomy, or a project's shards, in; augmented batches out.
+"""Load the identifier's photos from a CSV of labels or a project's shards, and augment batches of them.
 
 Each photo is decoded and cut once, by `crops.crop_of` as in serving, into one array in memory; augmentation works on
 whole batches. Millions of photos need shards instead: this holds some ten thousand (150 kB each at 224 px).
@@ -53,6 +53,7 @@ class LabelledPhotos:
 
     def take(self, chosen: npt.NDArray[np.bool_]) -> LabelledPhotos:
         """Keep the photos that `chosen` (n,) marks."""
+        # Tuples of texts need places, arrays take the mask.
         kept = np.flatnonzero(chosen).tolist()
         return LabelledPhotos(
             images=self.images[chosen],
@@ -83,6 +84,7 @@ def load_labels(recipe: Recipe) -> IdentifierData:
     photos = load_photos(rows, labels, nodes, recipe.input)
     named = {column: words(rows, column) for column in recipe.model.heads}
     extras = {column: numbers for column, (_, numbers) in named.items()}
+    # Words are numbered over all photos before they are split, so that both parts use the same numbers.
     learnt, held = split_holdout(replace(photos, extras=extras), recipe.data.holdout)
     found = {column: found for column, (found, _) in named.items()}
     return IdentifierData(photos=learnt, holdout=held, nodes=nodes, words=found)
@@ -101,6 +103,7 @@ def load_taxonomy(path: Path) -> tuple[Taxonomy, dict[str, int]]:
         )
         for row in rows
     ]
+    # In the file's order, which becomes that of the network's outputs: sorting would hide an accidental change.
     ids = {row["class_id"]: index for index, row in enumerate(rows)}
     if len(ids) < len(rows):
         raise RecipeError(f"data: {path}: a class_id occurs twice")
@@ -133,6 +136,7 @@ def load_photos(rows: list[dict[str, str]], labels: Path, nodes: Nodes, size: In
     """Decode every photo of `rows`, whose paths count from the folder of `labels`. Raises RecipeError."""
     preprocessing = preprocessing_of(size)
     try:
+        # Labels first: a typing error shows in a second, decoding takes minutes.
         targets = np.array([nodes.of(row) for row in rows], np.int64)
     except RecipeError as error:
         raise RecipeError(f"data: {labels}: {error}") from error
@@ -146,7 +150,9 @@ def load_photos(rows: list[dict[str, str]], labels: Path, nodes: Nodes, size: In
         except (OSError, ValueError, ImageError) as error:
             raise RecipeError(f"data: {labels} names {path}, which cannot be read: {error}") from error
 
+    # One array from the start: a list of photos and its copy would take twice the memory.
     images = np.empty((len(rows), size.height, size.width, 3), np.uint8)
+    # Threads, since libjpeg and Pillow's resize release the interpreter's lock.
     with ThreadPoolExecutor(cores()) as pool:
         for index, image in enumerate(pool.map(read, rows)):
             images[index] = image
@@ -171,12 +177,15 @@ def split_holdout(photos: LabelledPhotos, part: float) -> tuple[LabelledPhotos, 
     than one group keeps at least one to learn from, and gives one where none of its groups is held out already.
     """
     names, group = np.unique(np.array(photos.groups or photos.paths, dtype=str), return_inverse=True)
+    # Ranks of hashes: a shuffle that depends on the names alone. New photos do not move the old ones about.
     rank = np.argsort(np.argsort([hashlib.sha256(name.encode()).hexdigest() for name in names.tolist()]))
     held = np.zeros(len(names), bool)
     for target in np.unique(photos.targets).tolist():
         members = np.unique(group[photos.targets == target])
+        # The only group of a class is learnt from: a class that was never learnt could only be answered wrong.
         if len(members) > 1:
             count = min(max(1, round(part * len(members))), len(members) - 1)
+            # A group with photos of several classes may be held out already, on behalf of another class.
             free = members[~held[members]]
             held[free[np.argsort(rank[free])[: max(0, count - int(held[members].sum()))]]] = True
     chosen = held[group]
@@ -189,6 +198,7 @@ def take_fraction(photos: LabelledPhotos, part: float) -> LabelledPhotos:
     kept = np.zeros(len(photos), bool)
     for target in np.unique(photos.targets).tolist():
         members = np.flatnonzero(photos.targets == target)
+        # Of the other end than the holdout, and hashed with other words: the two choices are independent.
         kept[members[np.argsort(-rank[members])[: max(1, round(part * len(members)))]]] = True
     return photos.take(kept)
 
@@ -196,11 +206,13 @@ def take_fraction(photos: LabelledPhotos, part: float) -> LabelledPhotos:
 def fingerprint(recipe: Recipe, photos: LabelledPhotos, classes: tuple[Taxon, ...] = ()) -> str:
     """Tell recipe, data and classes apart in 16 letters; folders, phases and words may change without a new one."""
     settings: dict[str, Any] = recipe.to_dict()
+    # What does not change what is learnt from; `data` counts below by what it gave, not by where it lies.
     for free in ("folder", "claim", "card", "data", "phases"):
         settings.pop(free)
     for free in ("threads", "workers"):
         settings["train"].pop(free)
     extras = {name: values.tolist() for name, values in photos.extras.items()}
+    # Paths and targets, not pixels: hashing gigabytes would delay each start.
     learnt = (photos.paths, photos.targets.tolist(), extras, recipe.data.holdout, recipe.data.teachers)
     labels = hashlib.sha256(repr((learnt, classes)).encode()).hexdigest()
     return hashlib.sha256(repr((sorted(settings.items()), labels)).encode()).hexdigest()[:16]
@@ -216,7 +228,9 @@ def batches(
     if weights is None:
         order = torch.randperm(n_photos, generator=generator)
     else:
+        # With replacement, or the rare classes would run out early in the epoch.
         order = torch.multinomial(weights, n_photos, replacement=True, generator=generator)
+    # Batches of one size: a last one of two photos would disturb norms and averages as much as a full one.
     whole = order[: n_photos - n_photos % batch] if n_photos >= batch else order
     yield from whole.split(batch)
 
@@ -237,9 +251,12 @@ def augment(
         pixels = _randaugment(pixels, settings, generator)
     if pixels.is_cuda:
         pixels = pixels.float()  # PyTorch shrinks bytes on the CPU alone
+    # Antialiased here, since `grid_sample` below is not.
     pixels = F.interpolate(pixels, around, mode="bilinear", antialias=True).float()
     crops, flipped = _crops(len(images), settings, generator)
+    # Crop, turn, stretch and mirror in one sampling, so that pixels are blurred once.
     grid = F.affine_grid(crops.to(pixels.device), [len(images), 3, height, width], align_corners=False)
+    # Reflected edges look like more of the same photo; black ones would be a mark of turned pictures.
     pixels = F.grid_sample(pixels, grid, padding_mode="reflection", align_corners=False)
     pixels = _recolor(pixels, settings, generator)
     return _erase(pixels, settings, generator).contiguous(memory_format=torch.channels_last), flipped
@@ -261,15 +278,20 @@ def _uniform(n: int, low: float, high: float, generator: torch.Generator) -> Ten
 
 def _crops(n: int, settings: AugmentSettings, generator: torch.Generator) -> tuple[Tensor, Tensor]:
     """Draw affine maps (n, 2, 3) from output to input, both in -1…1, and say which of them flip (n,)."""
+    # The root turns a share of the area into one of each side.
     area = _uniform(n, settings.min_area, 1.0, generator).sqrt()
+    # Half of the logarithm goes to each side, so that the area stays as drawn.
     skew = _uniform(n, -settings.aspect, settings.aspect, generator).div(2).exp()
+    # A crop of more than 1 reaches over the photo's edge.
     limit = 1 + settings.zoom_out
     scale_x, scale_y = (area * skew).clamp(max=limit), (area / skew).clamp(max=limit)
+    # Anywhere that the crop stays within the limit. In units of half the photo, as `affine_grid` counts.
     shift_x = (limit - scale_x) * _uniform(n, -1, 1, generator)
     shift_y = (limit - scale_y) * _uniform(n, -1, 1, generator)
     mirror = torch.where(torch.rand(n, generator=generator) < settings.flip, -1.0, 1.0)
     angle = _uniform(n, -settings.rotate, settings.rotate, generator) * (math.pi / 180)
     cosine, sine = angle.cos(), angle.sin()
+    # The two rows of (rotation times scale and mirror | shift), flattened.
     rows = [cosine * scale_x * mirror, -sine * scale_y, shift_x, sine * scale_x * mirror, cosine * scale_y, shift_y]
     return torch.stack(rows, dim=1).view(n, 2, 3), mirror < 0
 
@@ -279,10 +301,12 @@ def _recolor(pixels: Tensor, settings: AugmentSettings, generator: torch.Generat
     weights = torch.tensor([0.299, 0.587, 0.114], device=device).view(1, 3, 1, 1)  # luma of ITU-R BT.601
     gray = (pixels * weights).sum(1, keepdim=True)
     saturation = _uniform(n, 1 - strength, 1 + strength, generator)
+    # Some photos wholly without colour, so that no class is known by a colour of paint.
     saturation[torch.rand(n, generator=generator) < settings.gray] = 0
     pixels = torch.lerp(gray.expand_as(pixels), pixels, saturation.view(n, 1, 1, 1).to(device))
     contrast = _uniform(n, 1 - strength, 1 + strength, generator).view(n, 1, 1, 1).to(device)
     brightness = _uniform(n, 1 - strength, 1 + strength, generator).view(n, 1, 1, 1).to(device)
+    # Contrast is changed about the photo's own mean brightness, so that it is not a second change of brightness.
     mean = gray.mean((2, 3), keepdim=True)
     return torch.lerp(mean.expand_as(pixels), pixels, contrast).mul_(brightness).clamp_(0, 255)
 
@@ -291,10 +315,13 @@ def _erase(pixels: Tensor, settings: AugmentSettings, generator: torch.Generator
     n, _, height, width = pixels.shape
     for index in torch.nonzero(torch.rand(n, generator=generator) < settings.erase).flatten().tolist():
         area, ratio = _uniform(2, 0, 1, generator).tolist()
+        # From 2 % to 20 % of the photo, after Zhong et al. (2020); the 33 % of torchvision can hide a whole front.
         side = math.sqrt(0.02 + 0.18 * area)
+        # Aspect ratios from 1 : 2 to 2 : 1 with the area kept.
         high, wide = int(height * side * 2 ** (ratio - 0.5)), int(width * side * 2 ** (0.5 - ratio))
         top = int(torch.randint(height - high + 1, (1,), generator=generator))
         left = int(torch.randint(width - wide + 1, (1,), generator=generator))
+        # Noise has no edges or colour of its own that could be learnt as a part of a car.
         noise = torch.rand(3, high, wide, generator=generator) * 255
         pixels[index, :, top : top + high, left : left + wide] = noise.to(pixels.device)
     return pixels

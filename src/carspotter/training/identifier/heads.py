@@ -38,7 +38,7 @@ def head_loss(logits: Tensor, batch: Batch, name: str) -> Tensor:
 def calibrate_heads(
     answers: Mapping[str, Tensor], truths: Mapping[str, Ints], words: Mapping[str, Sequence[str]]
 ) -> dict[str, Any]:
-    """Return `temperatures` of the heads, and under each head's name the chance from which its word is told.
+    """Return `temperatures` of the heads, and under each head's name the probability from which its word is answered.
 
     `answers` are logits (n, w) of held-out photos, `truths` (n,) the numbers of their words, -1 where unknown.
     """
@@ -64,7 +64,7 @@ def _least_car(chances: npt.NDArray[np.float32], truth: Ints, words: Sequence[st
 def _least_sure(chances: npt.NDArray[np.float32], truth: Ints) -> float:
     """Return from where on the best word is right often enough on the held-out photos, 1 where none can say so.
 
-    It is never below `LOWEST`: a word that is more likely wrong than right is none.
+    It is never below `LOWEST`: a word that is more likely wrong than right is not answered.
     """
     known = truth >= 0
     best = chances[known].argmax(axis=1)

@@ -30,7 +30,7 @@ def hierarchical_cross_entropy(
     loss = -(1 - smoothing) * of_node - smoothing * log_probabilities.mean(dim=1)
     if weight == 0:
         return loss
-    # All classes of a photo share a parent, so that the first of them tells which.
+    # All classes of a photo share a parent, so that the first of them names it.
     same = parents[None, :] == parents[members.int().argmax(dim=1)][:, None]  # (n, c)
     return loss - weight * torch.logsumexp(log_probabilities.masked_fill(~same, -torch.inf), dim=1)
 

@@ -1,4 +1,4 @@
-"""Two photos of a batch made one: pixels in; mixed pixels, each photo's partner and its own share out."""
+"""Mix each photo of a batch with another one of it."""
 
 from __future__ import annotations
 

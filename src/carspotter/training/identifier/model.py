@@ -1,4 +1,4 @@
-"""Networks of the identifier: a backbone of timm with one linear head; uint8-ranged pixels in, logits out.
+"""Networks of the identifier: a backbone of timm with linear heads, from pixels in 0…255 to logits.
 
 Normalisation sits inside the network, so that no runtime can get it wrong.
 """
@@ -48,6 +48,7 @@ class Freezable(nn.Module):
             return
         for module in self._frozen_stages():
             module.requires_grad_(True)
+        # A phase may freeze more than `model.layers` says, never less.
         self.n_frozen = max(stages, self.at_least_frozen)
         for module in self._frozen_stages():
             module.requires_grad_(False)
@@ -61,6 +62,7 @@ class Freezable(nn.Module):
             module.eval()
         if self.has_fixed_norms:
             for module in self.backbone.modules():
+                # In eval mode a norm uses its stored statistics and updates none.
                 if isinstance(module, nn.BatchNorm2d):
                     module.eval()
         if not any(weights.requires_grad for weights in self.backbone.parameters()):
@@ -75,6 +77,7 @@ class Freezable(nn.Module):
     def pass_frozen(self, normalized: Tensor) -> Tensor:
         """Pass pixels through the frozen stages, without gradients and with their norms folded in."""
         with torch.no_grad():
+            # Copies without norms as layers of their own, which saves a pass over the memory of each.
             for stage in self._fast_frozen:
                 normalized = stage(normalized)
         return normalized
@@ -95,6 +98,7 @@ class Identifier(Freezable):
         super().__init__()
         self.backbone = backbone
         self.dropout = nn.Dropout(dropout)
+        # MobileNets widen their features once more after pooling; `num_features` is the width before that.
         width = int(cast(int, getattr(backbone, "head_hidden_size", None) or backbone.num_features))
         self.head = nn.Linear(width, n_classes)
         # A column may be called like a method of torch, or have a dot in it: modules get names that cannot.
@@ -102,8 +106,10 @@ class Identifier(Freezable):
         self.width = width
         channels = stage_channels(backbone) if heads else []
         self.surface = Surface(channels[-1]) if heads else None
+        # Two means of each stage: over the crop and over its middle.
         wide = width + 2 * sum(channels) + (SURFACE if heads else 0)
         self.heads = nn.ModuleDict({key: nn.Linear(wide, (heads or {})[name]) for key, name in self.head_names.items()})
+        # Not in the state: they belong to the backbone's name, and a checkpoint could only contradict it.
         self.register_buffer("mean", _statistic(backbone, "mean"), persistent=False)
         self.register_buffer("std", _statistic(backbone, "std"), persistent=False)
 
@@ -121,6 +127,7 @@ class Identifier(Freezable):
             return cast(Tensor, self.backbone(normalized))
         backbone = cast(Any, self.backbone)
         features = self.pass_frozen(normalized)
+        # The rest of an EfficientNet's own `forward_features`, from the first stage that learns.
         features = backbone.bn2(backbone.conv_head(backbone.blocks[self.n_frozen :](features)))
         return cast(Tensor, backbone.forward_head(features, pre_logits=True))
 
@@ -130,12 +137,13 @@ class Identifier(Freezable):
     def details(self, pixels: Tensor) -> Tensor:
         """Return what the heads read (n, e): the pooled features and, with further heads, the means of each stage.
 
-        A colour is seen in the first stages and forgotten in the last, since it tells no make. Each stage gives its
+        A colour is seen in the first stages and forgotten in the last, since it names no make. Each stage gives its
         mean over the crop and over the middle half of it, where the vehicle is; `Surface` adds what it sees itself.
         """
         if self.surface is None:
             return self.embed(pixels)
         backbone = cast(Any, self.backbone)
+        # A frozen backbone keeps no activations: most of the memory of a step.
         learns = torch.is_grad_enabled() and any(weights.requires_grad for weights in backbone.parameters())
         with torch.set_grad_enabled(learns):
             final, stages = backbone.forward_intermediates(self.normalize(pixels))
@@ -164,6 +172,8 @@ class Surface(nn.Module):
         # A quarter of each side is enough for colours.
         height, width = stage.shape[2:]
         seen = F.adaptive_avg_pool2d(self.layers(F.avg_pool2d(normalized, 4)), (height, width)).flatten(2)
+        # detach: colours must not teach the backbone to forget makes. Softmax over places: each look is a weighted
+        # mean.
         looks: Tensor = self.look(stage.detach()).flatten(2).softmax(dim=2)  # (n, LOOKS, cells)
         return (looks @ seen.transpose(1, 2)).flatten(1)  # of each look, what is seen there: (n, LOOKS, d)
 
@@ -177,12 +187,13 @@ def _layer(channels: int, width: int, stride: int) -> nn.Sequential:
 def _means(stage: Tensor) -> Tensor:
     """Return the means (n, 2c) of a stage (n, c, h, w), over all of it and over the middle half of each side."""
     top, left = stage.shape[2] // 4, stage.shape[3] // 4
+    # A quarter off each side. At one cell nothing is cut, since 1 // 4 is 0.
     middle = stage[:, :, top : stage.shape[2] - top, left : stage.shape[3] - left]
     return torch.cat([stage.mean((2, 3)), middle.mean((2, 3))], dim=1)
 
 
 def stage_channels(backbone: nn.Module) -> list[int]:
-    """Return the channels of each stage of a backbone of timm. Raises RecipeError where it tells none."""
+    """Return the channels of each stage of a backbone of timm. Raises RecipeError where it does not name them."""
     known = getattr(backbone, "feature_info", None)
     if known is None or not hasattr(backbone, "forward_intermediates"):
         raise RecipeError(f"model.heads: {type(backbone).__name__} does not show its stages; leave model.heads empty")
@@ -192,7 +203,7 @@ def stage_channels(backbone: nn.Module) -> list[int]:
 def build_identifier(
     recipe: Recipe, taxonomy: Taxonomy, heads: Mapping[str, int], *, blank: bool = False
 ) -> Identifier:
-    """Make the network of a recipe, with its first weights and further `heads` of so many words. Raises RecipeError.
+    """Make the network of a recipe, with its first weights and further `heads` (words of each). Raises RecipeError.
 
     A `blank` one has random weights and reads no file: a checkpoint will fill it.
     """
@@ -200,6 +211,7 @@ def build_identifier(
     backbone = load_backbone(settings, recipe)
     model = Identifier(backbone, len(taxonomy), dropout=settings.dropout, heads=heads)
     for head in (model.head, *cast(list[nn.Linear], list(model.heads.values()))):
+        # Nearly nothing, so that all classes begin as likely and the first steps do not shake the backbone.
         nn.init.normal_(head.weight, std=0.01)
         nn.init.zeros_(head.bias)
     if settings.start:
@@ -211,7 +223,7 @@ def build_identifier(
 
 
 def choose_layers(model: Freezable, settings: ModelSettings) -> None:
-    """Let learn what `settings.layers` says: the heads (`head`), these and the last N stages (`last-N`), or all.
+    """Choose what learns by `settings.layers`: the heads (`head`), these and the last N stages (`last-N`), or all.
 
     Norms of the backbone keep their statistics where `settings.norms` says so. Raises RecipeError for a backbone
     without stages, or with fewer, and for folded norms whose statistics would be learnt.
@@ -221,6 +233,7 @@ def choose_layers(model: Freezable, settings: ModelSettings) -> None:
     layers, model.has_fixed_norms = settings.layers, settings.norms == "fixed"
     if layers == "all":
         return
+    # Said by its own flag, since there may be no stages: any backbone can stand still as a whole.
     if layers == "head":
         model.backbone.requires_grad_(False)
         model.is_head_only = True
@@ -228,6 +241,7 @@ def choose_layers(model: Freezable, settings: ModelSettings) -> None:
     count, stages = int(layers.removeprefix("last-")), stages_of(model.backbone)
     if count >= len(stages):
         raise RecipeError(f"model.layers is {layers!r}; {len(stages) - 1} stages can be chosen, or all")
+    # `stages` begins with the stem, which freezes along with any stage and is not counted.
     model.at_least_frozen = len(stages) - count - 1
 
 
@@ -268,6 +282,7 @@ def parameter_groups(model: nn.Module, settings: TrainSettings) -> list[dict[str
     groups: dict[tuple[float, float], list[Tensor]] = {}
     for name, weights in model.named_parameters():
         scale = 1.0 if name.startswith("backbone.") else settings.head_lr
+        # Norms and biases have one dimension: pulling them to 0 would only shift what the next layer undoes.
         decay = settings.weight_decay if weights.ndim > 1 else 0.0
         groups.setdefault((scale, decay), []).append(weights)
     return [{"params": params, "lr_scale": scale, "weight_decay": decay} for (scale, decay), params in groups.items()]
@@ -276,4 +291,5 @@ def parameter_groups(model: nn.Module, settings: TrainSettings) -> list[dict[str
 def _statistic(backbone: nn.Module, name: str) -> Tensor:
     config = cast(dict[str, tuple[float, ...]], getattr(backbone, "pretrained_cfg", {}) or {})
     values = config.get(name) or (0.5, 0.5, 0.5)
+    # timm states them for pixels in 0..1; ours are 0..255.
     return torch.tensor(values).view(1, 3, 1, 1) * 255

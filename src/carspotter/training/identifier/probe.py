@@ -1,4 +1,4 @@
-"""Fit the heads of an identifier before its backbone learns: features of still photos in, linear layers out.
+"""Fit the heads of an identifier to the features of still photos, before its backbone learns.
 
 A head that starts from nothing would first spoil the features it reads; one that is fitted to them before changes them
 gently (Kumar et al., "Fine-Tuning can Distort Pretrained Features and Underperform Out-of-Distribution", 2022).

@@ -1,4 +1,4 @@
-"""A project's shards in, photos to learn from and to choose by out; classes are those of the shards' manifest.
+"""Load a project's shards: photos to learn from and to choose by; classes are those of the manifest.
 
 The split `train` is learnt from and `validation` held out, as the project's split has it, which no ad and no duplicate
 crosses. Crops are decoded once into memory.

@@ -1,4 +1,4 @@
-"""What is known of each photo: a row of a labels CSV in, the number of the set of classes that it may be out.
+"""Find out, for each row of a labels CSV, which classes its photo may be of.
 
 A photo need not be labelled down to a class: one of which only the make is known may be any class of that make, and
 is taught as such, so that sources of different depth learn together. It reads no photo.
@@ -19,10 +19,11 @@ Bools = npt.NDArray[np.bool_]
 
 
 class Nodes:
-    """Number what photos are labelled with: the c classes first, then sets of classes that share a part of a name."""
+    """Number the labels that photos may have: first the c classes, then sets of classes, such as all of one make."""
 
     def __init__(self, taxonomy: Taxonomy, ids: Mapping[str, int]) -> None:
         self.taxonomy, self.ids = taxonomy, dict(ids)
+        # A class is the set of itself, so that losses and figures need one rule for both kinds of label.
         self._sets: list[Bools] = list(np.eye(len(taxonomy), dtype=bool))
         self._numbers: dict[tuple[str, ...], int] = {}
 
@@ -41,6 +42,7 @@ class Nodes:
             if name not in self.ids:
                 raise RecipeError(f"class_id {name!r} is not in the taxonomy")
             return self.ids[name]
+        # Kept by its words: thousands of rows that say "Audi A4" share one set.
         parts = tuple(row.get(level) or "" for level in LEVELS)
         if parts not in self._numbers:
             self._numbers[parts] = self._add(parts)
@@ -50,6 +52,7 @@ class Nodes:
         """Return of each node (m,) its taxon in `taxonomy.names(level)`, -1 where its classes differ."""
         index = self.taxonomy.index(level)
         shared = [index[classes] for classes in self._sets]
+        # Where all classes of a set share a taxon, it is known although the class is not.
         return np.array([found[0] if (found == found[0]).all() else -1 for found in shared], np.int64)
 
     def _add(self, parts: tuple[str, ...]) -> int:
@@ -62,6 +65,7 @@ class Nodes:
         fits = np.array([_fits(parts, each) for each in known])
         if not fits.any():
             raise RecipeError(f"no class is a {' '.join(part for part in parts if part)!r}; add it to the taxonomy")
+        # The only model of a make is a class: its photos are judged like any labelled with it.
         if fits.sum() == 1:
             return int(fits.argmax())
         self._sets.append(fits)
@@ -71,6 +75,7 @@ class Nodes:
 def _fits(wanted: Sequence[str], known: Sequence[str]) -> bool:
     """Return whether a class may be what a label says; one that ends at its model contradicts no deeper label."""
     return all(
+        # level > 1: below the model a class that names no generation or year holds all of them.
         want in ("", have) or (level > 1 and not have)
         for level, (want, have) in enumerate(zip(wanted, known, strict=True))
     )
@@ -89,6 +94,7 @@ def mirrored(names: tuple[str, ...]) -> npt.NDArray[np.int64]:
     Raises RecipeError where one side is among the words and the other is not.
     """
     places = {"left": "right", "right": "left"}
+    # Part by part: "front-left" becomes "front-right", and "leftover" stays.
     swapped = ["-".join(places.get(part, part) for part in name.split("-")) for name in names]
     lone = [name for name, other in zip(names, swapped, strict=True) if other not in names]
     if lone:

@@ -1,4 +1,4 @@
-"""The task of the identifier: a recipe in; network, batches, loss and held-out figures out, for `trainer` to use."""
+"""The identifier as a task for `trainer`: network, batches, loss and held-out figures."""
 
 from __future__ import annotations
 
@@ -38,6 +38,7 @@ class IdentifierTask:
         self.fingerprint = data.fingerprint(recipe, self.photos, self.taxonomy.classes)
         self._check()
         self.device = torch.device("cpu")
+        # Shares its memory with the array of photos, which may be gigabytes.
         self.images = torch.from_numpy(self.photos.images)
         """Pixels that are learnt from, on the device where they are changed and learnt."""
         self.members = torch.from_numpy(found.nodes.members)
@@ -45,6 +46,7 @@ class IdentifierTask:
         self.levels = {level: torch.from_numpy(found.nodes.level(level)) for level in ("make", "model")}
         self.teacher: Teacher | None = None
         """What all epochs follow: other runs, or the still network with fitted heads; `build_model` opens it."""
+        # At least 1: a class without a photo would have the logarithm of 0 as its prior.
         counts = np.bincount(self.photos.targets, minlength=len(self.members)).clip(1)
         self.frequency = torch.from_numpy(counts / counts.sum()).float()
         flips = recipe.augment.flip > 0
@@ -58,8 +60,10 @@ class IdentifierTask:
                 "to their class, with two photos or groups of one class at least"
             )
         for name, known in self.words.items():
+            # A head with one word would always be right and teach nothing.
             if len(known) < 2:
                 raise RecipeError(f"model.heads: column {name!r} of the labels has {len(known)} words; two are needed")
+            # The export names its outputs by the heads: two of one name would be one.
             if name in TASK_OUTPUTS["identifier"]:
                 raise RecipeError(f"model.heads: {name!r} is what every identifier answers; call the column otherwise")
 
@@ -86,6 +90,7 @@ class IdentifierTask:
         model = build_identifier(self.recipe, self.taxonomy, heads, blank=blank)
         if blank:
             return model
+        # A checkpoint that fills a blank network needs none of what follows.
         teachers = open_teachers(self.recipe, self.taxonomy)
         if self.recipe.train.probe:
             teachers += self._probe(model)
@@ -97,8 +102,10 @@ class IdentifierTask:
         """Fit the heads before the first epoch; return the still network as a teacher, where it is to be one."""
         settings, still = self.recipe.train, []
         model.to(self.device)
+        # The head as it started, which `keep` holds the fitted one to: it must not forget makes without photos.
         first = copy.deepcopy(model.head).requires_grad_(False)
         if settings.distill and settings.teacher_side:
+            # A copy for another size: what the still network sees there, the learning one may follow.
             still = [Member(network=copy.deepcopy(model), side=settings.teacher_side)]
             self._fit_heads(still[0].network, first, settings.teacher_side, settings.probe_decay)
         self._fit_heads(model, first, self.recipe.input.height, settings.probe_decay)
@@ -109,7 +116,9 @@ class IdentifierTask:
 
         def loss(features: Tensor, logits: Tensor, extras: Mapping[str, Tensor], chosen: Tensor) -> Tensor:
             batch = self._labels(chosen)
+            # The features of further heads come after those of the classes, and are cut off.
             said = losses.kept(logits, first(features[:, : first.in_features]), self.parents)
+            # Further heads read the same still features, so that they are fitted in the same passes.
             of_heads = [head_loss(answer, batch, name) for name, answer in extras.items()]
             loss = self._of_photos(logits, batch["target"]) + settings.keep * said
             return torch.stack([loss.mean(), *of_heads]).sum()
@@ -149,12 +158,16 @@ class IdentifierTask:
 
         All processes draw the same photos; each changes and mixes its own part of them.
         """
+        # More than any run has epochs, so that no two pairs of seed and epoch draw alike.
         order = torch.Generator().manual_seed(seed * 100_003 + epoch)
+        # A generator of its own for each process: the order above must be the same for all, the changes must not.
         generator = torch.Generator().manual_seed((seed * 100_003 + epoch) * 1009 + part[0])
         targets = torch.from_numpy(self.photos.targets)
         power = self.recipe.train.balance
+        # Power 1 draws all classes alike, 0 leaves them as they are.
         weights = self.frequency.cpu()[targets].pow(-power) if power else None
         for drawn in data.batches(len(self.photos), self.recipe.train.batch, order, weights=weights):
+            # Every n-th photo, so that together the processes see the batch once.
             chosen = drawn[part[0] :: part[1]]
             settings = self.recipe.augment
             pixels, flipped = data.augment(self.images[chosen], (phase.height, phase.width), settings, generator)
@@ -171,6 +184,7 @@ class IdentifierTask:
         logits = logits.float()
         loss, share = self._of_photos(logits, batch["target"]), batch["share"]
         if bool((share < 1).any()):
+            # A mixed photo is its own label and its partner's, in the parts of its pixels (Zhang et al. 2018).
             loss = share * loss + (1 - share) * self._of_photos(logits, batch["target"][batch["partner"]])
         if self.teacher is not None:
             loss = loss.lerp(self._followed(self.teacher, logits, batch), settings.distill)
@@ -187,9 +201,11 @@ class IdentifierTask:
 
     def _figures(self, logits: Tensor, extras: Mapping[str, Tensor]) -> dict[str, float]:
         targets = torch.from_numpy(self.holdout.targets)
+        # Targets from the number of classes on are sets: no single answer is right there.
         single = targets < logits.shape[1]
         best = logits.topk(min(5, logits.shape[1]), dim=1).indices
         hits = (best == targets[:, None])[single]
+        # The make of the best sum, as it is answered in use, not that of the best class.
         make = torch.from_numpy(self.taxonomy.sum_to("make", logits.softmax(1).numpy())).argmax(1)
         truth = self.levels["make"][targets]
         figures = {
@@ -212,6 +228,7 @@ class IdentifierTask:
         answered, extras = predict(cast(Identifier, model), self.holdout.images)
         figures = self._figures(answered, extras)
         members = self.members.cpu().numpy()
+        # A photo that may be any class says nothing about the temperature.
         known = np.asarray(members[self.holdout.targets].sum(axis=1) < members.shape[1])
         held = self.holdout.take(known)
         logits = answered.double().numpy()[known]
@@ -224,24 +241,28 @@ class IdentifierTask:
         settings, members = self.recipe.train, self.members[target]
         if settings.logit_adjustment:
             prior = self.frequency[: logits.shape[1]]
+            # Only while learning: with the prior added here, the network's own logits need none (Menon et al. 2021).
             logits = logits + settings.logit_adjustment * (prior / prior.sum()).log()
         loss = losses.hierarchical_cross_entropy(
             logits, members, self.parents, smoothing=settings.label_smoothing, weight=settings.hierarchy
         )
         if settings.class_weights:
             weights = self.frequency.pow(-settings.class_weights)[target]
+            # By the batch's own mean, so that rare classes change the direction of a step and not its length.
             loss = loss * weights / weights.mean()
         return loss * ~members.all(dim=1)  # of a photo that may be any class there is nothing to learn
 
     def _followed(self, teacher: Teacher, logits: Tensor, batch: Batch) -> Tensor:
         """Return each photo's loss (n,) against what the teacher says of the same changed, mixed pixels."""
         soft = teacher(batch["pixels"])
+        # A teacher of vehicles has nothing to say of a photo that may show none.
         known = ~self.members[batch["target"]].all(dim=1)
         return losses.distillation(logits, soft * known[:, None], temperature=self.recipe.train.temperature)
 
     def _extra(self, name: str, values: Tensor, flipped: Tensor) -> Tensor:
         if name not in self.mirror:
             return values
+        # clamp_min: -1 (unknown) must not index the last word before `where` leaves it out.
         return torch.where(flipped & (values >= 0), self.mirror[name][values.clamp_min(0)], values)
 
 
@@ -255,6 +276,7 @@ class ExportedIdentifier(nn.Module):
     def forward(self, image: Tensor) -> tuple[Tensor, ...]:
         details = self.model.details(image.permute(0, 3, 1, 2).float())
         logits, extras = self.model.answer(details)
+        # Unit length in the graph, so that a dot product is a cosine for every user of the file.
         return logits, nn.functional.normalize(details[:, : self.model.width], dim=1), *extras.values()
 
 
@@ -268,6 +290,7 @@ def predict(model: Identifier, images: data.Images, *, batch: int = 32) -> tuple
         for chosen in torch.from_numpy(images).split(batch):
             pixels = chosen.to(device).permute(0, 3, 1, 2).float().contiguous(memory_format=torch.channels_last)
             logits, answers = model.answer(model.details(pixels))
+            # Batch by batch to the CPU: only one batch of activations is on the device at a time.
             outputs.append(logits.float().cpu())
             for name, answer in answers.items():
                 extras[name].append(answer.float().cpu())

@@ -1,4 +1,4 @@
-"""Networks that learn no more, whose answers a training follows: runs or a still network in, probabilities out.
+"""Networks that learn no more and whose answers a training follows: other runs, or a still network.
 
 They see the very pixels that the student sees, changed and mixed: Beyer et al., "Knowledge distillation: A good teacher
 is patient and consistent", 2022.
