@@ -442,3 +442,18 @@ def test_reasons_where_the_system_has_fewer_numbers(monkeypatch):
 def test_files_as_urls(url, windows, posix):
     assert storage.file_path(url, is_windows=True) == windows
     assert storage.file_path(url, is_windows=False) == posix
+
+
+def fail_half_way(path: Path) -> None:
+    with storage.replacing(path) as temporary:
+        temporary.write_bytes(b"ha")
+        raise OSError("no space")
+
+
+def test_a_file_that_fails_half_way_leaves_the_one_before(tmp_path: Path) -> None:
+    path = tmp_path / "folder" / "table.bin"
+    storage.write(path, b"before")
+    with pytest.raises(OSError, match="no space"):
+        fail_half_way(path)
+    assert path.read_bytes() == b"before"
+    assert list(path.parent.iterdir()) == [path]

@@ -137,7 +137,8 @@ def write(url: str | Path, data: bytes) -> None:
     with _failures("written", text, TIMEOUT_S):
         path = local_path(url)
         if path is not None:
-            _write_local(path, data)
+            with replacing(path) as temporary:
+                temporary.write_bytes(data)
             return
         if _is_http(text):
             raise NotImplementedError
@@ -213,12 +214,17 @@ def _read_local(path: Path, max_bytes: int) -> bytes:
     return data
 
 
-def _write_local(path: Path, data: bytes) -> None:
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Give a temporary name for a local file, its folder made; what was written there becomes `path` at once and whole.
+
+    After an error nothing of it is left, and `path` is as it was. Raises OSError.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     # A name of its own: two writers of one file must not meet in the temporary one.
     temporary = path.with_name(f".{uuid4().hex[:8]}.part")
     try:
-        temporary.write_bytes(data)
+        yield temporary
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)

@@ -22,6 +22,7 @@ import numpy.typing as npt
 
 from carspotter.errors import TaxonomyError, suggestion
 from carspotter.settings import read_section
+from carspotter.storage import replacing
 
 Level = Literal["make", "model", "generation", "year"]
 LEVELS: tuple[Level, ...] = get_args(Level)
@@ -160,10 +161,9 @@ class Taxonomy:
         lines = ",\n    ".join(json.dumps(taxon.to_dict(), ensure_ascii=False) for taxon in self.classes)
         head = f'{{\n  "format": {FORMAT},\n  "levels": {json.dumps(LEVELS)},\n  "classes": [\n    {lines}\n  ],\n'
         text = head + f'  "aliases": {json.dumps(dict(self.aliases), ensure_ascii=False)}\n}}\n'
-        temporary = path.with_name(f".{path.name}.part")
         try:
-            temporary.write_text(text, encoding="utf-8")
-            temporary.replace(path)
+            with replacing(path) as temporary:
+                temporary.write_text(text, encoding="utf-8")
         except OSError as error:
             raise TaxonomyError(f"taxonomy {path} cannot be written: {error}") from error
 

@@ -116,7 +116,6 @@ def demo(
     as_json: JsonOption = False,
 ) -> None:
     """Build a hundred drawn ads with planted flaws, and say how many of the flaws were found; under a minute."""
-    from carspotter.cli.building import display
     from carspotter.cli.funnel import show_funnel, show_scorecard
     from carspotter.cli.scorecard import scorecard
     from carspotter.project.folder import SETTINGS, Project

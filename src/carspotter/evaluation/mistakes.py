@@ -20,6 +20,7 @@ from carspotter.errors import EvaluationError
 from carspotter.evaluation.intervals import Share
 from carspotter.evaluation.metrics import names_at
 from carspotter.evaluation.predictions import UNLABELLED, Depth, Predictions
+from carspotter.storage import replacing
 from carspotter.taxonomy import LEVELS, Level, Taxon
 
 DEEPEST_FIRST: tuple[Depth, ...] = ("class", *reversed(LEVELS))
@@ -251,12 +252,9 @@ def write_review(path: str | Path, rows: Iterable[Mistake], predictions: Predict
             ]
         )
     path = Path(path)
-    # Renamed when whole, so that a full disk does not destroy an older review.
-    temporary = path.with_name(f".{path.name}.part")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_text(text.getvalue(), encoding="utf-8")
-        temporary.replace(path)
+        with replacing(path) as temporary:
+            temporary.write_text(text.getvalue(), encoding="utf-8")
     except OSError as error:
         raise EvaluationError(f"review {path} cannot be written: {error.strerror or error}") from error
     return path

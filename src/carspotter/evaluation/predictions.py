@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from carspotter.errors import EvaluationError, MissingExtraError, TaxonomyError
+from carspotter.storage import replacing
 from carspotter.taxonomy import LEVELS, Level, Taxonomy
 
 FORMAT = 1
@@ -107,11 +108,9 @@ class Predictions:
         said = {"format": FORMAT, "name": self.name, "taxonomy": self.taxonomy.to_dict()}
         table = pa.table(columns).replace_schema_metadata({_META: json.dumps(said, ensure_ascii=False)})
         path = Path(path)
-        temporary = path.with_name(f".{path.name}.part")
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            pq.write_table(table, temporary, compression="zstd")
-            temporary.replace(path)
+            with replacing(path) as temporary:
+                pq.write_table(table, temporary, compression="zstd")
         except OSError as error:
             raise EvaluationError(f"predictions {path} cannot be written: {error.strerror or error}") from error
         return path

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from carspotter.errors import TrainingError
+from carspotter.storage import replacing
 
 LAST = "last.pt"
 BEST = "best.pt"
@@ -48,9 +49,8 @@ class Checkpoint:
 
     def save(self, path: Path) -> None:
         """Write under a temporary name, then rename, so that a kill leaves the previous file whole."""
-        partial = path.with_suffix(".part")
-        torch.save({name: getattr(self, name) for name in self.__slots__}, partial)
-        partial.replace(path)
+        with replacing(path) as temporary:
+            torch.save({name: getattr(self, name) for name in self.__slots__}, temporary)
 
 
 def load_checkpoint(path: Path) -> Checkpoint:
