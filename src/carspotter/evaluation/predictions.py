@@ -110,7 +110,8 @@ class Predictions:
         temporary = path.with_name(f".{path.name}.part")
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            pq.write_table(table, temporary, compression="zstd")
+            with temporary.open("wb") as file:  # by a name, pyarrow reaches only those in UTF-8
+                pq.write_table(table, file, compression="zstd")
             temporary.replace(path)
         except OSError as error:
             raise EvaluationError(f"predictions {path} cannot be written: {error.strerror or error}") from error
@@ -119,10 +120,11 @@ class Predictions:
     @classmethod
     def load(cls, path: str | Path) -> Predictions:
         """Read a table. Raises EvaluationError for a file that is none."""
-        pa, pq = _pyarrow()
+        _, pq = _pyarrow()
         try:
-            table = pq.read_table(path)
-        except (OSError, pa.ArrowInvalid) as error:
+            with Path(path).open("rb") as file:
+                table = pq.read_table(file)
+        except (OSError, ValueError) as error:
             raise EvaluationError(f"predictions {path} cannot be read: {str(error).splitlines()[0]}") from error
         said = (table.schema.metadata or {}).get(_META)
         if said is None:
