@@ -211,6 +211,11 @@ def test_a_project_may_have_any_name(tmp_path: Path, name: str) -> None:
         assert catalog.count("checks") == 2
 
 
+def test_a_project_whose_name_is_no_utf8_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(CatalogError, match="reaches only folders whose names are UTF-8; rename it"):
+        Catalog.open(tmp_path / "caf\udce9")
+
+
 def test_a_project_that_cannot_be_made_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(CatalogError, match="cannot be made"):

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -87,6 +89,12 @@ def test_files_that_hold_no_predictions_are_refused(table: Predictions, tmp_path
     pq.write_table(pa.table({"photo": ["a"]}), tmp_path / "other.parquet")
     with pytest.raises(EvaluationError, match="no prediction table"):
         Predictions.load(tmp_path / "other.parquet")
+
+
+@pytest.mark.skipif(sys.platform == "darwin", reason="its disks take only names in UTF-8")
+def test_a_table_of_any_name_is_read(table: Predictions, tmp_path: Path) -> None:
+    path = tmp_path / os.fsdecode(b"caf\xe9.parquet")
+    assert Predictions.load(table.save(path)).name == table.name
 
 
 def rewritten(path: Path, *, drop: str | None = None, **said: Any) -> Path:

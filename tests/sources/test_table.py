@@ -166,11 +166,12 @@ def test_parquet(tmp_path):
 
     columns = {"id": [1, 2], "brand": ["VW", None], "year": [2012.0, None], "images": [["a.jpg", "b.jpg"], []]}
     parquet.write_table(pyarrow.table(columns), tmp_path / "t.parquet")
-    found = ads(tmp_path / "t.parquet")
+    (tmp_path / "t.parquet").rename(tmp_path / "caf\udce9.parquet")  # a name that is no UTF-8
+    found = ads(tmp_path / "caf\udce9.parquet")
     assert [ad.listing["ad_id"] for ad in found] == ["1", "2"]
     assert found[0].listing["year"] == 2012
     assert names(found[0]) == ["a.jpg", "b.jpg"]
-    data = (tmp_path / "t.parquet").read_bytes()
+    data = (tmp_path / "caf\udce9.parquet").read_bytes()
     assert "no Parquet file that can be read" in refusal(tmp_path / "u.parquet", data[: len(data) // 2])
 
 

@@ -57,7 +57,10 @@ class Catalog:
         """Open the catalogue of a project's folder, an empty one where there is none yet; raises CatalogError."""
         project = Path(project).absolute()
         try:
+            str(project).encode()
             (project / FOLDER).mkdir(parents=True, exist_ok=True)
+        except UnicodeEncodeError as error:
+            raise CatalogError(f"{project}: DuckDB reaches only folders whose names are UTF-8; rename it") from error
         except OSError as error:
             raise CatalogError(f"{project / FOLDER}: cannot be made ({error.strerror})") from error
         return cls(project)

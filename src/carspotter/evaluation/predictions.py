@@ -109,8 +109,9 @@ class Predictions:
         table = pa.table(columns).replace_schema_metadata({_META: json.dumps(said, ensure_ascii=False)})
         path = Path(path)
         try:
-            with replacing(path) as temporary:
-                pq.write_table(table, temporary, compression="zstd")
+            # By a name, pyarrow reaches only files whose names are UTF-8.
+            with replacing(path) as temporary, temporary.open("wb") as file:
+                pq.write_table(table, file, compression="zstd")
         except OSError as error:
             raise EvaluationError(f"predictions {path} cannot be written: {error.strerror or error}") from error
         return path
@@ -118,10 +119,11 @@ class Predictions:
     @classmethod
     def load(cls, path: str | Path) -> Predictions:
         """Read a table. Raises EvaluationError for any other file."""
-        pa, pq = _pyarrow()
+        _, pq = _pyarrow()
         try:
-            table = pq.read_table(path)
-        except (OSError, pa.ArrowInvalid) as error:
+            with Path(path).open("rb") as file:
+                table = pq.read_table(file)
+        except (OSError, ValueError) as error:
             raise EvaluationError(f"predictions {path} cannot be read: {str(error).splitlines()[0]}") from error
         said = (table.schema.metadata or {}).get(_META)
         if said is None:

@@ -324,7 +324,7 @@ def read_parquet(path: Path, *, name: str) -> Iterator[Record]:
     except ImportError as error:
         raise MissingExtraError("pyarrow", "data") from error
     try:
-        with ParquetFile(path) as file:
+        with path.open("rb") as opened, ParquetFile(opened) as file:  # by a name, it reaches only those in UTF-8
             number = 0
             for batch in file.iter_batches(batch_size=_BATCH):
                 for values in batch.to_pylist():
