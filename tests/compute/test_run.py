@@ -140,6 +140,8 @@ def test_an_unknown_place_is_refused(catalog: Catalog) -> None:
 
 
 PROGRAM = """
+import signal
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a runner in the background ignores it, and we inherit that
 import sys
 sys.path.insert(0, {tests!r})
 from compute_stages import Count
