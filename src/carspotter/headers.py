@@ -15,6 +15,22 @@ from carspotter.errors import ImageError
 
 FORMATS = ("JPEG", "PNG", "WEBP", "AVIF", "GIF", "BMP", "HEIC")
 """The formats that `sniff` names; nothing else is decoded."""
+SUFFIXES = (
+    ".jpg",
+    ".jpeg",
+    ".jpe",
+    ".jfif",
+    ".png",
+    ".webp",
+    ".avif",
+    ".heic",
+    ".heif",
+    ".gif",
+    ".bmp",
+    ".tif",
+    ".tiff",
+)
+"""How names of photos end, in lower case. TIFF is among them so that such a file is reported instead of passed over."""
 
 _MAGIC = {b"\xff\xd8\xff": "JPEG", b"\x89PNG\r\n\x1a\n": "PNG", b"GIF87a": "GIF", b"GIF89a": "GIF", b"BM": "BMP"}
 # Pillow reads headers piece by piece in Python, some microseconds each: a file of markers alone would take a minute.

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from carspotter.cli.inputs import SUFFIXES
+from carspotter.headers import SUFFIXES
 from carspotter.records import Prediction
 from hostile import hostile_files
 from tiny_bundles import TOY_COLOR, draw_photo

@@ -11,7 +11,10 @@ from hypothesis import strategies as st
 from carspotter import storage
 from carspotter.catalog import catalog
 from carspotter.errors import SourceError
+from carspotter.headers import SUFFIXES
 from carspotter.project import folder as project_folder
+from carspotter.review.folder_queues import FolderQueues
+from carspotter.review.queue import QueueQuery
 from carspotter.sources import showroom
 from carspotter.sources.folders import OWN, SETTINGS, FolderSettings, read
 from carspotter.sources.listing import parse_year
@@ -120,6 +123,15 @@ def test_a_tree(tmp_path):
     assert found["7"].listing["message"] == "year '1850' is none"
     assert "make" not in found["loose.jpg"].listing
     assert "make" not in found["0001/a.jpg"].listing
+
+
+def test_every_name_that_photos_have_is_taken(tmp_path):
+    names = [f"audi-a4_2008/{number}_0{suffix}" for number, suffix in enumerate(SUFFIXES)]
+    assert {".jpe", ".jfif", ".heif", ".tif"} < set(SUFFIXES)
+    urls = [photo["url"] for ad in ads(tree(tmp_path, *names)).values() for photo in ad.photos]
+    assert sorted(urls) == sorted(str(tmp_path / name) for name in names)
+    folder = FolderQueues(tmp_path)
+    assert {item.photo_id for item in folder.items(QueueQuery(queue="kind", count=99))} == set(names)
 
 
 def test_a_flat_tree(tmp_path):

@@ -161,6 +161,7 @@ A_B = ["a.jpg", "b.jpg"]
         ("a.jpg; b.jpg", A_B),
         ("a.jpg\r\nb.jpg", A_B),
         ("a.jpg b.jpg", A_B),
+        ("a.gif b.jfif 3.HEIF", ["a.gif", "b.jfif", "3.HEIF"]),
         ("my car.jpg", ["my car.jpg"]),
         ("a;1.jpg,b.jpg", ["a;1.jpg", "b.jpg"]),
         ("https://h/a.jpg|https://h/b.jpg", ["https://h/a.jpg", "https://h/b.jpg"]),

@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING
 import typer
 
 from carspotter import storage
-from carspotter.cli.inputs import STDIN, SUFFIXES, Source
+from carspotter.cli.inputs import STDIN, Source
 from carspotter.errors import CarspotterError, StorageError
+from carspotter.headers import SUFFIXES
 
 if TYPE_CHECKING:
     from carspotter.records import Prediction

@@ -116,7 +116,7 @@ def _listed(photos: str) -> list[Named]:
         return list(_of_project(path))
     if photos.lower().endswith(".csv"):
         return list(_of_table(path))
-    from carspotter.cli.inputs import SUFFIXES
+    from carspotter.headers import SUFFIXES
 
     names = storage.list_files(photos, SUFFIXES, recursive=True)
     if not names:

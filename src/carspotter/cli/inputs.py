@@ -15,23 +15,7 @@ import typer
 
 from carspotter import storage
 from carspotter.errors import StorageError
-
-SUFFIXES = (
-    ".jpg",
-    ".jpeg",
-    ".jpe",
-    ".jfif",
-    ".png",
-    ".webp",
-    ".avif",
-    ".heic",
-    ".heif",
-    ".gif",
-    ".bmp",
-    ".tif",
-    ".tiff",
-)
-"""Names taken for photos in a folder; a file named by itself is read whatever it is called."""
+from carspotter.headers import SUFFIXES
 
 STDIN = "-"
 

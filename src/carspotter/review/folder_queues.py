@@ -12,11 +12,10 @@ from typing import Any
 
 from carspotter import storage
 from carspotter.errors import ProjectError
+from carspotter.headers import SUFFIXES
 from carspotter.project.folder import Project
 from carspotter.review.decisions import DECISIONS, Decision, DecisionStore, Task
 from carspotter.review.queue import Item, QueueName, QueueQuery
-
-SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".avif", ".heic", ".gif", ".bmp")
 
 
 class FolderQueues:

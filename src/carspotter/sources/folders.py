@@ -18,6 +18,7 @@ from urllib.parse import unquote, urlsplit
 
 from carspotter import storage
 from carspotter.errors import SourceError, StorageError, suggestion
+from carspotter.headers import SUFFIXES
 from carspotter.records import KINDS, SPLITS
 from carspotter.sources.listing import Ad, clean, listing_row, photo_row, storable
 from carspotter.sources.makes import read_name
@@ -27,8 +28,6 @@ Ads = Literal["number", "folder-number", "folder", "photo"]
 """What is one ad. `number`: the files whose names begin with one number and a position, `123_0_x.jpg`, wherever they
 are, and any other photo by itself. `folder-number`: the same, but numbers begin anew in each folder. `folder`: all
 photos of a folder. `photo`: each photo."""
-
-SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".avif", ".heic", ".gif", ".bmp")
 
 SETTINGS, OWN = (
     "carspotter.toml",

@@ -12,11 +12,9 @@ import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from carspotter.headers import SUFFIXES
 from carspotter.records import SplitName
 from carspotter.sources.listing import clean
-
-SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".avif", ".heic")
-"""How the names of photos end."""
 
 # What pandas, R, databases and spreadsheets write where there is nothing.
 _NOTHING = {
