@@ -144,6 +144,14 @@ def test_the_demo_finds_what_was_planted(tmp_path: Path) -> None:
     assert "interiors and details" in out
 
 
+def test_the_demo_leaves_a_project_of_somebodys_own_alone(tmp_path: Path) -> None:
+    (tmp_path / "cars.csv").write_text("id,make,model,images\n1,Audi,A4,a.jpg\n")
+    assert call("init", tmp_path / "mine", "--from", tmp_path / "cars.csv")[0] == 0
+    code, _, err = call("demo", tmp_path / "mine", "--workers", 0)
+    assert (code, "this project is no demo; run `carspotter demo` with a new folder" in err) == (1, True)
+    assert [path.name for path in (tmp_path / "mine").iterdir()] == ["carspotter.toml"], "nothing was built"
+
+
 def test_a_build_runs_as_a_program_with_workers(tmp_path: Path) -> None:
     folder = make_project(tmp_path / "program")
     words = [sys.executable, "-m", "carspotter.cli.main", "build", str(folder), "--until", "locate", "--json"]

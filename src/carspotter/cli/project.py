@@ -121,12 +121,13 @@ def demo(
     from carspotter.project.folder import SETTINGS, Project
     from carspotter.project.funnel import funnel
     from carspotter.project.pipeline import build as run
-    from carspotter.sources.showroom import FOLDER
+    from carspotter.sources.showroom import FOLDER, truth
 
     if not (folder / SETTINGS).exists():
         typer.echo(_TAKES.format(folder=folder), err=True)
         _create(folder, [FOLDER])
     project = Project.open(folder)
+    truth(project.folder / FOLDER)  # before a project of somebody's own is built for nothing
     with display() as watch:
         stats = run(project, workers=workers, watch=watch)
     with project.catalog() as catalog:

@@ -64,6 +64,10 @@ def truth(folder: str | Path) -> dict[str, Any]:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
+        if not Path(folder).exists():
+            raise SourceError(
+                f"showroom {folder}: is not there, so this project is no demo; run `carspotter demo` with a new folder"
+            ) from error
         raise SourceError(
             f"showroom {folder}: has no {_TRUTH}: it is not there to the end; delete it and run `carspotter demo` again"
         ) from error
