@@ -46,7 +46,7 @@ def test_nothing_said_is_all_defaults(tmp_path: Path) -> None:
 
 
 def test_a_folder_without_settings_is_no_project(tmp_path: Path) -> None:
-    with pytest.raises(ProjectError, match=r"holds no carspotter.toml; make a project with: carspotter init"):
+    with pytest.raises(ProjectError, match=r"make a project with: carspotter init .* --from TABLE_OR_PHOTOS$"):
         Project.open(tmp_path)
 
 

@@ -37,7 +37,9 @@ class Project:
         """Open a project; raises ProjectError when the folder holds none, or its settings are wrong."""
         folder = Path(folder)
         if not (folder / SETTINGS).is_file():
-            raise ProjectError(f"{folder} holds no {SETTINGS}; make a project with: carspotter init {folder}")
+            raise ProjectError(
+                f"{folder} holds no {SETTINGS}; make a project with: carspotter init {folder} --from TABLE_OR_PHOTOS"
+            )
         folder = folder.resolve()
         settings = load_settings(folder / SETTINGS)
         finder, identifier = _below(folder, settings.locate.finder), _below(folder, settings.locate.identifier)

@@ -38,7 +38,7 @@ class FolderQueues:
         if not self._names:
             raise ProjectError(
                 f"{folder} is no project and holds no photo ({', '.join(SUFFIXES)}); "
-                "make a project with carspotter init, or name another folder"
+                "make a project with carspotter init FOLDER --from TABLE_OR_PHOTOS, or name another folder"
             )
         self.store = DecisionStore(folder / DECISIONS)
 
