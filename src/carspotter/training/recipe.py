@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from carspotter.errors import RecipeError
+from carspotter.errors import RecipeError, suggestion
 from carspotter.runtime.bundle import Task
 from carspotter.settings import parse_toml, read_section
 
@@ -65,7 +65,10 @@ class ModelSettings:
     """What to go on from: a shipped bundle by its name (`identifier`, `finder`), or the folder of a bundle or a run,
     in place of `weights`. Of a head it takes the rows of classes that are ours, or stand above ours (`start`)."""
     layers: str = "all"
-    """What is trained: `all`, `head`, or `last-N`, the head and the last N stages of the backbone."""
+    """What is trained: `all`, `head`, or `last-N`, the head and the last N layers of the backbone, counted as Keras
+    counts them (`layers`)."""
+    stages: int = 0
+    """Train the head and so many of the backbone's last stages; 0: as `layers` says."""
     norms: Literal["learn", "fixed", "estimate"] = "learn"
     """`fixed`: the backbone's batch norms keep their statistics, while their weights and biases learn; for small
     batches, and for first weights whose norms are folded into the convolutions. `estimate`: of folded norms the
@@ -265,6 +268,8 @@ def _content(path: Path, above: tuple[Path, ...]) -> dict[str, Any]:
     for section, gone in _GONE.items() if path.suffix == ".json" else ():
         if isinstance(content.get(section), dict):
             content[section] = {key: value for key, value in content[section].items() if key not in gone}
+    if path.suffix == ".json":
+        _stages_of_before(content.get("model"))
     other = content.pop("extends", None)
     if other is None:
         return content
@@ -274,6 +279,12 @@ def _content(path: Path, above: tuple[Path, ...]) -> dict[str, Any]:
     for key, value in content.items():
         base[key] = {**base[key], **value} if isinstance(value, dict) and isinstance(base.get(key), dict) else value
     return base
+
+
+def _stages_of_before(model: Any) -> None:
+    """Turn the `last-N` of a run of before, when it counted stages, into what it meant; later runs say `stages`."""
+    if isinstance(model, dict) and "stages" not in model and str(model.get("layers", "")).startswith("last-"):
+        model["stages"], model["layers"] = int(model["layers"].removeprefix("last-")), "all"
 
 
 def _apply(content: dict[str, Any], change: str, *, where: str) -> None:
@@ -327,8 +338,14 @@ def _check(recipe: Recipe, where: str) -> None:
         (min(recipe.augment.mixup, recipe.augment.cutmix) >= 0, "augment.mixup and cutmix must not be negative"),
         (
             bool(re.fullmatch(r"all|head|last-[1-9]\d*", recipe.model.layers)),
-            f"model.layers is {recipe.model.layers!r}; allowed: all, head, last-N",
+            f"model.layers is {recipe.model.layers!r}; {suggestion(recipe.model.layers, ('all', 'head', 'last-40'))}",
         ),
+        (recipe.model.stages >= 0, f"model.stages is {recipe.model.stages}; it must be 0 or more"),
+        (
+            not recipe.model.stages or recipe.model.layers == "all",
+            f"model.layers is {recipe.model.layers!r} and model.stages {recipe.model.stages}; set one of the two",
+        ),
+        (0 <= recipe.model.dropout < 1, f"model.dropout is {recipe.model.dropout}; from 0 to below 1"),
         (0 < recipe.augment.min_area <= 1, f"augment.min_area is {recipe.augment.min_area}; above 0, at most 1"),
     ]
     for holds, message in rules:
