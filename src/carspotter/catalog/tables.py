@@ -135,8 +135,17 @@ _ALL = (
         name="embeddings",
         key="photo_id",
         growth="facts",
-        about="the identifier's description of the crop of each vehicle that passed the gate, of unit length",
-        columns={"photo_id": "text", "bundle": "text", "embedding": "vector", **_STATUS},
+        about="what the identifier says of the crop of each vehicle that passed the gate: embedding, colour, body",
+        columns={
+            "photo_id": "text",
+            "bundle": "text",
+            "embedding": "vector",
+            "colour": "text",  # the likeliest word, however sure
+            "colour_probability": "number",
+            "body": "text",
+            "body_probability": "number",
+            **_STATUS,
+        },
     ),
     Table(
         name="duplicates",
