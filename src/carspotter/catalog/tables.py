@@ -193,7 +193,7 @@ _ALL = (
         about="what becomes of each taxon: a class of its own, merged into another, or left out, and why",
         columns={
             "taxon": "text",
-            "class_name": "text",
+            "class_name": "text",  # where the status is too-few, the class that it would be
             "make": "text",
             "model": "text",
             "generation": "text",
