@@ -42,7 +42,7 @@ class ClassSettings:
     Three ads let a class stand in each of three splits.
     """
 
-    min_photos: int = 150
+    min_photos: int = 20
     min_ads: int = 3
     level: ClassLevel = "model"
 
@@ -253,7 +253,7 @@ def _judged(draft: _Draft, sizes: Mapping[str, _Counted], settings: ClassSetting
 def _row(taxon: Taxon, counted: _Counted, draft: _Draft) -> dict[str, Any]:
     row = {
         "taxon": taxon.name(),
-        "class_name": draft.name if draft.status in (OK, MERGED) else None,
+        "class_name": draft.name,
         "make": taxon.make,
         "model": taxon.model,
         "generation": taxon.generation,

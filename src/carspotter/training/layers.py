@@ -2,8 +2,8 @@
 
 A layer is a module that computes something by itself (a convolution, a norm, an activation, a pooling, a dense layer),
 and each sum or product of two branches, which Keras has as `Add` and `Multiply`. Not counted are `Identity`, dropout,
-flattening and the last pooling: on a ResNet-50 the last N are those of `keras.applications.ResNet50(include_top=False)`.
-Keras counts paddings and the input as well, which torch has none of, so that elsewhere the two may differ by some.
+flattening and the last pooling. The last N of a ResNet-50 are those of `keras.applications.ResNet50` without its top.
+Keras counts paddings and the input as well, of which torch has none, so that the two may differ by some elsewhere.
 """
 
 from __future__ import annotations

@@ -46,9 +46,10 @@ class IdentifierTask:
         self.levels = {level: torch.from_numpy(found.nodes.level(level)) for level in ("make", "model")}
         self.teacher: Teacher | None = None
         """What all epochs follow: other runs, or the still network with fitted heads; `build_model` opens it."""
+        counts = np.bincount(self.photos.targets, minlength=len(self.members))
         # At least 1: a class without a photo would have the logarithm of 0 as its prior.
-        counts = np.bincount(self.photos.targets, minlength=len(self.members)).clip(1)
-        self.frequency = torch.from_numpy(counts / counts.sum()).float()
+        self.frequency = torch.from_numpy(counts.clip(1) / counts.clip(1).sum()).float()
+        self.balanced = losses.balanced_weights(torch.from_numpy(counts))
         flips = recipe.augment.flip > 0
         self.mirror = {name: torch.from_numpy(mirrored(known)) for name, known in self.words.items() if flips}
 
@@ -75,8 +76,8 @@ class IdentifierTask:
         self.device = device
         if device.type == "cuda" and self.images.nbytes < torch.cuda.mem_get_info(device)[0] / 2:
             self.images = self.images.to(device)
-        self.members, self.parents, self.frequency = (
-            each.to(device) for each in (self.members, self.parents, self.frequency)
+        self.members, self.parents, self.frequency, self.balanced = (
+            each.to(device) for each in (self.members, self.parents, self.frequency, self.balanced)
         )
 
     @property
@@ -246,7 +247,9 @@ class IdentifierTask:
         loss = losses.hierarchical_cross_entropy(
             logits, members, self.parents, smoothing=settings.label_smoothing, weight=settings.hierarchy
         )
-        if settings.class_weights:
+        if settings.class_weights == "balanced":
+            loss = loss * self.balanced[target]
+        elif settings.class_weights:
             weights = self.frequency.pow(-settings.class_weights)[target]
             # By the batch's own mean, so that rare classes change the direction of a step and not its length.
             loss = loss * weights / weights.mean()
