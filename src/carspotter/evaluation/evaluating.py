@@ -24,6 +24,7 @@ from carspotter.csv_rows import read_csv
 from carspotter.dataset.manifest import load_classes, load_manifest
 from carspotter.dataset.reader import read_webdataset
 from carspotter.errors import EvaluationError, ImageError, StorageError, TaxonomyError
+from carspotter.evaluation.metrics import SEEN
 from carspotter.evaluation.mistakes import sample_mistakes, write_review
 from carspotter.evaluation.predictions import UNLABELLED, Predictions
 from carspotter.evaluation.report import write_report
@@ -31,6 +32,7 @@ from carspotter.geometry import BoundingBox
 from carspotter.pixels import Preprocessing, decode, network_input
 from carspotter.recognition.identifier import Identification, Identifier
 from carspotter.runtime.bundle import ModelBundle
+from carspotter.runtime.seen import Hashes, are_seen, from_bytes, hashes_of
 from carspotter.taxonomy import LEVELS, Level, Taxon, Taxonomy
 
 Pixels = npt.NDArray[np.uint8]
@@ -133,8 +135,11 @@ def predict(
     kept: list[LabelledPhoto] = []
     answers: list[Identification] = []
     unread: dict[str, str] = {}
+    hashes: list[Hashes] = []
     for part, crops in _crops(bundle, photos, unread):
         kept += part
+        if bundle.seen:
+            hashes.append(hashes_of(crops))
         answers += identifier.identify(crops)
     if not kept:
         raise EvaluationError(
@@ -146,6 +151,9 @@ def predict(
         {**photo.about, **_said(photo.label or photo.taxon, answer)}
         for photo, answer in zip(kept, answers, strict=True)
     ]
+    if bundle.seen:
+        seen = are_seen(np.concatenate(hashes), from_bytes(bundle.seen))
+        about = [{**said, SEEN: "yes" if each else "no"} for said, each in zip(about, seen.tolist(), strict=True)]
     table = Predictions(
         name=bundle.name,
         taxonomy=bundle.taxonomy,

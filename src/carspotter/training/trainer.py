@@ -27,6 +27,7 @@ from torch.optim.swa_utils import get_ema_multi_avg_fn
 from torch.utils.tensorboard import SummaryWriter
 
 from carspotter.errors import TrainingError
+from carspotter.runtime.seen import SEEN_FILE, to_bytes
 from carspotter.taxonomy import Taxonomy
 from carspotter.training.checkpoint import BEST, LAST, TAXONOMY, Checkpoint, load_checkpoint
 from carspotter.training.device import chooses_bfloat16, environment, open_fabric
@@ -34,7 +35,7 @@ from carspotter.training.identifier.model import FURTHER, parameter_groups
 from carspotter.training.norms import blend_folded, estimate_norms
 from carspotter.training.progress import Progress
 from carspotter.training.recipe import BASELINES, Phase, Recipe, load_recipe
-from carspotter.training.start import NOTICE, notice_of
+from carspotter.training.start import NOTICE, notice_of, seen_by_start
 
 logger = logging.getLogger(__name__)
 RECIPE, LOG, ENVIRONMENT = "recipe.json", "log.jsonl", "environment.json"
@@ -46,7 +47,8 @@ NORM_PHOTOS = 2048
 class Task(Protocol):
     """What is learnt. The first key of `evaluate` is the primary figure: the higher, the better.
 
-    A task may have `finish(model)`, which fits something to the best averaged network after the last epoch, in place.
+    A task may have `finish(model)`, which fits something to the best averaged network after the last epoch, in place;
+    and `seen()`, which returns hashes of the crops that it learns from (`runtime.seen`).
     """
 
     @property
@@ -223,6 +225,9 @@ class Training:
         (self.run / ENVIRONMENT).write_text(json.dumps(said, indent=2) + "\n", encoding="utf-8")
         if self.task.taxonomy is not None:
             self.task.taxonomy.save(self.run / TAXONOMY)
+        seen = getattr(self.task, "seen", None)
+        if seen is not None and not (self.run / SEEN_FILE).exists():
+            (self.run / SEEN_FILE).write_bytes(to_bytes(seen(), seen_by_start(self.recipe)))
         if notice := notice_of(self.recipe):
             (self.run / NOTICE).write_text(notice, encoding="utf-8")
 

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from carspotter.errors import RecipeError
 from carspotter.runtime.bundle import TASK_OUTPUTS
 from carspotter.runtime.calibration import calibrate
+from carspotter.runtime.seen import Hashes, hashes_of
 from carspotter.taxonomy import Taxonomy
 from carspotter.training.identifier import data, losses
 from carspotter.training.identifier.heads import HEAD, Batch, calibrate_heads, head_loss
@@ -84,6 +85,10 @@ class IdentifierTask:
     def attributes(self) -> Mapping[str, tuple[str, ...]]:
         """Return the further heads, each with its words."""
         return self.words
+
+    def seen(self) -> Hashes:
+        """Return hashes of the crops that are learnt from or chosen by, so that they are found in anybody's test."""
+        return np.concatenate([hashes_of(part.images) for part in (self.photos, self.holdout)])
 
     def build_model(self, *, blank: bool = False) -> Identifier:
         """Make the network with its first weights; a `blank` one with any weights."""
