@@ -31,6 +31,7 @@ from carspotter.evaluation.report import write_report
 from carspotter.geometry import BoundingBox
 from carspotter.pixels import Preprocessing, decode, network_input
 from carspotter.recognition.identifier import Identification, Identifier
+from carspotter.records import split_name
 from carspotter.runtime.bundle import ModelBundle
 from carspotter.runtime.seen import Hashes, are_seen, from_bytes, hashes_of
 from carspotter.taxonomy import LEVELS, Level, Taxon, Taxonomy
@@ -68,7 +69,7 @@ def from_labels(labels: Path, *, split: str = "", classes: Path | None = None) -
     that cannot be read, or none of whose rows has the split.
     """
     rows = _rows(labels, "path")
-    rows = [row for row in rows if not split or row.get("split") == split]
+    rows = [row for row in rows if not split or split_name(row.get("split")) == split_name(split)]
     if not rows:
         raise EvaluationError(f"{labels}: no row with split {split!r}")
     taxa = {row["class_id"]: _taxon(row) for row in _rows(classes, "class_id")} if classes else {}

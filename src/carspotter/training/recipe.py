@@ -45,7 +45,8 @@ class DataSettings:
     """Folder of a project's shards, instead of `labels` and `taxonomy`; its split `train` is learnt from."""
     taxonomy: str = ""
     split: str = ""
-    """Keep the rows whose column `split` says this; empty keeps all."""
+    """Keep the rows whose column `split` says this. Empty: what the column calls train is learnt from and validation
+    held out, and its test is left alone (`parts`); without such a column all rows are kept."""
     holdout: float = 0.08
     """Part of each class that is kept for choosing and calibrating, never for learning."""
     test: str = ""

@@ -27,6 +27,7 @@ from carspotter.errors import ImageError, RecipeError
 from carspotter.geometry import BoundingBox
 from carspotter.pixels import Preprocessing
 from carspotter.taxonomy import Taxon, Taxonomy
+from carspotter.training.identifier.parts import given_validation, of_split, without_test
 from carspotter.training.identifier.targets import Nodes, words
 from carspotter.training.recipe import AugmentSettings, DataSettings, InputSettings, Recipe
 
@@ -85,7 +86,10 @@ def load_labels(recipe: Recipe) -> IdentifierData:
     named = {column: words(rows, column) for column in recipe.model.heads}
     extras = {column: numbers for column, (_, numbers) in named.items()}
     # Words are numbered over all photos before they are split, so that both parts use the same numbers.
-    learnt, held = split_holdout(replace(photos, extras=extras), recipe.data.holdout)
+    photos, given = replace(photos, extras=extras), given_validation(rows, recipe.data)
+    learnt, held = (
+        (photos.take(~given), photos.take(given)) if given.any() else split_holdout(photos, recipe.data.holdout)
+    )
     found = {column: found for column, (found, _) in named.items()}
     return IdentifierData(photos=learnt, holdout=held, nodes=nodes, words=found)
 
@@ -126,7 +130,7 @@ def labelled_rows(settings: DataSettings, labels: Path) -> list[dict[str, str]]:
     rows = read_rows(labels, ("path",))
     if not {"class_id", "make"} & set(rows[0]):
         raise RecipeError(f"data: {labels} lacks the column 'class_id' (or 'make'); it has {', '.join(rows[0])}")
-    rows = [row for row in rows if not settings.split or row.get("split") == settings.split]
+    rows = of_split(rows, settings.split) if settings.split else without_test(rows, str(labels))
     if not rows:
         raise RecipeError(f"data: {labels}: no row with split {settings.split!r}")
     return rows
