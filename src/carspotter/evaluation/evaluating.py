@@ -26,6 +26,7 @@ from carspotter.dataset.reader import read_webdataset
 from carspotter.errors import EvaluationError, ImageError, StorageError, TaxonomyError
 from carspotter.evaluation.metrics import SEEN
 from carspotter.evaluation.mistakes import sample_mistakes, write_review
+from carspotter.evaluation.pictures import read_log
 from carspotter.evaluation.predictions import UNLABELLED, Predictions
 from carspotter.evaluation.report import write_report
 from carspotter.geometry import BoundingBox
@@ -214,10 +215,11 @@ def write_evaluation(
     *,
     bundle: ModelBundle | None = None,
     other: Predictions | None = None,
+    log: Path | None = None,
 ) -> Path:
     """Write table, report, figures and a list of mistakes to review into a folder; return the report's path.
 
-    With a `bundle` the gallery shows which pixels decided.
+    With a `bundle` the gallery shows which pixels decided; with the `log` of its training, how that went by epoch.
     """
     by_name = {photo.name: photo for photo in photos}
     predictions.save(out / TABLE)
@@ -232,6 +234,7 @@ def write_evaluation(
         predict=ask,
         other=other,
         pad=bundle.preprocessing.pad if bundle else 0.0,
+        log=read_log(log) if log else (),
     )
     write_review(out / REVIEW, sample_mistakes(predictions, REVIEWED), predictions)
     return out / REPORT
