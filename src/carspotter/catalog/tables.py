@@ -1,6 +1,6 @@
 """Every table of a catalogue: its columns, its key, and how it grows.
 
-In: nothing. Out: `TABLES`, which the catalogue checks each append against and which `docs/catalog.md` shows. A **fact**
+In: nothing. Out: `TABLES`, which the catalogue checks each append against and which `carspotter sql` shows. A **fact**
 is a row about one key that a stage found out: facts are appended, never changed, and the newest for a key counts. A
 **snapshot** is a whole table that a step makes of the whole catalogue: the newest one counts as a whole.
 """

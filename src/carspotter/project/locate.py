@@ -45,16 +45,16 @@ NETWORK_BATCH = 16
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LocateSettings:
-    """Which networks look, and how sure the finder must be; an empty name is the bundle that ships.
-
-    `precision` "bfloat16" is faster on processors with AMX. Raises ValueError, BundleError for unknown values.
-    """
+    """Which networks look, and how sure the finder must be; raises ValueError, BundleError for unknown values."""
 
     gate: float | None = None
     """Least probability of `exterior` with which a photo counts as showing a whole vehicle; None: the finder's own."""
     finder: str = ""
+    """Folder of a finder of your own; empty: the one that ships."""
     identifier: str = ""
+    """Folder of an identifier of your own; empty: the one that ships."""
     precision: str = "float32"
+    """float32 or bfloat16, which is faster on processors with AMX."""
 
     def __post_init__(self) -> None:
         if self.gate is not None and not 0 <= self.gate <= 1:
