@@ -135,8 +135,9 @@ _ALL = (
         name="embeddings",
         key="photo_id",
         growth="facts",
-        about="the identifier's description of the crop of each vehicle that passed the gate, of unit length",
-        columns={"photo_id": "text", "bundle": "text", "embedding": "vector", **_STATUS},
+        about="the identifier's description of the crop of each vehicle that passed the gate, of unit length, and what "
+        "its network says of its own models (`said`: their probabilities, 0 below a thousandth)",
+        columns={"photo_id": "text", "bundle": "text", "embedding": "vector", "said": "vector", **_STATUS},
     ),
     Table(
         name="duplicates",

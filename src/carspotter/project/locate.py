@@ -33,7 +33,10 @@ Row = dict[str, Any]
 CHECK_VERSION = "1"
 """Grows when the scores of a check mean something else; thresholds are applied to stored scores."""
 LOCATE_VERSION = "1"
-EMBED_VERSION = "1"
+EMBED_VERSION = "2"
+
+LEAST_SAID = 1e-3
+"""Smaller probabilities of the network's own models are stored as 0: they tell nothing, and zeros take no room."""
 
 PARTS = ("checks", "findings", "embeddings")
 """The tables that a look fills."""
@@ -214,12 +217,16 @@ def _embedding_rows(located: Sequence[tuple[_Opened, View | None]], identifier: 
         rows.append({"photo_id": photo.row["photo_id"], "status": OK if view.vehicles else "no-vehicle"})
         crops += [view.crop(vehicle, identifier.preprocessing) for vehicle in view.vehicles]
     with_vehicle = [row for row in rows if row["status"] == OK]
-    for row, vector in zip(with_vehicle, _vectors(crops, identifier), strict=True):
-        row |= {"bundle": identifier.bundle.name, "embedding": vector}
+    for row, vectors in zip(with_vehicle, _vectors(crops, identifier), strict=True):
+        row |= {"bundle": identifier.bundle.name, **vectors}
     return rows
 
 
-def _vectors(crops: Sequence[NDArray[np.uint8]], identifier: Identifier) -> list[NDArray[np.float16]]:
-    if not crops:
-        return []
-    return [answer.embedding.astype(np.float16) for answer in identifier.identify(np.stack(crops))]
+def _vectors(crops: Sequence[NDArray[np.uint8]], identifier: Identifier) -> list[dict[str, NDArray[np.float16]]]:
+    """Return the embedding (d,) of each crop, and what the network says of its own models (m,)."""
+    rows = []
+    for answer in identifier.identify(np.stack(crops)) if crops else []:
+        assert answer.said is not None
+        said = np.where(answer.said < LEAST_SAID, 0, answer.said)
+        rows.append({"embedding": answer.embedding.astype(np.float16), "said": said.astype(np.float16)})
+    return rows
