@@ -135,7 +135,7 @@ def test_evidence_adds_how_alike_the_network_speaks() -> None:
 @pytest.mark.parametrize("classes", [1, 2, 5, 12])
 @pytest.mark.parametrize("photos", [1, 3, 8])
 def test_strangers_that_the_network_knows_are_refused(classes: int, photos: int) -> None:
-    """By their embeddings strangers look like one of ours, or, to what has seen one photo, like centres of their own."""
+    """By embeddings strangers look like one of ours; to a head of one photo each, like centres of their own."""
     y = np.repeat(np.arange(classes), photos)
     taxonomy = Taxonomy(TAXONOMY.classes[:classes])
     gallery = learn(clusters(y, 0), y, taxonomy, said=said(y, 1))
