@@ -92,7 +92,7 @@ def _strangers_in_words(stats: Mapping[str, Any]) -> str:
     refused, kept = stats.get("strangers_refused"), stats.get("own_kept")
     if refused is None or kept is None:
         return ""
-    return f"; cars of other classes: {refused:.1%} are said to be not one of yours, as are {1 - kept:.1%} of your own"
+    return f"; of classes left out in turn {refused:.1%} are refused as not one of yours, of your own {1 - kept:.1%}"
 
 
 def _nothing_to_learn(min_photos: int, min_ads: int) -> str:
