@@ -117,6 +117,39 @@ def spread(
         pool.close()
 
 
+def in_order(
+    stage: RowStage, rows: Iterable[Row], *, workers: int, ahead: int = 2, row_s: float = ROW_S
+) -> Generator[Row, None, None]:
+    """Yield what a stage with one table says of each row, in the order of the rows; 0 `workers` ask it right here.
+
+    At most `ahead` rows a worker are under way or waiting, so that endless rows take no more memory than a few. Close
+    the generator to end the workers. Raises ComputeError where a worker dies: its row is not tried again.
+    """
+    (table,) = stage.writes
+    pool: Workers = Processes(stage, workers, row_s=row_s) if workers else Inline(stage)
+    waiting, most = iter(rows), max(1, ahead * workers)
+    asked, answers = deque[Any](), dict[Any, Row]()  # keys of rows by their order, and what is known of some of them
+    key = key_of(stage, table)
+    try:
+        while True:
+            while pool.free and len(asked) < most and (row := next(waiting, None)) is not None:
+                pool.submit([row])
+                asked.append(row[key])
+            if not asked:
+                return
+            if asked[0] in answers:
+                yield answers.pop(asked.popleft())
+                continue
+            (row,), outcome = pool.wait()
+            if isinstance(outcome, Died):
+                raise ComputeError(f"a worker of stage {stage.name} died: {outcome.how}; fewer workers need less memory")
+            if not isinstance(outcome, dict):
+                raise outcome
+            (answers[row[key]],) = outcome[table]
+    finally:
+        pool.close()
+
+
 def open_workers(
     stage: RowStage, *, on: str, count: int | None, most: int, row_s: float | None, setup_s: float
 ) -> Workers:
