@@ -12,10 +12,11 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass
 from itertools import islice
+from typing import Any
 
 from carspotter.catalog.catalog import Catalog
 from carspotter.catalog.tables import OK, TABLES
-from carspotter.compute.stage import Row, RowStage, Tables, error_rows
+from carspotter.compute.stage import Row, RowStage, Tables, error_rows, key_of
 from carspotter.compute.workers import ROW_S, SETUP_S, Died, Inline, Outcome, Processes, Workers
 from carspotter.cores import cores
 from carspotter.errors import CarspotterError, ComputeError
@@ -142,7 +143,9 @@ def in_order(
                 continue
             (row,), outcome = pool.wait()
             if isinstance(outcome, Died):
-                raise ComputeError(f"a worker of stage {stage.name} died: {outcome.how}; fewer workers need less memory")
+                raise ComputeError(
+                    f"a worker of stage {stage.name} died: {outcome.how}; fewer workers need less memory"
+                )
             if not isinstance(outcome, dict):
                 raise outcome
             (answers[row[key]],) = outcome[table]

@@ -101,6 +101,10 @@ class ShardFile:
         """Close the file."""
         self._file.close()
 
+    def __del__(self) -> None:
+        if hasattr(self, "_file"):  # it could be opened
+            self.close()
+
     def __enter__(self) -> ShardFile:
         return self
 

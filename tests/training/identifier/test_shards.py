@@ -61,13 +61,13 @@ def test_a_training_keeps_the_split_of_its_project(drawn_data: Path, tmp_path: P
     changes = recipe_of(drawn_data, shards_of(drawn_data, tmp_path / "shards"))
     task = IdentifierTask(load_recipe(drawn_data / "recipe.toml", changes))
     assert task.taxonomy.classes == TAXONOMY.classes
-    assert set(task.photos.groups).isdisjoint(task.holdout.groups)
+    assert set(task.photos.some().groups).isdisjoint(task.holdout.groups)
     # Named as an evaluation names them, so that its table can be a teacher's.
     assert set(task.holdout.paths) == {
         photo.name for photo in from_shards(changes[0].partition("=")[2], split="validation")
     }
     assert {int(group) % 3 for group in task.holdout.groups} == {2}
-    assert task.photos.images.shape[1:] == (64, 64, 3)
+    assert task.photos.some().images.shape[1:] == (64, 64, 3)
     train(drawn_data / "recipe.toml", changes, tmp_path / "run")
     lines = [json.loads(line) for line in (tmp_path / "run" / LOG).read_text().splitlines()]
     assert max(line["top1"] for line in lines) >= 0.5  # chance: 0.25
@@ -77,7 +77,7 @@ def test_without_a_validation_split_some_ads_are_held_out(drawn_data: Path, tmp_
     shards = shards_of(drawn_data, tmp_path / "shards", splits=("train",))
     task = IdentifierTask(load_recipe(drawn_data / "recipe.toml", recipe_of(drawn_data, shards)))
     assert len(task.holdout) > 0
-    assert set(task.photos.groups).isdisjoint(task.holdout.groups)
+    assert set(task.photos.some().groups).isdisjoint(task.holdout.groups)
 
 
 def test_samples_are_judged_by_what_their_shards_say(drawn_data: Path, tmp_path: Path) -> None:
