@@ -169,10 +169,13 @@ def _once(sizes: Sequence[int], opened: Callable[[int], Iterator[Place]], order:
     """Yield the places of one pass over the shards, for one process."""
     rank, world = order.part
     shards = list(range(len(sizes)))
-    order.random("shards", again).shuffle(shards)
+    # Dealt once an epoch: a process that begins again must not take another's.
+    order.random("shards").shuffle(shards)
     own = _own(shards, sizes, order.part)
     dice = order.random("samples", again, 0 if own is None else rank)
-    found = shuffled(interleaved(map(opened, shards if own is None else own), order.at_once, dice), order.buffer, dice)
+    taken = shards if own is None else own
+    dice.shuffle(taken)
+    found = shuffled(interleaved(map(opened, taken), order.at_once, dice), order.buffer, dice)
     # Without shards of its own each process goes through the same order and takes every n-th.
     yield from islice(found, rank, None, world) if own is None else found
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,12 +22,22 @@ from carspotter.training.trainer import LOG, train
 TAXONOMY = Taxonomy(tuple(Taxon(make=make, model=color) for make in ("Round", "Flat") for color in ("Red", "Blue")))
 
 
-def shards_of(drawn_data: Path, folder: Path, splits: tuple[str, ...] = ("train", "train", "validation")) -> Path:
+def shards_of(
+    drawn_data: Path,
+    folder: Path,
+    splits: tuple[str, ...] = ("train", "train", "validation"),
+    *,
+    form: str = "webdataset",
+    per_shard: int = 16,
+    only: Sequence[int] | None = None,
+) -> Path:
     """Write the drawn photos as shards, an ad of four photos each, ads dealt to the splits in turn."""
     with (drawn_data / "photos" / "labels.csv").open() as file:
         found = list(csv.DictReader(file))
     rows: list[dict[str, Any]] = []
     for number, row in enumerate(found):
+        if only is not None and number not in only:
+            continue
         taxon = TAXONOMY.classes[int(row["class_id"]) - 1]
         ad = number // 4
         rows.append(
@@ -48,7 +59,7 @@ def shards_of(drawn_data: Path, folder: Path, splits: tuple[str, ...] = ("train"
                 "said_by": "seller",
             }
         )
-    settings = ShardSettings(size=64, per_shard=16)
+    settings = ShardSettings(format=(form,), size=64, per_shard=per_shard)  # type: ignore[arg-type]
     write(rows, settings, folder, root=drawn_data / "photos", taxonomy=TAXONOMY)
     return folder
 
