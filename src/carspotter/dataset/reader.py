@@ -67,7 +67,9 @@ class ShardFile:
         self._is_tar = not name.endswith(".tfrecord")
         self._lock = threading.Lock()
         try:
-            ends = _tar_ends(self._file, name) if self._is_tar else record_ends(self._file, name)
+            ends, self._is_plain = (
+                _tar_ends(self._file, name) if self._is_tar else (record_ends(self._file, name), False)
+            )
         except BaseException:
             self._file.close()
             raise
@@ -90,9 +92,10 @@ class ShardFile:
 
     def _of_tar(self, start: int, end: int, *, image: bool) -> Sample:
         key, members = "", dict[str, bytes]()
+        read = _plain_members if self._is_plain else _members
         with self._lock:
             self._file.seek(start)
-            for name, content in _members(self._file, self.name, end, image=image):
+            for name, content in read(self._file, self.name, end, image=image):
                 key, suffix = _stem(name)
                 members[suffix] = content
         return from_members(key, members, self.name)
@@ -152,21 +155,22 @@ def _opened(name: str) -> BinaryIO:
         raise DatasetError(f"shard {name} cannot be read: {error.strerror}") from error
 
 
-def _tar_ends(file: BinaryIO, name: str) -> list[int]:
-    """Return where the members of each sample end: those of one stem that stand together."""
+def _tar_ends(file: BinaryIO, name: str) -> tuple[list[int], bool]:
+    """Return where the members of each sample end, those of one stem that stand together, and whether all are plain."""
     size = file.seek(0, 2)
     file.seek(max(0, size - len(_TAR_END)))
     if size < len(_TAR_END) or file.read() != _TAR_END:
         raise DatasetError(f"{name} is cut, or no tar: the end of the archive is missing; write the shard again")
     key, ends = None, list[int]()
-    for member, end in _plain_heads(file, size) or _all_heads(file, name):
+    plain = _plain_heads(file, size)
+    for member, end in plain or _all_heads(file, name):
         stem = _stem(member)[0]
         if stem == key:
             ends[-1] = end
         else:
             ends.append(end)
         key = stem
-    return ends
+    return ends, bool(plain)
 
 
 def _plain_heads(file: BinaryIO, size: int) -> list[tuple[str, int]]:
@@ -180,17 +184,35 @@ def _plain_heads(file: BinaryIO, size: int) -> list[tuple[str, int]]:
         head = file.read(_BLOCK)
         if not head.strip(b"\0"):
             return found
-        # Letters of POSIX and a plain file; a name of over a hundred letters has a second part.
-        if head[257:263] != b"ustar\0" or head[156:157] != b"0" or head[345:346] != b"\0":
+        if (member := _plain_head(head)) is None:
             return []
-        checksum, length = head[148:154], head[124:135]
-        if not (checksum.isdigit() and length.isdigit()):
-            return []
-        if int(checksum, 8) != sum(head[:148]) + sum(head[156:]) + 8 * ord(" "):
-            return []
-        place += _BLOCK + -(-int(length, 8) // _BLOCK) * _BLOCK
-        found.append((head[:100].rstrip(b"\0").decode("utf-8", "surrogateescape"), place))
+        place += _BLOCK + -(-member[1] // _BLOCK) * _BLOCK
+        found.append((member[0], place))
     return []
+
+
+def _plain_head(head: bytes) -> tuple[str, int] | None:
+    """Return name and bytes of a plain member, None where its head is another kind's, or damaged."""
+    # POSIX's letters, a file; a name of over a hundred letters would have a second part.
+    if head[257:263] != b"ustar\0" or head[156:157] != b"0" or head[345:346] != b"\0":
+        return None
+    checksum, length = head[148:154], head[124:135]
+    if not (checksum.isdigit() and length.isdigit()):
+        return None
+    if int(checksum, 8) != sum(head[:148]) + sum(head[156:]) + 8 * ord(" "):
+        return None
+    return head[:100].rstrip(b"\0").decode("utf-8", "surrogateescape"), int(length, 8)
+
+
+def _plain_members(file: BinaryIO, name: str, end: int, *, image: bool) -> Iterator[tuple[str, bytes]]:
+    """Do as `_members` does, of a tar whose members are plain."""
+    while (place := file.tell()) < end:
+        member = _plain_head(file.read(_BLOCK))
+        if member is None:
+            raise DatasetError(f"{name} changed while it was read: no head of a member at byte {place}")
+        wanted = image or _stem(member[0])[1] not in SUFFIXES
+        yield member[0], file.read(member[1]) if wanted else b""
+        file.seek(place + _BLOCK + -(-member[1] // _BLOCK) * _BLOCK)
 
 
 def _all_heads(file: BinaryIO, name: str) -> Iterator[tuple[str, int]]:
