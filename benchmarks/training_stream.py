@@ -63,6 +63,9 @@ def main() -> None:
     options = parser(__doc__)
     options.add_argument("data", type=Path, help="folder with labels.csv (path, split, class_id) and the photographs")
     options.add_argument("--rows", type=int, nargs="*", default=[10_000, 100_000, 1_000_000])
+    options.add_argument(
+        "--minutes", type=float, default=1e6, help="draw no longer than this from each, and say how far"
+    )
     options.add_argument("--photos", type=int, default=3000)
     options.add_argument("--steps", type=int, default=12)
     options.add_argument("--repeats", type=int, default=3)
@@ -71,7 +74,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         small = cut(given.data, folder / "small", given.photos, ShardSettings(size=SMALL, encoding="jpeg"))
-        rows = [memory(repeated(small, folder, count), given.workers) | {"rows": count} for count in given.rows]
+        rows = [memory(repeated(small, folder, count), given) | {"rows": count} for count in given.rows]
         if rows:
             first = rows[0]["median MB"]
             rows = [
@@ -128,11 +131,20 @@ def linked(shard: Shard, name: str, base: Path, target: Path) -> Shard:
     return replace(shard, name=name, files={f"{name}.tar": stated})
 
 
-def memory(shards: Path, workers: int) -> dict[str, Any]:
+def memory(shards: Path, given: Any) -> dict[str, Any]:
     """Train an epoch in a process of its own and look at it from outside."""
     text = RECIPE.format(folder=shards, backbone="test_efficientnet", size=SMALL, batch=256, learnt=32)
     (shards / "recipe.toml").write_text(text)
-    command = [sys.executable, "-c", EPOCH, str(shards / "recipe.toml"), str(shards / "run"), f"data.workers={workers}"]
+    change = f"data.workers={given.workers}"
+    command = [
+        sys.executable,
+        "-c",
+        EPOCH,
+        str(shards / "recipe.toml"),
+        str(shards / "run"),
+        str(given.minutes),
+        change,
+    ]
     started, found = time.monotonic(), list[int]()
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
@@ -148,15 +160,16 @@ def memory(shards: Path, workers: int) -> dict[str, Any]:
     while found and not found[-1]:
         found.pop()
     return {
-        "learnt from": said["photos"],
+        "drawn": said["photos"],
         "median MB": round(statistics.median(found) / 1e6),
+        "of the last quarter": round(statistics.median(found[-len(found) // 4 :]) / 1e6),
         "highest MB": round(max(found) / 1e6),
         "photos a second": round(said["photos"] / seconds),
     }
 
 
 EPOCH = """
-import json, sys
+import json, sys, time
 from pathlib import Path
 import torch
 from carspotter.training.recipe import load_recipe
@@ -164,13 +177,13 @@ from carspotter.training.trainer import Training, open_task
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
-    recipe = load_recipe(sys.argv[1], ["data.memory=0.1", *sys.argv[3:]])
+    recipe = load_recipe(sys.argv[1], ["data.memory=0.1", *sys.argv[4:]])
     run = Path(sys.argv[2])
     run.mkdir()
     training = Training(recipe, open_task(recipe, run), run)
     step = training._train_step
 
-    batches = 0
+    batches, started = 0, time.monotonic()
 
     def told(batch):
         global batches
@@ -178,10 +191,15 @@ if __name__ == "__main__":
         loss = step(batch) if batches % 10 == 1 else 0.0
         if batches == 1:
             print("ready", flush=True)
+        if time.monotonic() - started > 60 * float(sys.argv[3]):
+            raise TimeoutError
         return loss
 
     training._train_step = told
-    training.fit()
+    try:
+        training.fit()
+    except TimeoutError:
+        pass
     print(json.dumps({"photos": batches * recipe.train.batch}), flush=True)
 """
 

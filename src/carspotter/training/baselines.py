@@ -196,11 +196,7 @@ def run_baseline(
         baseline = fit_hog(learnt, len(taxonomy), settings=settings, seed=recipe.seed)
     else:
         baseline = fit_features(
-            learnt,
-            len(taxonomy),
-            backbone=load_backbone(recipe.model, recipe),
-            settings=fit or FitSettings(),
-            seed=recipe.seed,
+            learnt, len(taxonomy), backbone=load_backbone(recipe.model), settings=fit or FitSettings(), seed=recipe.seed
         )
     return Predictions(
         name=recipe.name,
@@ -217,7 +213,7 @@ def run_baseline(
 def _load_test(recipe: Recipe, nodes: Nodes, split: str) -> LabelledPhotos:
     if recipe.data.shards:
         raise RecipeError(f"baseline: the split {split!r} is read from data.labels; shards have their own holdout")
-    labels = recipe.path(recipe.data.labels)
+    labels = Path(recipe.data.labels)
     return load_photos(labelled_rows(replace(recipe.data, split=split), labels), labels, nodes, recipe.input)
 
 

@@ -53,7 +53,7 @@ def cut_labels(
     Raises RecipeError for a photo that cannot be read, DatasetError where shards cannot be written.
     """
     chosen = list(_rows(recipe, rows, targets))
-    said = repr((chosen, recipe.input, str(recipe.path(recipe.data.labels)))).encode("utf-8", "surrogateescape")
+    said = repr((chosen, recipe.input, str(Path(recipe.data.labels).resolve()))).encode("utf-8", "surrogateescape")
     folder = run / f"shards-{hashlib.sha256(said).hexdigest()[:12]}"
     if not (folder / MANIFEST).exists() or not _stands(folder):
         logger.info("data: %d photos are more than data.memory holds: they are cut to shards in %s", len(rows), folder)
@@ -111,7 +111,7 @@ def _cut(recipe: Recipe, rows: list[dict[str, Any]], folder: Path) -> None:
             said = time.monotonic()
             logger.info("data: %d of %d photos cut", done, total)
 
-    root = recipe.path(recipe.data.labels).parent
+    root = Path(recipe.data.labels).parent
     workers = recipe.data.workers if recipe.data.workers >= 0 else None
     write(
         rows,
@@ -143,6 +143,6 @@ def _refuse_errors(recipe: Recipe, manifest: Manifest, folder: Path) -> None:
     (folder / MANIFEST).unlink(missing_ok=True)
     first = manifest.errors[0]
     raise RecipeError(
-        f"data: {recipe.path(recipe.data.labels)} names {len(manifest.errors)} photos that cannot be read, the first "
+        f"data: {Path(recipe.data.labels)} names {len(manifest.errors)} photos that cannot be read, the first "
         f"of them {first['path']}: {first['message']}; all of them stand in {folder / 'errors.csv'}"
     )

@@ -49,7 +49,7 @@ class _Labels:
 
 def load_shards(recipe: Recipe) -> IdentifierData:
     """Read what a recipe's `data.shards` hold. Raises RecipeError, DatasetError."""
-    folder = str(recipe.path(recipe.data.shards))
+    folder = recipe.data.shards
     manifest = load_manifest(folder)
     if not sum(manifest.counts.get("train", {}).values()):
         raise RecipeError(f"data: {folder} has no sample of split 'train' with a class; build the project first")
