@@ -30,7 +30,7 @@ class CheckSettings:
     """From which scores on a photo is flagged, and which flags drop it.
 
     The thresholds were chosen on 1630 listing photographs and on copies of them that were darkened, brightened, blurred
-    and painted over (docs/photos.md).
+    and painted over (docs/dropped-photos.md).
     """
 
     min_side: int = 120
@@ -38,11 +38,13 @@ class CheckSettings:
     dark: float = 0.10
     """Mean brightness below which nothing can be made out."""
     bright: float = 0.92
+    """Mean brightness above which nothing can be made out."""
     blurred: float = 60.0
     """Variance of the Laplacian below which edges are gone."""
     placeholder: float = 0.75
     """Share of one grey level and its neighbours from which a picture is a drawing or a plain area."""
     drop: tuple[str, ...] = FLAGS
+    """Flags that drop a photo; the others are only kept."""
 
     def __post_init__(self) -> None:
         for flag in self.drop:

@@ -34,7 +34,10 @@ Row = dict[str, Any]
 CHECK_VERSION = "1"
 """Grows when the scores of a check mean something else; thresholds are applied to stored scores."""
 LOCATE_VERSION = "1"
-EMBED_VERSION = "2"  # 2: with colour and body
+EMBED_VERSION = "3"  # 2: with colour and body; 3: with what the network says of its own models
+
+LEAST_SAID = 1e-3
+"""Smaller probabilities of the network's own models are stored as 0: they tell nothing, and zeros take no room."""
 
 PARTS = ("checks", "findings", "embeddings")
 """The tables that a look fills."""
@@ -45,16 +48,16 @@ NETWORK_BATCH = 16
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LocateSettings:
-    """Which networks look, and how sure the finder must be; an empty name is the bundle that ships.
-
-    `precision` "bfloat16" is faster on processors with AMX. Raises ValueError, BundleError for unknown values.
-    """
+    """Which networks look, and how sure the finder must be; raises ValueError, BundleError for unknown values."""
 
     gate: float | None = None
     """Least probability of `exterior` with which a photo counts as showing a whole vehicle; None: the finder's own."""
     finder: str = ""
+    """Folder of a finder of your own; empty: the one that ships."""
     identifier: str = ""
+    """Folder of an identifier of your own; empty: the one that ships."""
     precision: str = "float32"
+    """float32 or bfloat16, which is faster on processors with AMX."""
 
     def __post_init__(self) -> None:
         if self.gate is not None and not 0 <= self.gate <= 1:
@@ -221,13 +224,15 @@ def _embedding_rows(located: Sequence[tuple[_Opened, View | None]], identifier: 
 
 
 def _described(crops: Sequence[NDArray[np.uint8]], identifier: Identifier) -> list[Row]:
-    """Return of each crop its embedding, and the likeliest colour and body of an identifier that knows any."""
+    """Return of each crop its embedding, what the network says of its models, and the likeliest colour and body."""
     if not crops:
         return []
     described = []
     words = {name: identifier.bundle.attributes[name] for name in SHOWN if name in identifier.bundle.attributes}
     for answer in identifier.identify(np.stack(crops)):
-        row: Row = {"embedding": answer.embedding.astype(np.float16)}
+        assert answer.said is not None  # whatever `identify` answers has it
+        said = np.where(answer.said < LEAST_SAID, 0, answer.said)
+        row: Row = {"embedding": answer.embedding.astype(np.float16), "said": said.astype(np.float16)}
         for name, known in words.items():
             best = int(np.argmax(answer.attributes[name]))
             row |= {name: known[best], f"{name}_probability": float(answer.attributes[name][best])}

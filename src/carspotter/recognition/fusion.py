@@ -1,7 +1,7 @@
 """Fuse what the photos of one ad say, and find the photos that show another vehicle.
 
 Each photo has one voice. It reads no photo and decides nothing: thresholds are the identifier's, words are `ad`'s.
-All constants were chosen on one half of 169 ads and checked on the other (benchmarks/ad_answers.py, docs/ads.md).
+All constants were chosen on one half of 169 ads and checked on the other (benchmarks/ad_answers.py, docs/serving.md).
 """
 
 from __future__ import annotations

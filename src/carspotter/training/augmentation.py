@@ -28,9 +28,11 @@ class AugmentSettings:
     rotate: float = 5.0
     """Largest turn in degrees."""
     flip: float = 0.5
+    """Share of photos that are mirrored."""
     color: float = 0.3
     """Largest change of brightness, contrast and saturation, as a part."""
     gray: float = 0.05
+    """Share of photos without colour."""
     erase: float = 0.25
     """Share of photos with a rectangle (2 to 20 % of the area) replaced by noise."""
     mixup: float = 0.0
@@ -42,6 +44,7 @@ class AugmentSettings:
     randaugment: int = 0
     """RandAugment: changes a photo, out of torchvision's fourteen."""
     randaugment_strength: int = 9
+    """How much each of them changes, 0 to 30."""
 
 
 _LIGHT = {"min_area": 0.75, "zoom_out": 0.08, "aspect": 0.1, "rotate": 4.0, "color": 0.15, "gray": 0.02, "erase": 0.1}

@@ -39,16 +39,16 @@ def test_given_parts_are_kept_and_nothing_of_the_test_is_read(
     # Photo 0 is of the ad of a test photo, photo 1 of one in validation, and 16 in validation of one in test.
     changes = _labels(drawn_data, tmp_path, parts, {0: "a", 31: "a", 1: "b", 23: "b", 16: "c", 30: "c"})
     with caplog.at_level(logging.WARNING):
-        found = load_labels(load_recipe(drawn_data / "recipe.toml", changes))
-    assert _numbers(found.photos.paths) == set(range(2, 16))
+        found = load_labels(load_recipe(drawn_data / "recipe.toml", changes), tmp_path)
+    assert _numbers(found.photos.some().paths) == set(range(2, 16))
     assert _numbers(found.holdout.paths) == set(range(17, 24))
     assert "3 photos are left out" in caplog.text
 
 
 def test_without_a_validation_part_some_of_train_is_held_out(drawn_data: Path, tmp_path: Path) -> None:
     changes = _labels(drawn_data, tmp_path, ["train"] * 24 + ["test"] * 8, {})
-    found = load_labels(load_recipe(drawn_data / "recipe.toml", changes))
-    learnt, held = _numbers(found.photos.paths), _numbers(found.holdout.paths)
+    found = load_labels(load_recipe(drawn_data / "recipe.toml", changes), tmp_path)
+    learnt, held = _numbers(found.photos.some().paths), _numbers(found.holdout.paths)
     assert held
     assert learnt | held == set(range(24))
     assert not learnt & held
@@ -57,4 +57,4 @@ def test_without_a_validation_part_some_of_train_is_held_out(drawn_data: Path, t
 def test_a_word_that_names_no_part_is_refused(drawn_data: Path, tmp_path: Path) -> None:
     changes = _labels(drawn_data, tmp_path, ["train"] * 24 + ["tset"] * 8, {})
     with pytest.raises(RecipeError, match="split is 'tset' in 8 rows, which names no part"):
-        load_labels(load_recipe(drawn_data / "recipe.toml", changes))
+        load_labels(load_recipe(drawn_data / "recipe.toml", changes), tmp_path)
