@@ -173,7 +173,11 @@ class Training:
             self.task.taxonomy.save(self.run / TAXONOMY)
         seen = getattr(self.task, "seen", None)
         if seen is not None and not (self.run / SEEN_FILE).exists():
-            (self.run / SEEN_FILE).write_bytes(to_bytes(seen(), seen_by_start(self.recipe)))
+            hashes = seen()
+            if hashes is None:
+                logger.info("photos that are streamed are not hashed: the bundle will not say which it has seen")
+            else:
+                (self.run / SEEN_FILE).write_bytes(to_bytes(hashes, seen_by_start(self.recipe)))
         if notice := notice_of(self.recipe):
             (self.run / NOTICE).write_text(notice, encoding="utf-8")
 

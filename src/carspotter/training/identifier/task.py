@@ -22,7 +22,7 @@ from carspotter.training.identifier.mixing import mix
 from carspotter.training.identifier.model import Identifier, build_identifier
 from carspotter.training.identifier.probe import fit_heads
 from carspotter.training.identifier.shards import load_shards
-from carspotter.training.identifier.source import Drawing, Images, LabelledPhotos
+from carspotter.training.identifier.source import Drawing, Images, Kept, LabelledPhotos
 from carspotter.training.identifier.targets import mirrored
 from carspotter.training.identifier.teachers import Member, Teacher, open_teachers
 from carspotter.training.recipe import Phase, Recipe
@@ -81,8 +81,13 @@ class IdentifierTask:
         """Return the further heads, each with its words."""
         return self.words
 
-    def seen(self) -> Hashes:
-        """Return hashes of the crops that are learnt from or chosen by, so that they are found in anybody's test."""
+    def seen(self) -> Hashes | None:
+        """Return hashes of the crops that are learnt from or chosen by, so that they are found in anybody's test.
+
+        None for a stream: a list of a part of them would pass for the whole.
+        """
+        if not isinstance(self.photos, Kept):
+            return None
         return np.concatenate([hashes_of(part.images) for part in (self.photos.some(), self.holdout)])
 
     def build_model(self, *, blank: bool = False) -> Identifier:
