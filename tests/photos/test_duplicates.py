@@ -44,6 +44,23 @@ def test_pairs_are_those_of_brute_force(words: list[tuple[int, list[int]]], radi
     assert distances.tolist() == [int(apart[i, j]) for i, j in pairs]
 
 
+@pytest.mark.parametrize("radius", [1, 2, 3, 6, 7, 10, 15])
+def test_no_pair_of_many_is_missed_whichever_band_it_agrees_in(radius: int) -> None:
+    """Enough hashes for real bands, a crowd of more than one block, and pairs whose bits fall as badly as they can."""
+    random = np.random.default_rng(0)
+    spread = random.integers(1 << 64, size=2200, dtype=np.uint64)
+    crowd = spread[0] ^ np.unique(random.integers(1 << 9, size=700, dtype=np.uint64))
+    # The bits of a pair dealt out to the four bands in turn, from each band on.
+    masks = [sum(1 << (16 * ((start + bit) % 4) + bit) for bit in range(radius + 1)) for start in range(4)]
+    masks += [mask & (mask - 1) for mask in masks]
+    planted = spread[: len(masks)] ^ np.array(masks, np.uint64)
+    hashes = np.unique(np.concatenate([spread, crowd, planted]))
+    apart = np.triu(count_bits(hashes[:, None] ^ hashes[None, :]) <= radius, k=1)
+    pairs, _ = pairs_within(hashes, radius)
+    assert pairs.tolist() == np.argwhere(apart).tolist()
+    assert len(pairs) > 4
+
+
 def test_a_radius_out_of_reach_is_refused() -> None:
     with pytest.raises(ValueError, match=r"radius is 16; it must be from 0 to 15"):
         pairs_within(np.zeros(1, np.uint64), 16)
