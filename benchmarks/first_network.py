@@ -35,7 +35,7 @@ def main() -> None:
     options.add_argument("--out", type=Path, required=True)
     given = options.parse_args()
     recipe = load_recipe(given.recipe, ["model.heads=[]"])
-    run = recipe.path(recipe.model.start)
+    run = Path(recipe.model.start)
     taxonomy = Taxonomy.load(run / TAXONOMY)
     model = build_identifier(recipe, taxonomy, {}, blank=True)
     lacking = model.load_state_dict(load_checkpoint(run / BEST).kept, strict=False).missing_keys

@@ -37,7 +37,7 @@ def main() -> None:
     unfitted = IdentifierTask(load_recipe(given.recipe, [*given.changes, *fixed, "train.probe=0"]))
     first = unfitted.build_model()
     makes, of_photo = task.taxonomy.names("make"), task.levels["make"].numpy()[task.photos.targets]
-    known = {taxon.make for taxon in Taxonomy.load(recipe.path(recipe.model.start) / TAXONOMY).classes}
+    known = {taxon.make for taxon in Taxonomy.load(Path(recipe.model.start) / TAXONOMY).classes}
     chosen = left_out(of_photo, [name in known for name in makes])
     away = np.isin(of_photo, chosen)
     held, task.photos = task.photos.take(away), task.photos.take(~away)

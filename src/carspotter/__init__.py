@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from carspotter.runtime.bundle import ModelBundle
     from carspotter.taxonomy import Taxonomy
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 __all__ = ["BoundingBox", "ModelBundle", "Prediction", "Recognizer", "Taxonomy", "__version__"]
 

@@ -228,11 +228,20 @@ class PhotoError:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Quality:
+    """How bright (mean, 0..1) and sharp (variance of the Laplacian) a photo is; see `quality.scores`."""
+
+    brightness: float
+    sharpness: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Prediction:
     """All that is said about one photo; with an `error` there is no size, no kind and no vehicle.
 
     `width` and `height` are of the upright original in pixels, `bundles` the names of the models by task,
-    `milliseconds` the time each step took. `hashes` are the two perceptual ones, pHash and dHash, where asked for.
+    `milliseconds` the time each step took. `hashes` are the two perceptual ones, pHash and dHash, and `quality` is
+    brightness and sharpness, where asked for.
     """
 
     photo: str
@@ -244,6 +253,7 @@ class Prediction:
     bundles: Mapping[str, str] = field(default_factory=dict)
     milliseconds: Mapping[str, float] = field(default_factory=dict)
     hashes: tuple[int, int] | None = None
+    quality: Quality | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "vehicles", tuple(self.vehicles))

@@ -37,12 +37,16 @@ _SINGLE_FOLDS = 40
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LearnSettings:
-    """How to learn; `strength` is the probe's L2 penalty, 0 chooses it; `name` is the learned bundle's."""
+    """How `learn` fits classes."""
 
     method: Method = "auto"
+    """Logistic regression (probe), the mean direction of each class (prototypes), or the fitting one of both (auto)."""
     strength: float = 0.0
+    """L2 penalty of the probe; 0: it is chosen on photos that are not learnt from."""
     name: str = "learned"
+    """Name of the learned bundle, and of its folder in `models/`."""
     seed: int = 0
+    """Of the folds on which strength and thresholds are chosen."""
 
     def __post_init__(self) -> None:
         if self.method not in get_args(Method):

@@ -12,6 +12,7 @@ import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
+from pathlib import Path
 from typing import Any, Literal, Protocol, cast
 
 import numpy as np
@@ -193,11 +194,7 @@ def run_baseline(
         baseline = fit_hog(learnt, len(taxonomy), settings=settings, seed=recipe.seed)
     else:
         baseline = fit_features(
-            learnt,
-            len(taxonomy),
-            backbone=load_backbone(recipe.model, recipe),
-            settings=fit or FitSettings(),
-            seed=recipe.seed,
+            learnt, len(taxonomy), backbone=load_backbone(recipe.model), settings=fit or FitSettings(), seed=recipe.seed
         )
     return Predictions(
         name=recipe.name,
@@ -214,7 +211,7 @@ def run_baseline(
 def _load_test(recipe: Recipe, nodes: Nodes, split: str) -> LabelledPhotos:
     if recipe.data.shards:
         raise RecipeError(f"baseline: the split {split!r} is read from data.labels; shards have their own holdout")
-    labels = recipe.path(recipe.data.labels)
+    labels = Path(recipe.data.labels)
     return load_photos(labelled_rows(replace(recipe.data, split=split), labels), labels, nodes, recipe.input)
 
 

@@ -1,7 +1,7 @@
 """The recipe of a training: a frozen dataclass, read from TOML and `key=value` overrides.
 
 Every setting of a training stands here and nowhere else; unknown keys are errors that offer the nearest known one.
-Paths in a recipe count from the recipe's own folder, those in changes from where the process stands. This module
+Paths, in a recipe and in changes, count from where the process stands; a read recipe has them absolute. This module
 reads no photo and needs no torch.
 """
 
@@ -10,12 +10,13 @@ from __future__ import annotations
 import dataclasses
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from importlib import resources
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from carspotter.errors import RecipeError
+from carspotter.errors import RecipeError, suggestion
 from carspotter.runtime.bundle import Task
 from carspotter.settings import parse_toml, read_section
 
@@ -23,6 +24,7 @@ TaskName = Literal["identifier", "finder", "hog", "linear"]
 BASELINES: tuple[TaskName, ...] = ("hog", "linear")
 """Tasks that learn in one step, without epochs: HOG and a linear classifier, or frozen features and one of two."""
 Precision = Literal["float32", "bfloat16", "auto"]
+_HERE = Path()
 _PLACES = {"data": ("labels", "shards", "taxonomy", "teachers"), "model": ("start",), "card": ("notice",)}
 """Settings that name files or folders; `model.weights` is looked for in several places."""
 
@@ -37,9 +39,11 @@ class DataSettings:
     """
 
     labels: str = ""
+    """A CSV with a row a photo or a vehicle; its column `path` counts from the CSV's folder."""
     shards: str = ""
     """Folder of a project's shards, instead of `labels` and `taxonomy`; its split `train` is learnt from."""
     taxonomy: str = ""
+    """A CSV that says what each `class_id` of the labels is."""
     split: str = ""
     """Keep the rows whose column `split` says this; empty keeps all."""
     holdout: float = 0.08
@@ -57,10 +61,12 @@ class ModelSettings:
     """Which network is trained: any backbone of timm, and where its first weights come from."""
 
     backbone: str = "tf_mobilenetv3_small_100"
+    """Any network of timm."""
     weights: str = ""
-    """A .safetensors file, looked for in the recipe's folder and in $CARSPOTTER_WEIGHTS; `pretrained`: timm's own,
+    """A .safetensors file, looked for where the process stands and in $CARSPOTTER_WEIGHTS; `pretrained`: timm's own,
     looked for as BACKBONE.safetensors in $CARSPOTTER_WEIGHTS and else downloaded; empty: random weights."""
     dropout: float = 0.2
+    """Share of features dropped before the head."""
     start: str = ""
     """What to go on from: a shipped bundle by its name (`identifier`, `finder`), or the folder of a bundle or a run,
     in place of `weights`. Of a head it takes the rows of classes that are ours, or stand above ours (`start`)."""
@@ -83,9 +89,13 @@ class InputSettings:
     """How a photo becomes the network's input; it goes into the bundle as it stands (pixels.Preprocessing)."""
 
     width: int = 224
+    """Pixels."""
     height: int = 224
+    """Pixels."""
     fit: Literal["squash", "letterbox"] = "squash"
+    """Regardless of proportions (squash), or with a margin (letterbox)."""
     pad: float = 0.0
+    """Margin around the vehicle's box, as a part of it on each side."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,9 +111,11 @@ class AugmentSettings:
     rotate: float = 5.0
     """Largest turn in degrees."""
     flip: float = 0.5
+    """Share of photos that are mirrored."""
     color: float = 0.3
     """Largest change of brightness, contrast and saturation, as a part."""
     gray: float = 0.05
+    """Share of photos without colour."""
     erase: float = 0.25
     """Share of photos with a rectangle (2 to 20 % of the area) replaced by noise."""
     mixup: float = 0.0
@@ -115,6 +127,7 @@ class AugmentSettings:
     randaugment: int = 0
     """RandAugment: changes a photo, out of torchvision's fourteen."""
     randaugment_strength: int = 9
+    """How much each of them changes, 0 to 30."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -122,13 +135,17 @@ class TrainSettings:
     """How the weights are learnt."""
 
     batch: int = 32
+    """Photos a step."""
     lr: float = 1e-3
+    """Largest learning rate."""
     head_lr: float = 3.0
     """The new head's learning rate as a multiple of `lr`: it starts from nothing."""
     weight_decay: float = 0.05
+    """Of AdamW."""
     warmup: float = 0.04
     """Part of all steps in which the learning rate rises."""
     label_smoothing: float = 0.1
+    """Share of a label that is spread over all classes."""
     logit_adjustment: float = 0.0
     """Strength of the logit adjustment for rare classes (Menon et al. 2021); 1 is theirs."""
     class_weights: float = 0.0
@@ -165,6 +182,7 @@ class TrainSettings:
     clip: float = 5.0
     """Largest norm of the gradient."""
     precision: Precision = "auto"
+    """auto times a step in each and takes the faster."""
     threads: int = 0
     """Threads of torch; 0: one per core. With busy cores one is faster than two (RESULTS.md)."""
     workers: int = 0
@@ -176,12 +194,16 @@ class CardSettings:
     """What the bundle's card says in words; figures are added by the export."""
 
     data: str = "not stated"
+    """Which photographs it learnt from."""
     use: str = "not stated: ask whoever trained it"
+    """What it may be used for."""
     licence: str = "not stated"
+    """Of the weights."""
     notice: str = ""
-    """A file beside the recipe whose text the card repeats, such as the licence of first weights; where it is empty,
+    """A file whose text the card repeats, such as the licence of first weights; where it is empty,
     the notice of what `model.start` names."""
     retrain: str = "carspotter train RECIPE, then carspotter export RUN --out BUNDLE"
+    """How to train it anew."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -189,9 +211,13 @@ class Phase:
     """Some epochs at one size of the input with the first `frozen` stages of the backbone kept as they are."""
 
     epochs: int
+    """Times that all photos are seen."""
     width: int
+    """Pixels of the input."""
     height: int
+    """Pixels of the input."""
     frozen: int = 0
+    """Stages of the backbone that do not learn, from the first."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -199,10 +225,14 @@ class Recipe:
     """All settings of one training; the resolved recipe is saved in the run."""
 
     task: TaskName
+    """What is trained; hog and linear are baselines."""
     name: str
-    data: DataSettings
+    """Of the network, written into its bundle."""
+    data: DataSettings = field(default_factory=DataSettings)
     phases: tuple[Phase, ...] = ()
+    """Epochs at one size of the input each, one after the other."""
     seed: int = 0
+    """Of everything that is drawn at random."""
     claim: str = ""
     """What the recipe reaches and how long it takes, with the machine, in words."""
     model: ModelSettings = field(default_factory=ModelSettings)
@@ -210,8 +240,6 @@ class Recipe:
     augment: AugmentSettings = field(default_factory=AugmentSettings)
     train: TrainSettings = field(default_factory=TrainSettings)
     card: CardSettings = field(default_factory=CardSettings)
-    folder: str = "."
-    """The folder that the recipe's paths count from; set by `load_recipe`."""
 
     @property
     def epochs(self) -> int:
@@ -226,10 +254,6 @@ class Recipe:
             epoch -= phase.epochs
         raise RecipeError(f"recipe {self.name}: it has {self.epochs} epochs, number {epoch} was asked for")
 
-    def path(self, value: str) -> Path:
-        """Resolve a path of the recipe against the recipe's folder."""
-        return Path(self.folder) / value
-
     def to_dict(self) -> dict[str, Any]:
         """Return the recipe as JSON values."""
         return dataclasses.asdict(self)
@@ -238,20 +262,41 @@ class Recipe:
 def load_recipe(path: str | Path, changes: Sequence[str] = ()) -> Recipe:
     """Read a recipe, TOML or the JSON of a run, and apply changes like `train.lr=1e-3`. Raises RecipeError.
 
-    `extends = "other.toml"` begins with another recipe of the same folder. Paths in a change count from where the
-    process stands, as others on its command line do.
+    `path` is a file, or the name of a recipe that ships (`shipped_recipes`). `extends` begins with another recipe: a
+    file beside this one, or one that ships.
     """
-    path = Path(path)
+    path = find_recipe(path)
     content = _content(path, ())
+    said: dict[str, Any] = {}
     for change in changes:
-        _apply(content, change, where=path.name)
-    content.setdefault("folder", str(path.parent.resolve()))
+        _apply(said, change, where=path.name)
+    content = _located(_over(content, said, where=path.name), Path.cwd())
     recipe = read_section(Recipe, content, where=f"recipe {path.name}", error=RecipeError)
     _check(recipe, path.name)
     return recipe
 
 
-# Settings that went: a run of before has all settings in its JSON, and is still evaluated and exported.
+def shipped_recipes() -> dict[str, Path]:
+    """Return the recipes that ship with the package, by name."""
+    folder = Path(str(resources.files("carspotter"))) / "training" / "recipes"
+    return {path.stem: path for path in sorted(folder.glob("*.toml"))}
+
+
+def find_recipe(name: str | Path, near: Path = _HERE) -> Path:
+    """Return the file of a recipe: a path, counted from `near`, else the name of one that ships. Raises RecipeError."""
+    path, shipped = near / name, shipped_recipes()
+    if not path.is_file() and str(name) in shipped:
+        return shipped[str(name)]
+    if not path.exists():
+        raise RecipeError(
+            f"recipe {name}: cannot be read: there is no such file, nor does a recipe of this name ship; "
+            f"{suggestion(Path(name).stem, shipped, limit=20)}"
+        )
+    return path
+
+
+# Settings that went: a run of before has all settings in its JSON, and is still evaluated and exported. `folder` is
+# another: the one that the paths of such a run counted from.
 _GONE = {"train": ("loss", "q"), "data": ("backgrounds",)}
 
 
@@ -265,15 +310,30 @@ def _content(path: Path, above: tuple[Path, ...]) -> dict[str, Any]:
     for section, gone in _GONE.items() if path.suffix == ".json" else ():
         if isinstance(content.get(section), dict):
             content[section] = {key: value for key, value in content[section].items() if key not in gone}
+    if path.suffix == ".json" and isinstance(folder := content.pop("folder", None), str):
+        content = _located(content, Path(folder))
     other = content.pop("extends", None)
     if other is None:
         return content
     if not isinstance(other, str) or path.resolve() in above:
         raise RecipeError(f"recipe {path}: extends {other!r}; it must name another recipe, and not itself")
-    base = _content(path.parent / other, (*above, path.resolve()))
+    return _over(_content(find_recipe(other, path.parent), (*above, path.resolve())), content, where=path.name)
+
+
+def _over(base: dict[str, Any], content: Mapping[str, Any], *, where: str) -> dict[str, Any]:
+    """Lay settings over others, a table key by key. Who names shards says nothing of labels, and the other way."""
+    whole = dict(base)
     for key, value in content.items():
-        base[key] = {**base[key], **value} if isinstance(value, dict) and isinstance(base.get(key), dict) else value
-    return base
+        below = whole.get(key)
+        if isinstance(value, dict) and below is not None and not isinstance(below, dict):
+            raise RecipeError(f"recipe {where}: {key} holds no settings by name")
+        whole[key] = {**below, **value} if isinstance(value, dict) and isinstance(below, dict) else value
+    said = content.get("data")
+    if isinstance(said, dict):
+        for ours, others in (("shards", ("labels", "taxonomy")), ("labels", ("shards",))):
+            if said.get(ours):
+                whole["data"] = {k: v for k, v in whole["data"].items() if k not in others or k in said}
+    return whole
 
 
 def _apply(content: dict[str, Any], change: str, *, where: str) -> None:
@@ -290,16 +350,23 @@ def _apply(content: dict[str, Any], change: str, *, where: str) -> None:
         table[last] = parse_toml(f"value = {text}")["value"]
     except ValueError:
         table[last] = text.strip()  # a bare word or path needs no quotes on the command line
-    if last in _PLACES.get(".".join(parents), ()):
-        table[last] = _from_here(table[last])
 
 
-def _from_here(value: Any) -> Any:
-    """Make a path, or each of a list, absolute; a shipped bundle's name and an empty text stay."""
-    if isinstance(value, list):
-        return [_from_here(item) for item in value]
-    is_path = isinstance(value, str) and value not in ("", *get_args(Task))
-    return str(Path.cwd() / value) if is_path else value
+def _located(content: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """Make the paths of settings absolute, counted from a folder."""
+    content = dict(content)
+    for section, names in _PLACES.items():
+        if isinstance(table := content.get(section), dict):
+            content[section] = {k: _absolute(v, folder) if k in names else v for k, v in table.items()}
+    return content
+
+
+def _absolute(value: Any, folder: Path) -> Any:
+    """Make a path, or each of a list, absolute; a shipped bundle's name, a URL and an empty text stay."""
+    if isinstance(value, list | tuple):
+        return [_absolute(item, folder) for item in value]
+    is_path = isinstance(value, str) and value not in ("", *get_args(Task)) and "://" not in value
+    return str(folder.absolute() / value) if is_path else value
 
 
 def _check(recipe: Recipe, where: str) -> None:
@@ -323,7 +390,15 @@ def _check(recipe: Recipe, where: str) -> None:
             "train.distill needs data.teachers: runs to follow; or train.probe and train.teacher_side from 32: the "
             "still network follows itself",
         ),
-        (bool(recipe.data.labels) != bool(recipe.data.shards), "data: give labels or shards, one of the two"),
+        (
+            bool(recipe.data.labels) != bool(recipe.data.shards),
+            "data: give labels or shards, one of the two: --set data.labels=MINE.csv --set data.taxonomy=CLASSES.csv, "
+            "or --set data.shards=PROJECT/shards",
+        ),
+        (
+            bool(recipe.data.taxonomy or recipe.data.shards) or recipe.task == "finder",
+            "data.taxonomy: labels need the table of their classes: --set data.taxonomy=CLASSES.csv",
+        ),
         (min(recipe.augment.mixup, recipe.augment.cutmix) >= 0, "augment.mixup and cutmix must not be negative"),
         (
             bool(re.fullmatch(r"all|head|last-[1-9]\d*", recipe.model.layers)),

@@ -54,7 +54,7 @@ def shards_of(drawn_data: Path, folder: Path, splits: tuple[str, ...] = ("train"
 
 
 def recipe_of(drawn_data: Path, shards: Path) -> list[str]:
-    return [f"data.shards={shards}", "data.labels=''", "phases=[{epochs=6, width=48, height=48}]"]
+    return [f"data.shards={shards}", "phases=[{epochs=6, width=48, height=48}]"]
 
 
 def test_a_training_keeps_the_split_of_its_project(drawn_data: Path, tmp_path: Path) -> None:
@@ -94,5 +94,3 @@ def test_what_holds_nothing_to_learn_is_refused(drawn_data: Path, tmp_path: Path
     shards = shards_of(drawn_data, tmp_path / "shards", splits=("test",))
     with pytest.raises((RecipeError, DatasetError), match="train"):
         IdentifierTask(load_recipe(drawn_data / "recipe.toml", recipe_of(drawn_data, shards)))
-    with pytest.raises(RecipeError, match="labels or shards, one of the two"):
-        load_recipe(drawn_data / "recipe.toml", [f"data.shards={shards}"])

@@ -77,9 +77,9 @@ class IdentifierData:
 
 def load_labels(recipe: Recipe) -> IdentifierData:
     """Read the photos that a recipe's labels CSV names. Raises RecipeError."""
-    taxonomy, ids = load_taxonomy(recipe.path(recipe.data.taxonomy))
+    taxonomy, ids = load_taxonomy(Path(recipe.data.taxonomy))
     nodes = Nodes(taxonomy, ids)
-    labels = recipe.path(recipe.data.labels)
+    labels = Path(recipe.data.labels)
     rows = labelled_rows(recipe.data, labels)
     photos = load_photos(rows, labels, nodes, recipe.input)
     named = {column: words(rows, column) for column in recipe.model.heads}
@@ -207,7 +207,7 @@ def fingerprint(recipe: Recipe, photos: LabelledPhotos, classes: tuple[Taxon, ..
     """Tell recipe, data and classes apart in 16 letters; folders, phases and words may change without a new one."""
     settings: dict[str, Any] = recipe.to_dict()
     # What does not change what is learnt from; `data` counts below by what it gave, not by where it lies.
-    for free in ("folder", "claim", "card", "data", "phases"):
+    for free in ("claim", "card", "data", "phases"):
         settings.pop(free)
     for free in ("threads", "workers"):
         settings["train"].pop(free)

@@ -22,7 +22,7 @@ from carspotter.training.recipe import Recipe
 
 def load_shards(recipe: Recipe) -> IdentifierData:
     """Read what a recipe's `data.shards` hold. Raises RecipeError, DatasetError."""
-    folder = str(recipe.path(recipe.data.shards))
+    folder = recipe.data.shards
     manifest = load_manifest(folder)
     samples = {split: _samples(folder, split) if split in manifest.counts else [] for split in ("train", "validation")}
     if not samples["train"]:
