@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from carspotter.errors import ImageError
 from carspotter.hashes import count_bits
 from carspotter.photos.checks import CheckSettings, check
-from carspotter.photos.duplicates import DuplicateSettings, Embeddings, find_duplicates
+from carspotter.photos.duplicates import DuplicateSettings, find_duplicates
 from carspotter.photos.near import pairs_within
 from carspotter.pixels import decode
 from photo_drawings import copies, jpeg, picture
@@ -128,13 +128,21 @@ def far(bits: int) -> dict[str, list]:
 
 
 def test_hashes_that_differ_more_need_a_witness() -> None:
-    alike = Embeddings(position=np.array([0, 1]), vectors=np.array([[1, 0], [0.995, 0.1]], np.float16))
-    other = Embeddings(position=np.array([0, 1]), vectors=np.array([[1, 0], [0, 1]], np.float16))
+    def alike(ids: list[str]) -> tuple[list[str], np.ndarray]:
+        return ids[::-1], np.array([[1, 0], [0.995, 0.1]], np.float16)
+
+    def other(ids: list[str]) -> tuple[list[str], np.ndarray]:
+        return ids, np.array([[1, 0], [0, 1]], np.float16)
+
+    def one(ids: list[str]) -> tuple[list[str], np.ndarray]:
+        return ids[:1], np.array([[1, 0]], np.float16)
+
     assert len(find_duplicates(far(3))) == 2
     assert find_duplicates(far(4)) == []
     assert find_duplicates(far(6)) == []
     assert find_duplicates(far(6), embeddings=other) == []
     assert len(find_duplicates(far(6), embeddings=alike)) == 2
+    assert find_duplicates(far(6), embeddings=one) == [], "a photo without an embedding is like none"
     assert find_duplicates(far(11), embeddings=alike) == []
     assert len(find_duplicates({**far(6), "dhash": [0, 3]})) == 2
     assert find_duplicates({**far(6), "dhash": [0, 2**11 - 1]}) == []
