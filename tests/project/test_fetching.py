@@ -374,6 +374,22 @@ def test_a_crawls_photographs_are_asked_politely_and_never_inside(serve, tmp_pat
     assert Counter(path for path, _ in server.asked)["/no/a.jpg"] == 0
 
 
+def test_a_redirect_leads_to_nothing_that_robots_txt_forbids(serve, tmp_path):
+    other = serve({"/robots.txt": b"User-agent: *\nDisallow: /no/\n", "/no/a.jpg": PHOTO, "/img/a.jpg": PHOTO})
+    server = serve({"/robots.txt": b"User-agent: *\nDisallow: /no/\n", "/": b'<a href="/car/900001">x</a>'})
+    led = {"own": f"{server.url}/no/a.jpg", "far": f"{other.url}/no/a.jpg", "good": f"{other.url}/img/a.jpg"}
+    led |= {"two": f"{server.url}/img/far.jpg", "round": f"{server.url}/img/round.jpg"}
+    server.answers |= {f"/img/{name}.jpg": place for name, place in led.items()}
+    server.answers |= {"/no/a.jpg": PHOTO, "/car/900001": page(*(f"{server.url}/img/{name}.jpg" for name in led))}
+    project = crawl(tmp_path, server, fetch=f'retries = 0\nallow = ["{other.url.removeprefix("http://")}"]')
+    fetched(project)
+    found = {url.rpartition("/")[2].removesuffix(".jpg"): status for url, (status, _) in statuses(project).items()}
+    assert found == {"own": "robots", "far": "robots", "two": "robots", "good": "ok", "round": "forbidden"}
+    assert {path for path, _ in other.asked} == {"/robots.txt", "/img/a.jpg"}
+    assert "/no/a.jpg" not in {path for path, _ in server.asked}
+    assert Counter(path for path, _ in server.asked)["/img/round.jpg"] == 6  # the first, and five redirects
+
+
 def test_a_site_that_cannot_say_what_it_allows_is_asked_at_the_next_build(serve, tmp_path):
     server = site(serve, serve(), b"User-agent: *\nAllow: /\n")
     project = crawl(tmp_path, server)
