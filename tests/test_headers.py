@@ -1,9 +1,8 @@
 """What the bytes of a file say: how many scans a JPEG has, whatever is appended to it, and files made of markers."""
 
-import time
-
 import pytest
 
+from carspotter import headers
 from carspotter.errors import ImageError
 from carspotter.headers import count_scans
 from carspotter.pixels import decode
@@ -31,15 +30,23 @@ def test_scans_are_counted_behind_junk_and_without_an_end():
     assert count_scans(data[:second] + b"\xff\x01\0" + data[second:]) == 10
 
 
-def test_a_file_of_scans_is_refused_soon():
+def test_a_file_of_scans_is_read_no_further_than_its_limit(monkeypatch):
+    read = 0
+
+    def counted(data, walk=headers._scan_markers):
+        nonlocal read
+        for marker in walk(data):
+            read += 1
+            yield marker
+
+    monkeypatch.setattr(headers, "_scan_markers", counted)
     data = encoded(photo(), "JPEG")
-    start = time.monotonic()
     bomb = data[:-2] + b"\xff\xda\0\2" * 4_000_000
     with pytest.raises(ImageError, match="markers"):
         count_scans(bomb)
-    with pytest.raises(ImageError):
+    with pytest.raises(ImageError, match="markers"):
         decode(bomb)
-    assert time.monotonic() - start < 5
+    assert read == 2 * (headers._MAX_PIECES + 1)
 
 
 @pytest.mark.parametrize("data", [b"", b"\xff\xd8\xff", b"\xff\xd8\xff\xe0\xff\xff"])
