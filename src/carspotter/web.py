@@ -26,7 +26,15 @@ from urllib.parse import SplitResult, quote, urljoin, urlsplit, urlunsplit
 from urllib.request import getproxies, proxy_bypass
 
 from carspotter.errors import StorageError
-from carspotter.web_policy import DEFAULT_PORTS, Address, AnswerError, BrokenOffError, PrivateAddressError, RedirectedError, UrlPolicy
+from carspotter.web_policy import (
+    DEFAULT_PORTS,
+    Address,
+    AnswerError,
+    BrokenOffError,
+    PrivateAddressError,
+    RedirectedError,
+    UrlPolicy,
+)
 
 if TYPE_CHECKING:
     from aiohttp import ClientResponse, TCPConnector

@@ -2,8 +2,10 @@
 
 import json
 import os
+import sys
 import threading
 from collections import Counter
+from hashlib import sha256
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -118,6 +120,29 @@ def test_a_photo_that_changed_on_the_disk_is_read_again_and_no_other(tmp_path):
     again, stats = fetched(project)
     assert stats == {"done": 1, "changed on the disk": 1}
     assert again["3"]["sha256"] == after["0"]["sha256"]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows keeps no time of the last change")
+@pytest.mark.parametrize("fetch", ["copy_local = false", "copy_local = true"])
+def test_a_photo_that_was_replaced_under_its_time_and_size_is_read_again(tmp_path, fetch):
+    paths = [tmp_path / name for name in ("a.jpg", "b.jpg", "c.jpg")]
+    for path in paths:
+        path.write_bytes(PHOTO)
+    project = table(tmp_path, *paths, fetch=fetch)
+    before, _ = fetched(project)
+    state = paths[0].stat()
+    paths[0].write_bytes(PHOTO[:-3] + b"\0\xff\xd9")
+    other = tmp_path / "other.jpg"
+    other.write_bytes(PHOTO[:-3] + b"\1\xff\xd9")
+    other.rename(paths[1])
+    for path in paths[:2]:
+        os.utime(path, ns=(state.st_atime_ns, before["0" if path == paths[0] else "1"]["modified"]))
+        assert path.stat().st_size == state.st_size
+    after, stats = fetched(project)
+    assert stats == {"done": 2, "changed on the disk": 2}
+    for ad, path in zip("012", paths, strict=True):
+        assert after[ad]["sha256"] == sha256(path.read_bytes()).hexdigest()
+    assert fetched(project)[1] == {"done": 0}
 
 
 def test_a_disk_that_was_away_for_a_build_costs_no_second_reading(tmp_path):

@@ -25,8 +25,9 @@ def pending_sql(sql: str, writes: Mapping[str, str], *, order: str = "") -> str:
     key = _shared_key(writes)
     candidates = sql.strip().rstrip(";")
     lacks = [f"stage_{place}.{key} IS NULL" for place, _ in enumerate(writes)]
+    counts = f"{STAGE_VERSION} = ? AND status IS DISTINCT FROM '{ERROR}'"
     joins = "".join(
-        f" LEFT JOIN (SELECT {key} FROM {table} WHERE {STAGE_VERSION} = ? AND status IS DISTINCT FROM '{ERROR}') AS stage_{place}"
+        f" LEFT JOIN (SELECT {key} FROM {table} WHERE {counts}) AS stage_{place}"
         f" ON stage_{place}.{key} = candidate.{key}"
         for place, table in enumerate(writes)
     )
