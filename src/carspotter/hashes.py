@@ -21,7 +21,7 @@ BITS = LOW * LOW
 SAME_BITS, MOST_BITS, BOTH_BITS, SAME_LOOK = 3, 10, 16, 0.985
 """When two photos show the same picture: bits of `phash` within which no witness is needed, and beyond which none
 helps; bits of both hashes together within which `dhash` is a witness; cosine of embeddings from which they are one.
-Chosen on 1630 listing photographs, 1.3 million pairs, and copies of them (docs/photos.md)."""
+Chosen on 1630 listing photographs, 1.3 million pairs, and copies of them (docs/dropped-photos.md)."""
 
 _POWERS = np.uint64(1) << np.arange(BITS - 1, -1, -1, dtype=np.uint64)
 

@@ -31,17 +31,19 @@ Given = Literal["auto", "given", "new"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SplitSettings:
-    """Which share of each class's photos goes where; `seed` chooses among splits that are equally good.
-
-    `split` says what becomes of the parts that sources give photos: "auto" keeps them and deals out the rest, "given"
-    is the same and an error where no photo has one, "new" ignores them.
-    """
+    """Which share of each class's photos goes where."""
 
     split: Given = "auto"
+    """The parts that sources give photos: keep them and deal out the rest (auto), the same and an error where there
+    is none (given), or ignore them (new)."""
     train: float = 0.70
+    """Share of photos to learn from."""
     validation: float = 0.15
+    """Share of photos to choose and calibrate by."""
     test: float = 0.15
+    """Share of photos to measure on."""
     seed: int = 0
+    """Chooses among splits that are equally good."""
 
     def __post_init__(self) -> None:
         if self.split not in get_args(Given):

@@ -50,7 +50,7 @@ def export(run: str | Path, out: str | Path, *, task: Task | None = None) -> Mod
     recipe = load_recipe(run / RECIPE)
     if recipe.task not in ("identifier", "finder"):
         raise TrainingError(f"{run} is the baseline {recipe.task!r}: it has no network to export")
-    task = task or open_task(recipe)
+    task = task or open_task(recipe, run)
     _check_classes(task, run)
     model = task.build_model(blank=True)
     checkpoint = load_checkpoint(run / BEST)

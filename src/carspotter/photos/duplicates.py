@@ -29,8 +29,8 @@ _PAIRS_AT_ONCE = 1 << 14  # embeddings of this many pairs are compared at once: 
 class DuplicateSettings:
     """From which distances on two photos show the same picture.
 
-    Chosen on 1630 listing photographs, 1.3 million pairs, and copies of them (docs/photos.md): no pair of two ads lies
-    within 8 bits of `phash`, and of those within 14 none is within 23 bits of both hashes.
+    Chosen on 1630 listing photographs, 1.3 million pairs, and copies of them (docs/dropped-photos.md): no pair of two
+    ads lies within 8 bits of `phash`, and of those within 14 none is within 23 bits of both hashes.
     """
 
     same: int = SAME_BITS

@@ -85,7 +85,7 @@ def train_project(project: Project, wish: Wish, *, fresh: bool = False, watch: T
     card = _card(project, wish, photos.train)
     recipe = load_recipe(run / RECIPE) if saved else planning.begin(wish, str(project.shards), photos, card)
     recipe = replace(recipe, data=replace(recipe.data, shards=str(project.shards)))
-    task = open_task(recipe)
+    task = open_task(recipe, run)
     steps = task.steps(recipe.phases[0])
     pace = planning.measure(task, recipe)
     kept_back = _EXPORT_S + 2 * pace.judge * (photos.test + photos.validation) / max(1, photos.validation)

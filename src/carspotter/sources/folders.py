@@ -43,15 +43,16 @@ _MAX_SHARED = 0.5
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FolderSettings:
-    """Where a tree is; `kind` holds for all its photos, where it is known.
-
-    Raises ValueError for an impossible value.
-    """
+    """Where a tree of photos is; raises ValueError for an impossible value."""
 
     path: str
+    """The folder: a path or a URL."""
     ads: Ads = "number"
+    """What one ad is: a leading number (`number`), one within its folder (`folder-number`), a folder, or a photo."""
     name: str | None = None
+    """What the column `source` says; without it `folder:` and the folder's name."""
     kind: str | None = None
+    """What all its photos show, where it is known."""
 
     def __post_init__(self) -> None:
         if self.ads not in get_args(Ads):

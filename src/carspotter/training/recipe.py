@@ -39,9 +39,11 @@ class DataSettings:
     """
 
     labels: str = ""
+    """A CSV with a row a photo or a vehicle; its column `path` counts from the CSV's folder."""
     shards: str = ""
     """Folder of a project's shards, instead of `labels` and `taxonomy`; its split `train` is learnt from."""
     taxonomy: str = ""
+    """A CSV that says what each `class_id` of the labels is."""
     split: str = ""
     """Keep the rows whose column `split` says this; empty keeps all."""
     holdout: float = 0.08
@@ -52,6 +54,13 @@ class DataSettings:
     """Part of each class's photos that is learnt from, for data curves."""
     teachers: tuple[str, ...] = ()
     """Folders of runs whose networks say, on average, what `train.distill` follows."""
+    memory: float = 1.5
+    """GB of decoded photos that are kept in memory; a data set of more is read as a stream, in memory that does not
+    grow with it."""
+    shuffle: int = 4096
+    """Photos of a stream among which the next one is drawn; its shards come in a new order each epoch."""
+    workers: int = -1
+    """Processes that read and decode a stream; -1: one a core but one, 0: the training itself."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,10 +68,12 @@ class ModelSettings:
     """Which network is trained: any backbone of timm, and where its first weights come from."""
 
     backbone: str = "tf_mobilenetv3_small_100"
+    """Any network of timm."""
     weights: str = ""
     """A .safetensors file, looked for where the process stands and in $CARSPOTTER_WEIGHTS; `pretrained`: timm's own,
     looked for as BACKBONE.safetensors in $CARSPOTTER_WEIGHTS and else downloaded; empty: random weights."""
     dropout: float = 0.2
+    """Share of features dropped before the head."""
     start: str = ""
     """What to go on from: a shipped bundle by its name (`identifier`, `finder`), or the folder of a bundle or a run,
     in place of `weights`. Of a head it takes the rows of classes that are ours, or stand above ours (`start`)."""
@@ -85,9 +96,13 @@ class InputSettings:
     """How a photo becomes the network's input; it goes into the bundle as it stands (pixels.Preprocessing)."""
 
     width: int = 224
+    """Pixels."""
     height: int = 224
+    """Pixels."""
     fit: Literal["squash", "letterbox"] = "squash"
+    """Regardless of proportions (squash), or with a margin (letterbox)."""
     pad: float = 0.0
+    """Margin around the vehicle's box, as a part of it on each side."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -103,9 +118,11 @@ class AugmentSettings:
     rotate: float = 5.0
     """Largest turn in degrees."""
     flip: float = 0.5
+    """Share of photos that are mirrored."""
     color: float = 0.3
     """Largest change of brightness, contrast and saturation, as a part."""
     gray: float = 0.05
+    """Share of photos without colour."""
     erase: float = 0.25
     """Share of photos with a rectangle (2 to 20 % of the area) replaced by noise."""
     mixup: float = 0.0
@@ -117,6 +134,7 @@ class AugmentSettings:
     randaugment: int = 0
     """RandAugment: changes a photo, out of torchvision's fourteen."""
     randaugment_strength: int = 9
+    """How much each of them changes, 0 to 30."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -124,13 +142,17 @@ class TrainSettings:
     """How the weights are learnt."""
 
     batch: int = 32
+    """Photos a step."""
     lr: float = 1e-3
+    """Largest learning rate."""
     head_lr: float = 3.0
     """The new head's learning rate as a multiple of `lr`: it starts from nothing."""
     weight_decay: float = 0.05
+    """Of AdamW."""
     warmup: float = 0.04
     """Part of all steps in which the learning rate rises."""
     label_smoothing: float = 0.1
+    """Share of a label that is spread over all classes."""
     logit_adjustment: float = 0.0
     """Strength of the logit adjustment for rare classes (Menon et al. 2021); 1 is theirs."""
     class_weights: float = 0.0
@@ -167,6 +189,7 @@ class TrainSettings:
     clip: float = 5.0
     """Largest norm of the gradient."""
     precision: Precision = "auto"
+    """auto times a step in each and takes the faster."""
     threads: int = 0
     """Threads of torch; 0: one per core. With busy cores one is faster than two (RESULTS.md)."""
     workers: int = 0
@@ -178,12 +201,16 @@ class CardSettings:
     """What the bundle's card says in words; figures are added by the export."""
 
     data: str = "not stated"
+    """Which photographs it learnt from."""
     use: str = "not stated: ask whoever trained it"
+    """What it may be used for."""
     licence: str = "not stated"
+    """Of the weights."""
     notice: str = ""
     """A file whose text the card repeats, such as the licence of first weights; where it is empty,
     the notice of what `model.start` names."""
     retrain: str = "carspotter train RECIPE, then carspotter export RUN --out BUNDLE"
+    """How to train it anew."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -191,9 +218,13 @@ class Phase:
     """Some epochs at one size of the input with the first `frozen` stages of the backbone kept as they are."""
 
     epochs: int
+    """Times that all photos are seen."""
     width: int
+    """Pixels of the input."""
     height: int
+    """Pixels of the input."""
     frozen: int = 0
+    """Stages of the backbone that do not learn, from the first."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -201,10 +232,14 @@ class Recipe:
     """All settings of one training; the resolved recipe is saved in the run."""
 
     task: TaskName
+    """What is trained; hog and linear are baselines."""
     name: str
+    """Of the network, written into its bundle."""
     data: DataSettings = field(default_factory=DataSettings)
     phases: tuple[Phase, ...] = ()
+    """Epochs at one size of the input each, one after the other."""
     seed: int = 0
+    """Of everything that is drawn at random."""
     claim: str = ""
     """What the recipe reaches and how long it takes, with the machine, in words."""
     model: ModelSettings = field(default_factory=ModelSettings)
@@ -354,6 +389,9 @@ def _check(recipe: Recipe, where: str) -> None:
         (0 <= train.label_smoothing < 1, f"train.label_smoothing is {train.label_smoothing}; from 0 to below 1"),
         (0 < recipe.data.holdout < 1, f"data.holdout is {recipe.data.holdout}; it must be between 0 and 1"),
         (0 < recipe.data.fraction <= 1, f"data.fraction is {recipe.data.fraction}; above 0, at most 1"),
+        (recipe.data.memory >= 0, f"data.memory is {recipe.data.memory}; GB, 0 or more"),
+        (recipe.data.shuffle >= 1, f"data.shuffle is {recipe.data.shuffle}; it must be 1 or more"),
+        (-1 <= recipe.data.workers <= 256, f"data.workers is {recipe.data.workers}; from 0 to 256, or -1"),
         (0 < train.blend <= 1, f"train.blend is {train.blend}; above 0, at most 1"),
         (0 <= train.distill <= 1, f"train.distill is {train.distill}; it must be from 0 to 1"),
         (train.temperature > 0, f"train.temperature is {train.temperature}; it must be above 0"),

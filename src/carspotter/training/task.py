@@ -6,6 +6,7 @@ The loop (`trainer`) needs Lightning Fabric and TensorBoard; an export needs nei
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any, Protocol
 
 import torch
@@ -73,12 +74,12 @@ class Task(Protocol):
         """
 
 
-def open_task(recipe: Recipe) -> Task:
-    """Make the task that a recipe names."""
+def open_task(recipe: Recipe, run: Path | None = None) -> Task:
+    """Make the task that a recipe names; `run` is the folder of its run, where shards of too many photos are cut."""
     if recipe.task == "finder":
         from carspotter.training.finder.task import FinderTask
 
         return FinderTask(recipe)
     from carspotter.training.identifier.task import IdentifierTask
 
-    return IdentifierTask(recipe)
+    return IdentifierTask(recipe, run)

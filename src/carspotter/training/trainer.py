@@ -66,7 +66,7 @@ def train(
     fabric = open_fabric(recipe)
     if fabric.is_global_zero:
         run.mkdir(parents=True, exist_ok=True)
-    training = Training(recipe, open_task(recipe), run, fabric)
+    training = Training(recipe, open_task(recipe, run), run, fabric)
     training.watch = watch or training.watch
     training.go_on(resume)
     training.describe()
