@@ -148,7 +148,8 @@ class Vehicle:
     `levels` has the top candidates of each taxonomy level, best first. `answer` is None when no level is sure enough,
     and `undecided` then says why in words. `colour` and `body` are None where they are not sure enough.
     `probabilities` are those of the identifier's classes, in the order of its taxonomy, `attributes` those of each
-    attribute's words; `embedding` has unit length. None of the three is written unless asked for.
+    attribute's words; `embedding` has unit length. None of the three is written unless asked for. `evidence` says how
+    much speaks for any class of a learned bundle, and `called` what the network under it would answer.
     """
 
     box: BoundingBox
@@ -162,6 +163,8 @@ class Vehicle:
     probabilities: tuple[float, ...] | None = None
     attributes: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
     embedding: tuple[float, ...] | None = None
+    evidence: float | None = None
+    called: Answer | None = None
 
     def __post_init__(self) -> None:
         _probability(self, "score")
@@ -228,11 +231,20 @@ class PhotoError:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Quality:
+    """How bright (mean, 0..1) and sharp (variance of the Laplacian) a photo is; see `quality.scores`."""
+
+    brightness: float
+    sharpness: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Prediction:
     """All that is said about one photo; with an `error` there is no size, no kind and no vehicle.
 
     `width` and `height` are of the upright original in pixels, `bundles` the names of the models by task,
-    `milliseconds` the time each step took. `hashes` are the two perceptual ones, pHash and dHash, where asked for.
+    `milliseconds` the time each step took. `hashes` are the two perceptual ones, pHash and dHash, and `quality` is
+    brightness and sharpness, where asked for.
     """
 
     photo: str
@@ -244,6 +256,7 @@ class Prediction:
     bundles: Mapping[str, str] = field(default_factory=dict)
     milliseconds: Mapping[str, float] = field(default_factory=dict)
     hashes: tuple[int, int] | None = None
+    quality: Quality | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "vehicles", tuple(self.vehicles))

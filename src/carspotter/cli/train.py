@@ -14,7 +14,9 @@ HEAVY = {"torch", "torchvision", "timm", "safetensors", "onnx", "onnxscript"}
 
 
 def train(
-    recipe: Annotated[Path, typer.Argument(help="The recipe, a TOML file.", show_default=False)],
+    recipe: Annotated[
+        str, typer.Argument(help="The recipe: a TOML file, or one that ships, such as fine-tune.", show_default=False)
+    ],
     *,
     changes: Annotated[
         list[str] | None,

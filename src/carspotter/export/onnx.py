@@ -47,7 +47,7 @@ def export(run: str | Path, out: str | Path) -> ModelBundle:
     recipe = load_recipe(run / RECIPE)
     if recipe.task not in ("identifier", "finder"):
         raise TrainingError(f"{run} is the baseline {recipe.task!r}: it has no network to export")
-    task = open_task(recipe)
+    task = open_task(recipe, run)
     _check_classes(task, run)
     model = task.build_model(blank=True)
     checkpoint = load_checkpoint(run / BEST)

@@ -39,7 +39,7 @@ Columns = Mapping[str, Sequence[Any] | npt.NDArray[Any]]
 class ClassSettings:
     """At which level classes stand, and how many photos and ads each needs."""
 
-    min_photos: int = 150
+    min_photos: int = 20
     """A class with fewer photos is left out."""
     min_ads: int = 3
     """A class with fewer ads is left out; three let it stand in each of three splits."""
@@ -253,7 +253,7 @@ def _judged(draft: _Draft, sizes: Mapping[str, _Counted], settings: ClassSetting
 def _row(taxon: Taxon, counted: _Counted, draft: _Draft) -> dict[str, Any]:
     row = {
         "taxon": taxon.name(),
-        "class_name": draft.name if draft.status in (OK, MERGED) else None,
+        "class_name": draft.name,
         "make": taxon.make,
         "model": taxon.model,
         "generation": taxon.generation,

@@ -126,6 +126,22 @@ class DeclaredShape(ComparisonShape):
     body: ComparisonShape | None
 
 
+class ScorePartShape(_Shape):
+    """One part of a score."""
+
+    name: str
+    points: float = Field(ge=0)
+    most: int
+    why: str | None = Field(description="Why points are lost, in words; photos are numbered from 1.")
+
+
+class ScoreShape(_Shape):
+    """How good the photos are as a set, as a buyer sees them."""
+
+    total: int = Field(ge=0, le=100)
+    parts: list[ScorePartShape]
+
+
 class AdShape(_Shape):
     """One answer for all photos of an ad."""
 
@@ -137,6 +153,7 @@ class AdShape(_Shape):
     lead: int | None
     views: ViewsShape
     declared: DeclaredShape | None
+    score: ScoreShape
     photos: list[AdPhotoShape]
     bundles: dict[str, str]
     milliseconds: dict[str, float]

@@ -65,7 +65,7 @@ def _place(recipe: Recipe) -> ModelBundle | Path:
     try:
         if name in TASK_OUTPUTS:
             return shipped(cast(Task, name))
-        folder = recipe.path(name)
+        folder = Path(name)
         return ModelBundle.load(folder) if (folder / "bundle.json").is_file() else folder
     except BundleError as error:
         raise RecipeError(f"model.start: {error}") from error
@@ -78,7 +78,7 @@ def notice_of(recipe: Recipe) -> str:
     """
     if recipe.card.notice:
         try:
-            return recipe.path(recipe.card.notice).read_text(encoding="utf-8")
+            return Path(recipe.card.notice).read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError) as error:
             raise RecipeError(f"card.notice: {error}") from error
     if not recipe.model.start:

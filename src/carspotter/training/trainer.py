@@ -98,15 +98,15 @@ class Task(Protocol):
         """
 
 
-def open_task(recipe: Recipe) -> Task:
-    """Make the task that a recipe names."""
+def open_task(recipe: Recipe, run: Path | None = None) -> Task:
+    """Make the task that a recipe names; `run` is the folder of its run, where shards of too many photos are cut."""
     if recipe.task == "finder":
         from carspotter.training.finder.task import FinderTask
 
         return FinderTask(recipe)
     from carspotter.training.identifier.task import IdentifierTask
 
-    return IdentifierTask(recipe)
+    return IdentifierTask(recipe, run)
 
 
 def train(
@@ -127,7 +127,7 @@ def train(
     fabric = open_fabric(recipe)
     if fabric.is_global_zero:
         run.mkdir(parents=True, exist_ok=True)
-    training = Training(recipe, open_task(recipe), run, fabric)
+    training = Training(recipe, open_task(recipe, run), run, fabric)
     # Of several hosts, the first one's disk holds the run.
     found = resume and (run / LAST).exists() and fabric.is_global_zero
     saved = fabric.broadcast(load_checkpoint(run / LAST) if found else None)

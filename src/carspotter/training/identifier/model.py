@@ -208,7 +208,7 @@ def build_identifier(
     A `blank` one has random weights and reads no file: a checkpoint will fill it.
     """
     settings = recipe.model.without_weights() if blank else recipe.model
-    backbone = load_backbone(settings, recipe)
+    backbone = load_backbone(settings)
     model = Identifier(backbone, len(taxonomy), dropout=settings.dropout, heads=heads)
     for head in (model.head, *cast(list[nn.Linear], list(model.heads.values()))):
         # Nearly nothing, so that all classes begin as likely and the first steps do not shake the backbone.
@@ -245,7 +245,7 @@ def choose_layers(model: Freezable, settings: ModelSettings) -> None:
     model.at_least_frozen = len(stages) - count - 1
 
 
-def load_backbone(settings: ModelSettings, recipe: Recipe) -> nn.Module:
+def load_backbone(settings: ModelSettings) -> nn.Module:
     """Make a backbone of timm without its classifier and load `settings.weights` into it. Raises RecipeError.
 
     Where `settings.start` names another network, that one's weights follow, and these are not looked for.
@@ -260,7 +260,7 @@ def load_backbone(settings: ModelSettings, recipe: Recipe) -> nn.Module:
         return pretrained(settings.backbone)
     backbone = timm.create_model(settings.backbone, num_classes=0)
     if settings.weights:
-        load_weights(backbone, find_weights(settings.weights, recipe), settings.backbone)
+        load_weights(backbone, find_weights(settings.weights), settings.backbone)
     return backbone
 
 
