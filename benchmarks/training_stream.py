@@ -173,7 +173,8 @@ import json, sys, time
 from pathlib import Path
 import torch
 from carspotter.training.recipe import load_recipe
-from carspotter.training.trainer import Training, open_task
+from carspotter.training.task import open_task
+from carspotter.training.trainer import Training
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
