@@ -202,17 +202,22 @@ def test_the_figures_of_each_market_are_those_of_the_results(page: str) -> None:
 
 
 @pytest.mark.skipif(importlib.util.find_spec("zensical") is None, reason="the extra docs is not installed")
-def test_the_site_builds_without_a_dead_link(tmp_path: Path) -> None:
+@pytest.mark.parametrize("planted", ["", "[a section](serving.md#that-is-not-there)"], ids=["whole", "dead"])
+def test_the_site_builds_unless_a_link_is_dead(planted: str, tmp_path: Path) -> None:
     for name in ("docs", "release"):
         shutil.copytree(ROOT / name, tmp_path / name)
     for path in [*ROOT.glob("*.md"), ROOT / "zensical.toml", ROOT / "LICENSE", ROOT / "NOTICE"]:
         shutil.copy(path, tmp_path)
     (tmp_path / "src").symlink_to(ROOT / "src")
+    with (tmp_path / "docs" / "privacy.md").open("a", encoding="utf-8") as page:
+        page.write(planted)
     done = subprocess.run(
         [sys.executable, "docs/build_site.py"], cwd=tmp_path, capture_output=True, text=True, check=False
     )
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert (tmp_path / "build" / "site" / "index.html").exists()
+    assert (done.returncode == 0) == (planted == ""), done.stdout + done.stderr
+    pages = {path.stem for path in (tmp_path / "build" / "site").glob("*.html")}
+    outside = [path.name for path in (tmp_path / "build" / "site").glob("*.html") if 'src="http' in text_of(path)]
+    assert planted or ({"index", "python", "http", "settings"} <= pages and not outside)
 
 
 def glossary() -> dict[str, str]:
