@@ -51,7 +51,7 @@ class LocateSettings:
     """Which networks look, and how sure the finder must be; raises ValueError, BundleError for unknown values."""
 
     gate: float | None = None
-    """Least probability of `exterior` with which a photo counts as showing a whole vehicle; None: the finder's own."""
+    """Least probability of `exterior` with which a photo shows a whole vehicle; left out: the finder's own."""
     finder: str = ""
     """Folder of a finder of your own; empty: the one that ships."""
     identifier: str = ""

@@ -34,7 +34,7 @@ EXAMPLE: dict[str, Any] = {
     ],
     "error": None,
     "undecided": None,
-    "bundles": {"finder": "lite0", "identifier": "lite0.stanford-cars"},
+    "bundles": {"finder": "mobilenetv3s.finder", "identifier": "mobilenetv3-small.cars"},
     "milliseconds": {"decode": 4.1, "find": 13.0, "identify": 17.8, "queue": 0.2, "total": 36.1},
 }
 
