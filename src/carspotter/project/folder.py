@@ -7,7 +7,8 @@ quarantine/       files that could not be saved
 labels/           decisions.jsonl: what a review decided; words.csv, classes.csv: what people wrote by hand;
                   unresolved.csv, doubts.csv: what they may decide next
 shards/           the dataset for training
-models/           learned bundles
+models/           bundles: the one that a build learned, and `trained`
+runs/             what `carspotter train` keeps of a training
 report.html
 """
 
