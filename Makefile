@@ -4,7 +4,7 @@
 #   make test [ARGS="-k box"]   install what the tests need and run the default ring
 #   make lowest [ARGS="-k box"] the same with the lowest versions that pyproject.toml allows (gigabytes, minutes)
 #   make check                  formatting, lint, strict types, and what nobody uses
-#   make docs                   write docs/cli.md anew from the commands themselves
+#   make docs                   write the generated pages anew and build the site of docs: build/site/index.html
 #   make clean                  remove the environments and what demo and build wrote
 
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
@@ -67,7 +67,7 @@ check: $(VENV)/.installed
 	$(VENV)/bin/vulture
 
 docs: $(VENV)/.installed
-	$(VENV)/bin/python docs/cli_page.py
+	$(VENV)/bin/python docs/build_site.py
 
 clean:
 	rm -rf "$(VENV)" "$(BASE_VENV)" "$(LOWEST_VENV)" "$(OUT)" build dist

@@ -2,7 +2,7 @@
 
 In: a folder of photographs, and the Python of an environment that holds the peers (peers/requirements.txt; carspotter
 needs none of them). Ours and the peer take turns, `--repeats` times, and a row compares their medians. Out: a table,
-and JSON for `docs/compare_page.py`, which draws docs/compare.md from it.
+and JSON for `docs/compare_page.py`, which draws a section of docs/accuracy.md from it.
 
     python -m venv peers && peers/bin/pip install -r benchmarks/peers/requirements.txt
     python benchmarks/compare.py PHOTOS --peers peers/bin/python --out runs/compare.json [--only curate photo]

@@ -12,8 +12,8 @@ from carspotter.export.onnx import finish, raw_outputs, to_onnx
 from carspotter.runtime.bundle import ModelBundle
 from carspotter.taxonomy import Taxonomy
 from carspotter.training.checkpoint import BEST, TAXONOMY, load_checkpoint
-from carspotter.training.identifier.data import preprocessing_of
 from carspotter.training.identifier.model import build_identifier
+from carspotter.training.identifier.source import preprocessing_of
 from carspotter.training.identifier.task import ExportedIdentifier
 from carspotter.training.recipe import load_recipe
 from measure import parser
@@ -35,7 +35,7 @@ def main() -> None:
     options.add_argument("--out", type=Path, required=True)
     given = options.parse_args()
     recipe = load_recipe(given.recipe, ["model.heads=[]"])
-    run = recipe.path(recipe.model.start)
+    run = Path(recipe.model.start)
     taxonomy = Taxonomy.load(run / TAXONOMY)
     model = build_identifier(recipe, taxonomy, {}, blank=True)
     lacking = model.load_state_dict(load_checkpoint(run / BEST).kept, strict=False).missing_keys

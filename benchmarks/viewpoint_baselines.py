@@ -31,18 +31,13 @@ from carspotter.runtime.calibration import fit_temperature, softmax
 from carspotter.taxonomy import Taxon, Taxonomy
 from carspotter.training.baselines import Baseline, FitSettings, HogSettings, fit_features, fit_hog
 from carspotter.training.features import Embed, Floats, Images, embed_with
-from carspotter.training.identifier.data import LabelledPhotos, augment, load_photos, split_holdout
+from carspotter.training.identifier.data import augment, load_photos
+from carspotter.training.identifier.holdout import split_holdout
 from carspotter.training.identifier.model import Identifier, load_backbone, parameter_groups
+from carspotter.training.identifier.source import LabelledPhotos
 from carspotter.training.identifier.targets import Nodes
 from carspotter.training.identifier.task import predict
-from carspotter.training.recipe import (
-    AugmentSettings,
-    DataSettings,
-    InputSettings,
-    ModelSettings,
-    Recipe,
-    TrainSettings,
-)
+from carspotter.training.recipe import AugmentSettings, InputSettings, ModelSettings, TrainSettings
 from measure import parser, report
 
 Doubles = npt.NDArray[np.float64]
@@ -192,8 +187,7 @@ def frozen_lite0() -> Embed:
 def lite0() -> Identifier:
     """Make EfficientNet-Lite0 with the weights of ImageNet-1k and a new head."""
     settings = ModelSettings(backbone="tf_efficientnet_lite0", weights="pretrained")
-    recipe = Recipe(task="identifier", name="viewpoint", data=DataSettings(), phases=(), model=settings)
-    model = Identifier(load_backbone(settings, recipe), len(VIEWS), dropout=settings.dropout)
+    model = Identifier(load_backbone(settings), len(VIEWS), dropout=settings.dropout)
     nn.init.normal_(model.head.weight, std=0.01)
     return model
 

@@ -1,6 +1,6 @@
-"""Draw docs/compare.md and docs/compare.svg from what `benchmarks/compare.py` wrote.
+"""Draw a section of docs/accuracy.md, and docs/compare.svg, from what `benchmarks/compare.py` wrote.
 
-In: its JSON. Out: a page with the table, the machine and the versions, and a picture of the ratios.
+In: its JSON. Out: the table, the machine and the versions, and a picture of the ratios.
 
     python docs/compare_page.py runs/compare.json
 """
@@ -21,10 +21,10 @@ STYLE = (
     "@media(prefers-color-scheme:dark){text{fill:#e6edf3}.soft{fill:#9198a1}}</style>"
 )
 
-PAGE = """# compare
-
+BEGIN, END = "<!-- comparison: written by docs/compare_page.py -->", "<!-- /comparison -->"
+SECTION = """
 carspotter against what is usually taken for the same work, each pair in one run on the same photographs:
-[benchmarks/compare.py](../benchmarks/compare.py) measures, and this page is drawn from what it wrote.
+[benchmarks/compare.py](../benchmarks/compare.py) measures, and this section is drawn from what it wrote.
 
 ![How many times better than each peer, on a logarithmic scale](compare.svg)
 
@@ -47,8 +47,10 @@ python docs/compare_page.py runs/compare.json
 def main(path: Path) -> None:
     """Write both files."""
     found = json.loads(path.read_text(encoding="utf-8"))
-    page = PAGE.format(table=table(found["rows"]), machine=machine(found["machine"]))
-    (HERE / "compare.md").write_text(page, encoding="utf-8")
+    section = SECTION.format(table=table(found["rows"]), machine=machine(found["machine"]))
+    before, _, rest = (HERE / "accuracy.md").read_text(encoding="utf-8").partition(BEGIN)
+    page = before + BEGIN + section + END + rest.partition(END)[2]
+    (HERE / "accuracy.md").write_text(page, encoding="utf-8")
     (HERE / "compare.svg").write_text(picture(found["rows"]), encoding="utf-8")
 
 

@@ -78,7 +78,9 @@ def drawn_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     folder = tmp_path_factory.mktemp("drawn")
     (folder / "photos").mkdir()
-    (folder / "recipe.toml").write_text(RECIPE)
+    located = RECIPE.replace("photos/labels.csv", f"{folder}/photos/labels.csv")
+    located = located.replace('"taxonomy.csv', f'"{folder}/taxonomy.csv')
+    (folder / "recipe.toml").write_text(located)
     with (folder / "taxonomy.csv").open("w", newline="") as file:
         rows = [(number, make, f"{color} one", 2001) for number, make, color in CLASSES]
         csv.writer(file).writerows([("class_id", "make", "model", "year"), *rows])

@@ -88,5 +88,5 @@ def write_photos(folder: Path, n: int = 32) -> Path:
         writer = csv.DictWriter(file, COLUMNS, restval="")
         writer.writeheader()
         writer.writerows(rows)
-    (folder / "recipe.toml").write_text(RECIPE)
+    (folder / "recipe.toml").write_text(RECIPE.replace("photos.csv", f"{folder}/photos.csv"))
     return folder / "recipe.toml"

@@ -4,17 +4,26 @@ In: README and the other pages, the commands, the package. Out: failures that na
 in an empty folder with one drawn photo; those marked as needing the shipped bundles are skipped where none ship.
 """
 
-import importlib
+import importlib.util
+import inspect
+import json
 import re
+import shutil
+import subprocess
 import sys
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from PIL import Image
 
+from carspotter import errors
+from carspotter.photos import checks
 from carspotter.pixels import decode
 from carspotter.records import KINDS, VIEWPOINTS
+from carspotter.serving import problems
 from carspotter.sources.showroom import pictures
 from carspotter.taxonomy import LEVELS
 
@@ -61,30 +70,38 @@ def test_example_runs(
     exec(compile(code, f"{relative(page)} example {number}", "exec"), {"__name__": "example"})
 
 
-@pytest.fixture(scope="module")
-def cli_page() -> Iterator[object]:
-    """Import the generator of docs/cli.md."""
+def generator(name: str) -> Any:
+    """Import a script of docs/."""
     sys.path.insert(0, str(ROOT / "docs"))
-    yield importlib.import_module("cli_page")
-    sys.path.remove(str(ROOT / "docs"))
+    try:
+        return importlib.import_module(name)
+    finally:
+        sys.path.remove(str(ROOT / "docs"))
 
 
-def test_the_page_of_commands_is_fresh(cli_page: object) -> None:
-    written = (ROOT / "docs" / "cli.md").read_text(encoding="utf-8")
-    assert written == cli_page.page(), "run `make docs`"  # type: ignore[attr-defined]
+@pytest.fixture(scope="module")
+def cli_page() -> Any:
+    """Import the generator of docs/cli.md."""
+    return generator("cli_page")
 
 
-def test_every_command_has_help_and_every_option_too(cli_page: object) -> None:
-    for words, function in cli_page.commands().items():  # type: ignore[attr-defined]
+@pytest.mark.parametrize("name", ["cli", "settings", "http"])
+def test_a_page_that_is_written_from_the_code_is_fresh(name: str) -> None:
+    written = (ROOT / "docs" / f"{name}.md").read_text(encoding="utf-8")
+    assert written == generator(f"{name}_page").page(), "run `make docs`"
+
+
+def test_every_command_has_help_and_every_option_too(cli_page: Any) -> None:
+    for words, function in cli_page.commands().items():
         assert function.__doc__ or words == "carspotter", words
-        for parameter in cli_page.parameters(function):  # type: ignore[attr-defined]
+        for parameter in cli_page.parameters(function):
             assert parameter.info.help, f"{words}: {parameter.name} has no help"
 
 
-def test_commands_in_examples_exist(cli_page: object) -> None:
+def test_commands_in_examples_exist(cli_page: Any) -> None:
     known = {
-        words: {name for parameter in cli_page.parameters(function) for name in parameter.spellings}  # type: ignore[attr-defined]
-        for words, function in cli_page.commands().items()  # type: ignore[attr-defined]
+        words: {name for parameter in cli_page.parameters(function) for name in parameter.spellings}
+        for words, function in cli_page.commands().items()
     }
     for page in PAGES:
         for _, code in blocks(page, "sh", "console"):
@@ -101,15 +118,73 @@ def test_targets_of_make_in_the_pages_exist() -> None:
         assert set(re.findall(r"`make (\w+)", page.read_text(encoding="utf-8"))) <= targets, relative(page)
 
 
-def test_every_folder_has_its_page() -> None:
-    folders = {path.parent.name for path in SOURCE.glob("*/__init__.py")} - {"models"}
-    missing = {folder for folder in folders if not (ROOT / "docs" / f"{folder}.md").exists()}
+def test_every_part_of_the_package_is_in_the_tree() -> None:
+    tree = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    folders = {f"  {path.parent.name}/ " for path in SOURCE.glob("*/__init__.py")}
+    files = {f"  {path.name} " for path in SOURCE.glob("[a-z]*.py")}
+    assert {part for part in folders | files if part not in tree} == set()
+
+
+def test_every_page_is_in_the_navigation_of_the_site() -> None:
+    site = tomllib.loads((ROOT / "zensical.toml").read_text(encoding="utf-8"))
+    named = re.findall(r"[\w-]+\.md", json.dumps(site["project"]["nav"]))
+    staged = [*generator("build_site").MOVED.values(), *(path.name for path in (ROOT / "docs").glob("*.md"))]
+    assert sorted(named) == sorted(staged)
+
+
+# ---- errors and statuses
+
+
+TROUBLE = (ROOT / "docs" / "troubleshooting.md").read_text(encoding="utf-8")
+
+
+def test_every_error_has_an_entry() -> None:
+    classes = {name for name, kind in vars(errors).items() if inspect.isclass(kind) and issubclass(kind, Exception)}
+    missing = {name for name in classes - {"CarspotterError"} if f"### {name}\n" not in TROUBLE}
     assert not missing
+    assert [code for code in errors.IMAGE_CODES if f"| `{code}` |" not in TROUBLE] == []
 
 
-def test_every_vocabulary_file_is_on_its_page() -> None:
-    page = (ROOT / "docs" / "vocabulary.md").read_text(encoding="utf-8")
-    assert {path.name for path in SOURCE.glob("[a-z]*.py") if f"`{path.name}`" not in page} == set()
+def test_every_code_of_the_service_has_an_entry() -> None:
+    codes = set()
+    for path in [*SOURCE.glob("serving/*.py"), SOURCE / "review" / "app.py"]:
+        text = path.read_text(encoding="utf-8")
+        codes |= set(re.findall(r'ProblemError\(\s*\d+,\s*"([\w-]+)"', text))
+    codes |= {problems.FAULT, problems.DEADLINE, problems.QUEUE_FULL, problems.BUSY}
+    assert len(codes) > 15  # the pattern above finds them
+    assert {code for code in codes if f"`{code}`" not in TROUBLE} == set()
+
+
+def test_the_messages_that_are_explained_are_still_given() -> None:
+    given = "\n".join(generator("build_site").messages()) + (ROOT / "Makefile").read_text(encoding="utf-8")
+    given = re.sub(r"[`'\"]", "", given + str(errors.MissingExtraError("a package", "extra")))
+    for row in re.findall(r"^\| (`.+?) \|", TROUBLE, flags=re.MULTILINE):
+        for message in re.findall(r"`([^`]+)`", row):
+            for part in message.split("…"):
+                assert re.sub(r"[`'\"]", "", part).strip() in given or part in errors.IMAGE_CODES, (
+                    f"no error says {part!r}"
+                )
+
+
+def test_every_reason_to_drop_a_photo_is_explained() -> None:
+    page = (ROOT / "docs" / "dropped-photos.md").read_text(encoding="utf-8")
+    table = page[: page.index("## Damaged files")]
+    reasons = {*errors.IMAGE_CODES, *checks.FLAGS, *KINDS} - {"exterior", "unreadable"}
+    assert {reason for reason in reasons if f"`{reason}`" not in table} == set()
+
+
+@pytest.mark.skipif(importlib.util.find_spec("zensical") is None, reason="the extra docs is not installed")
+def test_the_site_builds_without_a_dead_link(tmp_path: Path) -> None:
+    for name in ("docs", "release"):
+        shutil.copytree(ROOT / name, tmp_path / name)
+    for path in [*ROOT.glob("*.md"), ROOT / "zensical.toml", ROOT / "LICENSE", ROOT / "NOTICE"]:
+        shutil.copy(path, tmp_path)
+    (tmp_path / "src").symlink_to(ROOT / "src")
+    done = subprocess.run(
+        [sys.executable, "docs/build_site.py"], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert (tmp_path / "build" / "site" / "index.html").exists()
 
 
 def glossary() -> dict[str, str]:
@@ -128,7 +203,7 @@ def test_the_glossary_is_sorted_and_says_one_sentence_a_word() -> None:
 def test_the_closed_words_are_in_the_glossary() -> None:
     text = (ROOT / "GLOSSARY.md").read_text(encoding="utf-8")
     assert all(f"`{word}`" in text for word in (*KINDS, *LEVELS, VIEWPOINTS[0]))
-    page = (ROOT / "docs" / "vehicles.md").read_text(encoding="utf-8")
+    page = (ROOT / "docs" / "identify.md").read_text(encoding="utf-8")
     assert all(f"`{word}`" in page for word in (*KINDS, *VIEWPOINTS))
 
 

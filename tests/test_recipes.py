@@ -61,6 +61,6 @@ def test_the_tree_has_the_counts_of_its_page(rows: list[dict[str, str]]) -> None
     taxonomy = Taxonomy(tuple(taxa))
     counts = [len(taxonomy.names(level)) for level in ("make", "model", "generation", "year")]
     assert counts == [48, 176, 183, 185]
-    page = (ROOT / "docs" / "taxonomy.md").read_text(encoding="utf-8")
+    page = (ROOT / "docs" / "accuracy.md").read_text(encoding="utf-8")
     assert "{} makes, {} models, {} generations, {} model years".format(*counts) in page
     assert [row["class_name"] for row in rows if not row["body"]] == ["Jaguar XK XKR 2012"]

@@ -18,6 +18,20 @@ KINDS: tuple[KindName, ...] = get_args(KindName)
 
 SplitName = Literal["train", "validation", "test"]
 SPLITS: tuple[SplitName, ...] = get_args(SplitName)
+_SPLIT_WORDS: dict[str, SplitName] = {
+    "train": "train",
+    "training": "train",
+    "trainset": "train",
+    "val": "validation",
+    "valid": "validation",
+    "validation": "validation",
+    "dev": "validation",
+    "test": "test",
+    "testing": "test",
+    "holdout": "test",
+    "hold-out": "test",
+    "testset": "test",
+}
 
 # Index k is k * 45 degrees clockwise, seen from above; the sides are the vehicle's own.
 VIEWPOINTS = ("front", "front-right", "right", "back-right", "back", "back-left", "left", "front-left")
@@ -148,7 +162,8 @@ class Vehicle:
     `levels` has the top candidates of each taxonomy level, best first. `answer` is None when no level is sure enough,
     and `undecided` then says why in words. `colour` and `body` are None where they are not sure enough.
     `probabilities` are those of the identifier's classes, in the order of its taxonomy, `attributes` those of each
-    attribute's words; `embedding` has unit length. None of the three is written unless asked for.
+    attribute's words; `embedding` has unit length. None of the three is written unless asked for. `evidence` says how
+    much speaks for any class of a learned bundle, and `called` what the network under it would answer.
     """
 
     box: BoundingBox
@@ -162,6 +177,8 @@ class Vehicle:
     probabilities: tuple[float, ...] | None = None
     attributes: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
     embedding: tuple[float, ...] | None = None
+    evidence: float | None = None
+    called: Answer | None = None
 
     def __post_init__(self) -> None:
         _probability(self, "score")
@@ -228,11 +245,20 @@ class PhotoError:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Quality:
+    """How bright (mean, 0..1) and sharp (variance of the Laplacian) a photo is; see `quality.scores`."""
+
+    brightness: float
+    sharpness: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Prediction:
     """All that is said about one photo; with an `error` there is no size, no kind and no vehicle.
 
     `width` and `height` are of the upright original in pixels, `bundles` the names of the models by task,
-    `milliseconds` the time each step took. `hashes` are the two perceptual ones, pHash and dHash, where asked for.
+    `milliseconds` the time each step took. `hashes` are the two perceptual ones, pHash and dHash, and `quality` is
+    brightness and sharpness, where asked for.
     """
 
     photo: str
@@ -244,6 +270,7 @@ class Prediction:
     bundles: Mapping[str, str] = field(default_factory=dict)
     milliseconds: Mapping[str, float] = field(default_factory=dict)
     hashes: tuple[int, int] | None = None
+    quality: Quality | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "vehicles", tuple(self.vehicles))
@@ -310,3 +337,8 @@ def _attribute(content: Mapping[str, Any] | None) -> Attribute | None:
 
 def _pick(content: Mapping[str, Any]) -> dict[str, Any]:
     return {"name": content["name"], "probability": content["probability"]}
+
+
+def split_name(text: str | None) -> str | None:
+    """Return the part of a dataset that a word names, or the word itself where it is unknown."""
+    return _SPLIT_WORDS.get(text.strip().casefold(), text) if text else None

@@ -128,8 +128,9 @@ async def fetch(
                 target = content
     except TimeoutError as error:
         raise StorageError(f"{target.host} gave no complete answer within {policy.timeout_s:g} s") from error
-    error = StorageError(f"{target.host} redirects more than {policy.max_redirects} times")
-    raise error from RedirectedError(target.url)
+    raise StorageError(f"{target.host} redirects more than {policy.max_redirects} times") from RedirectedError(
+        target.url
+    )
 
 
 def _without_password(policy: UrlPolicy) -> UrlPolicy:

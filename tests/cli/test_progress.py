@@ -47,7 +47,19 @@ def test_a_short_wait_has_none(streams: Callable[..., tuple[io.StringIO, io.Stri
     assert (out.getvalue(), err.getvalue()) == ("", "")
 
 
-def test_nobody_watches(hours: None, streams: Callable[..., tuple[io.StringIO, io.StringIO]]) -> None:
+def test_a_log_gets_lines_with_the_time_that_is_left(
+    hours: None, streams: Callable[..., tuple[io.StringIO, io.StringIO]]
+) -> None:
+    out, err = streams(io.StringIO(), io.StringIO())
+    assert list(progress.watched(iter("abc"), 3)) == ["a", "b", "c"]
+    first, _, last = err.getvalue().splitlines()
+    assert first == "photos      1 of 3, 0.0 a second, about 2 h 0 min left"
+    assert "3 of 3" in last
+    assert "left" not in last
+    assert out.getvalue() == ""
+
+
+def test_a_short_wait_writes_no_line_in_a_log(streams: Callable[..., tuple[io.StringIO, io.StringIO]]) -> None:
     _, err = streams(io.StringIO(), io.StringIO())
     assert list(progress.watched(iter("abc"), 3)) == ["a", "b", "c"]
     assert err.getvalue() == ""

@@ -33,14 +33,16 @@ def test_build_says_what_each_step_did(project: Path) -> None:
     assert json.loads(out)["split"]["samples"] == 45
     lines = {line.split()[0]: line for line in err.splitlines()}
     assert "leak certificate: 0 ads" in lines["split"]
-    assert lines["locate"].split(maxsplit=1)[1] == "nothing to do"
+    assert lines["locate"].endswith("each decoded once: nothing to do"), "what a step does is said with what it did"
 
 
 def test_status_prints_the_funnel(project: Path) -> None:
     code, out, _ = call("status", project)
     assert code == 0
     assert "truncated 1" in out
+    assert "show a whole vehicle" in out, "each step in words"
     assert "train" in out
+    assert "next: " in out
     counted = json.loads(call("status", project, "--json")[1])
     assert counted["photos"] == 53
     assert [stage["name"] for stage in counted["stages"]] == [

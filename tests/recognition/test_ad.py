@@ -653,7 +653,7 @@ def test_drawn_photos(bundles: dict[str, Path]) -> None:
     answer = answer_ad([recognizer.recognize(each) for each in drawn], recognizer.identifier, declared=TAXA[GAMMA])
     assert roles(answer) == ["view", "interior", "view", "duplicate", "unreadable"]
     content = json.loads(json.dumps(answer.to_dict()))
-    parts = ["answer", "undecided", "colour", "body", "levels", "lead", "views", "declared", "photos"]
+    parts = ["answer", "undecided", "colour", "body", "levels", "lead", "views", "declared", "score", "photos"]
     assert list(content) == parts
     assert (content["colour"]["name"], content["body"]["name"]) == ("green", "Hatchback")
     assert content["answer"]["name"].startswith("Smaragd Gamma")

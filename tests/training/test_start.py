@@ -33,7 +33,6 @@ from carspotter.training.recipe import load_recipe  # noqa: E402
 from carspotter.training.start import Start, notice_of, open_start, read_weights, take_backbone, take_classes  # noqa: E402
 from carspotter.training.trainer import LOG, train  # noqa: E402
 
-RECIPES = Path(__file__).parents[2] / "recipes"
 ONE_EPOCH = "phases=[{epochs=1, width=32, height=32}]"
 FIXED = "model.norms=fixed"
 NO_FILE = "model.weights=nowhere.safetensors"
@@ -232,7 +231,7 @@ def test_own_photos_start_from_the_shipped_identifier_without_a_network(
         "train.threads=1",
         "phases=[{epochs=1, width=64, height=64}]",
     ]
-    train(RECIPES / "fine-tune.toml", changes, tmp_path / "run")
+    train("fine-tune", changes, tmp_path / "run")
     assert json.loads((tmp_path / "run" / LOG).read_text().splitlines()[-1])["epoch"] == 1
 
 

@@ -2,5 +2,5 @@
 
 In: `ShowroomSettings`. Out: the bytes of `src/carspotter/sources/showroom.zip`: photos, a table of ads, the truth of
 both. The names of makes and models are real, so that sellers' spellings can be resolved; the drawings resemble no
-make's car. `docs/showroom.md` shows them. Nothing here is in the wheel, and nothing in the wheel draws.
+make's car. `docs/sources.md` shows them. Nothing here is in the wheel, and nothing in the wheel draws.
 """

@@ -1,6 +1,6 @@
 """Every table of a catalogue: its columns, its key, and how it grows.
 
-In: nothing. Out: `TABLES`, which the catalogue checks each append against and which `docs/catalog.md` shows. A **fact**
+In: nothing. Out: `TABLES`, which the catalogue checks each append against and which `carspotter sql` shows. A **fact**
 is a row about one key that a stage found out: facts are appended, never changed, and the newest for a key counts. A
 **snapshot** is a whole table that a step makes of the whole catalogue: the newest one counts as a whole.
 """
@@ -138,8 +138,19 @@ _ALL = (
         name="embeddings",
         key="photo_id",
         growth="facts",
-        about="the identifier's description of the crop of each vehicle that passed the gate, of unit length",
-        columns={"photo_id": "text", "bundle": "text", "embedding": "vector", **_STATUS},
+        about="what the identifier says of the crop of each vehicle that passed the gate: embedding, colour, body, and "
+        "what its network says of its own models (`said`: their probabilities, 0 below a thousandth)",
+        columns={
+            "photo_id": "text",
+            "bundle": "text",
+            "embedding": "vector",
+            "said": "vector",
+            "colour": "text",  # the likeliest word, however sure
+            "colour_probability": "number",
+            "body": "text",
+            "body_probability": "number",
+            **_STATUS,
+        },
     ),
     Table(
         name="duplicates",
@@ -196,7 +207,7 @@ _ALL = (
         about="what becomes of each taxon: a class of its own, merged into another, or left out, and why",
         columns={
             "taxon": "text",
-            "class_name": "text",
+            "class_name": "text",  # where the status is too-few, the class that it would be
             "make": "text",
             "model": "text",
             "generation": "text",

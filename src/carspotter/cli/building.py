@@ -5,18 +5,18 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import typer
 
-from carspotter.cli.progress import PATIENCE_S
+from carspotter.cli.progress import PATIENCE_S, LogLines, duration
 
 if TYPE_CHECKING:
     from rich.progress import Progress
 
-SAY_EVERY_S = 30.0  # where no person watches, a log wants a sign of life, not a bar
+    from carspotter.project.advice import Advice
 
 
 class Display:
@@ -26,38 +26,45 @@ class Display:
         """Draw on the given bar; without one write lines."""
         self._bar = bar
         self._task: Any = None
-        self._began = self._told = 0.0
-        self._step = ""
+        self._began = 0.0
+        self._about = ""
+        self._log = LogLines("")
 
     def start(self, step: str, about: str) -> None:
         """Show that a step begins."""
-        self._step, self._began = step, time.monotonic()
-        self._told = self._began
+        self._about, self._began = about, time.monotonic()
+        self._log = LogLines(step)
         if self._bar is not None:
             self._task = self._bar.add_task(f"{step:<12}{about}", total=None)
 
     def advance(self, done: int, total: int) -> None:
         """Show how far the step is."""
-        now = time.monotonic()
         if self._bar is not None:
             self._bar.update(self._task, completed=done, total=total)
-        elif now - self._told > SAY_EVERY_S:
-            self._told = now
-            sys.stderr.write(f"{self._step:<12}{done} of {total}, {done / (now - self._began):.1f} a second\n")
+        else:
+            self._log.advance(done, total)
 
     def end(self, step: str, stats: Mapping[str, Any]) -> None:
         """Show what the step had to say; the line stays."""
         if self._bar is not None:
             self._bar.remove_task(self._task)
         seconds = time.monotonic() - self._began
-        took = f"  ({seconds:.0f} s)" if seconds > PATIENCE_S else ""
-        line = f"{step:<12}{sentence(stats)}{took}"
+        took = f"  ({duration(seconds)})" if seconds > PATIENCE_S else ""
+        line = f"{step:<12}{self._about}: {sentence(stats)}{took}"
         if self._bar is not None:
             self._bar.console.print(line, markup=False, highlight=False)
         else:
             sys.stderr.write(line + "\n")
         for warning in stats.get("warnings", ()):
             self._warn(str(warning))
+
+    def say(self, line: str) -> None:
+        """Show a line that stays, while a step is under way."""
+        if self._bar is not None:
+            self._bar.console.print(line, markup=False, highlight=False)
+        else:
+            sys.stderr.write(line + "\n")
+            sys.stderr.flush()
 
     def _warn(self, text: str) -> None:
         if self._bar is not None:
@@ -81,6 +88,12 @@ def finish(stats: Mapping[str, Mapping[str, Any]], *, as_json: bool) -> None:
         print_json({name: dict(words) for name, words in stats.items()})
     if any(words.get("warnings") for words in stats.values()):
         raise typer.Exit(WARNED)
+
+
+def show_advice(advices: Sequence[Advice], *, err: bool = False) -> None:
+    """Print what to do next, a line each, the most useful first."""
+    for advice in advices:
+        typer.echo(f"next: {advice.text}", err=err)
 
 
 _APART = ("warnings", "examples")  # what a step says in lines of their own

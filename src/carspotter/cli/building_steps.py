@@ -137,7 +137,9 @@ def finder_rows(
         print_json(dict(stats))
         return
     kinds = ", ".join(f"{count} {name}" for name, count in stats["kinds"].items())
-    typer.echo(f"{out}: {stats['photos']} photos ({kinds}); next: carspotter train recipes/finder.toml")
+    typer.echo(
+        f"{out}: {stats['photos']} photos ({kinds}); next: carspotter train fine-tune-finder --set data.labels={out}"
+    )
 
 
 def crawl(

@@ -10,20 +10,22 @@ from rich.text import Text
 
 from carspotter.cli.scorecard import Scorecard
 from carspotter.cli.tables import clean, show
-from carspotter.project.funnel import Funnel
+from carspotter.project.funnel import STAGES, Funnel
 
-BAR = 30  # characters of a bar that holds every photo
+BAR = 12  # characters of a bar that holds every photo
 
 
 def show_funnel(funnel: Funnel) -> None:
     """Print the photos that passed each step as bars, and why the others stopped."""
     table = Table(box=None, header_style="bold", pad_edge=False)
-    for heading, justify in (("step", "left"), ("photos", "right"), ("", "left"), ("stopped here", "left")):
+    columns = (("step", "left"), ("photos", "right"), ("", "left"), ("that", "left"), ("stopped here", "left"))
+    for heading, justify in columns:
         table.add_column(heading, justify=justify)  # type: ignore[arg-type]  # rich's own literals
-    table.add_row("listed", str(funnel.photos), _bar(1.0 if funnel.photos else 0.0), _reasons(funnel.listings, "ads: "))
+    full = _bar(1.0 if funnel.photos else 0.0)
+    table.add_row("listed", f"{funnel.photos:,}", full, "the sources name", _reasons(funnel.listings, "ads: "))
     for stage in funnel.stages:
         share = stage.passed / funnel.photos if funnel.photos else 0.0
-        table.add_row(stage.name, str(stage.passed), _bar(share), _reasons(stage.stopped))
+        table.add_row(stage.name, f"{stage.passed:,}", _bar(share), STAGES[stage.name], _reasons(stage.stopped))
     show(table)
     if funnel.splits:
         show(Text("  ".join(f"{name} {count}" for name, count in funnel.splits.items())))

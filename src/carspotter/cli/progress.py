@@ -1,4 +1,4 @@
-"""Show a bar on stderr for a long loop, once it has taken two seconds and a person is watching."""
+"""Show how far long work is on stderr: a bar where a person watches, else a line in the log now and then."""
 
 from __future__ import annotations
 
@@ -9,12 +9,45 @@ from typing import TypeVar
 
 T = TypeVar("T")
 PATIENCE_S = 2.0  # a shorter wait needs no bar
+_FORETELL_AFTER_S = 5.0  # the first rows pay for starting processes and loading networks
+_SAY_EVERY_S = 30.0  # where no person watches, a log wants a sign of life, not a bar
+
+
+class LogLines:
+    """Say how far work is, and what time is left, in lines of a log: first after some seconds, then now and then."""
+
+    def __init__(self, name: str) -> None:
+        self._name, self._began = name, time.monotonic()
+        self._next_s = _FORETELL_AFTER_S
+
+    def advance(self, done: int, total: int) -> None:
+        """Write a line to stderr where one is due."""
+        passed = time.monotonic() - self._began
+        if passed < self._next_s or not done:
+            return
+        self._next_s = passed + _SAY_EVERY_S
+        left = f", about {duration(passed * (total - done) / done)} left" if total > done else ""
+        sys.stderr.write(f"{self._name:<12}{done} of {total}, {done / passed:.1f} a second{left}\n")
+
+
+def duration(seconds: float) -> str:
+    """Write a time as people say it: "8 s", "12 min", "3 h 20 min"."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60} min"
 
 
 def watched(items: Iterator[T], total: int, *, is_streaming: bool = False) -> Iterator[T]:
     """Pass the items on; `is_streaming`: results go to stdout meanwhile, where a bar would cut through them."""
-    if not sys.stderr.isatty() or (is_streaming and sys.stdout.isatty()):
+    if is_streaming and sys.stdout.isatty():
         yield from items
+        return
+    if not sys.stderr.isatty():
+        log = LogLines("photos")
+        for done, item in enumerate(items, 1):
+            log.advance(done, total)
+            yield item
         return
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn

@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from carspotter import storage
-from carspotter.cli.building import display, finish, print_json
+from carspotter.cli.building import display, finish, print_json, show_advice
 from carspotter.errors import ProjectError
+
+if TYPE_CHECKING:
+    from carspotter.project.advice import Advice
+    from carspotter.project.folder import Project
+    from carspotter.project.funnel import Funnel
 
 ProjectArgument = Annotated[Path, typer.Argument(help="The project's folder.")]
 OnOption = Annotated[
@@ -80,23 +86,34 @@ def build(
     opened = Project.open(project)
     with display() as watch:
         stats = run(opened, until=until, on=on, workers=workers, watch=watch)
-    if "report" in stats and not as_json:
-        typer.echo(opened.report)
+    if not as_json:
+        if "report" in stats:
+            typer.echo(opened.report)
+        show_advice(_asked(opened)[1], err=True)
     finish(stats, as_json=as_json)
 
 
 def status(project: ProjectArgument = Path(), *, as_json: JsonOption = False) -> None:
-    """Print the funnel: how many photos stand at each step, and why the others stopped."""
+    """Print how many photos stand at each step, why the others stopped, and what to do next."""
     from carspotter.cli.funnel import show_funnel
     from carspotter.project.folder import Project
-    from carspotter.project.funnel import funnel
 
-    with Project.open(project).catalog() as catalog:
-        found = funnel(catalog)
+    found, advices = _asked(Project.open(project))
     if as_json:
-        print_json(found.to_dict())
+        print_json(found.to_dict() | {"advice": [asdict(advice) for advice in advices]})
     else:
         show_funnel(found)
+        show_advice(advices)
+
+
+def _asked(project: Project) -> tuple[Funnel, tuple[Advice, ...]]:
+    """Return the funnel of a project and what to do next."""
+    from carspotter.project.advice import advise
+    from carspotter.project.funnel import funnel
+
+    with project.catalog() as catalog:
+        found = funnel(catalog)
+        return found, advise(project, catalog, found)
 
 
 def sql(

@@ -47,24 +47,27 @@ _ERROR_COLUMNS = ("photo_id", "path", "split", "code", "message")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ShardSettings:
-    """How crops are cut and written.
-
-    `size` 0 cuts what the project's identifier sees, at its size, fit and margin. Of another `size`, `fit` "squash"
-    gives `size` x `size`, "keep" gives the shorter side `size` pixels and enlarges nothing, and `pad` is the margin
-    around the box, as a part of it on each side. `encoding` "lossless" is WebP, or PNG where TFRecords are written,
-    since TensorFlow reads no WebP; "jpeg" and "webp" are smaller and lose something, by `quality`. `workers` are
-    processes; 0: as many as `write` is given, which are those of a build's other steps.
-    """
+    """How crops are cut and written."""
 
     format: tuple[Format, ...] = ("webdataset",)
+    """WebDataset tars, TFRecord files, or both."""
     size: int = 0
+    """Pixels of a crop; 0: what the project's identifier sees, at its size, fit and margin."""
     fit: Fit = "squash"
+    """Of another size: `size` x `size` (squash), or the shorter side `size` pixels and nothing enlarged (keep)."""
     pad: float = 0.04
+    """Of another size: margin around the box, as a part of it on each side."""
     encoding: Encoding = "lossless"
+    """lossless is WebP, or PNG where TFRecords are written, since TensorFlow reads no WebP; the others are smaller
+    and lose something."""
     quality: int = 90
+    """Of JPEG and lossy WebP, 1 to 100."""
     per_shard: int = 1000
+    """Samples of a file."""
     seed: int = 0
+    """Of the order of samples."""
     workers: int = 0
+    """Processes; 0: as many as the build's other steps."""
 
     def __post_init__(self) -> None:
         if not self.format or len(set(self.format)) < len(self.format):

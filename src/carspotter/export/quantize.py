@@ -2,7 +2,7 @@
 
 Int8 is ONNX Runtime's QDQ: weights by channel, signed, in 7 bits, so that processors without VNNI cannot overflow;
 activations unsigned. NNCF was measured beside it and keeps as much, but quantizes the inputs of depthwise convolutions
-by channel, which ONNX Runtime cannot run as integers: 40 ms an image against 9 (docs/export.md). It compares nothing
+by channel, which ONNX Runtime cannot run as integers: 40 ms an image against 9 (docs/devices.md). It compares nothing
 (`parity.py`) and reads no photos.
 """
 

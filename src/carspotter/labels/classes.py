@@ -37,14 +37,14 @@ Columns = Mapping[str, Sequence[Any] | npt.NDArray[Any]]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClassSettings:
-    """At which level classes stand, and how many photos and ads each needs.
+    """At which level classes stand, and how many photos and ads each needs."""
 
-    Three ads let a class stand in each of three splits.
-    """
-
-    min_photos: int = 150
+    min_photos: int = 20
+    """A class with fewer photos is left out."""
     min_ads: int = 3
+    """A class with fewer ads is left out; three let it stand in each of three splits."""
     level: ClassLevel = "model"
+    """What a class is: a make, a model, a generation (W205), a type (its estate S205 apart), or a year."""
 
     def __post_init__(self) -> None:
         if self.level not in CLASS_LEVELS:
@@ -253,7 +253,7 @@ def _judged(draft: _Draft, sizes: Mapping[str, _Counted], settings: ClassSetting
 def _row(taxon: Taxon, counted: _Counted, draft: _Draft) -> dict[str, Any]:
     row = {
         "taxon": taxon.name(),
-        "class_name": draft.name if draft.status in (OK, MERGED) else None,
+        "class_name": draft.name,
         "make": taxon.make,
         "model": taxon.model,
         "generation": taxon.generation,

@@ -27,7 +27,7 @@ SCORES = {"exact": 1.0, "alias": 0.98, "pattern": 0.95, "prefix": 0.9, "sound": 
 _OFTEN_SCORE = 0.7  # an unknown name that many sellers write
 _FUZZY_WEIGHT = 0.9
 
-# Measured by leaving each known model out and by planting typos, docs/labels.md: one wrong letter of four passes.
+# Measured by leaving each known model out and by planting typos, RESULTS.md: one wrong letter of four passes.
 _SURE, _MARGIN = 0.75, 0.1
 _DOUBTFUL = 0.7
 _HALF_SURE = 0.6  # for a make of three letters one of which is wrong; the model must fit too

@@ -12,24 +12,17 @@ from dataclasses import dataclass
 from hashlib import sha256
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from carspotter.catalog.tables import OK
 from carspotter.errors import ImageError, suggestion
-from carspotter.hashes import dhash, greyscale, phash, shrink
+from carspotter.hashes import dhash, greyscale, phash
 from carspotter.headers import sniff
 from carspotter.pixels import DecodedPhoto
+from carspotter.quality import scores
 
 Row = dict[str, Any]
 
 FLAGS = ("too-small", "dark", "bright", "placeholder", "blurred")
 """What a photo can be flagged as, the gravest first: the first one that drops it is its status."""
-
-WORKING_SIDE = 256
-"""Pixels of the longer side at which scores are measured, so that they do not depend on a photo's resolution."""
-
-_LEVELS = 32  # of grey, for plainness: eight neighbouring values count as one
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,7 +30,7 @@ class CheckSettings:
     """From which scores on a photo is flagged, and which flags drop it.
 
     The thresholds were chosen on 1630 listing photographs and on copies of them that were darkened, brightened, blurred
-    and painted over (docs/photos.md).
+    and painted over (docs/dropped-photos.md).
     """
 
     min_side: int = 120
@@ -45,11 +38,13 @@ class CheckSettings:
     dark: float = 0.10
     """Mean brightness below which nothing can be made out."""
     bright: float = 0.92
+    """Mean brightness above which nothing can be made out."""
     blurred: float = 60.0
     """Variance of the Laplacian below which edges are gone."""
     placeholder: float = 0.75
     """Share of one grey level and its neighbours from which a picture is a drawing or a plain area."""
     drop: tuple[str, ...] = FLAGS
+    """Flags that drop a photo; the others are only kept."""
 
     def __post_init__(self) -> None:
         for flag in self.drop:
@@ -61,7 +56,7 @@ def check(data: bytes, seen: DecodedPhoto | ImageError, settings: CheckSettings)
     """Return a row of table `checks` without its key, from a photo's bytes and its pixels, or why these are missing.
 
     Brightness, contrast and plainness are 0..1, sharpness the variance of the Laplacian in grey levels of 0..255 at
-    `WORKING_SIDE`.
+    `quality.WORKING_SIDE`.
     """
     # Bytes are hashed even where they cannot be decoded: equal broken files are copies as well.
     row: Row = {"format": _format(data), "sha256": sha256(data).hexdigest()} if data else {}
@@ -79,30 +74,6 @@ def _format(data: bytes) -> str | None:
         return sniff(data)
     except ImageError:
         return None  # the decoder has said so already
-
-
-def scores(pixels: NDArray[np.uint8]) -> Row:
-    """Measure brightness, contrast, sharpness and plainness of upright pixels, grey (h, w) or sRGB (h, w, 3)."""
-    height, width = pixels.shape[:2]
-    # Never enlarged: interpolation would add pixels that look blurred. Three pixels a side are the least a Laplacian
-    # needs.
-    scale = min(1.0, WORKING_SIDE / max(height, width))
-    small = shrink(pixels, (max(3, round(width * scale)), max(3, round(height * scale)))).astype(np.float32)
-    inner = small[1:-1, 1:-1]
-    # The 4-neighbour Laplacian: differences of a pixel and its neighbours, large only where there are edges
-    # (Pech-Pacheco et al. 2000).
-    laplacian = small[:-2, 1:-1] + small[2:, 1:-1] + small[1:-1, :-2] + small[1:-1, 2:] - 4 * inner
-    # A histogram of few levels, since sensor noise alone spreads a plain wall over a dozen grey values.
-    counts = np.bincount((small / (256 / _LEVELS)).astype(np.intp).ravel(), minlength=_LEVELS)
-    # Three levels together: a plain area with JPEG's noise lies across a border of levels.
-    commonest = np.convolve(counts, np.ones(3, dtype=counts.dtype), mode="same").max()
-    return {
-        "brightness": float(small.mean() / 255),
-        # Half black and half white, the most that can be, has a deviation of 127.5.
-        "contrast": float(small.std() / 127.5),
-        "sharpness": float(laplacian.var()),
-        "plainness": float(commonest / small.size),
-    }
 
 
 def judge(row: Mapping[str, Any], settings: CheckSettings) -> tuple[list[str], str]:

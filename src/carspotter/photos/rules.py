@@ -28,22 +28,26 @@ _LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FetchSettings:
-    """How photos are fetched; `parallel` and `per_host` count requests at once in one worker process.
-
-    `private` says whose photos may have an address of the own network: "own" those that a table on this machine
-    names, "never", or "always". `allow` are networks, hosts and hosts with a port that may be asked whatever that says.
-    `user_agent` is sent to every server in place of the project's own name. Raises ValueError for a wrong value.
-    """
+    """How photos are fetched; raises ValueError for a wrong value."""
 
     timeout_s: float = storage.TIMEOUT_S
+    """Seconds for a whole answer."""
     retries: int = 4
+    """How often a timeout, 429, 5xx or a broken connection is asked again."""
     parallel: int = 8
+    """Requests at once, in one worker process."""
     per_host: int = 4
+    """Requests at once to one host, in one worker process."""
     max_bytes: int = storage.MAX_BYTES
+    """A longer file is `too-large`."""
     copy_local: bool = False
+    """Copy photos from local disks into the project, too."""
     private: Private = "own"
+    """Whose photos may have an address of the own network: those of a table on this machine (own), none, or all."""
     allow: tuple[str, ...] = ()
+    """Networks, hosts and hosts with a port that any source may name, such as 192.168.0.0/16."""
     user_agent: str = ""
+    """What servers are told in place of the project's own name."""
 
     def __post_init__(self) -> None:
         if self.private not in get_args(Private):

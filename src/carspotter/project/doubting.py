@@ -27,7 +27,7 @@ from carspotter.taxonomy import Taxon, Taxonomy
 Row = dict[str, Any]
 
 STRENGTH = 0.1
-"""L2 penalty of the probe that judges labels: a stronger one follows wrong labels less (docs/doubts.md)."""
+"""L2 penalty of the probe that judges labels: a stronger one follows wrong labels less (docs/labels.md)."""
 LEAST_PHOTOS = 20
 PAIRS = 50
 """Pairs of mixed-up classes that are told, the surest first."""

@@ -20,6 +20,7 @@ from carspotter.crops import decode_side, read_photo
 from carspotter.errors import CarspotterError, ImageError, suggestion
 from carspotter.photos.checks import CheckSettings, check
 from carspotter.pixels import DecodedPhoto
+from carspotter.recognition.attributes import SHOWN
 from carspotter.recognition.finder import Finder
 from carspotter.recognition.identifier import Identifier
 from carspotter.recognition.locate import gate_of
@@ -33,7 +34,10 @@ Row = dict[str, Any]
 CHECK_VERSION = "1"
 """Grows when the scores of a check mean something else; thresholds are applied to stored scores."""
 LOCATE_VERSION = "1"
-EMBED_VERSION = "1"
+EMBED_VERSION = "3"  # 2: with colour and body; 3: with what the network says of its own models
+
+LEAST_SAID = 1e-3
+"""Smaller probabilities of the network's own models are stored as 0: they tell nothing, and zeros take no room."""
 
 PARTS = ("checks", "findings", "embeddings")
 """The tables that a look fills."""
@@ -44,16 +48,16 @@ NETWORK_BATCH = 16
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LocateSettings:
-    """Which networks look, and how sure the finder must be; an empty name is the bundle that ships.
-
-    `precision` "bfloat16" is faster on processors with AMX. Raises ValueError, BundleError for unknown values.
-    """
+    """Which networks look, and how sure the finder must be; raises ValueError, BundleError for unknown values."""
 
     gate: float | None = None
     """Least probability of `exterior` with which a photo counts as showing a whole vehicle; None: the finder's own."""
     finder: str = ""
+    """Folder of a finder of your own; empty: the one that ships."""
     identifier: str = ""
+    """Folder of an identifier of your own; empty: the one that ships."""
     precision: str = "float32"
+    """float32 or bfloat16, which is faster on processors with AMX."""
 
     def __post_init__(self) -> None:
         if self.gate is not None and not 0 <= self.gate <= 1:
@@ -214,12 +218,23 @@ def _embedding_rows(located: Sequence[tuple[_Opened, View | None]], identifier: 
         rows.append({"photo_id": photo.row["photo_id"], "status": OK if view.vehicles else "no-vehicle"})
         crops += [view.crop(vehicle, identifier.preprocessing) for vehicle in view.vehicles]
     with_vehicle = [row for row in rows if row["status"] == OK]
-    for row, vector in zip(with_vehicle, _vectors(crops, identifier), strict=True):
-        row |= {"bundle": identifier.bundle.name, "embedding": vector}
+    for row, described in zip(with_vehicle, _described(crops, identifier), strict=True):
+        row |= {"bundle": identifier.bundle.name, **described}
     return rows
 
 
-def _vectors(crops: Sequence[NDArray[np.uint8]], identifier: Identifier) -> list[NDArray[np.float16]]:
+def _described(crops: Sequence[NDArray[np.uint8]], identifier: Identifier) -> list[Row]:
+    """Return of each crop its embedding, what the network says of its models, and the likeliest colour and body."""
     if not crops:
         return []
-    return [answer.embedding.astype(np.float16) for answer in identifier.identify(np.stack(crops))]
+    described = []
+    words = {name: identifier.bundle.attributes[name] for name in SHOWN if name in identifier.bundle.attributes}
+    for answer in identifier.identify(np.stack(crops)):
+        assert answer.said is not None  # whatever `identify` answers has it
+        said = np.where(answer.said < LEAST_SAID, 0, answer.said)
+        row: Row = {"embedding": answer.embedding.astype(np.float16), "said": said.astype(np.float16)}
+        for name, known in words.items():
+            best = int(np.argmax(answer.attributes[name]))
+            row |= {name: known[best], f"{name}_probability": float(answer.attributes[name][best])}
+        described.append(row)
+    return described

@@ -16,6 +16,7 @@ from carspotter.catalog.catalog import Catalog
 from carspotter.errors import MissingExtraError
 from carspotter.evaluation.mistakes import confusions, worst_mistakes
 from carspotter.evaluation.predictions import Predictions
+from carspotter.project.ad_scores import scored_ads
 from carspotter.project.build import Journal
 from carspotter.project.folder import Project
 from carspotter.project.funnel import STAGES, STOPS, funnel
@@ -31,6 +32,8 @@ GROUPS = 8
 GROUP_PHOTOS = 4
 WORDS = 20
 MISTAKES = 12
+WEAK, WORST_ADS = 70, 12
+"""Score below which an ad is shown as one that a buyer would not click, and how many of them."""
 
 Row = dict[str, Any]
 
@@ -80,6 +83,7 @@ def report_content(project: Project, catalog: Catalog, journal: Journal) -> Row:
         "duplicates": _duplicates(project, catalog),
         "n_groups": catalog.rows("SELECT count(DISTINCT group_id) AS n FROM duplicates")[0]["n"],
         "views": _views(project, catalog),
+        "ads_scored": _ads(project, catalog),
         "classes": _classes(catalog),
         "left_out": _left_out(catalog),
         "unresolved": _unresolved(catalog),
@@ -146,6 +150,27 @@ def _views(project: Project, catalog: Catalog) -> list[Row]:
         pictures = _pictures(project, rows, height=VIEW_HEIGHT)
         views.append({"name": name, "n": numbers.get(name, 0), "picture": pictures[0]["picture"] if pictures else None})
     return views
+
+
+def _ads(project: Project, catalog: Catalog) -> Row:
+    """Return how good the photos of ads are as sets, and the worst of them with their faults."""
+    ads = scored_ads(catalog)
+    totals = [ad.score.total for ad in ads]
+    return {
+        "n": len(ads),
+        "median": sorted(totals)[len(totals) // 2] if totals else None,
+        "weak": sum(total < WEAK for total in totals),
+        "worst": [
+            {
+                "ad_id": ad.ad_id,
+                "total": ad.score.total,
+                "faults": list(dict.fromkeys(part.why for part in ad.score.parts if part.why)),
+                "picture": thumbnail_of(project.folder, ad.photos[0]),
+            }
+            for ad in ads[:WORST_ADS]
+            if ad.score.total < WEAK
+        ],
+    }
 
 
 def _classes(catalog: Catalog) -> list[Row]:

@@ -94,7 +94,7 @@ def settings_text(folder: Path, sources: Sequence[str]) -> str:
     return _TEXT.format(
         name=_quoted(folder.resolve().name),
         sources="\n".join(_source(folder, source) for source in sources),
-        min_photos=_DRAWN_MIN_PHOTOS if is_drawn else 150,
+        min_photos=_DRAWN_MIN_PHOTOS if is_drawn else 20,
     )
 
 

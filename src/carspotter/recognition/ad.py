@@ -7,6 +7,7 @@ photo come from `ad_views`. It decodes no photo, and the probabilities and thres
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
@@ -14,11 +15,12 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from carspotter.recognition.ad_score import AdScore, score_ad
 from carspotter.recognition.ad_views import VIEWS, find_copies, lead_of, views_of
 from carspotter.recognition.attributes import SHOWN, Attributes
 from carspotter.recognition.declared import Comparison, Declared, DeclaredWords, Evidence, compare
-from carspotter.recognition.declared_attributes import SeenWords, compare_attribute
-from carspotter.recognition.fusion import find_outlier_photos, fuse, fuse_words, mean_direction
+from carspotter.recognition.declared_attributes import SeenWords, are_near, compare_attribute
+from carspotter.recognition.fusion import find_outlier_colours, find_outlier_photos, fuse, fuse_words, mean_direction
 from carspotter.recognition.identifier import NO_CAR, Identification, Identifier
 from carspotter.recognition.recognizer import why_no_vehicle
 from carspotter.records import Answer, Attribute, Candidate, Prediction, named
@@ -59,7 +61,8 @@ class AdAnswer:
     """The answer to an ad: one of `answer` and `undecided`, the candidates of each level, and its photos.
 
     `lead` is the index of the photo that should come first; `seen` and `missing` part the eight viewpoints and
-    "interior". `colour` and `body` are None where the photos are not sure. `probabilities` are those of the
+    "interior". `colour` and `body` are None where the photos are not sure. `score` judges the photos as a set, as a
+    buyer sees them. `probabilities` are those of the
     identifier's classes, None where no photo shows the vehicle.
     """
 
@@ -73,6 +76,7 @@ class AdAnswer:
     seen: tuple[str, ...] = ()
     missing: tuple[str, ...] = VIEWS
     declared: Declared | None = None
+    score: AdScore | None = None
     probabilities: tuple[float, ...] | None = field(default=None, repr=False)
 
     def to_dict(self) -> dict[str, Any]:
@@ -86,17 +90,23 @@ class AdAnswer:
             "lead": self.lead,
             "views": {"seen": list(self.seen), "missing": list(self.missing)},
             "declared": None if self.declared is None else self.declared.to_dict(),
+            "score": None if self.score is None else self.score.to_dict(),
             "photos": [photo.to_dict() for photo in self.photos],
         }
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class _Voices:
-    """The photos whose vehicle was identified: indices (n), class probabilities (n, n_classes), embeddings (n, d)."""
+    """The photos whose vehicle was identified: indices (n), class probabilities (n, n_classes), embeddings (n, d).
+
+    `evidence` (n) says how much speaks for any class of a learned bundle, `called` (n) what the network under it says.
+    """
 
     indices: tuple[int, ...]
     probabilities: NDArray[np.float64]
     embeddings: NDArray[np.float64]
+    evidence: tuple[float | None, ...]
+    called: tuple[Answer | None, ...]
 
     def without(self, indices: Sequence[int]) -> _Voices:
         """Return the voices less those of some photos."""
@@ -105,6 +115,8 @@ class _Voices:
             indices=tuple(self.indices[row] for row in rows),
             probabilities=self.probabilities[rows],
             embeddings=self.embeddings[rows],
+            evidence=tuple(self.evidence[row] for row in rows),
+            called=tuple(self.called[row] for row in rows),
         )
 
 
@@ -121,6 +133,8 @@ def answer_ad(
     voices = _voices(predictions, copies)
     strangers = _strangers(voices, identifier)
     voices = voices.without(list(strangers))
+    strangers |= (repainted := _other_colours(predictions, voices, identifier))
+    voices = voices.without(list(repainted))
     together = _together(voices, identifier)
     photos = tuple(
         _photo(index, prediction, copies=copies, strangers=strangers, voices=voices)
@@ -141,6 +155,7 @@ def answer_ad(
         seen=tuple(view for view in VIEWS if view in seen),
         missing=tuple(view for view in VIEWS if view not in seen),
         declared=_declared(declared, _seen(together, voices), identifier.taxonomy, looks=looks, nothing=nothing),
+        score=score_ad(predictions, copies=copies, foreign=strangers),
         probabilities=tuple(together.probabilities.tolist()) if together else None,
     )
 
@@ -166,6 +181,8 @@ def _voices(predictions: Sequence[Prediction], copies: Mapping[int, int]) -> _Vo
         indices=tuple(indices),
         probabilities=np.array(probabilities, np.float64),
         embeddings=np.array(embeddings, np.float64),
+        evidence=tuple(predictions[index].vehicles[0].evidence for index in indices),
+        called=tuple(predictions[index].vehicles[0].called for index in indices),
     )
 
 
@@ -176,6 +193,23 @@ def _strangers(voices: _Voices, identifier: Identifier) -> dict[int, str]:
         here = _best(voices.probabilities[stranger.row], voices.embeddings[stranger.row], identifier)
         there = _best(stranger.others, voices.embeddings[stranger.row], identifier)
         reasons[voices.indices[stranger.row]] = f"another vehicle: {here} here, {there} on the other photos"
+    return reasons
+
+
+def _other_colours(predictions: Sequence[Prediction], voices: _Voices, identifier: Identifier) -> dict[int, str]:
+    """Return the photos of a vehicle of clearly another colour than the rest, each with the reason in words."""
+    words = Attributes(identifier.bundle).words.get("colour", ())
+    said = {index: predictions[index].vehicles[0].attributes.get("colour") for index in voices.indices}
+    heard = {index: values for index, values in said.items() if values}
+    if not words or not heard:
+        return {}
+    near = np.array([[are_near(one, other) for other in words] for one in words])
+    indices = list(heard)
+    reasons = {}
+    for stranger in find_outlier_colours(np.array(list(heard.values()), np.float64), near):
+        here = words[int(np.argmax(heard[indices[stranger.row]]))]
+        there = words[int(np.argmax(stranger.others))]
+        reasons[indices[stranger.row]] = f"another vehicle: {here} here, {there} on the other photos"
     return reasons
 
 
@@ -190,8 +224,23 @@ def _best(
 def _together(voices: _Voices, identifier: Identifier) -> Identification | None:
     if not voices.indices:
         return None
-    found = identifier.judge(fuse(voices.probabilities, identifier.taxonomy), mean_direction(voices.embeddings))
+    heard = [each for each in voices.evidence if each is not None]
+    found = identifier.judge(
+        fuse(voices.probabilities, identifier.taxonomy),
+        mean_direction(voices.embeddings),
+        # The mean: each photo has one voice, as in the answer, and the bar of one photo stays right for several.
+        evidence=float(np.mean(heard)) if heard else None,
+        called=_called(voices.called),
+    )
     return replace(found, undecided=_plural(found.undecided, len(voices.indices)))
+
+
+def _called(said: Sequence[Answer | None]) -> Answer | None:
+    """Return what the network under a learned head calls more than half of the photos; None where it does not."""
+    votes = Counter((each.level, each.name) for each in said if each is not None)
+    best, count = votes.most_common(1)[0] if votes else (None, 0)
+    alike = [each for each in said if each is not None and (each.level, each.name) == best]
+    return max(alike, key=lambda each: each.probability) if 2 * count > len(said) else None
 
 
 def _looks(predictions: Sequence[Prediction], voices: _Voices, identifier: Identifier) -> dict[str, SeenWords | None]:

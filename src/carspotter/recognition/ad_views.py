@@ -72,7 +72,7 @@ def views_of(prediction: Prediction) -> Iterable[str]:
 
 def lead_of(predictions: Mapping[int, Prediction]) -> int | None:
     """Return the index of the exterior photo of the ad's own vehicle that should lead; None where there is no photo."""
-    worth = {index: _lead_worth(prediction) for index, prediction in predictions.items() if prediction.vehicles}
+    worth = {index: lead_worth(prediction) for index, prediction in predictions.items() if prediction.vehicles}
     return max(worth, key=lambda index: (worth[index], -index), default=None)
 
 
@@ -105,7 +105,10 @@ def _worth(prediction: Prediction) -> tuple[float, ...]:
     return (pixels, vehicle.score, vehicle.viewpoint.probability, *(vehicle.probabilities or ()))
 
 
-def _lead_worth(prediction: Prediction) -> float:
+def lead_worth(prediction: Prediction) -> float:
+    """Return how well a photo leads an ad, 0..1: 0 where it shows no outside of a vehicle."""
+    if not prediction.vehicles or prediction.kind is None or prediction.kind.name != "exterior":
+        return 0.0
     vehicle = prediction.vehicles[0]
     # A product of four: one bad property (cut off, tiny, unsure, from behind) is enough to lose the lead.
     whole = _CUT if _is_cut(vehicle, prediction) else 1.0

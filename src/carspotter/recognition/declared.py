@@ -23,7 +23,7 @@ Mask = NDArray[np.bool_]
 
 MOST_LEFT = 0.02
 """Photos contradict a declaration when they answer otherwise and leave it no more than this. On the choosing half of
-ads all that contradicted was truly wrong, and 0.74 of the wrong found; at 0.05 it is 0.89 and 0.77 (docs/ads.md)."""
+ads all that contradicted was truly wrong, and 0.74 of the wrong found; at 0.05 it is 0.89 and 0.77."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

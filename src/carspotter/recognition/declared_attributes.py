@@ -74,6 +74,11 @@ NEAR: frozenset[frozenset[str]] = frozenset(
 """Pairs of words that are not distinguished surely enough to call a seller wrong."""
 
 
+def are_near(one: str, other: str) -> bool:
+    """Return whether two words are one, or are not distinguished surely enough to contradict each other."""
+    return one == other or frozenset((one, other)) in NEAR
+
+
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class SeenWords:
     """What photos say of one attribute: `together` (k,), each by itself (n, k), and the word that is sure.

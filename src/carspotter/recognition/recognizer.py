@@ -24,12 +24,13 @@ from carspotter.crops import decode_side, read_photo, shrunk
 from carspotter.errors import CarspotterError, suggestion
 from carspotter.hashes import dhash, greyscale, phash
 from carspotter.pixels import MAX_PIXELS, DecodedPhoto, check_pixels
+from carspotter.quality import scores
 from carspotter.recognition.attributes import Attributes
 from carspotter.recognition.finder import Finder, Finding
 from carspotter.recognition.identifier import DEFAULT_TOP, NO_CAR, Identification, Identifier
 from carspotter.recognition.locate import SELECTIONS, Selection, gate_of
 from carspotter.recognition.view import View, see
-from carspotter.records import Detection, PhotoError, Prediction, Vehicle
+from carspotter.records import Detection, PhotoError, Prediction, Quality, Vehicle
 from carspotter.runtime.bundle import ModelBundle, Task, shipped
 from carspotter.runtime.session import Arithmetic, Device, Engine
 from carspotter.taxonomy import LEVELS
@@ -60,6 +61,7 @@ class _Loaded:
     error: PhotoError | None
     milliseconds: float
     hashes: tuple[int, int] | None = None
+    quality: Quality | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,8 +88,9 @@ class Recognizer:
     ) -> None:
         """Join a finder and an identifier; `threads` bounds a batch's decoding threads (default: cores, at most 4).
 
-        `with_hashes` adds each photo's perceptual hashes, by which copies are known; photos over `max_pixels` are not
-        decoded. Raises ValueError for an unknown `select`, BundleError for a calibration outside of 0..1.
+        `with_hashes` adds each photo's perceptual hashes, by which copies are known, and its brightness and sharpness.
+        Photos over `max_pixels` are not decoded. Raises ValueError for an unknown `select`, BundleError for a
+        calibration outside of 0..1.
         """
         if select not in SELECTIONS:
             raise ValueError(f"select {select!r} is unknown; {suggestion(select, SELECTIONS)}")
@@ -194,8 +197,11 @@ class Recognizer:
             decoded = self._decode(photo)
         except CarspotterError as problem:
             error = PhotoError.of(problem)
-        hashes = _hashes(decoded.pixels) if self.with_hashes and decoded else None
-        return _Loaded(name=_name(photo), decoded=decoded, error=error, milliseconds=_since(start), hashes=hashes)
+        hashes, quality = _described(decoded.pixels) if self.with_hashes and decoded else (None, None)
+        took = _since(start)
+        return _Loaded(
+            name=_name(photo), decoded=decoded, error=error, milliseconds=took, hashes=hashes, quality=quality
+        )
 
     def _decode(self, photo: Photo) -> DecodedPhoto:
         if isinstance(photo, np.ndarray):
@@ -299,6 +305,8 @@ class Recognizer:
             probabilities=tuple(identification.probabilities.tolist()),
             attributes={name: tuple(values.tolist()) for name, values in identification.attributes.items()},
             embedding=tuple(identification.embedding.tolist()),
+            evidence=identification.evidence,
+            called=identification.called,
         )
 
     def _prediction(
@@ -317,6 +325,7 @@ class Recognizer:
             bundles=self.bundles,
             milliseconds={**milliseconds, "find": find, "identify": identify},
             hashes=loaded.hashes,
+            quality=loaded.quality,
         )
 
 
@@ -335,9 +344,11 @@ def why_no_vehicle(prediction: Prediction) -> str | None:
     return _NO_VEHICLE[prediction.kind.name]
 
 
-def _hashes(pixels: NDArray[np.uint8]) -> tuple[int, int]:
+def _described(pixels: NDArray[np.uint8]) -> tuple[tuple[int, int], Quality]:
     grey = greyscale(pixels)
-    return phash(grey), dhash(grey)
+    measured = scores(grey)
+    quality = Quality(brightness=measured["brightness"], sharpness=measured["sharpness"])
+    return (phash(grey), dhash(grey)), quality
 
 
 def _bundle(task: Task, folder: str | Path | None) -> ModelBundle:

@@ -1,7 +1,8 @@
 """Read and write a `ModelBundle`: weights, preprocessing, taxonomy, calibration and card of one network.
 
 The folder holds the network (`model.onnx`; or `model.xml` and `model.bin`, or `model.tflite`), `bundle.json`,
-`card.json`, `CARD.md` (the card for people), for an identifier `taxonomy.json`, and for a learned one `head.npz`.
+`card.json`, `CARD.md` (the card for people), for an identifier `taxonomy.json`, and for a learned one `head.npz` and
+`network.json` (the network's own classes).
 Reading checks the folder; opening a session checks the network against it. Running it is `session.py`'s work.
 """
 
@@ -25,6 +26,7 @@ from carspotter.runtime.manifest import CAR as CAR
 from carspotter.runtime.manifest import (
     EXPORT,
     HEAD_FILE,
+    NETWORK_FILE,
     check_attributes,
     check_calibration,
     check_file,
@@ -38,11 +40,13 @@ from carspotter.runtime.manifest import (
 )
 from carspotter.runtime.manifest import FILES as FILES
 from carspotter.runtime.manifest import FORMAT as FORMAT
+from carspotter.runtime.manifest import NETWORK as NETWORK
 from carspotter.runtime.manifest import PRECISIONS as PRECISIONS
 from carspotter.runtime.manifest import SUBJECT as SUBJECT
 from carspotter.runtime.manifest import TASK_OUTPUTS as TASK_OUTPUTS
 from carspotter.runtime.manifest import Precision as Precision
 from carspotter.runtime.manifest import Task as Task
+from carspotter.runtime.seen import SEEN_FILE, from_bytes
 from carspotter.runtime.session import Session, open_session
 from carspotter.taxonomy import LEVELS, Taxonomy
 
@@ -54,8 +58,9 @@ class ModelBundle:
     `calibration` maps names to numbers (or to mappings of numbers): of a finder `score` and `gate`, of an identifier
     `thresholds` and `subject`, and with a head `temperature`. `card` has the keys of `CARD_KEYS`. `attributes` are what
     an identifier answers in addition to names, each with its words in the order of the output that is called like it. A
-    `head` answers the taxonomy's classes from the embedding, in place of the network's own. `file` is one of `FILES`,
-    `precision` one of `PRECISIONS`. `folder` is None before `save`.
+    `head` answers the taxonomy's classes from the embedding, in place of the network's own, which `network` names where
+    they are known. `seen` are hashes of what the network learnt from, empty where that is not known. `file` is one of
+    `FILES`, `precision` one of `PRECISIONS`. `folder` is None before `save`.
     """
 
     task: Task
@@ -66,6 +71,8 @@ class ModelBundle:
     taxonomy: Taxonomy | None = None
     attributes: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     head: Head | None = None
+    seen: bytes = b""
+    network: Taxonomy | None = None
     file: str = FILES[0]
     precision: Precision = "float32"
     folder: Path | None = None
@@ -81,6 +88,10 @@ class ModelBundle:
         if self.head is not None and (self.taxonomy is None or self.head.n_classes != len(self.taxonomy)):
             known = "no classes" if self.taxonomy is None else f"{len(self.taxonomy)} classes"
             raise BundleError(f"bundle {self.name}: its head answers {self.head.n_classes}, its taxonomy has {known}")
+        if self.network is not None and self.head is None:
+            raise BundleError(
+                f"bundle {self.name}: network.json names a network's classes, but no head answers instead"
+            )
         check_attributes(self.attributes, self.task, f"bundle {self.name}: attributes")
         object.__setattr__(self, "attributes", {name: tuple(words) for name, words in self.attributes.items()})
         check_calibration(self.calibration, f"bundle {self.name}: calibration")
@@ -95,7 +106,9 @@ class ModelBundle:
         manifest = read_manifest(folder / "bundle.json")
         for name, part in manifest.parts.items():
             part.check(folder / name)
-        head = folder / HEAD_FILE
+        head, network, seen = (folder / name for name in (HEAD_FILE, NETWORK_FILE, SEEN_FILE))
+        hashes = seen.read_bytes() if seen.is_file() else b""
+        from_bytes(hashes, str(seen))  # a cut file must not pass for a shorter list
         return cls(
             task=manifest.task,
             name=manifest.name,
@@ -105,6 +118,8 @@ class ModelBundle:
             taxonomy=_read_taxonomy(folder / "taxonomy.json") if manifest.task == "identifier" else None,
             attributes=manifest.attributes,
             head=Head.from_bytes(head.read_bytes(), str(head)) if manifest.head else None,
+            seen=hashes,
+            network=_read_taxonomy(network) if manifest.head and network.is_file() else None,
             file=manifest.model.file,
             precision=manifest.model.precision,
             folder=folder,
@@ -129,12 +144,17 @@ class ModelBundle:
             (folder / "bundle.json").unlink(missing_ok=True)
         except OSError as error:
             raise StorageError(f"bundle {folder} cannot be written: {error.strerror}") from error
-        for name in {*_FILES_AND_WEIGHTS} - set(contents):  # of a bundle that stood here before
+        for name in {*_FILES_AND_WEIGHTS, NETWORK_FILE, SEEN_FILE} - set(
+            contents
+        ):  # of a bundle that stood here before
             (folder / name).unlink(missing_ok=True)
         if self.taxonomy is not None:
             self.taxonomy.save(folder / "taxonomy.json")
+        if self.network is not None:
+            self.network.save(folder / NETWORK_FILE)
         written = contents | {
             **({} if self.head is None else {HEAD_FILE: self.head.to_bytes()}),
+            **({SEEN_FILE: self.seen} if self.seen else {}),
             "card.json": json_bytes(self.card),
             "CARD.md": render_card(self.card, name=self.name, task=self.task).encode(),
             "bundle.json": json_bytes(self._manifest(contents)),
@@ -234,9 +254,12 @@ class ModelBundle:
         sizes |= {name: len(words) for name, words in self.attributes.items()}
         if self.head is not None:  # the network's own classes are those of the bundle it was learned from
             sizes["embedding"] = self.head.width
-        elif self.taxonomy is not None:
-            sizes["probabilities"] = len(self.taxonomy)
-            sizes |= {level: len(self.taxonomy.names(level)) for level in LEVELS}
+            if self.head.profiles is not None:
+                sizes["model"] = self.head.profiles.shape[1]
+        own = self.taxonomy if self.head is None else self.network
+        if own is not None:
+            sizes["probabilities"] = len(own)
+            sizes |= {level: len(own.names(level)) for level in LEVELS}
         return sizes.get(output)
 
     def _manifest(self, contents: Mapping[str, bytes]) -> dict[str, Any]:

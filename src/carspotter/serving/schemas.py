@@ -126,6 +126,22 @@ class DeclaredShape(ComparisonShape):
     body: ComparisonShape | None
 
 
+class ScorePartShape(_Shape):
+    """One part of a score."""
+
+    name: str
+    points: float = Field(ge=0)
+    most: int
+    why: str | None = Field(description="Why points are lost, in words; photos are numbered from 1.")
+
+
+class ScoreShape(_Shape):
+    """How good the photos are as a set, as a buyer sees them."""
+
+    total: int = Field(ge=0, le=100)
+    parts: list[ScorePartShape]
+
+
 class AdShape(_Shape):
     """One answer for all photos of an ad."""
 
@@ -137,6 +153,7 @@ class AdShape(_Shape):
     lead: int | None
     views: ViewsShape
     declared: DeclaredShape | None
+    score: ScoreShape
     photos: list[AdPhotoShape]
     bundles: dict[str, str]
     milliseconds: dict[str, float]
@@ -168,7 +185,7 @@ class BundleShape(_Shape):
     name: str
     classes: int | None
     knows: ExtentShape | None
-    attributes: dict[str, list[str]] = Field(description="What is told besides, each with its words.")
+    attributes: dict[str, list[str]] = Field(description="Further attributes, such as colour, with their words.")
     input: list[int]
     card: dict[str, Any]
 
@@ -185,7 +202,7 @@ class ModelsShape(_Shape):
 
 
 class TaxonShape(_Shape):
-    """One class; a part that is not known is missing, and a class without a model is a make of which no model is."""
+    """One class; unknown parts are missing, and a class without a model is a make of which no model is known."""
 
     make: str
     model: str | None = None

@@ -19,10 +19,9 @@ from urllib.parse import unquote, urlsplit
 from carspotter import storage
 from carspotter.errors import SourceError, StorageError, suggestion
 from carspotter.headers import SUFFIXES
-from carspotter.records import KINDS, SPLITS
+from carspotter.records import KINDS, SPLITS, split_name
 from carspotter.sources.listing import Ad, clean, listing_row, photo_row, storable
 from carspotter.sources.makes import read_name
-from carspotter.sources.values import split_name
 
 Ads = Literal["number", "folder-number", "folder", "photo"]
 """What is one ad. `number`: the files whose names begin with one number and a position, `123_0_x.jpg`, wherever they
@@ -43,15 +42,16 @@ _MAX_SHARED = 0.5
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FolderSettings:
-    """Where a tree is; `kind` holds for all its photos, where it is known.
-
-    Raises ValueError for an impossible value.
-    """
+    """Where a tree of photos is; raises ValueError for an impossible value."""
 
     path: str
+    """The folder: a path or a URL."""
     ads: Ads = "number"
+    """What one ad is: a leading number (`number`), one within its folder (`folder-number`), a folder, or a photo."""
     name: str | None = None
+    """What the column `source` says; without it `folder:` and the folder's name."""
     kind: str | None = None
+    """What all its photos show, where it is known."""
 
     def __post_init__(self) -> None:
         if self.ads not in get_args(Ads):

@@ -31,8 +31,11 @@ class StanfordSettings:
     """
 
     path: str
+    """The folder of the official files."""
     photos: str | None = None
+    """The folder of the photos, from there, if it is another one."""
     name: str = "stanford-cars"
+    """What the column `source` says."""
 
 
 def read(settings: StanfordSettings) -> Iterator[Ad]:

@@ -20,11 +20,12 @@ from carspotter import storage
 from carspotter.catalog.tables import OK
 from carspotter.errors import SourceError, suggestion
 from carspotter.headers import SUFFIXES
+from carspotter.records import split_name
 from carspotter.sources.columns import FIELDS, resolve
 from carspotter.sources.lines import BROKEN, Record, read_csv, read_json_lines, read_parquet
 from carspotter.sources.listing import Ad, Row, clean, listing_row, photo_row, row_key
 from carspotter.sources.table_file import FORMS, Form, form_of, local_table, name_of
-from carspotter.sources.values import is_rounded, number_text, photo_ids, split_name, tidy
+from carspotter.sources.values import is_rounded, number_text, photo_ids, tidy
 
 # Keys of JSON Lines differ from line to line: this many are looked at before a column is called unknown.
 _FIRST_RECORDS = 100
@@ -32,26 +33,31 @@ _FIRST_RECORDS = 100
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TableSettings:
-    """Where a table is and how to read it.
-
-    `columns` maps `FIELDS` to the table's own columns (`{ad_id = "id", make = "car.brand"}`; a dot steps into JSON
-    objects). `photos` says where photo ids lead: a URL or path with `{image_id}` (and `{ad_id}`), or a folder; without
-    it, names are looked up beside the table. `words` translates values, for instance
-    `{kind = {in = "interior"}}`; where a field has words, others of its values are dropped. Raises ValueError for an
-    impossible value. A field that `columns` maps to "" has no column; without `photo_delimiter` a list of photos is
-    split as it is written.
-    """
+    """Where a table is and how to read it; raises ValueError for an impossible value."""
 
     path: str
+    """The table: a path or a URL; a remote one is copied first."""
     columns: Mapping[str, str] = field(default_factory=dict)
+    """Our column = the table's own, such as `{ad_id = "id", make = "car.brand"}`; a dot steps into JSON objects, ""
+    says that there is none."""
     photos: str | None = None
+    """Where photo ids lead: a URL or path with `{image_id}` (and `{ad_id}`), or a folder; without it, beside the
+    table."""
     name: str | None = None
+    """What the column `source` says; without it `table:cars.csv`."""
     form: Form = "auto"
+    """Where guessing by the name is wrong: csv, jsonl or parquet."""
     header: bool | None = None
+    """Whether the first line is a header, where guessing is wrong."""
     delimiter: str | None = None
+    """One character, where guessing is wrong."""
     photo_delimiter: str | None = None
+    """What stands between a list's photos; without it a list is split as it is written."""
     encoding: str = "utf-8-sig"
+    """Of the file's text."""
     words: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    """Other words for values, such as `{kind = {in = "interior"}}`; where a column has words, its other values are
+    dropped."""
 
     def __post_init__(self) -> None:
         for key in (*self.columns, *self.words):

@@ -1,7 +1,7 @@
 """The recipe of a training: a frozen dataclass, read from TOML and `key=value` overrides.
 
 Every setting of a training stands here and nowhere else; unknown keys are errors that offer the nearest known one.
-Paths in a recipe count from the recipe's own folder, those in changes from where the process stands. This module
+Paths, in a recipe and in changes, count from where the process stands; a read recipe has them absolute. This module
 reads no photo and needs no torch.
 """
 
@@ -10,19 +10,23 @@ from __future__ import annotations
 import dataclasses
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from importlib import resources
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from carspotter.errors import RecipeError
+from carspotter.errors import RecipeError, suggestion
 from carspotter.runtime.bundle import Task
 from carspotter.settings import parse_toml, read_section
+from carspotter.training.augmentation import AugmentSettings as AugmentSettings
+from carspotter.training.augmentation import as_table, filled
 
 TaskName = Literal["identifier", "finder", "hog", "linear"]
 BASELINES: tuple[TaskName, ...] = ("hog", "linear")
 """Tasks that learn in one step, without epochs: HOG and a linear classifier, or frozen features and one of two."""
 Precision = Literal["float32", "bfloat16", "auto"]
+_HERE = Path()
 _PLACES = {"data": ("labels", "shards", "taxonomy", "teachers"), "model": ("start",), "card": ("notice",)}
 """Settings that name files or folders; `model.weights` is looked for in several places."""
 
@@ -37,11 +41,14 @@ class DataSettings:
     """
 
     labels: str = ""
+    """A CSV with a row a photo or a vehicle; its column `path` counts from the CSV's folder."""
     shards: str = ""
     """Folder of a project's shards, instead of `labels` and `taxonomy`; its split `train` is learnt from."""
     taxonomy: str = ""
+    """A CSV that says what each `class_id` of the labels is."""
     split: str = ""
-    """Keep the rows whose column `split` says this; empty keeps all."""
+    """Keep the rows whose column `split` says this. Empty: what the column calls train is learnt from and validation
+    held out, and its test is left alone (`parts`); without such a column all rows are kept."""
     holdout: float = 0.08
     """Part of each class that is kept for choosing and calibrating, never for learning."""
     test: str = ""
@@ -50,6 +57,13 @@ class DataSettings:
     """Part of each class's photos that is learnt from, for data curves."""
     teachers: tuple[str, ...] = ()
     """Folders of runs whose networks say, on average, what `train.distill` follows."""
+    memory: float = 1.5
+    """GB of decoded photos that are kept in memory; a data set of more is read as a stream, in memory that does not
+    grow with it."""
+    shuffle: int = 4096
+    """Photos of a stream among which the next one is drawn; its shards come in a new order each epoch."""
+    workers: int = -1
+    """Processes that read and decode a stream; -1: one a core but one, 0: the training itself."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,15 +71,20 @@ class ModelSettings:
     """Which network is trained: any backbone of timm, and where its first weights come from."""
 
     backbone: str = "tf_mobilenetv3_small_100"
+    """Any network of timm."""
     weights: str = ""
-    """A .safetensors file, looked for in the recipe's folder and in $CARSPOTTER_WEIGHTS; `pretrained`: timm's own,
+    """A .safetensors file, looked for where the process stands and in $CARSPOTTER_WEIGHTS; `pretrained`: timm's own,
     looked for as BACKBONE.safetensors in $CARSPOTTER_WEIGHTS and else downloaded; empty: random weights."""
     dropout: float = 0.2
+    """Share of features dropped before the head."""
     start: str = ""
     """What to go on from: a shipped bundle by its name (`identifier`, `finder`), or the folder of a bundle or a run,
     in place of `weights`. Of a head it takes the rows of classes that are ours, or stand above ours (`start`)."""
     layers: str = "all"
-    """What is trained: `all`, `head`, or `last-N`, the head and the last N stages of the backbone."""
+    """What is trained: `all`, `head`, or `last-N`, the head and the last N layers of the backbone, counted as Keras
+    counts them (`layers`)."""
+    stages: int = 0
+    """Train the head and so many of the backbone's last stages; 0: as `layers` says."""
     norms: Literal["learn", "fixed", "estimate"] = "learn"
     """`fixed`: the backbone's batch norms keep their statistics, while their weights and biases learn; for small
     batches, and for first weights whose norms are folded into the convolutions. `estimate`: of folded norms the
@@ -83,38 +102,13 @@ class InputSettings:
     """How a photo becomes the network's input; it goes into the bundle as it stands (pixels.Preprocessing)."""
 
     width: int = 224
+    """Pixels."""
     height: int = 224
+    """Pixels."""
     fit: Literal["squash", "letterbox"] = "squash"
+    """Regardless of proportions (squash), or with a margin (letterbox)."""
     pad: float = 0.0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AugmentSettings:
-    """How much a batch is changed at random; 0 switches a change off."""
-
-    min_area: float = 0.5
-    """Smallest part of the photo's area that a random crop keeps."""
-    zoom_out: float = 0.05
-    """A crop may reach this part of the side beyond the photo, as a loose box does."""
-    aspect: float = 0.15
-    """Largest change of the aspect ratio, as a logarithm."""
-    rotate: float = 5.0
-    """Largest turn in degrees."""
-    flip: float = 0.5
-    color: float = 0.3
-    """Largest change of brightness, contrast and saturation, as a part."""
-    gray: float = 0.05
-    erase: float = 0.25
-    """Share of photos with a rectangle (2 to 20 % of the area) replaced by noise."""
-    mixup: float = 0.0
-    """Two photos blended: the parameter of the Beta distribution their shares are drawn from."""
-    cutmix: float = 0.0
-    """A window of one photo pasted into another: likewise."""
-    mix: float = 1.0
-    """Share of batches that are mixed, where `mixup` or `cutmix` is not 0."""
-    randaugment: int = 0
-    """RandAugment: changes a photo, out of torchvision's fourteen."""
-    randaugment_strength: int = 9
+    """Margin around the vehicle's box, as a part of it on each side."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -122,17 +116,22 @@ class TrainSettings:
     """How the weights are learnt."""
 
     batch: int = 32
+    """Photos a step."""
     lr: float = 1e-3
+    """Largest learning rate."""
     head_lr: float = 3.0
     """The new head's learning rate as a multiple of `lr`: it starts from nothing."""
     weight_decay: float = 0.05
+    """Of AdamW."""
     warmup: float = 0.04
     """Part of all steps in which the learning rate rises."""
     label_smoothing: float = 0.1
+    """Share of a label that is spread over all classes."""
     logit_adjustment: float = 0.0
     """Strength of the logit adjustment for rare classes (Menon et al. 2021); 1 is theirs."""
-    class_weights: float = 0.0
-    """Power of the inverse of a class's frequency that its photos weigh; 0: all alike."""
+    class_weights: float | Literal["balanced"] = 0.0
+    """What a class's photos weigh: `balanced`, as scikit-learn has it (photos / (classes * photos of the class)); or a
+    number, the power of the inverse of its frequency, by each batch's own mean; 0: all alike."""
     balance: float = 0.0
     """Power of the inverse of a class's frequency by which its photos are drawn; 1: each class as often."""
     distill: float = 0.0
@@ -165,6 +164,7 @@ class TrainSettings:
     clip: float = 5.0
     """Largest norm of the gradient."""
     precision: Precision = "auto"
+    """auto times a step in each and takes the faster."""
     threads: int = 0
     """Threads of torch; 0: one per core. With busy cores one is faster than two (RESULTS.md)."""
     workers: int = 0
@@ -176,12 +176,16 @@ class CardSettings:
     """What the bundle's card says in words; figures are added by the export."""
 
     data: str = "not stated"
+    """Which photographs it learnt from."""
     use: str = "not stated: ask whoever trained it"
+    """What it may be used for."""
     licence: str = "not stated"
+    """Of the weights."""
     notice: str = ""
-    """A file beside the recipe whose text the card repeats, such as the licence of first weights; where it is empty,
+    """A file whose text the card repeats, such as the licence of first weights; where it is empty,
     the notice of what `model.start` names."""
     retrain: str = "carspotter train RECIPE, then carspotter export RUN --out BUNDLE"
+    """How to train it anew."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -189,9 +193,13 @@ class Phase:
     """Some epochs at one size of the input with the first `frozen` stages of the backbone kept as they are."""
 
     epochs: int
+    """Times that all photos are seen."""
     width: int
+    """Pixels of the input."""
     height: int
+    """Pixels of the input."""
     frozen: int = 0
+    """Stages of the backbone that do not learn, from the first."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -199,10 +207,14 @@ class Recipe:
     """All settings of one training; the resolved recipe is saved in the run."""
 
     task: TaskName
+    """What is trained; hog and linear are baselines."""
     name: str
-    data: DataSettings
+    """Of the network, written into its bundle."""
+    data: DataSettings = field(default_factory=DataSettings)
     phases: tuple[Phase, ...] = ()
+    """Epochs at one size of the input each, one after the other."""
     seed: int = 0
+    """Of everything that is drawn at random."""
     claim: str = ""
     """What the recipe reaches and how long it takes, with the machine, in words."""
     model: ModelSettings = field(default_factory=ModelSettings)
@@ -210,8 +222,6 @@ class Recipe:
     augment: AugmentSettings = field(default_factory=AugmentSettings)
     train: TrainSettings = field(default_factory=TrainSettings)
     card: CardSettings = field(default_factory=CardSettings)
-    folder: str = "."
-    """The folder that the recipe's paths count from; set by `load_recipe`."""
 
     @property
     def epochs(self) -> int:
@@ -226,10 +236,6 @@ class Recipe:
             epoch -= phase.epochs
         raise RecipeError(f"recipe {self.name}: it has {self.epochs} epochs, number {epoch} was asked for")
 
-    def path(self, value: str) -> Path:
-        """Resolve a path of the recipe against the recipe's folder."""
-        return Path(self.folder) / value
-
     def to_dict(self) -> dict[str, Any]:
         """Return the recipe as JSON values."""
         return dataclasses.asdict(self)
@@ -238,20 +244,42 @@ class Recipe:
 def load_recipe(path: str | Path, changes: Sequence[str] = ()) -> Recipe:
     """Read a recipe, TOML or the JSON of a run, and apply changes like `train.lr=1e-3`. Raises RecipeError.
 
-    `extends = "other.toml"` begins with another recipe of the same folder. Paths in a change count from where the
-    process stands, as others on its command line do.
+    `path` is a file, or the name of a recipe that ships (`shipped_recipes`). `extends` begins with another recipe: a
+    file beside this one, or one that ships.
     """
-    path = Path(path)
+    path = find_recipe(path)
     content = _content(path, ())
+    said: dict[str, Any] = {}
     for change in changes:
-        _apply(content, change, where=path.name)
-    content.setdefault("folder", str(path.parent.resolve()))
+        _apply(said, change, where=path.name)
+    content = _located(_over(content, said, where=path.name), Path.cwd())
+    content["augment"] = filled(content.get("augment", {}), f"recipe {path.name}")
     recipe = read_section(Recipe, content, where=f"recipe {path.name}", error=RecipeError)
     _check(recipe, path.name)
     return recipe
 
 
-# Settings that went: a run of before has all settings in its JSON, and is still evaluated and exported.
+def shipped_recipes() -> dict[str, Path]:
+    """Return the recipes that ship with the package, by name."""
+    folder = Path(str(resources.files("carspotter"))) / "training" / "recipes"
+    return {path.stem: path for path in sorted(folder.glob("*.toml"))}
+
+
+def find_recipe(name: str | Path, near: Path = _HERE) -> Path:
+    """Return the file of a recipe: a path, counted from `near`, else the name of one that ships. Raises RecipeError."""
+    path, shipped = near / name, shipped_recipes()
+    if not path.is_file() and str(name) in shipped:
+        return shipped[str(name)]
+    if not path.exists():
+        raise RecipeError(
+            f"recipe {name}: cannot be read: there is no such file, nor does a recipe of this name ship; "
+            f"{suggestion(Path(name).stem, shipped, limit=20)}"
+        )
+    return path
+
+
+# Settings that went: a run of before has all settings in its JSON, and is still evaluated and exported. `folder` is
+# another: the one that the paths of such a run counted from.
 _GONE = {"train": ("loss", "q"), "data": ("backgrounds",)}
 
 
@@ -265,15 +293,42 @@ def _content(path: Path, above: tuple[Path, ...]) -> dict[str, Any]:
     for section, gone in _GONE.items() if path.suffix == ".json" else ():
         if isinstance(content.get(section), dict):
             content[section] = {key: value for key, value in content[section].items() if key not in gone}
+    if path.suffix == ".json":
+        _stages_of_before(content.get("model"))
+    if path.suffix == ".json" and isinstance(folder := content.pop("folder", None), str):
+        content = _located(content, Path(folder))
     other = content.pop("extends", None)
     if other is None:
         return content
     if not isinstance(other, str) or path.resolve() in above:
         raise RecipeError(f"recipe {path}: extends {other!r}; it must name another recipe, and not itself")
-    base = _content(path.parent / other, (*above, path.resolve()))
+    return _over(_content(find_recipe(other, path.parent), (*above, path.resolve())), content, where=path.name)
+
+
+def _over(base: dict[str, Any], content: Mapping[str, Any], *, where: str) -> dict[str, Any]:
+    """Lay settings over others, a table key by key. Who names shards says nothing of labels, and the other way."""
+    whole = dict(base)
     for key, value in content.items():
-        base[key] = {**base[key], **value} if isinstance(value, dict) and isinstance(base.get(key), dict) else value
-    return base
+        below = whole.get(key)
+        if key == "augment":
+            value, below = as_table(value), as_table(below)
+            if isinstance(value, dict) and "name" in value:
+                below = {}  # a named one replaces what lay below; a recipe's own values would undo most of it
+        if isinstance(value, dict) and below is not None and not isinstance(below, dict):
+            raise RecipeError(f"recipe {where}: {key} holds no settings by name")
+        whole[key] = {**below, **value} if isinstance(value, dict) and isinstance(below, dict) else value
+    said = content.get("data")
+    if isinstance(said, dict):
+        for ours, others in (("shards", ("labels", "taxonomy")), ("labels", ("shards",))):
+            if said.get(ours):
+                whole["data"] = {k: v for k, v in whole["data"].items() if k not in others or k in said}
+    return whole
+
+
+def _stages_of_before(model: Any) -> None:
+    """Turn the `last-N` of a run of before, when it counted stages, into what it meant; later runs say `stages`."""
+    if isinstance(model, dict) and "stages" not in model and str(model.get("layers", "")).startswith("last-"):
+        model["stages"], model["layers"] = int(model["layers"].removeprefix("last-")), "all"
 
 
 def _apply(content: dict[str, Any], change: str, *, where: str) -> None:
@@ -283,6 +338,8 @@ def _apply(content: dict[str, Any], change: str, *, where: str) -> None:
     *parents, last = key.strip().split(".")
     table = content
     for parent in parents:
+        if parent == "augment":
+            table[parent] = as_table(table.get(parent, {}))
         table = table.setdefault(parent, {})
         if not isinstance(table, dict):
             raise RecipeError(f"recipe {where}: change {change!r}: {parent} holds no settings by name")
@@ -290,16 +347,23 @@ def _apply(content: dict[str, Any], change: str, *, where: str) -> None:
         table[last] = parse_toml(f"value = {text}")["value"]
     except ValueError:
         table[last] = text.strip()  # a bare word or path needs no quotes on the command line
-    if last in _PLACES.get(".".join(parents), ()):
-        table[last] = _from_here(table[last])
 
 
-def _from_here(value: Any) -> Any:
-    """Make a path, or each of a list, absolute; a shipped bundle's name and an empty text stay."""
-    if isinstance(value, list):
-        return [_from_here(item) for item in value]
-    is_path = isinstance(value, str) and value not in ("", *get_args(Task))
-    return str(Path.cwd() / value) if is_path else value
+def _located(content: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """Make the paths of settings absolute, counted from a folder."""
+    content = dict(content)
+    for section, names in _PLACES.items():
+        if isinstance(table := content.get(section), dict):
+            content[section] = {k: _absolute(v, folder) if k in names else v for k, v in table.items()}
+    return content
+
+
+def _absolute(value: Any, folder: Path) -> Any:
+    """Make a path, or each of a list, absolute; a shipped bundle's name, a URL and an empty text stay."""
+    if isinstance(value, list | tuple):
+        return [_absolute(item, folder) for item in value]
+    is_path = isinstance(value, str) and value not in ("", *get_args(Task)) and "://" not in value
+    return str(folder.absolute() / value) if is_path else value
 
 
 def _check(recipe: Recipe, where: str) -> None:
@@ -315,6 +379,9 @@ def _check(recipe: Recipe, where: str) -> None:
         (0 <= train.label_smoothing < 1, f"train.label_smoothing is {train.label_smoothing}; from 0 to below 1"),
         (0 < recipe.data.holdout < 1, f"data.holdout is {recipe.data.holdout}; it must be between 0 and 1"),
         (0 < recipe.data.fraction <= 1, f"data.fraction is {recipe.data.fraction}; above 0, at most 1"),
+        (recipe.data.memory >= 0, f"data.memory is {recipe.data.memory}; GB, 0 or more"),
+        (recipe.data.shuffle >= 1, f"data.shuffle is {recipe.data.shuffle}; it must be 1 or more"),
+        (-1 <= recipe.data.workers <= 256, f"data.workers is {recipe.data.workers}; from 0 to 256, or -1"),
         (0 < train.blend <= 1, f"train.blend is {train.blend}; above 0, at most 1"),
         (0 <= train.distill <= 1, f"train.distill is {train.distill}; it must be from 0 to 1"),
         (train.temperature > 0, f"train.temperature is {train.temperature}; it must be above 0"),
@@ -323,12 +390,26 @@ def _check(recipe: Recipe, where: str) -> None:
             "train.distill needs data.teachers: runs to follow; or train.probe and train.teacher_side from 32: the "
             "still network follows itself",
         ),
-        (bool(recipe.data.labels) != bool(recipe.data.shards), "data: give labels or shards, one of the two"),
+        (
+            bool(recipe.data.labels) != bool(recipe.data.shards),
+            "data: give labels or shards, one of the two: --set data.labels=MINE.csv --set data.taxonomy=CLASSES.csv, "
+            "or --set data.shards=PROJECT/shards",
+        ),
+        (
+            bool(recipe.data.taxonomy or recipe.data.shards) or recipe.task == "finder",
+            "data.taxonomy: labels need the table of their classes: --set data.taxonomy=CLASSES.csv",
+        ),
         (min(recipe.augment.mixup, recipe.augment.cutmix) >= 0, "augment.mixup and cutmix must not be negative"),
         (
             bool(re.fullmatch(r"all|head|last-[1-9]\d*", recipe.model.layers)),
-            f"model.layers is {recipe.model.layers!r}; allowed: all, head, last-N",
+            f"model.layers is {recipe.model.layers!r}; {suggestion(recipe.model.layers, ('all', 'head', 'last-40'))}",
         ),
+        (recipe.model.stages >= 0, f"model.stages is {recipe.model.stages}; it must be 0 or more"),
+        (
+            not recipe.model.stages or recipe.model.layers == "all",
+            f"model.layers is {recipe.model.layers!r} and model.stages {recipe.model.stages}; set one of the two",
+        ),
+        (0 <= recipe.model.dropout < 1, f"model.dropout is {recipe.model.dropout}; from 0 to below 1"),
         (0 < recipe.augment.min_area <= 1, f"augment.min_area is {recipe.augment.min_area}; above 0, at most 1"),
     ]
     for holds, message in rules:

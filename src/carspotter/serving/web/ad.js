@@ -135,6 +135,7 @@ function present(photos, says, { content, milliseconds }) {
   car.find("#answer").replaceChildren(...parts.filter(Boolean));
   car.find("#declared").replaceChildren(...against(content, says, photos));
   car.find("#views").replaceChildren(...views(content));
+  car.find("#score").replaceChildren(...score(content));
   car.find("#note").textContent = isDrawn ? car.DRAWN : "";
   car.find("#photos").replaceChildren(...content.photos.map((photo, index) => card(photo, index, photos[index], content)));
   car.find("#said").textContent = aloud(content, says);
@@ -204,6 +205,20 @@ function views({ views: { seen, missing }, photos }) {
     car.topView(counts, { label, interior: seen.includes("interior") }),
     car.make("p", { class: "soft fine" }, missing.length ? "Missing" : "No view is missing."),
     ...(chips.length ? [car.make("ul", { class: "chips" }, ...chips)] : []),
+  ];
+}
+
+/** The set of photos as a buyer sees it: the total, and where points were lost. */
+function score({ score: { total, parts } }) {
+  const lost = parts.filter(({ why }) => why).sort((one, other) => other.most - other.points - (one.most - one.points));
+  const lines = lost.map(({ points, most, why }) =>
+    car.make("li", {}, car.sentence(why), car.make("span", { class: "soft fine" }, ` −${Math.max(1, Math.round(most - points))}`)),
+  );
+  const bar = car.make("meter", { min: "0", max: "100", low: "50", high: "80", optimum: "100", value: `${total}`, "aria-label": `Photos: ${total} of 100` });
+  return [
+    car.make("h3", {}, "Photos as a set"),
+    car.make("p", { class: "set-score" }, car.make("b", {}, `${total}`), " of 100 ", bar),
+    lines.length ? car.make("ul", { class: "lost" }, ...lines) : car.make("p", { class: "soft fine" }, "No point is lost."),
   ];
 }
 

@@ -12,26 +12,34 @@ from carspotter.sources.crawl.sites import SITES
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CrawlSettings:
-    """Where a crawl begins, how far it goes, and how politely.
-
-    `listings` and `follow` are regular expressions for the addresses of listings and of pages of results; without them
-    every page of the hosts is looked at, down to `depth`. `hosts` are those of the start pages by default.
-    """
+    """Where a crawl begins, how far it goes, and how politely."""
 
     start: tuple[str, ...]
+    """The pages to begin with."""
     contact: str
     """Your e-mail address or web page, sent to every site, so that its owner can reach you."""
     name: str = "crawl"
+    """What the column `source` says."""
     hosts: tuple[str, ...] = ()
+    """Hosts that may be asked; by default those of the start pages."""
     listings: str = ""
+    """Regular expression for the addresses of listings; without it every page of the hosts is looked at."""
     follow: str = ""
+    """Regular expression for the addresses of further pages of results."""
     site: str | None = None
+    """The adapter for a site with a structure of its own."""
     limit: int = 1000
+    """Most listings."""
     max_pages: int = 20_000
+    """Most pages."""
     depth: int = 20
+    """Most links from a start page."""
     delay_s: float = 1.0
+    """Seconds between two requests to one host; a longer `Crawl-delay` counts."""
     per_host: int = 2
+    """Requests to one host at once."""
     timeout_s: float = 30.0
+    """Seconds for a whole answer."""
 
     def __post_init__(self) -> None:
         if not self.start:

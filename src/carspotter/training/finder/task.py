@@ -11,6 +11,7 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from math import sqrt
+from pathlib import Path
 from types import MappingProxyType
 from typing import Any, cast
 
@@ -55,7 +56,7 @@ class FinderTask:
         _check(recipe)
         self.recipe = recipe
         self.size = (recipe.input.width, recipe.input.height)
-        manifest = recipe.path(recipe.data.labels)
+        manifest = Path(recipe.data.labels)
         labels = read_manifest(manifest, parts=("train", "choose"))
         with ThreadPoolExecutor(cores()) as pool:
             photos = list(pool.map(lambda photo: load(photo, manifest.parent, self.size), labels))
@@ -69,7 +70,7 @@ class FinderTask:
     def build_model(self, *, blank: bool = False) -> Finder:
         """Make the network with its first weights, or a `blank` one with any, for a checkpoint to fill."""
         settings = self.recipe.model.without_weights() if blank else self.recipe.model
-        model = Finder(load_backbone(settings, self.recipe), dropout=settings.dropout)
+        model = Finder(load_backbone(settings), dropout=settings.dropout)
         if settings.start:
             start = open_start(self.recipe)
             (take_all if start.task == "finder" else take_backbone)(model, start)
@@ -201,7 +202,8 @@ def _check(recipe: Recipe) -> None:
 
 def _fingerprint(recipe: Recipe, photos: Sequence[LabelledPhoto]) -> str:
     """Return a name for recipe and labels; folders do not count, so that a moved run goes on."""
-    settings = recipe.to_dict() | {"folder": ""}
+    settings = recipe.to_dict()
+    settings["data"].pop("labels")
     for free in ("threads", "workers"):
         settings["train"].pop(free)
     digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode())

@@ -58,7 +58,7 @@ class Teacher(nn.Module):
 
 def open_teachers(recipe: Recipe, taxonomy: Taxonomy) -> list[Member]:
     """Read the runs that `data.teachers` names. Raises RecipeError, TrainingError."""
-    return [_member(recipe.path(name), taxonomy) for name in recipe.data.teachers]
+    return [_member(Path(name), taxonomy) for name in recipe.data.teachers]
 
 
 def _member(run: Path, taxonomy: Taxonomy) -> Member:

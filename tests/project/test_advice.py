@@ -1,0 +1,88 @@
+"""What to do next in a project: each loss is named with its photos and a remedy that works when it is followed."""
+
+import re
+import shutil
+from pathlib import Path
+
+import pytest
+
+from carspotter.project.advice import Advice, advise
+from carspotter.project.folder import Project
+from carspotter.project.funnel import funnel
+from carspotter.project.pipeline import build
+from tiny_project import make_project
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = make_project(tmp_path_factory.mktemp("advice"))
+    build(Project.open(folder), workers=0)
+    return folder
+
+
+def advice_of(folder: Path) -> list[Advice]:
+    project = Project.open(folder)
+    with project.catalog() as catalog:
+        return list(advise(project, catalog, funnel(catalog)))
+
+
+def the(advices: list[Advice], words: str) -> Advice:
+    (found,) = [advice for advice in advices if words in advice.text]
+    return found
+
+
+def set_classes(folder: Path, key: str, value: int) -> None:
+    settings = folder / "carspotter.toml"
+    text = re.sub(rf"(?m)^{key} = .*$", "", settings.read_text())
+    settings.write_text(text.replace("[classes]\n", f"[classes]\n{key} = {value}\n"))
+
+
+def test_the_largest_loss_comes_first_and_the_way_on_last(built: Path) -> None:
+    lost = [advice.photos for advice in advice_of(built)]
+    n_lost = sum(map(bool, lost))
+    assert n_lost >= 2
+    assert lost == sorted(lost, reverse=True)
+    assert not any(lost[n_lost:])
+    assert "doubts" in advice_of(built)[n_lost].text
+
+
+def test_too_few_photos_name_limits_that_help(built: Path, tmp_path: Path) -> None:
+    copy = Path(shutil.copytree(built, tmp_path / "copy"))
+    set_classes(copy, "min_photos", 1000)
+    build(Project.open(copy), workers=0)
+    told = the(advice_of(copy), "too few photos for a class")
+    assert "`min_photos` is 1000" in told.text
+    found = re.search(
+        r"with min_photos = (\d+) and min_ads = (\d+) in \[classes\] there would be (\d+) more", told.text
+    )
+    assert found, told.text
+    photos, ads, more = (int(number) for number in found.groups())
+    set_classes(copy, "min_photos", photos)
+    set_classes(copy, "min_ads", ads)
+    assert build(Project.open(copy), workers=0, until="classes")["classes"]["classes"] == more
+
+
+def test_words_that_name_nothing_are_quoted(built: Path, tmp_path: Path) -> None:
+    copy = Path(shutil.copytree(built, tmp_path / "copy"))
+    table = copy / "cars.csv"
+    table.write_text(table.read_text(encoding="utf-8").replace("audi,A4 Avant", "Zorblax,Qux"), encoding="utf-8")
+    build(Project.open(copy), workers=0)
+    told = the(advice_of(copy), "labels/words.csv")
+    assert "most often 'Zorblax Qux' (5)" in told.text
+    assert told.photos == 16, "those of the nameless ad as well"
+
+
+def test_a_server_that_wants_a_password_names_the_variable(built: Path, tmp_path: Path) -> None:
+    copy = Path(shutil.copytree(built, tmp_path / "copy"))
+    with Project.open(copy).catalog() as catalog, catalog.writer():
+        photo = catalog.rows("SELECT photo_id FROM files WHERE status = 'ok' ORDER BY photo_id LIMIT 1")[0]["photo_id"]
+        row = {"photo_id": photo, "status": "forbidden", "message": "HTTP 401"}
+        catalog.append("files", [row], version="1.x")
+    told = the(advice_of(copy), "CARSPOTTER_WEBDAV_PASSWORD")
+    assert (told.photos, "HTTP 401" in told.text) == (1, True)
+
+
+def test_a_build_that_was_not_finished_says_so(built: Path, tmp_path: Path) -> None:
+    copy = make_project(tmp_path / "new")
+    build(Project.open(copy), workers=0, until="fetch")
+    assert "wait for a step: run `carspotter build" in advice_of(copy)[0].text
