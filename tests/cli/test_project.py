@@ -120,6 +120,14 @@ def test_init_makes_a_project(tmp_path: Path) -> None:
     assert call("init", tmp_path / "none", "--from", "nowhere.txt")[0] == 1
 
 
+@pytest.mark.parametrize("source", ["nowhere.csv", "nowhere.csv.gz", "nowhere.parquet", "nowhere", "nowhere.xlsx"])
+def test_init_makes_no_project_of_what_is_not_there(tmp_path: Path, source: str) -> None:
+    code, out, err = call("init", tmp_path / "new", "--from", tmp_path / source)
+    assert (code, out) == (1, "")
+    assert f"{source}' is not there: no such file or folder" in err
+    assert not (tmp_path / "new").exists()
+
+
 def test_init_unpacks_the_showroom_into_the_project(tmp_path: Path) -> None:
     assert call("init", tmp_path / "new", "--from", "showroom")[0] == 0
     code, out, err = call("build", tmp_path / "new", "--until", "fetch", "--json")
