@@ -148,7 +148,8 @@ class Vehicle:
     `levels` has the top candidates of each taxonomy level, best first. `answer` is None when no level is sure enough,
     and `undecided` then says why in words. `colour` and `body` are None where they are not sure enough.
     `probabilities` are those of the identifier's classes, in the order of its taxonomy, `attributes` those of each
-    attribute's words; `embedding` has unit length. None of the three is written unless asked for.
+    attribute's words; `embedding` has unit length. None of the three is written unless asked for. `own` are attributes
+    of one's own, None where one is not sure.
     """
 
     box: BoundingBox
@@ -161,6 +162,7 @@ class Vehicle:
     body: Attribute | None = None
     probabilities: tuple[float, ...] | None = None
     attributes: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
+    own: Mapping[str, Attribute | None] = field(default_factory=dict)
     embedding: tuple[float, ...] | None = None
 
     def __post_init__(self) -> None:
@@ -188,6 +190,7 @@ class Vehicle:
             "viewpoint": named(self.viewpoint),
             "colour": named(self.colour),
             "body": named(self.body),
+            **({"attributes": {name: named(word) for name, word in self.own.items()}} if self.own else {}),
             "answer": None if self.answer is None else {"level": self.answer.level, **named(self.answer)},
             "levels": {level: [named(candidate) for candidate in ranked] for level, ranked in self.levels.items()},
             "undecided": self.undecided,
@@ -210,6 +213,7 @@ class Vehicle:
             undecided=content["undecided"],
             colour=_attribute(content.get("colour")),
             body=_attribute(content.get("body")),
+            own={name: _attribute(word) for name, word in (content.get("attributes") or {}).items()},
             embedding=None if embedding is None else tuple(embedding),
         )
 

@@ -20,7 +20,7 @@ from carspotter.errors import RecipeError, suggestion
 from carspotter.runtime.bundle import Task
 from carspotter.settings import parse_toml, read_section
 
-TaskName = Literal["identifier", "finder", "hog", "linear"]
+TaskName = Literal["identifier", "finder", "attribute", "hog", "linear"]
 BASELINES: tuple[TaskName, ...] = ("hog", "linear")
 """Tasks that learn in one step, without epochs: HOG and a linear classifier, or frozen features and one of two."""
 Precision = Literal["float32", "bfloat16", "auto"]
