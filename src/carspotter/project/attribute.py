@@ -100,7 +100,7 @@ class Photos:
 Say = Callable[[str], None]
 
 
-def train_attribute(source: Path, out: Path, settings: AttributeSettings, say: Say = lambda line: None) -> Trained:
+def train_attribute(source: Path, out: Path, settings: AttributeSettings, say: Say) -> Trained:
     """Learn an attribute and write it to the folder `out`. `say` hears what is done, a line at a time.
 
     Raises DatasetError for labels that nothing can be learnt from, TrainingError, RecipeError, MissingExtraError.

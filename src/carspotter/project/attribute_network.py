@@ -32,7 +32,7 @@ _NONE = {"use": "Comparison.", "licence": "as the photographs", "data": "none", 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Base:
-    """What describes crops (n, h, w, 3) of an input size by vectors (n, d); `bundle` holds its network, None for HOG."""
+    """What describes crops (n, h, w, 3) of an input size by vectors (n, d); `bundle` holds the network, if any."""
 
     name: str
     preprocessing: Preprocessing
@@ -45,7 +45,7 @@ class Base:
 def bases_of(photos: Photos, settings: AttributeSettings, out: Path, say: Callable[[str], None]) -> Iterator[Base]:
     """Yield what the head may read by these settings, one after another; validation chooses. Raises RecipeError."""
     if settings.how == "hog":
-        yield fit_hog()
+        yield hog_base()
     elif settings.how == "head":
         yield base_of(shipped("identifier"), READS[0])
         finder = shipped("finder")
@@ -68,7 +68,7 @@ def base_of(bundle: ModelBundle, reads: tuple[str, ...]) -> Base:
     )
 
 
-def fit_hog() -> Base:
+def hog_base() -> Base:
     """Describe crops by HOG, which no bundle holds: for comparison alone."""
     from carspotter.training.baselines import HogSettings, hog_vectors
 

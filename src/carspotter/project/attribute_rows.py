@@ -1,7 +1,7 @@
 """A project's photos with an attribute's label: what people decided in a review, else what the source says.
 
-Kind and viewpoint are of a photo. Body and any further column are of an ad, and of each of its photos that shows a whole
-vehicle.
+Kind and viewpoint are of a photo. Body and any further column are of an ad, and of each of its photos that shows a
+whole vehicle.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Attributes of one's own: what bundles for the task `attribute` say of photos and vehicles.
 
-A reader's word is calibrated, and left unsaid where it is not sure enough. `kind` replaces the finder's, and with it the
-gate; `viewpoint` replaces the finder's where its words are those of `VIEWPOINTS`; `colour` and `body` replace the
+A reader's word is calibrated, and left unsaid where it is not sure enough. `kind` replaces the finder's, and with it
+the gate; `viewpoint` replaces the finder's where its words are those of `VIEWPOINTS`; `colour` and `body` replace the
 identifier's; any other is added to the vehicle.
 """
 

@@ -90,7 +90,8 @@ class Recognizer:
     ) -> None:
         """Join a finder and an identifier; `threads` bounds a batch's decoding threads (default: cores, at most 4).
 
-        `readers` say attributes of one's own. `with_hashes` adds each photo's perceptual hashes, by which copies are known, and its brightness and sharpness.
+        `readers` say attributes of one's own. `with_hashes` adds each photo's perceptual hashes, by which copies are
+        known, and its brightness and sharpness.
         Photos over `max_pixels` are not decoded. Raises ValueError for an unknown `select`, BundleError for a
         calibration outside of 0..1.
         """
@@ -133,8 +134,8 @@ class Recognizer:
 
         `max_concurrency` is the number of threads that will ask it, each with `threads` of its own. `threshold` (0..1)
         replaces the calibrated one at all levels; `top` is the number of candidates per level; `detector` is the path
-        of a foreign one, `attributes` are folders of bundles for the task `attribute`. Raises BundleError, DetectorError
-        or MissingExtraError.
+        of a foreign one, `attributes` are folders of bundles for the task `attribute`. Raises BundleError,
+        DetectorError or MissingExtraError.
         """
         bundles = {"finder": _bundle("finder", finder), "identifier": _bundle("identifier", identifier)}
         sessions = {

@@ -51,7 +51,8 @@ def see(
 ) -> list[View]:
     """Look at photos, in one run of the finder; `least` is the gate, `selects` says which vehicles of each are wanted.
 
-    The boxes are those of a foreign `detector` where there is one; `readers` may know kinds and sides better. Raises ValueError for an unknown selection.
+    The boxes are those of a foreign `detector` where there is one; `readers` may know kinds and sides better. Raises
+    ValueError for an unknown selection.
     """
     if not photos:
         return []

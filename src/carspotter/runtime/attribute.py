@@ -35,7 +35,7 @@ def name_of(bundle: ModelBundle) -> str:
 
 
 def features(reads: tuple[str, ...], outputs: Mapping[str, NDArray[Any]]) -> NDArray[np.float32]:
-    """Return what a head reads (n, d) of a network: the embedding, or logarithms of kind and of the best box's sides."""
+    """Return what a head reads (n, d) of a network: the embedding, or logarithms of kind and best sides."""
     if reads == ("embedding",):
         return np.asarray(outputs["embedding"], np.float32)
     sides = outputs["viewpoints"][:, 0]  # of the best place; zeros where there is no vehicle
