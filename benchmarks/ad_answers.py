@@ -26,7 +26,7 @@ from carspotter.recognition.ad import AdAnswer, answer_ad
 from carspotter.recognition.ad_views import VIEWS, find_copies
 from carspotter.recognition.declared import DeclaredWords
 from carspotter.recognition.fusion import find_outlier_photos, fuse
-from carspotter.recognition.gallery import LearnSettings, learn
+from carspotter.recognition.gallery import Gallery, LearnSettings, learn
 from carspotter.recognition.identifier import Identifier
 from carspotter.recognition.recognizer import Recognizer
 from carspotter.records import Prediction
@@ -198,15 +198,15 @@ def own_cases(ads: Sequence[Ad], base: ModelBundle, session: Session, seed: int)
     used = [ad for members in enough.values() for ad in members]
     cases = []
     for part in range(FOLDS):
-        identifier, probabilities = _learnt([ad for ad in used if fold[ad.name] != part], taxonomy, base, session, seed)
+        identifier, gallery = _learnt([ad for ad in used if fold[ad.name] != part], taxonomy, base, session, seed)
         held = [ad for ad in used if fold[ad.name] == part]
-        cases += [Case(ad=seen_by(ad, identifier, probabilities), identifier=identifier, truth=ad.make) for ad in held]
+        cases += [Case(ad=seen_by(ad, identifier, gallery), identifier=identifier, truth=ad.make) for ad in held]
     return cases
 
 
 def _learnt(
     ads: Sequence[Ad], taxonomy: Taxonomy, base: ModelBundle, session: Session, seed: int
-) -> tuple[Identifier, Callable[[Any], NDArray[np.float64]]]:
+) -> tuple[Identifier, Gallery]:
     vectors = [embeddings_of(ad) for ad in ads]
     makes = taxonomy.names("make")
     classes = np.concatenate(
@@ -223,22 +223,24 @@ def _learnt(
         taxonomy=taxonomy,
         head=gallery.head,
     )
-    return Identifier(bundle, session), gallery.probabilities
+    return Identifier(bundle, session), gallery
 
 
-def seen_by(ad: Ad, identifier: Identifier, probabilities: Callable[[Any], NDArray[np.float64]]) -> Ad:
+def seen_by(ad: Ad, identifier: Identifier, gallery: Gallery) -> Ad:
     """Return an ad as another identifier sees it, from the embeddings."""
     photos = []
     for photo in ad.photos:
         if is_identified(photo):
             vector = np.array(photo.vehicles[0].embedding, np.float32)
-            said = identifier.judge(probabilities(vector[None])[0], vector)
+            evidence = float(gallery.head.evidence(vector[None])[0])
+            said = identifier.judge(gallery.probabilities(vector[None])[0], vector, evidence=evidence)
             vehicle = replace(
                 photo.vehicles[0],
                 answer=said.answer,
                 undecided=said.undecided,
                 levels=said.levels,
                 probabilities=tuple(said.probabilities.tolist()),
+                evidence=evidence,
             )
             photo = replace(photo, vehicles=(vehicle,))
         photos.append(photo)

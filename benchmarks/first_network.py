@@ -12,8 +12,8 @@ from carspotter.export.onnx import finish, raw_outputs, to_onnx
 from carspotter.runtime.bundle import ModelBundle
 from carspotter.taxonomy import Taxonomy
 from carspotter.training.checkpoint import BEST, TAXONOMY, load_checkpoint
-from carspotter.training.identifier.data import preprocessing_of
 from carspotter.training.identifier.model import build_identifier
+from carspotter.training.identifier.source import preprocessing_of
 from carspotter.training.identifier.task import ExportedIdentifier
 from carspotter.training.recipe import load_recipe
 from measure import parser

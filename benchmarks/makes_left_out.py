@@ -17,6 +17,7 @@ import torch
 from carspotter.taxonomy import Taxonomy
 from carspotter.training.checkpoint import TAXONOMY
 from carspotter.training.identifier.model import Identifier
+from carspotter.training.identifier.source import Kept
 from carspotter.training.identifier.task import IdentifierTask, predict
 from carspotter.training.recipe import load_recipe
 from measure import parser, report
@@ -34,14 +35,14 @@ def main() -> None:
     recipe = load_recipe(given.recipe, [*given.changes, *fixed])
     torch.set_num_threads(recipe.train.threads or torch.get_num_threads())
     task = IdentifierTask(recipe)
+    photos = task.photos.some()
     unfitted = IdentifierTask(load_recipe(given.recipe, [*given.changes, *fixed, "train.probe=0"]))
     first = unfitted.build_model()
-    makes, of_photo = task.taxonomy.names("make"), task.levels["make"].numpy()[task.photos.targets]
+    makes, of_photo = task.taxonomy.names("make"), task.levels["make"].numpy()[photos.targets]
     known = {taxon.make for taxon in Taxonomy.load(Path(recipe.model.start) / TAXONOMY).classes}
     chosen = left_out(of_photo, [name in known for name in makes])
     away = np.isin(of_photo, chosen)
-    held, task.photos = task.photos.take(away), task.photos.take(~away)
-    task.images = torch.from_numpy(task.photos.images)
+    held, task.photos = photos.take(away), Kept(photos.take(~away))
     truth = of_photo[away]
     rows = [
         {"network": name, "make": f"{right(model, task.taxonomy, held.images, truth):.4f}"}

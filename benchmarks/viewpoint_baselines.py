@@ -31,8 +31,10 @@ from carspotter.runtime.calibration import fit_temperature, softmax
 from carspotter.taxonomy import Taxon, Taxonomy
 from carspotter.training.baselines import Baseline, FitSettings, HogSettings, fit_features, fit_hog
 from carspotter.training.features import Embed, Floats, Images, embed_with
-from carspotter.training.identifier.data import LabelledPhotos, augment, load_photos, split_holdout
+from carspotter.training.identifier.data import augment, load_photos
+from carspotter.training.identifier.holdout import split_holdout
 from carspotter.training.identifier.model import Identifier, load_backbone, parameter_groups
+from carspotter.training.identifier.source import LabelledPhotos
 from carspotter.training.identifier.targets import Nodes
 from carspotter.training.identifier.task import predict
 from carspotter.training.recipe import AugmentSettings, InputSettings, ModelSettings, TrainSettings

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from carspotter.geometry import BoundingBox
+    from carspotter.recognition.interop import to_supervision
     from carspotter.recognition.recognizer import Recognizer
     from carspotter.records import Prediction
     from carspotter.runtime.bundle import ModelBundle
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 
 __version__ = "0.2.0"
 
-__all__ = ["BoundingBox", "ModelBundle", "Prediction", "Recognizer", "Taxonomy", "__version__"]
+__all__ = ["BoundingBox", "ModelBundle", "Prediction", "Recognizer", "Taxonomy", "__version__", "to_supervision"]
 
 # Processes that are spawned inherit these; set the other value beforehand to let a library call its maker.
 for _name, _value in (
@@ -38,6 +39,7 @@ _HOMES = {
     "Prediction": "carspotter.records",
     "Recognizer": "carspotter.recognition.recognizer",
     "Taxonomy": "carspotter.taxonomy",
+    "to_supervision": "carspotter.recognition.interop",
 }
 
 

@@ -174,6 +174,14 @@ def decode(data: bytes, *, min_side: int | None = None, max_pixels: int = MAX_PI
     return DecodedPhoto(pixels=pixels, width=width, height=height, scale=pixels.shape[1] / width)
 
 
+def is_upright(data: bytes) -> bool:
+    """Return whether a photo is shown as it is stored, by its EXIF; reads no pixels. Raises ImageError."""
+    form = sniff(data)
+    with _quiet_pillow():
+        check_pieces(data, form)
+        return orientation(_open(data, form).info.get("exif")) not in _UPRIGHT
+
+
 def network_input(pixels: Pixels, preprocessing: Preprocessing, box: BoundingBox | None = None) -> Pixels:
     """Return uint8 (height, width, 3) for a network: the box padded, clipped, cropped and resized in one step.
 

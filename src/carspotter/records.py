@@ -148,8 +148,9 @@ class Vehicle:
     `levels` has the top candidates of each taxonomy level, best first. `answer` is None when no level is sure enough,
     and `undecided` then says why in words. `colour` and `body` are None where they are not sure enough.
     `probabilities` are those of the identifier's classes, in the order of its taxonomy, `attributes` those of each
-    attribute's words; `embedding` has unit length. None of the three is written unless asked for. `own` are attributes
-    of one's own, None where one is not sure.
+    attribute's words; `embedding` has unit length. None of the three is written unless asked for. `evidence` says how
+    much speaks for any class of a learned bundle, and `called` what the network under it would answer. `own` are
+    attributes of one's own, None where one is not sure.
     """
 
     box: BoundingBox
@@ -164,6 +165,8 @@ class Vehicle:
     attributes: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
     own: Mapping[str, Attribute | None] = field(default_factory=dict)
     embedding: tuple[float, ...] | None = None
+    evidence: float | None = None
+    called: Answer | None = None
 
     def __post_init__(self) -> None:
         _probability(self, "score")

@@ -106,7 +106,7 @@ def test_a_photo_that_cannot_be_read_is_left_out_and_said(trained: Path, drawn_d
     (tmp_path / "bad.jpg").write_text("no photo")
     (tmp_path / "labels.csv").write_text(f"path,make\n{photo},Round\nbad.jpg,Flat\nnone.jpg,Flat\n")
     words = ("evaluate", trained, "--labels", tmp_path / "labels.csv", "--split", "", "--out", tmp_path / "out")
-    code, said, wrong = run(*words, "--json", "--no-heat-maps")
+    code, said, wrong = run(*words, "--json")
     assert code == 0, wrong
     assert "left out: bad.jpg" in wrong
     assert "left out: none.jpg" in wrong

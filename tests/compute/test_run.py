@@ -1,15 +1,20 @@
 """Running a row stage: every row answered once, whatever goes wrong, and nothing lost by a kill."""
 
+import multiprocessing
 import os
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import closing
+from itertools import count
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from carspotter.catalog.catalog import Catalog
-from carspotter.compute import run
+from carspotter.compute import in_order, run
 from carspotter.errors import BundleError, ComputeError
 from compute_stages import Count, fill
 from waiting import until
@@ -260,3 +265,25 @@ def test_a_setup_that_hangs_ends_a_ray_run(tmp_path: Path) -> None:
     done = run_on(tmp_path, "ray", "setup-hangs")
     assert done.returncode == 1
     assert b"stage count was not set up within 5 s" in done.stderr
+
+
+@pytest.mark.parametrize("workers", [0, 3])
+def test_endless_rows_are_answered_in_order_and_taken_a_few_at_a_time(workers: int) -> None:
+    taken: list[int] = []
+
+    def rows() -> Iterator[dict[str, Any]]:
+        for position in count(100):  # no row of the bad kinds
+            taken.append(position)
+            yield {"photo_id": f"a/{position}", "position": position, "lacks": ["files"]}
+
+    with closing(in_order(Count(writes={"files": "1"}), rows(), workers=workers)) as answers:
+        for position, answer in zip(range(100, 140), answers, strict=False):
+            assert answer["photo_id"] == f"a/{position}"
+            assert len(taken) <= position - 100 + max(1, 2 * workers) + 1
+    assert multiprocessing.active_children() == []
+
+
+def test_a_row_that_raises_is_told_in_its_place() -> None:
+    rows = [{"photo_id": f"a/{n}", "position": n, "lacks": ["files"]} for n in range(10)]
+    answers = list(in_order(Count(kind="raises", at=7, writes={"files": "1"}), rows, workers=2))
+    assert [answer["status"] for answer in answers] == ["ok"] * 7 + ["error"] + ["ok"] * 2

@@ -93,13 +93,19 @@ def test_levels_are_the_taxonomys_sums(engine: str, size: int, tmp_path: Path) -
     assert model.ByteSize() - before < 2_000 + 60 * size, "it must stay small beside the weights"
 
 
+@pytest.mark.parametrize("with_profiles", [True, False])
 @pytest.mark.parametrize("engine", ENGINES)
-def test_a_head_in_the_graph_answers_as_beside_it(engine: str, tmp_path: Path) -> None:
+def test_a_head_in_the_graph_answers_as_beside_it(engine: str, with_profiles: bool, tmp_path: Path) -> None:
     random = np.random.default_rng(1)
-    network = onnx.load(str(tiny_identifier(tmp_path / "tiny").model_path))
+    base = tiny_identifier(tmp_path / "tiny")
+    assert base.taxonomy is not None
+    models = len(base.taxonomy.names("model"))
+    network = onnx.load(str(base.model_path))
     taxonomy = drawn_taxonomy(random, 40)
     weights = random.normal(0, 3, (len(taxonomy), 16)).astype(np.float16)
-    head = Head(weights=weights, bias=random.normal(0, 1, len(taxonomy)))
+    said = np.sqrt(random.dirichlet(np.ones(models), len(taxonomy))).astype(np.float16)
+    bias = random.normal(0, 1, len(taxonomy))
+    head = Head(weights=weights, bias=bias, profiles=said if with_profiles else None)
     model = onnx.load_from_string(with_head(network.SerializeToString(), head, taxonomy, temperature=1.7))
     session = session_of(model, tmp_path, engine)
     crops = random.integers(0, 256, (3, 1, 1, 3)).repeat(32, 1).repeat(32, 2).astype(np.uint8)
@@ -110,7 +116,8 @@ def test_a_head_in_the_graph_answers_as_beside_it(engine: str, tmp_path: Path) -
     np.testing.assert_allclose(found["probabilities"], wanted, atol=1e-5)
     for level in LEVELS:
         np.testing.assert_allclose(found[level], taxonomy.sum_to(level, wanted), atol=1e-5, err_msg=level)
-    np.testing.assert_allclose(found["evidence"][:, 0], head.evidence(found["embedding"]), atol=1e-5)
+    own = session_of(network, tmp_path / "tiny", engine).run(crops)["model"]
+    np.testing.assert_allclose(found["evidence"][:, 0], head.evidence(found["embedding"], own), atol=1e-5)
 
 
 # ---- boxes

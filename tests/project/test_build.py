@@ -16,6 +16,7 @@ from carspotter.labels.corrections import BECOMES
 from carspotter.project.folder import Project
 from carspotter.project.funnel import funnel
 from carspotter.project.pipeline import STEPS, build
+from carspotter.recognition.ad import answer_ad
 from carspotter.recognition.recognizer import Recognizer
 from carspotter.runtime.bundle import ModelBundle
 from tiny_project import NAMES, make_project, save_photo
@@ -117,6 +118,32 @@ def test_learn_writes_a_bundle_that_identify_uses(built: tuple[Path, Said]) -> N
     save_photo(folder / "new.jpg", "green", seed=77)
     prediction = recognizer.recognize(folder / "new.jpg")
     assert prediction.vehicles[0].levels["model"][0].name == "Audi A4"
+    figures = learned.card["figures"]
+    assert {"test test_top1", "test ad_top1"} <= set(figures)
+    held = next(name for name in figures if name.startswith("top-1, on "))
+    assert figures[held] == 1.0
+    assert figures["classes left out in turn: AUROC"] == stats["learn"]["strangers_auroc"]
+
+
+def test_one_class_is_learnt_and_the_others_are_none_of_it(copy: Path) -> None:
+    rows = (copy / "cars.csv").read_text(encoding="utf-8").splitlines()
+    (copy / "cars.csv").write_text("\n".join([rows[0], *(row for row in rows if "A4 Avant" in row)]), encoding="utf-8")
+    stats = build(Project.open(copy), workers=0)
+    assert "photos of 1 class:" in stats["learn"]["text"]
+    recognizer = Recognizer.open(finder=copy / "bundles" / "finder", identifier=copy / "models" / "learned")
+    photos = {}
+    for color in NAMES:
+        save_photo(copy / f"{color}.jpg", color, seed=91)
+        photos[color] = recognizer.recognize(copy / f"{color}.jpg")
+    seen = {color: photo.vehicles[0] for color, photo in photos.items()}
+    assert seen["green"].answer is not None
+    for other in ("red", "blue"):
+        assert seen[other].answer is None
+        assert str(seen[other].undecided).startswith("not one of yours")
+        # As an ad, and as JSON, the same words.
+        ad = answer_ad([photos[other]] * 2, recognizer.identifier)
+        assert str(ad.to_dict()["undecided"]).startswith("not one of yours")
+    assert answer_ad([photos["green"]], recognizer.identifier).answer is not None
 
 
 def test_shards_are_read_back(built: tuple[Path, Said]) -> None:
@@ -265,7 +292,9 @@ def test_an_empty_project_builds_to_an_empty_report(tmp_path: Path) -> None:
     folder = make_project(tmp_path / "empty")
     (folder / "cars.csv").write_text("ad_id,make,model,submodel,photos\n")
     stats = build(Project.open(folder), workers=0)
-    assert stats["learn"]["text"].startswith("nothing to learn")
+    text = stats["learn"]["text"]
+    assert text.startswith("nothing to learn yet: no class has 4 photos and 3 ads")
+    assert "set min_photos = 1 and min_ads = 1 under [classes] in carspotter.toml" in text
     assert "0 listings" in (folder / "report.html").read_text()
 
 

@@ -26,7 +26,7 @@ from carspotter.training.baselines import (
     run_baseline,
 )
 from carspotter.training.features import CHUNK, embed_all, embed_with
-from carspotter.training.identifier.data import LabelledPhotos
+from carspotter.training.identifier.source import LabelledPhotos
 from carspotter.training.recipe import load_recipe
 
 SMALL = HogSettings(width=32, height=24)

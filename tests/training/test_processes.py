@@ -118,3 +118,14 @@ def test_two_hosts_learn_what_one_does(tmp_path: Path) -> None:
     assert (one["processes"], two["processes"]) == (1, 2)
     assert two["loss"] == pytest.approx(one["loss"], rel=1e-3)
     assert two["files of the second host"] == 0  # the first one alone writes
+
+
+@pytest.mark.slow
+def test_two_processes_read_one_stream(drawn_data: Path, tmp_path: Path) -> None:
+    # The photos of a CSV, which one of them cuts to shards while the other waits.
+    changes = [change.replace("epochs=2", "epochs=6") for change in CHANGES]
+    torchrun(drawn_data / "recipe.toml", tmp_path / "two", changes=[*changes, "data.memory=0", "data.workers=1"])
+    lines = [json.loads(line) for line in (tmp_path / "two" / LOG).read_text().splitlines()]
+    assert len(lines) == 6
+    assert lines[-1]["loss"] < lines[0]["loss"]
+    assert len(list((tmp_path / "two").glob("shards-*"))) == 1

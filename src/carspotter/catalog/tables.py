@@ -135,11 +135,13 @@ _ALL = (
         name="embeddings",
         key="photo_id",
         growth="facts",
-        about="what the identifier says of the crop of each vehicle that passed the gate: embedding, colour, body",
+        about="what the identifier says of the crop of each vehicle that passed the gate: embedding, colour, body, and "
+        "what its network says of its own models (`said`: their probabilities, 0 below a thousandth)",
         columns={
             "photo_id": "text",
             "bundle": "text",
             "embedding": "vector",
+            "said": "vector",
             "colour": "text",  # the likeliest word, however sure
             "colour_probability": "number",
             "body": "text",

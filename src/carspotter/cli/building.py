@@ -58,6 +58,14 @@ class Display:
         for warning in stats.get("warnings", ()):
             self._warn(str(warning))
 
+    def say(self, line: str) -> None:
+        """Show a line that stays, while a step is under way."""
+        if self._bar is not None:
+            self._bar.console.print(line, markup=False, highlight=False)
+        else:
+            sys.stderr.write(line + "\n")
+            sys.stderr.flush()
+
     def _warn(self, text: str) -> None:
         if self._bar is not None:
             self._bar.console.print(f"warning: {text}", markup=False, highlight=False, style="bold yellow")

@@ -33,7 +33,9 @@ def evaluate(
     against: Annotated[
         Path | None, typer.Option(help="An earlier evaluation, to show the difference.", show_default=False)
     ] = None,
-    heat_maps: Annotated[bool, typer.Option(help="Show which pixels decided the worst mistakes.")] = True,
+    heat_maps: Annotated[
+        bool, typer.Option("--heat-maps", help="Show which pixels decided the worst mistakes: minutes on a CPU.")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="The figures as JSON.")] = False,
 ) -> None:
     """Judge an identifier on labelled photos: figures with intervals, a page of mistakes, a prediction table."""

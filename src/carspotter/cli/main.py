@@ -21,6 +21,7 @@ from carspotter import __version__
 from carspotter.cli.browser import browser
 from carspotter.cli.building_steps import STEP_COMMANDS, check, crawl, fetch, finder_rows, import_, step_command
 from carspotter.cli.evaluate import compare, evaluate
+from carspotter.cli.exchange import export_dataset, import_labels
 from carspotter.cli.export import export
 from carspotter.cli.identify import identify
 from carspotter.cli.models import models
@@ -136,6 +137,8 @@ for _name, _steps, _help in STEP_COMMANDS:
     app.command(_name)(step_command(_steps, _help))
 app.command()(review)
 app.command()(finder_rows)
+app.command()(export_dataset)
+app.command()(import_labels)
 app.command()(models)
 app.command()(train)
 app.command()(evaluate)

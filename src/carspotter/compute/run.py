@@ -12,10 +12,11 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass
 from itertools import islice
+from typing import Any
 
 from carspotter.catalog.catalog import Catalog
 from carspotter.catalog.tables import OK, TABLES
-from carspotter.compute.stage import Row, RowStage, Tables, error_rows
+from carspotter.compute.stage import Row, RowStage, Tables, error_rows, key_of
 from carspotter.compute.workers import ROW_S, SETUP_S, Died, Inline, Outcome, Processes, Workers
 from carspotter.cores import cores
 from carspotter.errors import CarspotterError, ComputeError
@@ -113,6 +114,41 @@ def spread(
     pool = open_workers(stage, on=on, count=workers, most=most, row_s=row_s, setup_s=setup_s)
     try:
         yield from _outcomes(stage, pool, rows, batch_size)
+    finally:
+        pool.close()
+
+
+def in_order(
+    stage: RowStage, rows: Iterable[Row], *, workers: int, ahead: int = 2, row_s: float = ROW_S
+) -> Generator[Row, None, None]:
+    """Yield what a stage with one table says of each row, in the order of the rows; 0 `workers` ask it right here.
+
+    At most `ahead` rows a worker are under way or waiting, so that endless rows take no more memory than a few. Close
+    the generator to end the workers. Raises ComputeError where a worker dies: its row is not tried again.
+    """
+    (table,) = stage.writes
+    pool: Workers = Processes(stage, workers, row_s=row_s) if workers else Inline(stage)
+    waiting, most = iter(rows), max(1, ahead * workers)
+    asked, answers = deque[Any](), dict[Any, Row]()  # keys of rows by their order, and what is known of some of them
+    key = key_of(stage, table)
+    try:
+        while True:
+            while pool.free and len(asked) < most and (row := next(waiting, None)) is not None:
+                pool.submit([row])
+                asked.append(row[key])
+            if not asked:
+                return
+            if asked[0] in answers:
+                yield answers.pop(asked.popleft())
+                continue
+            (row,), outcome = pool.wait()
+            if isinstance(outcome, Died):
+                raise ComputeError(
+                    f"a worker of stage {stage.name} died: {outcome.how}; fewer workers need less memory"
+                )
+            if not isinstance(outcome, dict):
+                raise outcome
+            (answers[row[key]],) = outcome[table]
     finally:
         pool.close()
 

@@ -38,20 +38,22 @@ class Crop:
     photo_size: tuple[int, int]
 
 
-def cut(data: bytes, box: BoundingBox, target: Preprocessing, *, keep: bool = False) -> Crop:
+def cut(data: bytes, box: BoundingBox | None, target: Preprocessing, *, keep: bool = False) -> Crop:
     """Cut a box, given in pixels of the upright original, out of a photo's bytes, as a network with this input sees it.
 
-    With `keep` the crop has its own proportions instead, the shorter side as long as the target's at most: nothing is
-    enlarged. Raises ImageError for a bad photo, or a box that holds no pixel of it.
+    Without a box the whole photo is the crop. With `keep` the crop has its own proportions instead, the shorter side as
+    long as the target's at most: nothing is enlarged. Raises ImageError for a bad photo, or
+    a box that holds no pixel of it.
     """
     photo = read_photo(data, decode_side(target))
-    area = box.pad(target.pad).clip(photo.width, photo.height)
+    around = box or BoundingBox(0, 0, photo.width, photo.height)
+    area = around.pad(target.pad).clip(photo.width, photo.height)
     if keep and min(area.width, area.height) >= 1:
         size = min(target.width, target.height)
         shrink = min(photo.scale, size / min(area.width, area.height))
         target = replace(target, width=max(1, round(area.width * shrink)), height=max(1, round(area.height * shrink)))
     pixels = crops.cut(photo, target, box)
-    inside = to_network_box(box.shift(-area.x1, -area.y1), (area.width, area.height), target)
+    inside = to_network_box(around.shift(-area.x1, -area.y1), (area.width, area.height), target)
     return Crop(
         pixels=pixels, box=inside.clip(target.width, target.height), area=area, photo_size=(photo.width, photo.height)
     )

@@ -53,7 +53,9 @@ class Cutting:
     def _cut(self, row: dict[str, Any]) -> dict[str, Any]:
         """Return the encoded `image` and its `metadata`: box and area in pixels, sizes of the crop and the photo."""
         try:
-            box = BoundingBox(*(float(row[name]) for name in BOX))
+            corners = [row[name] for name in BOX]
+            # Four empty cells, as a CSV of labels has them, are the whole photo.
+            box = None if corners == [""] * 4 else BoundingBox(*map(float, corners))
         except (TypeError, ValueError) as error:
             raise DatasetError(f"its box is wrong: {error}") from error
         path = str(row["path"])

@@ -19,6 +19,8 @@ Feature = Sequence[bytes] | Sequence[int] | Sequence[float]
 
 # A record of ours is a crop of some kB; a length beyond is damage, and must not become an attempt to read it.
 MAX_RECORD_BYTES = 1 << 30
+# Bytes before and behind a record: its length and the checksum of that; the checksum of its content.
+_HEAD, _TAIL = 12, 4
 
 # TFRecord stores a CRC rotated and shifted, since a CRC over data that holds CRCs is weak (tensorflow crc32c.h).
 _MASK = 0xA282EAD8
@@ -89,27 +91,47 @@ def encode_records(records: Iterable[bytes]) -> bytes:
     return b"".join(parts)
 
 
+def record_ends(file: BinaryIO, name: str) -> list[int]:
+    """Return where each record of an open TFRecord file, called `name` in messages, ends; the heads alone are read.
+
+    Raises DatasetError where the file ends within a record, or a length cannot be one.
+    """
+    size, place, ends = file.seek(0, 2), 0, list[int]()
+    while place < size:
+        where = f"{name}: record {len(ends)}"
+        file.seek(place)
+        head = file.read(_HEAD)
+        if len(head) < _HEAD:
+            raise DatasetError(f"{where} is cut: {len(head)} of {_HEAD} bytes of its head; write the shard again")
+        (length,) = struct.unpack("<Q", head[:8])
+        if _checksum(head[:8]) != head[8:] or length > MAX_RECORD_BYTES:
+            raise DatasetError(f"{where}: the checksum of its length is wrong: no TFRecord, or damaged")
+        there = size - place - _HEAD
+        if there < length + _TAIL:
+            raise DatasetError(f"{where} is cut: {there} of {length + _TAIL} bytes; write the shard again")
+        place += _HEAD + length + _TAIL
+        ends.append(place)
+    return ends
+
+
+def unpack_record(data: bytes, where: str) -> bytes:
+    """Return the content of one record with its head and its checksum; raises DatasetError where that is wrong."""
+    record = data[_HEAD:-_TAIL]
+    if _checksum(record) != data[-_TAIL:]:
+        raise DatasetError(f"{where}: its checksum is wrong: damaged; write the shard again")
+    return record
+
+
 def read_records(file: BinaryIO, name: str) -> Iterator[bytes]:
     """Yield the records of an open TFRecord file, called `name` in messages.
 
     Raises DatasetError where the file ends within a record or a checksum differs.
     """
-    number = 0
-    while head := file.read(12):
-        where = f"{name}: record {number}"
-        if len(head) < 12:
-            raise DatasetError(f"{where} is cut: {len(head)} of 12 bytes of its head; write the shard again")
-        (length,) = struct.unpack("<Q", head[:8])
-        if _checksum(head[:8]) != head[8:] or length > MAX_RECORD_BYTES:
-            raise DatasetError(f"{where}: the checksum of its length is wrong: no TFRecord, or damaged")
-        body = file.read(length + 4)
-        if len(body) < length + 4:
-            raise DatasetError(f"{where} is cut: {len(body)} of {length + 4} bytes; write the shard again")
-        record = body[:length]
-        if _checksum(record) != body[length:]:
-            raise DatasetError(f"{where}: its checksum is wrong: damaged; write the shard again")
-        yield record
-        number += 1
+    place = 0
+    for number, end in enumerate(record_ends(file, name)):
+        file.seek(place)
+        yield unpack_record(file.read(end - place), f"{name}: record {number}")
+        place = end
 
 
 def _checksum(data: bytes) -> bytes:

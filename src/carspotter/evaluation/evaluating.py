@@ -22,7 +22,7 @@ from carspotter.cores import cores
 from carspotter.crops import crop_of
 from carspotter.csv_rows import read_csv
 from carspotter.dataset.manifest import load_classes, load_manifest
-from carspotter.dataset.reader import read_webdataset
+from carspotter.dataset.reader import read_shards
 from carspotter.errors import EvaluationError, ImageError, StorageError, TaxonomyError
 from carspotter.evaluation.mistakes import sample_mistakes, write_review
 from carspotter.evaluation.predictions import UNLABELLED, Predictions
@@ -99,7 +99,7 @@ def from_shards(folder: str, *, split: str = "test") -> list[LabelledPhoto]:
     """Read the crops of a project's shards. Raises DatasetError, and EvaluationError for a split without samples."""
     photos = []
     classes, cut_for = load_classes(folder).classes, load_manifest(folder).cut_for
-    for sample in read_webdataset(folder, split=split or None):
+    for sample in read_shards(folder, split=split or None):
         said, box, number = sample.metadata, sample.box, sample.class_index
         photos.append(
             LabelledPhoto(

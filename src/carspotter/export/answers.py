@@ -18,7 +18,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from carspotter.records import VIEWPOINTS
 from carspotter.runtime.bundle import TASK_OUTPUTS
-from carspotter.runtime.head import Head
+from carspotter.runtime.head import FLOOR, SHARE, Head
 from carspotter.taxonomy import LEVELS, Taxonomy
 
 CANDIDATES = 128
@@ -58,8 +58,7 @@ def with_head(network: bytes, head: Head, taxonomy: Taxonomy, *, temperature: fl
     tail = _Tail(model)
     kept = [value.name for value in model.graph.output if value.name not in ("probabilities", *LEVELS)]
     # The old answers keep their nodes under other names until nothing reads them; `drop_unused` then takes them out.
-    for name in ("logits", "probabilities", *LEVELS):
-        tail.rename(name)
+    own = {name: tail.rename(name) for name in ("logits", "probabilities", *LEVELS)}
     # In 16 bits, as `head.npz` has them: the same numbers in half of the bytes.
     weights = tail.floats(tail.constant(head.weights.T.astype(np.float16)))
     tail.add("Gemm", "embedding", weights, tail.constant(head.bias), output="logits")
@@ -67,13 +66,26 @@ def with_head(network: bytes, head: Head, taxonomy: Taxonomy, *, temperature: fl
     most = tail.add("ReduceMax", "logits", tail.integers([1]), keepdims=1)
     powers = tail.add("Exp", tail.add("Sub", "logits", most))
     mean = tail.add("ReduceMean", powers, tail.integers([1]), keepdims=1)
-    tail.add("Add", most, tail.add("Log", mean), output="evidence")
+    _evidence(tail, head, tail.add("Add", most, tail.add("Log", mean)), own["model"])
     sizes = _levels(tail, taxonomy, temperature)
     sizes |= {name: tail.last_size(name) for name in kept} | {"evidence": 1}
     tail.close({name: (size,) for name, size in sizes.items()}, ("probabilities", *LEVELS, *kept, "evidence"))
     drop_unused(model.graph)
     onnx.checker.check_model(model, full_check=True)
     return bytes(model.SerializeToString())
+
+
+def _evidence(tail: _Tail, head: Head, energy: str, said: str) -> None:
+    """Add the output `evidence` (n, 1) to the energy of the logits (n, 1) and the network's own models (n, m)."""
+    if head.profiles is None:
+        tail.add("Identity", energy, output="evidence")
+        return
+    profiles = tail.floats(tail.constant(head.profiles.T.astype(np.float16)))
+    none = tail.constant(np.zeros(head.n_classes, np.float32))
+    overlaps = tail.add("Gemm", tail.add("Sqrt", said), profiles, none)
+    likeness = tail.add("ReduceMax", overlaps, tail.integers([1]), keepdims=1)
+    spoken = tail.add("Log", tail.add("Sub", likeness, tail.number(-FLOOR)))
+    tail.add("Add", tail.add("Mul", energy, tail.number(SHARE)), spoken, output="evidence")
 
 
 def _levels(tail: _Tail, taxonomy: Taxonomy, temperature: float) -> dict[str, int]:

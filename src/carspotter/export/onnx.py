@@ -31,7 +31,7 @@ from carspotter.training.checkpoint import BEST, TAXONOMY, load_checkpoint
 from carspotter.training.norms import fuse_norms
 from carspotter.training.recipe import Recipe, load_recipe
 from carspotter.training.start import read_notice
-from carspotter.training.trainer import RECIPE, Task, open_task
+from carspotter.training.task import RECIPE, Task, open_task
 
 logger = logging.getLogger(__name__)
 OPSET = 18  # the lowest that torch's exporter writes without converting; OpenVINO and LiteRT read it
@@ -39,8 +39,11 @@ TOLERANCE = 0.02
 """Largest difference between the file and the network in any output: float16 keeps 11 bits of each weight."""
 
 
-def export(run: str | Path, out: str | Path) -> ModelBundle:
-    """Write the best network of a run as a bundle to the folder `out`. Raises TrainingError, RecipeError."""
+def export(run: str | Path, out: str | Path, *, task: Task | None = None) -> ModelBundle:
+    """Write the best network of a run as a bundle to the folder `out`. Raises TrainingError, RecipeError.
+
+    Who has the run's `task` open gives it, and its photos are not read again.
+    """
     run = Path(run)
     if not (run / RECIPE).is_file():
         raise TrainingError(f"{run} is no run: it has no {RECIPE}; name the folder that `carspotter train` printed")
@@ -49,7 +52,7 @@ def export(run: str | Path, out: str | Path) -> ModelBundle:
         what = "an attribute: `carspotter train … --task` wrote its bundle beside it"
         what = what if recipe.task == "attribute" else f"the baseline {recipe.task!r}: it has no network to export"
         raise TrainingError(f"{run} is {what}")
-    task = open_task(recipe)
+    task = task or open_task(recipe, run)
     _check_classes(task, run)
     model = task.build_model(blank=True)
     checkpoint = load_checkpoint(run / BEST)

@@ -126,14 +126,13 @@ def _frozen(recipe: Recipe) -> nn.Module:
 def _fitted(recipe: Recipe, run: Path, say: Callable[[str], None]) -> nn.Module:
     """Train, or go on from the newest checkpoint of the same data; return the best network."""
     from carspotter.training.attribute.task import AttributeTask
-    from carspotter.training.checkpoint import BEST, LAST, load_checkpoint
+    from carspotter.training.checkpoint import BEST, load_checkpoint
     from carspotter.training.trainer import Training
 
     logging.getLogger("carspotter").debug("recipe %s", recipe)
     task = AttributeTask(recipe)
     training = Training(recipe, task, run)
-    if (run / LAST).exists():
-        training.restore(load_checkpoint(run / LAST))
+    training.go_on()
     training.describe()
     training.fit()
     say(f"trained {training.epoch} epochs; best {training.task_name} {training.best:.3f}")

@@ -62,7 +62,7 @@ class Build:
     def embeddings(self) -> str:
         """Return the SQL of the embeddings that the project's networks made; those of other weights do not mix in."""
         version = versions(self.project.settings.locate)["embeddings"].replace("'", "''")
-        return f"(SELECT photo_id, embedding FROM embeddings WHERE status = 'ok' AND stage_version = '{version}')"
+        return f"(SELECT photo_id, embedding, said FROM embeddings WHERE status = 'ok' AND stage_version = '{version}')"
 
     def rows(self, stage: compute.RowStage, *, workers: int | None = None) -> Mapping[str, Any]:
         """Run a row stage over the rows that lack its facts and say how many it did; `workers` is for it alone."""

@@ -36,7 +36,10 @@ Row = dict[str, Any]
 CHECK_VERSION = "1"
 """Grows when the scores of a check mean something else; thresholds are applied to stored scores."""
 LOCATE_VERSION = "1"
-EMBED_VERSION = "2"  # 2: with colour and body
+EMBED_VERSION = "3"  # 2: with colour and body; 3: with what the network says of its own models
+
+LEAST_SAID = 1e-3
+"""Smaller probabilities of the network's own models are stored as 0: they tell nothing, and zeros take no room."""
 
 PARTS = ("checks", "findings", "embeddings")
 """The tables that a look fills."""
@@ -240,13 +243,15 @@ def _embedding_rows(located: Sequence[tuple[_Opened, View | None]], identifier: 
 
 
 def _described(crops: Sequence[NDArray[np.uint8]], identifier: Identifier) -> list[Row]:
-    """Return of each crop its embedding, and the likeliest colour and body of an identifier that knows any."""
+    """Return of each crop its embedding, what the network says of its models, and the likeliest colour and body."""
     if not crops:
         return []
     described = []
     words = {name: identifier.bundle.attributes[name] for name in SHOWN if name in identifier.bundle.attributes}
     for answer in identifier.identify(np.stack(crops)):
-        row: Row = {"embedding": answer.embedding.astype(np.float16)}
+        assert answer.said is not None  # whatever `identify` answers has it
+        said = np.where(answer.said < LEAST_SAID, 0, answer.said)
+        row: Row = {"embedding": answer.embedding.astype(np.float16), "said": said.astype(np.float16)}
         for name, known in words.items():
             best = int(np.argmax(answer.attributes[name]))
             row |= {name: known[best], f"{name}_probability": float(answer.attributes[name][best])}

@@ -8,9 +8,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from carspotter.evaluation.curves import calibration_error
 from carspotter.evaluation.evaluating import truths
 from carspotter.evaluation.metrics import ad_figures, in_top, rank_of
 from carspotter.evaluation.predictions import UNLABELLED, Predictions
+from carspotter.evaluation.strangers import stranger_figures
 from carspotter.labels.classes import cut
 from carspotter.project.build import Build
 from carspotter.project.report import write_report as draw_report
@@ -21,7 +23,7 @@ from carspotter.taxonomy import Taxon, Taxonomy
 
 Row = dict[str, Any]
 
-LEAST_CLASSES = 2
+LEAST_CLASSES = 1
 TOP = 5
 
 SAMPLED = f"""SELECT s.photo_id, s.ad_id, s.class_name, s.split, f.path, f.sha256, v.x1, v.y1, v.x2, v.y2, v.viewpoint,
@@ -42,19 +44,15 @@ def learn_classes(build: Build) -> Mapping[str, Any]:
         known = sorted({str(name) for name in np.asarray(samples["class_name"])[part == "train"]})
         if len(known) < LEAST_CLASSES:
             catalog.replace("predictions", [])
-            needs = f"min_photos = {settings.classes.min_photos} and min_ads = {settings.classes.min_ads}"
-            return {
-                "text": f"nothing to learn: {len(known)} classes have photos in train, {LEAST_CLASSES} are needed; "
-                f"[classes] asks for {needs}, from one photo on is enough"
-            }
+            return {"text": _nothing_to_learn(settings.classes.min_photos, settings.classes.min_ads)}
         taxonomy = Taxonomy(tuple(taxa[name] for name in known))
         gallery = _fit(samples, part, known, taxonomy=taxonomy, build=build)
         judged = _judged(samples, taxa, gallery=gallery, name=settings.learn.name)
         catalog.replace("predictions", list(_rows(judged, known)))
         stats: dict[str, Any] = {"method": gallery.method, "classes": len(known), "train": int((part == "train").sum())}
-        stats |= figures(judged)
+        stats |= figures(judged) | _refused(gallery)
         stats["text"] = in_words(stats)
-        save_gallery(gallery, base_bundle(build), folder, name=settings.learn.name, card=_card(build, stats))
+        save_gallery(gallery, base_bundle(build), folder, name=settings.learn.name, card=_card(build, stats, gallery))
         judged.save(build.project.predictions)
         return stats
 
@@ -73,20 +71,37 @@ JOIN embeddings e USING (photo_id) JOIN checks c USING (photo_id) WHERE s.status
 
 def embedded(build: Build) -> str:
     """Return the SQL of the samples with the embeddings that the project's networks made."""
-    return f"""SELECT s.photo_id, s.ad_id, s.class_name, s.split, e.embedding FROM samples s
+    return f"""SELECT s.photo_id, s.ad_id, s.class_name, s.split, e.embedding, e.said FROM samples s
     JOIN {build.embeddings} e USING (photo_id) WHERE s.status = 'ok'"""
 
 
 def in_words(stats: Mapping[str, Any]) -> str:
     """Return what was learned and what it reaches in one line."""
-    learned = f"{stats['method']} on {stats['train']} photos of {stats['classes']} classes"
+    one = "class" if stats["classes"] == 1 else "classes"
+    learned = f"{stats['method']} on {stats['train']} photos of {stats['classes']} {one}"
     if not stats["test"]:
-        return f"{learned}; no test photos to try it on"
+        return f"{learned}; no test photos to try it on{_strangers_in_words(stats)}"
     right = f"{stats['test_top1']:.1%} of {stats['test']} test photos right"
     ads = f"{stats['ad_top1']:.1%} of {stats['test_ads']} whole ads"
     not_learned = stats.get("not_learned")
     more = f"; {not_learned} test photos are of classes without photos in train" if not_learned else ""
-    return f"{learned}: {right}, {ads}{more}"
+    return f"{learned}: {right}, {ads}{more}{_strangers_in_words(stats)}"
+
+
+def _strangers_in_words(stats: Mapping[str, Any]) -> str:
+    refused, kept = stats.get("strangers_refused"), stats.get("own_kept")
+    if refused is None or kept is None:
+        return ""
+    return f"; of classes left out in turn {refused:.1%} are refused as not one of yours, of your own {1 - kept:.1%}"
+
+
+def _nothing_to_learn(min_photos: int, min_ads: int) -> str:
+    """Say what to set where no class is large enough."""
+    return (
+        f"nothing to learn yet: no class has {min_photos} photos and {min_ads} ads with photos to learn from. "
+        "To learn from less, down to one photo a class, set min_photos = 1 and min_ads = 1 under [classes] in "
+        "carspotter.toml, and train = 1.0, validation = 0.0 and test = 0.0 under [split]; then build again"
+    )
 
 
 def class_taxa(build: Build) -> dict[str, Taxon]:
@@ -113,15 +128,16 @@ def base_bundle(build: Build) -> ModelBundle:
 def _fit(
     samples: Mapping[str, Any], part: NDArray[np.str_], known: Sequence[str], *, taxonomy: Taxonomy, build: Build
 ) -> Gallery:
-    vectors = np.asarray(samples["embedding"], dtype=np.float32)
+    vectors, said = (np.asarray(samples[name], dtype=np.float32) for name in ("embedding", "said"))
     number = {name: index for index, name in enumerate(known)}
     label = np.array([number.get(name, -1) for name in samples["class_name"]], dtype=np.int64)
     train, validation = (np.flatnonzero((part == name) & (label >= 0)) for name in ("train", "validation"))
-    held_out = (vectors[validation], label[validation]) if len(validation) else None
+    held_out = (vectors[validation], label[validation], said[validation]) if len(validation) else None
     return learn(
         vectors[train],
         label[train],
         taxonomy,
+        said=said[train],
         settings=build.project.settings.learn,
         validation=held_out,
         groups=[samples["ad_id"][position] for position in train],
@@ -184,12 +200,53 @@ def figures(table: Predictions) -> dict[str, Any]:
     }
 
 
-def _card(build: Build, stats: Mapping[str, Any]) -> dict[str, Any]:
+def _refused(gallery: Gallery) -> dict[str, float]:
+    """Return how well classes left out are told from held-out photos, and which shares are refused and kept."""
+    bar = gallery.refusal
+    if bar is None or not len(bar.known) or not len(bar.unknown):
+        return {}
+    found = stranger_figures(bar.known, bar.unknown, bar.least)
+    return {
+        "strangers_auroc": found.auroc.value,
+        "own_kept": found.kept.value,
+        "strangers_refused": found.refused.value,
+    }
+
+
+def _card(build: Build, stats: Mapping[str, Any], gallery: Gallery) -> dict[str, Any]:
     name = build.project.settings.name or build.project.folder.name
+    tested = ("test_top1", "test_top5", "ad_top1")
+    left_out = {"strangers_auroc": "AUROC", "own_kept": "kept of own", "strangers_refused": "refused"}
     return {
         "data": f"{stats['train']} photographs of the project {name}, labelled by its listings",
-        "figures": {f"test {key}": value for key, value in stats.items() if isinstance(value, float)},
+        "figures": {
+            **{f"{key}, on {gallery.judged_on}": value for key, value in held_out_figures(gallery).items()},
+            **{f"classes left out in turn: {left_out[key]}": stats[key] for key in left_out if key in stats},
+            **{f"test {key}": stats[key] for key in tested if key in stats},
+        },
     }
+
+
+def held_out_figures(gallery: Gallery) -> dict[str, float]:
+    """Return the accuracy and calibration error on the photos that a gallery held out; none where it held out none."""
+    held = gallery.held
+    if held is None:
+        return {}
+    table = Predictions(
+        name="held out",
+        taxonomy=gallery.taxonomy,
+        photos=np.arange(len(held.truth)).astype(str),
+        probabilities=held.probabilities.astype(np.float32),
+        truth=held.truth,
+    )
+    right = table.right_at()[0]
+    shares = {
+        "top-1": right.mean(),
+        "top-5": in_top(table.probabilities, table.truth, TOP).mean(),
+        "make": table.right_at("make")[0].mean(),
+        "ECE": calibration_error(table.probabilities.max(1), right),
+    }
+    return {name: round(float(share), 4) for name, share in shares.items()}
 
 
 def write_shards(build: Build) -> Mapping[str, Any]:

@@ -7,6 +7,7 @@ photo come from `ad_views`. It decodes no photo, and the probabilities and thres
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
@@ -96,11 +97,16 @@ class AdAnswer:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class _Voices:
-    """The photos whose vehicle was identified: indices (n), class probabilities (n, n_classes), embeddings (n, d)."""
+    """The photos whose vehicle was identified: indices (n), class probabilities (n, n_classes), embeddings (n, d).
+
+    `evidence` (n) says how much speaks for any class of a learned bundle, `called` (n) what the network under it says.
+    """
 
     indices: tuple[int, ...]
     probabilities: NDArray[np.float64]
     embeddings: NDArray[np.float64]
+    evidence: tuple[float | None, ...]
+    called: tuple[Answer | None, ...]
 
     def without(self, indices: Sequence[int]) -> _Voices:
         """Return the voices less those of some photos."""
@@ -109,6 +115,8 @@ class _Voices:
             indices=tuple(self.indices[row] for row in rows),
             probabilities=self.probabilities[rows],
             embeddings=self.embeddings[rows],
+            evidence=tuple(self.evidence[row] for row in rows),
+            called=tuple(self.called[row] for row in rows),
         )
 
 
@@ -173,6 +181,8 @@ def _voices(predictions: Sequence[Prediction], copies: Mapping[int, int]) -> _Vo
         indices=tuple(indices),
         probabilities=np.array(probabilities, np.float64),
         embeddings=np.array(embeddings, np.float64),
+        evidence=tuple(predictions[index].vehicles[0].evidence for index in indices),
+        called=tuple(predictions[index].vehicles[0].called for index in indices),
     )
 
 
@@ -214,8 +224,23 @@ def _best(
 def _together(voices: _Voices, identifier: Identifier) -> Identification | None:
     if not voices.indices:
         return None
-    found = identifier.judge(fuse(voices.probabilities, identifier.taxonomy), mean_direction(voices.embeddings))
+    heard = [each for each in voices.evidence if each is not None]
+    found = identifier.judge(
+        fuse(voices.probabilities, identifier.taxonomy),
+        mean_direction(voices.embeddings),
+        # The mean: each photo has one voice, as in the answer, and the bar of one photo stays right for several.
+        evidence=float(np.mean(heard)) if heard else None,
+        called=_called(voices.called),
+    )
     return replace(found, undecided=_plural(found.undecided, len(voices.indices)))
+
+
+def _called(said: Sequence[Answer | None]) -> Answer | None:
+    """Return what the network under a learned head calls more than half of the photos; None where it does not."""
+    votes = Counter((each.level, each.name) for each in said if each is not None)
+    best, count = votes.most_common(1)[0] if votes else (None, 0)
+    alike = [each for each in said if each is not None and (each.level, each.name) == best]
+    return max(alike, key=lambda each: each.probability) if 2 * count > len(said) else None
 
 
 def _looks(predictions: Sequence[Prediction], voices: _Voices, identifier: Identifier) -> dict[str, SeenWords | None]:

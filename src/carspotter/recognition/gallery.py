@@ -7,7 +7,7 @@ written beside a copy of the identifier's network. It decodes no photo and finds
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -16,10 +16,12 @@ from numpy.typing import ArrayLike, NDArray
 
 from carspotter.errors import BundleError
 from carspotter.recognition.probes import Classes, Floats, fit_probe, fit_prototypes
-from carspotter.recognition.unknown import FOLDS, REFUSED, Fit, choose_refusal, left_out
-from carspotter.runtime.bundle import SUBJECT, ModelBundle
-from carspotter.runtime.calibration import calibrate, softmax
+from carspotter.recognition.unknown import FOLDS, Fit, Seen, profiles, refuse, refuse_blindly
+from carspotter.runtime.bundle import NETWORK, SUBJECT, ModelBundle
+from carspotter.runtime.calibration import PRECISION, SURE_Z, calibrate, softmax
 from carspotter.runtime.head import Head
+from carspotter.runtime.intervals import wilson
+from carspotter.runtime.refusal import Refusal
 from carspotter.taxonomy import Taxonomy
 
 Method = Literal["auto", "probe", "prototypes"]
@@ -31,8 +33,6 @@ STRENGTHS = (1.0, 0.3, 0.1, 0.03, 0.01, 0.003)
 # Without validation photos each fifth part is judged by a head fitted on the others; of many photos one part will do.
 _PARTS = FOLDS
 _MANY = 4000
-# Of classes with one photo each, few are left out at a time: a fifth less of them is felt.
-_SINGLE_FOLDS = 40
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,17 +58,27 @@ class LearnSettings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Gallery:
-    """What was learned: a head for the classes of `taxonomy`, its calibration, and figures on photos not learnt.
+class Held:
+    """Calibrated probabilities (n, n_classes) of photos that were held out, and their classes (n,)."""
 
-    `strength` is the probe's, 0 for prototypes. `judged_on` says in words where the figures come from.
+    probabilities: NDArray[np.float64]
+    truth: Classes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Gallery:
+    """What was learned: a head for the classes of `taxonomy`, its calibration, and answers on photos not learnt.
+
+    `strength` is the probe's, 0 for prototypes. `held` are the photos that were held out, for `evaluation` to count,
+    and `judged_on` says in words where they come from. `refusal` is the bar for strangers, None where there is none.
     """
 
     method: LearnedBy
     head: Head
     taxonomy: Taxonomy
     calibration: Mapping[str, Any]
-    figures: Mapping[str, float]
+    held: Held | None
+    refusal: Refusal | None
     strength: float
     photos: int
     judged_on: str
@@ -95,42 +105,52 @@ def learn(
     classes: ArrayLike,
     taxonomy: Taxonomy,
     *,
+    said: ArrayLike | None = None,
     settings: LearnSettings | None = None,
-    validation: tuple[ArrayLike, ArrayLike] | None = None,
+    validation: tuple[ArrayLike, ...] | None = None,
     groups: Sequence[Any] | None = None,
 ) -> Gallery:
     """Fit a head on embeddings (n, d) and their classes (n,), indices into the taxonomy's; calibrate it.
 
-    `validation` are embeddings and classes to choose and calibrate by, never learnt from. Without it each part of the
-    photos is judged by a head of the other parts; `groups` (n,), such as their ads, are never torn apart then. Raises
-    BundleError for fewer than two classes with photos, or arrays that do not fit together.
+    `said` (n, m) are the probabilities of the network's own models (its output `model`), by which strangers are known
+    best. `validation` are embeddings, classes and, with `said`, the same of them to choose and calibrate by, never
+    learnt from. Without it each part of the photos is judged by a head of the other parts; `groups` (n,), such as their
+    ads, are never torn apart then. Raises BundleError for arrays that do not fit together, and for a single class
+    without `said`: nothing could be refused.
     """
     settings = settings or LearnSettings()
-    x, y = _checked(embeddings, classes, taxonomy, "photos to learn from")
-    if len(np.unique(y)) < 2:
-        raise BundleError(f"{len(y)} photos of {len(np.unique(y))} classes; at least two classes need photos to learn")
-    held = _checked(*validation, taxonomy, "validation") if validation is not None and len(validation[1]) else None  # type: ignore[arg-type]
+    seen, y = _checked(embeddings, classes, said, taxonomy=taxonomy, what="photos to learn from")
+    if len(np.unique(y)) < 2 and said is None:
+        raise BundleError(
+            f"{len(y)} photos of {len(np.unique(y))} classes; at least two classes need photos to learn, or `said`"
+        )
+    held = _held(validation, said is not None, taxonomy)
     # Validation photos, where given, judge alone; else the photos judge each other in turn.
     parts = None if held is not None else _parts(y, groups, settings.seed)
     if parts is not None and not _tested(parts).any():
-        return _unjudged(x, y, taxonomy, settings)
-    trials = _judged(_way(settings), x, y, taxonomy, held=held, parts=parts)
+        return _unjudged(seen, y, taxonomy, settings)
+    trials = _judged(_way(settings), seen, y, taxonomy, held=held, parts=parts)
     truth = held[1] if held is not None else y[_tested(parts)]
     # Few photos give many equal accuracies; the loss then says which head is surer of what is right.
     best = max(trials, key=lambda trial: (trial.accuracy, -trial.loss))
-    # Fitted once more on all photos: those held out are too many to leave unused, and the choice is made.
-    head = _rounded(_head(best.method, x, y, n_classes=len(taxonomy), strength=best.strength, start=None))
+    fit = _fit(best.method, best.strength)
     # Calibrated on the logits of heads that had not seen these photos, as the product's will not have.
-    calibration, error = calibrate(best.logits, truth, taxonomy)
-    evidence, refused = _refusal(best, x, y, held=held, parts=parts, seed=settings.seed)
-    figures = {**_accuracies(best.logits, truth, taxonomy), "ECE": round(error, 4), **refused}
+    calibration, _ = calibrate(best.logits, truth, taxonomy)
+    if wilson(len(truth), len(truth), SURE_Z)[0] < PRECISION:
+        # So few photos promise nothing even if all are right: silence would say less than one photo of each does.
+        del calibration["thresholds"]
+    # All parts of few photos, one part of many: leaving classes out means a fit each time.
+    most = None if len(y) < _MANY else 1
+    refusal = refuse(fit, seen, y, held=held, parts=parts, most=most, seed=settings.seed)
     judged = f"{len(truth)} validation photos" if held is not None else f"{len(truth)} photos, held out in turn"
     return Gallery(
         method=best.method,
-        head=head,
+        # Fitted once more on all photos: those held out are too many to leave unused, and the choice is made.
+        head=_rounded(fit(seen, y, len(taxonomy))),
         taxonomy=taxonomy,
-        calibration={**calibration, **evidence},
-        figures=figures,
+        calibration={**calibration, **_bar(refusal)},
+        held=Held(probabilities=softmax(best.logits / calibration["temperature"]), truth=truth),
+        refusal=refusal,
         strength=best.strength,
         photos=len(y),
         judged_on=judged,
@@ -155,11 +175,12 @@ def save_gallery(
         name=name,
         preprocessing=base.preprocessing,
         # The base's threshold of `subject` stays valid, since that head belongs to the copied network.
-        calibration={**_subject(base), **gallery.calibration},
+        calibration={**_inherited(base), **gallery.calibration},
         card=_card(gallery, base, card),
         taxonomy=gallery.taxonomy,
         attributes=base.attributes,
         head=gallery.head,
+        network=base.taxonomy if base.head is None else base.network,
         file=base.file,
         precision=base.precision,
     )
@@ -170,7 +191,7 @@ def save_gallery(
 
 
 _Way = tuple[LearnedBy, tuple[float, ...]]
-_Held = tuple[Floats, Classes]
+_Held = tuple[Seen, Classes]
 
 
 def _way(settings: LearnSettings) -> _Way:
@@ -179,11 +200,21 @@ def _way(settings: LearnSettings) -> _Way:
     return "probe", (settings.strength,) if settings.strength else STRENGTHS
 
 
+def _held(validation: tuple[ArrayLike, ...] | None, with_said: bool, taxonomy: Taxonomy) -> _Held | None:
+    if validation is None or not len(np.asarray(validation[1])):
+        return None
+    if len(validation) != 2 + with_said:
+        raise BundleError(f"validation has {len(validation)} arrays; it needs `said` where the photos to learn have it")
+    x, y, *said = validation
+    return _checked(x, y, said[0] if said else None, taxonomy=taxonomy, what="validation")
+
+
 def _judged(
-    way: _Way, x: Floats, y: Classes, taxonomy: Taxonomy, *, held: _Held | None, parts: Classes | None
+    way: _Way, seen: Seen, y: Classes, taxonomy: Taxonomy, *, held: _Held | None, parts: Classes | None
 ) -> list[_Trial]:
     """Fit with each strength and judge each fit by what it did not learn from."""
     method, strengths = way
+    x = seen.embeddings
     truth = held[1] if held is not None else y[_tested(parts)]
     logits = np.zeros((len(strengths), len(truth), len(taxonomy)), np.float64)
     for learnt, tested, judged in _rounds(x, held, parts):
@@ -201,7 +232,7 @@ def _rounds(
     """Return rows to learn from, embeddings to judge, and which rows of the judged these are."""
     if held is not None or parts is None:
         assert held is not None
-        return [(np.ones(len(x), bool), held[0], np.ones(len(held[0]), bool))]
+        return [(np.ones(len(x), bool), held[0].embeddings, np.ones(len(held[1]), bool))]
     tested = _tested(parts)
     # -1 differs from each part, so that a class's only group is always learnt from.
     return [(parts != part, x[parts == part], parts[tested] == part) for part in np.unique(parts[tested]).tolist()]
@@ -213,7 +244,7 @@ def _tested(parts: Classes | None) -> NDArray[np.bool_]:
     return (parts >= 0) if len(parts) < _MANY else (parts == 0)
 
 
-def _unjudged(x: Floats, y: Classes, taxonomy: Taxonomy, settings: LearnSettings) -> Gallery:
+def _unjudged(seen: Seen, y: Classes, taxonomy: Taxonomy, settings: LearnSettings) -> Gallery:
     """Fit without holding anything out, where no class has a second photo: nothing is known of how good it is.
 
     Without thresholds the identifier takes its own default. How the unknown looks is known: each class is to others.
@@ -221,39 +252,31 @@ def _unjudged(x: Floats, y: Classes, taxonomy: Taxonomy, settings: LearnSettings
     method: LearnedBy = "probe" if settings.method == "probe" else "prototypes"
     # With one photo a class nothing shows how much to trust it: the strongest penalty keeps the weights small.
     strength = (settings.strength or STRENGTHS[0]) if method == "probe" else 0.0
-    head = _head(method, x, y, n_classes=len(taxonomy), strength=strength, start=None)
-    apart = left_out(_fit(method, strength), x, y, folds=_SINGLE_FOLDS, seed=settings.seed)
-    unknown = [evidence for _, evidence in apart]
-    # A fixed share of the unknown is refused: what that costs the known cannot be seen without second photos.
-    evidence = {"evidence": round(float(np.quantile(np.concatenate(unknown), REFUSED)), 4)} if unknown else {}
+    fit = _fit(method, strength)
+    refusal = refuse_blindly(fit, seen, y, seed=settings.seed)
     return Gallery(
         method=method,
-        head=_rounded(head),
+        head=_rounded(fit(seen, y, len(taxonomy))),
         taxonomy=taxonomy,
-        calibration={"temperature": 1.0, **evidence},
-        figures={},
+        calibration={"temperature": 1.0, **_bar(refusal)},
+        held=None,
+        refusal=refusal,
         strength=strength,
         photos=len(y),
         judged_on="no photo: no class has a second one to hold out",
     )
 
 
-def _refusal(
-    best: _Trial, x: Floats, y: Classes, *, held: _Held | None, parts: Classes | None, seed: int
-) -> tuple[dict[str, float], dict[str, float]]:
-    """Return the calibration's `evidence`, below which a vehicle is of no learnt class, and figures of what it does."""
-    # All parts of few photos, one part of many: leaving classes out means a fit each time.
-    most = None if len(y) < _MANY else 1
-    fit = _fit(best.method, best.strength)
-    found = choose_refusal(left_out(fit, x, y, held=held, parts=parts, most=most, seed=seed))
-    if found is None:
-        return {}, {}
-    figures = {"learnt classes kept": round(found.kept, 4), "classes left out refused": round(found.refused, 4)}
-    return {"evidence": round(found.least, 4)}, figures
+def _bar(refusal: Refusal | None) -> dict[str, float]:
+    return {} if refusal is None else {"evidence": round(refusal.least, 4)}
 
 
 def _fit(method: LearnedBy, strength: float) -> Fit:
-    return lambda x, y, n_classes: _head(method, x, y, n_classes=n_classes, strength=strength, start=None)
+    def fit(seen: Seen, y: Classes, n_classes: int) -> Head:
+        head = _head(method, seen.embeddings, y, n_classes=n_classes, strength=strength, start=None)
+        return head if seen.said is None else replace(head, profiles=profiles(seen.said, y, n_classes))
+
+    return fit
 
 
 def _trial(method: LearnedBy, strength: float, logits: NDArray[np.float64], truth: Classes) -> _Trial:
@@ -276,7 +299,8 @@ def _head(method: LearnedBy, x: Floats, y: Classes, *, n_classes: int, strength:
 
 def _rounded(head: Head) -> Head:
     """Return the head as its file will hold it, so that what is answered now is what the bundle answers."""
-    return Head(weights=head.weights.astype(np.float16).astype(np.float32), bias=head.bias)
+    seen = None if head.profiles is None else head.profiles.astype(np.float16).astype(np.float32)
+    return Head(weights=head.weights.astype(np.float16).astype(np.float32), bias=head.bias, profiles=seen)
 
 
 def _parts(y: Classes, groups: Sequence[Any] | None, seed: int) -> Classes:
@@ -299,28 +323,16 @@ def _parts(y: Classes, groups: Sequence[Any] | None, seed: int) -> Classes:
     return part[names]
 
 
-# ---- figures and card
+# ---- bundle and card
 
 
-def _accuracies(logits: NDArray[np.float64], truth: Classes, taxonomy: Taxonomy) -> dict[str, float]:
-    # Ranks do not depend on the temperature, so that logits will do.
-    ranked = np.argsort(-logits, axis=1, kind="stable")[:, :5]
-    # The best sum, which may be another make than that of the best class.
-    makes = taxonomy.sum_to("make", softmax(logits)).argmax(axis=1)
-    return {
-        "top-1": round(float((ranked[:, 0] == truth).mean()), 4),
-        "top-5": round(float((ranked == truth[:, None]).any(axis=1).mean()), 4),
-        "make": round(float((makes == taxonomy.index("make")[truth]).mean()), 4),
-    }
-
-
-def _subject(base: ModelBundle) -> dict[str, Any]:
-    """Return what the network's own attribute `subject` is held to: it is calibrated with the network."""
-    return {key: value for key, value in base.calibration.items() if key == SUBJECT}
+def _inherited(base: ModelBundle) -> dict[str, Any]:
+    """Return what stays calibrated with the copied network: its attribute `subject`, and its own names' thresholds."""
+    kept = {key: value for key, value in base.calibration.items() if key in (SUBJECT, NETWORK)}
+    return kept if base.head is not None else {**kept, NETWORK: base.calibration.get("thresholds", {})}
 
 
 def _card(gallery: Gallery, base: ModelBundle, card: Mapping[str, Any]) -> dict[str, Any]:
-    judged = {f"{name}, on {gallery.judged_on}": value for name, value in gallery.figures.items()}
     recipe = {"method": gallery.method, "photos": gallery.photos, "classes": len(gallery.taxonomy)}
     if gallery.method == "probe":
         recipe["strength"] = gallery.strength  # type: ignore[assignment]
@@ -330,14 +342,16 @@ def _card(gallery: Gallery, base: ModelBundle, card: Mapping[str, Any]) -> dict[
         f"Network, {base.name}: {base.card['licence']}",
         "data": {"head": card.get("data") or f"{gallery.photos} photographs", "network": base.card["data"]},
         "recipe": {**recipe, "network": base.name, "network's recipe": base.card["recipe"]},
-        "figures": {**judged, **card.get("figures", {})} or {"judged on": gallery.judged_on},
+        "figures": card.get("figures") or {"judged on": gallery.judged_on},
         "retrain": card.get("retrain") or "carspotter learn PROJECT",
         **{key: base.card[key] for key in ("notice",) if key in base.card},
     }
     return {**said, **{key: value for key, value in card.items() if key not in said}}
 
 
-def _checked(embeddings: ArrayLike, classes: ArrayLike, taxonomy: Taxonomy, what: str) -> tuple[Floats, Classes]:
+def _checked(
+    embeddings: ArrayLike, classes: ArrayLike, said: ArrayLike | None, *, taxonomy: Taxonomy, what: str
+) -> tuple[Seen, Classes]:
     # float32, as embeddings are stored: float64 would double the memory of a large project.
     x, y = np.asarray(embeddings, np.float32), np.asarray(classes)
     if x.ndim != 2 or y.shape != x.shape[:1] or 0 in x.shape or not np.issubdtype(y.dtype, np.integer):
@@ -349,4 +363,7 @@ def _checked(embeddings: ArrayLike, classes: ArrayLike, taxonomy: Taxonomy, what
         raise BundleError(f"{what}: classes from {y.min()} to {y.max()}; the taxonomy has 0 to {len(taxonomy) - 1}")
     if not np.isfinite(x).all():
         raise BundleError(f"{what}: an embedding is not finite; embed the photos again")
-    return x, y.astype(np.int64)
+    names = None if said is None else np.asarray(said, np.float32)
+    if names is not None and (names.ndim != 2 or len(names) != len(x) or not np.isfinite(names).all()):
+        raise BundleError(f"{what}: {len(x)} embeddings, but `said` of {names.shape}; it must be (n, m) and finite")
+    return Seen(embeddings=x, said=names), y.astype(np.int64)

@@ -9,7 +9,7 @@ It decodes no photo and finds no vehicle: `recognizer` hands it crops of the siz
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from carspotter.errors import BundleError, suggestion
 from carspotter.records import Answer, Candidate
-from carspotter.runtime.bundle import CAR, SUBJECT
+from carspotter.runtime.bundle import CAR, NETWORK, SUBJECT
 from carspotter.runtime.classes import class_probabilities, head_temperature
 from carspotter.taxonomy import LEVELS, Level
 
@@ -36,8 +36,13 @@ DEFAULT_SUBJECT = 0.5
 
 NO_CAR = "not decidable: this does not look like a photograph of one whole car"
 
-UNKNOWN = "not decidable from this photo: it looks like none of the classes that were learnt"
+UNKNOWN = "not one of yours: it looks like none of the classes that were learnt"
 """Why a vehicle in which a learned bundle sees too little of any of its classes has no answer."""
+
+
+def not_yours(called: Answer | None) -> str:
+    """Say that a vehicle is of no learnt class, and what the network under the head would call it, if it is sure."""
+    return UNKNOWN if called is None else f"{UNKNOWN}; the network below them calls it {called.name}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,7 +52,9 @@ class Identification:
     `levels` has the top candidates of each level: first the one on the way down from the likeliest make, then the
     others by probability. Exactly one of `answer` and `undecided` is set. `probabilities` (n_classes,) are
     those of the bundle's classes, `embedding` is (d,) float32 of unit length, `attributes` has for each of the bundle's
-    the probabilities (k,) of its words.
+    the probabilities (k,) of its words. `evidence` says how much speaks for any class, None where the bundle does not
+    tell, and `called` what the network under a learned head would answer. `said` (m,) are the probabilities of the
+    network's own models.
     """
 
     levels: Mapping[str, tuple[Candidate, ...]]
@@ -56,6 +63,9 @@ class Identification:
     probabilities: NDArray[np.float64]
     embedding: NDArray[np.float32]
     attributes: Mapping[str, NDArray[np.float32]] = field(default_factory=dict)
+    evidence: float | None = None
+    called: Answer | None = None
+    said: NDArray[np.float32] | None = None
 
 
 class Identifier:
@@ -87,6 +97,7 @@ class Identifier:
         head_temperature(bundle)  # an odd one is an error now, not at the first photo
         self._names = {level: taxonomy.names(level) for level in LEVELS}
         self._repeats = {level: taxonomy.repeats(level) for level in LEVELS}
+        self._below = _network(bundle, session)
 
     def identify(self, crops: NDArray[np.uint8]) -> list[Identification]:
         """Identify crops (n, H, W, 3) in the bundle's input size, in order."""
@@ -96,7 +107,13 @@ class Identifier:
         probabilities = class_probabilities(self.bundle, outputs)
         embeddings = outputs["embedding"].astype(np.float32, copy=False)
         attributes = [{name: outputs[name][i] for name in self.bundle.attributes} for i in range(len(crops))]
-        return [self.judge(*one) for one in zip(probabilities, embeddings, attributes, strict=True)]
+        said = outputs["model"].astype(np.float32, copy=False)
+        evidence, called = self._evidence_of(outputs), self._called(outputs)
+        judged = [
+            self.judge(*one, evidence=each, called=name)
+            for *one, each, name in zip(probabilities, embeddings, attributes, evidence, called, strict=True)
+        ]
+        return [replace(one, said=names) for one, names in zip(judged, said, strict=True)]
 
     def probabilities(self, crops: NDArray[np.uint8]) -> NDArray[np.float64]:
         """Return the calibrated probability of every class (n, n_classes) for crops (n, H, W, 3), in order."""
@@ -107,15 +124,19 @@ class Identifier:
         probabilities: NDArray[np.float64],
         embedding: NDArray[np.float32],
         attributes: Mapping[str, NDArray[np.float32]] | None = None,
+        *,
+        evidence: float | None = None,
+        called: Answer | None = None,
     ) -> Identification:
         """Return what class probabilities (n_classes,) mean: one photo's, or those that several photos agree on.
 
-        `attributes` are what the network says in addition; without them the subject is taken for a car.
+        `attributes` are what the network says in addition; without them the subject is taken for a car. Without
+        `evidence` the vehicle is taken for one of the classes; `called` is what the network under a head would answer.
         """
         attributes = attributes or {}
         levels = {level: self.taxonomy.sum_to(level, probabilities) for level in LEVELS}
         way = {level: int(best[0]) for level, best in self.taxonomy.descend(_rows(levels)).items()}
-        refusal = self._refusal(embedding, attributes)
+        refusal = self._refusal(attributes, evidence, called)
         answer = None if refusal else self._answer(levels, way)
         return Identification(
             levels={level: self._candidates(level, values, way[level]) for level, values in levels.items()},
@@ -124,18 +145,36 @@ class Identifier:
             probabilities=probabilities,
             embedding=embedding,
             attributes=attributes,
+            evidence=evidence,
+            called=called,
         )
 
-    def _refusal(self, embedding: NDArray[np.floating], attributes: Mapping[str, NDArray[np.float32]]) -> str | None:
+    def _evidence_of(self, outputs: Mapping[str, NDArray[np.floating]]) -> list[float | None]:
+        """Return how much speaks for any class (n,): the network's own word where it has one, else the head's."""
+        if "evidence" in outputs:
+            return [float(each) for each in outputs["evidence"].reshape(-1)]
+        if self.bundle.head is None:
+            return [None] * len(outputs["embedding"])
+        return self.bundle.head.evidence(outputs["embedding"], outputs["model"]).tolist()  # type: ignore[no-any-return]
+
+    def _called(self, outputs: Mapping[str, NDArray[np.floating]]) -> list[Answer | None]:
+        """Return what the network under the head answers (n,); None where it is not sure, or names a class of ours."""
+        probabilities = outputs["probabilities"].astype(np.float64)
+        if self._below is None:
+            return [None] * len(probabilities)
+        answers = [self._below.judge(each, np.zeros(1, np.float32)).answer for each in probabilities]
+        ours = {name.casefold() for level in LEVELS[1:] for name in self._names[level]}
+        return [None if answer is None or answer.name.casefold() in ours else answer for answer in answers]
+
+    def _refusal(
+        self, attributes: Mapping[str, NDArray[np.float32]], evidence: float | None, called: Answer | None
+    ) -> str | None:
         """Return why no class is to be named, whatever the probabilities; None where there is no such reason."""
         if SUBJECT in attributes:
             car = float(attributes[SUBJECT][self.bundle.attributes[SUBJECT].index(CAR)])
             if car < self._least_subject:
                 return NO_CAR
-        head = self.bundle.head
-        if head is not None and head.evidence(embedding[np.newaxis])[0] < self._evidence:
-            return UNKNOWN
-        return None
+        return not_yours(called) if evidence is not None and evidence < self._evidence else None
 
     def _candidates(self, level: Level, values: NDArray[np.floating], first: int) -> tuple[Candidate, ...]:
         # A stable sort keeps the taxonomy's order between equals: the same photo gives the same list on every engine.
@@ -164,6 +203,15 @@ class Identifier:
         # Cut, not rounded: 0.598 must not read as "0.60 is below 0.60".
         probability = np.floor(makes[best] * 100) / 100
         return f"not decidable from this photo: best guess {name} ({probability:.2f}) is below {threshold:.2f}"
+
+
+def _network(bundle: ModelBundle, session: Session) -> Identifier | None:
+    """Return an identifier for the network's own classes, where a head answers in their place and they are known."""
+    if bundle.network is None:
+        return None
+    thresholds = bundle.calibration.get(NETWORK, {})
+    own = replace(bundle, head=None, network=None, taxonomy=bundle.network, calibration={"thresholds": thresholds})
+    return Identifier(own, session)
 
 
 def _rows(levels: Mapping[Level, NDArray[np.floating]]) -> dict[Level, NDArray[np.floating]]:

@@ -341,6 +341,8 @@ class Recognizer:
             probabilities=tuple(identification.probabilities.tolist()),
             attributes={name: tuple(values.tolist()) for name, values in identification.attributes.items()},
             embedding=tuple(identification.embedding.tolist()),
+            evidence=identification.evidence,
+            called=identification.called,
         )
 
     def _prediction(

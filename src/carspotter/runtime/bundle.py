@@ -1,7 +1,8 @@
 """Read and write a `ModelBundle`: weights, preprocessing, taxonomy, calibration and card of one network.
 
 The folder holds the network (`model.onnx`; or `model.xml` and `model.bin`, or `model.tflite`), `bundle.json`,
-`card.json`, `CARD.md` (the card for people), for an identifier `taxonomy.json`, and for a learned one `head.npz`.
+`card.json`, `CARD.md` (the card for people), for an identifier `taxonomy.json`, and for a learned one `head.npz` and
+`network.json` (the network's own classes).
 Reading checks the folder; opening a session checks the network against it. Running it is `session.py`'s work.
 """
 
@@ -25,6 +26,7 @@ from carspotter.runtime.manifest import CAR as CAR
 from carspotter.runtime.manifest import (
     EXPORT,
     HEAD_FILE,
+    NETWORK_FILE,
     check_attributes,
     check_calibration,
     check_file,
@@ -38,6 +40,7 @@ from carspotter.runtime.manifest import (
 )
 from carspotter.runtime.manifest import FILES as FILES
 from carspotter.runtime.manifest import FORMAT as FORMAT
+from carspotter.runtime.manifest import NETWORK as NETWORK
 from carspotter.runtime.manifest import PRECISIONS as PRECISIONS
 from carspotter.runtime.manifest import READS as READS
 from carspotter.runtime.manifest import SUBJECT as SUBJECT
@@ -55,10 +58,10 @@ class ModelBundle:
     `calibration` maps names to numbers (or to mappings of numbers): of a finder `score` and `gate`, of an identifier
     `thresholds` and `subject`, and with a head `temperature`. `card` has the keys of `CARD_KEYS`. `attributes` are what
     an identifier answers in addition to names, each with its words in the order of the output that is called like it. A
-    `head` answers the taxonomy's classes from the embedding, in place of the network's own. `file` is one of `FILES`,
-    `precision` one of `PRECISIONS`. `folder` is None before `save`. A bundle for the task `attribute` has one, which
-    its head answers from what it `reads` of the network, one of `READS`; its calibration is `temperature`, the
-    attribute's threshold under its name and, of a kind, `gate`.
+    `head` answers the taxonomy's classes from the embedding, in place of the network's own, which `network` names where
+    they are known. `file` is one of `FILES`, `precision` one of `PRECISIONS`. `folder` is None before `save`. A bundle
+    for the task `attribute` has one attribute, which its head answers from what it `reads` of the network, one of
+    `READS`; its calibration is `temperature`, the attribute's threshold under its name and, of a kind, `gate`.
     """
 
     task: Task
@@ -70,6 +73,7 @@ class ModelBundle:
     attributes: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     head: Head | None = None
     reads: tuple[str, ...] = ()
+    network: Taxonomy | None = None
     file: str = FILES[0]
     precision: Precision = "float32"
     folder: Path | None = None
@@ -85,6 +89,10 @@ class ModelBundle:
                 "an identifier needs a taxonomy" if self.taxonomy is None else f"{article} {self.task} has no taxonomy"
             )
             raise BundleError(f"bundle {self.name}: {fault}; see taxonomy.json in the folder of a shipped identifier")
+        if self.network is not None and self.head is None:
+            raise BundleError(
+                f"bundle {self.name}: network.json names a network's classes, but no head answers instead"
+            )
         check_attributes(self.attributes, self.task, f"bundle {self.name}: attributes")
         self._check_head()
         object.__setattr__(self, "attributes", {name: tuple(words) for name, words in self.attributes.items()})
@@ -100,7 +108,7 @@ class ModelBundle:
         manifest = read_manifest(folder / "bundle.json")
         for name, part in manifest.parts.items():
             part.check(folder / name)
-        head = folder / HEAD_FILE
+        head, network = folder / HEAD_FILE, folder / NETWORK_FILE
         return cls(
             task=manifest.task,
             name=manifest.name,
@@ -111,6 +119,7 @@ class ModelBundle:
             attributes=manifest.attributes,
             reads=manifest.outputs if manifest.task == "attribute" else (),
             head=Head.from_bytes(head.read_bytes(), str(head)) if manifest.head else None,
+            network=_read_taxonomy(network) if manifest.head and network.is_file() else None,
             file=manifest.model.file,
             precision=manifest.model.precision,
             folder=folder,
@@ -135,10 +144,12 @@ class ModelBundle:
             (folder / "bundle.json").unlink(missing_ok=True)
         except OSError as error:
             raise StorageError(f"bundle {folder} cannot be written: {error.strerror}") from error
-        for name in {*_FILES_AND_WEIGHTS} - set(contents):  # of a bundle that stood here before
+        for name in {*_FILES_AND_WEIGHTS, NETWORK_FILE} - set(contents):  # of a bundle that stood here before
             (folder / name).unlink(missing_ok=True)
         if self.taxonomy is not None:
             self.taxonomy.save(folder / "taxonomy.json")
+        if self.network is not None:
+            self.network.save(folder / NETWORK_FILE)
         written = contents | {
             **({} if self.head is None else {HEAD_FILE: self.head.to_bytes()}),
             "card.json": json_bytes(self.card),
@@ -260,9 +271,12 @@ class ModelBundle:
             return sizes.get(output) if self.head is None or self.reads != READS[0] else self.head.width
         if self.head is not None:  # the network's own classes are those of the bundle it was learned from
             sizes["embedding"] = self.head.width
-        elif self.taxonomy is not None:
-            sizes["probabilities"] = len(self.taxonomy)
-            sizes |= {level: len(self.taxonomy.names(level)) for level in LEVELS}
+            if self.head.profiles is not None:
+                sizes["model"] = self.head.profiles.shape[1]
+        own = self.taxonomy if self.head is None else self.network
+        if own is not None:
+            sizes["probabilities"] = len(own)
+            sizes |= {level: len(own.names(level)) for level in LEVELS}
         return sizes.get(output)
 
     def _manifest(self, contents: Mapping[str, bytes]) -> dict[str, Any]:

@@ -48,6 +48,10 @@ SUBJECT = "subject"
 CAR = "car"
 
 HEAD_FILE = "head.npz"
+NETWORK_FILE = "network.json"
+"""The taxonomy of the network's own classes, where a head answers in their place."""
+NETWORK = "network"
+"""Key of a calibration: the thresholds by level of the network's own names, where a head answers in their place."""
 EXPORT = "export it again with `carspotter export`"
 """What to do about a bundle that contradicts itself."""
 

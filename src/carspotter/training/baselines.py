@@ -26,9 +26,10 @@ from carspotter.evaluation.predictions import UNLABELLED, Predictions
 from carspotter.runtime.calibration import fit_temperature, softmax
 from carspotter.taxonomy import LEVELS
 from carspotter.training.features import CHUNK, Doubles, Embed, Floats, Images, Ints, embed_all, embed_with
-from carspotter.training.identifier.data import LabelledPhotos, labelled_rows, load_labels, load_photos
+from carspotter.training.identifier.data import labelled_rows, load_labels, load_photos
 from carspotter.training.identifier.model import load_backbone
 from carspotter.training.identifier.shards import load_shards
+from carspotter.training.identifier.source import LabelledPhotos
 from carspotter.training.identifier.targets import Nodes
 from carspotter.training.recipe import Recipe
 
@@ -206,9 +207,10 @@ def run_baseline(
     photos by `model`, "hog" by `hog`, whose `fit` is the one that counts then. Photos that are labelled with more than
     one class are not learnt from. Raises RecipeError, DatasetError, TrainingError, MissingExtraError.
     """
-    found = load_shards(recipe) if recipe.data.shards else load_labels(recipe)
+    found = load_shards(recipe) if recipe.data.shards else load_labels(recipe, Path("runs") / recipe.name)
+    photos = found.photos.some()
     # Targets from the number of classes on are sets of classes, for which a plain classifier has no row.
-    taxonomy, learnt = found.nodes.taxonomy, found.photos.take(found.photos.targets < len(found.nodes.taxonomy))
+    taxonomy, learnt = found.nodes.taxonomy, photos.take(photos.targets < len(found.nodes.taxonomy))
     asked = _load_test(recipe, found.nodes, test) if test else found.holdout
     if method == "hog":
         settings = hog or HogSettings(fit=fit or FitSettings())

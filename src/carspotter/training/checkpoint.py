@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import pickle
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -29,6 +30,10 @@ class Checkpoint:
     optimizer: State
     best: float
     best_epoch: int = 0
+    best_loss: float = math.inf
+    """The held-out loss of the best epoch: it decides between epochs of the same figure."""
+    spent: float = 0.0
+    """Seconds that learning took so far, of which a budget is the limit."""
     autocast: bool | None = None
     """Whether bfloat16 was chosen: timed again after a restart, the choice might differ."""
     log: tuple[str, ...] = ()

@@ -54,6 +54,13 @@ class DataSettings:
     """Part of each class's photos that is learnt from, for data curves."""
     teachers: tuple[str, ...] = ()
     """Folders of runs whose networks say, on average, what `train.distill` follows."""
+    memory: float = 1.5
+    """GB of decoded photos that are kept in memory; a data set of more is read as a stream, in memory that does not
+    grow with it."""
+    shuffle: int = 4096
+    """Photos of a stream among which the next one is drawn; its shards come in a new order each epoch."""
+    workers: int = -1
+    """Processes that read and decode a stream; -1: one a core but one, 0: the training itself."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -382,6 +389,9 @@ def _check(recipe: Recipe, where: str) -> None:
         (0 <= train.label_smoothing < 1, f"train.label_smoothing is {train.label_smoothing}; from 0 to below 1"),
         (0 < recipe.data.holdout < 1, f"data.holdout is {recipe.data.holdout}; it must be between 0 and 1"),
         (0 < recipe.data.fraction <= 1, f"data.fraction is {recipe.data.fraction}; above 0, at most 1"),
+        (recipe.data.memory >= 0, f"data.memory is {recipe.data.memory}; GB, 0 or more"),
+        (recipe.data.shuffle >= 1, f"data.shuffle is {recipe.data.shuffle}; it must be 1 or more"),
+        (-1 <= recipe.data.workers <= 256, f"data.workers is {recipe.data.workers}; from 0 to 256, or -1"),
         (0 < train.blend <= 1, f"train.blend is {train.blend}; above 0, at most 1"),
         (0 <= train.distill <= 1, f"train.distill is {train.distill}; it must be from 0 to 1"),
         (train.temperature > 0, f"train.temperature is {train.temperature}; it must be above 0"),

@@ -16,9 +16,9 @@ import logging
 import math
 import os
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Protocol, cast
+from typing import Any, cast
 
 import torch
 from lightning_fabric import Fabric
@@ -27,94 +27,29 @@ from torch.optim.swa_utils import get_ema_multi_avg_fn
 from torch.utils.tensorboard import SummaryWriter
 
 from carspotter.errors import TrainingError
-from carspotter.taxonomy import Taxonomy
 from carspotter.training.checkpoint import BEST, LAST, TAXONOMY, Checkpoint, load_checkpoint
 from carspotter.training.device import chooses_bfloat16, environment, open_fabric
 from carspotter.training.identifier.model import FURTHER, parameter_groups
 from carspotter.training.norms import blend_folded, estimate_norms
-from carspotter.training.progress import Progress
+from carspotter.training.progress import Silent, Watch, epoch_line
 from carspotter.training.recipe import BASELINES, Phase, Recipe, load_recipe
 from carspotter.training.start import NOTICE, notice_of
+from carspotter.training.task import RECIPE, Task, open_task
 
 logger = logging.getLogger(__name__)
-RECIPE, LOG, ENVIRONMENT = "recipe.json", "log.jsonl", "environment.json"
+LOG, ENVIRONMENT = "log.jsonl", "environment.json"
 HOLDOUT = "predictions.parquet"
 NORM_PHOTOS = 2048
 """Photos by which the statistics of folded norms are estimated: a mean over 2048 photos is sure to a few per cent."""
 
 
-class Task(Protocol):
-    """What is learnt. The first key of `evaluate` is the primary figure: the higher, the better.
-
-    A task may have `finish(model)`, which fits something to the best averaged network after the last epoch, in place.
-    """
-
-    @property
-    def fingerprint(self) -> str:
-        """Identify the data that is learnt from; a run resumes only with the same."""
-
-    @property
-    def taxonomy(self) -> Taxonomy | None:
-        """Return the classes of an identifier, None for a finder."""
-
-    @property
-    def attributes(self) -> Mapping[str, tuple[str, ...]]:
-        """Return what an identifier answers in addition to classes, each with its words; empty for a finder."""
-
-    def move(self, device: torch.device) -> None:
-        """Make ready to learn on a device."""
-
-    def build_model(self, *, blank: bool = False) -> nn.Module:
-        """Make the network with its first weights; all but its `backbone` is new, its `freeze` is called each phase.
-
-        A `blank` one has random weights and reads no file: a checkpoint fills it.
-        """
-
-    def steps(self, phase: Phase) -> int:
-        """Count the batches of an epoch."""
-
-    def batches(self, phase: Phase, epoch: int, seed: int, part: tuple[int, int] = (0, 1)) -> Iterator[Any]:
-        """Yield an epoch's batches, tensors in tuples or dicts; they depend on the arguments alone.
-
-        `part` is the number of this process and how many there are: of each batch it gets that part.
-        """
-
-    def loss(self, model: nn.Module, batch: Any) -> Tensor:
-        """Compute a batch's loss, one number."""
-
-    def evaluate(self, model: nn.Module) -> dict[str, float]:
-        """Return figures on held-out photos, the primary one first."""
-
-    def export_module(self, model: nn.Module) -> nn.Module:
-        """Wrap the network so that it takes uint8 pixels (n, h, w, 3) and returns its raw outputs in order.
-
-        An identifier returns logits, the embedding and the logits of each of its `attributes`.
-        """
-
-    def calibrate(self, model: nn.Module) -> tuple[dict[str, Any], dict[str, float]]:
-        """Return the bundle's calibration, chosen on held-out photos, and figures on them for its card.
-
-        The temperatures in it (`temperature`, and `temperatures` by attribute) and `iou` go into the exported graph.
-        """
-
-
-def open_task(recipe: Recipe) -> Task:
-    """Make the task that a recipe names."""
-    if recipe.task == "finder":
-        from carspotter.training.finder.task import FinderTask
-
-        return FinderTask(recipe)
-    if recipe.task == "attribute":
-        from carspotter.training.attribute.task import AttributeTask
-
-        return AttributeTask(recipe)
-    from carspotter.training.identifier.task import IdentifierTask
-
-    return IdentifierTask(recipe)
-
-
 def train(
-    recipe_path: str | Path, changes: Sequence[str] = (), out: str | Path | None = None, resume: bool = False
+    recipe_path: str | Path,
+    changes: Sequence[str] = (),
+    out: str | Path | None = None,
+    resume: bool = False,
+    *,
+    watch: Watch | None = None,
 ) -> str:
     """Train a recipe; return a line with the run's folder and best figures. Raises RecipeError, TrainingError.
 
@@ -131,12 +66,9 @@ def train(
     fabric = open_fabric(recipe)
     if fabric.is_global_zero:
         run.mkdir(parents=True, exist_ok=True)
-    training = Training(recipe, open_task(recipe), run, fabric)
-    # Of several hosts, the first one's disk holds the run.
-    found = resume and (run / LAST).exists() and fabric.is_global_zero
-    saved = fabric.broadcast(load_checkpoint(run / LAST) if found else None)
-    if saved is not None:
-        training.restore(saved)
+    training = Training(recipe, open_task(recipe, run), run, fabric)
+    training.watch = watch or training.watch
+    training.go_on(resume)
     training.describe()
     training.fit()
     if not fabric.is_global_zero:
@@ -174,8 +106,8 @@ class Training:
         self.first = self._blended_weights() if recipe.train.blend < 1 else {}
         optimizer = torch.optim.AdamW(parameter_groups(self.model, recipe.train), lr=recipe.train.lr)
         self.network, self.optimizer = self.fabric.setup(self.model, optimizer)
-        self.epoch = self.step = self.best_epoch = 0
-        self.best = -math.inf
+        self.epoch = self.step = self.best_epoch = self.first_step = 0
+        self.best, self.best_loss = -math.inf, math.inf
         self.task_name = "figure"
         # Gradients of different data would be averaged without any error.
         if self.fabric.broadcast(task.fingerprint) != task.fingerprint:
@@ -184,7 +116,8 @@ class Training:
         # Of the whole run, since the cosine must know its end from the first step, also after a restart.
         self.n_steps = sum(starts)
         self.autocast: bool | None = None  # decided on the first batch, by measuring
-        self.progress = Progress(self.n_steps, recipe.train.batch)
+        self.watch: Watch = Silent()
+        self.clock = Clock()
         self.lines: list[str] = []
         self.board: SummaryWriter | None = None  # of the process that writes
 
@@ -203,6 +136,14 @@ class Training:
         looks = (functools.partial(self.task.loss, self.model, _to(batch, self.device)) for batch in few)
         estimate_norms(cast(nn.Module, self.model.backbone), looks)
 
+    def go_on(self, resume: bool = True) -> None:
+        """Go on from the newest checkpoint in the run, where there is one. Raises TrainingError."""
+        # Of several hosts, the first one's disk holds the run.
+        found = resume and (self.run / LAST).exists() and self.fabric.is_global_zero
+        saved = self.fabric.broadcast(load_checkpoint(self.run / LAST) if found else None)
+        if saved is not None:
+            self.restore(saved)
+
     def restore(self, saved: Checkpoint) -> None:
         """Go on from a checkpoint of the same recipe and data. Raises TrainingError."""
         if saved.fingerprint != self.task.fingerprint:
@@ -212,6 +153,8 @@ class Training:
         self.first = saved.first
         self.optimizer.load_state_dict(saved.optimizer)
         self.epoch, self.step, self.best, self.best_epoch = saved.epoch, saved.step, saved.best, saved.best_epoch
+        self.best_loss = saved.best_loss
+        self.clock = Clock(spent=saved.spent)
         # The choice of precision comes along: another one halfway would make another run of it.
         self.autocast, self.lines = saved.autocast, list(saved.log)
         if self.lines and self.fabric.is_global_zero:
@@ -230,35 +173,50 @@ class Training:
         if notice := notice_of(self.recipe):
             (self.run / NOTICE).write_text(notice, encoding="utf-8")
 
-    def fit(self) -> None:
+    def fit(self, seconds: float = math.inf) -> None:
         """Train until the recipe's last epoch, with a checkpoint and a line in the log after each.
 
-        With `train.patience` it stops when the figure has not risen for that many epochs.
+        With `train.patience` it stops when the figure has not risen for that many epochs. `seconds` are a budget of
+        wall time, counted over all resumed parts: when steps are slower than was thought, the learning rate falls with
+        the time, so that its schedule ends with the budget, whole.
         """
         patience = self.recipe.train.patience
-        if self.recipe.train.probe and not self.lines and self.fabric.is_global_zero:
-            self._note({"epoch": 0, **self.task.evaluate(self._kept())})  # what fitted heads reach by themselves
-        while self.epoch < self.recipe.epochs and not (patience and self.epoch - self.best_epoch >= patience):
+        self.clock.limit(seconds)
+        self.first_step = self.step  # of this part of the run, by which the time that is left is told
+        if self.recipe.train.probe and not self.lines:
+            self._judge({})  # what fitted heads reach by themselves, which learning must beat
+        while self.epoch < self.recipe.epochs and not self.clock.is_over():
+            if patience and self.epoch - self.best_epoch >= patience:
+                break
             started = time.monotonic()
             loss = self._train_epoch(self.recipe.phase_of(self.epoch))
             self.epoch += 1
-            kept = self._kept()
-            # One process judges and all get its figures: else they could disagree on the best epoch and on when to
-            # stop.
-            figures = self.task.evaluate(kept) if self.fabric.is_global_zero else {}
-            figures = self.fabric.broadcast(figures)
-            self.task_name, primary = next(iter(figures.items()))
-            # Strictly better: of equal epochs the first is kept, and patience is not renewed by standing still.
-            is_best = primary > self.best
-            self.best, self.best_epoch = (primary, self.epoch) if is_best else (self.best, self.best_epoch)
-            if self.fabric.is_global_zero:
-                self._note({"epoch": self.epoch, "loss": loss, **figures, "seconds": time.monotonic() - started})
-                self._save(kept, is_best)
-                (self.run / LOG).write_text("".join(self.lines), encoding="utf-8")
-            # No process begins an epoch whose predecessor is not on the disk.
-            self.fabric.barrier()
+            self._judge({"loss": loss, "seconds": time.monotonic() - started})
         if self.fabric.is_global_zero:
             self._finish()
+
+    def _judge(self, said: dict[str, float]) -> None:
+        """Judge the network as it is, keep it where it is the best so far, and write checkpoint and log."""
+        kept = self._kept()
+        # One process judges and all get its figures: else they could disagree on the best epoch and on when to
+        # stop.
+        figures = self.task.evaluate(kept) if self.fabric.is_global_zero else {}
+        figures = self.fabric.broadcast(figures)
+        self.task_name, primary = next(iter(figures.items()))
+        loss = figures.get("held-out loss", math.inf)
+        # Strictly better: of equal epochs the first is kept, and patience is not renewed by standing still. Of few
+        # held-out photos many epochs have the same share right, and all of them soon: then the loss decides.
+        is_best = (primary, -loss) > (self.best, -self.best_loss)
+        if is_best:
+            self.best, self.best_loss, self.best_epoch = primary, loss, self.epoch
+        if self.fabric.is_global_zero:
+            line = {"epoch": self.epoch, **said, **figures}
+            self._note(line)
+            self.watch.say(epoch_line(self.epoch, self.recipe.epochs, line, is_best=is_best))
+            self._save(kept, is_best)
+            (self.run / LOG).write_text("".join(self.lines), encoding="utf-8")
+        # No process begins an epoch whose predecessor is not on the disk.
+        self.fabric.barrier()
 
     def _finish(self) -> None:
         """Call the task's `finish` on the best network, once: a run that is resumed at its end stays as it is."""
@@ -297,7 +255,9 @@ class Training:
             total += self._step_or_explain(batch, phase)
             count += 1
             if self.fabric.is_global_zero:
-                self.progress.show(self.step, f"epoch {self.epoch + 1}/{self.recipe.epochs}", loss=total / count)
+                self.watch.advance(self.step - self.first_step, self.n_steps - self.first_step)
+            if self.clock.is_over():
+                break
         # The mean over processes, all of which saw as many photos.
         mean = self.fabric.all_reduce(torch.tensor(total / max(1, count)))
         return float(mean) if isinstance(mean, Tensor) else total / max(1, count)
@@ -355,9 +315,10 @@ class Training:
         settings = self.recipe.train
         # At least one step, by which is divided below.
         rise = max(1, round(settings.warmup * self.n_steps))
-        done = (self.step - rise) / max(1, self.n_steps - rise)
+        step = max(self.step, self.clock.share() * self.n_steps)
+        done = (step - rise) / max(1, self.n_steps - rise)
         # step + 1: at 0 the first batch would teach nothing.
-        factor = (self.step + 1) / rise if self.step < rise else 0.01 + 0.99 * (1 + math.cos(math.pi * done)) / 2
+        factor = min(1.0, (step + 1) / rise) if step < rise else 0.01 + 0.99 * (1 + math.cos(math.pi * done)) / 2
         for group in self.optimizer.param_groups:
             # Set from the step alone, without a scheduler whose state would have to be saved.
             group["lr"] = settings.lr * group["lr_scale"] * factor
@@ -385,6 +346,8 @@ class Training:
             optimizer=self.optimizer.state_dict(),
             best=self.best,
             best_epoch=self.best_epoch,
+            best_loss=self.best_loss,
+            spent=self.clock.spent(),
             autocast=self.autocast,
             log=tuple(self.lines),
             fingerprint=self.task.fingerprint,
@@ -408,6 +371,30 @@ class Training:
             self.board.add_scalar(key, value, self.epoch)
         self.board.flush()
         logger.info("%s", "  ".join(f"{key} {value:.4g}" for key, value in line.items()))
+
+
+class Clock:
+    """Count the seconds that learning took, those before a restart included, against a budget."""
+
+    def __init__(self, spent: float = 0.0) -> None:
+        self._began = time.monotonic() - spent
+        self._budget = math.inf
+
+    def limit(self, seconds: float) -> None:
+        """Set the budget."""
+        self._budget = seconds
+
+    def spent(self) -> float:
+        """Return the seconds so far."""
+        return time.monotonic() - self._began
+
+    def share(self) -> float:
+        """Return the share of the budget that is spent, 0 without one, at most 1."""
+        return 0.0 if math.isinf(self._budget) else min(1.0, self.spent() / max(self._budget, 1e-9))
+
+    def is_over(self) -> bool:
+        """Return whether the budget is spent."""
+        return self.share() >= 1
 
 
 def _to(batch: Any, device: torch.device) -> Any:

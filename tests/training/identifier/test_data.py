@@ -12,6 +12,8 @@ import torch
 from carspotter.errors import RecipeError
 from carspotter.taxonomy import Taxon, Taxonomy
 from carspotter.training.identifier import data
+from carspotter.training.identifier.holdout import split_holdout, take_fraction
+from carspotter.training.identifier.source import LabelledPhotos, batches_of
 from carspotter.training.identifier.targets import Nodes
 from carspotter.training.recipe import AugmentSettings, DataSettings, InputSettings, load_recipe
 
@@ -30,18 +32,18 @@ STILL = AugmentSettings(min_area=1, zoom_out=0, aspect=0, rotate=0, flip=0, colo
 
 
 @pytest.fixture(scope="module")
-def photos(drawn_data: Path) -> data.LabelledPhotos:
+def photos(drawn_data: Path) -> LabelledPhotos:
     labels = drawn_data / "photos" / "labels.csv"
     rows = data.labelled_rows(DataSettings(labels="labels.csv", split="train"), labels)
     return data.load_photos(rows, labels, NODES, InputSettings(width=64, height=48))
 
 
-def load(labels: Path, size: InputSettings | None = None) -> data.LabelledPhotos:
+def load(labels: Path, size: InputSettings | None = None) -> LabelledPhotos:
     rows = data.labelled_rows(DataSettings(labels="labels.csv"), labels)
     return data.load_photos(rows, labels, NODES, size or InputSettings())
 
 
-def test_photos_of_the_split_in_order(photos: data.LabelledPhotos) -> None:
+def test_photos_of_the_split_in_order(photos: LabelledPhotos) -> None:
     assert photos.images.shape == (56, 48, 64, 3)
     assert photos.paths[:2] == ("8.png", "9.png")
     assert photos.targets[:5].tolist() == [0, 1, 2, 3, 0]
@@ -60,33 +62,33 @@ def test_a_box_is_cropped(drawn_data: Path, tmp_path: Path) -> None:
     assert not np.array_equal(both[0], both[1])
 
 
-def test_holdout_has_every_class_and_does_not_move(photos: data.LabelledPhotos) -> None:
-    learnt, held = data.split_holdout(photos, 0.25)
+def test_holdout_has_every_class_and_does_not_move(photos: LabelledPhotos) -> None:
+    learnt, held = split_holdout(photos, 0.25)
     assert set(learnt.paths).isdisjoint(held.paths)
     assert len(learnt) + len(held) == len(photos)
     assert np.bincount(held.targets).tolist() == [4, 4, 4, 4]
     fewer = photos.take(np.arange(len(photos)) % 8 != 0)
-    assert set(data.split_holdout(fewer, 0.25)[1].paths) & set(learnt.paths) <= set(learnt.paths)
-    again = data.split_holdout(photos, 0.25)[1]
+    assert set(split_holdout(fewer, 0.25)[1].paths) & set(learnt.paths) <= set(learnt.paths)
+    again = split_holdout(photos, 0.25)[1]
     assert again.paths == held.paths
 
 
-def test_a_group_is_held_out_as_a_whole_and_never_all_of_a_class(photos: data.LabelledPhotos) -> None:
+def test_a_group_is_held_out_as_a_whole_and_never_all_of_a_class(photos: LabelledPhotos) -> None:
     grouped = dataclasses.replace(photos, groups=tuple(str(i // 8) for i in range(len(photos))))
-    learnt, held = data.split_holdout(grouped, 0.2)
+    learnt, held = split_holdout(grouped, 0.2)
     assert set(learnt.groups).isdisjoint(held.groups)
     assert len(set(held.groups)) == 1  # each group has photos of all classes, so that one is enough for all
     alone = dataclasses.replace(photos, groups=("one",) * len(photos))
-    assert len(data.split_holdout(alone, 0.2)[1]) == 0
+    assert len(split_holdout(alone, 0.2)[1]) == 0
 
 
-def test_fractions_are_nested(photos: data.LabelledPhotos) -> None:
-    some, more = (set(data.take_fraction(photos, part).paths) for part in (0.25, 0.5))
+def test_fractions_are_nested(photos: LabelledPhotos) -> None:
+    some, more = (set(take_fraction(photos, part).paths) for part in (0.25, 0.5))
     assert some < more
-    assert np.bincount(data.take_fraction(photos, 0.5).targets).tolist() == [7, 7, 7, 7]
+    assert np.bincount(take_fraction(photos, 0.5).targets).tolist() == [7, 7, 7, 7]
 
 
-def test_a_still_augmentation_is_the_photo_itself(photos: data.LabelledPhotos) -> None:
+def test_a_still_augmentation_is_the_photo_itself(photos: LabelledPhotos) -> None:
     batch = torch.from_numpy(photos.images[:4])
     out, flipped = data.augment(batch, (48, 64), STILL, torch.Generator().manual_seed(0))
     assert not flipped.any()
@@ -94,7 +96,7 @@ def test_a_still_augmentation_is_the_photo_itself(photos: data.LabelledPhotos) -
     assert torch.allclose(out, batch.permute(0, 3, 1, 2).float(), atol=1e-3)
 
 
-def test_a_flip_mirrors(photos: data.LabelledPhotos) -> None:
+def test_a_flip_mirrors(photos: LabelledPhotos) -> None:
     batch = torch.from_numpy(photos.images[:4])
     flipping = dataclasses.replace(STILL, flip=1.0)
     out, flipped = data.augment(batch, (48, 64), flipping, torch.Generator().manual_seed(0))
@@ -102,7 +104,7 @@ def test_a_flip_mirrors(photos: data.LabelledPhotos) -> None:
     assert torch.allclose(out.flip(3), batch.permute(0, 3, 1, 2).float(), atol=1e-3)
 
 
-def test_augmentation_keeps_range_and_follows_its_seed(photos: data.LabelledPhotos) -> None:
+def test_augmentation_keeps_range_and_follows_its_seed(photos: LabelledPhotos) -> None:
     batch = torch.from_numpy(photos.images[:16])
     settings = AugmentSettings(randaugment=2)
     outs = [data.augment(batch, (32, 40), settings, torch.Generator().manual_seed(seed))[0] for seed in (1, 1, 2)]
@@ -114,15 +116,15 @@ def test_augmentation_keeps_range_and_follows_its_seed(photos: data.LabelledPhot
 
 
 def test_batches_cover_each_photo_once() -> None:
-    seen = torch.cat(list(data.batches(20, 5, torch.Generator().manual_seed(0))))
+    seen = torch.cat(list(batches_of(20, 5, torch.Generator().manual_seed(0))))
     assert sorted(seen.tolist()) == list(range(20))
-    assert [len(batch) for batch in data.batches(7, 5, torch.Generator())] == [5]
-    assert [len(batch) for batch in data.batches(3, 5, torch.Generator())] == [3]
+    assert [len(batch) for batch in batches_of(7, 5, torch.Generator())] == [5]
+    assert [len(batch) for batch in batches_of(3, 5, torch.Generator())] == [3]
 
 
 def test_photos_are_drawn_by_weight() -> None:
     weights = torch.tensor([1.0] * 10 + [0.0] * 90)
-    seen = torch.cat(list(data.batches(100, 5, torch.Generator().manual_seed(0), weights=weights)))
+    seen = torch.cat(list(batches_of(100, 5, torch.Generator().manual_seed(0), weights=weights)))
     assert len(seen) == 100
     assert seen.max() < 10
 
@@ -151,7 +153,7 @@ def test_an_unreadable_photo_is_named(tmp_path: Path) -> None:
         load(tmp_path / "labels.csv")
 
 
-def test_fingerprint_follows_settings_and_labels(drawn_data: Path, photos: data.LabelledPhotos) -> None:
+def test_fingerprint_follows_settings_and_labels(drawn_data: Path, photos: LabelledPhotos) -> None:
     recipe = load_recipe(drawn_data / "recipe.toml")
     same = load_recipe(drawn_data / "recipe.toml", ["claim=words", "train.threads=2"])
     other = load_recipe(drawn_data / "recipe.toml", ["train.lr=1"])

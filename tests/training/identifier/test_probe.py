@@ -27,7 +27,7 @@ def test_heads_are_fitted_while_the_backbone_stands_still(drawn_data: Path) -> N
     task = IdentifierTask(load_recipe(drawn_data / "recipe.toml"))
     model = task.build_model()
     before = {name: value.clone() for name, value in model.state_dict().items()}
-    targets = torch.from_numpy(task.photos.targets)
+    targets = torch.from_numpy(task.photos.some().targets)
     losses_of: list[float] = []
 
     def loss(features: torch.Tensor, logits: torch.Tensor, extras: object, chosen: torch.Tensor) -> torch.Tensor:
@@ -36,7 +36,7 @@ def test_heads_are_fitted_while_the_backbone_stands_still(drawn_data: Path) -> N
         losses_of.append(value.item())
         return value
 
-    fit_heads(model, task.images, loss, epochs=60, side=48, rate=1e-3, decay=0.0)
+    fit_heads(model, torch.from_numpy(task.photos.some().images), loss, epochs=60, side=48, rate=1e-3, decay=0.0)
     changed = {name for name, value in model.state_dict().items() if not torch.equal(value, before[name])}
     assert changed == {"head.weight", "head.bias"}
     assert losses_of[-1] < losses_of[0]
@@ -45,7 +45,7 @@ def test_heads_are_fitted_while_the_backbone_stands_still(drawn_data: Path) -> N
 def test_features_are_of_a_photo_and_of_its_mirror_image(drawn_data: Path) -> None:
     task = IdentifierTask(load_recipe(drawn_data / "recipe.toml"))
     model = task.build_model()
-    images = task.images[:3]
+    images = torch.from_numpy(task.photos.some().images[:3])
     features = still_features(model, images, 48)
     mirrored = still_features(model, images.flip(2), 48)
     assert features.shape[:2] == (3, 2)
@@ -93,7 +93,7 @@ def test_a_photo_of_no_class_teaches_the_further_heads_alone(drawn_data: Path, t
     anybody = nodes.of({})
     assert nodes.members[anybody].all()
     anything = torch.from_numpy(task.members.numpy()).all(dim=1)
-    photos = torch.from_numpy(task.photos.targets)
+    photos = torch.from_numpy(task.photos.some().targets)
     assert anything[photos].any()
     batch = next(iter(task.batches(task.recipe.phases[0], 0, 0)))
     logits = torch.randn(len(batch["target"]), len(task.taxonomy))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,12 +22,22 @@ from carspotter.training.trainer import LOG, train
 TAXONOMY = Taxonomy(tuple(Taxon(make=make, model=color) for make in ("Round", "Flat") for color in ("Red", "Blue")))
 
 
-def shards_of(drawn_data: Path, folder: Path, splits: tuple[str, ...] = ("train", "train", "validation")) -> Path:
+def shards_of(
+    drawn_data: Path,
+    folder: Path,
+    splits: tuple[str, ...] = ("train", "train", "validation"),
+    *,
+    form: str = "webdataset",
+    per_shard: int = 16,
+    only: Sequence[int] | None = None,
+) -> Path:
     """Write the drawn photos as shards, an ad of four photos each, ads dealt to the splits in turn."""
     with (drawn_data / "photos" / "labels.csv").open() as file:
         found = list(csv.DictReader(file))
     rows: list[dict[str, Any]] = []
     for number, row in enumerate(found):
+        if only is not None and number not in only:
+            continue
         taxon = TAXONOMY.classes[int(row["class_id"]) - 1]
         ad = number // 4
         rows.append(
@@ -48,7 +59,7 @@ def shards_of(drawn_data: Path, folder: Path, splits: tuple[str, ...] = ("train"
                 "said_by": "seller",
             }
         )
-    settings = ShardSettings(size=64, per_shard=16)
+    settings = ShardSettings(format=(form,), size=64, per_shard=per_shard)  # type: ignore[arg-type]
     write(rows, settings, folder, root=drawn_data / "photos", taxonomy=TAXONOMY)
     return folder
 
@@ -61,13 +72,13 @@ def test_a_training_keeps_the_split_of_its_project(drawn_data: Path, tmp_path: P
     changes = recipe_of(drawn_data, shards_of(drawn_data, tmp_path / "shards"))
     task = IdentifierTask(load_recipe(drawn_data / "recipe.toml", changes))
     assert task.taxonomy.classes == TAXONOMY.classes
-    assert set(task.photos.groups).isdisjoint(task.holdout.groups)
+    assert set(task.photos.some().groups).isdisjoint(task.holdout.groups)
     # Named as an evaluation names them, so that its table can be a teacher's.
     assert set(task.holdout.paths) == {
         photo.name for photo in from_shards(changes[0].partition("=")[2], split="validation")
     }
     assert {int(group) % 3 for group in task.holdout.groups} == {2}
-    assert task.photos.images.shape[1:] == (64, 64, 3)
+    assert task.photos.some().images.shape[1:] == (64, 64, 3)
     train(drawn_data / "recipe.toml", changes, tmp_path / "run")
     lines = [json.loads(line) for line in (tmp_path / "run" / LOG).read_text().splitlines()]
     assert max(line["top1"] for line in lines) >= 0.5  # chance: 0.25
@@ -77,7 +88,7 @@ def test_without_a_validation_split_some_ads_are_held_out(drawn_data: Path, tmp_
     shards = shards_of(drawn_data, tmp_path / "shards", splits=("train",))
     task = IdentifierTask(load_recipe(drawn_data / "recipe.toml", recipe_of(drawn_data, shards)))
     assert len(task.holdout) > 0
-    assert set(task.photos.groups).isdisjoint(task.holdout.groups)
+    assert set(task.photos.some().groups).isdisjoint(task.holdout.groups)
 
 
 def test_samples_are_judged_by_what_their_shards_say(drawn_data: Path, tmp_path: Path) -> None:

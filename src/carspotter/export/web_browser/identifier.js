@@ -7,7 +7,7 @@ export const LEVELS = ["make", "model", "generation", "year"];
 const DEFAULT_THRESHOLD = 0.6;
 const DEFAULT_SUBJECT = 0.5;
 const DEFAULT_WORD = 0.5;
-const UNKNOWN = "not decidable from this photo: it looks like none of the classes that were learnt";
+const UNKNOWN = "not one of yours: it looks like none of the classes that were learnt";
 
 /** Why what is no whole car is not identified. */
 export const NO_CAR = "not decidable: this does not look like a photograph of one whole car";

@@ -1,16 +1,16 @@
-"""Load the identifier's photos from a CSV of labels or a project's shards, and augment batches of them.
+"""Load the identifier's photos from a CSV of labels, and augment batches of them.
 
-Each photo is decoded and cut once, by `crops.crop_of` as in serving, into one array in memory; augmentation works on
-whole batches. Millions of photos need shards instead: this holds some ten thousand (150 kB each at 224 px).
+Each photo is decoded and cut once, by `crops.crop_of` as in serving: into one array in memory where that holds all, and
+else into shards in the run's folder, which are read as a stream (`source`). Augmentation works on whole batches.
 """
 
 from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,70 +24,46 @@ from carspotter.cores import cores
 from carspotter.crops import crop_of
 from carspotter.csv_rows import read_csv
 from carspotter.errors import ImageError, RecipeError
-from carspotter.geometry import BoundingBox
-from carspotter.pixels import Preprocessing
 from carspotter.taxonomy import Taxon, Taxonomy
+from carspotter.training.identifier.cutting import box_of, cut_labels
+from carspotter.training.identifier.holdout import split_holdout, take_fraction
+from carspotter.training.identifier.source import Images, Kept, LabelledPhotos, PhotoSource, fits, preprocessing_of
 from carspotter.training.identifier.targets import Nodes, words
 from carspotter.training.recipe import AugmentSettings, DataSettings, InputSettings, Recipe
-
-Images = npt.NDArray[np.uint8]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class LabelledPhotos:
-    """Decoded photos `images` (n, h, w, 3), what they are labelled with, and where they came from.
-
-    `targets` (n,) are nodes (`targets.Nodes`); `extras` further labels (n,), -1 where unknown; `groups` names photos
-    that belong together, such as those of an ad, by default each photo by itself; `sources` the market or data set.
-    """
-
-    images: Images
-    targets: npt.NDArray[np.int64]
-    paths: tuple[str, ...]
-    groups: tuple[str, ...] = ()
-    sources: tuple[str, ...] = ()
-    extras: Mapping[str, npt.NDArray[np.int64]] = field(default_factory=dict)
-
-    def __len__(self) -> int:
-        return len(self.targets)
-
-    def take(self, chosen: npt.NDArray[np.bool_]) -> LabelledPhotos:
-        """Keep the photos that `chosen` (n,) marks."""
-        # Tuples of texts need places, arrays take the mask.
-        kept = np.flatnonzero(chosen).tolist()
-        return LabelledPhotos(
-            images=self.images[chosen],
-            targets=self.targets[chosen],
-            paths=tuple(self.paths[i] for i in kept),
-            groups=tuple(self.groups[i] for i in kept) if self.groups else (),
-            sources=tuple(self.sources[i] for i in kept) if self.sources else (),
-            extras={name: values[chosen] for name, values in self.extras.items()},
-        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class IdentifierData:
     """Photos to learn from and others to choose by, what their targets mean, and the words of each extra label."""
 
-    photos: LabelledPhotos
+    photos: PhotoSource
     holdout: LabelledPhotos
     nodes: Nodes
     words: Mapping[str, tuple[str, ...]]
 
 
-def load_labels(recipe: Recipe) -> IdentifierData:
-    """Read the photos that a recipe's labels CSV names. Raises RecipeError."""
+def load_labels(recipe: Recipe, run: Path) -> IdentifierData:
+    """Read the photos that a recipe's labels CSV names; cut more than memory holds to shards below `run`.
+
+    Raises RecipeError, DatasetError.
+    """
     taxonomy, ids = load_taxonomy(Path(recipe.data.taxonomy))
     nodes = Nodes(taxonomy, ids)
     labels = Path(recipe.data.labels)
     rows = labelled_rows(recipe.data, labels)
-    photos = load_photos(rows, labels, nodes, recipe.input)
-    named = {column: words(rows, column) for column in recipe.model.heads}
-    extras = {column: numbers for column, (_, numbers) in named.items()}
     # Words are numbered over all photos before they are split, so that both parts use the same numbers.
-    learnt, held = split_holdout(replace(photos, extras=extras), recipe.data.holdout)
+    named = {column: words(rows, column) for column in recipe.model.heads}
     found = {column: found for column, (found, _) in named.items()}
-    return IdentifierData(photos=learnt, holdout=held, nodes=nodes, words=found)
+    if not fits(len(rows), recipe):
+        targets = targets_of(rows, labels, nodes)
+        learnt, held = cut_labels(recipe, rows, targets, run=run, words=found)
+        return IdentifierData(photos=learnt, holdout=held, nodes=nodes, words=found)
+    photos = load_photos(rows, labels, nodes, recipe.input)
+    extras = {column: numbers for column, (_, numbers) in named.items()}
+    kept, held = split_holdout(replace(photos, extras=extras), recipe.data.holdout)
+    if recipe.data.fraction < 1:
+        kept = take_fraction(kept, recipe.data.fraction)
+    return IdentifierData(photos=Kept(kept), holdout=held, nodes=nodes, words=found)
 
 
 def load_taxonomy(path: Path) -> tuple[Taxonomy, dict[str, int]]:
@@ -132,21 +108,24 @@ def labelled_rows(settings: DataSettings, labels: Path) -> list[dict[str, str]]:
     return rows
 
 
+def targets_of(rows: list[dict[str, str]], labels: Path, nodes: Nodes) -> npt.NDArray[np.int64]:
+    """Return the node of each row (n,). Raises RecipeError for a label that the taxonomy does not have."""
+    try:
+        return np.array([nodes.of(row) for row in rows], np.int64)
+    except RecipeError as error:
+        raise RecipeError(f"data: {labels}: {error}") from error
+
+
 def load_photos(rows: list[dict[str, str]], labels: Path, nodes: Nodes, size: InputSettings) -> LabelledPhotos:
     """Decode every photo of `rows`, whose paths count from the folder of `labels`. Raises RecipeError."""
     preprocessing = preprocessing_of(size)
-    try:
-        # Labels first: a typing error shows in a second, decoding takes minutes.
-        targets = np.array([nodes.of(row) for row in rows], np.int64)
-    except RecipeError as error:
-        raise RecipeError(f"data: {labels}: {error}") from error
+    # Labels first: a typing error shows in a second, decoding takes minutes.
+    targets = targets_of(rows, labels, nodes)
 
     def read(row: dict[str, str]) -> Images:
         path = labels.parent / row["path"]
         try:
-            sides = [float(row.get(side) or "") for side in ("x1", "y1", "x2", "y2")] if row.get("x2") else None
-            box = BoundingBox(*sides) if sides else None
-            return crop_of(path.read_bytes(), preprocessing, box)
+            return crop_of(path.read_bytes(), preprocessing, box_of(row))
         except (OSError, ValueError, ImageError) as error:
             raise RecipeError(f"data: {labels} names {path}, which cannot be read: {error}") from error
 
@@ -165,45 +144,7 @@ def load_photos(rows: list[dict[str, str]], labels: Path, nodes: Nodes, size: In
     )
 
 
-def preprocessing_of(size: InputSettings) -> Preprocessing:
-    """Return how photos become the input, in the words of `pixels`."""
-    return Preprocessing(width=size.width, height=size.height, fit=size.fit, pad=size.pad)
-
-
-def split_holdout(photos: LabelledPhotos, part: float) -> tuple[LabelledPhotos, LabelledPhotos]:
-    """Return what is learnt from and what is held out: of each target the groups with the smallest hashes.
-
-    It depends on the groups alone, so that it is the same for every seed. No group is in both; each target with more
-    than one group keeps at least one to learn from, and gives one where none of its groups is held out already.
-    """
-    names, group = np.unique(np.array(photos.groups or photos.paths, dtype=str), return_inverse=True)
-    # Ranks of hashes: a shuffle that depends on the names alone. New photos do not move the old ones about.
-    rank = np.argsort(np.argsort([hashlib.sha256(name.encode()).hexdigest() for name in names.tolist()]))
-    held = np.zeros(len(names), bool)
-    for target in np.unique(photos.targets).tolist():
-        members = np.unique(group[photos.targets == target])
-        # The only group of a class is learnt from: a class that was never learnt could only be answered wrong.
-        if len(members) > 1:
-            count = min(max(1, round(part * len(members))), len(members) - 1)
-            # A group with photos of several classes may be held out already, on behalf of another class.
-            free = members[~held[members]]
-            held[free[np.argsort(rank[free])[: max(0, count - int(held[members].sum()))]]] = True
-    chosen = held[group]
-    return photos.take(~chosen), photos.take(chosen)
-
-
-def take_fraction(photos: LabelledPhotos, part: float) -> LabelledPhotos:
-    """Keep a part of each target's photos, at least one, those with the largest hashes: for data curves."""
-    rank = np.argsort(np.argsort([hashlib.sha256(f"part {path}".encode()).hexdigest() for path in photos.paths]))
-    kept = np.zeros(len(photos), bool)
-    for target in np.unique(photos.targets).tolist():
-        members = np.flatnonzero(photos.targets == target)
-        # Of the other end than the holdout, and hashed with other words: the two choices are independent.
-        kept[members[np.argsort(-rank[members])[: max(1, round(part * len(members)))]]] = True
-    return photos.take(kept)
-
-
-def fingerprint(recipe: Recipe, photos: LabelledPhotos, classes: tuple[Taxon, ...] = ()) -> str:
+def fingerprint(recipe: Recipe, photos: PhotoSource | LabelledPhotos, classes: tuple[Taxon, ...] = ()) -> str:
     """Tell recipe, data and classes apart in 16 letters; folders, phases and words may change without a new one."""
     settings: dict[str, Any] = recipe.to_dict()
     # What does not change what is learnt from; `data` counts below by what it gave, not by where it lies.
@@ -211,28 +152,9 @@ def fingerprint(recipe: Recipe, photos: LabelledPhotos, classes: tuple[Taxon, ..
         settings.pop(free)
     for free in ("threads", "workers"):
         settings["train"].pop(free)
-    extras = {name: values.tolist() for name, values in photos.extras.items()}
-    # Paths and targets, not pixels: hashing gigabytes would delay each start.
-    learnt = (photos.paths, photos.targets.tolist(), extras, recipe.data.holdout, recipe.data.teachers)
+    learnt = (*photos.mark, recipe.data.holdout, recipe.data.teachers)
     labels = hashlib.sha256(repr((learnt, classes)).encode()).hexdigest()
     return hashlib.sha256(repr((sorted(settings.items()), labels)).encode()).hexdigest()[:16]
-
-
-def batches(
-    n_photos: int, batch: int, generator: torch.Generator, *, weights: Tensor | None = None
-) -> Iterator[Tensor]:
-    """Yield the photos' numbers in a new order, `batch` at a time; the incomplete rest waits for the next epoch.
-
-    With `weights` (n_photos,) as many are drawn, with replacement, each in proportion to its weight.
-    """
-    if weights is None:
-        order = torch.randperm(n_photos, generator=generator)
-    else:
-        # With replacement, or the rare classes would run out early in the epoch.
-        order = torch.multinomial(weights, n_photos, replacement=True, generator=generator)
-    # Batches of one size: a last one of two photos would disturb norms and averages as much as a full one.
-    whole = order[: n_photos - n_photos % batch] if n_photos >= batch else order
-    yield from whole.split(batch)
 
 
 def augment(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
@@ -20,6 +21,7 @@ from carspotter.training.identifier.mixing import mix
 from carspotter.training.identifier.model import Identifier, build_identifier
 from carspotter.training.identifier.probe import fit_heads
 from carspotter.training.identifier.shards import load_shards
+from carspotter.training.identifier.source import Drawing, Images, LabelledPhotos
 from carspotter.training.identifier.targets import mirrored
 from carspotter.training.identifier.teachers import Member, Teacher, open_teachers
 from carspotter.training.recipe import Phase, Recipe
@@ -28,26 +30,23 @@ from carspotter.training.recipe import Phase, Recipe
 class IdentifierTask:
     """Learn the classes of a taxonomy from labelled photos; `holdout` is never learnt from."""
 
-    def __init__(self, recipe: Recipe) -> None:
+    def __init__(self, recipe: Recipe, run: Path | None = None) -> None:
+        """Open the photos of a recipe; `run` is the folder where shards of too many are cut, by its name if None."""
         self.recipe = recipe
-        found = load_shards(recipe) if recipe.data.shards else data.load_labels(recipe)
+        run = run or Path("runs") / recipe.name
+        found = load_shards(recipe) if recipe.data.shards else data.load_labels(recipe, run)
         self.taxonomy: Taxonomy = found.nodes.taxonomy
         self.photos, self.holdout, self.words = found.photos, found.holdout, found.words
-        if recipe.data.fraction < 1:
-            self.photos = data.take_fraction(self.photos, recipe.data.fraction)
         self.fingerprint = data.fingerprint(recipe, self.photos, self.taxonomy.classes)
         self._check()
         self.device = torch.device("cpu")
-        # Shares its memory with the array of photos, which may be gigabytes.
-        self.images = torch.from_numpy(self.photos.images)
-        """Pixels that are learnt from, on the device where they are changed and learnt."""
         self.members = torch.from_numpy(found.nodes.members)
         self.parents = torch.from_numpy(self.taxonomy.index("make").astype(np.int64))
         self.levels = {level: torch.from_numpy(found.nodes.level(level)) for level in ("make", "model")}
         self.teacher: Teacher | None = None
         """What all epochs follow: other runs, or the still network with fitted heads; `build_model` opens it."""
         # At least 1: a class without a photo would have the logarithm of 0 as its prior.
-        counts = np.bincount(self.photos.targets, minlength=len(self.members)).clip(1)
+        counts = self.photos.counts(len(self.members)).clip(1)
         self.frequency = torch.from_numpy(counts / counts.sum()).float()
         flips = recipe.augment.flip > 0
         self.mirror = {name: torch.from_numpy(mirrored(known)) for name, known in self.words.items() if flips}
@@ -68,13 +67,9 @@ class IdentifierTask:
                 raise RecipeError(f"model.heads: {name!r} is what every identifier answers; call the column otherwise")
 
     def move(self, device: torch.device) -> None:
-        """Keep what every step reads on the device that learns; the photos, too, where they leave it half its memory.
-
-        A GPU changes photos hundreds of times as fast as a core of the CPU.
-        """
+        """Keep what every step reads on the device that learns; the photos, too, where that is worth it."""
         self.device = device
-        if device.type == "cuda" and self.images.nbytes < torch.cuda.mem_get_info(device)[0] / 2:
-            self.images = self.images.to(device)
+        self.photos.move(device)
         self.members, self.parents, self.frequency = (
             each.to(device) for each in (self.members, self.parents, self.frequency)
         )
@@ -113,9 +108,10 @@ class IdentifierTask:
 
     def _fit_heads(self, model: Identifier, first: nn.Linear, side: int, decay: float) -> None:
         settings = self.recipe.train
+        photos = self.photos.some()
 
         def loss(features: Tensor, logits: Tensor, extras: Mapping[str, Tensor], chosen: Tensor) -> Tensor:
-            batch = self._labels(chosen)
+            batch = self._labels(photos, chosen)
             # The features of further heads come after those of the classes, and are cut off.
             said = losses.kept(logits, first(features[:, : first.in_features]), self.parents)
             # Further heads read the same still features, so that they are fitted in the same passes.
@@ -125,7 +121,7 @@ class IdentifierTask:
 
         fit_heads(
             model,
-            self.images,
+            torch.from_numpy(photos.images),
             loss,
             epochs=settings.probe,
             side=side,
@@ -142,11 +138,11 @@ class IdentifierTask:
             before = copy.deepcopy(identifier.head).requires_grad_(False)
             self._fit_heads(identifier, before, self.recipe.input.height, settings.refit_decay)
 
-    def _labels(self, chosen: Tensor) -> Batch:
+    def _labels(self, photos: LabelledPhotos, chosen: Tensor) -> Batch:
         """Return the labels of photos as a batch without pixels."""
-        batch = {"target": torch.from_numpy(self.photos.targets)[chosen], "share": torch.ones(len(chosen))}
+        batch = {"target": torch.from_numpy(photos.targets)[chosen], "share": torch.ones(len(chosen))}
         batch["partner"] = torch.arange(len(chosen))
-        extras = {HEAD + name: torch.from_numpy(values)[chosen] for name, values in self.photos.extras.items()}
+        extras = {HEAD + name: torch.from_numpy(values)[chosen] for name, values in photos.extras.items()}
         return {name: values.to(self.device) for name, values in (batch | extras).items()}
 
     def steps(self, phase: Phase) -> int:  # noqa: ARG002  # Task has it: a finder's scenes depend on the phase
@@ -156,25 +152,23 @@ class IdentifierTask:
     def batches(self, phase: Phase, epoch: int, seed: int, part: tuple[int, int] = (0, 1)) -> Iterator[Batch]:
         """Yield augmented batches, the same for the same seed and epoch: a resumed run sees what it would have seen.
 
-        All processes draw the same photos; each changes and mixes its own part of them.
+        Each process changes and mixes its own part of the photos.
         """
-        # More than any run has epochs, so that no two pairs of seed and epoch draw alike.
-        order = torch.Generator().manual_seed(seed * 100_003 + epoch)
-        # A generator of its own for each process: the order above must be the same for all, the changes must not.
-        generator = torch.Generator().manual_seed((seed * 100_003 + epoch) * 1009 + part[0])
-        targets = torch.from_numpy(self.photos.targets)
         power = self.recipe.train.balance
         # Power 1 draws all classes alike, 0 leaves them as they are.
-        weights = self.frequency.cpu()[targets].pow(-power) if power else None
-        for drawn in data.batches(len(self.photos), self.recipe.train.batch, order, weights=weights):
-            # Every n-th photo, so that together the processes see the batch once.
-            chosen = drawn[part[0] :: part[1]]
-            settings = self.recipe.augment
-            pixels, flipped = data.augment(self.images[chosen], (phase.height, phase.width), settings, generator)
+        weights = self.frequency.cpu().pow(-power) if power else None
+        drawing = Drawing(batch=self.recipe.train.batch, seed=seed, epoch=epoch, part=part, weights=weights)
+        # A generator of its own for each process: the order must be the same for all, the changes must not.
+        generator = torch.Generator().manual_seed(drawing.number * 1009 + part[0])
+        settings = self.recipe.augment
+        for drawn in self.photos.draw(drawing):
+            # On the device that learns: a GPU changes photos hundreds of times as fast as a core of the CPU.
+            images = drawn.pixels.to(self.device)
+            pixels, flipped = data.augment(images, (phase.height, phase.width), settings, generator)
             mixed = mix(pixels, settings, generator)
-            batch = {"pixels": mixed.pixels, "target": targets[chosen], "partner": mixed.partner, "share": mixed.share}
-            for name, values in self.photos.extras.items():
-                batch[HEAD + name] = self._extra(name, torch.from_numpy(values)[chosen], flipped)
+            batch = {"pixels": mixed.pixels, "target": drawn.targets, "partner": mixed.partner, "share": mixed.share}
+            for name, values in drawn.extras.items():
+                batch[HEAD + name] = self._extra(name, values, flipped)
             yield batch
 
     def loss(self, model: nn.Module, batch: Batch) -> Tensor:
@@ -280,7 +274,7 @@ class ExportedIdentifier(nn.Module):
         return logits, nn.functional.normalize(details[:, : self.model.width], dim=1), *extras.values()
 
 
-def predict(model: Identifier, images: data.Images, *, batch: int = 32) -> tuple[Tensor, dict[str, Tensor]]:
+def predict(model: Identifier, images: Images, *, batch: int = 32) -> tuple[Tensor, dict[str, Tensor]]:
     """Run a network over photos (n, h, w, 3) as they stand; return logits (n, n_classes), and those of each head."""
     model.eval()
     device = next(model.parameters()).device

@@ -1,0 +1,264 @@
+"""Train a network on a project: its shards, its classes, its split in; the bundle `models/trained` and its figures out.
+
+The run lies in `runs/trained`. `plan.json` there keeps what was asked for and which data it is about: the same command
+goes on with it, another one is told what differs.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import shutil
+import time
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from carspotter import storage
+from carspotter.dataset.manifest import load_manifest
+from carspotter.errors import EvaluationError, ProjectError, TrainingError
+from carspotter.evaluation import evaluating
+from carspotter.evaluation.compare import Pair, compare
+from carspotter.evaluation.metrics import evaluate
+from carspotter.evaluation.predictions import Predictions
+from carspotter.project.build import Journal, Watch
+from carspotter.project.folder import Project
+from carspotter.project.pipeline import build
+from carspotter.runtime.bundle import ModelBundle
+
+if TYPE_CHECKING:
+    from carspotter.training.plan import Photos, Wish
+    from carspotter.training.recipe import Recipe
+    from carspotter.training.trainer import Training
+
+NAME = "trained"
+PLAN, RESULT = "plan.json", "result.json"
+JUDGED = ("validation", "test")
+LEAST_CLASSES = 2
+_EXPORT_S = 20.0
+"""Seconds that writing the bundle takes at most on a small machine; a budget keeps them back."""
+
+
+class Teller(Watch, Protocol):
+    """Whoever shows a training of a project to a person: its steps, and lines in between."""
+
+    def say(self, line: str) -> None:
+        """Hear what is worth a line that stays."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Result:
+    """What a training made: the bundle, its shares of right answers by split, and what it is against `learned`."""
+
+    bundle: str
+    report: str
+    chosen: str
+    """The better of the two by the photos to choose by: `trained` or `learned`."""
+    words: tuple[str, ...]
+    figures: Mapping[str, Mapping[str, Any]]
+
+
+def train_project(project: Project, wish: Wish, *, fresh: bool = False, watch: Teller) -> Result:
+    """Train on a project, or go on where it was stopped. Raises ProjectError, RecipeError, TrainingError."""
+    from carspotter.training import plan as planning
+    from carspotter.training.task import RECIPE, open_task
+    from carspotter.training.trainer import Training
+
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise TrainingError(
+            "a project is trained by one process; for several give a recipe: carspotter train fine-tune"
+        )
+    started = time.monotonic()
+    _check_built(project)
+    build(project, only=("shard",), watch=watch)
+    photos, mark = _counted(project)
+    run = project.folder / "runs" / NAME
+    saved = _saved(run, wish, mark, fresh=fresh)
+    if saved and (done := _done(run, project)):
+        watch.say(f"{NAME:<12}is trained already on these photos with these settings; --fresh trains anew")
+        return done
+    watch.start("plan", "look at the photos and time some steps")
+    from carspotter.training.recipe import load_recipe
+
+    card = _card(project, wish, photos.train)
+    recipe = load_recipe(run / RECIPE) if saved else planning.begin(wish, str(project.shards), photos, card)
+    recipe = replace(recipe, data=replace(recipe.data, shards=str(project.shards)))
+    task = open_task(recipe, run)
+    steps = task.steps(recipe.phases[0])
+    pace = planning.measure(task, recipe)
+    kept_back = _EXPORT_S + 2 * pace.judge * (photos.test + photos.validation) / max(1, photos.validation)
+    budget = wish.minutes * 60 - kept_back if wish.minutes else math.inf
+    if not saved:
+        left = budget - (time.monotonic() - started)
+        recipe = planning.epochs_for(recipe, steps, wish=wish, pace=pace, seconds=left)
+        _begin(run, wish, mark, recipe)
+    about = min(planning.estimate(recipe, steps, pace), budget) + kept_back
+    most = f", at most {wish.minutes:g} min" if wish.minutes else ""
+    for line in (*planning.in_words(recipe, photos, steps, pace=pace), f"about {_minutes(about)} in all{most}"):
+        watch.say(f"{'':<12}{line}")
+    watch.end("plan", {"text": "the run was stopped and goes on" if saved else "the run begins"})
+    watch.start("train", "learn from the photos of the project")
+    training = Training(recipe, task, run)
+    training.watch = watch
+    training.go_on()
+    training.describe()
+    training.fit(budget - (time.monotonic() - started) + training.clock.spent() if wish.minutes else math.inf)
+    watch.end("train", {"text": f"the best is epoch {training.best_epoch} of {training.epoch}"})
+    _export(project, training, run)
+    return _judge(project, run, photos, watch)
+
+
+def _minutes(seconds: float) -> str:
+    return f"{seconds:.0f} s" if seconds < 90 else f"{seconds / 60:.0f} min"
+
+
+def _check_built(project: Project) -> None:
+    if not Journal(project.folder).stats("split"):
+        raise ProjectError(f"{project.folder} is not built yet; run: carspotter build {project.folder}")
+
+
+def _counted(project: Project) -> tuple[Photos, str]:
+    """Return how many photos there are to learn from, and the mark of the data. Raises ProjectError for too few."""
+    from carspotter.training.plan import Photos
+
+    manifest = load_manifest(str(project.shards))
+    by_split = {split: sum(counts.values()) for split, counts in manifest.counts.items()}
+    known = [name for name, number in manifest.counts.get("train", {}).items() if number]
+    if len(known) < LEAST_CLASSES:
+        raise ProjectError(
+            f"{project.folder}: {len(known)} classes have photos to learn from, {LEAST_CLASSES} are needed; see "
+            f"`carspotter status {project.folder}` for what was left out, and min_photos and min_ads under [classes]"
+        )
+    counts = {split: by_split.get(split, 0) for split in ("train", *JUDGED)}
+    return Photos(**counts, classes=len(manifest.classes)), manifest.fingerprint
+
+
+def _saved(run: Path, wish: Wish, mark: str, *, fresh: bool) -> bool:
+    """Return whether a run of these wishes and data is there to go on with. Raises TrainingError for another one."""
+    if fresh:
+        shutil.rmtree(run, ignore_errors=True)
+    try:
+        before = json.loads((run / PLAN).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    changed = ["the photos of the project"] if before.get("data") != mark else []
+    asked, now = before.get("wish", {}), wish.to_dict()
+    changed += [f"{key} (was {asked.get(key)}, is {now[key]})" for key in now if now[key] != asked.get(key)]
+    if changed:
+        raise TrainingError(f"{run} was begun with others: {'; '.join(changed)}; add --fresh to train anew")
+    return True
+
+
+def _begin(run: Path, wish: Wish, mark: str, recipe: Recipe) -> None:
+    """Note what a run is about; the plan comes last, so that a run with one can be gone on with."""
+    from carspotter.training.task import RECIPE
+
+    shutil.rmtree(run, ignore_errors=True)
+    storage.write(run / RECIPE, (json.dumps(recipe.to_dict(), indent=2) + "\n").encode())
+    storage.write(run / PLAN, (json.dumps({"wish": wish.to_dict(), "data": mark}, indent=2) + "\n").encode())
+
+
+def _done(run: Path, project: Project) -> Result | None:
+    """Return the result of a run that is finished and whose bundle stands, None otherwise."""
+    if not (project.models / NAME / "bundle.json").is_file():
+        return None
+    try:
+        content = json.loads((run / RESULT).read_text(encoding="utf-8"))
+        return Result(**{**content, "words": tuple(content["words"])})
+    except (OSError, ValueError, TypeError, KeyError):
+        return None
+
+
+def _card(project: Project, wish: Wish, n_photos: int) -> dict[str, str]:
+    name = project.settings.name or project.folder.name
+    said = {
+        "data": f"{n_photos} photographs of the project {name}, labelled by its listings",
+        "retrain": "carspotter train PROJECT, in the project that it was trained on",
+    }
+    if wish.backbone or wish.recipe:
+        return said
+    from carspotter.runtime.bundle import shipped
+
+    # Its weights go on into the new ones, and so do their terms.
+    card = shipped("identifier").card
+    return said | {key: str(card.get(key, "")) for key in ("use", "licence")}
+
+
+def _export(project: Project, training: Training, run: Path) -> None:
+    """Write the bundle beside its place and put it there whole: a kill leaves the one of before, or none."""
+    from carspotter.export.onnx import export
+
+    place = project.models / NAME
+    new, old = place.with_name(f".{NAME}.new"), place.with_name(f".{NAME}.old")
+    for folder in (new, old):
+        shutil.rmtree(folder, ignore_errors=True)
+    export(run, new, task=training.task)
+    if place.exists():
+        place.rename(old)
+    new.rename(place)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def _judge(project: Project, run: Path, photos: Photos, watch: Teller) -> Result:
+    """Ask the new bundle, and the one that the build learned, about the photos that neither learnt from."""
+    watch.start("evaluate", "judge on photos that were not learnt from")
+    bundle = ModelBundle.load(project.models / NAME)
+    other = project.models / project.settings.learn.name
+    learned = ModelBundle.load(other) if (other / "bundle.json").is_file() else None
+    words: list[str] = []
+    figures: dict[str, dict[str, Any]] = {}
+    right: dict[str, float] = {}
+    for split in JUDGED:
+        if not getattr(photos, split):
+            continue
+        asked = evaluating.from_shards(str(project.shards), split=split)
+        table, _ = evaluating.predict(bundle, asked)
+        rival = evaluating.predict(learned, asked)[0] if learned else None
+        figures[split] = {NAME: asdict(evaluate(table).top1)}
+        if rival is not None:
+            figures[split][rival.name] = asdict(evaluate(rival).top1)
+        if split == "validation":
+            right = {table.name: float(table.right_at()[0].mean())}
+            right |= {rival.name: float(rival.right_at()[0].mean())} if rival is not None else {}
+            continue
+        evaluating.write_evaluation(run / split, table, asked, other=rival)
+        words += _words(table, rival)
+    if "test" not in figures:
+        words.append("no photos to judge on: give a larger share to `test` under [split], or add ads, and build again")
+    # Ties go to the learned one: it also knows what it never learnt, and answers colour and body.
+    best = max(right, key=lambda name: (right[name], name != NAME)) if right else NAME
+    result = Result(
+        bundle=str(project.models / NAME),
+        report=str(run / "test" / evaluating.REPORT) if "test" in figures else "",
+        chosen=NAME if best == NAME else "learned",
+        words=tuple(words),
+        figures=figures,
+    )
+    storage.write(run / RESULT, (json.dumps(asdict(result), indent=2, ensure_ascii=False) + "\n").encode())
+    watch.end("evaluate", {"text": f"{words[0]}"})
+    return result
+
+
+def _words(table: Predictions, rival: Predictions | None) -> list[str]:
+    """Say how many test photos are right, and whether one of both is better."""
+    top1 = evaluate(table).top1
+    said = [f"{top1.value:.1%} of {top1.total} test photos right ({top1.low:.1%} to {top1.high:.1%})"]
+    if rival is None:
+        return said
+    try:
+        (pair,) = compare([rival, table]).pairs
+    except EvaluationError as error:
+        return [*said, f"not compared with models/{rival.name}: {error}"]
+    return [*said, _verdict(pair, f"models/{rival.name}")]
+
+
+def _verdict(pair: Pair, rival: str) -> str:
+    difference = pair.difference
+    spread = f"{100 * difference.value:+.1f} points ({100 * difference.low:+.1f} to {100 * difference.high:+.1f})"
+    if difference.low > 0:
+        return f"better than {rival}: {spread} on {pair.photos} test photos"
+    if difference.high < 0:
+        return f"worse than {rival}: {spread} on {pair.photos} test photos; keep that one, or add photos"
+    return f"it cannot be told whether it is better than {rival}: {spread} on {pair.photos} test photos"

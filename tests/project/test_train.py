@@ -1,0 +1,157 @@
+"""Training on a project in one command: what it says, what it makes, how it goes on, and what it refuses in one line."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner, Result
+
+pytest.importorskip("torch", reason="training needs the extra `train`")
+pytest.importorskip("onnxscript", reason="exporting needs the extra `export`")
+
+from carspotter.cli.main import app
+from carspotter.project.folder import Project
+from carspotter.project.pipeline import build
+from carspotter.runtime.bundle import ModelBundle
+from tiny_project import make_project
+
+TINY = """
+task = "identifier"
+name = "tiny"
+
+[model]
+backbone = "test_efficientnet"
+
+[input]
+width = 32
+height = 32
+
+[train]
+batch = 8
+lr = 3e-3
+ema = 0.8
+precision = "float32"
+threads = 1
+
+[[phases]]
+epochs = 3
+width = 32
+height = 32
+"""
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = make_project(tmp_path_factory.mktemp("built") / "cars")
+    build(Project.open(folder), workers=0)
+    return folder
+
+
+@pytest.fixture
+def project(built: Path, tmp_path: Path) -> Path:
+    folder = tmp_path / "cars"
+    shutil.copytree(built, folder)
+    (tmp_path / "tiny.toml").write_text(TINY, encoding="utf-8")
+    return folder
+
+
+def command(*words: object) -> Result:
+    return CliRunner().invoke(app, ["train", *map(str, words)])
+
+
+def train(project: Path, *words: object, recipe: bool = True) -> Result:
+    """Run the command with its stderr a log."""
+    return command(project, *(("--recipe", project.parent / "tiny.toml") if recipe else ()), *words)
+
+
+def lines_of(project: Path) -> list[dict[str, float]]:
+    text = (project / "runs" / "trained" / "log.jsonl").read_text(encoding="utf-8")
+    return [json.loads(line) for line in text.splitlines()]
+
+
+def test_a_project_becomes_a_bundle_that_is_judged_and_compared(project: Path) -> None:
+    done = train(project)
+    assert done.exit_code == 0, done.stderr
+    assert "classes to learn from" in done.stderr
+    assert "3 epochs of" in done.stderr
+    assert "epoch 3 of 3: loss" in done.stderr
+    assert "test photos right" in done.stdout
+    assert "models/learned" in done.stdout
+    bundle = ModelBundle.load(project / "models" / "trained")
+    assert bundle.taxonomy is not None
+    assert set(bundle.taxonomy.classes) == set(ModelBundle.load(project / "models" / "learned").taxonomy.classes)
+    assert "project tiny" in str(bundle.card["data"])
+    assert (project / "runs" / "trained" / "test" / "report.html").is_file()
+    assert not list((project / "models").glob(".*"))
+    result = json.loads((project / "runs" / "trained" / "result.json").read_text(encoding="utf-8"))
+    assert set(result["figures"]) == {"validation", "test"}
+
+    again = train(project)
+    assert again.stdout == done.stdout, "what is done is said again, not done again"
+    assert "--fresh trains anew" in again.stderr
+    other = train(project, "--epochs", 2, "--set", "train.lr=1e-3")
+    assert other.exit_code == 1
+    assert "epochs (was None, is 2); changes (was [], is ['train.lr=1e-3'])" in other.stderr
+    assert len(other.stderr.strip().splitlines()[-1:]) == 1
+    fresh = train(project, "--epochs", 2, "--size", 48, "--fresh")
+    assert fresh.exit_code == 0, fresh.stderr
+    assert [line["epoch"] for line in lines_of(project)] == [1, 2]
+    assert ModelBundle.load(project / "models" / "trained").preprocessing.width == 48
+
+
+def test_a_killed_training_goes_on_with_the_same_command(project: Path) -> None:
+    words = ("--recipe", project.parent / "tiny.toml", "--epochs", 12, "--seed", 3)
+    program = [sys.executable, "-m", "carspotter.cli.main", "train", str(project), *map(str, words)]
+    with subprocess.Popen(program, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        for line in process.stderr:
+            if line.startswith("epoch 2 of 12"):
+                break
+        os.kill(process.pid, signal.SIGKILL)
+    before = [json.loads(line) for line in (project / "runs/trained/log.jsonl").read_text().splitlines()]
+    assert not (project / "models" / "trained").exists(), "a bundle is whole or not there"
+    done = train(project, "--epochs", 12, "--seed", 3)
+    assert done.exit_code == 0, done.stderr
+    assert "goes on" in done.stderr
+    assert "epoch 1 of 12" not in done.stderr
+    assert lines_of(project)[: len(before)] == before
+    assert lines_of(project)[-1]["epoch"] == 12
+
+
+def test_what_cannot_be_trained_is_said_in_one_line(project: Path, tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    unbuilt = make_project(tmp_path / "unbuilt")
+    few = (project / "carspotter.toml").read_text(encoding="utf-8")
+    cases = [
+        (train(tmp_path / "empty", recipe=False), "holds no carspotter.toml"),
+        (train(unbuilt, recipe=False), f"is not built yet; run: carspotter build {unbuilt}"),
+        (train(project, "--backbone", "resnet51", recipe=False), "'resnet51' is unknown; did you mean"),
+        (train(project, "--recipe", "fine-tone", recipe=False), "did you mean 'fine-tune'"),
+        (train(project, "--set", "train.lrr=1"), "did you mean 'lr'"),
+    ]
+    (project / "carspotter.toml").write_text(few.replace("min_photos = 4", "min_photos = 400"), encoding="utf-8")
+    build(Project.open(project), workers=0)
+    cases.append((train(project), "0 classes have photos to learn from, 2 are needed"))
+    for done, words in cases:
+        assert done.exit_code == 1, done.stderr
+        assert words in done.stderr.splitlines()[-1]
+        assert "Traceback" not in done.stderr
+
+
+def test_options_of_a_project_are_none_of_a_recipe(project: Path) -> None:
+    for words in (
+        ("fine-tune", "--epochs", 3),
+        ("fine-tune", "--fresh"),
+        (project, "--out", "x"),
+        (project, "--resume"),
+    ):
+        done = command(*words)
+        assert done.exit_code == 2
+        assert "a project" in done.stderr
