@@ -406,7 +406,7 @@ def _check(recipe: Recipe, where: str) -> None:
             "or --set data.shards=PROJECT/shards",
         ),
         (
-            bool(recipe.data.taxonomy or recipe.data.shards) or recipe.task == "finder",
+            bool(recipe.data.taxonomy or recipe.data.shards) or recipe.task in ("finder", "attribute"),
             "data.taxonomy: labels need the table of their classes: --set data.taxonomy=CLASSES.csv",
         ),
         (min(recipe.augment.mixup, recipe.augment.cutmix) >= 0, "augment.mixup and cutmix must not be negative"),
