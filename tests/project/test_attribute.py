@@ -12,7 +12,8 @@ from PIL import Image
 from carspotter.errors import BundleError, DatasetError
 from carspotter.evaluation.compare import compare, ensemble, fit_weights
 from carspotter.evaluation.predictions import Predictions
-from carspotter.project.attribute import AttributeSettings, train_attribute
+from carspotter.project.attribute import train_attribute
+from carspotter.project.attribute_photos import AttributeSettings
 from carspotter.project.locate import LocateSettings, versions
 from carspotter.recognition.recognizer import Recognizer
 from carspotter.records import Vehicle

@@ -88,7 +88,10 @@ def train(
         if recipe or minutes or size or changes or resume or fresh:
             raise typer.BadParameter("--task goes with --how, --backbone, --epochs, --merge-sides, --seed and --out")
         options = {"how": how, "backbone": backbone or "", "epochs": epochs or 0, "seed": seed or 0}
-        train_attribute(what, task, out, merge_sides=merge_sides, **options)
+        try:
+            train_attribute(what, task, out, merge_sides=merge_sides, **options)
+        except ModuleNotFoundError as error:
+            raise missing(error, "train") from error
         return
     for change in changes or ():
         if "=" not in change:

@@ -7,25 +7,18 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from carspotter.cli.train import missing
-
 if TYPE_CHECKING:
     from carspotter.project.attribute import Trained
 
 
 def train_attribute(source: str, task: str, out: Path | None, **options: Any) -> None:
     """Learn an attribute and say how good it is, and what to do with it."""
-    try:
-        from carspotter.project.attribute import AttributeSettings
-        from carspotter.project.attribute import train_attribute as run
-    except ModuleNotFoundError as error:
-        raise missing(error, "train") from error
+    from carspotter.project.attribute import train_attribute as run
+    from carspotter.project.attribute_photos import AttributeSettings
+
     settings = AttributeSettings(task=task, **options)
     place = out or _place(Path(source), settings.how, settings.backbone, task)
-    try:
-        found = run(Path(source), place, settings, lambda line: typer.echo(line, err=True))
-    except ModuleNotFoundError as error:
-        raise missing(error, "export") from error
+    found = run(Path(source), place, settings, lambda line: typer.echo(line, err=True))
     _show(found, place, task)
 
 

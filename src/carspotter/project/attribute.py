@@ -7,22 +7,23 @@ for it here, or HOG. The validation part chooses; the figures are of the test pa
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from carspotter import storage
-from carspotter.crops import cut, decode_side, read_photo
 from carspotter.errors import DatasetError, ImageError, StorageError, suggestion
 from carspotter.evaluation.evaluating import LabelledPhoto, write_evaluation
 from carspotter.evaluation.metrics import Evaluation, evaluate
 from carspotter.evaluation.predictions import Predictions
-from carspotter.pixels import DecodedPhoto, Preprocessing
+from carspotter.pixels import DecodedPhoto
 from carspotter.project.attribute_network import Base, bases_of
+from carspotter.project.attribute_photos import CHUNK, AttributeSettings, Photos
+from carspotter.project.attribute_photos import opened as read_opened
 from carspotter.project.attribute_rows import read_labels
 from carspotter.recognition.finder import Finder
 from carspotter.recognition.view import see
@@ -37,31 +38,8 @@ from carspotter.training.attribute.labels import MERGED, Labelled, check_labels,
 from carspotter.training.attribute.task import mirror_of
 from carspotter.training.baselines import FitSettings, View
 
-How = Literal["head", "fine-tune", "scratch", "features", "hog"]
-HOWS: tuple[str, ...] = get_args(How)
 VALIDATION = "validation.parquet"
 SHOWN = 5
-CHUNK = 16
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AttributeSettings:
-    """What is learnt, and how. Raises DatasetError for an unknown way, or a name that cannot be one."""
-
-    task: str
-    how: How = "head"
-    backbone: str = ""
-    """Of timm, for `features` and `fine-tune`; empty: the shipped identifier's."""
-    merge_sides: bool = False
-    epochs: int = 0
-    """Of a network that is trained; 0: as its recipe says."""
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        if self.how not in HOWS:
-            raise DatasetError(f"way {self.how!r} is unknown; {suggestion(self.how, HOWS)}")
-        if self.how == "features" and not self.backbone:
-            raise DatasetError("features needs --backbone NAME, one of timm's, such as resnet50.a1_in1k")
 
 
 @dataclass(slots=True, kw_only=True)
@@ -71,30 +49,6 @@ class Trained:
     bundle: ModelBundle | None
     figures: Evaluation | None
     lines: list[str] = field(default_factory=list)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Photos:
-    """Labelled photos that can be read, in parts; `words` are the labels by number."""
-
-    rows: tuple[Labelled, ...]
-    words: tuple[str, ...]
-    of_photo: bool
-
-    @property
-    def targets(self) -> npt.NDArray[np.int64]:
-        """Return the number of each photo's label (n,)."""
-        return np.array([self.words.index(row.label) for row in self.rows], np.int64)
-
-    def part(self, name: str) -> npt.NDArray[np.bool_]:
-        """Mark the photos of a part (n,)."""
-        return np.array([row.split == name for row in self.rows], bool)
-
-    def crops(self, size: Preprocessing) -> Iterator[npt.NDArray[np.uint8]]:
-        """Yield what a network with this input sees, (n, h, w, 3), some at a time."""
-        for start in range(0, len(self.rows), CHUNK):
-            part = self.rows[start : start + CHUNK]
-            yield np.stack([cut(_opened(row, size), size, None if self.of_photo else row.box) for row in part])
 
 
 Say = Callable[[str], None]
@@ -132,7 +86,7 @@ def look(rows: Sequence[Labelled], *, of_photo: bool) -> tuple[Photos, list[str]
         opened: list[tuple[Labelled, DecodedPhoto]] = []
         for row in rows[start : start + CHUNK]:
             try:
-                opened.append((row, _opened(row, size)))
+                opened.append((row, read_opened(row, size)))
             except (ImageError, StorageError) as error:
                 left_out.append(f"{row.path}: {unreadable(error)}" if isinstance(error, ImageError) else str(error))
         lacking = [photo for row, photo in opened if row.box is None] if finder else []
@@ -198,7 +152,7 @@ def _write(
         judged = [_judged(row, photos.of_photo) for row, is_test in zip(photos.rows, test, strict=True) if is_test]
         write_evaluation(out, table, judged)
     if base.bundle is not None:
-        card = _card(photos, settings, head, base, result.figures)
+        card = _card(photos, settings, head, base=base, figures=result.figures)
         calibration = {"temperature": round(fitted.temperature, 4), settings.task: head.threshold}
         if settings.task == KIND:
             place = photos.words.index("exterior")
@@ -248,7 +202,7 @@ def _judged(row: Labelled, of_photo: bool) -> LabelledPhoto:
 
 
 def _card(
-    photos: Photos, settings: AttributeSettings, head: FittedHead, base: Base, figures: Evaluation | None
+    photos: Photos, settings: AttributeSettings, head: FittedHead, *, base: Base, figures: Evaluation | None
 ) -> dict[str, Any]:
     counts = check_labels(photos.rows, settings.task)
     judged: dict[str, Any] = {"validation: macro-F1": round(head.macro_f1, 4)}
@@ -303,7 +257,3 @@ def _check_parts(photos: Photos, task: str, say: Say) -> None:
         if missing:
             n = sum(row.label == word for row in photos.rows)
             say(f"{task} {word!r}: {n} photos, none in {' and '.join(missing)}; label more of it")
-
-
-def _opened(row: Labelled, size: Preprocessing) -> DecodedPhoto:
-    return read_photo(storage.read(row.path), decode_side(size))

@@ -17,9 +17,7 @@ from carspotter.runtime.attribute import features
 from carspotter.runtime.bundle import READS, ModelBundle, shipped
 
 if TYPE_CHECKING:
-    from torch import nn
-
-    from carspotter.project.attribute import AttributeSettings, Photos
+    from carspotter.project.attribute_photos import AttributeSettings, Photos
     from carspotter.training.recipe import Recipe
 
 AROUND = 0.15
@@ -95,7 +93,7 @@ def _trained(photos: Photos, settings: AttributeSettings, out: Path, say: Callab
         first = replace(recipe.phases[-1], epochs=settings.epochs)
         recipe = replace(recipe, phases=(first,))
     network = _frozen(recipe) if settings.how == "features" else _fitted(recipe, run, say)
-    content = to_onnx(Embedding(network), recipe, READS[0])  # type: ignore[arg-type]
+    content = to_onnx(Embedding(network), recipe, READS[0])
     size = recipe.input
     card = {
         "use": "As its first weights may be used.",
@@ -117,13 +115,13 @@ def _changes(settings: AttributeSettings) -> list[str]:
     return [f"model.backbone={settings.backbone}", "model.start=", "model.weights=pretrained", "model.norms=learn"]
 
 
-def _frozen(recipe: Recipe) -> nn.Module:
+def _frozen(recipe: Recipe) -> Any:
     from carspotter.training.identifier.model import Identifier, load_backbone
 
     return Identifier(load_backbone(recipe.model), 2).eval()
 
 
-def _fitted(recipe: Recipe, run: Path, say: Callable[[str], None]) -> nn.Module:
+def _fitted(recipe: Recipe, run: Path, say: Callable[[str], None]) -> Any:
     """Train, or go on from the newest checkpoint of the same data; return the best network."""
     from carspotter.training.attribute.task import AttributeTask
     from carspotter.training.checkpoint import BEST, load_checkpoint
