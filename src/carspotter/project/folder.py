@@ -44,7 +44,8 @@ class Project:
         folder = folder.resolve()
         settings = load_settings(folder / SETTINGS)
         finder, identifier = _below(folder, settings.locate.finder), _below(folder, settings.locate.identifier)
-        locate = replace(settings.locate, finder=finder, identifier=identifier)
+        own = tuple(_below(folder, name) for name in settings.locate.attributes)
+        locate = replace(settings.locate, finder=finder, identifier=identifier, attributes=own)
         return cls(folder=folder, settings=replace(settings, locate=locate))
 
     def catalog(self) -> Catalog:

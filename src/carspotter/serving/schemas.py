@@ -64,6 +64,7 @@ class VehicleShape(_Shape):
     viewpoint: Named
     colour: Named | None = Field(description="One word, or null where it is not sure.")
     body: Named | None = Field(description="One word, or null where it is not sure.")
+    attributes: dict[str, Named | None] = Field(default={}, description="Of your own; null where one is not sure.")
     answer: AnswerShape | None
     levels: dict[str, list[Named]]
     undecided: str | None
