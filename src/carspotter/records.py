@@ -18,6 +18,20 @@ KINDS: tuple[KindName, ...] = get_args(KindName)
 
 SplitName = Literal["train", "validation", "test"]
 SPLITS: tuple[SplitName, ...] = get_args(SplitName)
+_SPLIT_WORDS: dict[str, SplitName] = {
+    "train": "train",
+    "training": "train",
+    "trainset": "train",
+    "val": "validation",
+    "valid": "validation",
+    "validation": "validation",
+    "dev": "validation",
+    "test": "test",
+    "testing": "test",
+    "holdout": "test",
+    "hold-out": "test",
+    "testset": "test",
+}
 
 # Index k is k * 45 degrees clockwise, seen from above; the sides are the vehicle's own.
 VIEWPOINTS = ("front", "front-right", "right", "back-right", "back", "back-left", "left", "front-left")
@@ -323,3 +337,8 @@ def _attribute(content: Mapping[str, Any] | None) -> Attribute | None:
 
 def _pick(content: Mapping[str, Any]) -> dict[str, Any]:
     return {"name": content["name"], "probability": content["probability"]}
+
+
+def split_name(text: str | None) -> str | None:
+    """Return the part of a dataset that a word names, or the word itself where it is unknown."""
+    return _SPLIT_WORDS.get(text.strip().casefold(), text) if text else None

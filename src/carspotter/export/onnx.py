@@ -25,12 +25,13 @@ from carspotter.export.answers import finish_finder, finish_identifier
 from carspotter.export.quantize import halve_weights
 from carspotter.pixels import Preprocessing
 from carspotter.runtime.bundle import TASK_OUTPUTS, ModelBundle
+from carspotter.runtime.seen import to_bytes
 from carspotter.runtime.session import open_session
 from carspotter.taxonomy import Taxonomy
 from carspotter.training.checkpoint import BEST, TAXONOMY, load_checkpoint
 from carspotter.training.norms import fuse_norms
 from carspotter.training.recipe import Recipe, load_recipe
-from carspotter.training.start import read_notice
+from carspotter.training.start import read_notice, read_seen
 from carspotter.training.task import RECIPE, Task, open_task
 
 logger = logging.getLogger(__name__)
@@ -67,6 +68,7 @@ def export(run: str | Path, out: str | Path, *, task: Task | None = None) -> Mod
         taxonomy=task.taxonomy,
         attributes=task.attributes,
         calibration=calibration,
+        seen=to_bytes(read_seen(run)),
         card=_card(recipe, task, figures, checkpoint.epoch) | ({"notice": notice} if notice else {}),
     )
     return bundle.save(out, content)

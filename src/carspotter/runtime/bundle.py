@@ -46,6 +46,7 @@ from carspotter.runtime.manifest import SUBJECT as SUBJECT
 from carspotter.runtime.manifest import TASK_OUTPUTS as TASK_OUTPUTS
 from carspotter.runtime.manifest import Precision as Precision
 from carspotter.runtime.manifest import Task as Task
+from carspotter.runtime.seen import SEEN_FILE, from_bytes
 from carspotter.runtime.session import Session, open_session
 from carspotter.taxonomy import LEVELS, Taxonomy
 
@@ -58,8 +59,8 @@ class ModelBundle:
     `thresholds` and `subject`, and with a head `temperature`. `card` has the keys of `CARD_KEYS`. `attributes` are what
     an identifier answers in addition to names, each with its words in the order of the output that is called like it. A
     `head` answers the taxonomy's classes from the embedding, in place of the network's own, which `network` names where
-    they are known. `file` is one of `FILES`,
-    `precision` one of `PRECISIONS`. `folder` is None before `save`.
+    they are known. `seen` are hashes of what the network learnt from, empty where that is not known. `file` is one of
+    `FILES`, `precision` one of `PRECISIONS`. `folder` is None before `save`.
     """
 
     task: Task
@@ -70,6 +71,7 @@ class ModelBundle:
     taxonomy: Taxonomy | None = None
     attributes: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     head: Head | None = None
+    seen: bytes = b""
     network: Taxonomy | None = None
     file: str = FILES[0]
     precision: Precision = "float32"
@@ -104,7 +106,9 @@ class ModelBundle:
         manifest = read_manifest(folder / "bundle.json")
         for name, part in manifest.parts.items():
             part.check(folder / name)
-        head, network = folder / HEAD_FILE, folder / NETWORK_FILE
+        head, network, seen = (folder / name for name in (HEAD_FILE, NETWORK_FILE, SEEN_FILE))
+        hashes = seen.read_bytes() if seen.is_file() else b""
+        from_bytes(hashes, str(seen))  # a cut file must not pass for a shorter list
         return cls(
             task=manifest.task,
             name=manifest.name,
@@ -114,6 +118,7 @@ class ModelBundle:
             taxonomy=_read_taxonomy(folder / "taxonomy.json") if manifest.task == "identifier" else None,
             attributes=manifest.attributes,
             head=Head.from_bytes(head.read_bytes(), str(head)) if manifest.head else None,
+            seen=hashes,
             network=_read_taxonomy(network) if manifest.head and network.is_file() else None,
             file=manifest.model.file,
             precision=manifest.model.precision,
@@ -139,7 +144,9 @@ class ModelBundle:
             (folder / "bundle.json").unlink(missing_ok=True)
         except OSError as error:
             raise StorageError(f"bundle {folder} cannot be written: {error.strerror}") from error
-        for name in {*_FILES_AND_WEIGHTS, NETWORK_FILE} - set(contents):  # of a bundle that stood here before
+        for name in {*_FILES_AND_WEIGHTS, NETWORK_FILE, SEEN_FILE} - set(
+            contents
+        ):  # of a bundle that stood here before
             (folder / name).unlink(missing_ok=True)
         if self.taxonomy is not None:
             self.taxonomy.save(folder / "taxonomy.json")
@@ -147,6 +154,7 @@ class ModelBundle:
             self.network.save(folder / NETWORK_FILE)
         written = contents | {
             **({} if self.head is None else {HEAD_FILE: self.head.to_bytes()}),
+            **({SEEN_FILE: self.seen} if self.seen else {}),
             "card.json": json_bytes(self.card),
             "CARD.md": render_card(self.card, name=self.name, task=self.task).encode(),
             "bundle.json": json_bytes(self._manifest(contents)),

@@ -22,7 +22,8 @@ RECIPE = "recipe.json"
 class Task(Protocol):
     """What is learnt. The first key of `evaluate` is the primary figure: the higher, the better.
 
-    A task may have `finish(model)`, which fits something to the best averaged network after the last epoch, in place.
+    A task may have `finish(model)`, which fits something to the best averaged network after the last epoch, in place;
+    and `seen()`, which returns hashes of the crops that it learns from (`runtime.seen`).
     """
 
     @property
