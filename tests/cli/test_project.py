@@ -115,7 +115,8 @@ def test_init_makes_a_project(tmp_path: Path) -> None:
     code, out, _ = call("init", tmp_path / "new", "--from", tmp_path / "cars.csv")
     assert code == 0
     assert f"carspotter build {tmp_path / 'new'}" in out
-    assert call("build", tmp_path / "new", "--until", "import")[0] == 0
+    code, _, err = call("build", tmp_path / "new", "--until", "import")
+    assert (code, "there is no ad in it" in err) == (3, True)
     assert call("init", tmp_path / "new", "--from", tmp_path / "cars.csv")[0] == 1
     assert call("init", tmp_path / "none", "--from", "nowhere.txt")[0] == 1
 
