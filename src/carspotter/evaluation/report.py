@@ -67,11 +67,11 @@ def write_report(
     which pixels decided. `other` is a run to compare with. Raises EvaluationError, StorageError, and MissingExtraError
     without the extra `data`.
     """
-    template = _template()
+    template = _template(predictions.attribute)
     figures = evaluate(predictions)
     depth = next(depth for depth in DEEPEST_FIRST if (predictions.truth_at(depth) != UNLABELLED).any())
     pairs = confusions(predictions, depth)
-    merges = merge_suggestions(predictions)
+    merges = () if predictions.attribute else merge_suggestions(predictions)
     chosen = worst_mistakes(predictions, worst, per_pair=PER_PAIR)
     compared = _compared(predictions, other)
     said = figures.to_dict() | {
@@ -112,13 +112,14 @@ def write_report(
     return page
 
 
-def _template() -> Any:
+def _template(attribute: str) -> Any:
     try:
         import jinja2
     except ModuleNotFoundError as error:
         raise MissingExtraError("jinja2", "data") from error
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
     environment.filters |= {"percent": percent, "span": span, "points": points, "p_value": p_value}
+    environment.filters["named"] = lambda depth: attribute if attribute and depth == "class" else depth
     return environment.from_string(
         resources.files("carspotter.evaluation").joinpath("report.html").read_text(encoding="utf-8")
     )

@@ -173,10 +173,11 @@ def _add_models(app: FastAPI, service: Service) -> None:
     @app.get("/v1/models", response_model=schemas.ModelsShape, responses=_problems(401))
     async def models() -> dict[str, Any]:
         """Return which bundles answer, and what the service takes."""
-        settings = service.settings
+        settings, asked = service.settings, service.recognizer
+        own = asked.readers.by_name.values()
         return {
             "version": __version__,
-            "bundles": [_bundle(one.bundle) for one in (service.recognizer.finder, service.recognizer.identifier)],
+            "bundles": [_bundle(one.bundle) for one in (asked.finder, asked.identifier, *own)],
             "limits": {"bytes": settings.max_bytes, "pixels": settings.max_pixels, "photos": settings.max_photos},
             "formats": list(settings.formats),
             "urls": settings.allow_urls,
@@ -190,12 +191,13 @@ def _add_models(app: FastAPI, service: Service) -> None:
 
 
 def _bundle(bundle: ModelBundle) -> dict[str, Any]:
+    own = bundle.task == "attribute"
     return {
         "task": bundle.task,
         "name": bundle.name,
         "classes": len(bundle.taxonomy) if bundle.taxonomy else None,
         "knows": bundle.taxonomy.extent() if bundle.taxonomy else None,
-        "attributes": {name: words for name, words in bundle.attributes.items() if name in SHOWN},
+        "attributes": {name: words for name, words in bundle.attributes.items() if own or name in SHOWN},
         "input": [bundle.preprocessing.width, bundle.preprocessing.height],
         "card": dict(bundle.card),
     }

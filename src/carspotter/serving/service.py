@@ -159,7 +159,8 @@ class Service:
 
     def _answer_ad(self, predictions: Sequence[Prediction], words: DeclaredWords | None) -> AdAnswer:
         declared = None if words is None else self._resolved(words)
-        return answer_ad(predictions, self.recognizer.identifier, declared=declared)
+        asked = self.recognizer
+        return answer_ad(predictions, asked.identifier, declared=declared, attributes=asked.attributes)
 
     def _resolved(self, words: DeclaredWords) -> declaring.DeclaredWords:
         """Read sellers' words as a taxon; what cannot be read keeps what was said, for the answer's words."""
@@ -181,10 +182,10 @@ class Service:
         )
 
     def _attribute(self, name: str, said: str | None) -> str | None:
-        """Read a seller's colour or body as one of the identifier's words; what cannot be read stays as it was said."""
+        """Read a seller's colour or body as one of the words that can be said; what cannot be read stays as it was."""
         if not said or not said.strip():
             return None
-        return find_word(name, said, self.recognizer.identifier.bundle.attributes.get(name, ())) or said
+        return find_word(name, said, self.recognizer.attributes.words.get(name, ())) or said
 
     def room(self, photos: int = 1) -> ProblemError | None:
         """Return why this many photos would be refused now, None where they would not."""
