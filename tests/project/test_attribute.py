@@ -1,6 +1,7 @@
 """Tests of attributes of one's own: labels in, a bundle out, and what recognizing and building do with it."""
 
 import csv
+import json
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -18,6 +19,7 @@ from carspotter.project.locate import LocateSettings, versions
 from carspotter.recognition.recognizer import Recognizer
 from carspotter.records import Vehicle
 from carspotter.runtime.bundle import ModelBundle, shipped
+from carspotter.runtime.onnx import OnnxSession
 from carspotter.training.attribute.labels import Labelled, deal_out, read_folders, read_table
 from tiny_bundles import draw_photo, tiny_finder, tiny_identifier
 
@@ -129,6 +131,37 @@ def test_photos_that_are_missing_or_no_photos_are_left_out_and_said(tmp_path: Pa
     assert len(left_out) == 2
     assert "gone.png" in left_out[0]
     assert "text.jpg" in left_out[1]
+
+
+def test_a_second_training_asks_no_network_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = drawn(tmp_path, {"a": 220, "b": 20}, 8)
+    # Without boxes, so that the finder's are kept as well.
+    (tmp_path / "l.csv").write_text("photo,side\n" + "".join(f"{path},{word}\n" for path, word in rows[:-1]))
+    first = train_attribute(tmp_path / "l.csv", tmp_path / "out", AttributeSettings(task="side"), lambda line: None)
+    asked: list[int] = []
+    run = OnnxSession.run
+    monkeypatch.setattr(OnnxSession, "run", lambda self, images: asked.append(len(images)) or run(self, images))
+    again = train_attribute(tmp_path / "l.csv", tmp_path / "out", AttributeSettings(task="side"), lambda line: None)
+    assert asked == []
+    assert first.figures == again.figures
+    with (tmp_path / "l.csv").open("a") as file:
+        file.write(f"{rows[-1][0]},{rows[-1][1]}\n")
+    train_attribute(tmp_path / "l.csv", tmp_path / "out", AttributeSettings(task="side"), lambda line: None)
+    # The finder finds the new photo's vehicle; then each network describes it once. Its mirror image is no question.
+    assert asked == [1, 1, 1]
+
+
+def test_a_photo_with_two_labels_is_left_out_and_one_that_stands_twice_counts_once(tmp_path: Path) -> None:
+    rows = drawn(tmp_path, {"a": 220, "b": 20}, 8)
+    labels = table(tmp_path / "labels.csv", [*rows, rows[1], (rows[0][0], "b")])
+    said: list[str] = []
+    train_attribute(labels, tmp_path / "out", AttributeSettings(task="side"), said.append)
+    assert f"left out: {rows[0][0]}: labelled a and b; keep one" in said
+    tables = [Predictions.load(tmp_path / "out" / name) for name in ("validation.parquet", "predictions.parquet")]
+    assert tables[0].attribute == "side"
+    figures = json.loads((tmp_path / "out/metrics.json").read_text(encoding="utf-8"))
+    assert (figures["attribute"], [level["level"] for level in figures["levels"]]) == ("side", ["class"])
+    assert "<td>side</td>" in (tmp_path / "out/report.html").read_text(encoding="utf-8")
 
 
 def test_kinds_are_kinds(tmp_path: Path) -> None:

@@ -43,8 +43,9 @@ class Predictions:
     `photos` (n,) names each; `probabilities` (n, c) are calibrated and sum to 1; `truth` (n,) is the class, -1 where it
     is not labelled; `levels[level]` (n,) is the truth in `taxonomy.names(level)`, which may be known where the class is
     not, -1 otherwise. `about` are further columns (n,) of text, "" where unknown: path, ad_id, viewpoint, box
-    ("x1 y1 x2 y2" in pixels of the photo); a column `group` names photos that vary together. `attribute` is the name of
-    what the classes are words of, such as `viewpoint`: no level lies above them. Raises EvaluationError for arrays that do not fit together.
+    ("x1 y1 x2 y2" in pixels of the photo); a column `group` names photos that vary together. `attribute` is the name
+    of what the classes are words of, such as `viewpoint`: no level lies above them. Raises EvaluationError for arrays
+    that do not fit together.
     """
 
     name: str
