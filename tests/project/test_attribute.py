@@ -15,9 +15,11 @@ from carspotter.evaluation.compare import compare, ensemble, fit_weights
 from carspotter.evaluation.predictions import Predictions
 from carspotter.project.attribute import train_attribute
 from carspotter.project.attribute_photos import AttributeSettings
+from carspotter.project.attribute_rows import read_labels
 from carspotter.project.locate import LocateSettings, versions
 from carspotter.recognition.recognizer import Recognizer
 from carspotter.records import Vehicle
+from carspotter.review.decisions import DECISIONS, Decision, DecisionStore
 from carspotter.runtime.bundle import ModelBundle, shipped
 from carspotter.runtime.onnx import OnnxSession
 from carspotter.training.attribute.labels import Labelled, deal_out, read_folders, read_table
@@ -200,6 +202,19 @@ def test_folders_need_folders(tmp_path: Path) -> None:
     (tmp_path / "a.jpg").write_bytes(b"")
     with pytest.raises(DatasetError, match="make one folder a label"):
         read_folders(tmp_path)
+
+
+def test_a_reviewed_folder_needs_no_project(tmp_path: Path) -> None:
+    store = DecisionStore(tmp_path / DECISIONS)
+    for name, says in (("1.jpg", "front"), ("deep/2.jpg", "back"), ("3.jpg", "unknown")):
+        store.append(Decision(task="viewpoint", says=says, by="Ann", photo_id=name))
+    found = read_labels(tmp_path, "viewpoint")
+    assert [(row.path, row.label) for row in found] == [
+        (tmp_path / "1.jpg", "front"),
+        (tmp_path / "deep/2.jpg", "back"),
+    ]
+    with pytest.raises(DatasetError, match="has no kind; decide some with carspotter review"):
+        read_labels(tmp_path, "kind")
 
 
 def open_recognizer(tmp_path: Path, attributes: list[Path]) -> Recognizer:
