@@ -127,12 +127,15 @@ def test_photos_that_are_missing_or_no_photos_are_left_out_and_said(tmp_path: Pa
     rows = drawn(tmp_path, {"a": 220, "b": 20}, 10)
     (tmp_path / "text.jpg").write_text("words", encoding="utf-8")
     labels = table(tmp_path / "labels.csv", [*rows, (tmp_path / "gone.png", "a"), (tmp_path / "text.jpg", "b")])
+    with labels.open("a", encoding="utf-8") as file:
+        file.write(f"{rows[0][0]},a,500,10,600,60\n")  # the photo is 400 px wide
     said: list[str] = []
     train_attribute(labels, tmp_path / "out", AttributeSettings(task="side"), said.append)
     left_out = [line for line in said if line.startswith("left out")]
-    assert len(left_out) == 2
+    assert len(left_out) == 3
     assert "gone.png" in left_out[0]
     assert "text.jpg" in left_out[1]
+    assert rows[0][0].name in left_out[2]
 
 
 def test_a_second_training_asks_no_network_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

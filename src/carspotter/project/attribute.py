@@ -113,7 +113,7 @@ def _described(
 ) -> Iterator[tuple[Base, Vectors, Vectors | None]]:
     """Yield each base with what it says of the photos, and of their mirrored copies where labels change sides."""
     if seen.crops is not None:
-        base, crops = trained_base(seen.photos, seen.crops, settings, out, say), seen.crops
+        base, crops = trained_base(seen.photos, seen.crops, settings, out, say=say), seen.crops
         parts = [crops[start : start + CHUNK] for start in range(0, len(crops), CHUNK)]
         views = [[base.describe(np.ascontiguousarray(part)) for part in parts]]
         if _turns(seen.photos.words):

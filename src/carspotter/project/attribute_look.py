@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from zipfile import BadZipFile
 
 import numpy as np
 import numpy.typing as npt
@@ -35,6 +36,7 @@ Crops = npt.NDArray[np.uint8]
 Opened = tuple[Labelled, DecodedPhoto | None]
 """A row with its photo, None where all that is asked of it is known."""
 
+_TRIED = Preprocessing(width=8, height=8)
 NO_BOX = np.full(4, np.nan, np.float32)
 
 
@@ -72,7 +74,7 @@ class Answers:
         try:
             with np.load(self._path(version)) as content:
                 return dict(zip(content["keys"].tolist(), content["vectors"], strict=True))
-        except (OSError, ValueError, KeyError):  # none yet, or cut off: they are asked again
+        except (OSError, ValueError, KeyError, BadZipFile):  # none yet, or cut off: they are asked again
             return {}
 
 
@@ -133,7 +135,11 @@ class Looker:
             try:
                 data = storage.read(row.path)
                 row = replace(row, digest=sha256(data))
-                return row, None if self._is_known(row) else read_photo(data, side)
+                if self._is_known(row):
+                    return row, None
+                photo = read_photo(data, side)
+                cut(photo, _TRIED, row.box)  # a box beside the photo is an error here, where it costs one row
+                return row, photo
             except (ImageError, StorageError) as error:
                 return f"{row.path}: {unreadable(error)}" if isinstance(error, ImageError) else str(error)
 

@@ -115,7 +115,7 @@ def recipe_of(settings: AttributeSettings, out: Path) -> Recipe:
 
 
 def trained_base(
-    photos: Photos, crops: npt.NDArray[np.uint8], settings: AttributeSettings, out: Path, say: Say
+    photos: Photos, crops: npt.NDArray[np.uint8], settings: AttributeSettings, out: Path, *, say: Say
 ) -> Base:
     """Train a network on crops (n, h, w, 3) of the photos, and export it so that it answers its embedding."""
     from carspotter.training.attribute.labels import write_table
