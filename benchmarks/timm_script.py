@@ -15,11 +15,12 @@ from typing import Any
 import timm
 import torch
 from safetensors.torch import load_file
-from timm.data import create_transform, resolve_data_config
-from timm.loss import LabelSmoothingCrossEntropy
-from timm.optim import create_optimizer_v2
-from timm.scheduler import CosineLRScheduler
-from timm.utils import ModelEmaV3
+from timm.data.config import resolve_data_config
+from timm.data.transforms_factory import create_transform
+from timm.loss.cross_entropy import LabelSmoothingCrossEntropy
+from timm.optim._optim_factory import create_optimizer_v2
+from timm.scheduler.cosine_lr import CosineLRScheduler
+from timm.utils.model_ema import ModelEmaV3
 from torch import nn
 from torch.utils.data import DataLoader
 from torchvision.datasets import ImageFolder
@@ -32,6 +33,7 @@ def main() -> None:
     parser.add_argument("--model", default="tf_efficientnet_lite0")
     parser.add_argument("--weights", type=Path, required=True)
     parser.add_argument("--epochs", type=int, default=20)
+    parser.add_argument("--size", type=int, default=224)
     parser.add_argument("--batch", type=int, default=32)
     parser.add_argument("--lr", type=float, default=5e-4)
     parser.add_argument("--seed", type=int, default=0)
@@ -47,7 +49,7 @@ def main() -> None:
     assert all(name.startswith("classifier") or "num_batches" in name for name in missing), missing
     model.to(device)
 
-    config = resolve_data_config({}, model=model)
+    config = resolve_data_config({"img_size": options.size}, model=model)
     changed = create_transform(**config, is_training=True, auto_augment="rand-m9-mstd0.5-inc1", re_prob=0.25)
     plain = create_transform(**config, is_training=False)
     photos = {
@@ -100,7 +102,7 @@ def share_right(model: nn.Module, loader: Any, device: torch.device) -> float:
     """Return the share of photos whose answer is right."""
     targets = [target for _, target in loader.dataset.samples]
     answers = answers_of(model, loader, device)
-    return sum(answer == target for answer, target in zip(answers, targets, strict=True)) / len(targets)
+    return float(sum(answer == target for answer, target in zip(answers, targets, strict=True)) / len(targets))
 
 
 if __name__ == "__main__":

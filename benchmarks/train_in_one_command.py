@@ -41,26 +41,28 @@ def main() -> None:
     options.add_argument("data", type=Path, help="folder with labels.csv (path, make, model) and the photographs")
     options.add_argument("--classes", type=int, default=6)
     options.add_argument("--photos", type=int, default=60, help="of each class")
-    options.add_argument("--epochs", type=int, default=15, help="of the timm script")
+    options.add_argument("--epochs", type=int, default=15, help="of both")
+    options.add_argument("--size", type=int, default=224, help="pixels of a side, of both")
     given = options.parse_args()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         project = made(given.data, folder, given.classes, given.photos)
+        same = ("--epochs", str(given.epochs), "--size", str(given.size))
         crops = unpacked(project, folder / "crops")
         save_file(dict(pretrained(BACKBONE).state_dict()), folder / "weights.safetensors")
-        found = [timed("carspotter train, the same network", own(project, "--backbone", BACKBONE))]
+        found = [timed("carspotter train, the same network", own(project, "--backbone", BACKBONE, *same))]
         table = table_of(project, "carspotter")
         found.append(
             timed(
                 "timm script",
                 [
-                    *(sys.executable, str(SCRIPT), str(crops), "--model", BACKBONE, "--epochs", str(given.epochs)),
+                    *(sys.executable, str(SCRIPT), str(crops), "--model", BACKBONE, *same),
                     *("--weights", str(folder / "weights.safetensors"), "--out", str(folder / "answers.json")),
                 ],
             )
         )
         peer = of_answers(table, json.loads((folder / "answers.json").read_text())["answers"])
-        found.append(timed("carspotter train, the shipped network", own(project, "--fresh")))
+        found.append(timed("carspotter train, the shipped network", own(project, "--fresh", "--size", str(given.size))))
         tables = [table, peer, table_of(project, "shipped")]
     rows = [row(name, seconds, table) for (name, seconds), table in zip(found, tables, strict=True)]
     pairs = [
@@ -72,7 +74,8 @@ def main() -> None:
         "classes": given.classes,
         "photos a class": given.photos,
         "backbone": BACKBONE,
-        "epochs of the script": given.epochs,
+        "epochs": given.epochs,
+        "size": given.size,
     }
     report("train in one command", rows, as_json=given.json, conditions=conditions)
     report("differences", pairs, as_json=given.json, conditions={})
