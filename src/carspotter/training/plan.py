@@ -64,7 +64,6 @@ class Photos:
     test: int
     classes: int
 
-
     def held_by(self, task: Task) -> Photos:
         """Return the same photos where a split without `validation` holds some of its train part out to choose by."""
         if self.validation or not isinstance(task, IdentifierTask):
