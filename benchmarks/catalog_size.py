@@ -260,8 +260,9 @@ def measure_steps(project: Path, *, photos: int) -> Iterator[dict[str, Any]]:
             program = [sys.executable, "-c", STEP.format(project=str(project), step=step)]
             done = subprocess.run(program, stdout=subprocess.PIPE, text=True, check=True)
             cpu, megabytes = done.stdout.split()
-            wall = seconds(start)
-            yield {"what": f"{step}{about}", "cpu_s": round(float(cpu), 1), "wall_s": wall, "memory_mb": int(megabytes)}
+            row = {"what": f"{step}{about}", "cpu_s": round(float(cpu), 1), "memory_mb": int(megabytes)}
+            print({**row, "wall_s": seconds(start)}, file=sys.stderr, flush=True)  # an hour may pass until the next one
+            yield row
 
 
 def main() -> None:
