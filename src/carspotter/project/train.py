@@ -88,7 +88,8 @@ def train_project(project: Project, wish: Wish, *, fresh: bool = False, watch: T
     task = open_task(recipe, run)
     steps = task.steps(recipe.phases[0])
     pace = planning.measure(task, recipe)
-    kept_back = _EXPORT_S + 2 * pace.judge * (photos.test + photos.validation) / max(1, photos.validation)
+    used = photos.held_by(task)
+    kept_back = _EXPORT_S + 2 * pace.judge * (photos.test + photos.validation) / max(1, used.validation)
     budget = wish.minutes * 60 - kept_back if wish.minutes else math.inf
     if not saved:
         left = budget - (time.monotonic() - started)
@@ -96,7 +97,7 @@ def train_project(project: Project, wish: Wish, *, fresh: bool = False, watch: T
         _begin(run, wish, mark, recipe)
     about = min(planning.estimate(recipe, steps, pace), budget) + kept_back
     most = f", at most {wish.minutes:g} min" if wish.minutes else ""
-    for line in (*planning.in_words(recipe, photos, steps, pace=pace), f"about {_minutes(about)} in all{most}"):
+    for line in (*planning.in_words(recipe, used, steps, pace=pace), f"about {_minutes(about)} in all{most}"):
         watch.say(f"{'':<12}{line}")
     watch.end("plan", {"text": "the run was stopped and goes on" if saved else "the run begins"})
     watch.start("train", "learn from the photos of the project")
