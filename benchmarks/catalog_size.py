@@ -24,6 +24,7 @@ from carspotter.catalog.catalog import Catalog
 from carspotter.catalog.encode import encode
 from carspotter.catalog.parts import TableParts
 from carspotter.catalog.tables import TABLES
+from carspotter.labels.known import Known
 from carspotter.project.folder import create
 from measure import parser, percentiles, report, timings
 
@@ -41,7 +42,8 @@ status = Path("/proc/self/status").read_text().split()
 print(int(status[status.index("VmHWM:") + 1]) // 1024)
 """
 PHOTOS_PER_AD = 5
-MAKES = 40
+MODELS = 2_000
+COPY_EVERY, BACK = 20, 7
 SMALL_PARTS = 5_000
 BATCH = 64  # rows that compute appends at a time
 
@@ -106,12 +108,27 @@ def photo_columns(numbers: np.ndarray[Any, Any]) -> dict[str, dict[str, Any]]:
 
 def check_columns(numbers: np.ndarray[Any, Any], ids: list[str]) -> dict[str, Any]:
     """Make the rows of the table of checks."""
-    noise = np.random.default_rng(int(numbers[0])).random((2, len(numbers)), dtype=np.float32)
+    random = np.random.default_rng(int(numbers[0]))
+    noise = random.random((2, len(numbers)), dtype=np.float32)
+    digests, hashes = (
+        random.bytes(32 * len(numbers)).hex(),
+        random.integers(1 << 64, size=(2, len(numbers)), dtype=np.uint64),
+    )
+    first = np.arange(len(numbers))
+    # One photo in twenty is a copy of one of another ad, byte for byte, and one in twenty a copy three bits off.
+    first[BACK::COPY_EVERY] -= BACK
+    near = first.copy()
+    near[2 * BACK :: COPY_EVERY] -= 2 * BACK
+    hashes = hashes[:, near]
+    hashes[0, 2 * BACK :: COPY_EVERY] ^= np.uint64(0b10101)
     return {
         "photo_id": ids,
+        "sha256": [digests[64 * at : 64 * at + 64] for at in first.tolist()],
         "width": numbers % 500 + 800,
         "height": numbers % 400 + 600,
-        "phash": numbers.astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15),
+        "phash": hashes[0],
+        "dhash": hashes[1],
+        "contrast": np.full(len(numbers), 0.2),
         "brightness": noise[0],
         "sharpness": noise[1],
         "flags": [[]] * len(ids),
@@ -121,18 +138,27 @@ def check_columns(numbers: np.ndarray[Any, Any], ids: list[str]) -> dict[str, An
 
 def fill(catalog: Catalog, photos: int) -> None:
     """Write every table as a build leaves it."""
+    known = [
+        (make.name, model) for make in Known.bundled().makes.values() for model in sorted(set(make.models.values()))
+    ]
+    known = known[:MODELS]
     with catalog.writer():
         for numbers in slices(photos):
             for table, columns in photo_columns(numbers).items():
                 catalog.append(table, columns)
         for numbers in slices(photos // PHOTOS_PER_AD):
             ads = [f"{number + 10_000_000}" for number in numbers.tolist()]
-            makes = [f"Make {number % MAKES}" for number in numbers.tolist()]
-            ok = ["ok"] * len(ads)
-            catalog.append("listings", {"ad_id": ads, "make": makes, "year": numbers % 20 + 2000, "status": ok})
-            catalog.append("labels", {"ad_id": ads, "name": makes, "status": stopped(numbers, 11, "unresolved")})
-        names = [f"Make {number}" for number in range(MAKES)]
-        catalog.replace("classes", {"taxon": names, "class_name": names, "status": ["ok"] * MAKES})
+            cars = [known[number % len(known)] for number in numbers.tolist()]
+            words = {"make": [make for make, _ in cars], "model": [model for _, model in cars]}
+            # One ad in eleven says something that nobody knows.
+            words["model"][::11] = [f"Wagon {number}" for number in numbers[::11].tolist()]
+            words["title"] = [f"{make} {model}, first hand, garaged, {n}" for n, (make, model) in enumerate(cars)]
+            ok = {"status": ["ok"] * len(ads)}
+            catalog.append("listings", {"ad_id": ads, **words, "year": numbers % 20 + 2000, **ok})
+            names = [f"{make} {model}" for make, model in cars]
+            catalog.append("labels", {"ad_id": ads, "name": names, "status": stopped(numbers, 11, "unresolved")})
+        names = sorted({f"{make} {model}" for make, model in known})
+        catalog.replace("classes", {"taxon": names, "class_name": names, "status": ["ok"] * len(names)})
 
 
 def find_anew(catalog: Catalog, photos: int) -> None:

@@ -19,6 +19,9 @@ import pytest
 ROOT = Path(__file__).parent.parent
 DOCKER = ROOT / "docker"
 DOCKERFILES = ("Dockerfile", "Dockerfile.gpu")
+"""Of the service."""
+TRAINS = "Dockerfile.train"
+COMPOSES = ("compose.yaml", "project.yaml", "project.gpu.yaml")
 
 if not DOCKER.is_dir():
     pytest.skip("a source distribution has no docker/", allow_module_level=True)
@@ -61,9 +64,19 @@ def commands(stage: list[Instruction]) -> list[list[str]]:
     return [shlex.split(part) for run in of(stage, "RUN") for part in run.text.split("&&")]
 
 
+def stages_of(name: str) -> list[list[Instruction]]:
+    """Read one of the Dockerfiles."""
+    return read_stages((DOCKER / name).read_text(encoding="utf-8"))
+
+
 @pytest.fixture(params=DOCKERFILES)
+def service(request: pytest.FixtureRequest) -> list[list[Instruction]]:
+    return stages_of(request.param)
+
+
+@pytest.fixture(params=[*DOCKERFILES, TRAINS])
 def stages(request: pytest.FixtureRequest) -> list[list[Instruction]]:
-    return read_stages((DOCKER / request.param).read_text(encoding="utf-8"))
+    return stages_of(request.param)
 
 
 @pytest.fixture(scope="module")
@@ -99,19 +112,21 @@ def test_bases_are_pinned_by_tag(stages: list[list[Instruction]]) -> None:
 
 def test_what_is_installed_exists_in_the_project(stages: list[list[Instruction]], project: dict[str, Any]) -> None:
     installed = [command for command in commands(stages[0]) if command[0] == "pip" and "install" in command]
-    wanted = [word for command in installed for word in command[command.index("install") + 1 :] if word[0] != "-"]
+    words = [word for command in installed for word in command[command.index("install") + 1 :]]
+    wanted = [word for word in words if word[0] not in "-$"]
     own = [word for word in wanted if word.startswith(".")]
     assert [word.partition("[")[0] for word in own] == [".", "."]
     extras = {extra for word in own for extra in re.findall(r"\[(.*)\]", word) for extra in extra.split(",")}
-    assert "serve" in extras
+    assert extras & {"serve", "train"}
     assert extras <= set(project["optional-dependencies"])
-    for word in set(wanted) - set(own):  # what takes the place of a dependency is that dependency, pinned
+    bounds = [*project["dependencies"], *(word for name in extras for word in project["optional-dependencies"][name])]
+    for word in set(wanted) - set(own) - set(bounds):  # what takes the place of a dependency is that dependency, pinned
         name, _, version = word.partition("==")
         assert re.fullmatch(r"\d+(\.\d+)+", version), word
         replaced = name.removesuffix("-gpu")
-        bounds = {re.split(r"[<>=\[]", text)[0]: text for text in project["dependencies"]}
-        assert replaced in bounds, word
-        assert _is_at_least(version, bounds[replaced]), f"{word} against {bounds[replaced]}"
+        least = {re.split(r"[<>=\[]", text)[0]: text for text in project["dependencies"]}
+        assert replaced in least, word
+        assert _is_at_least(version, least[replaced]), f"{word} against {least[replaced]}"
         assert ["pip", "--python", "/venv", "uninstall", "--yes", replaced] in commands(stages[0])
 
 
@@ -120,8 +135,9 @@ def _is_at_least(version: str, bound: str) -> bool:
     return tuple(map(int, version.split("."))) >= tuple(map(int, least.split(".")))
 
 
-def test_python_is_one_that_the_project_runs_on(project: dict[str, Any]) -> None:
-    base = read_stages((DOCKER / "Dockerfile").read_text(encoding="utf-8"))[0][0].text
+@pytest.mark.parametrize("name", ["Dockerfile", TRAINS])
+def test_python_is_one_that_the_project_runs_on(name: str, project: dict[str, Any]) -> None:
+    base = stages_of(name)[0][0].text
     match = re.search(r"python:(\d+)\.(\d+)", base)
     assert match
     assert f"Programming Language :: Python :: {match[1]}.{match[2]}" in project["classifiers"]
@@ -155,10 +171,10 @@ def test_nobody_is_root(stages: list[list[Instruction]]) -> None:
     assert "RUN" not in words[words.index("USER") :]
 
 
-def test_the_service_is_started_as_it_can_be(stages: list[list[Instruction]]) -> None:
+def test_the_service_is_started_as_it_can_be(service: list[list[Instruction]]) -> None:
     from carspotter.cli.serve import serve
 
-    last = stages[-1]
+    last = service[-1]
     command = of(last, "ENTRYPOINT")[0].command + of(last, "CMD")[0].command
     assert command[:2] == ["carspotter", "serve"]
     options = dict(zip(command[2::2], command[3::2], strict=True))
@@ -176,7 +192,7 @@ def health_command(stage: list[Instruction]) -> list[str]:
 
 
 def test_the_health_check_tells_life_from_death(
-    stages: list[list[Instruction]], monkeypatch: pytest.MonkeyPatch
+    service: list[list[Instruction]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     import sys
     import threading
@@ -190,9 +206,9 @@ def test_the_health_check_tells_life_from_death(
         def log_message(self, *_: object) -> None:
             pass
 
-    python, option, code = health_command(stages[-1])
+    python, option, code = health_command(service[-1])
     assert (python, option) == ("python", "-c")
-    port = of(stages[-1], "EXPOSE")[0].text
+    port = of(service[-1], "EXPOSE")[0].text
     monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")  # a proxy in the environment must not matter
     with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
         server.is_ill = False
@@ -214,17 +230,18 @@ def test_labels(stages: list[list[Instruction]], project: dict[str, Any]) -> Non
     assert labels[f"{prefix}description"].startswith(project["description"])
 
 
-# ---- compose, Prometheus
+# ---- compose
 
 
-def test_compose_is_valid() -> None:
+@pytest.mark.parametrize("name", COMPOSES)
+def test_compose_is_valid(name: str) -> None:
     jsonschema = pytest.importorskip("jsonschema")
     pytest.importorskip("check_jsonschema")  # it holds a copy of the schema that compose-spec publishes
     text = resources.files("check_jsonschema").joinpath("builtin_schemas/vendor/compose-spec.json").read_text("utf-8")
     schema = json.loads(text)
-    jsonschema.validate(loaded("compose.yaml"), schema)
+    jsonschema.validate(loaded(name), schema)
     with pytest.raises(jsonschema.ValidationError):  # the schema does look
-        jsonschema.validate(loaded("compose.yaml") | {"servics": {}}, schema)
+        jsonschema.validate(loaded(name) | {"servics": {}}, schema)
 
 
 @pytest.mark.parametrize("name", ["carspotter", "prometheus"])
@@ -248,6 +265,90 @@ def test_compose_builds_and_asks_as_the_image_does() -> None:
     last = read_stages(dockerfile.read_text(encoding="utf-8"))[-1]
     assert service["healthcheck"]["test"] == ["CMD", *health_command(last)]
     assert service["ports"][0].endswith(f":{of(last, 'EXPOSE')[0].text}")
+
+
+# ---- a project: build, train, export, serve
+
+STEPS = ("build", "train", "export")
+
+
+def test_each_step_waits_until_the_one_before_has_ended_well() -> None:
+    services = loaded("project.yaml")["services"]
+    assert tuple(services) == (*STEPS, "carspotter")
+    for before, after in zip(services, list(services)[1:], strict=False):
+        assert services[after]["depends_on"] == {before: {"condition": "service_completed_successfully"}}
+    assert services["carspotter"]["extends"] == {"file": "compose.yaml", "service": "carspotter"}
+
+
+@pytest.mark.parametrize("name", STEPS)
+def test_a_step_may_write_the_project_and_no_more(name: str) -> None:
+    service = loaded("project.yaml")["services"][name]
+    assert service["build"]["dockerfile"] == f"docker/{TRAINS}"
+    assert service["read_only"] is True
+    assert service["cap_drop"] == ["ALL"]
+    assert "no-new-privileges:true" in service["security_opt"]
+    assert "privileged" not in service
+    assert service["restart"] == "no"
+    (mount,) = service["volumes"]
+    assert mount["target"] == of(stages_of(TRAINS)[-1], "WORKDIR")[0].text
+    assert mount["bind"] == {"create_host_path": False}, "a folder that docker makes belongs to root"
+
+
+def variables(text: str, known: dict[str, str]) -> str:
+    """Fill in ${NAME:-default} as compose does."""
+    return re.sub(r"\$\{(\w+)(?::-(.*?))?\}", lambda found: known.get(found[1]) or found[2] or "", text)
+
+
+def test_steps_hand_over_what_the_next_one_takes() -> None:
+    services = loaded("project.yaml")["services"]
+    train, export, serve = (
+        [variables(word, {}) for word in services[name]["command"]] for name in ("train", "export", "carspotter")
+    )
+    assert train[0] == "train"
+    assert train[train.index("--out") + 1] == export[1]
+    bundle = export[export.index("--out") + 1]
+    assert serve[serve.index("--identifier") + 1] == f"/{bundle}"
+    (volume,) = services["carspotter"]["volumes"]
+    assert variables(volume, {"PROJECT": "/cars"}) == "/cars/models:/models:ro"
+    last = stages_of("Dockerfile")[-1]
+    assert serve[:5] == of(last, "CMD")[0].command, "the service listens as in its image"
+
+
+def test_commands_of_steps_are_commands_of_carspotter() -> None:
+    from typer.main import get_command
+
+    from carspotter.cli.main import app
+
+    known = get_command(app).commands  # type: ignore[attr-defined]
+    services = loaded("project.yaml")["services"]
+    for name in ("train", "export", "carspotter"):
+        command, *words = services[name]["command"]
+        options = {option for parameter in known[command].params for option in parameter.opts}
+        assert {word for word in words if word.startswith("--")} <= options
+
+
+@pytest.mark.parametrize(("status", "goes_on"), [(0, True), (3, True), (1, False), (137, False)])
+def test_a_build_with_a_warning_goes_on_to_the_training(status: int, goes_on: bool, tmp_path: Path) -> None:
+    shell, option, script = loaded("project.yaml")["services"]["build"]["entrypoint"]
+    command = tmp_path / "carspotter"
+    command.write_text(f'#!/bin/sh\n[ "$1" = build ] && exit {status}\n')
+    command.chmod(0o755)
+    path = f"{tmp_path}:/usr/bin:/bin"
+    done = subprocess.run([shell, option, script.replace("$$", "$")], env={"PATH": path}, check=False)
+    assert (done.returncode == 0) is goes_on
+
+
+def test_the_gpu_is_for_the_training_alone() -> None:
+    (name,) = loaded("project.gpu.yaml")["services"]
+    assert name == "train"
+    service = loaded("project.gpu.yaml")["services"][name]
+    assert service["image"] != loaded("project.yaml")["services"][name]["image"], "or one takes the other's name"
+    assert set(service["build"]["args"]) == {arg.text.partition("=")[0] for arg in of(stages_of(TRAINS)[0], "ARG")}
+    (device,) = service["deploy"]["resources"]["reservations"]["devices"]
+    assert device["capabilities"] == ["gpu"]
+
+
+# ---- Prometheus
 
 
 def test_prometheus_finds_service_and_files() -> None:

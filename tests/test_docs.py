@@ -39,6 +39,11 @@ def relative(path: Path) -> str:
     return path.relative_to(ROOT).as_posix()
 
 
+def text_of(page: Path) -> str:
+    """Read a page."""
+    return page.read_text(encoding="utf-8")
+
+
 def prose(page: Path) -> str:
     """Give a page's text without its blocks of code."""
     return re.sub(r"^```.*?^```", "", page.read_text(encoding="utf-8"), flags=re.DOTALL | re.MULTILINE)
@@ -173,18 +178,46 @@ def test_every_reason_to_drop_a_photo_is_explained() -> None:
     assert {reason for reason in reasons if f"`{reason}`" not in table} == set()
 
 
+def market_rows(page: Path, columns: tuple[int, ...]) -> dict[str, list[int]]:
+    """Read the percents of a table of markets: the name before a comma or bracket, then the columns asked for."""
+    rows = {}
+    for line in re.findall(
+        r"^\| (?:Stanford|used-car|Europe|Malaysia|lead|India|Austral|world|Korea|China).*$",
+        text_of(page),
+        re.MULTILINE,
+    ):
+        cells = [cell.strip(" *") for cell in line.strip("|").split("|")]
+        if len(cells) > max(columns) and cells[1].isdigit():
+            numbers = [float(re.match(r"[\d.]+", cells[at])[0]) for at in columns]  # type: ignore[index]
+            rows[re.split(r"[,(]", cells[0])[0].strip()] = [round(n * 100) if n <= 1 else round(n) for n in numbers]
+    return rows
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/accuracy.md"])
+def test_the_figures_of_each_market_are_those_of_the_results(page: str) -> None:
+    measured = market_rows(ROOT / "RESULTS.md", (2, 3, 5, 6))
+    said = market_rows(ROOT / page, (2, 3, 4, 5))
+    assert len(said) == 10
+    assert all(abs(a - b) <= 1 for market, row in said.items() for a, b in zip(row, measured[market], strict=True))
+
+
 @pytest.mark.skipif(importlib.util.find_spec("zensical") is None, reason="the extra docs is not installed")
-def test_the_site_builds_without_a_dead_link(tmp_path: Path) -> None:
+@pytest.mark.parametrize("planted", ["", "[a section](serving.md#that-is-not-there)"], ids=["whole", "dead"])
+def test_the_site_builds_unless_a_link_is_dead(planted: str, tmp_path: Path) -> None:
     for name in ("docs", "release"):
         shutil.copytree(ROOT / name, tmp_path / name)
     for path in [*ROOT.glob("*.md"), ROOT / "zensical.toml", ROOT / "LICENSE", ROOT / "NOTICE"]:
         shutil.copy(path, tmp_path)
     (tmp_path / "src").symlink_to(ROOT / "src")
+    with (tmp_path / "docs" / "privacy.md").open("a", encoding="utf-8") as page:
+        page.write(planted)
     done = subprocess.run(
         [sys.executable, "docs/build_site.py"], cwd=tmp_path, capture_output=True, text=True, check=False
     )
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert (tmp_path / "build" / "site" / "index.html").exists()
+    assert (done.returncode == 0) == (planted == ""), done.stdout + done.stderr
+    pages = {path.stem for path in (tmp_path / "build" / "site").glob("*.html")}
+    outside = [path.name for path in (tmp_path / "build" / "site").glob("*.html") if 'src="http' in text_of(path)]
+    assert planted or ({"index", "python", "http", "settings"} <= pages and not outside)
 
 
 def glossary() -> dict[str, str]:

@@ -8,6 +8,7 @@ survives another size, another compression, and a little brightness. It groups n
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -82,6 +83,19 @@ def distance(one: int | NDArray[np.uint64], other: int | NDArray[np.uint64]) -> 
     # Ones of the exclusive or are the bits that differ.
     difference = np.bitwise_xor(np.asarray(one, dtype=np.uint64), np.asarray(other, dtype=np.uint64))
     return count_bits(difference)
+
+
+def may_repeat(values: NDArray[Any]) -> NDArray[np.bool_]:
+    """Return which of (n,) hashable values may occur more than once: all that do, by chance one that does not.
+
+    Eight bytes a value are held, where a set or a sort of millions of texts would hold hundreds.
+    """
+    hashed = np.fromiter(map(hash, values), np.int64, len(values))
+    order = np.argsort(hashed, kind="stable")
+    equal = np.diff(hashed[order]) == 0
+    again = np.zeros(len(values), bool)
+    again[order[:-1][equal]] = again[order[1:][equal]] = True
+    return again
 
 
 def count_bits(values: NDArray[np.uint64]) -> NDArray[np.uint8]:

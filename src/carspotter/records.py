@@ -18,6 +18,20 @@ KINDS: tuple[KindName, ...] = get_args(KindName)
 
 SplitName = Literal["train", "validation", "test"]
 SPLITS: tuple[SplitName, ...] = get_args(SplitName)
+_SPLIT_WORDS: dict[str, SplitName] = {
+    "train": "train",
+    "training": "train",
+    "trainset": "train",
+    "val": "validation",
+    "valid": "validation",
+    "validation": "validation",
+    "dev": "validation",
+    "test": "test",
+    "testing": "test",
+    "holdout": "test",
+    "hold-out": "test",
+    "testset": "test",
+}
 
 # Index k is k * 45 degrees clockwise, seen from above; the sides are the vehicle's own.
 VIEWPOINTS = ("front", "front-right", "right", "back-right", "back", "back-left", "left", "front-left")
@@ -149,7 +163,8 @@ class Vehicle:
     and `undecided` then says why in words. `colour` and `body` are None where they are not sure enough.
     `probabilities` are those of the identifier's classes, in the order of its taxonomy, `attributes` those of each
     attribute's words; `embedding` has unit length. None of the three is written unless asked for. `evidence` says how
-    much speaks for any class of a learned bundle, and `called` what the network under it would answer.
+    much speaks for any class of a learned bundle, and `called` what the network under it would answer. `own` are
+    attributes of one's own, None where one is not sure.
     """
 
     box: BoundingBox
@@ -162,6 +177,7 @@ class Vehicle:
     body: Attribute | None = None
     probabilities: tuple[float, ...] | None = None
     attributes: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
+    own: Mapping[str, Attribute | None] = field(default_factory=dict)
     embedding: tuple[float, ...] | None = None
     evidence: float | None = None
     called: Answer | None = None
@@ -191,6 +207,7 @@ class Vehicle:
             "viewpoint": named(self.viewpoint),
             "colour": named(self.colour),
             "body": named(self.body),
+            **({"attributes": {name: named(word) for name, word in self.own.items()}} if self.own else {}),
             "answer": None if self.answer is None else {"level": self.answer.level, **named(self.answer)},
             "levels": {level: [named(candidate) for candidate in ranked] for level, ranked in self.levels.items()},
             "undecided": self.undecided,
@@ -213,6 +230,7 @@ class Vehicle:
             undecided=content["undecided"],
             colour=_attribute(content.get("colour")),
             body=_attribute(content.get("body")),
+            own={name: _attribute(word) for name, word in (content.get("attributes") or {}).items()},
             embedding=None if embedding is None else tuple(embedding),
         )
 
@@ -323,3 +341,8 @@ def _attribute(content: Mapping[str, Any] | None) -> Attribute | None:
 
 def _pick(content: Mapping[str, Any]) -> dict[str, Any]:
     return {"name": content["name"], "probability": content["probability"]}
+
+
+def split_name(text: str | None) -> str | None:
+    """Return the part of a dataset that a word names, or the word itself where it is unknown."""
+    return _SPLIT_WORDS.get(text.strip().casefold(), text) if text else None

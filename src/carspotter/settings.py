@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from dataclasses import fields
 from functools import lru_cache
 from types import NoneType, UnionType
-from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
+from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from carspotter.errors import CarspotterError, suggestion
 
@@ -94,9 +94,10 @@ def _value(value: Any, hint: Any, where: str) -> Any:
     if dataclasses.is_dataclass(hint) and isinstance(hint, type):
         return _section(hint, value, where)
     origin = get_origin(hint)
-    if origin is UnionType:  # X | None: TOML has no null, JSON has
+    if origin in (UnionType, Union):  # X | None: TOML has no null, JSON has; a number, or one of some words
         inner = [part for part in get_args(hint) if part is not NoneType]
-        return None if value is None and len(inner) < len(get_args(hint)) else _value(value, inner[0], where)
+        words = [part for part in inner if get_origin(part) is Literal and isinstance(value, str)]
+        return None if value is None and len(inner) < len(get_args(hint)) else _value(value, [*words, *inner][0], where)
     if origin is tuple:
         if not isinstance(value, list | tuple):
             raise _WrongValueError(f"{where}: expected a list, got {value!r}")

@@ -74,7 +74,7 @@ def bright(images: np.ndarray) -> np.ndarray:
 def test_the_page_holds_everything_and_needs_nothing(made: Maker, tmp_path: Path) -> None:
     table, other = made(300, seed=1, name="new"), made(300, seed=2, name="old", skill=2.0)
     path = write_report(tmp_path / "out", table, pictures=drawn, predict=bright, other=other, pad=0.05, worst=8)
-    assert sorted(each.name for each in path.parent.iterdir()) == ["metrics.json", "report.html"]
+    assert sorted(each.name for each in path.parent.iterdir()) == ["classes.svg", "metrics.json", "report.html"]
     text = path.read_text(encoding="utf-8")
     page = Page(text)
     assert {link for link in page.links if not link.startswith("#")} == set()

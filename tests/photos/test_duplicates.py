@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from carspotter.errors import ImageError
 from carspotter.hashes import count_bits
 from carspotter.photos.checks import CheckSettings, check
-from carspotter.photos.duplicates import DuplicateSettings, Embeddings, find_duplicates
+from carspotter.photos.duplicates import DuplicateSettings, find_duplicates
 from carspotter.photos.near import pairs_within
 from carspotter.pixels import decode
 from photo_drawings import copies, jpeg, picture
@@ -42,6 +42,23 @@ def test_pairs_are_those_of_brute_force(words: list[tuple[int, list[int]]], radi
     }
     assert set(map(tuple, pairs.tolist())) == expected
     assert distances.tolist() == [int(apart[i, j]) for i, j in pairs]
+
+
+@pytest.mark.parametrize("radius", [1, 2, 3, 6, 7, 10, 15])
+def test_no_pair_of_many_is_missed_whichever_band_it_agrees_in(radius: int) -> None:
+    """Enough hashes for real bands, a crowd of more than one block, and pairs whose bits fall as badly as they can."""
+    random = np.random.default_rng(0)
+    spread = random.integers(1 << 64, size=2200, dtype=np.uint64)
+    crowd = spread[0] ^ np.unique(random.integers(1 << 9, size=700, dtype=np.uint64))
+    # The bits of a pair dealt out to the four bands in turn, from each band on.
+    masks = [sum(1 << (16 * ((start + bit) % 4) + bit) for bit in range(radius + 1)) for start in range(4)]
+    masks += [mask & (mask - 1) for mask in masks]
+    planted = spread[: len(masks)] ^ np.array(masks, np.uint64)
+    hashes = np.unique(np.concatenate([spread, crowd, planted]))
+    apart = np.triu(count_bits(hashes[:, None] ^ hashes[None, :]) <= radius, k=1)
+    pairs, _ = pairs_within(hashes, radius)
+    assert pairs.tolist() == np.argwhere(apart).tolist()
+    assert len(pairs) > 4
 
 
 def test_a_radius_out_of_reach_is_refused() -> None:
@@ -111,13 +128,21 @@ def far(bits: int) -> dict[str, list]:
 
 
 def test_hashes_that_differ_more_need_a_witness() -> None:
-    alike = Embeddings(position=np.array([0, 1]), vectors=np.array([[1, 0], [0.995, 0.1]], np.float16))
-    other = Embeddings(position=np.array([0, 1]), vectors=np.array([[1, 0], [0, 1]], np.float16))
+    def alike(ids: list[str]) -> tuple[list[str], np.ndarray]:
+        return ids[::-1], np.array([[1, 0], [0.995, 0.1]], np.float16)
+
+    def other(ids: list[str]) -> tuple[list[str], np.ndarray]:
+        return ids, np.array([[1, 0], [0, 1]], np.float16)
+
+    def one(ids: list[str]) -> tuple[list[str], np.ndarray]:
+        return ids[:1], np.array([[1, 0]], np.float16)
+
     assert len(find_duplicates(far(3))) == 2
     assert find_duplicates(far(4)) == []
     assert find_duplicates(far(6)) == []
     assert find_duplicates(far(6), embeddings=other) == []
     assert len(find_duplicates(far(6), embeddings=alike)) == 2
+    assert find_duplicates(far(6), embeddings=one) == [], "a photo without an embedding is like none"
     assert find_duplicates(far(11), embeddings=alike) == []
     assert len(find_duplicates({**far(6), "dhash": [0, 3]})) == 2
     assert find_duplicates({**far(6), "dhash": [0, 2**11 - 1]}) == []

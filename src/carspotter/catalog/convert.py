@@ -28,7 +28,12 @@ def take_columns(
 ) -> dict[str, npt.NDArray[Any] | list[Any]]:
     """Return the columns of a question."""
     answer = connection.sql(sql, params=params).to_arrow_table()
-    return {name: _values(column) for name, column in zip(answer.column_names, answer.columns, strict=True)}
+    columns = {}
+    # Each column is let go of as soon as it is turned, so that millions of rows are not held twice.
+    for name in answer.column_names:
+        columns[name] = _values(answer.column(0))
+        answer = answer.remove_column(0)
+    return columns
 
 
 def _values(column: Any) -> npt.NDArray[Any] | list[Any]:
@@ -43,7 +48,25 @@ def _values(column: Any) -> npt.NDArray[Any] | list[Any]:
         not column.null_count and (pa.types.is_integer(kind) or pa.types.is_boolean(kind))
     ):
         return np.asarray(column.to_numpy())
+    if pa.types.is_string(kind) or pa.types.is_integer(kind):
+        return _shared(column)
     return _objects(column.to_pylist())
+
+
+def _shared(column: Any) -> npt.NDArray[np.object_]:
+    """Return objects; where values often come again, equal ones are one and the same: the ad of photos, a class."""
+    made = np.empty(len(column), dtype=object)
+    known: dict[Any, Any] = {None: None}
+    start = 0
+    for chunk in column.chunks:
+        coded = chunk.dictionary_encode()
+        if 2 * len(coded.dictionary) > len(chunk):
+            made[start : start + len(chunk)] = chunk.to_pylist()
+        else:
+            words = _objects([known.setdefault(word, word) for word in [*coded.dictionary.to_pylist(), None]])
+            made[start : start + len(chunk)] = words[coded.indices.fill_null(len(words) - 1).to_numpy()]
+        start += len(chunk)
+    return made
 
 
 def _decimals(values: list[Any], *, whole: bool) -> npt.NDArray[Any]:

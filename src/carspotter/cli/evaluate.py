@@ -56,7 +56,9 @@ def evaluate(
     for said in list(unread.values())[:5]:
         typer.echo(f"carspotter: left out: {said}", err=True)
     out = out or model / (split or "all")
-    page = evaluating.write_evaluation(out, table, photos, bundle=bundle if heat_maps else None, other=other)
+    page = evaluating.write_evaluation(
+        out, table, photos, bundle=bundle if heat_maps else None, other=other, log=model / "log.jsonl"
+    )
     _show(table, page, as_json=as_json)
 
 

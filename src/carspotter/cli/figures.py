@@ -24,6 +24,8 @@ def show_evaluation(figures: Mapping[str, Any]) -> None:
         at = level["at_precision"]
         if at:
             table.add_row("  answered at 95 % precision", *_cells(at["coverage"]))
+    if figures["seen"] and figures["seen"]["photos"]:
+        table.add_row(f"top-1 without {figures['seen']['photos']} photos learnt from", *_cells(figures["seen"]["top1"]))
     error = figures["calibration_error"]
     table.add_row("calibration error", f"{error:.4f}" if error is not None else "-", "", "")
     show(table)

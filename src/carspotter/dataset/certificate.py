@@ -12,9 +12,9 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from carspotter.dataset.columns import Columns, Numbers, Texts, texts
+from carspotter.dataset.columns import Columns, Numbers, Texts, distinct, texts
 from carspotter.errors import DatasetError
-from carspotter.hashes import count_bits
+from carspotter.hashes import count_bits, may_repeat
 from carspotter.records import SPLITS
 
 _HASH_BITS = 64
@@ -114,18 +114,21 @@ def _samples(samples: Columns) -> tuple[Texts, Texts, int]:
     counts = split != ""
     if "status" in samples:
         counts &= texts(samples["status"]) == "ok"
-    n_groups = len(np.unique(texts(samples["group_id"])[counts])) if "group_id" in samples else 0
+    n_groups = len(set(texts(samples["group_id"])[counts])) if "group_id" in samples else 0
     return texts(samples["photo_id"])[counts], split[counts], n_groups
 
 
 def _across(keys: Texts, split: Texts) -> Iterator[tuple[str, tuple[str, ...]]]:
     """Yield each key that has more than one split, with its splits."""
+    # What stands once stands in one split.
+    again = may_repeat(keys)
+    keys, split = keys[again], split[again]
     if not len(keys):
         return
-    names, number = np.unique(split, return_inverse=True)
+    names, number = distinct(split)
     # One number for each (key, split) pair: those that occur, sorted, so that a key's splits stand side by side.
-    words, key = np.unique(keys, return_inverse=True)
-    pairs = np.unique(key.reshape(-1) * len(names) + number.reshape(-1))
+    words, key = distinct(keys)
+    pairs = np.unique(key * len(names) + number)
     # How many splits each key has: more than one is a leak.
     of_key, starts, counts = np.unique(pairs // len(names), return_index=True, return_counts=True)
     for at in np.flatnonzero(counts > 1).tolist():
@@ -143,7 +146,7 @@ class _Owners:
     @classmethod
     def of(cls, ads: Columns) -> _Owners:
         ids = texts(ads["photo_id"])
-        order = np.argsort(ids, kind="stable")
+        order = np.argsort(ids, kind="stable")  # of what is sorted already, one pass
         return cls(photo_id=ids[order], ad_id=texts(ads["ad_id"])[order])
 
     def find(self, photo_id: Texts) -> Texts:
@@ -153,7 +156,7 @@ class _Owners:
 
 def _look_up(keys: Texts, values: Texts, wanted: Texts) -> Texts:
     if not len(keys):
-        return np.full(len(wanted), "", np.str_)
+        return np.full(len(wanted), "", object)
     at = np.minimum(np.searchsorted(keys, wanted), len(keys) - 1)
     return np.where(keys[at] == wanted, values[at], "")
 
@@ -171,7 +174,7 @@ class _Stands:
     def of(cls, photo_id: Texts, owner: Texts, split: Texts) -> _Stands:
         by_photo = np.argsort(photo_id, kind="stable")
         photo_id, photo_split = photo_id[by_photo], split[by_photo]
-        order = np.lexsort((split, owner))
+        order = np.lexsort((distinct(split)[1], distinct(owner)[1]))
         owner, split = owner[order], split[order]
         # An ad that stands in one split is kept once; one that was torn apart stays once for each split.
         new = np.ones(len(owner), bool)
@@ -187,14 +190,17 @@ class _Stands:
     def hashes(self, columns: Columns, owners: _Owners, distance: int) -> list[tuple[str, tuple[str, ...]]]:
         """Return the pairs of perceptual hashes that are near and in different splits."""
         # A photo without a hash is near to none.
-        present = np.array([value is not None and value is not np.ma.masked for value in columns["phash"]], bool)
-        raw = [int(value) if known else 0 for value, known in zip(columns["phash"], present, strict=True)]
+        given = columns["phash"]
+        if isinstance(given, np.ndarray) and given.dtype.kind == "u" and not np.ma.isMaskedArray(given):
+            present, raw = np.ones(len(given), bool), given.astype(np.uint64)
+        else:
+            present = np.array([value is not None and value is not np.ma.masked for value in given], bool)
+            values = [int(value) if known else 0 for value, known in zip(given, present, strict=True)]
+            raw = np.array(values, np.uint64)
         row, split = self._places(texts(columns["photo_id"]), present, owners)
-        names, number = np.unique(split, return_inverse=True)
+        names, number = distinct(split)
         # One row for each hash and split: copies within a split are no leak, and pairs grow with the square.
-        rows = np.unique(
-            np.stack([np.array(raw, np.uint64)[row], number.reshape(-1).astype(np.uint64)], axis=1), axis=0
-        )
+        rows = np.unique(np.stack([raw[row], number.astype(np.uint64)], axis=1), axis=0)
         found = set(_near_pairs(rows[:, 0], rows[:, 1], distance))
         pairs = [(rows[one], rows[two]) for one, two in sorted(found)]
         return [(f"{a[0]:016x} ~ {b[0]:016x}", (str(names[int(a[1])]), str(names[int(b[1])]))) for a, b in pairs]

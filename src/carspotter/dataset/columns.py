@@ -13,7 +13,8 @@ import numpy.typing as npt
 
 Column = Sequence[Any] | npt.NDArray[Any]
 Columns = Mapping[str, Column]
-Texts = npt.NDArray[np.str_]
+Texts = npt.NDArray[np.object_]
+"""Of Python's own texts: those of a catalogue are shared, where numpy's take four bytes a letter of the longest."""
 Numbers = npt.NDArray[np.intp]
 Truths = npt.NDArray[np.bool_]
 
@@ -23,13 +24,11 @@ NONE = -1
 
 def filled(column: Column) -> tuple[Texts, Truths]:
     """Return a column as texts, "" where it is null, and where it is null, (n,) each."""
-    # Filled, not converted: np.array would turn a list of equal-length lists into two dimensions.
-    array = np.empty(len(column), object)
-    array[:] = column.tolist() if isinstance(column, np.ndarray) else column  # tolist: a masked value becomes None
-    array[np.array([value is None for value in array], bool)] = ""
+    values = column.tolist() if isinstance(column, np.ndarray) else column  # tolist: a masked value becomes None
+    words = np.empty(len(column), object)
     # Numbers become texts as well, so that an ad_id read as an integer equals the same one read as text.
-    words = array.astype(np.str_)
-    return words, words == ""
+    words[:] = [value if type(value) is str else "" if value is None else str(value) for value in values]
+    return words, np.asarray(words == "", bool)
 
 
 def texts(column: Column) -> Texts:
@@ -43,7 +42,15 @@ def numbered(column: Column, order: Numbers) -> tuple[Texts, Numbers]:
     # In the caller's order, by which a split does not depend on the order of rows.
     words, null = words[order], null[order]
     # Nulls stay out, or "" would become a word that all unknown rows share.
-    names, inverse = np.unique(words[~null], return_inverse=True)
+    names, inverse = distinct(words[~null])
     numbers = np.full(len(words), NONE, np.intp)
-    numbers[~null] = inverse.reshape(-1)
+    numbers[~null] = inverse
     return names, numbers
+
+
+def distinct(words: Texts) -> tuple[Texts, Numbers]:
+    """Return the different words, sorted, and the number of each; sorting those alone is faster than np.unique."""
+    names = np.empty(len(known := sorted(set(words))), object)
+    names[:] = known
+    number = {word: place for place, word in enumerate(known)}
+    return names, np.fromiter(map(number.__getitem__, words), np.intp, len(words))

@@ -16,7 +16,7 @@ from typing import Any, Literal, get_args
 import numpy as np
 import numpy.typing as npt
 
-from carspotter.dataset.columns import NONE, Columns, Numbers, Texts, Truths, filled, numbered, texts
+from carspotter.dataset.columns import NONE, Columns, Numbers, Texts, Truths, distinct, filled, numbered, texts
 from carspotter.errors import DatasetError, MissingExtraError, suggestion
 from carspotter.records import SPLITS
 
@@ -129,12 +129,12 @@ class _Table:
         if len(set(lengths.values())) > 1:
             raise DatasetError(f"split: columns differ in length: {lengths}; they must be equally long")
         ids = texts(photos["photo_id"])
-        order = np.argsort(ids, kind="stable")
+        order = _by_name(ids)
         ids = ids[order]
         twice = np.flatnonzero(ids[1:] == ids[:-1])
         if len(twice):
             raise DatasetError(f"split: photo {str(ids[twice[0]])!r} is given twice; give each photo once")
-        ads, ad = np.unique(texts(photos["ad_id"])[order], return_inverse=True)
+        ads, ad = distinct(texts(photos["ad_id"])[order])
         classes, class_ = numbered(photos["class_name"], order)
         tie, n_ties = [], 0
         for name in ties:
@@ -146,7 +146,7 @@ class _Table:
         return cls(
             photo_id=ids,
             ads=ads,
-            ad=ad.reshape(-1),
+            ad=ad,
             classes=classes,
             class_=class_,
             kept=flags,
@@ -167,7 +167,7 @@ def _given(table: _Table, photos: Columns, settings: SplitSettings) -> _Given:
     part = np.full(len(table.photo_id), NONE, np.intp)
     if names is not None:
         words, null = filled(names)
-        order = np.argsort(texts(photos["photo_id"]), kind="stable")
+        order = _by_name(texts(photos["photo_id"]))
         words, null = words[order], null[order]
         for number, name in enumerate(SPLITS):
             part[~null & (words == name)] = number
@@ -180,6 +180,11 @@ def _given(table: _Table, photos: Columns, settings: SplitSettings) -> _Given:
     return _Given(ad=ad, astray=(part != NONE) & (part != ad[table.ad]))
 
 
+def _by_name(ids: Texts) -> Numbers:
+    """Return the order of photo ids; a catalogue gives them sorted."""
+    return np.arange(len(ids)) if (ids[:-1] <= ids[1:]).all() else np.argsort(ids, kind="stable")
+
+
 def _previous_splits(previous: Columns | None, ads: Texts) -> Numbers:
     """Return each ad's split of the last time, or NONE."""
     old = np.full(len(ads), NONE, np.intp)
@@ -188,7 +193,7 @@ def _previous_splits(previous: Columns | None, ads: Texts) -> Numbers:
     names, null = filled(previous["split"])
     owners = texts(previous["ad_id"])[~null]
     names = names[~null]
-    for name in np.unique(names):
+    for name in sorted(set(names)):
         if name not in SPLITS:
             raise DatasetError(f"split: the last samples name a split {str(name)!r}; allowed: {', '.join(SPLITS)}")
     for number, name in enumerate(SPLITS):
@@ -399,7 +404,7 @@ def _rows(
     for at, source in zip(copies.tolist(), table.photo_id[copy_of[rows[copies]]].tolist(), strict=True):
         message[at] = f"a copy of {source}"
     names = np.array([*SPLITS, None], object)[np.where(is_copy, NONE, placed[ad])]
-    group = table.ads[groups[ad]].astype(object)
+    group = table.ads[groups[ad]]
     group[is_bridge] = None
     return {
         "photo_id": table.photo_id[rows].tolist(),

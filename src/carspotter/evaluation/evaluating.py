@@ -24,13 +24,17 @@ from carspotter.csv_rows import read_csv
 from carspotter.dataset.manifest import load_classes, load_manifest
 from carspotter.dataset.reader import read_shards
 from carspotter.errors import EvaluationError, ImageError, StorageError, TaxonomyError
+from carspotter.evaluation.metrics import SEEN
 from carspotter.evaluation.mistakes import sample_mistakes, write_review
+from carspotter.evaluation.pictures import read_log
 from carspotter.evaluation.predictions import UNLABELLED, Predictions
 from carspotter.evaluation.report import write_report
 from carspotter.geometry import BoundingBox
 from carspotter.pixels import Preprocessing, decode, network_input
 from carspotter.recognition.identifier import Identification, Identifier
+from carspotter.records import split_name
 from carspotter.runtime.bundle import ModelBundle
+from carspotter.runtime.seen import Hashes, are_seen, from_bytes, hashes_of
 from carspotter.taxonomy import LEVELS, Level, Taxon, Taxonomy
 
 Pixels = npt.NDArray[np.uint8]
@@ -66,7 +70,7 @@ def from_labels(labels: Path, *, split: str = "", classes: Path | None = None) -
     that cannot be read, or none of whose rows has the split.
     """
     rows = _rows(labels, "path")
-    rows = [row for row in rows if not split or row.get("split") == split]
+    rows = [row for row in rows if not split or split_name(row.get("split")) == split_name(split)]
     if not rows:
         raise EvaluationError(f"{labels}: no row with split {split!r}")
     taxa = {row["class_id"]: _taxon(row) for row in _rows(classes, "class_id")} if classes else {}
@@ -133,8 +137,11 @@ def predict(
     kept: list[LabelledPhoto] = []
     answers: list[Identification] = []
     unread: dict[str, str] = {}
+    hashes: list[Hashes] = []
     for part, crops in _crops(bundle, photos, unread):
         kept += part
+        if bundle.seen:
+            hashes.append(hashes_of(crops))
         answers += identifier.identify(crops)
     if not kept:
         raise EvaluationError(
@@ -146,6 +153,9 @@ def predict(
         {**photo.about, **_said(photo.label or photo.taxon, answer)}
         for photo, answer in zip(kept, answers, strict=True)
     ]
+    if bundle.seen:
+        seen = are_seen(np.concatenate(hashes), from_bytes(bundle.seen))
+        about = [{**said, SEEN: "yes" if each else "no"} for said, each in zip(about, seen.tolist(), strict=True)]
     table = Predictions(
         name=bundle.name,
         taxonomy=bundle.taxonomy,
@@ -205,10 +215,11 @@ def write_evaluation(
     *,
     bundle: ModelBundle | None = None,
     other: Predictions | None = None,
+    log: Path | None = None,
 ) -> Path:
     """Write table, report, figures and a list of mistakes to review into a folder; return the report's path.
 
-    With a `bundle` the gallery shows which pixels decided.
+    With a `bundle` the gallery shows which pixels decided; with the `log` of its training, how that went by epoch.
     """
     by_name = {photo.name: photo for photo in photos}
     predictions.save(out / TABLE)
@@ -223,6 +234,7 @@ def write_evaluation(
         predict=ask,
         other=other,
         pad=bundle.preprocessing.pad if bundle else 0.0,
+        log=read_log(log) if log else (),
     )
     write_review(out / REVIEW, sample_mistakes(predictions, REVIEWED), predictions)
     return out / REPORT

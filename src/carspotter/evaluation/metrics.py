@@ -29,7 +29,7 @@ from carspotter.evaluation.predictions import DEPTHS, UNLABELLED, Bools, Depth, 
 from carspotter.recognition.fusion import fuse
 from carspotter.records import UNKNOWN_VIEWPOINT, VIEWPOINTS
 from carspotter.runtime.intervals import Z95
-from carspotter.taxonomy import LEVELS, Taxonomy
+from carspotter.taxonomy import LEVELS, Level, Taxonomy
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,6 +85,19 @@ class AdFigures:
     contradictory: int
 
 
+SEEN = "seen"
+"""Column of a table: `yes` where the network has learnt from the photo, else `no`; lacking where that is not known."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SeenFigures:
+    """How many of the photos the network has learnt from, and how often it is right on the others."""
+
+    photos: int
+    top1: Share
+    levels: Mapping[Level, Share]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Evaluation:
     """All figures of a prediction table; `top1_by_ad` is the interval of top-1 that takes ads into account."""
@@ -105,6 +118,7 @@ class Evaluation:
     viewpoints: tuple[ViewpointFigures, ...]
     ads: AdFigures | None
     markets: tuple[MarketFigures, ...]
+    seen: SeenFigures | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Return JSON values; a figure that cannot be counted is null."""
@@ -148,7 +162,22 @@ def evaluate(predictions: Predictions) -> Evaluation:
         viewpoints=viewpoint_figures(predictions),
         ads=ad_figures(predictions),
         markets=market_figures(predictions),
+        seen=seen_figures(predictions),
     )
+
+
+def seen_figures(predictions: Predictions) -> SeenFigures | None:
+    """Count what is right on photos that the network has not learnt from; None where that is not known."""
+    if SEEN not in predictions.about:
+        return None
+    seen = predictions.about[SEEN] == "yes"
+    others = predictions.take(~seen)
+
+    def right(depth: Depth) -> Share:
+        hit, known = others.right_at(depth)
+        return _share(hit[known])
+
+    return SeenFigures(photos=int(seen.sum()), top1=right("class"), levels={level: right(level) for level in LEVELS})
 
 
 def class_names(taxonomy: Taxonomy) -> tuple[str, ...]:

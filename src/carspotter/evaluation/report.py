@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -28,6 +28,7 @@ from carspotter.evaluation.mistakes import (
     merge_suggestions,
     worst_mistakes,
 )
+from carspotter.evaluation.pictures import Epoch, alone, class_bars, curves
 from carspotter.evaluation.predictions import UNLABELLED, Depth, Predictions
 from carspotter.pixels import Pixels
 from carspotter.records import UNKNOWN_VIEWPOINT
@@ -54,8 +55,11 @@ def write_report(
     other: Predictions | None = None,
     worst: int = 24,
     pad: float = 0.0,
+    log: Sequence[Epoch] = (),
 ) -> Path:
     """Write `report.html` into a folder, `metrics.json` beside it, and return the page's path.
+
+    Pictures lie beside it, too: `classes.svg`, and `losses.svg` and `figures.svg` by epoch where a `log` is given.
 
     `pictures` gives the upright pixels (h, w, 3) of a photo by its name, or None. `predict` answers crops (n, h, w, 3)
     of the photos' boxes, widened by `pad` of their sides, with probabilities (n, classes); with both, heat maps show
@@ -89,6 +93,7 @@ def write_report(
         compared=compared,
         changes=_changes(compared),
         classes=_worst_first(figures),
+        drawn=(drawn := curves(log) | {"classes": class_bars(figures.classes)}),
         plots=plots,
         floor=plots.floor_of(each.right for each in figures.levels),
         view_floor=plots.floor_of(each for view in _views(figures) for each in (view.right, view.make_right)),
@@ -100,6 +105,8 @@ def write_report(
     )
     page = Path(path) / "report.html"
     storage.write(page.with_name("metrics.json"), (json.dumps(said, ensure_ascii=False, indent=1) + "\n").encode())
+    for name, picture in drawn.items():
+        storage.write(page.with_name(f"{name}.svg"), alone(picture))
     storage.write(page, html.encode())
     return page
 

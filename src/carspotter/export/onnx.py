@@ -25,12 +25,13 @@ from carspotter.export.answers import finish_finder, finish_identifier
 from carspotter.export.quantize import halve_weights
 from carspotter.pixels import Preprocessing
 from carspotter.runtime.bundle import TASK_OUTPUTS, ModelBundle
+from carspotter.runtime.seen import to_bytes
 from carspotter.runtime.session import open_session
 from carspotter.taxonomy import Taxonomy
 from carspotter.training.checkpoint import BEST, TAXONOMY, load_checkpoint
 from carspotter.training.norms import fuse_norms
 from carspotter.training.recipe import Recipe, load_recipe
-from carspotter.training.start import read_notice
+from carspotter.training.start import read_notice, read_seen
 from carspotter.training.task import RECIPE, Task, open_task
 
 logger = logging.getLogger(__name__)
@@ -49,7 +50,9 @@ def export(run: str | Path, out: str | Path, *, task: Task | None = None) -> Mod
         raise TrainingError(f"{run} is no run: it has no {RECIPE}; name the folder that `carspotter train` printed")
     recipe = load_recipe(run / RECIPE)
     if recipe.task not in ("identifier", "finder"):
-        raise TrainingError(f"{run} is the baseline {recipe.task!r}: it has no network to export")
+        what = "an attribute: `carspotter train … --task` wrote its bundle beside it"
+        what = what if recipe.task == "attribute" else f"the baseline {recipe.task!r}: it has no network to export"
+        raise TrainingError(f"{run} is {what}")
     task = task or open_task(recipe, run)
     _check_classes(task, run)
     model = task.build_model(blank=True)
@@ -67,6 +70,7 @@ def export(run: str | Path, out: str | Path, *, task: Task | None = None) -> Mod
         taxonomy=task.taxonomy,
         attributes=task.attributes,
         calibration=calibration,
+        seen=to_bytes(read_seen(run)),
         card=_card(recipe, task, figures, checkpoint.epoch) | ({"notice": notice} if notice else {}),
     )
     return bundle.save(out, content)

@@ -7,7 +7,7 @@ copy is another photo: it shows the other side. It drops nothing: which copy is 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,14 +15,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from carspotter.errors import MissingExtraError
-from carspotter.hashes import BOTH_BITS, MOST_BITS, SAME_BITS, SAME_LOOK, count_bits
+from carspotter.hashes import BOTH_BITS, MOST_BITS, SAME_BITS, SAME_LOOK, count_bits, may_repeat
 from carspotter.photos.near import MAX_RADIUS, pairs_within
 
 Columns = Mapping[str, Sequence[Any] | NDArray[Any]]
 Row = dict[str, Any]
 Edges = NDArray[np.int64]
 
-_PAIRS_AT_ONCE = 1 << 14  # embeddings of this many pairs are compared at once: 160 MB at 1280 numbers each
+_PAIRS_AT_ONCE = 1 << 15  # embeddings of this many pairs are compared at once: 320 MB at 1280 numbers each
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,12 +53,8 @@ class DuplicateSettings:
             raise ValueError(f"cosine is {self.cosine}; it must be from -1 to 1")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Embeddings:
-    """The embeddings of some photos: `position` (m,) in the columns, `vectors` (m, d) of unit length."""
-
-    position: NDArray[np.int64]
-    vectors: NDArray[np.floating]
+Embeddings = Callable[[list[str]], tuple[Sequence[str], NDArray[np.floating]]]
+"""Give those of some photo ids that have an embedding, and these, (m, d) of unit length: few pairs need be asked."""
 
 
 def find_duplicates(
@@ -72,20 +68,33 @@ def find_duplicates(
     """
     settings = settings or DuplicateSettings()
     # By name first, so that groups and the kept copy are the same whatever the order of rows.
-    order = np.argsort(np.asarray(photos["photo_id"], dtype=str), kind="stable")
-    table = {name: np.asarray(values, dtype=object)[order] for name, values in photos.items()}
+    table = {name: _array(values) for name, values in photos.items()}
+    names = table["photo_id"]
+    if not (names[:-1] <= names[1:]).all():
+        order = np.argsort(names, kind="stable")
+        table = {name: values[order] for name, values in table.items()}
     exact = _exact(table["sha256"])
-    near = _near(table, settings, _reordered(embeddings, order))
+    near = _near(table, settings, embeddings)
     # Transitive: a crop of a recompressed copy belongs to both, though the hashes of the two ends may differ more.
-    group = _components(len(order), np.concatenate([exact, near]))
+    group = _components(len(names), np.concatenate([exact, near]))
     return _rows(table, group, {int(end) for pair in exact for end in pair})
+
+
+def _array(values: Sequence[Any] | NDArray[Any]) -> NDArray[Any]:
+    """Return a column as an array, numbers as they are: a list may hold None, and hashes that no float can hold."""
+    if isinstance(values, np.ndarray):
+        return values if values.dtype.kind in "iufb" else values.astype(object)
+    made = np.empty(len(values), dtype=object)
+    made[:] = values
+    return made
 
 
 def _exact(digests: NDArray[Any]) -> Edges:
     """Return edges from each photo to the first of the same bytes."""
     first: dict[str, int] = {}
     # A star instead of all pairs: n copies need n - 1 edges to be one component. An empty digest was never fetched.
-    edges = [(first.setdefault(digest, i), i) for i, digest in enumerate(digests) if digest]
+    again = np.flatnonzero(may_repeat(digests)).tolist()
+    edges = [(first.setdefault(digest, i), i) for i, digest in zip(again, digests[again], strict=True) if digest]
     found = [edge for edge in edges if edge[0] != edge[1]]
     return np.array(found, dtype=np.int64).reshape(-1, 2)
 
@@ -94,46 +103,36 @@ def _near(table: Mapping[str, NDArray[Any]], settings: DuplicateSettings, embedd
     """Return edges between photos whose pictures agree."""
     contrast = _numbers(table["contrast"])
     can = np.flatnonzero(contrast >= settings.min_contrast)  # false for NaN: the photo could not be read
-    phash = np.array([int(value) for value in table["phash"][can]], dtype=np.uint64)
+    phash = _hashes(table["phash"][can])
     # The widest radius at once; the two narrower rules below only look at pairs within it.
     pairs, distance = pairs_within(phash, settings.max_distance)
     pairs = can[pairs]
     # Indexed by row of the table; pairs only name rows that have a hash.
     dhash = np.zeros(len(contrast), dtype=np.uint64)
-    dhash[can] = [int(value) for value in table["dhash"][can]]
+    dhash[can] = _hashes(table["dhash"][can])
     # The two hashes err on different pictures, so that their sum separates better than either.
     agree = distance + count_bits(dhash[pairs[:, 0]] ^ dhash[pairs[:, 1]]) <= settings.both
     agree |= distance <= settings.same
     # Embeddings are asked last and only where bits left it open: comparing them costs most.
     open_ = np.flatnonzero(~agree)
-    agree[open_] = _look_alike(pairs[open_], embeddings, settings.cosine, len(contrast))
+    agree[open_] = _look_alike(pairs[open_], table["photo_id"], embeddings, settings.cosine)
     return np.asarray(pairs[agree], dtype=np.int64)
 
 
-def _look_alike(pairs: Edges, embeddings: Embeddings | None, least: float, count: int) -> NDArray[np.bool_]:
+def _look_alike(pairs: Edges, photo_id: NDArray[Any], embeddings: Embeddings | None, least: float) -> NDArray[np.bool_]:
     """Return for each pair whether its embeddings agree; a pair that lacks one does not."""
     result = np.zeros(len(pairs), dtype=bool)
-    if embeddings is None or not len(embeddings.position):
-        return result
-    # From the row of the table to that of the vectors; -1 where no vehicle was located.
-    at = np.full(count, -1, dtype=np.int64)
-    at[embeddings.position] = np.arange(len(embeddings.position))
-    known = np.flatnonzero((at[pairs] >= 0).all(axis=1))
-    for start in range(0, len(known), _PAIRS_AT_ONCE):
-        part = known[start : start + _PAIRS_AT_ONCE]
-        left, right = (embeddings.vectors[at[pairs[part, side]]].astype(np.float32) for side in (0, 1))
+    for start in range(0, len(pairs) if embeddings else 0, _PAIRS_AT_ONCE):
+        part = pairs[start : start + _PAIRS_AT_ONCE]
+        names, vectors = embeddings(photo_id[np.unique(part)].tolist())  # type: ignore[misc]
+        place = {name: row for row, name in enumerate(names)}
+        # The row of the vectors; -1 where no vehicle was located.
+        at = np.array([place.get(name, -1) for name in photo_id[part].reshape(-1)], np.int64).reshape(-1, 2)
+        known = np.flatnonzero((at >= 0).all(axis=1))
+        left, right = (vectors[at[known, side]].astype(np.float32) for side in (0, 1))
         # Unit vectors: the row-wise dot product is the cosine, without the n by n matrix.
-        result[part] = np.einsum("nd,nd->n", left, right) >= least
+        result[start + known] = np.einsum("nd,nd->n", left, right) >= least
     return result
-
-
-def _reordered(embeddings: Embeddings | None, order: NDArray[np.intp]) -> Embeddings | None:
-    if embeddings is None:
-        return None
-    # The inverse permutation: where each row of the caller stands after sorting.
-    place = np.empty(len(order), dtype=np.int64)
-    place[order] = np.arange(len(order))
-    return Embeddings(position=place[embeddings.position], vectors=embeddings.vectors)
 
 
 def _components(count: int, edges: Edges) -> NDArray[np.int64]:
@@ -152,12 +151,10 @@ def _components(count: int, edges: Edges) -> NDArray[np.int64]:
 
 def _rows(table: Mapping[str, NDArray[Any]], group: NDArray[np.int64], exact: set[int]) -> list[Row]:
     members: dict[int, list[int]] = {}
-    for position, first in enumerate(group.tolist()):
-        members.setdefault(first, []).append(position)
+    for position in np.flatnonzero(np.bincount(group, minlength=len(group))[group] > 1).tolist():
+        members.setdefault(int(group[position]), []).append(position)
     rows = []
     for first, positions in members.items():
-        if len(positions) < 2:
-            continue
         # -position prefers the first name where worth is equal.
         kept = max(positions, key=lambda position: (_worth(table, position), -position))
         across = len({table["ad_id"][position] for position in positions}) > 1
@@ -190,5 +187,11 @@ def _number(value: Any) -> float:
     return 0.0 if value is None or value != value else float(value)
 
 
+def _hashes(values: NDArray[Any]) -> NDArray[np.uint64]:
+    return np.array(values if values.dtype.kind == "u" else [int(value) for value in values], dtype=np.uint64)
+
+
 def _numbers(values: NDArray[Any]) -> NDArray[np.float64]:
+    if values.dtype.kind in "iuf":
+        return values.astype(np.float64)
     return np.array([np.nan if value is None else float(value) for value in values], dtype=np.float64)

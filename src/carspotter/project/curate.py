@@ -113,8 +113,7 @@ def group_duplicates(build: Build) -> Mapping[str, Any]:
 
     def work() -> Mapping[str, Any]:
         photos = catalog.columns(f"{CHECKED} ORDER BY c.photo_id")
-        vectors = catalog.columns(f"SELECT * FROM {build.embeddings} ORDER BY photo_id")
-        rows = find_duplicates(photos, settings, embeddings=_embeddings(photos["photo_id"], vectors))
+        rows = find_duplicates(photos, settings, embeddings=_embeddings(build))
         catalog.replace("duplicates", rows)
         return {
             "groups": len({row["group_id"] for row in rows}),
@@ -130,13 +129,16 @@ def group_duplicates(build: Build) -> Mapping[str, Any]:
     return build.whole("deduplicate", reads=reads, writes=("SELECT * FROM duplicates",), settings=settings, work=work)
 
 
-def _embeddings(photo_ids: Any, columns: Mapping[str, Any]) -> Embeddings | None:
-    if not len(columns["photo_id"]):
-        return None
-    names, wanted = np.asarray(photo_ids, dtype=str), np.asarray(columns["photo_id"], dtype=str)
-    place = np.searchsorted(names, wanted)
-    known = np.flatnonzero((place < len(names)) & (names[np.minimum(place, len(names) - 1)] == wanted))
-    return Embeddings(position=place[known].astype(np.int64), vectors=np.asarray(columns["embedding"])[known])
+def _embeddings(build: Build) -> Embeddings:
+    """Read the embeddings of the few photos that are asked for; all of a million are 5 GB."""
+
+    def read(photo_ids: list[str]) -> tuple[Any, Any]:
+        found = build.catalog.columns(
+            f"SELECT * FROM {build.embeddings} WHERE photo_id IN (SELECT unnest(?))", photo_ids
+        )
+        return found["photo_id"], found["embedding"]
+
+    return read
 
 
 def resolve_labels(build: Build) -> Mapping[str, Any]:

@@ -42,10 +42,12 @@ from carspotter.runtime.manifest import FILES as FILES
 from carspotter.runtime.manifest import FORMAT as FORMAT
 from carspotter.runtime.manifest import NETWORK as NETWORK
 from carspotter.runtime.manifest import PRECISIONS as PRECISIONS
+from carspotter.runtime.manifest import READS as READS
 from carspotter.runtime.manifest import SUBJECT as SUBJECT
 from carspotter.runtime.manifest import TASK_OUTPUTS as TASK_OUTPUTS
 from carspotter.runtime.manifest import Precision as Precision
 from carspotter.runtime.manifest import Task as Task
+from carspotter.runtime.seen import SEEN_FILE, from_bytes
 from carspotter.runtime.session import Session, open_session
 from carspotter.taxonomy import LEVELS, Taxonomy
 
@@ -58,8 +60,10 @@ class ModelBundle:
     `thresholds` and `subject`, and with a head `temperature`. `card` has the keys of `CARD_KEYS`. `attributes` are what
     an identifier answers in addition to names, each with its words in the order of the output that is called like it. A
     `head` answers the taxonomy's classes from the embedding, in place of the network's own, which `network` names where
-    they are known. `file` is one of `FILES`,
-    `precision` one of `PRECISIONS`. `folder` is None before `save`.
+    they are known. `seen` are hashes of what the network learnt from, empty where that is not known. `file` is one of
+    `FILES`, `precision` one of `PRECISIONS`. `folder` is None before `save`. A bundle for the task `attribute` has one
+    attribute, which its head answers from what it `reads` of the network, one of `READS`; its calibration is
+    `temperature`, the attribute's threshold under its name and, of a kind, `gate`.
     """
 
     task: Task
@@ -70,6 +74,8 @@ class ModelBundle:
     taxonomy: Taxonomy | None = None
     attributes: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     head: Head | None = None
+    seen: bytes = b""
+    reads: tuple[str, ...] = ()
     network: Taxonomy | None = None
     file: str = FILES[0]
     precision: Precision = "float32"
@@ -81,16 +87,17 @@ class ModelBundle:
         if not self.name.strip():
             raise BundleError("a bundle needs a name, such as lite0.stanford-cars.2026-11; set `name` in bundle.json")
         if (self.taxonomy is None) == (self.task == "identifier"):
-            fault = "an identifier needs a taxonomy" if self.taxonomy is None else "a finder has no taxonomy"
+            article = "an" if self.task[0] in "ai" else "a"
+            fault = (
+                "an identifier needs a taxonomy" if self.taxonomy is None else f"{article} {self.task} has no taxonomy"
+            )
             raise BundleError(f"bundle {self.name}: {fault}; see taxonomy.json in the folder of a shipped identifier")
-        if self.head is not None and (self.taxonomy is None or self.head.n_classes != len(self.taxonomy)):
-            known = "no classes" if self.taxonomy is None else f"{len(self.taxonomy)} classes"
-            raise BundleError(f"bundle {self.name}: its head answers {self.head.n_classes}, its taxonomy has {known}")
         if self.network is not None and self.head is None:
             raise BundleError(
                 f"bundle {self.name}: network.json names a network's classes, but no head answers instead"
             )
         check_attributes(self.attributes, self.task, f"bundle {self.name}: attributes")
+        self._check_head()
         object.__setattr__(self, "attributes", {name: tuple(words) for name, words in self.attributes.items()})
         check_calibration(self.calibration, f"bundle {self.name}: calibration")
         check_card(self.card, f"bundle {self.name}")
@@ -104,7 +111,9 @@ class ModelBundle:
         manifest = read_manifest(folder / "bundle.json")
         for name, part in manifest.parts.items():
             part.check(folder / name)
-        head, network = folder / HEAD_FILE, folder / NETWORK_FILE
+        head, network, seen = (folder / name for name in (HEAD_FILE, NETWORK_FILE, SEEN_FILE))
+        hashes = seen.read_bytes() if seen.is_file() else b""
+        from_bytes(hashes, str(seen))  # a cut file must not pass for a shorter list
         return cls(
             task=manifest.task,
             name=manifest.name,
@@ -113,7 +122,9 @@ class ModelBundle:
             card=read_json(folder / "card.json"),
             taxonomy=_read_taxonomy(folder / "taxonomy.json") if manifest.task == "identifier" else None,
             attributes=manifest.attributes,
+            reads=manifest.outputs if manifest.task == "attribute" else (),
             head=Head.from_bytes(head.read_bytes(), str(head)) if manifest.head else None,
+            seen=hashes,
             network=_read_taxonomy(network) if manifest.head and network.is_file() else None,
             file=manifest.model.file,
             precision=manifest.model.precision,
@@ -139,7 +150,9 @@ class ModelBundle:
             (folder / "bundle.json").unlink(missing_ok=True)
         except OSError as error:
             raise StorageError(f"bundle {folder} cannot be written: {error.strerror}") from error
-        for name in {*_FILES_AND_WEIGHTS, NETWORK_FILE} - set(contents):  # of a bundle that stood here before
+        for name in {*_FILES_AND_WEIGHTS, NETWORK_FILE, SEEN_FILE} - set(
+            contents
+        ):  # of a bundle that stood here before
             (folder / name).unlink(missing_ok=True)
         if self.taxonomy is not None:
             self.taxonomy.save(folder / "taxonomy.json")
@@ -147,6 +160,7 @@ class ModelBundle:
             self.network.save(folder / NETWORK_FILE)
         written = contents | {
             **({} if self.head is None else {HEAD_FILE: self.head.to_bytes()}),
+            **({SEEN_FILE: self.seen} if self.seen else {}),
             "card.json": json_bytes(self.card),
             "CARD.md": render_card(self.card, name=self.name, task=self.task).encode(),
             "bundle.json": json_bytes(self._manifest(contents)),
@@ -154,6 +168,19 @@ class ModelBundle:
         for name, content in written.items():
             storage.write(str(folder / name), content)
         return replace(self, folder=folder)
+
+    def _check_head(self) -> None:
+        if self.task == "attribute":
+            ((name, words),) = self.attributes.items()
+            if self.head is None or self.head.n_classes != len(words) or self.reads not in READS:
+                known = "no head" if self.head is None else f"a head of {self.head.n_classes} that reads {self.reads}"
+                raise BundleError(
+                    f"bundle {self.name}: {known} for {len(words)} words of {name}; train it again with "
+                    f"`carspotter train PROJECT --task {name}`"
+                )
+        elif self.head is not None and (self.taxonomy is None or self.head.n_classes != len(self.taxonomy)):
+            known = "no classes" if self.taxonomy is None else f"{len(self.taxonomy)} classes"
+            raise BundleError(f"bundle {self.name}: its head answers {self.head.n_classes}, its taxonomy has {known}")
 
     def share(self, name: str, default: float) -> float:
         """Return a number of the calibration that must lie in 0..1; `default` where it has none. Raises BundleError."""
@@ -165,7 +192,7 @@ class ModelBundle:
     @property
     def outputs(self) -> tuple[str, ...]:
         """Return the names of all that the network answers."""
-        return (*TASK_OUTPUTS[self.task], *self.attributes)
+        return self.reads if self.task == "attribute" else (*TASK_OUTPUTS[self.task], *self.attributes)
 
     @property
     def model_path(self) -> Path:
@@ -186,7 +213,11 @@ class ModelBundle:
         if self.task == "finder":
             seen["score"] = self.calibration.get("score")
         network, weights = self.read_network()
-        return f"{self.name}@{sha256(network + (weights or b'') + json_bytes(seen))[:12]}"
+        head = b""
+        if self.task == "attribute":
+            seen["calibration"] = dict(self.calibration)
+            head = self.head.to_bytes() if self.head is not None else b""
+        return f"{self.name}@{sha256(network + (weights or b'') + head + json_bytes(seen))[:12]}"
 
     def read_network(self) -> tuple[bytes, bytes | None]:
         """Return the network's file and, of an `.xml`, its weights, as `save` takes them; raises BundleError."""
@@ -244,6 +275,9 @@ class ModelBundle:
     def _last_size(self, output: str) -> int | None:
         sizes = {"kind": len(KINDS), "boxes": 4, "viewpoints": len(VIEWPOINTS)}
         sizes |= {name: len(words) for name, words in self.attributes.items()}
+        if self.task == "attribute":
+            # What a finder says has sizes of its own, and the head reads both together.
+            return sizes.get(output) if self.head is None or self.reads != READS[0] else self.head.width
         if self.head is not None:  # the network's own classes are those of the bundle it was learned from
             sizes["embedding"] = self.head.width
             if self.head.profiles is not None:
@@ -264,7 +298,7 @@ class ModelBundle:
             "outputs": list(self.outputs),
             "model": self._model(contents),
         }
-        if self.task == "identifier":
+        if self.task != "finder":
             manifest["attributes"] = {name: list(words) for name, words in self.attributes.items()}
         if self.head is not None:
             data = self.head.to_bytes()
@@ -301,6 +335,8 @@ def shipped(task: Task) -> ModelBundle:
     """Return the bundle inside the package for a task, the folder named after it; raises BundleError without one."""
     check_task(task, "shipped bundle")
     folder = _shipped_folder() / task
+    if task == "attribute":
+        raise BundleError("no attribute ships: train one with `carspotter train PROJECT --task NAME`")
     if not folder.is_dir():
         raise BundleError(f"this install has no {task} at {folder}; name a bundle's folder, or reinstall carspotter")
     return ModelBundle.load(folder)

@@ -19,10 +19,9 @@ from urllib.parse import unquote, urlsplit
 from carspotter import storage
 from carspotter.errors import SourceError, StorageError, suggestion
 from carspotter.headers import SUFFIXES
-from carspotter.records import KINDS, SPLITS
+from carspotter.records import KINDS, SPLITS, split_name
 from carspotter.sources.listing import Ad, clean, listing_row, photo_row, storable
 from carspotter.sources.makes import read_name
-from carspotter.sources.values import split_name
 
 Ads = Literal["number", "folder-number", "folder", "photo"]
 """What is one ad. `number`: the files whose names begin with one number and a position, `123_0_x.jpg`, wherever they

@@ -20,11 +20,12 @@ from carspotter import storage
 from carspotter.catalog.tables import OK
 from carspotter.errors import SourceError, suggestion
 from carspotter.headers import SUFFIXES
+from carspotter.records import split_name
 from carspotter.sources.columns import FIELDS, resolve
 from carspotter.sources.lines import BROKEN, Record, read_csv, read_json_lines, read_parquet
 from carspotter.sources.listing import Ad, Row, clean, listing_row, photo_row, row_key
 from carspotter.sources.table_file import FORMS, Form, form_of, local_table, name_of
-from carspotter.sources.values import is_rounded, number_text, photo_ids, split_name, tidy
+from carspotter.sources.values import is_rounded, number_text, photo_ids, tidy
 
 # Keys of JSON Lines differ from line to line: this many are looked at before a column is called unknown.
 _FIRST_RECORDS = 100

@@ -13,7 +13,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from carspotter.headers import SUFFIXES
-from carspotter.records import SplitName
 from carspotter.sources.listing import clean
 
 # What pandas, R, databases and spreadsheets write where there is nothing.
@@ -40,20 +39,6 @@ _NOTHING = {
     "--",
     "?",
 }
-_SPLITS: dict[str, SplitName] = {
-    "train": "train",
-    "training": "train",
-    "trainset": "train",
-    "val": "validation",
-    "valid": "validation",
-    "validation": "validation",
-    "dev": "validation",
-    "test": "test",
-    "testing": "test",
-    "holdout": "test",
-    "hold-out": "test",
-    "testset": "test",
-}
 _MAX_LITERAL = 100_000
 _SCHEME = r"(?=[A-Za-z][A-Za-z0-9+.-]+://)"
 _TOKEN = re.compile(r'"((?:[^"\\]|\\.|"")*)"|\'((?:[^\'\\]|\\.)*)\'|([^,\s][^,]*)', re.DOTALL)
@@ -75,11 +60,6 @@ def number_text(text: str | None) -> str | None:
 def is_rounded(text: str) -> bool:
     """Return whether a spreadsheet has rounded a long number, "1.23457E+11", so that several have become one."""
     return re.fullmatch(r"\d[.,]\d+[eE]\+\d+", text) is not None
-
-
-def split_name(text: str | None) -> str | None:
-    """Return the part of a dataset that a word names, or the word itself where it is unknown."""
-    return _SPLITS.get(text.casefold(), text) if text else None
 
 
 def photo_ids(value: Any, delimiter: str | None) -> tuple[list[str], int]:

@@ -19,8 +19,10 @@ from typing import Any, Literal, get_args
 from carspotter.errors import RecipeError, suggestion
 from carspotter.runtime.bundle import Task
 from carspotter.settings import parse_toml, read_section
+from carspotter.training.augmentation import AugmentSettings as AugmentSettings
+from carspotter.training.augmentation import as_table, filled
 
-TaskName = Literal["identifier", "finder", "hog", "linear"]
+TaskName = Literal["identifier", "finder", "attribute", "hog", "linear"]
 BASELINES: tuple[TaskName, ...] = ("hog", "linear")
 """Tasks that learn in one step, without epochs: HOG and a linear classifier, or frozen features and one of two."""
 Precision = Literal["float32", "bfloat16", "auto"]
@@ -45,7 +47,8 @@ class DataSettings:
     taxonomy: str = ""
     """A CSV that says what each `class_id` of the labels is."""
     split: str = ""
-    """Keep the rows whose column `split` says this; empty keeps all."""
+    """Keep the rows whose column `split` says this. Empty: what the column calls train is learnt from and validation
+    held out, and its test is left alone (`parts`); without such a column all rows are kept."""
     holdout: float = 0.08
     """Part of each class that is kept for choosing and calibrating, never for learning."""
     test: str = ""
@@ -78,7 +81,10 @@ class ModelSettings:
     """What to go on from: a shipped bundle by its name (`identifier`, `finder`), or the folder of a bundle or a run,
     in place of `weights`. Of a head it takes the rows of classes that are ours, or stand above ours (`start`)."""
     layers: str = "all"
-    """What is trained: `all`, `head`, or `last-N`, the head and the last N stages of the backbone."""
+    """What is trained: `all`, `head`, or `last-N`, the head and the last N layers of the backbone, counted as Keras
+    counts them (`layers`)."""
+    stages: int = 0
+    """Train the head and so many of the backbone's last stages; 0: as `layers` says."""
     norms: Literal["learn", "fixed", "estimate"] = "learn"
     """`fixed`: the backbone's batch norms keep their statistics, while their weights and biases learn; for small
     batches, and for first weights whose norms are folded into the convolutions. `estimate`: of folded norms the
@@ -106,38 +112,6 @@ class InputSettings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class AugmentSettings:
-    """How much a batch is changed at random; 0 switches a change off."""
-
-    min_area: float = 0.5
-    """Smallest part of the photo's area that a random crop keeps."""
-    zoom_out: float = 0.05
-    """A crop may reach this part of the side beyond the photo, as a loose box does."""
-    aspect: float = 0.15
-    """Largest change of the aspect ratio, as a logarithm."""
-    rotate: float = 5.0
-    """Largest turn in degrees."""
-    flip: float = 0.5
-    """Share of photos that are mirrored."""
-    color: float = 0.3
-    """Largest change of brightness, contrast and saturation, as a part."""
-    gray: float = 0.05
-    """Share of photos without colour."""
-    erase: float = 0.25
-    """Share of photos with a rectangle (2 to 20 % of the area) replaced by noise."""
-    mixup: float = 0.0
-    """Two photos blended: the parameter of the Beta distribution their shares are drawn from."""
-    cutmix: float = 0.0
-    """A window of one photo pasted into another: likewise."""
-    mix: float = 1.0
-    """Share of batches that are mixed, where `mixup` or `cutmix` is not 0."""
-    randaugment: int = 0
-    """RandAugment: changes a photo, out of torchvision's fourteen."""
-    randaugment_strength: int = 9
-    """How much each of them changes, 0 to 30."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class TrainSettings:
     """How the weights are learnt."""
 
@@ -155,8 +129,9 @@ class TrainSettings:
     """Share of a label that is spread over all classes."""
     logit_adjustment: float = 0.0
     """Strength of the logit adjustment for rare classes (Menon et al. 2021); 1 is theirs."""
-    class_weights: float = 0.0
-    """Power of the inverse of a class's frequency that its photos weigh; 0: all alike."""
+    class_weights: float | Literal["balanced"] = 0.0
+    """What a class's photos weigh: `balanced`, as scikit-learn has it (photos / (classes * photos of the class)); or a
+    number, the power of the inverse of its frequency, by each batch's own mean; 0: all alike."""
     balance: float = 0.0
     """Power of the inverse of a class's frequency by which its photos are drawn; 1: each class as often."""
     distill: float = 0.0
@@ -278,6 +253,7 @@ def load_recipe(path: str | Path, changes: Sequence[str] = ()) -> Recipe:
     for change in changes:
         _apply(said, change, where=path.name)
     content = _located(_over(content, said, where=path.name), Path.cwd())
+    content["augment"] = filled(content.get("augment", {}), f"recipe {path.name}")
     recipe = read_section(Recipe, content, where=f"recipe {path.name}", error=RecipeError)
     _check(recipe, path.name)
     return recipe
@@ -317,6 +293,8 @@ def _content(path: Path, above: tuple[Path, ...]) -> dict[str, Any]:
     for section, gone in _GONE.items() if path.suffix == ".json" else ():
         if isinstance(content.get(section), dict):
             content[section] = {key: value for key, value in content[section].items() if key not in gone}
+    if path.suffix == ".json":
+        _stages_of_before(content.get("model"))
     if path.suffix == ".json" and isinstance(folder := content.pop("folder", None), str):
         content = _located(content, Path(folder))
     other = content.pop("extends", None)
@@ -332,6 +310,10 @@ def _over(base: dict[str, Any], content: Mapping[str, Any], *, where: str) -> di
     whole = dict(base)
     for key, value in content.items():
         below = whole.get(key)
+        if key == "augment":
+            value, below = as_table(value), as_table(below)
+            if isinstance(value, dict) and "name" in value:
+                below = {}  # a named one replaces what lay below; a recipe's own values would undo most of it
         if isinstance(value, dict) and below is not None and not isinstance(below, dict):
             raise RecipeError(f"recipe {where}: {key} holds no settings by name")
         whole[key] = {**below, **value} if isinstance(value, dict) and isinstance(below, dict) else value
@@ -343,6 +325,12 @@ def _over(base: dict[str, Any], content: Mapping[str, Any], *, where: str) -> di
     return whole
 
 
+def _stages_of_before(model: Any) -> None:
+    """Turn the `last-N` of a run of before, when it counted stages, into what it meant; later runs say `stages`."""
+    if isinstance(model, dict) and "stages" not in model and str(model.get("layers", "")).startswith("last-"):
+        model["stages"], model["layers"] = int(model["layers"].removeprefix("last-")), "all"
+
+
 def _apply(content: dict[str, Any], change: str, *, where: str) -> None:
     key, equals, text = change.partition("=")
     if not equals:
@@ -350,6 +338,8 @@ def _apply(content: dict[str, Any], change: str, *, where: str) -> None:
     *parents, last = key.strip().split(".")
     table = content
     for parent in parents:
+        if parent == "augment":
+            table[parent] = as_table(table.get(parent, {}))
         table = table.setdefault(parent, {})
         if not isinstance(table, dict):
             raise RecipeError(f"recipe {where}: change {change!r}: {parent} holds no settings by name")
@@ -406,14 +396,20 @@ def _check(recipe: Recipe, where: str) -> None:
             "or --set data.shards=PROJECT/shards",
         ),
         (
-            bool(recipe.data.taxonomy or recipe.data.shards) or recipe.task == "finder",
+            bool(recipe.data.taxonomy or recipe.data.shards) or recipe.task in ("finder", "attribute"),
             "data.taxonomy: labels need the table of their classes: --set data.taxonomy=CLASSES.csv",
         ),
         (min(recipe.augment.mixup, recipe.augment.cutmix) >= 0, "augment.mixup and cutmix must not be negative"),
         (
             bool(re.fullmatch(r"all|head|last-[1-9]\d*", recipe.model.layers)),
-            f"model.layers is {recipe.model.layers!r}; allowed: all, head, last-N",
+            f"model.layers is {recipe.model.layers!r}; {suggestion(recipe.model.layers, ('all', 'head', 'last-40'))}",
         ),
+        (recipe.model.stages >= 0, f"model.stages is {recipe.model.stages}; it must be 0 or more"),
+        (
+            not recipe.model.stages or recipe.model.layers == "all",
+            f"model.layers is {recipe.model.layers!r} and model.stages {recipe.model.stages}; set one of the two",
+        ),
+        (0 <= recipe.model.dropout < 1, f"model.dropout is {recipe.model.dropout}; from 0 to below 1"),
         (0 < recipe.augment.min_area <= 1, f"augment.min_area is {recipe.augment.min_area}; above 0, at most 1"),
     ]
     for holds, message in rules:

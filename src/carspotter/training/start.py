@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from carspotter.errors import BundleError, RecipeError, TaxonomyError
 from carspotter.runtime.bundle import FILES, TASK_OUTPUTS, ModelBundle, Task, shipped
+from carspotter.runtime.seen import SEEN_FILE, Hashes, from_bytes
 from carspotter.taxonomy import LEVELS, Taxon, Taxonomy
 from carspotter.training.checkpoint import BEST, TAXONOMY, load_checkpoint
 from carspotter.training.norms import unfold_norms
@@ -90,6 +91,20 @@ def notice_of(recipe: Recipe) -> str:
 def read_notice(run: Path) -> str:
     """Return the notice that a run keeps, empty where it has none."""
     return (run / NOTICE).read_text(encoding="utf-8") if (run / NOTICE).is_file() else ""
+
+
+def seen_by_start(recipe: Recipe) -> Hashes:
+    """Return the hashes (n, 2) of what `model.start` has learnt from, none where nothing is known of it."""
+    place = _place(recipe) if recipe.model.start else None
+    if isinstance(place, ModelBundle):
+        return from_bytes(place.seen)
+    return read_seen(place) if place else from_bytes(b"")
+
+
+def read_seen(run: Path) -> Hashes:
+    """Return the hashes (n, 2) that a run keeps of what it learnt from. Raises BundleError for a cut file."""
+    path = run / SEEN_FILE
+    return from_bytes(path.read_bytes() if path.is_file() else b"", str(path))
 
 
 def take_backbone(model: nn.Module, start: Start) -> None:

@@ -22,7 +22,8 @@ RECIPE = "recipe.json"
 class Task(Protocol):
     """What is learnt. The first key of `evaluate` is the primary figure: the higher, the better.
 
-    A task may have `finish(model)`, which fits something to the best averaged network after the last epoch, in place.
+    A task may have `finish(model)`, which fits something to the best averaged network after the last epoch, in place;
+    and `seen()`, which returns hashes of the crops that it learns from (`runtime.seen`).
     """
 
     @property
@@ -80,6 +81,10 @@ def open_task(recipe: Recipe, run: Path | None = None) -> Task:
         from carspotter.training.finder.task import FinderTask
 
         return FinderTask(recipe)
+    if recipe.task == "attribute":
+        from carspotter.training.attribute.task import AttributeTask
+
+        return AttributeTask(recipe)
     from carspotter.training.identifier.task import IdentifierTask
 
     return IdentifierTask(recipe, run)

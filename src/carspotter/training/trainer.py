@@ -27,13 +27,14 @@ from torch.optim.swa_utils import get_ema_multi_avg_fn
 from torch.utils.tensorboard import SummaryWriter
 
 from carspotter.errors import TrainingError
+from carspotter.runtime.seen import SEEN_FILE, to_bytes
 from carspotter.training.checkpoint import BEST, LAST, TAXONOMY, Checkpoint, load_checkpoint
 from carspotter.training.device import chooses_bfloat16, environment, open_fabric
 from carspotter.training.identifier.model import FURTHER, parameter_groups
 from carspotter.training.norms import blend_folded, estimate_norms
 from carspotter.training.progress import Silent, Watch, epoch_line
 from carspotter.training.recipe import BASELINES, Phase, Recipe, load_recipe
-from carspotter.training.start import NOTICE, notice_of
+from carspotter.training.start import NOTICE, notice_of, seen_by_start
 from carspotter.training.task import RECIPE, Task, open_task
 
 logger = logging.getLogger(__name__)
@@ -170,6 +171,13 @@ class Training:
         (self.run / ENVIRONMENT).write_text(json.dumps(said, indent=2) + "\n", encoding="utf-8")
         if self.task.taxonomy is not None:
             self.task.taxonomy.save(self.run / TAXONOMY)
+        seen = getattr(self.task, "seen", None)
+        if seen is not None and not (self.run / SEEN_FILE).exists():
+            hashes = seen()
+            if hashes is None:
+                logger.info("photos that are streamed are not hashed: the bundle will not say which it has seen")
+            else:
+                (self.run / SEEN_FILE).write_bytes(to_bytes(hashes, seen_by_start(self.recipe)))
         if notice := notice_of(self.recipe):
             (self.run / NOTICE).write_text(notice, encoding="utf-8")
 
@@ -185,7 +193,8 @@ class Training:
         self.first_step = self.step  # of this part of the run, by which the time that is left is told
         if self.recipe.train.probe and not self.lines:
             self._judge({})  # what fitted heads reach by themselves, which learning must beat
-        while self.epoch < self.recipe.epochs and not self.clock.is_over():
+        # One is judged at least, or there would be nothing to keep.
+        while self.epoch < self.recipe.epochs and not (self.clock.is_over() and self.lines):
             if patience and self.epoch - self.best_epoch >= patience:
                 break
             started = time.monotonic()

@@ -185,11 +185,16 @@ def test_a_run_can_go_on_from_another_with_more_classes(drawn_data: Path, tmp_pa
         IdentifierTask(load_recipe(drawn_data / "recipe.toml", [f"model.start={tmp_path / 'none'}"])).build_model()
 
 
-@pytest.mark.parametrize(("layers", "moves"), [("head", ()), ("last-1", ("backbone.blocks.5", "backbone.conv_head"))])
-def test_only_the_chosen_layers_learn(drawn_data: Path, tmp_path: Path, layers: str, moves: tuple[str, ...]) -> None:
-    recipe = load_recipe(
-        drawn_data / "recipe.toml", [f"model.layers={layers}", "phases=[{epochs=1, width=32, height=32}]"]
-    )
+@pytest.mark.parametrize(
+    ("change", "moves"),
+    [
+        ("model.layers=head", ()),
+        ("model.layers=last-2", ("backbone.bn2",)),  # the last norm and its activation
+        ("model.stages=1", ("backbone.blocks.5", "backbone.conv_head")),
+    ],
+)
+def test_only_the_chosen_layers_learn(drawn_data: Path, tmp_path: Path, change: str, moves: tuple[str, ...]) -> None:
+    recipe = load_recipe(drawn_data / "recipe.toml", [change, "phases=[{epochs=1, width=32, height=32}]"])
     training = Training(recipe, IdentifierTask(recipe), tmp_path)
     before = {name: value.clone() for name, value in training.model.state_dict().items()}
     training.fit()
@@ -215,9 +220,65 @@ def test_fixed_norms_keep_their_statistics_and_learn_their_weights(drawn_data: P
     assert {"backbone.bn2.weight", "backbone.bn2.bias", "backbone.conv_head.weight"} <= moved
 
 
-def test_too_many_layers_are_refused(drawn_data: Path) -> None:
-    with pytest.raises(RecipeError, match="stages can be chosen"):
-        IdentifierTask(load_recipe(drawn_data / "recipe.toml", ["model.layers=last-99"])).build_model()
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (["model.layers=last-999"], r"test_efficientnet has \d+ layers: choose fewer"),
+        (["model.stages=99"], r"test_efficientnet has \d+ stages"),
+        (["model.layers=lats-40"], "did you mean 'last-40'"),
+        (["model.layers=last-0"], "did you mean 'last-40'"),
+        (["model.layers=head", "model.stages=2"], "set one of the two"),
+        (["model.dropout=1"], "from 0 to below 1"),
+        (["augment=lihgt"], "did you mean 'light'"),
+        (["train.class_weights=ballanced"], "did you mean 'balanced'"),
+    ],
+)
+def test_what_cannot_be_asked_for_is_refused(drawn_data: Path, changes: list[str], message: str) -> None:
+    with pytest.raises(RecipeError, match=message):
+        IdentifierTask(load_recipe(drawn_data / "recipe.toml", changes)).build_model()
+
+
+def test_a_run_of_before_keeps_the_stages_that_it_learnt(drawn_data: Path, tmp_path: Path) -> None:
+    said = load_recipe(drawn_data / "recipe.toml").to_dict()
+    del said["model"]["stages"]
+    said["model"]["layers"] = "last-2"  # two stages, when it was written
+    (tmp_path / "recipe.json").write_text(json.dumps(said))
+    model = load_recipe(tmp_path / "recipe.json").model
+    assert (model.layers, model.stages) == ("all", 2)
+    said["model"] |= {"stages": 0}
+    (tmp_path / "recipe.json").write_text(json.dumps(said))
+    assert load_recipe(tmp_path / "recipe.json").model.layers == "last-2"  # two layers, of a run of now
+
+
+@pytest.mark.parametrize("backbone", ["test_efficientnet", "test_resnet", "test_convnext", "test_vit", "test_byobnet"])
+def test_dropout_works_on_every_backbone(drawn_data: Path, backbone: str) -> None:
+    def answers(dropout: float, *, learns: bool) -> list[torch.Tensor]:
+        size = 160 if backbone == "test_vit" else 64
+        changes = [f"model.backbone={backbone}", f"model.dropout={dropout}", "model.layers=head"]
+        model = IdentifierTask(load_recipe(drawn_data / "recipe.toml", changes)).build_model().train(learns)
+        pixels = torch.rand(2, 3, size, size, generator=torch.Generator().manual_seed(0)) * 255
+        return [model(pixels)[0] for _ in range(2)]
+
+    torch.manual_seed(0)
+    assert torch.equal(*answers(0.5, learns=False))
+    assert torch.equal(*answers(0.0, learns=True))
+    assert not torch.equal(*answers(0.5, learns=True))
+
+
+def test_balanced_classes_weigh_in_the_loss_as_in_scikit_learn(drawn_data: Path, tmp_path: Path) -> None:
+    from sklearn.utils.class_weight import compute_sample_weight
+
+    # Every second photo is said to be of the first class, so that the others are rare.
+    labels = rewritten(drawn_data, tmp_path, class_id=lambda row: "1" if int(row["path"][-5]) % 2 else row["class_id"])
+    plain, balanced = (
+        IdentifierTask(load_recipe(drawn_data / "recipe.toml", [labels, f"train.class_weights={name}"]))
+        for name in ("0", "balanced")
+    )
+    target = torch.from_numpy(plain.photos.some().targets)
+    logits = torch.randn(len(target), 4, generator=torch.Generator().manual_seed(0))
+    weights = torch.from_numpy(compute_sample_weight("balanced", target.numpy())).float()
+    assert len(set(weights.tolist())) > 1
+    assert torch.allclose(balanced._of_photos(logits, target), plain._of_photos(logits, target) * weights, rtol=1e-5)
 
 
 def test_patience_ends_a_training(drawn_data: Path, tmp_path: Path) -> None:

@@ -23,6 +23,7 @@ from carspotter.dataset.stream import Reading, open_split
 from carspotter.errors import DatasetError, RecipeError
 from carspotter.geometry import BoundingBox
 from carspotter.training.identifier.holdout import hashes, held_out, part_hashes, part_of
+from carspotter.training.identifier.parts import given_validation
 from carspotter.training.identifier.source import (
     SOURCE,
     Ints,
@@ -76,7 +77,9 @@ def _rows(recipe: Recipe, rows: list[Row], targets: Ints) -> Iterator[dict[str, 
     """Yield the rows of the shards: split by what is held out, classes by the numbers of their nodes."""
     named = Counter(row["path"] for row in rows)
     groups = hashes(row.get("group") or row["path"] for row in rows)
-    held = held_out(targets, groups, min(recipe.data.holdout, most_held(recipe) / len(rows)))
+    held = given_validation(rows, recipe.data)
+    if not held.any():
+        held = held_out(targets, groups, min(recipe.data.holdout, most_held(recipe) / len(rows)))
     kept = np.ones(len(rows), bool)
     if recipe.data.fraction < 1:
         names = part_hashes(row["path"] for row in rows)

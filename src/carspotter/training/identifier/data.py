@@ -27,6 +27,7 @@ from carspotter.errors import ImageError, RecipeError
 from carspotter.taxonomy import Taxon, Taxonomy
 from carspotter.training.identifier.cutting import box_of, cut_labels
 from carspotter.training.identifier.holdout import split_holdout, take_fraction
+from carspotter.training.identifier.parts import given_validation, of_split, without_test
 from carspotter.training.identifier.source import Images, Kept, LabelledPhotos, PhotoSource, fits, preprocessing_of
 from carspotter.training.identifier.targets import Nodes, words
 from carspotter.training.recipe import AugmentSettings, DataSettings, InputSettings, Recipe
@@ -60,7 +61,10 @@ def load_labels(recipe: Recipe, run: Path) -> IdentifierData:
         return IdentifierData(photos=learnt, holdout=held, nodes=nodes, words=found)
     photos = load_photos(rows, labels, nodes, recipe.input)
     extras = {column: numbers for column, (_, numbers) in named.items()}
-    kept, held = split_holdout(replace(photos, extras=extras), recipe.data.holdout)
+    photos, given = replace(photos, extras=extras), given_validation(rows, recipe.data)
+    kept, held = (
+        (photos.take(~given), photos.take(given)) if given.any() else split_holdout(photos, recipe.data.holdout)
+    )
     if recipe.data.fraction < 1:
         kept = take_fraction(kept, recipe.data.fraction)
     return IdentifierData(photos=Kept(kept), holdout=held, nodes=nodes, words=found)
@@ -102,7 +106,7 @@ def labelled_rows(settings: DataSettings, labels: Path) -> list[dict[str, str]]:
     rows = read_rows(labels, ("path",))
     if not {"class_id", "make"} & set(rows[0]):
         raise RecipeError(f"data: {labels} lacks the column 'class_id' (or 'make'); it has {', '.join(rows[0])}")
-    rows = [row for row in rows if not settings.split or row.get("split") == settings.split]
+    rows = of_split(rows, settings.split) if settings.split else without_test(rows, str(labels))
     if not rows:
         raise RecipeError(f"data: {labels}: no row with split {settings.split!r}")
     return rows

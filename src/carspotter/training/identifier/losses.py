@@ -35,6 +35,14 @@ def hierarchical_cross_entropy(
     return loss - weight * torch.logsumexp(log_probabilities.masked_fill(~same, -torch.inf), dim=1)
 
 
+def balanced_weights(counts: Tensor) -> Tensor:
+    """Return what a photo of each label weighs (m,), by the count of photos of each (m,).
+
+    scikit-learn's `class_weight="balanced"`, photos / (labels that occur * photos of the label): 1 on average.
+    """
+    return counts.sum() / ((counts > 0).sum() * counts.clamp(min=1)).float()
+
+
 def kept(logits: Tensor, before: Tensor, parents: Tensor) -> Tensor:
     """Return the cross-entropy (n,) at the level of the parents against what was said before, both logits (n, c).
 

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from carspotter.errors import RecipeError, suggestion
 from carspotter.taxonomy import Taxonomy
+from carspotter.training.layers import layers_of, still_layers
 from carspotter.training.norms import are_folded, fuse_norms
 from carspotter.training.recipe import ModelSettings, Recipe, TrainSettings
 from carspotter.training.start import open_start, take_backbone, take_classes
@@ -36,7 +37,9 @@ class Freezable(nn.Module):
         super().__init__()
         self.is_head_only = False
         self.at_least_frozen = 0
-        """Stages that stand still in every phase, by `model.layers`."""
+        """Stages that stand still in every phase, by `model.stages`."""
+        self.still: list[nn.Module] = []
+        """Layers that stand still in every phase, by `model.layers`."""
         self.n_frozen = 0
         self.has_fixed_norms = False
         """Batch norms of the backbone keep their statistics, by `model.norms`."""
@@ -48,10 +51,14 @@ class Freezable(nn.Module):
             return
         for module in self._frozen_stages():
             module.requires_grad_(True)
-        # A phase may freeze more than `model.layers` says, never less.
+        # A phase may freeze more than `model.layers` and `model.stages` say, never less.
         self.n_frozen = max(stages, self.at_least_frozen)
         for module in self._frozen_stages():
             module.requires_grad_(False)
+        for layer in self.still:
+            # Its own weights alone: what it holds within it is a layer of its own.
+            for weights in layer.parameters(recurse=False):
+                weights.requires_grad_(False)
         self.train(self.training)
         # A plain list: the copies are no part of the state that is saved, averaged or exported.
         self._fast_frozen = [fuse_norms(module) for module in self._frozen_stages()] if self._has_fast_way else []
@@ -60,6 +67,8 @@ class Freezable(nn.Module):
         super().train(mode)
         for module in self._frozen_stages():
             module.eval()
+        for layer in self.still:
+            layer.training = False
         if self.has_fixed_norms:
             for module in self.backbone.modules():
                 # In eval mode a norm uses its stored statistics and updates none.
@@ -223,26 +232,32 @@ def build_identifier(
 
 
 def choose_layers(model: Freezable, settings: ModelSettings) -> None:
-    """Choose what learns by `settings.layers`: the heads (`head`), these and the last N stages (`last-N`), or all.
+    """Choose what learns by `settings.layers` and `settings.stages`; the heads always do.
 
     Norms of the backbone keep their statistics where `settings.norms` says so. Raises RecipeError for a backbone
-    without stages, or with fewer, and for folded norms whose statistics would be learnt.
+    without stages, or with fewer, or with fewer layers, and for folded norms whose statistics would be learnt.
     """
     if settings.norms == "learn" and settings.layers != "head" and are_folded(model.backbone):
         raise RecipeError('model.norms: those of the first weights are folded; set model.norms = "fixed" or "estimate"')
     layers, model.has_fixed_norms = settings.layers, settings.norms == "fixed"
-    if layers == "all":
-        return
-    # Said by its own flag, since there may be no stages: any backbone can stand still as a whole.
     if layers == "head":
+        # Said by its own flag, since there may be no stages: any backbone can stand still as a whole.
         model.backbone.requires_grad_(False)
         model.is_head_only = True
-        return
-    count, stages = int(layers.removeprefix("last-")), stages_of(model.backbone)
-    if count >= len(stages):
-        raise RecipeError(f"model.layers is {layers!r}; {len(stages) - 1} stages can be chosen, or all")
-    # `stages` begins with the stem, which freezes along with any stage and is not counted.
-    model.at_least_frozen = len(stages) - count - 1
+    elif layers != "all":
+        count, known = int(layers.removeprefix("last-")), len(layers_of(model.backbone))
+        if count > known:
+            raise RecipeError(
+                f"model.layers is {layers!r}; {settings.backbone} has {known} layers: choose fewer, or all"
+            )
+        model.still = still_layers(model.backbone, count)
+        model.freeze(0)
+    if settings.stages:
+        # `stages_of` begins with the stem, which freezes along with any stage and is not counted.
+        known = len(stages_of(model.backbone)) - 1
+        if settings.stages > known:
+            raise RecipeError(f"model.stages is {settings.stages}; {settings.backbone} has {known} stages")
+        model.at_least_frozen = known - settings.stages
 
 
 def load_backbone(settings: ModelSettings) -> nn.Module:

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from carspotter.errors import RecipeError
 from carspotter.runtime.bundle import TASK_OUTPUTS
 from carspotter.runtime.calibration import calibrate
+from carspotter.runtime.seen import Hashes, hashes_of
 from carspotter.taxonomy import Taxonomy
 from carspotter.training.identifier import data, losses
 from carspotter.training.identifier.heads import HEAD, Batch, calibrate_heads, head_loss
@@ -21,7 +22,7 @@ from carspotter.training.identifier.mixing import mix
 from carspotter.training.identifier.model import Identifier, build_identifier
 from carspotter.training.identifier.probe import fit_heads
 from carspotter.training.identifier.shards import load_shards
-from carspotter.training.identifier.source import Drawing, Images, LabelledPhotos
+from carspotter.training.identifier.source import Drawing, Images, Kept, LabelledPhotos
 from carspotter.training.identifier.targets import mirrored
 from carspotter.training.identifier.teachers import Member, Teacher, open_teachers
 from carspotter.training.recipe import Phase, Recipe
@@ -45,9 +46,10 @@ class IdentifierTask:
         self.levels = {level: torch.from_numpy(found.nodes.level(level)) for level in ("make", "model")}
         self.teacher: Teacher | None = None
         """What all epochs follow: other runs, or the still network with fitted heads; `build_model` opens it."""
+        counts = self.photos.counts(len(self.members))
         # At least 1: a class without a photo would have the logarithm of 0 as its prior.
-        counts = self.photos.counts(len(self.members)).clip(1)
-        self.frequency = torch.from_numpy(counts / counts.sum()).float()
+        self.frequency = torch.from_numpy(counts.clip(1) / counts.clip(1).sum()).float()
+        self.balanced = losses.balanced_weights(torch.from_numpy(counts))
         flips = recipe.augment.flip > 0
         self.mirror = {name: torch.from_numpy(mirrored(known)) for name, known in self.words.items() if flips}
 
@@ -70,14 +72,23 @@ class IdentifierTask:
         """Keep what every step reads on the device that learns; the photos, too, where that is worth it."""
         self.device = device
         self.photos.move(device)
-        self.members, self.parents, self.frequency = (
-            each.to(device) for each in (self.members, self.parents, self.frequency)
+        self.members, self.parents, self.frequency, self.balanced = (
+            each.to(device) for each in (self.members, self.parents, self.frequency, self.balanced)
         )
 
     @property
     def attributes(self) -> Mapping[str, tuple[str, ...]]:
         """Return the further heads, each with its words."""
         return self.words
+
+    def seen(self) -> Hashes | None:
+        """Return hashes of the crops that are learnt from or chosen by, so that they are found in anybody's test.
+
+        None for a stream: a list of a part of them would pass for the whole.
+        """
+        if not isinstance(self.photos, Kept):
+            return None
+        return np.concatenate([hashes_of(part.images) for part in (self.photos.some(), self.holdout)])
 
     def build_model(self, *, blank: bool = False) -> Identifier:
         """Make the network with its first weights; a `blank` one with any weights."""
@@ -240,7 +251,9 @@ class IdentifierTask:
         loss = losses.hierarchical_cross_entropy(
             logits, members, self.parents, smoothing=settings.label_smoothing, weight=settings.hierarchy
         )
-        if settings.class_weights:
+        if settings.class_weights == "balanced":
+            loss = loss * self.balanced[target]
+        elif settings.class_weights:
             weights = self.frequency.pow(-settings.class_weights)[target]
             # By the batch's own mean, so that rare classes change the direction of a step and not its length.
             loss = loss * weights / weights.mean()
