@@ -114,7 +114,7 @@ export function levelPicker(levels, answer, id) {
   const start = known.includes(answer?.level) ? answer.level : known[0];
   const others = (level) => {
     const rest = levels[level].filter(({ name }) => level !== answer?.level || name !== answer.name);
-    return rest.length ? [make("p", { class: "soft fine" }, rest.length < levels[level].length ? "Less likely" : `Candidates for the ${level}`), bars(rest)] : [];
+    return rest.length ? [make("p", { class: "soft fine rest" }, rest.length < levels[level].length ? "Less likely" : `Candidates for the ${level}`), bars(rest)] : [];
   };
   const below = make("div", { "aria-live": "polite" }, ...others(start));
   const tiles = known.map((level) => {
@@ -190,6 +190,36 @@ export function topView(counts, { label, interior = null } = {}) {
       draw("path", { class: "tail", d: "M-19 46.500L-11 49M19 46.500L11 49" }),
     ),
   );
+}
+
+/** Open pictures large, all that are given: `pictures` are {url, text, overlay}, where `overlay` makes what lies over one. */
+export function enlarge(pictures, start) {
+  let at = start;
+  const place = make("div", { class: "large-place" });
+  const words = make("p", { class: "fine" });
+  const key = (label, text, turn) => {
+    const button = make("button", { type: "button", class: "button small", "aria-label": label }, text);
+    button.addEventListener("click", () => (turn ? show(at + turn) : dialog.close()));
+    return button;
+  };
+  const many = pictures.length > 1;
+  const keys = [many && key("Photo before", "←", -1), key("Close", "Close", 0), many && key("Next photo", "→", 1)];
+  const dialog = make("dialog", { class: "large", "aria-label": "Photo" }, place, words, make("div", { class: "large-keys" }, ...keys));
+  function show(index) {
+    at = (index + pictures.length) % pictures.length;
+    const { url, text, overlay } = pictures[at];
+    place.replaceChildren(...[make("img", { src: url, alt: text }), overlay?.()].filter(Boolean));
+    words.textContent = text;
+  }
+  dialog.addEventListener("keydown", (event) => {
+    const turn = { ArrowLeft: -1, ArrowRight: 1 }[event.key];
+    if (turn && many) show(at + turn);
+  });
+  dialog.addEventListener("click", (event) => event.target === dialog && dialog.close());
+  dialog.addEventListener("close", () => dialog.remove());
+  show(at);
+  document.body.append(dialog);
+  dialog.showModal();
 }
 
 /** Show a photo with the boxes of its vehicles as buttons; `names` are their tags. */
