@@ -9,7 +9,6 @@ import json
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -67,7 +66,15 @@ def write_report(
     which pixels decided. `other` is a run to compare with. Raises EvaluationError, StorageError, and MissingExtraError
     without the extra `data`.
     """
-    template = _template(predictions.attribute)
+    attribute = predictions.attribute
+    template = page_template(
+        "carspotter.evaluation",
+        percent=percent,
+        span=span,
+        points=points,
+        p_value=p_value,
+        named=lambda depth: attribute if attribute and depth == "class" else depth,
+    )
     figures = evaluate(predictions)
     depth = next(depth for depth in DEEPEST_FIRST if (predictions.truth_at(depth) != UNLABELLED).any())
     pairs = confusions(predictions, depth)
@@ -112,17 +119,23 @@ def write_report(
     return page
 
 
-def _template(attribute: str) -> Any:
+def page_template(package: str, **filters: Callable[..., str]) -> Any:
+    """Return the Jinja template `report.html` of a package, which may import `pictures.html` from this one.
+
+    Raises MissingExtraError without the extra `data`.
+    """
     try:
         import jinja2
     except ModuleNotFoundError as error:
         raise MissingExtraError("jinja2", "data") from error
-    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
-    environment.filters |= {"percent": percent, "span": span, "points": points, "p_value": p_value}
-    environment.filters["named"] = lambda depth: attribute if attribute and depth == "class" else depth
-    return environment.from_string(
-        resources.files("carspotter.evaluation").joinpath("report.html").read_text(encoding="utf-8")
+    environment = jinja2.Environment(
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        loader=jinja2.ChoiceLoader([jinja2.PackageLoader(each, "") for each in (package, "carspotter.evaluation")]),
     )
+    environment.filters |= filters
+    return environment.get_template("report.html")
 
 
 def percent(value: float) -> str:

@@ -1,21 +1,23 @@
 """A built project in, one HTML page with pictures out: funnel, what was dropped, duplicates, views, classes, accuracy.
 
-It asks the catalogue and the journal and decides nothing. The page needs no other file and no network.
+It asks the catalogue and the journal and decides nothing. The page needs no other file and no network; a photo opens
+large where its file still lies where the build found it.
 """
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from importlib import resources
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from carspotter import __version__, storage
 from carspotter.catalog.catalog import Catalog
-from carspotter.errors import MissingExtraError
 from carspotter.evaluation.mistakes import confusions, worst_mistakes
 from carspotter.evaluation.predictions import Predictions
+from carspotter.evaluation.report import page_template
 from carspotter.project.ad_scores import scored_ads
 from carspotter.project.build import Journal
 from carspotter.project.folder import Project
@@ -25,9 +27,8 @@ from carspotter.thumbnails import HEIGHT, thumbnail_of
 
 EXAMPLES = 6
 """Pictures for each reason why photos were dropped: one row on a usual screen."""
-WITHOUT_PICTURE = 3
-"""Files shown of a reason that leaves no picture to show, such as a truncated file."""
-VIEW_HEIGHT = 190  # pixels: four stand side by side
+VIEW_HEIGHT = 210  # pixels: four stand side by side
+STRIP_HEIGHT = 84  # pixels: all photos of an ad below its first one
 GROUPS = 8
 GROUP_PHOTOS = 4
 WORDS = 20
@@ -44,13 +45,7 @@ _BOX = "v.x1, v.y1, v.x2, v.y2"
 
 def write_report(project: Project, catalog: Catalog, journal: Journal) -> Path:
     """Draw the report of a project and return its path; raises MissingExtraError without the extra `data`."""
-    try:
-        import jinja2
-    except ModuleNotFoundError as error:
-        raise MissingExtraError("jinja2", "data") from error
-    template = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True).from_string(
-        resources.files("carspotter.project").joinpath("report.html").read_text(encoding="utf-8")
-    )
+    template = page_template("carspotter.project")
     html = template.render(report_content(project, catalog, journal))
     storage.write(project.report, html.encode())
     return project.report
@@ -94,7 +89,26 @@ def report_content(project: Project, catalog: Catalog, journal: Journal) -> Row:
 
 
 def _pictures(project: Project, rows: Sequence[Row], *, height: int = HEIGHT) -> list[Row]:
-    return [{**row, "picture": thumbnail_of(project.folder, row, height=height)} for row in rows]
+    """Return the rows with a small `picture`, None where none can be shown, the link to the `file`, and its `box`."""
+    return [
+        {
+            **row,
+            "picture": thumbnail_of(project.folder, row, height=height),
+            "file": _link(project.folder, row["path"]),
+            "box": [row["x1"], row["y1"], row["x2"], row["y2"]] if row.get("x1") is not None else None,
+        }
+        for row in rows
+    ]
+
+
+def _link(folder: Path, path: str | None) -> str | None:
+    """Return a photo's place as seen from the report, which lies in `folder`; None on another drive of Windows."""
+    if not path:
+        return None
+    try:
+        return quote(Path(os.path.relpath(folder / path, folder)).as_posix())
+    except ValueError:
+        return None
 
 
 def _dropped(project: Project, catalog: Catalog, stage: str) -> list[Row]:
@@ -113,10 +127,7 @@ def _dropped(project: Project, catalog: Catalog, stage: str) -> list[Row]:
             stage,
             reason["reason"],
         )
-        examples = _pictures(project, rows)
-        if not any(example["picture"] for example in examples):
-            examples = examples[:WITHOUT_PICTURE]
-        found.append({"stage": stage, **reason, "examples": examples})
+        found.append({"stage": stage, **reason, "examples": _pictures(project, rows)})
     return found
 
 
@@ -147,8 +158,8 @@ def _views(project: Project, catalog: Catalog) -> list[Row]:
             WHERE v.passed AND v.viewpoint = ? ORDER BY v.viewpoint_probability DESC, v.photo_id LIMIT 1""",
             name,
         )
-        pictures = _pictures(project, rows, height=VIEW_HEIGHT)
-        views.append({"name": name, "n": numbers.get(name, 0), "picture": pictures[0]["picture"] if pictures else None})
+        shown = _pictures(project, rows, height=VIEW_HEIGHT) or [{"picture": None}]
+        views.append({"name": name, "n": numbers.get(name, 0), **shown[0]})
     return views
 
 
@@ -165,12 +176,28 @@ def _ads(project: Project, catalog: Catalog) -> Row:
                 "ad_id": ad.ad_id,
                 "total": ad.score.total,
                 "faults": list(dict.fromkeys(part.why for part in ad.score.parts if part.why)),
-                "picture": thumbnail_of(project.folder, ad.photos[0]),
+                "photos": _shots(project, ad.photos),
             }
             for ad in ads[:WORST_ADS]
             if ad.score.total < WEAK
         ],
     }
+
+
+def _shots(project: Project, photos: Sequence[Row]) -> list[Row]:
+    """Return all photos of an ad in its order, the first that can be shown as large as other pictures.
+
+    A buyer sees whole photos, so that nothing is cut out of them.
+    """
+    whole = [
+        {name: photo[name] for name in ("photo_id", "path", "message")} | {"number": number}
+        for number, photo in enumerate(photos, 1)
+    ]
+    shots = _pictures(project, whole, height=STRIP_HEIGHT)
+    first = next((index for index, shot in enumerate(shots) if shot["picture"]), None)
+    if first is not None:
+        shots[first] = _pictures(project, [whole[first]])[0]
+    return shots
 
 
 def _classes(catalog: Catalog) -> list[Row]:

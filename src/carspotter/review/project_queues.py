@@ -93,8 +93,8 @@ class ProjectQueues:
         return replace(photo_item(rows[0], decision.task), is_ad=decision.photo_id is None) if rows else None
 
     def with_albums(self, items: Sequence[Item]) -> list[Item]:
-        """Return items with all photos of the ad beside each doubt, in the order of the ad."""
-        ads = list({item.ad_id for item in items if item.is_doubt and item.ad_id is not None})
+        """Return items with all photos of their ad, in its order."""
+        ads = list({item.ad_id for item in items if item.ad_id is not None})
         if not ads:
             return list(items)
         shots: dict[str, list[Shot]] = {}
@@ -103,7 +103,7 @@ class ProjectQueues:
             shot = Shot(photo_id=row["photo_id"], path=row["path"], size=size, box=_box(row, size))
             shots.setdefault(row["ad_id"], []).append(shot)
         albums = {ad: tuple(found) for ad, found in shots.items()}
-        return [replace(each, album=albums.get(each.ad_id or "", ())) if each.is_doubt else each for each in items]
+        return [replace(each, album=albums.get(each.ad_id or "", ())) for each in items]
 
     def taxa(self) -> list[dict[str, Any]]:
         """Return all that a label may become: the project's own taxa, of most ads first, then known models."""

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from fastapi import Depends, FastAPI, Header, Query, Request, Response
-from fastapi.responses import FileResponse, JSONResponse
+from fastapi.responses import FileResponse, HTMLResponse, JSONResponse
 from fastapi.staticfiles import StaticFiles
 from pydantic import ValidationError
 from starlette.middleware.cors import CORSMiddleware
@@ -26,7 +26,7 @@ from carspotter.recognition.locate import Selection
 from carspotter.recognition.recognizer import Recognizer
 from carspotter.records import PhotoError, Prediction
 from carspotter.runtime.bundle import ModelBundle
-from carspotter.serving import metrics, problems, schemas
+from carspotter.serving import metrics, problems, reference, schemas
 from carspotter.serving.below import Below
 from carspotter.serving.gate import Gate
 from carspotter.serving.problems import ProblemError, problem_of_photo, request_id_of
@@ -56,7 +56,7 @@ def create_app(settings: ServeSettings, recognizer: Recognizer) -> ASGIApp:
             yield
         await asyncio.to_thread(service.stop)
 
-    # FastAPI's own pages of documentation load scripts from a CDN; /openapi.json is what programs read. A slash too
+    # FastAPI's own pages of documentation load scripts from a CDN: `reference` writes ours. A slash too
     # many is no reason to redirect: the address would come from the client's Host.
     app = FastAPI(
         title="carspotter",
@@ -134,7 +134,11 @@ def _add_ads(app: FastAPI, service: Service) -> None:
         "required": ["photos"],
         "properties": {
             "photos": {"type": "array", "items": _FILE, "minItems": 1, "maxItems": most},
-            "declared": {"type": "string", "description": "JSON of make, model, year, colour, body, title."},
+            "declared": {
+                "type": "string",
+                "description": "JSON of make, model, year, colour, body, title.",
+                "examples": ['{"make": "VW", "model": "Golf", "colour": "rot"}'],
+            },
         },
     }
     by_url = {
@@ -246,12 +250,27 @@ def _add_probes(app: FastAPI, service: Service) -> None:
 def _add_pages(app: FastAPI) -> None:
     for path, name in (("/", "photo.html"), ("/ad", "ad.html")):
         app.add_api_route(path, _page(WEB / name), include_in_schema=False, methods=["GET", "HEAD"])
+    app.add_api_route("/docs", _reference(app), include_in_schema=False, methods=["GET", "HEAD"])
     app.mount("/static", StaticFiles(directory=WEB, check_dir=False))
 
 
 def _page(file: Path) -> Any:
     async def page() -> FileResponse:
         return FileResponse(file, headers={"cache-control": "no-cache"})
+
+    return page
+
+
+def _reference(app: FastAPI) -> Any:
+    """Make the page of the API: `docs.html` with the words of the OpenAPI document, which are the same until it ends."""
+    made: list[str] = []
+
+    async def page() -> HTMLResponse:
+        if not made:
+            words, contents = reference.html(app.openapi())
+            frame = (WEB / "docs.html").read_text(encoding="utf-8")
+            made.append(frame.replace("<!-- contents -->", contents).replace("<!-- reference -->", words))
+        return HTMLResponse(made[0], headers={"cache-control": "no-cache"})
 
     return page
 
