@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from carspotter.cli.building import display, finish, print_json, show_advice
+from carspotter.errors import typed
 
 if TYPE_CHECKING:
     from carspotter.project.advice import Advice
@@ -46,7 +47,7 @@ def init(
     from carspotter.project.folder import SETTINGS
 
     _create(project, source)
-    typer.echo(f"{project / SETTINGS}: look through it, then run: carspotter build {project}")
+    typer.echo(f"{project / SETTINGS}: look through it, then run: carspotter build {typed(project)}")
 
 
 def _create(project: Path, sources: Sequence[str]) -> None:

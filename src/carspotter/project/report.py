@@ -1,11 +1,13 @@
 """A built project in, one HTML page with pictures out: funnel, what was dropped, duplicates, views, classes, accuracy.
 
-It asks the catalogue and the journal and decides nothing. The page needs no other file and no network.
+It asks the catalogue and the journal and decides nothing. Its pictures show no number plates and faces, unless the
+settings say so. The page needs no other file and no network.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib import resources
 from pathlib import Path
@@ -21,6 +23,7 @@ from carspotter.project.build import Journal
 from carspotter.project.folder import Project
 from carspotter.project.funnel import STAGES, STOPS, funnel
 from carspotter.records import VIEWPOINTS
+from carspotter.runtime.blur import Blur, Blurrer
 from carspotter.thumbnails import HEIGHT, thumbnail_of
 
 EXAMPLES = 6
@@ -43,7 +46,11 @@ _BOX = "v.x1, v.y1, v.x2, v.y2"
 
 
 def write_report(project: Project, catalog: Catalog, journal: Journal) -> Path:
-    """Draw the report of a project and return its path; raises MissingExtraError without the extra `data`."""
+    """Draw the report of a project and return its path.
+
+    Raises MissingExtraError without the extra `data`, BundleError where plates and faces are to be hidden and cannot be
+    found.
+    """
     try:
         import jinja2
     except ModuleNotFoundError as error:
@@ -59,6 +66,7 @@ def write_report(project: Project, catalog: Catalog, journal: Journal) -> Path:
 def report_content(project: Project, catalog: Catalog, journal: Journal) -> Row:
     """Return all that the page shows, as plain values."""
     found = funnel(catalog)
+    album = _Album(folder=project.folder, blur=Blurrer.open().blur if project.settings.share.blur else None)
     stages = [
         {
             "name": stage.name,
@@ -79,25 +87,35 @@ def report_content(project: Project, catalog: Catalog, journal: Journal) -> Row:
         "listings": found.listings,
         "stages": stages,
         "splits": found.splits,
-        "dropped": [dropped for name in ("fetch", "check", "locate") for dropped in _dropped(project, catalog, name)],
-        "duplicates": _duplicates(project, catalog),
+        "dropped": [dropped for name in ("fetch", "check", "locate") for dropped in _dropped(album, catalog, name)],
+        "duplicates": _duplicates(album, catalog),
         "n_groups": catalog.rows("SELECT count(DISTINCT group_id) AS n FROM duplicates")[0]["n"],
-        "views": _views(project, catalog),
-        "ads_scored": _ads(project, catalog),
+        "views": _views(album, catalog),
+        "ads_scored": _ads(album, catalog),
         "classes": _classes(catalog),
         "left_out": _left_out(catalog),
         "unresolved": _unresolved(catalog),
         "stats": {name: dict(journal.stats(name)) for name in ("deduplicate", "split", "learn", "shard")},
-        "mistakes": _mistakes(project, catalog, test),
+        "mistakes": _mistakes(album, catalog, test),
         "confusions": confusions(test)[:WORDS] if test is not None else (),
     }
 
 
-def _pictures(project: Project, rows: Sequence[Row], *, height: int = HEIGHT) -> list[Row]:
-    return [{**row, "picture": thumbnail_of(project.folder, row, height=height)} for row in rows]
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Album:
+    """Make the page's pictures of photos below a folder; `blur` hides what others may not see."""
+
+    folder: Path
+    blur: Blur | None
+
+    def picture(self, row: Row, *, height: int = HEIGHT) -> str | None:
+        return thumbnail_of(self.folder, row, height=height, blur=self.blur)
+
+    def of(self, rows: Sequence[Row], *, height: int = HEIGHT) -> list[Row]:
+        return [{**row, "picture": self.picture(row, height=height)} for row in rows]
 
 
-def _dropped(project: Project, catalog: Catalog, stage: str) -> list[Row]:
+def _dropped(album: _Album, catalog: Catalog, stage: str) -> list[Row]:
     """Return some examples for each reason why photos stopped at a stage, the commonest reason first."""
     reasons = catalog.rows(
         f"SELECT reason, count(*) AS n FROM ({STOPS}) WHERE stage = ? GROUP BY reason ORDER BY n DESC, reason", stage
@@ -113,14 +131,14 @@ def _dropped(project: Project, catalog: Catalog, stage: str) -> list[Row]:
             stage,
             reason["reason"],
         )
-        examples = _pictures(project, rows)
+        examples = album.of(rows)
         if not any(example["picture"] for example in examples):
             examples = examples[:WITHOUT_PICTURE]
         found.append({"stage": stage, **reason, "examples": examples})
     return found
 
 
-def _duplicates(project: Project, catalog: Catalog) -> list[Row]:
+def _duplicates(album: _Album, catalog: Catalog) -> list[Row]:
     """Return some groups, those across ads and near ones first: exact copies within an ad are nothing to look at."""
     groups = catalog.rows(
         f"""SELECT group_id, count(*) AS n, bool_or(across_ads) AS across_ads, bool_or(relation = 'near') AS near
@@ -132,11 +150,11 @@ def _duplicates(project: Project, catalog: Catalog) -> list[Row]:
             JOIN files f USING (photo_id) WHERE d.group_id = ? ORDER BY kept DESC, photo_id LIMIT {GROUP_PHOTOS}""",
             group["group_id"],
         )
-        group["examples"] = _pictures(project, rows)
+        group["examples"] = album.of(rows)
     return groups
 
 
-def _views(project: Project, catalog: Catalog) -> list[Row]:
+def _views(album: _Album, catalog: Catalog) -> list[Row]:
     """Return the eight viewpoints in their order, each with its number of photos and its surest example."""
     counted = catalog.rows("SELECT viewpoint, count(*) AS n FROM findings WHERE passed GROUP BY viewpoint")
     numbers = {row["viewpoint"]: row["n"] for row in counted}
@@ -147,12 +165,12 @@ def _views(project: Project, catalog: Catalog) -> list[Row]:
             WHERE v.passed AND v.viewpoint = ? ORDER BY v.viewpoint_probability DESC, v.photo_id LIMIT 1""",
             name,
         )
-        pictures = _pictures(project, rows, height=VIEW_HEIGHT)
+        pictures = album.of(rows, height=VIEW_HEIGHT)
         views.append({"name": name, "n": numbers.get(name, 0), "picture": pictures[0]["picture"] if pictures else None})
     return views
 
 
-def _ads(project: Project, catalog: Catalog) -> Row:
+def _ads(album: _Album, catalog: Catalog) -> Row:
     """Return how good the photos of ads are as sets, and the worst of them with their faults."""
     ads = scored_ads(catalog)
     totals = [ad.score.total for ad in ads]
@@ -165,7 +183,7 @@ def _ads(project: Project, catalog: Catalog) -> Row:
                 "ad_id": ad.ad_id,
                 "total": ad.score.total,
                 "faults": list(dict.fromkeys(part.why for part in ad.score.parts if part.why)),
-                "picture": thumbnail_of(project.folder, ad.photos[0]),
+                "picture": album.picture(ad.photos[0]),
             }
             for ad in ads[:WORST_ADS]
             if ad.score.total < WEAK
@@ -207,7 +225,7 @@ def _judged(project: Project) -> Predictions | None:
     return table.take(table.about["split"] == "test")
 
 
-def _mistakes(project: Project, catalog: Catalog, test: Predictions | None) -> list[Row]:
+def _mistakes(album: _Album, catalog: Catalog, test: Predictions | None) -> list[Row]:
     """Return the surest wrong answers on the test split."""
     worst = worst_mistakes(test, MISTAKES) if test is not None else ()
     found = []
@@ -221,4 +239,4 @@ def _mistakes(project: Project, catalog: Catalog, test: Predictions | None) -> l
             {**row, "truth": mistake.truth, "answer": mistake.answer, "probability": mistake.probability}
             for row in place
         ]
-    return _pictures(project, found)
+    return album.of(found)
