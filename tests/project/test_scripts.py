@@ -1,4 +1,4 @@
-"""Names in other scripts go the whole way: from a table to classes, pages, files for other tools, and drawn pictures."""
+"""Names in other scripts go the whole way: from a table to classes, pages, files for other tools and drawn pictures."""
 
 from __future__ import annotations
 
