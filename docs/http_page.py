@@ -37,6 +37,7 @@ $ curl -F photo=@car.jpg http://127.0.0.1:8000/v1/photos
 $ curl --data-binary @car.jpg -H "content-type: image/jpeg" "http://127.0.0.1:8000/v1/photos?top=3&select=all"
 $ curl --json '{"url": "https://example.com/car.jpg"}' http://127.0.0.1:8000/v1/photos    # only with --allow-urls
 $ curl -F photos=@1.jpg -F photos=@2.jpg -F 'declared={"make": "VW", "model": "Golf", "colour": "rot"}' http://127.0.0.1:8000/v1/ads
+$ curl -F photo=@car.jpg -o hidden.jpg http://127.0.0.1:8000/v1/blur    # without number plates and faces
 ```
 
 A service with keys wants `Authorization: Bearer KEY`, or `X-API-Key: KEY`:
