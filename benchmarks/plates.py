@@ -1,8 +1,8 @@
 """Count the number plates that are hidden on photographs whose plates a person boxed, and what is hidden besides.
 
 `python benchmarks/plates.py boxes.csv`: columns path, x1, y1, x2, y2 in pixels of the upright photo, a row for each
-plate, and one with an empty box for a photo without. A plate counts as hidden where 80 % of its box is: boxes drawn by hand are some
-pixels off.
+plate, and one with an empty box for a photo without. A plate counts as hidden where 80 % of its box is: boxes
+drawn by hand are some pixels off.
 """
 
 import csv
