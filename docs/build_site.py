@@ -57,7 +57,7 @@ def stage(folder: Path) -> None:
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     for path in (ROOT / "docs").iterdir():
-        if path.suffix in (".jpg", ".svg", ".css"):
+        if path.suffix in (".jpg", ".svg", ".css", ".js"):
             shutil.copyfile(path, folder / path.name)
         elif path.suffix == ".md":
             (folder / path.name).write_text(staged(path.read_text("utf-8"), f"docs/{path.name}"), encoding="utf-8")

@@ -118,8 +118,10 @@ def path_section(verb: str, path: str, operation: Document) -> str:
             for kind, body in bodies.items()
         ]
         lines += [""]
-    lines += ["| status | answer |", "|---|---|"]
-    lines += [f"| {status} | {answer_words(answer)} |" for status, answer in operation["responses"].items()]
+    answers = {status: answer_words(answer) for status, answer in operation["responses"].items()}
+    lines += [f"Answer {status}: {said}." for status, said in answers.items() if status < "400"]
+    errors = [f"`{status}` {said}." for status, said in answers.items() if status >= "400"]
+    lines += ["", " ".join(["Errors:", *errors])] if errors else []
     return "\n".join([*lines, ""])
 
 
@@ -137,10 +139,10 @@ def fields_of(schema: Document) -> Iterator[str]:
 
 
 def answer_words(answer: Document) -> str:
-    """Say what a status brings: words, and the shape of the body."""
+    """Say what a status brings: the shape of a good answer, the words of an error."""
     said = str(answer["description"]).replace("Successful Response", "").rstrip(".")
     shapes = (type_words(content.get("schema", {})) for content in answer.get("content", {}).values())
-    return ": ".join(part for part in (said, next(shapes, "")) if part) or "nothing"
+    return said or next(shapes, "nothing")
 
 
 def shape_section(name: str, shape: Document) -> str:

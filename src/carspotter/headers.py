@@ -37,6 +37,8 @@ _MAGIC = {b"\xff\xd8\xff": "JPEG", b"\x89PNG\r\n\x1a\n": "PNG", b"GIF87a": "GIF"
 # A PNG of 32 MiB in the smallest usual chunks (8 KiB) has 4096 pieces, other photos have dozens.
 _MAX_PIECES = 50_000
 _START_OF_SCAN, _END_OF_IMAGE = 0xDA, 0xD9
+# Markers of frames that decoders read, and whether their scans bring the coefficients bit by bit.
+_FRAMES = {0xC0: False, 0xC1: False, 0xC2: True, 0xC9: False, 0xCA: True}
 # What ends compressed pixels: neither a byte FF of them (FF 00), nor filling, nor a marker without content.
 _NEXT_MARKER = re.compile(rb"\xff[^\x00\x01\xd0-\xd8\xff]")
 # EXIF tag 0x0112 says where the sensor's first row and column lie (Exif 2.32, 4.6.4).
@@ -100,20 +102,51 @@ def count_scans(data: bytes) -> int:
 
     Raises ImageError where there are so many markers between them that counting would take seconds.
     """
-    markers = list(islice(_scan_markers(data), _MAX_PIECES + 1))
-    if len(markers) > _MAX_PIECES:
-        raise ImageError(f"JPEG with over {_MAX_PIECES} markers: a bomb, or damaged", "broken")
-    return markers.count(_START_OF_SCAN)
+    return sum(1 for _ in _scans(data))
 
 
-def _scan_markers(data: bytes) -> Iterator[int]:
-    """Yield the markers from the first scan to the end of the image.
+def lacks_scans(data: bytes) -> bool:
+    """Return whether the scans of a JPEG leave out bits of any component that its frame names (ITU-T T.81, B.2, G.1).
+
+    A file that was cut between two scans is such a one: each scan is whole, and a decoder shows a coarser picture.
+    """
+    frame = next((at for at in _jpeg_pieces(data) if data[at] == 0xFF and data[at + 1] in _FRAMES), None)
+    if frame is None:
+        return True
+    is_progressive = _FRAMES[data[frame + 1]]
+    wanted = {(name, place) for name in _names(data, frame + 9, step=3) for place in range(64)}
+    for at in _scans(data):
+        names = _names(data, at + 4, step=2)
+        spectrum = data[at + 5 + 2 * len(names) :][:3] if is_progressive else bytes((0, 63, 0))
+        if len(spectrum) == 3 and not spectrum[2] & 15:  # what bits of each coefficient are still to come
+            places = range(spectrum[0], spectrum[1] + 1)
+            wanted -= {(name, place) for name in names for place in places}
+    return bool(wanted)
+
+
+def _names(data: bytes, at: int, *, step: int) -> bytes:
+    """Return the names of components in a frame or a scan: their number, then `step` bytes for each, its name first."""
+    n_components = int.from_bytes(data[at : at + 1], "big")
+    return data[at + 1 : at + 1 + step * n_components : step]
+
+
+def _scans(data: bytes) -> Iterator[int]:
+    """Yield where each scan begins; raises ImageError where there are too many markers between them."""
+    for number, at in enumerate(_scan_pieces(data)):
+        if number == _MAX_PIECES:
+            raise ImageError(f"JPEG with over {_MAX_PIECES} markers: a bomb, or damaged", "broken")
+        if data[at + 1] == _START_OF_SCAN:
+            yield at
+
+
+def _scan_pieces(data: bytes) -> Iterator[int]:
+    """Yield where each marker stands, from the first scan to the end of the image.
 
     Not to the end of the file: phones append a film of some megabytes, in which any bytes occur.
     """
     offset = max(_jpeg_pieces(data), default=len(data))
     while offset + 4 <= len(data) and data[offset + 1] != _END_OF_IMAGE:
-        yield data[offset + 1]
+        yield offset
         found = _NEXT_MARKER.search(data, offset + 2 + int.from_bytes(data[offset + 2 : offset + 4], "big"))
         if found is None:
             return

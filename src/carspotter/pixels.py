@@ -27,7 +27,7 @@ from PIL import Image, ImageCms, UnidentifiedImageError
 
 from carspotter.errors import BundleError, ImageCode, ImageError, suggestion
 from carspotter.geometry import BoundingBox
-from carspotter.headers import check_pieces, count_scans, lacks_end, orientation, sniff, unsupported
+from carspotter.headers import check_pieces, count_scans, lacks_end, lacks_scans, orientation, sniff, unsupported
 from carspotter.settings import read_section
 
 Pixels = npt.NDArray[np.uint8]
@@ -298,7 +298,8 @@ def _check_scans(data: bytes, n_pixels: int) -> None:
 def _with_end(data: bytes, min_side: int | None) -> bytes | None:
     """Return a JPEG with the end marker that it lacks, or None where more is missing; browsers show such a photo whole.
 
-    Where all blocks are there, what follows them changes no pixel; where some are not, the last ones are read from it.
+    Where a scan is missing, all blocks of the others may be there, so that scans are counted by what they bring. Where
+    all blocks are there, what follows them changes no pixel; where some are not, the last ones are read from it.
     What follows is bits of either kind in turn (libjpeg itself fills in zeros) and the restart markers that are next:
     a decoder that awaits one reads no block before it. It is decoded at the scale of the photo itself, so that a
     damaged file costs about three good ones.
@@ -308,6 +309,9 @@ def _with_end(data: bytes, min_side: int | None) -> bytes | None:
     whole = start + b"\xff\xd9"
     last = max(range(8), key=lambda number: start.rfind(bytes((0xFF, 0xD0 + number))))
     markers = [bytes((0xFF, 0xD0 + (last + 1 + number) % 8)) for number in range(8)]
+
+    if lacks_scans(data):
+        return None
 
     def seen(filling: bytes) -> bytes:
         image = _open(start + filling + b"\xff\xd9", "JPEG")

@@ -163,7 +163,8 @@ class Vehicle:
     and `undecided` then says why in words. `colour` and `body` are None where they are not sure enough.
     `probabilities` are those of the identifier's classes, in the order of its taxonomy, `attributes` those of each
     attribute's words; `embedding` has unit length. None of the three is written unless asked for. `evidence` says how
-    much speaks for any class of a learned bundle, and `called` what the network under it would answer.
+    much speaks for any class of a learned bundle, and `called` what the network under it would answer. `own` are
+    attributes of one's own, None where one is not sure.
     """
 
     box: BoundingBox
@@ -176,6 +177,7 @@ class Vehicle:
     body: Attribute | None = None
     probabilities: tuple[float, ...] | None = None
     attributes: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
+    own: Mapping[str, Attribute | None] = field(default_factory=dict)
     embedding: tuple[float, ...] | None = None
     evidence: float | None = None
     called: Answer | None = None
@@ -205,6 +207,7 @@ class Vehicle:
             "viewpoint": named(self.viewpoint),
             "colour": named(self.colour),
             "body": named(self.body),
+            **({"attributes": {name: named(word) for name, word in self.own.items()}} if self.own else {}),
             "answer": None if self.answer is None else {"level": self.answer.level, **named(self.answer)},
             "levels": {level: [named(candidate) for candidate in ranked] for level, ranked in self.levels.items()},
             "undecided": self.undecided,
@@ -227,6 +230,7 @@ class Vehicle:
             undecided=content["undecided"],
             colour=_attribute(content.get("colour")),
             body=_attribute(content.get("body")),
+            own={name: _attribute(word) for name, word in (content.get("attributes") or {}).items()},
             embedding=None if embedding is None else tuple(embedding),
         )
 

@@ -26,7 +26,15 @@ from urllib.parse import SplitResult, quote, urljoin, urlsplit, urlunsplit
 from urllib.request import getproxies, proxy_bypass
 
 from carspotter.errors import StorageError
-from carspotter.web_policy import DEFAULT_PORTS, Address, AnswerError, BrokenOffError, PrivateAddressError, UrlPolicy
+from carspotter.web_policy import (
+    DEFAULT_PORTS,
+    Address,
+    AnswerError,
+    BrokenOffError,
+    PrivateAddressError,
+    RedirectedError,
+    UrlPolicy,
+)
 
 if TYPE_CHECKING:
     from aiohttp import ClientResponse, TCPConnector
@@ -120,7 +128,9 @@ async def fetch(
                 target = content
     except TimeoutError as error:
         raise StorageError(f"{target.host} gave no complete answer within {policy.timeout_s:g} s") from error
-    raise _refused(f"{target.host} redirects more than {policy.max_redirects} times")
+    raise StorageError(f"{target.host} redirects more than {policy.max_redirects} times") from RedirectedError(
+        target.url
+    )
 
 
 def _without_password(policy: UrlPolicy) -> UrlPolicy:

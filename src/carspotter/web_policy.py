@@ -6,6 +6,7 @@ name and opens no connection.
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
@@ -147,6 +148,14 @@ class PrivateAddressError(PermissionError):
     """A host whose addresses are not public, where only those are allowed."""
 
 
+class RedirectedError(PermissionError):
+    """One redirect more than a policy allows; `redirect_of` reads where it leads."""
+
+    def __init__(self, url: str) -> None:
+        super().__init__(errno.EACCES, "refused by the policy for URLs")
+        self.url = url
+
+
 class BrokenOffError(Exception):
     """An answer that ended before its end, or that is no HTTP."""
 
@@ -163,3 +172,8 @@ class AnswerError(Exception):
 def status_of(error: StorageError) -> int | None:
     """Return the status that a server answered where that is the error, else None."""
     return error.__cause__.status if isinstance(error.__cause__, AnswerError) else None
+
+
+def redirect_of(error: StorageError) -> str | None:
+    """Return the URL of the first redirect that a policy no longer allowed where that is the error, else None."""
+    return error.__cause__.url if isinstance(error.__cause__, RedirectedError) else None

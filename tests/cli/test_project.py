@@ -115,9 +115,18 @@ def test_init_makes_a_project(tmp_path: Path) -> None:
     code, out, _ = call("init", tmp_path / "new", "--from", tmp_path / "cars.csv")
     assert code == 0
     assert f"carspotter build {tmp_path / 'new'}" in out
-    assert call("build", tmp_path / "new", "--until", "import")[0] == 0
+    code, _, err = call("build", tmp_path / "new", "--until", "import")
+    assert (code, "there is no ad in it" in err) == (3, True)
     assert call("init", tmp_path / "new", "--from", tmp_path / "cars.csv")[0] == 1
     assert call("init", tmp_path / "none", "--from", "nowhere.txt")[0] == 1
+
+
+@pytest.mark.parametrize("source", ["nowhere.csv", "nowhere.csv.gz", "nowhere.parquet", "nowhere", "nowhere.xlsx"])
+def test_init_makes_no_project_of_what_is_not_there(tmp_path: Path, source: str) -> None:
+    code, out, err = call("init", tmp_path / "new", "--from", tmp_path / source)
+    assert (code, out) == (1, "")
+    assert f"{source}' is not there: no such file or folder" in err
+    assert not (tmp_path / "new").exists()
 
 
 def test_init_unpacks_the_showroom_into_the_project(tmp_path: Path) -> None:

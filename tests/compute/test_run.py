@@ -81,6 +81,15 @@ def test_a_deadly_row_is_an_error_row_and_the_others_are_answered(
     assert facts(catalog) == facts(catalog, "checks") == {**GOOD, "a/00007": ("error", message)}
 
 
+@pytest.mark.parametrize(("kind", "workers"), [("raises", 0), ("killed", 1)])
+def test_a_row_that_failed_is_tried_once_by_each_later_run(catalog: Catalog, kind: str, workers: int) -> None:
+    for done in (N, 1, 1):
+        summary = run(Count(kind=kind), catalog, workers=workers, batch_size=N)
+        assert (summary.done, summary.errors) == (done, {"error": 1})
+    assert (run(Count(), catalog, workers=workers).done, facts(catalog)) == (1, GOOD)
+    assert run(Count(), catalog, workers=workers).done == 0
+
+
 def test_a_row_that_hangs_is_an_error_row_and_the_others_are_answered(catalog: Catalog) -> None:
     summary = run(Count(kind="hangs", writes={"checks": "1"}), catalog, workers=1, batch_size=8, row_s=3.0)
     assert summary.errors == {"error": 1}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 import shutil
 import subprocess
 from dataclasses import replace
@@ -19,7 +20,7 @@ from carspotter.crops import decode_side, shrunk
 from carspotter.errors import ImageError
 from carspotter.export.browser import PAGE, WEB
 from carspotter.geometry import BoundingBox
-from carspotter.headers import orientation, sniff
+from carspotter.headers import lacks_scans, orientation, sniff
 from carspotter.pixels import DecodedPhoto, Preprocessing, decode, network_input
 from carspotter.recognition.attributes import Attributes
 from carspotter.recognition.finder import Finder
@@ -308,3 +309,17 @@ def test_what_is_no_photo_and_what_is_cut_is_told() -> None:
         with pytest.raises(ImageError) as error:
             sniff(data)
         assert error.value.code == said
+
+
+def test_a_jpeg_that_was_cut_between_two_scans_is_told() -> None:
+    noise = Image.fromarray(np.random.default_rng(0).integers(0, 256, (48, 64, 3), dtype=np.uint8))
+    files = []
+    for mode, progressive in (("RGB", True), ("L", True), ("RGB", False)):
+        out = BytesIO()
+        noise.convert(mode).save(out, "JPEG", progressive=progressive)
+        data = out.getvalue()
+        files += [data, data[:-2], *(data[: at.start()] for at in re.finditer(rb"\xff[\xda\xc4]", data))]
+    asked = "(file) => lacksScans(new Uint8Array(Buffer.from(file, 'base64')))"
+    told = node("lacksScans from headers.js", asked, [base64.b64encode(data).decode() for data in files])
+    assert told == [lacks_scans(data) for data in files]
+    assert 6 <= told.count(False) < len(told) - 10

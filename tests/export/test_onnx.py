@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -113,3 +115,19 @@ def test_fused_norms_change_nothing(drawn_data: Path) -> None:
 def test_no_run(tmp_path: Path) -> None:
     with pytest.raises(TrainingError, match="is no run"):
         export(tmp_path, tmp_path / "bundle")
+
+
+WITHOUT = """
+import sys
+for name in "lightning_fabric tensorboard sklearn skimage cleanlab duckdb pyarrow scipy".split():
+    sys.modules[name] = None  # as if it were not installed
+from carspotter.export.onnx import export
+print(export(*sys.argv[1:]).name)
+"""
+
+
+def test_an_export_needs_its_own_extra_alone(run: Path, tmp_path: Path) -> None:
+    program = [sys.executable, "-c", WITHOUT, str(run), str(tmp_path / "bundle")]
+    done = subprocess.run(program, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split() == ["tiny"]

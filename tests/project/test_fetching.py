@@ -2,8 +2,10 @@
 
 import json
 import os
+import sys
 import threading
 from collections import Counter
+from hashlib import sha256
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -118,6 +120,29 @@ def test_a_photo_that_changed_on_the_disk_is_read_again_and_no_other(tmp_path):
     again, stats = fetched(project)
     assert stats == {"done": 1, "changed on the disk": 1}
     assert again["3"]["sha256"] == after["0"]["sha256"]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows keeps no time of the last change")
+@pytest.mark.parametrize("fetch", ["copy_local = false", "copy_local = true"])
+def test_a_photo_that_was_replaced_under_its_time_and_size_is_read_again(tmp_path, fetch):
+    paths = [tmp_path / name for name in ("a.jpg", "b.jpg", "c.jpg")]
+    for path in paths:
+        path.write_bytes(PHOTO)
+    project = table(tmp_path, *paths, fetch=fetch)
+    before, _ = fetched(project)
+    state = paths[0].stat()
+    paths[0].write_bytes(PHOTO[:-3] + b"\0\xff\xd9")
+    other = tmp_path / "other.jpg"
+    other.write_bytes(PHOTO[:-3] + b"\1\xff\xd9")
+    other.rename(paths[1])
+    for path in paths[:2]:
+        os.utime(path, ns=(state.st_atime_ns, before["0" if path == paths[0] else "1"]["modified"]))
+        assert path.stat().st_size == state.st_size
+    after, stats = fetched(project)
+    assert stats == {"done": 2, "changed on the disk": 2}
+    for ad, path in zip("012", paths, strict=True):
+        assert after[ad]["sha256"] == sha256(path.read_bytes()).hexdigest()
+    assert fetched(project)[1] == {"done": 0}
 
 
 def test_a_disk_that_was_away_for_a_build_costs_no_second_reading(tmp_path):
@@ -372,6 +397,22 @@ def test_a_crawls_photographs_are_asked_politely_and_never_inside(serve, tmp_pat
     assert "carspotter/" in agents.copy().pop()
     assert "anna@cars.example" in agents.pop()
     assert Counter(path for path, _ in server.asked)["/no/a.jpg"] == 0
+
+
+def test_a_redirect_leads_to_nothing_that_robots_txt_forbids(serve, tmp_path):
+    other = serve({"/robots.txt": b"User-agent: *\nDisallow: /no/\n", "/no/a.jpg": PHOTO, "/img/a.jpg": PHOTO})
+    server = serve({"/robots.txt": b"User-agent: *\nDisallow: /no/\n", "/": b'<a href="/car/900001">x</a>'})
+    led = {"own": f"{server.url}/no/a.jpg", "far": f"{other.url}/no/a.jpg", "good": f"{other.url}/img/a.jpg"}
+    led |= {"two": f"{server.url}/img/far.jpg", "round": f"{server.url}/img/round.jpg"}
+    server.answers |= {f"/img/{name}.jpg": place for name, place in led.items()}
+    server.answers |= {"/no/a.jpg": PHOTO, "/car/900001": page(*(f"{server.url}/img/{name}.jpg" for name in led))}
+    project = crawl(tmp_path, server, fetch=f'retries = 0\nallow = ["{other.url.removeprefix("http://")}"]')
+    fetched(project)
+    found = {url.rpartition("/")[2].removesuffix(".jpg"): status for url, (status, _) in statuses(project).items()}
+    assert found == {"own": "robots", "far": "robots", "two": "robots", "good": "ok", "round": "forbidden"}
+    assert {path for path, _ in other.asked} == {"/robots.txt", "/img/a.jpg"}
+    assert "/no/a.jpg" not in {path for path, _ in server.asked}
+    assert Counter(path for path, _ in server.asked)["/img/round.jpg"] == 6  # the first, and five redirects
 
 
 def test_a_site_that_cannot_say_what_it_allows_is_asked_at_the_next_build(serve, tmp_path):

@@ -1,4 +1,4 @@
-"""Training on a project in one command: what it says and makes, how it goes on, what it refuses in one line."""
+"""Training on a project in one command: what it says and makes, how it goes on, and what it refuses in one line."""
 
 from __future__ import annotations
 

@@ -189,7 +189,7 @@ def test_an_example_is_answered(visit: Open) -> None:
     page.click("[data-example=front-left]")
     answer(page)
     assert "front-left.jpg, 720 × 540" in page.inner_text("#caption")
-    assert "This photo is drawn" in page.inner_text("#caption")
+    assert "Drawn, not photographed: that no name is given is right" in page.inner_text("#caption")
 
 
 @pytest.mark.slow

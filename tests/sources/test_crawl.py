@@ -116,6 +116,15 @@ def test_nothing_found_says_why(site: Site, tmp_path: Path, path: str, message: 
         list(crawl.read(settings(site, path), tmp_path))
 
 
+def test_a_redirect_leads_to_no_page_that_robots_txt_forbids(site: Site, tmp_path: Path) -> None:
+    site.asked.clear()
+    site.moved["/led"] = "/private/1"
+    site.pages["/private/1"] = "a page"
+    with pytest.raises(SourceError, match=r"robots\.txt forbids it"):
+        list(crawl.read(settings(site, "/led"), tmp_path))
+    assert set(site.asked) == {"/robots.txt", "/led"}
+
+
 @pytest.mark.slow
 def test_a_site_that_does_not_answer_is_told(tmp_path: Path) -> None:
     closed = CrawlSettings(start=("http://127.0.0.1:9/",), contact="tests@example.com", delay_s=0.0)

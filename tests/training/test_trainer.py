@@ -168,3 +168,41 @@ def test_estimated_norms_change_nothing_that_is_said() -> None:
     assert not are_folded(network)
     # In training mode a batch's own statistics are near those that were estimated.
     assert torch.allclose(network.train()(torch.cat(photos)), network.eval()(torch.cat(photos)), atol=1e-3)
+
+
+def scripted(training: Training, figures: list[tuple[float, float]]) -> Training:
+    """Let a training be judged as `figures` (top1, held-out loss) say, in turn."""
+    said = iter(figures)
+    training.task.evaluate = lambda model: dict(zip(("top1", "held-out loss"), next(said, (0.0, 9.0)), strict=True))  # type: ignore[method-assign]
+    return training
+
+
+def test_of_epochs_with_the_same_share_right_the_one_of_least_loss_is_best(drawn_data: Path, tmp_path: Path) -> None:
+    recipe = load_recipe(drawn_data / "recipe.toml", ["train.patience=2"])
+    training = scripted(
+        Training(recipe, IdentifierTask(recipe), tmp_path), [(1.0, 0.9), (1.0, 0.5), (1.0, 0.5), (0.9, 0.1)]
+    )
+    training.fit()
+    assert (training.best_epoch, training.epoch) == (2, 4), "few photos: all are right from the first epoch on"
+    saved = load_checkpoint(tmp_path / BEST)
+    assert (saved.best, saved.best_loss) == (1.0, 0.5)
+
+
+def test_what_fitted_heads_reach_is_kept_where_learning_makes_it_worse(drawn_data: Path, tmp_path: Path) -> None:
+    recipe = load_recipe(drawn_data / "recipe.toml", ["train.probe=1", "phases=[{epochs=2, width=32, height=32}]"])
+    training = scripted(Training(recipe, IdentifierTask(recipe), tmp_path), [(0.9, 0.5), (0.8, 0.5), (0.7, 0.5)])
+    training.fit()
+    assert load_checkpoint(tmp_path / BEST).epoch == 0
+
+
+def test_a_budget_ends_a_training_with_the_end_of_its_schedule(drawn_data: Path, tmp_path: Path) -> None:
+    recipe = load_recipe(drawn_data / "recipe.toml")
+    training = Training(recipe, IdentifierTask(recipe), tmp_path)
+    training.fit(1e-9)
+    assert (training.epoch, training.step) == (1, 1), "a step is taken and judged, so that there is something to keep"
+    assert training.optimizer.param_groups[0]["lr"] == pytest.approx(recipe.train.lr * 0.01, rel=1e-3)
+    again = Training(recipe, IdentifierTask(recipe), tmp_path)
+    again.go_on()
+    assert again.clock.spent() > 1e-9, "what was spent before a restart counts"
+    again.fit(1e-9)
+    assert again.epoch == 1

@@ -149,9 +149,9 @@ class Catalog:
         """Yield the rows of a SELECT whose key lacks a fact of the wanted version, in the order of their key.
 
         `writes` maps each table to its version. A row's `lacks` lists the tables that want it: those where its newest
-        fact is of another version, or where there is none. What is appended meanwhile changes nothing: the rows are
-        settled with this call, sorted in bounded memory, and fetched as they are taken. `order` is another order, in
-        SQL over the columns of `candidate`. Raises CatalogError.
+        fact is an error or of another version, or where there is none. What is appended meanwhile changes nothing: the
+        rows are settled with this call, sorted in bounded memory, and fetched as they are taken. `order` is another
+        order, in SQL over the columns of `candidate`. Raises CatalogError.
         """
         question = pending_sql(sql, writes, order=order)
 

@@ -9,12 +9,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from carspotter.catalog.encode import STAGE_VERSION
-from carspotter.catalog.tables import TABLES
+from carspotter.catalog.tables import ERROR, TABLES
 from carspotter.errors import CatalogError, suggestion
 
 
 def pending_sql(sql: str, writes: Mapping[str, str], *, order: str = "") -> str:
-    """Write the SQL that selects candidates without a row in a table, or whose newest row is of another version.
+    """Write the SQL that selects candidates without a row in a table, or whose newest one is of another version.
+
+    A row of status `ERROR` counts as none: memory was short, or a worker was killed, and the next run may do better.
 
     After a candidate's own columns comes one truth a table, in the order of `writes`: whether it lacks that one. The
     versions are the last parameters. `order` is SQL over the columns of `candidate`. Raises CatalogError for tables
@@ -23,8 +25,9 @@ def pending_sql(sql: str, writes: Mapping[str, str], *, order: str = "") -> str:
     key = _shared_key(writes)
     candidates = sql.strip().rstrip(";")
     lacks = [f"stage_{place}.{key} IS NULL" for place, _ in enumerate(writes)]
+    counts = f"{STAGE_VERSION} = ? AND status IS DISTINCT FROM '{ERROR}'"
     joins = "".join(
-        f" LEFT JOIN (SELECT {key} FROM {table} WHERE {STAGE_VERSION} = ?) AS stage_{place}"
+        f" LEFT JOIN (SELECT {key} FROM {table} WHERE {counts}) AS stage_{place}"
         f" ON stage_{place}.{key} = candidate.{key}"
         for place, table in enumerate(writes)
     )

@@ -20,6 +20,9 @@ Growth = Literal["facts", "snapshot"]
 OK = "ok"
 """The status of a row that may go on; any other status is the short reason why it stopped here."""
 
+ERROR = "error"
+"""The status of a row on which a stage raised, or on which its worker died: it lacks its fact still."""
+
 RETIRED = "retired"
 """The status of a fact that was retired: what it was about is listed no more. No question sees it."""
 

@@ -86,6 +86,10 @@ _Precision = Annotated[
 _Threads = Annotated[int | None, _option(help="Threads to use; by default all cores.", min=1)]
 _Finder = Annotated[str | None, _option(help="Folder of another finder.", metavar="BUNDLE")]
 _Identifier = Annotated[str | None, _option(help="Folder of another identifier.", metavar="BUNDLE")]
+_Attributes = Annotated[
+    list[str] | None,
+    _option("--attribute", help="Folder of an attribute of your own (carspotter train --task).", metavar="BUNDLE"),
+]
 _Detector = Annotated[str | None, _option(help="Take boxes from a foreign detector.", metavar="FILE")]
 _Server = Annotated[str | None, _option(help="Ask this service (carspotter serve) instead.", metavar="URL")]
 _Key = Annotated[str | None, _option("--key", envvar="CARSPOTTER_KEY", help="API key for the service.")]
@@ -107,6 +111,7 @@ def identify(
     threads: _Threads = None,
     finder: _Finder = None,
     identifier: _Identifier = None,
+    attribute: _Attributes = None,
     detector: _Detector = None,
     server: _Server = None,
     key: _Key = None,
@@ -134,6 +139,7 @@ def identify(
         _refuse_local(
             finder=finder,
             identifier=identifier,
+            attribute=attribute or None,
             detector=detector,
             threads=threads,
             threshold=threshold,
@@ -147,6 +153,7 @@ def identify(
         recognizer = Recognizer.open(
             finder=finder,
             identifier=identifier,
+            attributes=attribute or (),
             precision=precision,
             engine=engine,
             threads=threads,

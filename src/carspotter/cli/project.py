@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from carspotter import storage
 from carspotter.cli.building import display, finish, print_json, show_advice
-from carspotter.errors import typed
+from carspotter.errors import ProjectError, typed
 
 if TYPE_CHECKING:
     from carspotter.project.advice import Advice
@@ -56,6 +57,12 @@ def _create(project: Path, sources: Sequence[str]) -> None:
     from carspotter.project.template import settings_text
     from carspotter.sources.showroom import FOLDER, unpack
 
+    for source in sources:
+        if source != FOLDER and not storage.is_url(source) and not Path(source).exists():
+            raise ProjectError(
+                f"source {source!r} is not there: no such file or folder; give a table or a folder of photos, a URL, "
+                f"or the word {FOLDER}"
+            )
     text = settings_text(project, sources)
     if FOLDER in sources and not (project / SETTINGS).exists():
         unpack(project / FOLDER)

@@ -58,6 +58,10 @@ _Device = Annotated[Literal["cpu", "cuda"], typer.Option(help="Where they run.")
 _Threads = Annotated[int, typer.Option(min=1, help="Threads of one run of a network.")]
 _Finder = Annotated[str | None, _option(help="Folder of another finder.", metavar="BUNDLE")]
 _Identifier = Annotated[str | None, _option(help="Folder of another identifier.", metavar="BUNDLE")]
+_Attributes = Annotated[
+    list[str] | None,
+    _option("--attribute", help="Folder of an attribute of your own (carspotter train --task).", metavar="BUNDLE"),
+]
 _Level = Annotated[Literal["debug", "info", "warning", "error"], typer.Option(help="Least log level.")]
 
 
@@ -89,6 +93,7 @@ def serve(
     threads: _Threads = 1,
     finder: _Finder = None,
     identifier: _Identifier = None,
+    attribute: _Attributes = None,
     log_level: _Level = "info",
 ) -> None:
     """Serve the HTTP API and the web pages.
@@ -126,6 +131,7 @@ def serve(
     recognizer = Recognizer.open(
         finder=finder,
         identifier=identifier,
+        attributes=attribute or (),
         precision=precision,
         engine=engine,
         device=device,

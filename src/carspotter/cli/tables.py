@@ -56,7 +56,8 @@ def show_photos(predictions: Iterable[Prediction]) -> None:
 
 def _rows(prediction: Prediction) -> Iterator[tuple[Text, str, str, str]]:
     for vehicle in prediction.vehicles:
-        yield _verdict(vehicle), vehicle.look, vehicle.viewpoint.name, _box(vehicle)
+        own = (f"{name} {word.name if word else 'unsure'}" for name, word in vehicle.own.items())
+        yield _verdict(vehicle), ", ".join(filter(None, (vehicle.look, *own))), vehicle.viewpoint.name, _box(vehicle)
     if prediction.error is not None:
         message = clean(prediction.error.message)
         message.stylize("red")
@@ -107,7 +108,9 @@ def _box(vehicle: Vehicle) -> str:
 
 
 def _place(vehicle: Vehicle) -> str:
-    said = (f"{word.name} {word.probability:.2f}, " for word in (vehicle.colour, vehicle.body) if word is not None)
+    said = [f"{word.name} {word.probability:.2f}, " for word in (vehicle.colour, vehicle.body) if word is not None]
+    for name, own in vehicle.own.items():
+        said.append(f"{name} {own.name} {own.probability:.2f}, " if own else f"{name} unsure, ")
     return f"{''.join(said)}seen from {_viewpoint(vehicle)}, box {_box(vehicle)}, score {vehicle.score:.2f}"
 
 

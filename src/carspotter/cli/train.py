@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -16,6 +16,25 @@ HEAVY = {"torch", "torchvision", "timm", "safetensors", "onnx", "onnxscript", "l
 
 def _of_project(words: str, **limits: Any) -> Any:
     return typer.Option(help=f"Of a project: {words[0].lower()}{words[1:]}", show_default=False, **limits)
+
+
+_Task = Annotated[
+    str,
+    typer.Option(
+        "--task",
+        metavar="NAME",
+        help="Learn kind, viewpoint, body, colour or a column of your own: of a project, a CSV photo,label or a folder "
+        "of folders, named in place of the recipe.",
+        show_default=False,
+    ),
+]
+_How = Annotated[
+    Literal["head", "fine-tune", "scratch", "features", "hog"],
+    typer.Option("--how", help="With --task: a head on shipped features, a network, frozen features, HOG."),
+]
+_Merge = Annotated[
+    bool, typer.Option("--merge-sides", help="With --task: left and right are one, five sides of eight.")
+]
 
 
 def train(
@@ -55,11 +74,25 @@ def train(
         typer.Option("--out", help="Of a recipe: folder of the run; by default under runs/.", show_default=False),
     ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Of a recipe: go on from the newest checkpoint.")] = False,
+    task: _Task = "",
+    how: _How = "head",
+    merge_sides: _Merge = False,
 ) -> None:
-    """Train a network on a project, in one command, or from a recipe.
+    """Train a network on a project, in one command, or from a recipe; with --task an attribute of your own.
 
     A project's training goes on by itself where it was stopped, and ends with the bundle models/trained.
     """
+    if task:
+        from carspotter.cli.train_attribute import train_attribute
+
+        if recipe or minutes or size or changes or resume or fresh:
+            raise typer.BadParameter("--task goes with --how, --backbone, --epochs, --merge-sides, --seed and --out")
+        options = {"how": how, "backbone": backbone or "", "epochs": epochs or 0, "seed": seed or 0}
+        try:
+            train_attribute(what, task, out, merge_sides=merge_sides, **options)
+        except ModuleNotFoundError as error:
+            raise missing(error, "train") from error
+        return
     for change in changes or ():
         if "=" not in change:
             raise typer.BadParameter(f"--set {change}: write it as KEY=VALUE, such as train.lr=1e-3")

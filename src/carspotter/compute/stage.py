@@ -9,14 +9,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Protocol
 
-from carspotter.catalog.tables import TABLES
+from carspotter.catalog.tables import ERROR, TABLES
 from carspotter.errors import CarspotterError, ComputeError
 
 Row = dict[str, Any]
 Tables = dict[str, list[Row]]
-
-ERROR = "error"
-"""The status of a row on which a stage raised, or on which its worker died."""
 
 
 class RowStage(Protocol):

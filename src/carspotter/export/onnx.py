@@ -50,7 +50,9 @@ def export(run: str | Path, out: str | Path, *, task: Task | None = None) -> Mod
         raise TrainingError(f"{run} is no run: it has no {RECIPE}; name the folder that `carspotter train` printed")
     recipe = load_recipe(run / RECIPE)
     if recipe.task not in ("identifier", "finder"):
-        raise TrainingError(f"{run} is the baseline {recipe.task!r}: it has no network to export")
+        what = "an attribute: `carspotter train … --task` wrote its bundle beside it"
+        what = what if recipe.task == "attribute" else f"the baseline {recipe.task!r}: it has no network to export"
+        raise TrainingError(f"{run} is {what}")
     task = task or open_task(recipe, run)
     _check_classes(task, run)
     model = task.build_model(blank=True)

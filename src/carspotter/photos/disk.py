@@ -1,15 +1,19 @@
 """What became of the photographs that lie on a disk, since they were read: changed, gone, or there at last.
 
 In: what the table `files` remembers of each. Out: rows for those of which it is no longer true. A file is looked at,
-never read: its time and size tell, as they tell `make` and `rsync`.
+never read: its time and size tell, as they tell `make` and `rsync`, and so does the time at which the disk last changed
+anything of it, which no program can set back.
 """
 
 from __future__ import annotations
 
 import os
+import re
 import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime
+from functools import lru_cache
 from itertools import repeat
 from pathlib import Path
 from typing import Any
@@ -22,7 +26,8 @@ Row = dict[str, Any]
 CHANGED = "changed"
 """The status of a photo that is to be read again, because its file is another one than before, or there again."""
 
-WATCHED = """SELECT p.photo_id, p.url, CASE WHEN f.path <> p.url THEN f.path END AS path, f.bytes, f.modified, f.status
+WATCHED = """SELECT p.photo_id, p.url, CASE WHEN f.path <> p.url THEN f.path END AS path, f.bytes, f.modified, f.status,
+f.stage_version
 FROM listing_photos p JOIN listings l USING (ad_id) JOIN files f USING (photo_id)
 WHERE p.status = 'ok' AND l.status = 'ok' AND f.status IN ('ok', 'missing', 'too-large')
 AND (f.status = 'ok' OR NOT contains(p.url, '://') OR p.url ILIKE 'file://%')"""
@@ -62,11 +67,22 @@ def _local(project: str, row: Mapping[str, Any]) -> Row | None:
         is_same = row["modified"] in (None, state.st_mtime_ns) and _is_there(project, row["path"])
     else:
         is_same = (row["modified"], row["bytes"]) == (state.st_mtime_ns, state.st_size)
+    # Another photo may come under the time and size of the one before, as `cp -p` leaves it.
+    is_same = is_same and state.st_ctime_ns <= _seen_ns(row["stage_version"])
     if not is_same and not (row["status"] == "too-large" and row["modified"] == state.st_mtime_ns):
         return _changed(row, "its file has changed on the disk")
     if row["status"] == "missing":
         return {**{name: row[name] for name in ("photo_id", "bytes", "modified")}, "path": path, "status": OK}
     return None
+
+
+@lru_cache(maxsize=64)  # a table has one version a build
+def _seen_ns(version: str) -> float:
+    """Return when the build of a version began, in ns since 1970, before it read any photo; infinity for others."""
+    found = re.search(r"\d{8}T\d{6}\.\d{6}", version)
+    if found is None:
+        return float("inf")
+    return int(datetime.strptime(f"{found[0]}+0000", "%Y%m%dT%H%M%S.%f%z").timestamp() * 1e6) * 1000
 
 
 def _fetched(project: str, row: Mapping[str, Any]) -> Row | None:

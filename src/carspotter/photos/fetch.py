@@ -15,7 +15,7 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -29,7 +29,7 @@ from carspotter.photos.hosts import Hosts
 from carspotter.photos.names import HALF_WRITTEN, not_saved, save
 from carspotter.photos.robots import Robots
 from carspotter.photos.rules import PRIVATE, FetchSettings, SourceRules, is_local
-from carspotter.web_policy import UrlPolicy
+from carspotter.web_policy import UrlPolicy, redirect_of
 
 Row = dict[str, Any]
 
@@ -209,19 +209,38 @@ class Fetch:
         """Read once, in the host's turn, and note how the host did."""
         try:
             if asked.rules.obeys_robots and asked.policy is not None:
-                if not self.robots.allows(asked.url, asked.policy):
-                    return _Stop(status="robots", message=f"robots.txt of {asked.host} forbids it")
-                delay_s = max(asked.rules.delay_s, self.robots.delay_s(asked.url, asked.policy))
-                time.sleep(self.hosts.turn_s(asked.host, delay_s))
-            with gate:
-                if shutil.disk_usage(self.project).free < _LEAST_FREE_BYTES:
-                    return _Stop(status="no-space", message="no space left where the project lies; make room")
-                limits = {"max_bytes": self.settings.max_bytes, "timeout_s": self.settings.timeout_s}
-                data = storage.read(asked.url, policy=asked.policy, **limits)  # type: ignore[arg-type]
+                found = self._as_allowed(asked.url, asked.policy, asked.rules.delay_s, gate)
+            else:
+                found = self._bytes(asked.url, asked.policy, gate)
         except StorageError as error:
             return self._failed(asked.host, error, is_first=is_first)
-        self.hosts.answered(asked.host)
-        return data
+        if isinstance(found, bytes):
+            self.hosts.answered(asked.host)
+        return found
+
+    def _as_allowed(self, url: str, policy: UrlPolicy, delay_s: float, gate: threading.Semaphore) -> bytes | _Stop:
+        """Read a photo hop by hop: robots.txt must allow each URL that a redirect leads to, as it must the first."""
+        one_hop = replace(policy, max_redirects=0)
+        for hops_left in reversed(range(policy.max_redirects + 1)):
+            host = _host(url)
+            if not self.robots.allows(url, policy):
+                return _Stop(status="robots", message=f"robots.txt of {host} forbids it")
+            time.sleep(self.hosts.turn_s(host, max(delay_s, self.robots.delay_s(url, policy))))
+            try:
+                return self._bytes(url, one_hop, gate)
+            except StorageError as error:
+                following = redirect_of(error)
+                if following is None or not hops_left:
+                    raise
+                url = following
+        raise AssertionError("the last hop has returned or raised")
+
+    def _bytes(self, url: str, policy: UrlPolicy | None, gate: threading.Semaphore) -> bytes | _Stop:
+        with gate:
+            if shutil.disk_usage(self.project).free < _LEAST_FREE_BYTES:
+                return _Stop(status="no-space", message="no space left where the project lies; make room")
+            limits = {"max_bytes": self.settings.max_bytes, "timeout_s": self.settings.timeout_s}
+            return storage.read(url, policy=policy, **limits)  # type: ignore[arg-type]
 
     def _failed(self, host: str, error: StorageError, *, is_first: bool) -> _Stop:
         why = storage.reason(error)

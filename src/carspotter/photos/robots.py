@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 
 from carspotter import storage
 from carspotter.errors import MissingExtraError, StorageError
-from carspotter.web_policy import UrlPolicy, status_of
+from carspotter.web_policy import DEFAULT_PORTS, UrlPolicy, status_of
 
 if TYPE_CHECKING:
     from protego import Protego
@@ -46,7 +46,9 @@ class Robots:
         except ImportError as error:
             raise MissingExtraError("protego", "crawl") from error
         parts = urlsplit(url)
-        origin = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}"
+        host = parts.netloc.rpartition("@")[2].casefold()
+        host = host.removesuffix(f":{DEFAULT_PORTS.get(parts.scheme, 0)}")  # as redirects are told
+        origin = f"{parts.scheme}://{host}"
         with self._lock:
             lock = self._locks.setdefault(origin, threading.Lock())
         with lock:

@@ -16,6 +16,7 @@ from typing import Any, Protocol
 
 from carspotter import compute, storage
 from carspotter.catalog.catalog import Catalog
+from carspotter.catalog.tables import ERROR
 from carspotter.project.folder import Project
 from carspotter.project.locate import versions
 
@@ -68,7 +69,12 @@ class Build:
         """Run a row stage over the rows that lack its facts and say how many it did; `workers` is for it alone."""
         count = self.workers if workers is None else workers
         summary = compute.run(stage, self.catalog, on=self.on, workers=count, progress=self.watch.advance)
-        return {"done": summary.done, **({"stopped": dict(summary.errors)} if summary.errors else {})}
+        stats: dict[str, Any] = {"done": summary.done}
+        if summary.errors:
+            stats["stopped"] = dict(summary.errors)
+        if ERROR in summary.errors:
+            stats["tried again by the next build"] = summary.errors[ERROR]
+        return stats
 
     def whole(
         self, name: str, *, reads: tuple[str, ...], writes: tuple[str, ...], settings: Any, work: Callable[[], Any]

@@ -7,7 +7,8 @@ quarantine/       files that could not be saved
 labels/           decisions.jsonl: what a review decided; words.csv, classes.csv: what people wrote by hand;
                   unresolved.csv, doubts.csv: what they may decide next
 shards/           the dataset for training
-models/           learned bundles
+models/           bundles: the one that a build learned, and `trained`
+runs/             what `carspotter train` keeps of a training
 report.html
 """
 
@@ -44,7 +45,8 @@ class Project:
         folder = folder.resolve()
         settings = load_settings(folder / SETTINGS)
         finder, identifier = _below(folder, settings.locate.finder), _below(folder, settings.locate.identifier)
-        locate = replace(settings.locate, finder=finder, identifier=identifier)
+        own = tuple(_below(folder, name) for name in settings.locate.attributes)
+        locate = replace(settings.locate, finder=finder, identifier=identifier, attributes=own)
         return cls(folder=folder, settings=replace(settings, locate=locate))
 
     def catalog(self) -> Catalog:

@@ -48,6 +48,7 @@ def _synchronise(build: Build, *, dry: bool) -> tuple[dict[str, Any], Difference
     warnings: list[str] = []
     n_ads = 0  # how many there will be, no source says before its end
     for known, source in zip(sources, project.settings.sources, strict=True):
+        n_before = n_ads
         try:
             for ad in read_source(build, source):
                 sync.add(portable(ad, project.folder), source=known.name, prefix=known.prefix)
@@ -60,6 +61,8 @@ def _synchronise(build: Build, *, dry: bool) -> tuple[dict[str, Any], Difference
             warnings.append(f"source {known.name} cannot be read, its ads stay as they were: {error}")
         else:
             sync.complete(known.name)
+            if n_ads == n_before:
+                warnings.append(f"source {known.name}: there is no ad in it")
             warnings += _crawl_problems(build, source)
     difference = sync.finish({known.name for known in sources})
     return {**_in_numbers(difference, first=sync.was_empty), **warned(warnings)}, difference

@@ -17,15 +17,17 @@ from numpy.typing import NDArray
 from carspotter import storage
 from carspotter.catalog.tables import OK
 from carspotter.crops import decode_side, read_photo
-from carspotter.errors import CarspotterError, ImageError, suggestion
+from carspotter.errors import BundleError, CarspotterError, ImageError, suggestion
 from carspotter.photos.checks import CheckSettings, check
 from carspotter.pixels import DecodedPhoto
 from carspotter.recognition.attributes import SHOWN
 from carspotter.recognition.finder import Finder
 from carspotter.recognition.identifier import Identifier
-from carspotter.recognition.locate import gate_of
+from carspotter.recognition.locate import Selection, gate_of
+from carspotter.recognition.readers import VIEWPOINT, Readers, open_readers
 from carspotter.recognition.view import View, see
 from carspotter.records import KINDS
+from carspotter.runtime.attribute import KIND, name_of
 from carspotter.runtime.bundle import ModelBundle, Task, shipped
 from carspotter.runtime.session import ARITHMETICS
 
@@ -51,11 +53,13 @@ class LocateSettings:
     """Which networks look, and how sure the finder must be; raises ValueError, BundleError for unknown values."""
 
     gate: float | None = None
-    """Least probability of `exterior` with which a photo counts as showing a whole vehicle; None: the finder's own."""
+    """Least probability of `exterior` with which a photo shows a whole vehicle; left out: the finder's own."""
     finder: str = ""
     """Folder of a finder of your own; empty: the one that ships."""
     identifier: str = ""
     """Folder of an identifier of your own; empty: the one that ships."""
+    attributes: tuple[str, ...] = ()
+    """Folders of bundles of your own that say the kind (which becomes the gate) or the viewpoint."""
     precision: str = "float32"
     """float32 or bfloat16, which is faster on processors with AMX."""
 
@@ -72,7 +76,19 @@ class LocateSettings:
 
     def least(self) -> float:
         """Return the gate that holds, as in serving; raises BundleError."""
-        return gate_of(self.bundle("finder"), self.gate)
+        kinds = [bundle for bundle in self.own() if name_of(bundle) == KIND]
+        return gate_of(kinds[0] if kinds else self.bundle("finder"), self.gate)
+
+    def own(self) -> list[ModelBundle]:
+        """Open the bundles of one's own. Raises BundleError for one that no step of a build reads."""
+        found = [ModelBundle.load(folder) for folder in self.attributes]
+        for bundle in found:
+            if (name := name_of(bundle)) not in (KIND, VIEWPOINT):
+                raise BundleError(
+                    f"[locate] attributes: bundle {bundle.name} says {name!r}; a build takes {KIND} and {VIEWPOINT}. "
+                    "Give the others to carspotter identify or serve with --attribute"
+                )
+        return found
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,6 +117,7 @@ class LocateStage:
     writes: Mapping[str, str] = field(default_factory=dict)
     _finder: Finder | None = None
     _identifier: Identifier | None = None
+    _readers: Readers | None = None
     _side: int = 0
     _least: float = 1.0
 
@@ -116,6 +133,7 @@ class LocateStage:
         self._least = self.locate.least()
         if "findings" in self.parts or "embeddings" in self.parts:
             self._finder = Finder(finder, finder.open_session(threads=1, precision=self.locate.precision))
+            self._readers = open_readers(self.locate.attributes, threads=1, precision=self.locate.precision)
         if "embeddings" in self.parts:
             session = identifier.open_session(threads=1, precision=self.locate.precision)
             self._identifier = Identifier(identifier, session)
@@ -147,7 +165,8 @@ class LocateStage:
         if self._finder is None or not seen:
             return tables
         readable = [photo.decoded for photo in seen if photo.decoded is not None]
-        views = iter(see(readable, self._finder, least=self._least, selects=["largest"] * len(readable)))
+        hows: list[Selection] = ["largest"] * len(readable)
+        views = iter(see(readable, self._finder, least=self._least, selects=hows, readers=self._readers))
         located = [(photo, next(views) if photo.decoded is not None else None) for photo in seen]
         tables["findings"] = [_finding_row(photo, view) for photo, view in located if "findings" in photo.row["lacks"]]
         if self._identifier is not None:
@@ -163,7 +182,7 @@ def versions(settings: LocateSettings) -> dict[str, str]:
         finder, identifier = f"{finder}.{settings.precision}", f"{identifier}.{settings.precision}"
     return {
         "checks": CHECK_VERSION,
-        "findings": f"{LOCATE_VERSION}.{finder}",
+        "findings": ".".join([LOCATE_VERSION, finder, *(bundle.version for bundle in settings.own())]),
         "embeddings": f"{EMBED_VERSION}.{finder}.{identifier}",
     }
 

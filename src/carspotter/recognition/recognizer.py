@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Generator, Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from itertools import islice
@@ -25,12 +25,13 @@ from carspotter.errors import CarspotterError, suggestion
 from carspotter.hashes import dhash, greyscale, phash
 from carspotter.pixels import MAX_PIXELS, DecodedPhoto, check_pixels
 from carspotter.quality import scores
-from carspotter.recognition.attributes import Attributes
+from carspotter.recognition.attributes import SHOWN, Attributes
 from carspotter.recognition.finder import Finder, Finding
 from carspotter.recognition.identifier import DEFAULT_TOP, NO_CAR, Identification, Identifier
 from carspotter.recognition.locate import SELECTIONS, Selection, gate_of
+from carspotter.recognition.readers import Readers, open_readers
 from carspotter.recognition.view import View, see
-from carspotter.records import Detection, PhotoError, Prediction, Quality, Vehicle
+from carspotter.records import Attribute, Detection, PhotoError, Prediction, Quality, Vehicle
 from carspotter.runtime.bundle import ModelBundle, Task, shipped
 from carspotter.runtime.session import Arithmetic, Device, Engine
 from carspotter.taxonomy import LEVELS
@@ -81,6 +82,7 @@ class Recognizer:
         identifier: Identifier,
         *,
         detector: Detector | None = None,
+        readers: Readers | None = None,
         select: Selection = "largest",
         threads: int | None = None,
         with_hashes: bool = False,
@@ -88,7 +90,8 @@ class Recognizer:
     ) -> None:
         """Join a finder and an identifier; `threads` bounds a batch's decoding threads (default: cores, at most 4).
 
-        `with_hashes` adds each photo's perceptual hashes, by which copies are known, and its brightness and sharpness.
+        `readers` say attributes of one's own. `with_hashes` adds each photo's perceptual hashes, by which copies are
+        known, and its brightness and sharpness.
         Photos over `max_pixels` are not decoded. Raises ValueError for an unknown `select`, BundleError for a
         calibration outside of 0..1.
         """
@@ -100,11 +103,12 @@ class Recognizer:
         self.select = select
         self.with_hashes = with_hashes
         self.max_pixels = max_pixels
-        self.bundles = {"finder": finder.bundle.name, "identifier": identifier.bundle.name}
+        self.readers = readers or Readers()
+        self.bundles = {"finder": finder.bundle.name, "identifier": identifier.bundle.name, **self.readers.bundles}
         self._attributes = Attributes(identifier.bundle)
         self._threads = threads or min(4, cores())
         self._side = decode_side(identifier.preprocessing, finder.bundle.preprocessing)
-        self._gate = gate_of(finder.bundle)
+        self._gate = gate_of(self.readers.kind.bundle if self.readers.kind else finder.bundle)
         self._certain_box = finder.bundle.share("certain_box", CERTAIN_BOX)
 
     @classmethod
@@ -113,6 +117,7 @@ class Recognizer:
         *,
         finder: str | Path | None = None,
         identifier: str | Path | None = None,
+        attributes: Sequence[str | Path] = (),
         precision: Arithmetic = "float32",
         engine: Engine = "auto",
         device: Device = "cpu",
@@ -129,7 +134,8 @@ class Recognizer:
 
         `max_concurrency` is the number of threads that will ask it, each with `threads` of its own. `threshold` (0..1)
         replaces the calibrated one at all levels; `top` is the number of candidates per level; `detector` is the path
-        of a foreign one. Raises BundleError, DetectorError or MissingExtraError.
+        of a foreign one, `attributes` are folders of bundles for the task `attribute`. Raises BundleError,
+        DetectorError or MissingExtraError.
         """
         bundles = {"finder": _bundle("finder", finder), "identifier": _bundle("identifier", identifier)}
         sessions = {
@@ -142,6 +148,14 @@ class Recognizer:
             Finder(bundles["finder"], sessions["finder"]),
             Identifier(bundles["identifier"], sessions["identifier"], threshold=threshold, top=top),
             detector=_detector(detector, engine, threads) if detector else None,
+            readers=open_readers(
+                attributes,
+                engine=engine,
+                threads=threads,
+                device=device,
+                precision=precision,
+                max_concurrency=max_concurrency,
+            ),
             select=select,
             threads=threads,
             with_hashes=with_hashes,
@@ -214,7 +228,7 @@ class Recognizer:
         photos = [loaded.decoded for loaded in batch if loaded.decoded is not None]
         hows = [how for how, loaded in zip(selects or [self.select] * len(batch), batch, strict=True) if loaded.decoded]
         start = time.perf_counter()
-        views = see(photos, self.finder, least=self._gate, selects=hows, detector=self.detector)
+        views = see(photos, self.finder, least=self._gate, selects=hows, detector=self.detector, readers=self.readers)
         find_ms = _since(start) / max(1, len(photos))
         start = time.perf_counter()
         candidates = [self._candidates(view) for view in views]
@@ -263,11 +277,22 @@ class Recognizer:
             for candidate in found
             if candidate.refusal is None
         ]
-        answers = iter(self._identifications(wanted))
+        answers = iter(zip(self._identifications(wanted), self._readings(wanted), strict=True))
         return [
-            tuple(self._vehicle(view, c, next(answers) if c.refusal is None else None) for c in found)
+            tuple(self._vehicle(view, c, *(next(answers) if c.refusal is None else (None, {}))) for c in found)
             for view, found in zip(views, candidates, strict=True)
         ]
+
+    def _readings(self, wanted: Sequence[tuple[View, _Candidate]]) -> list[dict[str, Attribute | None]]:
+        """Return what the readers say of each vehicle, None where one is not sure."""
+        said: list[dict[str, Attribute | None]] = [{} for _ in wanted]
+        for start in range(0, len(wanted), CROPS_AT_ONCE) if self.readers.own else ():
+            part = wanted[start : start + CROPS_AT_ONCE]
+            photos, boxes = [view.photo for view, _ in part], [candidate.detection for _, candidate in part]
+            for name, reader in self.readers.own.items():
+                for place, row in enumerate(reader.of_boxes(photos, boxes), start):
+                    said[place][name] = reader.say(row)
+        return said
 
     def _identifications(self, wanted: Sequence[tuple[View, _Candidate]]) -> list[Identification]:
         """Run the crops through the identifier, some at a time: a car park with `all` must not fill the memory."""
@@ -281,7 +306,13 @@ class Recognizer:
             results += self.identifier.identify(crops)
         return results
 
-    def _vehicle(self, view: View, candidate: _Candidate, identification: Identification | None) -> Vehicle:
+    def _vehicle(
+        self,
+        view: View,
+        candidate: _Candidate,
+        identification: Identification | None,
+        said: Mapping[str, Attribute | None],
+    ) -> Vehicle:
         detection = candidate.detection
         found = Vehicle(
             box=view.box(detection),
@@ -295,13 +326,18 @@ class Recognizer:
             return found
         if identification.undecided == NO_CAR:  # whatever it is, a car's name, colour or body would be a wrong one
             return replace(found, undecided=NO_CAR)
+        looks = {
+            name: said[name] if name in said else self._attributes.say(name, identification.attributes)
+            for name in SHOWN
+        }
         return replace(
             found,
             answer=identification.answer,
             levels=identification.levels,
             undecided=identification.undecided,
-            colour=self._attributes.say("colour", identification.attributes),
-            body=self._attributes.say("body", identification.attributes),
+            colour=looks["colour"],
+            body=looks["body"],
+            own={name: word for name, word in said.items() if name not in SHOWN},
             probabilities=tuple(identification.probabilities.tolist()),
             attributes={name: tuple(values.tolist()) for name, values in identification.attributes.items()},
             embedding=tuple(identification.embedding.tolist()),

@@ -19,6 +19,7 @@ from carspotter.records import Detection
 
 if TYPE_CHECKING:
     from carspotter.recognition.detector import Detector
+    from carspotter.recognition.readers import Readers
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -46,10 +47,12 @@ def see(
     least: float,
     selects: Sequence[Selection],
     detector: Detector | None = None,
+    readers: Readers | None = None,
 ) -> list[View]:
     """Look at photos, in one run of the finder; `least` is the gate, `selects` says which vehicles of each are wanted.
 
-    The boxes are those of a foreign `detector` where there is one. Raises ValueError for an unknown selection.
+    The boxes are those of a foreign `detector` where there is one; `readers` may know kinds and sides better. Raises
+    ValueError for an unknown selection.
     """
     if not photos:
         return []
@@ -61,7 +64,12 @@ def see(
             replace(finding, detections=transfer_viewpoints(detections, finding.detections))
             for finding, detections in zip(findings, foreign, strict=True)
         ]
-    return [_view(*one, least=least) for one in zip(photos, findings, selects, strict=True)]
+    if readers is not None:
+        findings = readers.see_kinds(photos, findings)
+    views = [_view(*one, least=least) for one in zip(photos, findings, selects, strict=True)]
+    if readers is None or readers.viewpoint is None:
+        return views
+    return [replace(view, vehicles=readers.see_sides(view.photo, view.vehicles)) for view in views]
 
 
 def _view(photo: DecodedPhoto, finding: Finding, how: Selection, *, least: float) -> View:

@@ -18,10 +18,8 @@ from typing import Any
 
 from carspotter import storage
 from carspotter.errors import ProjectError
+from carspotter.project.attribute_rows import reviewed_photos
 from carspotter.project.folder import Project
-from carspotter.records import UNKNOWN_VIEWPOINT
-from carspotter.review.decisions import Task
-from carspotter.review.imported import open_decisions
 
 COLUMNS = ("path", "part", "source", "kind", "viewpoint", "x1", "y1", "x2", "y2", "ignore", "ad_id")
 CHOOSING = 5
@@ -60,18 +58,6 @@ def write_finder_rows(project: Project, out: Path) -> Mapping[str, Any]:
         "kinds": dict(Counter(row["kind"] for row in found).most_common()),
         "parts": dict(Counter(row["part"] for row in found).most_common()),
     }
-
-
-def reviewed_photos(project: Project) -> dict[str, dict[str, str | None]]:
-    """Return what people decided of kind and viewpoint by photo; an unknown viewpoint is None, above the source's."""
-    store, found = open_decisions(project.labels), dict[str, dict[str, str | None]]()
-    tasks: tuple[Task, ...] = ("kind", "viewpoint")
-    for task in tasks:
-        for decision in store.settled(task).values():
-            if decision.photo_id is not None:
-                word = None if decision.says == UNKNOWN_VIEWPOINT else decision.says
-                found.setdefault(decision.photo_id, {})[task] = word
-    return found
 
 
 def _labelled(row: Mapping[str, Any]) -> dict[str, Any] | None:

@@ -42,6 +42,7 @@ from carspotter.runtime.manifest import FILES as FILES
 from carspotter.runtime.manifest import FORMAT as FORMAT
 from carspotter.runtime.manifest import NETWORK as NETWORK
 from carspotter.runtime.manifest import PRECISIONS as PRECISIONS
+from carspotter.runtime.manifest import READS as READS
 from carspotter.runtime.manifest import SUBJECT as SUBJECT
 from carspotter.runtime.manifest import TASK_OUTPUTS as TASK_OUTPUTS
 from carspotter.runtime.manifest import Precision as Precision
@@ -60,7 +61,9 @@ class ModelBundle:
     an identifier answers in addition to names, each with its words in the order of the output that is called like it. A
     `head` answers the taxonomy's classes from the embedding, in place of the network's own, which `network` names where
     they are known. `seen` are hashes of what the network learnt from, empty where that is not known. `file` is one of
-    `FILES`, `precision` one of `PRECISIONS`. `folder` is None before `save`.
+    `FILES`, `precision` one of `PRECISIONS`. `folder` is None before `save`. A bundle for the task `attribute` has one
+    attribute, which its head answers from what it `reads` of the network, one of `READS`; its calibration is
+    `temperature`, the attribute's threshold under its name and, of a kind, `gate`.
     """
 
     task: Task
@@ -72,6 +75,7 @@ class ModelBundle:
     attributes: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     head: Head | None = None
     seen: bytes = b""
+    reads: tuple[str, ...] = ()
     network: Taxonomy | None = None
     file: str = FILES[0]
     precision: Precision = "float32"
@@ -83,16 +87,17 @@ class ModelBundle:
         if not self.name.strip():
             raise BundleError("a bundle needs a name, such as lite0.stanford-cars.2026-11; set `name` in bundle.json")
         if (self.taxonomy is None) == (self.task == "identifier"):
-            fault = "an identifier needs a taxonomy" if self.taxonomy is None else "a finder has no taxonomy"
+            article = "an" if self.task[0] in "ai" else "a"
+            fault = (
+                "an identifier needs a taxonomy" if self.taxonomy is None else f"{article} {self.task} has no taxonomy"
+            )
             raise BundleError(f"bundle {self.name}: {fault}; see taxonomy.json in the folder of a shipped identifier")
-        if self.head is not None and (self.taxonomy is None or self.head.n_classes != len(self.taxonomy)):
-            known = "no classes" if self.taxonomy is None else f"{len(self.taxonomy)} classes"
-            raise BundleError(f"bundle {self.name}: its head answers {self.head.n_classes}, its taxonomy has {known}")
         if self.network is not None and self.head is None:
             raise BundleError(
                 f"bundle {self.name}: network.json names a network's classes, but no head answers instead"
             )
         check_attributes(self.attributes, self.task, f"bundle {self.name}: attributes")
+        self._check_head()
         object.__setattr__(self, "attributes", {name: tuple(words) for name, words in self.attributes.items()})
         check_calibration(self.calibration, f"bundle {self.name}: calibration")
         check_card(self.card, f"bundle {self.name}")
@@ -117,6 +122,7 @@ class ModelBundle:
             card=read_json(folder / "card.json"),
             taxonomy=_read_taxonomy(folder / "taxonomy.json") if manifest.task == "identifier" else None,
             attributes=manifest.attributes,
+            reads=manifest.outputs if manifest.task == "attribute" else (),
             head=Head.from_bytes(head.read_bytes(), str(head)) if manifest.head else None,
             seen=hashes,
             network=_read_taxonomy(network) if manifest.head and network.is_file() else None,
@@ -163,6 +169,19 @@ class ModelBundle:
             storage.write(str(folder / name), content)
         return replace(self, folder=folder)
 
+    def _check_head(self) -> None:
+        if self.task == "attribute":
+            ((name, words),) = self.attributes.items()
+            if self.head is None or self.head.n_classes != len(words) or self.reads not in READS:
+                known = "no head" if self.head is None else f"a head of {self.head.n_classes} that reads {self.reads}"
+                raise BundleError(
+                    f"bundle {self.name}: {known} for {len(words)} words of {name}; train it again with "
+                    f"`carspotter train PROJECT --task {name}`"
+                )
+        elif self.head is not None and (self.taxonomy is None or self.head.n_classes != len(self.taxonomy)):
+            known = "no classes" if self.taxonomy is None else f"{len(self.taxonomy)} classes"
+            raise BundleError(f"bundle {self.name}: its head answers {self.head.n_classes}, its taxonomy has {known}")
+
     def share(self, name: str, default: float) -> float:
         """Return a number of the calibration that must lie in 0..1; `default` where it has none. Raises BundleError."""
         value = self.calibration.get(name, default)
@@ -173,7 +192,7 @@ class ModelBundle:
     @property
     def outputs(self) -> tuple[str, ...]:
         """Return the names of all that the network answers."""
-        return (*TASK_OUTPUTS[self.task], *self.attributes)
+        return self.reads if self.task == "attribute" else (*TASK_OUTPUTS[self.task], *self.attributes)
 
     @property
     def model_path(self) -> Path:
@@ -194,7 +213,11 @@ class ModelBundle:
         if self.task == "finder":
             seen["score"] = self.calibration.get("score")
         network, weights = self.read_network()
-        return f"{self.name}@{sha256(network + (weights or b'') + json_bytes(seen))[:12]}"
+        head = b""
+        if self.task == "attribute":
+            seen["calibration"] = dict(self.calibration)
+            head = self.head.to_bytes() if self.head is not None else b""
+        return f"{self.name}@{sha256(network + (weights or b'') + head + json_bytes(seen))[:12]}"
 
     def read_network(self) -> tuple[bytes, bytes | None]:
         """Return the network's file and, of an `.xml`, its weights, as `save` takes them; raises BundleError."""
@@ -252,6 +275,9 @@ class ModelBundle:
     def _last_size(self, output: str) -> int | None:
         sizes = {"kind": len(KINDS), "boxes": 4, "viewpoints": len(VIEWPOINTS)}
         sizes |= {name: len(words) for name, words in self.attributes.items()}
+        if self.task == "attribute":
+            # What a finder says has sizes of its own, and the head reads both together.
+            return sizes.get(output) if self.head is None or self.reads != READS[0] else self.head.width
         if self.head is not None:  # the network's own classes are those of the bundle it was learned from
             sizes["embedding"] = self.head.width
             if self.head.profiles is not None:
@@ -272,7 +298,7 @@ class ModelBundle:
             "outputs": list(self.outputs),
             "model": self._model(contents),
         }
-        if self.task == "identifier":
+        if self.task != "finder":
             manifest["attributes"] = {name: list(words) for name, words in self.attributes.items()}
         if self.head is not None:
             data = self.head.to_bytes()
@@ -309,6 +335,8 @@ def shipped(task: Task) -> ModelBundle:
     """Return the bundle inside the package for a task, the folder named after it; raises BundleError without one."""
     check_task(task, "shipped bundle")
     folder = _shipped_folder() / task
+    if task == "attribute":
+        raise BundleError("no attribute ships: train one with `carspotter train PROJECT --task NAME`")
     if not folder.is_dir():
         raise BundleError(f"this install has no {task} at {folder}; name a bundle's folder, or reinstall carspotter")
     return ModelBundle.load(folder)

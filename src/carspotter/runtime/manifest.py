@@ -14,11 +14,12 @@ from typing import Any, Literal, get_args
 
 from carspotter.errors import BundleError, suggestion
 from carspotter.pixels import Preprocessing
+from carspotter.records import KINDS
 from carspotter.runtime.head import Kind
 from carspotter.settings import read_section
 from carspotter.taxonomy import LEVELS
 
-Task = Literal["finder", "identifier"]
+Task = Literal["finder", "identifier", "attribute"]
 Precision = Literal["float32", "float16", "int8"]
 
 FORMAT = 4
@@ -34,8 +35,13 @@ PRECISIONS: tuple[str, ...] = get_args(Precision)
 TASK_OUTPUTS: Mapping[str, tuple[str, ...]] = {
     "finder": ("kind", "scores", "boxes", "viewpoints"),
     "identifier": ("probabilities", "embedding", *LEVELS),
+    "attribute": (),
 }
-"""What a network for each task must answer, attributes aside; `_last_size` knows their last dimension."""
+"""What a network for each task must answer, attributes aside; `_last_size` knows their last dimension. Of an
+`attribute` it is one of `READS`."""
+
+READS: tuple[tuple[str, ...], ...] = (("embedding",), ("kind", "viewpoints"))
+"""What the head of an attribute may read: an identifier's embedding, or what a finder says of kind and sides."""
 
 SUBJECT = "subject"
 """The attribute that says whether a crop shows one whole car, in the word `CAR`, or what has no name for us."""
@@ -104,7 +110,8 @@ class Manifest:
     head: HeadFile | None = None
 
     def __post_init__(self) -> None:
-        missing = {*TASK_OUTPUTS[self.task], *self.attributes} - set(self.outputs)
+        own = () if self.task == "attribute" else tuple(self.attributes)  # an attribute's own are its head's
+        missing = {*TASK_OUTPUTS[self.task], *own} - set(self.outputs)
         if missing:
             raise ValueError(f"outputs lack {', '.join(sorted(missing))}; {EXPORT}")
 
@@ -186,15 +193,21 @@ def check_file(file: object, precision: object, what: str) -> None:
 
 
 def check_attributes(attributes: object, task: str, what: str) -> None:
-    """Raise BundleError unless attributes are names with two words or more, of an identifier."""
-    if not isinstance(attributes, Mapping) or (attributes and task != "identifier"):
+    """Raise BundleError unless attributes are names with two words or more: an identifier's, or one of an attribute."""
+    if not isinstance(attributes, Mapping) or (attributes and task == "finder"):
         raise BundleError(f"{what} are {attributes!r}; they must be a mapping from names to words, of an identifier")
+    if task == "attribute" and len(attributes) != 1:
+        raise BundleError(f"{what} are {attributes!r}; a bundle for the task attribute has one")
     for name, words in attributes.items():
         if not isinstance(name, str) or not name or name in TASK_OUTPUTS[task]:
             raise BundleError(f"{what}: {name!r} cannot be one; it must be a text, and no other output")
         listed = isinstance(words, list | tuple) and all(isinstance(word, str) and word for word in words)
         if not listed or len(set(words)) != len(words) or len(words) < 2:
             raise BundleError(f"{what}.{name} is {words!r}; it must be a list of two words or more, each another")
+    odd = [word for word in attributes.get("kind", ()) if word not in KINDS] if task == "attribute" else []
+    if odd or "exterior" not in attributes.get("kind", ("exterior",)):
+        fault = f"it has {odd[0]!r}" if odd else "it lacks exterior"
+        raise BundleError(f"{what}.kind: {fault}; kinds are {', '.join(KINDS)}, and exterior passes the gate")
     if SUBJECT in attributes and CAR not in attributes[SUBJECT]:
         raise BundleError(f"{what}.{SUBJECT} is {attributes[SUBJECT]!r}; one of its words must be {CAR!r}")
 

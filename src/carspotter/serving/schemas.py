@@ -34,7 +34,7 @@ EXAMPLE: dict[str, Any] = {
     ],
     "error": None,
     "undecided": None,
-    "bundles": {"finder": "lite0", "identifier": "lite0.stanford-cars"},
+    "bundles": {"finder": "mobilenetv3s.finder", "identifier": "mobilenetv3-small.cars"},
     "milliseconds": {"decode": 4.1, "find": 13.0, "identify": 17.8, "queue": 0.2, "total": 36.1},
 }
 
@@ -64,6 +64,7 @@ class VehicleShape(_Shape):
     viewpoint: Named
     colour: Named | None = Field(description="One word, or null where it is not sure.")
     body: Named | None = Field(description="One word, or null where it is not sure.")
+    attributes: dict[str, Named | None] = Field(default={}, description="Of your own; null where one is not sure.")
     answer: AnswerShape | None
     levels: dict[str, list[Named]]
     undecided: str | None
@@ -185,7 +186,7 @@ class BundleShape(_Shape):
     name: str
     classes: int | None
     knows: ExtentShape | None
-    attributes: dict[str, list[str]] = Field(description="What is told besides, each with its words.")
+    attributes: dict[str, list[str]] = Field(description="Further attributes, such as colour, with their words.")
     input: list[int]
     card: dict[str, Any]
 
@@ -202,7 +203,7 @@ class ModelsShape(_Shape):
 
 
 class TaxonShape(_Shape):
-    """One class; a part that is not known is missing, and a class without a model is a make of which no model is."""
+    """One class; unknown parts are missing, and a class without a model is a make of which no model is known."""
 
     make: str
     model: str | None = None

@@ -62,6 +62,10 @@ class FitSettings:
             if not holds:
                 raise ValueError(f"baseline: {message}")
 
+    def with_balance(self, balance: float) -> FitSettings:
+        """Return the same with another balance."""
+        return replace(self, balance=balance)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HogSettings:
@@ -113,6 +117,23 @@ class Linear:
     def logits(self, vectors: Floats) -> Doubles:
         """Return (n, n_classes) for vectors (n, d)."""
         return np.asarray(vectors @ self.weights.T + self.bias, np.float64)
+
+
+View = tuple[Floats, Ints]
+"""Vectors (n, d) and their classes (n,)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Fitted:
+    """A classifier with its temperature and strength; `held` (m, n_classes) are logits of the rows that chose them.
+
+    Those are of a classifier that had not learnt from them.
+    """
+
+    classifier: Linear
+    temperature: float
+    chosen: float
+    held: Doubles
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -230,7 +251,16 @@ def _fit(photos: LabelledPhotos, n_classes: int, *, embed: Embed, settings: FitS
     """Choose setting and temperature on a part set aside, then learn from all photos."""
     _check(photos, n_classes, settings)
     views = _describe(photos, n_classes, embed, settings)
-    held = _set_aside(photos.targets, settings.holdout, seed)
+    fitted = fit_vectors(views, n_classes, _set_aside(photos.targets, settings.holdout, seed), settings)
+    return Baseline(embed=embed, classifier=fitted.classifier, temperature=fitted.temperature, chosen=fitted.chosen)
+
+
+def fit_vectors(views: list[View], n_classes: int, held: npt.NDArray[np.bool_], settings: FitSettings) -> Fitted:
+    """Choose strength and temperature on the rows of the mask `held` (n,), then learn from all.
+
+    Views are vectors (n, d) with classes (n,): first the photos as they are, then their mirrored copies. Raises
+    MissingExtraError.
+    """
     # Judged on photos as they are: mirrored copies are a help for learning, no photos of their own.
     judge = _gather(views[:1], held, settings.balance)
     outcomes = []
@@ -241,12 +271,12 @@ def _fit(photos: LabelledPhotos, n_classes: int, *, embed: Embed, settings: FitS
         temperature = fit_temperature(logits, judge.targets)
         # By log-loss, not accuracy: of few photos many strengths have the same accuracy.
         chance = softmax(logits / temperature)[np.arange(len(judge.targets)), judge.targets]
-        outcomes.append((float(-(judge.weights * np.log(chance + 1e-12)).mean()), temperature, value))
+        outcomes.append((float(-(judge.weights * np.log(chance + 1e-12)).mean()), temperature, value, logits))
     # The temperature was fitted to a head of fewer photos; the final one is a little better, so that it errs towards
     # doubt.
-    _, temperature, chosen = min(outcomes)
+    _, temperature, chosen, logits = min(outcomes, key=lambda outcome: outcome[:3])
     ((_, classifier),) = _fit_linear(_gather(views, np.ones(len(held), bool), settings.balance), n_classes, [chosen])
-    return Baseline(embed=embed, classifier=classifier, temperature=temperature, chosen=chosen)
+    return Fitted(classifier=classifier, temperature=temperature, chosen=chosen, held=logits)
 
 
 def _describe(photos: LabelledPhotos, n_classes: int, embed: Embed, settings: FitSettings) -> list[tuple[Floats, Ints]]:

@@ -22,7 +22,7 @@ from carspotter.settings import parse_toml, read_section
 from carspotter.training.augmentation import AugmentSettings as AugmentSettings
 from carspotter.training.augmentation import as_table, filled
 
-TaskName = Literal["identifier", "finder", "hog", "linear"]
+TaskName = Literal["identifier", "finder", "attribute", "hog", "linear"]
 BASELINES: tuple[TaskName, ...] = ("hog", "linear")
 """Tasks that learn in one step, without epochs: HOG and a linear classifier, or frozen features and one of two."""
 Precision = Literal["float32", "bfloat16", "auto"]
@@ -396,7 +396,7 @@ def _check(recipe: Recipe, where: str) -> None:
             "or --set data.shards=PROJECT/shards",
         ),
         (
-            bool(recipe.data.taxonomy or recipe.data.shards) or recipe.task == "finder",
+            bool(recipe.data.taxonomy or recipe.data.shards) or recipe.task in ("finder", "attribute"),
             "data.taxonomy: labels need the table of their classes: --set data.taxonomy=CLASSES.csv",
         ),
         (min(recipe.augment.mixup, recipe.augment.cutmix) >= 0, "augment.mixup and cutmix must not be negative"),

@@ -81,6 +81,10 @@ def open_task(recipe: Recipe, run: Path | None = None) -> Task:
         from carspotter.training.finder.task import FinderTask
 
         return FinderTask(recipe)
+    if recipe.task == "attribute":
+        from carspotter.training.attribute.task import AttributeTask
+
+        return AttributeTask(recipe)
     from carspotter.training.identifier.task import IdentifierTask
 
     return IdentifierTask(recipe, run)

@@ -193,7 +193,8 @@ class Training:
         self.first_step = self.step  # of this part of the run, by which the time that is left is told
         if self.recipe.train.probe and not self.lines:
             self._judge({})  # what fitted heads reach by themselves, which learning must beat
-        while self.epoch < self.recipe.epochs and not self.clock.is_over():
+        # One is judged at least, or there would be nothing to keep.
+        while self.epoch < self.recipe.epochs and not (self.clock.is_over() and self.lines):
             if patience and self.epoch - self.best_epoch >= patience:
                 break
             started = time.monotonic()

@@ -2,7 +2,7 @@
 // converts colours. It does not turn: Chromium leaves a WebP as its EXIF finds it. A large JPEG is averaged to the size
 // that the server decodes it at.
 
-import { PhotoError, countScans, jpegSize, lacksEnd, sniff, uprightBytes } from "./headers.js";
+import { PhotoError, countScans, jpegSize, lacksEnd, lacksScans, sniff, uprightBytes } from "./headers.js";
 
 const MAX_PIXELS = 50_400_000;
 const MAX_SIDE = 65_535;
@@ -37,6 +37,7 @@ function checkJpeg(bytes) {
 /** Decode a photo with the end that it lacks, where nothing else is missing: then what follows changes no pixel. */
 async function withEnd(bytes, form, minSide) {
   const truncated = new PhotoError("truncated", `${form} photo is truncated (${bytes.length} bytes)`);
+  if (form === "JPEG" && lacksScans(bytes)) throw truncated;
   const read = [];
   for (const whole of ended(bytes, form)) {
     read.push(await byBrowser(whole, form, minSide).catch((error) => { throw error.code === "broken" ? truncated : error; }));

@@ -12,6 +12,8 @@ const MAGIC = [
 const HEIC = ["heic", "heix", "heim", "heis", "hevc", "hevx", "mif1"];
 const ORIENTATION = 0x0112; // Exif 2.32, 4.6.4
 const [START_OF_SCAN, END_OF_IMAGE] = [0xda, 0xd9];
+// Markers of frames that decoders read, and whether their scans bring the coefficients bit by bit.
+const FRAMES = { 0xc0: false, 0xc1: false, 0xc2: true, 0xc9: false, 0xca: true };
 
 /** A photo that cannot be read: `code` is one of the API's, the message is for people. */
 export class PhotoError extends Error {
@@ -86,6 +88,26 @@ export function jpegSize(bytes) {
 
 /** Return how often a decoder passes over a JPEG's pixels. */
 export const countScans = (bytes) => [...jpegPieces(bytes)].filter(([marker]) => marker === START_OF_SCAN).length;
+
+/** Say whether the scans of a JPEG leave out bits of a component that its frame names, as where it was cut between two. */
+export function lacksScans(bytes) {
+  const pieces = [...jpegPieces(bytes)];
+  const frame = pieces.find(([marker]) => marker in FRAMES);
+  if (!frame) return true;
+  const wanted = new Set(names(bytes, frame[1] + 5, 3).flatMap((name) => Array.from({ length: 64 }, (_, i) => 64 * name + i)));
+  for (const [marker, at] of pieces) {
+    if (marker !== START_OF_SCAN) continue;
+    const found = names(bytes, at, 2);
+    const spectrum = at + 1 + 2 * found.length;
+    const [first, last, bits] = FRAMES[frame[0]] ? bytes.subarray(spectrum, spectrum + 3) : [0, 63, 0];
+    if (bits === undefined || bits & 15) continue; // the last bits of each coefficient are still to come
+    for (const name of found) for (let i = first; i <= last; i++) wanted.delete(64 * name + i);
+  }
+  return wanted.size > 0;
+}
+
+/** Return the names of components in a frame or a scan: their number, then `step` bytes for each, its name first. */
+const names = (bytes, at, step) => [...bytes.subarray(at + 1, at + 1 + step * (bytes[at] ?? 0))].filter((_, i) => i % step === 0);
 
 /** Yield [name, offset, length] of the pieces of a PNG, or of a WebP, whose lengths stand the other way round. */
 function* chunks(bytes, start, little) {

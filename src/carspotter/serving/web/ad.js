@@ -136,7 +136,7 @@ function present(photos, says, { content, milliseconds }) {
   car.find("#declared").replaceChildren(...against(content, says, photos));
   car.find("#views").replaceChildren(...views(content));
   car.find("#score").replaceChildren(...score(content));
-  car.find("#note").textContent = isDrawn ? "These photos are drawn, so a name here says nothing about accuracy." : "";
+  car.find("#note").textContent = isDrawn ? car.DRAWN : "";
   car.find("#photos").replaceChildren(...content.photos.map((photo, index) => card(photo, index, photos[index], content)));
   car.find("#said").textContent = aloud(content, says);
   const declaration = Object.keys(says).length ? [["declared", JSON.stringify(says)]] : [];

@@ -34,7 +34,7 @@ export function showAnswer(file, content, isDrawn = false) {
   const largest = vehicles.reduce((best, one, index) => (area(one) > area(vehicles[best]) ? index : best), 0);
   car.stage(car.find("#stage"), url, content, { names: vehicles.map(tag), selected: largest, onSelect: (index) => select(content, index) });
   car.find("#caption").textContent = `${file.name}, ${content.width} × ${content.height}, ${car.bytes(file.size)}${
-    isDrawn ? ". This photo is drawn, so a name here says nothing about accuracy." : ""
+    isDrawn ? `. ${car.DRAWN}` : ""
   }`;
   tabs(content, largest);
   select(content, largest);

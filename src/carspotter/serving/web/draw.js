@@ -3,6 +3,8 @@
 
 export const VIEWPOINTS = ["front", "front-right", "right", "back-right", "back", "back-left", "left", "front-left"];
 export const LEVELS = ["make", "model", "generation", "year"];
+/** What the answer to a drawn example means. */
+export const DRAWN = "Drawn, not photographed: that no name is given is right, and a name would say nothing about accuracy.";
 
 const MOST_BARS = 5; // the JSON has all of them
 const SVG = "http://www.w3.org/2000/svg";

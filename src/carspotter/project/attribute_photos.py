@@ -1,0 +1,70 @@
+"""What an attribute is learnt from, and how: labelled photos with their crops, and the settings. It learns nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+import numpy as np
+import numpy.typing as npt
+
+from carspotter import storage
+from carspotter.crops import cut, decode_side, read_photo
+from carspotter.errors import DatasetError, suggestion
+from carspotter.pixels import DecodedPhoto, Preprocessing
+from carspotter.training.attribute.labels import Labelled
+
+How = Literal["head", "fine-tune", "scratch", "features", "hog"]
+HOWS: tuple[str, ...] = get_args(How)
+CHUNK = 16
+"""Photos that are open at once."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AttributeSettings:
+    """What is learnt, and how. Raises DatasetError for an unknown way, or a name that cannot be one."""
+
+    task: str
+    how: How = "head"
+    backbone: str = ""
+    """Of timm, for `features` and `fine-tune`; empty: the shipped identifier's."""
+    merge_sides: bool = False
+    epochs: int = 0
+    """Of a network that is trained; 0: as its recipe says."""
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.how not in HOWS:
+            raise DatasetError(f"way {self.how!r} is unknown; {suggestion(self.how, HOWS)}")
+        if self.how == "features" and not self.backbone:
+            raise DatasetError("features needs --backbone NAME, one of timm's, such as resnet50.a1_in1k")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Photos:
+    """Labelled photos that can be read, in parts; `words` are the labels by number."""
+
+    rows: tuple[Labelled, ...]
+    words: tuple[str, ...]
+    of_photo: bool
+
+    @property
+    def targets(self) -> npt.NDArray[np.int64]:
+        """Return the number of each photo's label (n,)."""
+        return np.array([self.words.index(row.label) for row in self.rows], np.int64)
+
+    def part(self, name: str) -> npt.NDArray[np.bool_]:
+        """Mark the photos of a part (n,)."""
+        return np.array([row.split == name for row in self.rows], bool)
+
+    def crops(self, size: Preprocessing) -> Iterator[npt.NDArray[np.uint8]]:
+        """Yield what a network with this input sees, (n, h, w, 3), some at a time."""
+        for start in range(0, len(self.rows), CHUNK):
+            part = self.rows[start : start + CHUNK]
+            yield np.stack([cut(opened(row, size), size, None if self.of_photo else row.box) for row in part])
+
+
+def opened(row: Labelled, size: Preprocessing) -> DecodedPhoto:
+    """Decode a labelled photo for a network of this input. Raises ImageError, StorageError."""
+    return read_photo(storage.read(row.path), decode_side(size))

@@ -1,0 +1,176 @@
+"""An attribute as a task for `trainer`: a network that learns one label a photo, from a CSV that `labels` wrote.
+
+The crops are in memory: some thousand photos, as people label by hand. What the network sees goes through the same head
+as still features do (`head`), so that its own last layer is thrown away.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+
+from carspotter.crops import crop_of
+from carspotter.errors import ImageError, RecipeError, StorageError
+from carspotter.pixels import Preprocessing
+from carspotter.storage import read
+from carspotter.taxonomy import Taxonomy
+from carspotter.training.attribute.head import macro_f1
+from carspotter.training.attribute.labels import Labelled, read_table
+from carspotter.training.identifier.data import augment
+from carspotter.training.identifier.model import Identifier, choose_layers, load_backbone
+from carspotter.training.identifier.targets import mirrored
+from carspotter.training.identifier.task import predict
+from carspotter.training.recipe import Phase, Recipe
+from carspotter.training.start import open_start, take_backbone
+
+SMALL = "small-cnn"
+"""The name of the one backbone that is not timm's."""
+
+Batch = dict[str, Tensor]
+
+
+class AttributeTask:
+    """Learn labels; what the split `validation` says is never learnt from, and `test` is not opened."""
+
+    taxonomy: Taxonomy | None = None
+    attributes: Mapping[str, tuple[str, ...]] = {}
+
+    def __init__(self, recipe: Recipe) -> None:
+        self.recipe = recipe
+        rows = read_table(Path(recipe.data.labels), "label")
+        self.words = tuple(sorted({row.label for row in rows}))
+        self.images, self.targets = self._load([row for row in rows if row.split == "train"])
+        self.held, self.truth = self._load([row for row in rows if row.split == "validation"])
+        self.fingerprint = _fingerprint(recipe, self.images, self.targets)
+        swap = mirror_of(self.words)
+        # A side without its other one: the mirror image of its photos has no label.
+        self.augment = recipe.augment if swap is not None else replace(recipe.augment, flip=0.0)
+        self.swap = np.arange(len(self.words)) if swap is None else swap
+        counts = np.bincount(self.targets, minlength=len(self.words)).clip(1)
+        # By the root of how rare a label is: of few photos of one, each would else be seen dozens of times.
+        self.weights = torch.from_numpy(counts[self.targets] ** -float(recipe.train.balance))
+
+    def _load(self, rows: list[Labelled]) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64]]:
+        if not rows:
+            raise RecipeError(f"{self.recipe.data.labels}: no row to learn from, or none to choose by; see its split")
+        size = self.recipe.input
+        target = Preprocessing(width=size.width, height=size.height, fit=size.fit, pad=size.pad)
+        images = np.empty((len(rows), size.height, size.width, 3), np.uint8)
+        for place, row in enumerate(rows):
+            try:
+                images[place] = crop_of(read(row.path), target, row.box)
+            except (ImageError, StorageError) as error:
+                raise RecipeError(f"{row.path}: {error}; take its row out") from error
+        return images, np.array([self.words.index(row.label) for row in rows], np.int64)
+
+    def move(self, device: torch.device) -> None:
+        """Leave the photos where they are: each batch goes to the device by itself."""
+
+    def build_model(self, *, blank: bool = False) -> Identifier:
+        """Make the network with its first weights."""
+        settings = self.recipe.model.without_weights() if blank else self.recipe.model
+        small = settings.backbone == SMALL
+        backbone = SmallCnn() if small else load_backbone(settings)
+        model = Identifier(backbone, len(self.words), dropout=settings.dropout)
+        nn.init.normal_(model.head.weight, std=0.01)
+        nn.init.zeros_(model.head.bias)
+        if settings.start:
+            take_backbone(model, open_start(self.recipe))
+        choose_layers(model, settings)
+        return model
+
+    def steps(self, phase: Phase) -> int:  # noqa: ARG002  # Task has it
+        """Count the batches of an epoch."""
+        return max(1, len(self.targets) // self.recipe.train.batch)
+
+    def batches(self, phase: Phase, epoch: int, seed: int, part: tuple[int, int] = (0, 1)) -> Iterator[Batch]:
+        """Yield augmented batches, the same for the same seed and epoch; rare labels come more often."""
+        order = torch.Generator().manual_seed(seed * 100_003 + epoch)
+        change = torch.Generator().manual_seed((seed * 100_003 + epoch) * 1009 + part[0])
+        settings, targets = self.augment, torch.from_numpy(self.targets)
+        images, swap = torch.from_numpy(self.images), torch.from_numpy(self.swap)
+        for _ in range(self.steps(phase)):
+            drawn = torch.multinomial(self.weights, self.recipe.train.batch, replacement=True, generator=order)
+            chosen = drawn[part[0] :: part[1]]
+            pixels, flipped = augment(images[chosen], (phase.height, phase.width), settings, change)
+            # A mirrored left side is a right side.
+            yield {"pixels": pixels, "target": torch.where(flipped, swap[targets[chosen]], targets[chosen])}
+
+    def loss(self, model: nn.Module, batch: Batch) -> Tensor:
+        """Compute a batch's cross-entropy."""
+        logits, _ = model(batch["pixels"])
+        smoothing = self.recipe.train.label_smoothing
+        return nn.functional.cross_entropy(logits.float(), batch["target"], label_smoothing=smoothing)
+
+    def evaluate(self, model: nn.Module) -> dict[str, float]:
+        """Return macro-F1, accuracy and loss on the validation photos."""
+        logits, _ = predict(cast(Identifier, model), self.held)
+        truth = torch.from_numpy(self.truth)
+        answer = logits.argmax(1).numpy()
+        return {
+            "macro-F1": macro_f1(self.truth, answer, len(self.words)),
+            "accuracy": float((answer == self.truth).mean()),
+            "held-out loss": nn.functional.cross_entropy(logits, truth).item(),
+        }
+
+    def export_module(self, model: nn.Module) -> nn.Module:
+        """Wrap the network: uint8 pixels (n, h, w, 3) to the embedding (n, d) at length 1."""
+        return Embedding(cast(Identifier, model))
+
+    def calibrate(self, model: nn.Module) -> tuple[dict[str, Any], dict[str, float]]:
+        """Leave calibrating to the head behind the embedding; return the figures."""
+        return {}, self.evaluate(model)
+
+
+class Embedding(nn.Module):
+    """Take pixels as a photo has them; answer the embedding at length 1."""
+
+    def __init__(self, model: Identifier) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, image: Tensor) -> tuple[Tensor, ...]:
+        return (nn.functional.normalize(self.model.embed(image.permute(0, 3, 1, 2).float()), dim=1),)
+
+
+class SmallCnn(nn.Module):
+    """Turn pixels (n, 3, h, w) into 192 features by ten convolutions; 1 million weights, enough for few photos."""
+
+    num_features = 192
+
+    def __init__(self) -> None:
+        super().__init__()
+        layers: list[nn.Module] = []
+        channels = 3
+        for width in (24, 48, 96, 128, 192):  # each halves the map: 64 px end as 2
+            layers += [nn.Conv2d(channels, width, 3, 2, 1, bias=False), nn.BatchNorm2d(width), nn.ReLU()]
+            layers += [nn.Conv2d(width, width, 3, 1, 1, bias=False), nn.BatchNorm2d(width), nn.ReLU()]
+            channels = width
+        self.layers = nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten())
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        result: Tensor = self.layers(pixels)
+        return result
+
+
+def mirror_of(words: tuple[str, ...]) -> npt.NDArray[np.int64] | None:
+    """Return for each label the number of its mirror image; None where that of one is no label."""
+    try:
+        return mirrored(words)
+    except RecipeError:
+        return None
+
+
+def _fingerprint(recipe: Recipe, images: npt.NDArray[np.uint8], targets: npt.NDArray[np.int64]) -> str:
+    digest = hashlib.sha256(images.tobytes())
+    digest.update(targets.tobytes())
+    digest.update(repr((recipe.model, recipe.input, recipe.augment, recipe.train, recipe.phases, recipe.seed)).encode())
+    return digest.hexdigest()

@@ -1,0 +1,189 @@
+"""Tests of attributes of one's own: labels in, a bundle out, and what recognizing and building do with it."""
+
+import csv
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from carspotter.errors import BundleError, DatasetError
+from carspotter.evaluation.compare import compare, ensemble, fit_weights
+from carspotter.evaluation.predictions import Predictions
+from carspotter.project.attribute import train_attribute
+from carspotter.project.attribute_photos import AttributeSettings
+from carspotter.project.locate import LocateSettings, versions
+from carspotter.recognition.recognizer import Recognizer
+from carspotter.records import Vehicle
+from carspotter.runtime.bundle import ModelBundle, shipped
+from carspotter.training.attribute.labels import Labelled, deal_out, read_folders, read_table
+from tiny_bundles import draw_photo, tiny_finder, tiny_identifier
+
+Box = tuple[int, int, int, int]
+BOX: Box = (60, 60, 340, 240)
+
+
+def drawn(folder: Path, labels: Mapping[str, int], n: int, *, seed: int = 0) -> list[tuple[Path, str]]:
+    """Draw photos of each label into a folder of its name: a car on grey, in the label's brightness of background."""
+    random, found = np.random.default_rng(seed), []
+    for label, grey in labels.items():
+        (folder / label).mkdir(parents=True, exist_ok=True)
+        for number in range(n):
+            pixels = draw_photo((400, 300), [("red" if grey > 100 else "blue", BOX)], background=grey)
+            noise = random.integers(-15, 15, pixels.shape)
+            path = folder / label / f"{label}-{number}.png"
+            Image.fromarray((pixels.astype(int) + noise).clip(0, 255).astype(np.uint8)).save(path)
+            found.append((path, label))
+    return found
+
+
+def table(path: Path, rows: list[tuple[Path, str]], column: str = "label") -> Path:
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(["photo", column, "x1", "y1", "x2", "y2"])
+        writer.writerows([photo, label, *BOX] for photo, label in rows)
+    return path
+
+
+def test_a_kind_from_folders_becomes_the_gate(tmp_path: Path) -> None:
+    drawn(tmp_path / "kinds", {"exterior": 220, "interior": 20}, 12)
+    (tmp_path / "kinds/exterior/words.jpg").write_text("this is no photo")
+    said: list[str] = []
+    trained = train_attribute(tmp_path / "kinds", tmp_path / "out", AttributeSettings(task="kind"), said.append)
+    assert trained.figures is not None
+    assert trained.figures.macro_f1.value == 1.0
+    assert [line for line in said if "words.jpg" in line]
+    assert (tmp_path / "out/report.html").is_file()
+
+    bundle = ModelBundle.load(tmp_path / "out")
+    locate = LocateSettings(attributes=(str(tmp_path / "out"),))
+    assert locate.least() == bundle.calibration["gate"]
+    assert versions(locate)["findings"] != versions(LocateSettings())["findings"]
+
+    recognizer = open_recognizer(tmp_path, [tmp_path / "out"])
+    # The tiny finder calls a photo with a car exterior at any grey; the bundle of one's own knows better.
+    answers = [recognizer.recognize(str(tmp_path / f"kinds/{name}/{name}-0.png")) for name in ("exterior", "interior")]
+    assert [each.kind.name for each in answers if each.kind] == ["exterior", "interior"]
+    assert [len(each.vehicles) for each in answers] == [1, 0]
+
+
+def test_a_column_of_ones_own_is_said_of_a_vehicle_and_comes_back_from_json(tmp_path: Path) -> None:
+    labels = table(tmp_path / "labels.csv", drawn(tmp_path, {"new": 220, "used": 20}, 12), "state")
+    trained = train_attribute(labels, tmp_path / "out", AttributeSettings(task="state"), lambda line: None)
+    assert trained.bundle is not None
+    assert trained.bundle.attributes == {"state": ("new", "used")}
+
+    recognizer = open_recognizer(tmp_path, [tmp_path / "out"])
+    vehicle = recognizer.recognize(str(tmp_path / "used/used-3.png")).vehicles[0]
+    assert vehicle.own["state"] is not None
+    assert vehicle.own["state"].name == "used"
+    assert Vehicle.from_dict(vehicle.to_dict()).own["state"] is not None
+    assert recognizer.bundles["attribute state"] == "state.head"
+    with pytest.raises(BundleError, match="both say 'state'"):
+        open_recognizer(tmp_path, [tmp_path / "out", tmp_path / "out"])
+    with pytest.raises(BundleError, match="says 'state'; a build takes kind and viewpoint"):
+        LocateSettings(attributes=(str(tmp_path / "out"),)).least()
+
+
+def test_hog_and_a_head_join_in_an_ensemble_that_is_fitted_on_validation(tmp_path: Path) -> None:
+    labels = table(tmp_path / "labels.csv", drawn(tmp_path, {"a": 220, "b": 20}, 14))
+    for how in ("head", "hog"):
+        train_attribute(labels, tmp_path / how, AttributeSettings(task="side", how=how), lambda line: None)  # type: ignore[arg-type]
+    held = [Predictions.load(tmp_path / how / "validation.parquet") for how in ("head", "hog")]
+    test = [Predictions.load(tmp_path / how / "predictions.parquet") for how in ("head", "hog")]
+    assert not set(held[0].photos) & set(test[0].photos)
+    assert set(held[0].photos) == set(held[1].photos)
+    joined = ensemble(test, fit_weights(held))
+    assert compare([*test, joined]).photos == len(test[0])
+    assert not (tmp_path / "hog/bundle.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        ("photo,label\na.png,front\nb.png,front\nc.png,front\n", "all 3 photos say 'front'"),
+        ("photo,label\na.png,front\nb.png,front\nc.png,back\nd.png,back\n", "front 2, back 2; at least two labels"),
+        ("photo,colour\na.png,red\n", "no column 'side', and none called label"),
+        ("file,side\na.png,red\n", "no column photo or path"),
+        ("photo,side\na.png,\n", "empty in all 1 rows"),
+        ("photo,side,split\na.png,left,tests\n", "line 2: split is 'tests'"),
+        ("photo,side,x1,y1,x2,y2\na.png,left,1,2,x,4\n", "line 2: box"),
+    ],
+)
+def test_labels_that_nothing_can_be_learnt_from_are_refused(tmp_path: Path, content: str, says: str) -> None:
+    (tmp_path / "labels.csv").write_text(content, encoding="utf-8")
+    with pytest.raises(DatasetError, match=says):
+        train_attribute(tmp_path / "labels.csv", tmp_path / "out", AttributeSettings(task="side"), lambda line: None)
+    assert not (tmp_path / "out").exists()
+
+
+def test_photos_that_are_missing_or_no_photos_are_left_out_and_said(tmp_path: Path) -> None:
+    rows = drawn(tmp_path, {"a": 220, "b": 20}, 10)
+    (tmp_path / "text.jpg").write_text("words", encoding="utf-8")
+    labels = table(tmp_path / "labels.csv", [*rows, (tmp_path / "gone.png", "a"), (tmp_path / "text.jpg", "b")])
+    said: list[str] = []
+    train_attribute(labels, tmp_path / "out", AttributeSettings(task="side"), said.append)
+    left_out = [line for line in said if line.startswith("left out")]
+    assert len(left_out) == 2
+    assert "gone.png" in left_out[0]
+    assert "text.jpg" in left_out[1]
+
+
+def test_kinds_are_kinds(tmp_path: Path) -> None:
+    labels = table(tmp_path / "labels.csv", drawn(tmp_path, {"exterior": 220, "inside": 20}, 4), "kind")
+    with pytest.raises(DatasetError, match="kind 'inside' is none"):
+        train_attribute(labels, tmp_path / "out", AttributeSettings(task="kind"), lambda line: None)
+
+
+def test_another_bundle_is_not_written_over(tmp_path: Path) -> None:
+    labels = table(tmp_path / "labels.csv", drawn(tmp_path, {"a": 220, "b": 20}, 4))
+    shutil.copytree(str(shipped("finder").folder), tmp_path / "out")
+    with pytest.raises(DatasetError, match="holds another bundle"):
+        train_attribute(labels, tmp_path / "out", AttributeSettings(task="side"), lambda line: None)
+
+
+def test_groups_and_equal_files_are_never_torn_apart(tmp_path: Path) -> None:
+    rows = []
+    for number in range(40):
+        path = tmp_path / f"{number}.jpg"
+        path.write_bytes(b"same" if number in (3, 25) else str(number).encode())
+        rows.append(Labelled(path=path, label="ab"[number % 2], group=f"ad{number // 4}"))
+    dealt = deal_out(rows)
+    parts = {row.group: {other.split for other in dealt if other.group == row.group} for row in dealt}
+    assert all(len(each) == 1 for each in parts.values())
+    assert dealt[3].group == dealt[25].group  # the ads of both, since they show one photo
+    assert {row.split for row in dealt} == {"train", "validation", "test"}
+    assert deal_out(rows) == dealt
+
+
+def test_a_split_that_is_given_stays(tmp_path: Path) -> None:
+    (tmp_path / "l.csv").write_text("photo,side,split\na,x,test\nb,x,train\nc,x,val\n", encoding="utf-8")
+    assert [row.split for row in deal_out(read_table(tmp_path / "l.csv", "side"))] == ["test", "train", "validation"]
+
+
+def test_folders_need_folders(tmp_path: Path) -> None:
+    (tmp_path / "a.jpg").write_bytes(b"")
+    with pytest.raises(DatasetError, match="make one folder a label"):
+        read_folders(tmp_path)
+
+
+def open_recognizer(tmp_path: Path, attributes: list[Path]) -> Recognizer:
+    """Open the tiny networks, which see the drawn cars, with attributes of one's own."""
+    finder, identifier = tmp_path / "finder", tmp_path / "identifier"
+    if not finder.exists():
+        tiny_finder(finder)
+        tiny_identifier(identifier)
+    return Recognizer.open(finder=finder, identifier=identifier, attributes=attributes)
+
+
+@pytest.mark.slow
+def test_a_small_network_is_trained_and_goes_into_a_bundle(tmp_path: Path) -> None:
+    labels = table(tmp_path / "labels.csv", drawn(tmp_path, {"a": 220, "b": 20}, 24))
+    settings = AttributeSettings(task="side", how="scratch", epochs=2)
+    trained = train_attribute(labels, tmp_path / "out", settings, lambda line: None)
+    assert trained.bundle is not None
+    assert trained.bundle.preprocessing.width == 64
+    recognizer = open_recognizer(tmp_path, [tmp_path / "out"])
+    assert "side" in recognizer.recognize(str(tmp_path / "a/a-0.png")).vehicles[0].own

@@ -1,0 +1,138 @@
+"""Run the commands that the documentation shows: those of docs/get-started.md as they stand, then what other pages add.
+
+In: blocks of shell in README and docs/. The walk is compared with the outputs that the page shows, word for word (where
+one ends with …, more is said), and its numbers within a twentieth: networks may differ in the last digits between
+processors. What asks the network, serves or trains is left to the tests of its part; each such command is named below
+with its reason.
+"""
+
+import itertools
+import os
+import re
+import shlex
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from carspotter.cli.main import app
+
+ROOT = Path(__file__).parent.parent
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+
+NOT_RUN = {
+    r"crawl |init .*https:": "asks a site: tests/sources",
+    r"serve|review |--server": "does not end by itself: tests/serving, tests/review",
+    r"train |evaluate |compare |export |finder-rows ": "needs a training: tests/training and others",
+    r"build .*--on ": "starts a cluster: tests/compute",
+    r"browser |demo ": "tests/export, tests/cli",
+    r"fetch .*--again gone": "no photo of the walk is gone: tests/project",
+    r"init .*--from (?:showroom|photos/)": "the walk makes that project",
+    r"identify .*my-identifier": "needs an export: tests/export",
+}
+
+
+def call(words: list[str]) -> tuple[int, str]:
+    """Run a command in this process; give its exit code, and what it says on both streams."""
+    if words[0] == "build":
+        words = [*words, "--workers", "0"]
+    width = "80" if words[0] == "identify" else "100"  # as wide as the pages show it
+    done = CliRunner(env={"COLUMNS": width}).invoke(app, words)
+    assert done.exception is None or isinstance(done.exception, SystemExit), done.exception
+    return done.exit_code, done.output
+
+
+def shell_blocks(page: Path) -> Iterator[str]:
+    """Yield the blocks of shell of a page."""
+    yield from re.findall(r"^```(?:sh|console)\n(.*?)^```", page.read_text("utf-8"), flags=re.DOTALL | re.MULTILINE)
+
+
+def dialogues(page: Path) -> Iterator[tuple[list[str], str]]:
+    """Yield each command that a page shows with its output: the words after `carspotter`, and the lines below."""
+    for block in shell_blocks(page):
+        for part in re.split(r"^\$ ", block, flags=re.MULTILINE)[1:]:
+            command, _, output = part.partition("\n")
+            if command.startswith("carspotter "):
+                yield shlex.split(command, comments=True)[1:], output
+
+
+def others() -> list[str]:
+    """List the commands of all pages that the walk does not have, each once."""
+    walked = {shlex.join(words) for words, _ in dialogues(ROOT / "docs" / "get-started.md")}
+    found = {}
+    for block in itertools.chain.from_iterable(map(shell_blocks, PAGES)):
+        for line in re.findall(r"^(?:\$ )?carspotter (.+)$", block, flags=re.MULTILINE):
+            if not line.endswith("\\"):
+                found[shlex.join(shlex.split(line, comments=True))] = None
+    return [command for command in found if command not in walked and not reason(command)]
+
+
+def reason(command: str) -> str | None:
+    """Say why a command is not run here."""
+    return next((why for pattern, why in NOT_RUN.items() if re.match(pattern, command)), None)
+
+
+def comparable(text: str) -> list[tuple[str, list[float]]]:
+    """Give the parts of each line as words and numbers, sorted; no bars, times, progress, nor folders above.
+
+    Sorted, since results and progress are two streams, and photos of several workers come in any order.
+    """
+    text = text.replace(f"{Path.cwd()}/", "")
+    text = re.sub(
+        r"^.* a second, about .*$|^.* a second$|^my-cars/report\.html$|[█─]+| +\(\d+ s\)|\d+ ms",
+        "",
+        text,
+        flags=re.MULTILINE,
+    )
+    parts = []
+    for part in re.split(r"[\n,;]", text):
+        words = " ".join(re.sub(r"\d+(?:\.\d+)?", "#", part).split())
+        parts.append((words, [float(number) for number in re.findall(r"\d+(?:\.\d+)?", part)]))
+    return sorted(part for part in parts if part[0] not in ("", "…"))
+
+
+@pytest.fixture(scope="module")
+def walked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[tuple[str, str, str]]]:
+    """Walk through docs/get-started.md in an empty folder, and stay there: each command, what it should and did say."""
+    before, folder = Path.cwd(), tmp_path_factory.mktemp("walk")
+    os.chdir(folder)
+    said = []
+    for words, output in dialogues(ROOT / "docs" / "get-started.md"):
+        code, told = call(words)
+        assert code == 0, (words, told)
+        said.append((shlex.join(words), output, told))
+    yield said
+    os.chdir(before)
+
+
+def test_get_started_says_what_happens(walked: list[tuple[str, str, str]]) -> None:
+    assert [command.split()[0] for command, _, _ in walked] == ["init", "build", "status", "identify", "sql"]
+    for command, expected, told in walked:
+        shown, found = comparable(expected), comparable(told)
+        if expected.rstrip().endswith("…"):  # more is said than is shown
+            known = {words for words, _ in shown}
+            found = [part for part in found if part[0] in known]
+        assert [words for words, _ in found] == [words for words, _ in shown], command
+        for (words, numbers), (_, wanted) in zip(found, shown, strict=True):
+            assert numbers == pytest.approx(wanted, rel=0.05, abs=3), f"{command}: {words}"
+
+
+@pytest.mark.parametrize("command", others())
+def test_command_runs(command: str, walked: list[tuple[str, str, str]]) -> None:
+    photo = Path("my-cars/showroom/photos/100087/1.webp")
+    Path("cars").mkdir(exist_ok=True)
+    for name in ("photo.jpg", "my-car.jpg", "cars/025.webp"):
+        shutil.copyfile(photo, name)
+    Path("cars.csv").write_text("ad_id,make,model,photos\n1,Audi,A4,photo.jpg\n", encoding="utf-8")
+    if command.startswith("init"):
+        command = command.replace("my-cars", "other-cars")
+    code, said = call(shlex.split(command))
+    assert code == 0, said
+
+
+def test_every_command_is_run_or_has_a_reason() -> None:
+    assert len(others()) > 15
+    shown = "\n".join(itertools.chain.from_iterable(map(shell_blocks, PAGES)))
+    assert all(re.search(rf"carspotter (?:{pattern})", shown) for pattern in NOT_RUN), "a reason without a command"
