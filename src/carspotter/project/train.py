@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from carspotter import storage
 from carspotter.dataset.manifest import load_manifest
-from carspotter.errors import EvaluationError, ProjectError, TrainingError
+from carspotter.errors import EvaluationError, ProjectError, TrainingError, typed
 from carspotter.evaluation import evaluating
 from carspotter.evaluation.compare import Pair, compare
 from carspotter.evaluation.metrics import evaluate
@@ -26,6 +26,7 @@ from carspotter.evaluation.predictions import Predictions
 from carspotter.project.build import Journal, Watch
 from carspotter.project.folder import Project
 from carspotter.project.pipeline import build
+from carspotter.runtime.blur import Blurrer
 from carspotter.runtime.bundle import ModelBundle
 
 if TYPE_CHECKING:
@@ -117,7 +118,7 @@ def _minutes(seconds: float) -> str:
 
 def _check_built(project: Project) -> None:
     if not Journal(project.folder).stats("split"):
-        raise ProjectError(f"{project.folder} is not built yet; run: carspotter build {project.folder}")
+        raise ProjectError(f"{project.folder} is not built yet; run: carspotter build {typed(project.folder)}")
 
 
 def _counted(project: Project) -> tuple[Photos, str]:
@@ -130,7 +131,8 @@ def _counted(project: Project) -> tuple[Photos, str]:
     if len(known) < LEAST_CLASSES:
         raise ProjectError(
             f"{project.folder}: {len(known)} classes have photos to learn from, {LEAST_CLASSES} are needed; see "
-            f"`carspotter status {project.folder}` for what was left out, and min_photos and min_ads under [classes]"
+            f"`carspotter status {typed(project.folder)}` for what was left out, and "
+            "min_photos and min_ads under [classes]"
         )
     counts = {split: by_split.get(split, 0) for split in ("train", *JUDGED)}
     return Photos(**counts, classes=len(manifest.classes)), manifest.fingerprint
@@ -224,7 +226,8 @@ def _judge(project: Project, run: Path, photos: Photos, watch: Teller) -> Result
             right = {table.name: float(table.right_at()[0].mean())}
             right |= {rival.name: float(rival.right_at()[0].mean())} if rival is not None else {}
             continue
-        evaluating.write_evaluation(run / split, table, asked, other=rival)
+        hides = Blurrer.open().blur if project.settings.share.blur else None
+        evaluating.write_evaluation(run / split, table, asked, other=rival, blur=hides)
         words += _words(table, rival)
     if "test" not in figures:
         words.append("no photos to judge on: give a larger share to `test` under [split], or add ads, and build again")

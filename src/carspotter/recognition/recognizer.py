@@ -13,7 +13,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -336,7 +336,8 @@ class Recognizer:
             return found
         if identification.undecided == NO_CAR:  # whatever it is, a car's name, colour or body would be a wrong one
             return replace(found, undecided=NO_CAR)
-        seen = {**identification.attributes, **{name: row for name, row in said.items() if name in SHOWN}}
+        seen: dict[str, NDArray[Any]] = dict(identification.attributes)
+        seen |= {name: row for name, row in said.items() if name in SHOWN}
         looks = {name: self.attributes.say(name, seen) for name in SHOWN}
         return replace(
             found,
