@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from carspotter.cli.drawings import blurring
+from carspotter.cli.inputs import chosen_bundle
 from carspotter.cli.progress import watched
 from carspotter.cli.train import missing
 
@@ -18,7 +19,13 @@ if TYPE_CHECKING:
 
 
 def evaluate(
-    model: Annotated[Path, typer.Argument(help="Folder of a bundle, or of a training run.", show_default=False)],
+    model: Annotated[
+        Path,
+        typer.Argument(
+            help="Folder of a bundle, a training run or a project: its better bundle, on its own photos.",
+            show_default=False,
+        ),
+    ],
     *,
     labels: Annotated[
         Path | None, typer.Option(help="CSV of photos: path, class_id or make, …, split.", show_default=False)
@@ -43,6 +50,10 @@ def evaluate(
     as_json: Annotated[bool, typer.Option("--json", help="The figures as JSON.")] = False,
 ) -> None:
     """Judge an identifier on labelled photos: figures with intervals, a page of mistakes, a prediction table."""
+    folder = Path(chosen_bundle(model) or model)
+    if folder != model and not labels and not shards:
+        shards = str(model / "shards")
+    model = folder
     if bool(labels) == bool(shards):
         raise typer.BadParameter("give --labels or --shards, one of the two")
     from carspotter.evaluation import evaluating

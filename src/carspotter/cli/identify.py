@@ -85,7 +85,10 @@ _Precision = Annotated[
 ]
 _Threads = Annotated[int | None, _option(help="Threads to use; by default all cores.", min=1)]
 _Finder = Annotated[str | None, _option(help="Folder of another finder.", metavar="BUNDLE")]
-_Identifier = Annotated[str | None, _option(help="Folder of another identifier.", metavar="BUNDLE")]
+_Identifier = Annotated[
+    str | None,
+    _option(help="Folder of another identifier, or of a project: the better of its own.", metavar="BUNDLE|PROJECT"),
+]
 _Attributes = Annotated[
     list[str] | None,
     _option("--attribute", help="Folder of an attribute of your own (carspotter train --task).", metavar="BUNDLE"),
@@ -121,7 +124,7 @@ def identify(
     Says make, model, generation and year as far as it is sure, the viewpoint and the box.
     """
     from carspotter.cli.drawings import Drawings
-    from carspotter.cli.inputs import gather, is_folder
+    from carspotter.cli.inputs import chosen_bundle, gather, is_folder
 
     if as_json and as_jsonl:
         raise typer.BadParameter("--json and --jsonl exclude each other")
@@ -152,7 +155,7 @@ def identify(
 
         recognizer = Recognizer.open(
             finder=finder,
-            identifier=identifier,
+            identifier=chosen_bundle(identifier),
             attributes=attribute or (),
             precision=precision,
             engine=engine,

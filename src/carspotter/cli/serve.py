@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from carspotter.cli.inputs import chosen_bundle
 from carspotter.errors import MissingExtraError
 
 if TYPE_CHECKING:
@@ -57,7 +58,10 @@ _Precision = Annotated[
 _Device = Annotated[Literal["cpu", "cuda"], typer.Option(help="Where they run.")]
 _Threads = Annotated[int, typer.Option(min=1, help="Threads of one run of a network.")]
 _Finder = Annotated[str | None, _option(help="Folder of another finder.", metavar="BUNDLE")]
-_Identifier = Annotated[str | None, _option(help="Folder of another identifier.", metavar="BUNDLE")]
+_Identifier = Annotated[
+    str | None,
+    _option(help="Folder of another identifier, or of a project: the better of its own.", metavar="BUNDLE|PROJECT"),
+]
 _Attributes = Annotated[
     list[str] | None,
     _option("--attribute", help="Folder of an attribute of your own (carspotter train --task).", metavar="BUNDLE"),
@@ -130,7 +134,7 @@ def serve(
         raise typer.BadParameter(str(error)) from error
     recognizer = Recognizer.open(
         finder=finder,
-        identifier=identifier,
+        identifier=chosen_bundle(identifier),
         attributes=attribute or (),
         precision=precision,
         engine=engine,

@@ -25,6 +25,9 @@ _MANY = 0.2
 _NAMED = 3
 """Examples that one line names."""
 
+_WORTH_TRAINING = 500
+"""Photos to learn from as of which a network is worth its minutes; of fewer a head learns as much in seconds."""
+
 _WAITING = "they are asked for again by the next `carspotter build {project}`"
 _FETCH: Mapping[str, str] = {
     "forbidden": (
@@ -190,9 +193,11 @@ def _onward(project: Project, found: Funnel, name: str) -> Iterator[Advice]:
     if not found.splits:
         return
     yield Advice(text=f"find wrong labels: `carspotter doubts {name}`, then `carspotter review {name} --queue doubts`")
-    learned = project.models / project.settings.learn.name
-    if (learned / "bundle.json").exists():
-        yield Advice(text=f"ask what was learned: `carspotter identify PHOTO --identifier {_typed_here(learned)}`")
+    is_trained = (project.trained / "bundle.json").is_file()
+    if (project.learned / "bundle.json").is_file() or is_trained:
+        yield Advice(text=f"ask what was learned: `carspotter identify PHOTO --identifier {name}`")
+    if not is_trained and found.splits.get("train", 0) >= _WORTH_TRAINING and found.splits.get("validation", 0):
+        yield Advice(text=f"train a network of your own on these photos: `carspotter train {name}`")
 
 
 def _typed_here(path: Path) -> str:

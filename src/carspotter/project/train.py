@@ -24,7 +24,7 @@ from carspotter.evaluation.compare import Pair, compare
 from carspotter.evaluation.metrics import evaluate
 from carspotter.evaluation.predictions import Predictions
 from carspotter.project.build import Journal, Watch
-from carspotter.project.folder import Project
+from carspotter.project.folder import RESULT, TRAINED, Project
 from carspotter.project.pipeline import build
 from carspotter.runtime.blur import Blurrer
 from carspotter.runtime.bundle import ModelBundle
@@ -34,8 +34,7 @@ if TYPE_CHECKING:
     from carspotter.training.recipe import Recipe
     from carspotter.training.trainer import Training
 
-NAME = "trained"
-PLAN, RESULT = "plan.json", "result.json"
+PLAN = "plan.json"
 JUDGED = ("validation", "test")
 LEAST_CLASSES = 2
 _EXPORT_S = 20.0
@@ -75,10 +74,10 @@ def train_project(project: Project, wish: Wish, *, fresh: bool = False, watch: T
     _check_built(project)
     build(project, only=("shard",), watch=watch)
     photos, mark = _counted(project)
-    run = project.folder / "runs" / NAME
+    run = project.run
     saved = _saved(run, wish, mark, fresh=fresh)
     if saved and (done := _done(run, project)):
-        watch.say(f"{NAME:<12}is trained already on these photos with these settings; --fresh trains anew")
+        watch.say(f"{TRAINED:<12}is trained already on these photos with these settings; --fresh trains anew")
         return done
     watch.start("plan", "look at the photos and time some steps")
     from carspotter.training.recipe import load_recipe
@@ -165,7 +164,7 @@ def _begin(run: Path, wish: Wish, mark: str, recipe: Recipe) -> None:
 
 def _done(run: Path, project: Project) -> Result | None:
     """Return the result of a run that is finished and whose bundle stands, None otherwise."""
-    if not (project.models / NAME / "bundle.json").is_file():
+    if not (project.trained / "bundle.json").is_file():
         return None
     try:
         content = json.loads((run / RESULT).read_text(encoding="utf-8"))
@@ -193,8 +192,8 @@ def _export(project: Project, training: Training, run: Path) -> None:
     """Write the bundle beside its place and put it there whole: a kill leaves the one of before, or none."""
     from carspotter.export.onnx import export
 
-    place = project.models / NAME
-    new, old = place.with_name(f".{NAME}.new"), place.with_name(f".{NAME}.old")
+    place = project.trained
+    new, old = place.with_name(f".{TRAINED}.new"), place.with_name(f".{TRAINED}.old")
     for folder in (new, old):
         shutil.rmtree(folder, ignore_errors=True)
     export(run, new, task=training.task)
@@ -207,9 +206,8 @@ def _export(project: Project, training: Training, run: Path) -> None:
 def _judge(project: Project, run: Path, photos: Photos, watch: Teller) -> Result:
     """Ask the new bundle, and the one that the build learned, about the photos that neither learnt from."""
     watch.start("evaluate", "judge on photos that were not learnt from")
-    bundle = ModelBundle.load(project.models / NAME)
-    other = project.models / project.settings.learn.name
-    learned = ModelBundle.load(other) if (other / "bundle.json").is_file() else None
+    bundle = ModelBundle.load(project.trained)
+    learned = ModelBundle.load(project.learned) if (project.learned / "bundle.json").is_file() else None
     words: list[str] = []
     figures: dict[str, dict[str, Any]] = {}
     right: dict[str, float] = {}
@@ -219,7 +217,7 @@ def _judge(project: Project, run: Path, photos: Photos, watch: Teller) -> Result
         asked = evaluating.from_shards(str(project.shards), split=split)
         table, _ = evaluating.predict(bundle, asked)
         rival = evaluating.predict(learned, asked)[0] if learned else None
-        figures[split] = {NAME: asdict(evaluate(table).top1)}
+        figures[split] = {TRAINED: asdict(evaluate(table).top1)}
         if rival is not None:
             figures[split][rival.name] = asdict(evaluate(rival).top1)
         if split == "validation":
@@ -232,11 +230,11 @@ def _judge(project: Project, run: Path, photos: Photos, watch: Teller) -> Result
     if "test" not in figures:
         words.append("no photos to judge on: give a larger share to `test` under [split], or add ads, and build again")
     # Ties go to the learned one: it also knows what it never learnt, and answers colour and body.
-    best = max(right, key=lambda name: (right[name], name != NAME)) if right else NAME
+    best = max(right, key=lambda name: (right[name], name != TRAINED)) if right else TRAINED
     result = Result(
-        bundle=str(project.models / NAME),
+        bundle=str(project.trained),
         report=str(run / "test" / evaluating.REPORT) if "test" in figures else "",
-        chosen=NAME if best == NAME else "learned",
+        chosen=TRAINED if best == TRAINED else "learned",
         words=tuple(words),
         figures=figures,
     )
