@@ -5,6 +5,7 @@ import json
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -139,21 +140,27 @@ def test_photos_that_are_missing_or_no_photos_are_left_out_and_said(tmp_path: Pa
 
 
 def test_a_second_training_asks_no_network_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    rows = drawn(tmp_path, {"a": 220, "b": 20}, 8)
-    # Without boxes, so that the finder's are kept as well.
-    (tmp_path / "l.csv").write_text("photo,side\n" + "".join(f"{path},{word}\n" for path, word in rows[:-1]))
-    first = train_attribute(tmp_path / "l.csv", tmp_path / "out", AttributeSettings(task="side"), lambda line: None)
+    rows, settings = drawn(tmp_path, {"a": 220, "b": 20}, 8), AttributeSettings(task="side")
+    first = train_attribute(table(tmp_path / "l.csv", rows[:-1]), tmp_path / "out", settings, lambda line: None)
     asked: list[int] = []
     run = OnnxSession.run
-    monkeypatch.setattr(OnnxSession, "run", lambda self, images: asked.append(len(images)) or run(self, images))
-    again = train_attribute(tmp_path / "l.csv", tmp_path / "out", AttributeSettings(task="side"), lambda line: None)
+
+    def counted(self: OnnxSession, images: Any) -> Any:
+        asked.append(len(images))
+        return run(self, images)
+
+    monkeypatch.setattr(OnnxSession, "run", counted)
+    again = train_attribute(tmp_path / "l.csv", tmp_path / "out", settings, lambda line: None)
     assert asked == []
     assert first.figures == again.figures
-    with (tmp_path / "l.csv").open("a") as file:
-        file.write(f"{rows[-1][0]},{rows[-1][1]}\n")
-    train_attribute(tmp_path / "l.csv", tmp_path / "out", AttributeSettings(task="side"), lambda line: None)
-    # The finder finds the new photo's vehicle; then each network describes it once. Its mirror image is no question.
-    assert asked == [1, 1, 1]
+    train_attribute(table(tmp_path / "l.csv", rows), tmp_path / "out", settings, lambda line: None)
+    assert asked == [1, 1], "each of two networks sees the one new photo"
+
+
+def test_where_no_photo_can_be_learnt_from_the_reason_is_said(tmp_path: Path) -> None:
+    (tmp_path / "l.csv").write_text("photo,side\n" + "".join(f"{n}.jpg,{'ab'[n % 2]}\n" for n in range(8)))
+    with pytest.raises(DatasetError, match=r"none of 8 photos can be learnt from; .*0\.jpg"):
+        train_attribute(tmp_path / "l.csv", tmp_path / "out", AttributeSettings(task="side"), lambda line: None)
 
 
 def test_a_photo_with_two_labels_is_left_out_and_one_that_stands_twice_counts_once(tmp_path: Path) -> None:

@@ -84,6 +84,8 @@ def _look(rows: Sequence[Labelled], out: Path, settings: AttributeSettings, say:
     left_out = torn + found.left_out
     for line in [*left_out[:SHOWN], *([f"{len(left_out) - SHOWN} more"] if len(left_out) > SHOWN else [])]:
         say(f"left out: {line}")
+    if left_out and not found.photos.rows:
+        raise DatasetError(f"{settings.task}: none of {len(rows)} photos can be learnt from; {left_out[0]}")
     return found
 
 
