@@ -217,12 +217,12 @@ def write_evaluation(
     bundle: ModelBundle | None = None,
     other: Predictions | None = None,
     log: Path | None = None,
-    blur: Blur | None = None,
+    blur: Blur | None,
 ) -> Path:
     """Write table, report, figures and a list of mistakes to review into a folder; return the report's path.
 
     With a `bundle` the gallery shows which pixels decided; with the `log` of its training, how that went by epoch.
-    `blur` hides what the pictures must not show.
+    `blur` hides what the pictures must not show; None, that they show all, must be said.
     """
     by_name = {photo.name: photo for photo in photos}
     predictions.save(out / TABLE)
