@@ -26,6 +26,7 @@ from carspotter.project.attribute_photos import CHUNK, AttributeSettings, Photos
 from carspotter.project.attribute_rows import read_labels
 from carspotter.records import KINDS
 from carspotter.runtime.attribute import KIND
+from carspotter.runtime.blur import Blurrer
 from carspotter.runtime.bundle import ModelBundle
 from carspotter.runtime.calibration import softmax
 from carspotter.runtime.head import Head
@@ -140,7 +141,7 @@ def _write(
         table = _table(photos, test, answered, name=name, task=settings.task)
         result.figures = evaluate(table)
         judged = [_judged(row, photos.of_photo) for row, is_test in zip(photos.rows, test, strict=True) if is_test]
-        write_evaluation(out, table, judged)
+        write_evaluation(out, table, judged, blur=Blurrer.open().blur)
     if base.bundle is not None:
         card = _card(photos, settings, head, base=base, figures=result.figures)
         calibration = {"temperature": round(fitted.temperature, 4), settings.task: head.threshold}

@@ -336,10 +336,8 @@ class Recognizer:
             return found
         if identification.undecided == NO_CAR:  # whatever it is, a car's name, colour or body would be a wrong one
             return replace(found, undecided=NO_CAR)
-        seen: dict[str, NDArray[np.floating[Any]]] = {
-            **identification.attributes,
-            **{name: row for name, row in said.items() if name in SHOWN},
-        }
+        seen: dict[str, NDArray[Any]] = dict(identification.attributes)
+        seen |= {name: row for name, row in said.items() if name in SHOWN}
         looks = {name: self.attributes.say(name, seen) for name in SHOWN}
         return replace(
             found,
