@@ -143,7 +143,9 @@ def test_a_dropped_photo_is_answered_and_its_box_drawn_where_it_is(visit: Open) 
         box["height"] / scale,
     ]
     assert found == pytest.approx([x1, y1, x2 - x1, y2 - y1], abs=12)  # the tiny finder sees 6 px steps
-    assert page.inner_text(".box").startswith("Rubin Alpha 2012 ")
+    assert page.inner_text(".box") == "Rubin Alpha 2012"
+    sure = page.inner_text("#answer .verdict b")
+    assert page.inner_text("#result").count(sure) == 1, "a probability is said once"
     facts = page.inner_text("#facts")
     assert "front" in facts
     assert "exterior" in facts
@@ -442,6 +444,15 @@ def test_an_ad_is_answered_with_roles_views_and_the_sellers_word(visit: Open) ->
     assert page.locator(".photo.duplicate .badge.duplicate").get_attribute("href") == "#photo-1"
     assert "unreadable" in cards.nth(4).inner_text()
     assert page.locator(".badge.lead").count() == 1
+    page.locator(".thumb").first.focus()
+    page.keyboard.press("Enter")
+    assert page.inner_text("dialog.large p") == "Photo 1, 0.jpg"
+    assert page.locator("dialog.large rect.first").count() == 1
+    page.keyboard.press("ArrowLeft")
+    assert page.inner_text("dialog.large p") == "Photo 5, cut.jpg"
+    page.keyboard.press("Escape")
+    assert page.locator("dialog").count() == 0
+    assert page.evaluate("document.activeElement.getAttribute('aria-label')") == "Open photo 1 large"
     assert page.locator(".verdict-line b").inner_text() != ""
     assert "declared" in page.inner_text("#declared dl")
     assert page.locator(".views .side.seen[data-side=front]").count() == 1
