@@ -36,7 +36,10 @@ _FETCH: Mapping[str, str] = {
     ),
     "missing": "see what `path` and `photos` of the source in carspotter.toml lead to",
     "gone": "its server has them no more; ask once more with `carspotter fetch {project} --again gone`",
-    "not-a-photo": "the server answers with a page in place of a photo; look whether it wants a log-in",
+    "not-a-photo": (
+        "look whether the server wants a log-in, or whether these are broken files; once that is mended: "
+        "`carspotter fetch {project} --again not-a-photo`"
+    ),
     "private-address": "if these are your own servers, name them under `allow` in [fetch]",
     "robots": "the site forbids robots to fetch them; ask its owner for the photos",
     "too-large": "raise `max_bytes` in [fetch] if you want them",

@@ -278,10 +278,10 @@ class ModelBundle:
 
     def _last_size(self, output: str) -> int | None:
         sizes = {"kind": len(KINDS), "boxes": 4, "viewpoints": len(VIEWPOINTS)}
+        if self.task == "attribute" and self.head is not None:
+            # The network is an identifier's or a finder's, whose `kind` has all kinds, however few ours are.
+            return self.head.width if self.reads == READS[0] else sizes.get(output)
         sizes |= {name: len(words) for name, words in self.attributes.items()}
-        if self.task == "attribute":
-            # What a finder says has sizes of its own, and the head reads both together.
-            return sizes.get(output) if self.head is None or self.reads != READS[0] else self.head.width
         if self.head is not None:  # the network's own classes are those of the bundle it was learned from
             sizes["embedding"] = self.head.width
             if self.head.profiles is not None:
