@@ -19,6 +19,7 @@ import pytest
 from PIL import Image
 
 from alike import alike
+from browsers import CHROMIUM, SWITCHES
 from carspotter.recognition.recognizer import Recognizer
 from carspotter.serving.keys import add_key
 from carspotter.serving.settings import ServeSettings
@@ -26,18 +27,8 @@ from serving.conftest import RED, Running, Serve, jpeg, running
 from tiny_bundles import TOY_COLOR, UNSURE_COLOR, draw_photo
 
 playwright = pytest.importorskip("playwright.sync_api")
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="there is no chromium to drive")
 
-SWITCHES = (
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-)
 DESK, PHONE = (1280, 900), (390, 844)
 ANSWERED = "main[data-state=answered]:not(.busy)"
 BLUE = ("blue", (560, 60, 780, 190))

@@ -53,7 +53,8 @@ def test_the_page_and_the_docs_say_the_same(service: Running) -> None:
     plain = re.sub(r"\]\([^)]*\)|[\[\]`#|*]|^-+$|---", " ", markdown(document), flags=re.MULTILINE)
     shown = unescape(re.sub(r"<[^>]+>", " ", words)).replace("Copy", " ")
     assert re.findall(r"[\w/.:@{}\"-]{3,}", re.sub(r"[\[\]`#|*]", " ", shown)) == re.findall(
-        r"[\w/.:@{}\"-]{3,}", re.sub(r"^ {3}(?:sh|python|js|json)?$", " ", plain, flags=re.MULTILINE).partition("HTTP API")[2]
+        r"[\w/.:@{}\"-]{3,}",
+        re.sub(r"^ {3}(?:sh|python|js|json)?$", " ", plain, flags=re.MULTILINE).partition("HTTP API")[2],
     )
     assert contents.count("<li") == len(re.findall(r"^###? ", markdown(document), flags=re.MULTILINE))
 

@@ -7,7 +7,7 @@ large where its file still lies where the build found it.
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -184,7 +184,7 @@ def _ads(project: Project, catalog: Catalog) -> Row:
     }
 
 
-def _shots(project: Project, photos: Sequence[Row]) -> list[Row]:
+def _shots(project: Project, photos: Sequence[Mapping[str, Any]]) -> list[Row]:
     """Return all photos of an ad in its order, the first that can be shown as large as other pictures.
 
     A buyer sees whole photos, so that nothing is cut out of them.

@@ -10,6 +10,7 @@ import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from html import escape
+from itertools import pairwise
 from typing import Any
 
 from carspotter.serving.schemas import EXAMPLE
@@ -91,15 +92,13 @@ def html(document: Document) -> tuple[str, str]:
     writer.add_render_rule("table_close", lambda *_: "</table></div>")
     tokens = writer.parse(markdown(document))[3:]  # the page has the title itself
     contents = []
-    for token, inside in zip(tokens, tokens[1:], strict=False):
+    for token, inside in pairwise(tokens):
         if token.type == "heading_open":
             token.attrSet("id", slug(inside.content))
             contents.append((token.tag, inside.content))
         elif token.type == "inline":
             token.children = _unlinked(token.children or [])
-    links = "".join(
-        f'<li class="{tag}"><a href="#{slug(words)}">{escape(words)}</a></li>' for tag, words in contents
-    )
+    links = "".join(f'<li class="{tag}"><a href="#{slug(words)}">{escape(words)}</a></li>' for tag, words in contents)
     return f'<div data-base="{BASE}">{writer.renderer.render(tokens, writer.options, {})}</div>', links
 
 
@@ -256,9 +255,7 @@ def _in_curl(path: str, parts: Sequence[Part], body: str, *, needs_key: bool) ->
     return " ".join(["curl", *words, f"{BASE}{path}"])
 
 
-def _in_python(
-    verb: str, path: str, parts: Sequence[Part], body: str, *, needs_key: bool, has_answer: bool
-) -> str:
+def _in_python(verb: str, path: str, parts: Sequence[Part], body: str, *, needs_key: bool, has_answer: bool) -> str:
     lines = ["import os\n"] if needs_key else []
     lines += ["import httpx\n"]
     given = [f'"{BASE}{path}"']
@@ -278,9 +275,7 @@ def _in_python(
     return "\n".join([*lines, f"answer = httpx.{verb}({', '.join(given)}, timeout=30)", f"print({told})"])
 
 
-def _in_javascript(
-    verb: str, path: str, parts: Sequence[Part], body: str, *, needs_key: bool, has_answer: bool
-) -> str:
+def _in_javascript(verb: str, path: str, parts: Sequence[Part], body: str, *, needs_key: bool, has_answer: bool) -> str:
     lines, given = [], [f'method: "{verb.upper()}"'] if verb != "get" else []
     if parts:
         lines = ['import { openAsBlob } from "node:fs"; // in a browser: the File of an <input>\n']
