@@ -54,6 +54,7 @@ DOORS: dict[str, tuple[str, ...]] = {
         "dataset",
         "thumbnails",
         "recognition.drawing",
+        "recognition.letters",
         "training.finder.augment",
         "evaluation.gallery",
         "serving.feedback",

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import base64
 import io
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -70,10 +70,13 @@ def around(box: BoundingBox, width: int, height: int, *, least: int = HEIGHT) ->
     return BoundingBox(left, top, left + wide, top + high)
 
 
-def thumbnail_of(folder: Path, row: Mapping[str, Any], *, height: int = HEIGHT) -> str | None:
+def thumbnail_of(
+    folder: Path, row: Mapping[str, Any], *, height: int = HEIGHT, blur: Callable[[Pixels], Pixels] | None = None
+) -> str | None:
     """Return the thumbnail of a photo on disk, or None where it cannot be read.
 
     `row` has `path`, below `folder` or absolute, and may have `x1, y1, x2, y2`, a box in pixels of the original.
+    `blur` hides what the picture must not show, on the upright photo before it is made small.
     """
     if not row.get("path"):
         return None
@@ -88,7 +91,8 @@ def thumbnail_of(folder: Path, row: Mapping[str, Any], *, height: int = HEIGHT) 
         decoded = photo.pixels.shape  # decoding may have shrunk the photo already
         box = BoundingBox(row["x1"], row["y1"], row["x2"], row["y2"])
         box = box.scale(decoded[1] / photo.width, decoded[0] / photo.height)
-    return thumbnail(photo.pixels, box=box, height=height)
+    pixels = photo.pixels if blur is None else blur(photo.pixels)
+    return thumbnail(pixels, box=box, height=height)
 
 
 def screen_picture(data: bytes, *, longest: int = LONGEST_ON_SCREEN) -> bytes:

@@ -2,6 +2,7 @@
 
 import re
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -86,3 +87,23 @@ def test_a_build_that_was_not_finished_says_so(built: Path, tmp_path: Path) -> N
     copy = make_project(tmp_path / "new")
     build(Project.open(copy), workers=0, until="fetch")
     assert "wait for a step: run `carspotter build" in advice_of(copy)[0].text
+
+
+def test_a_dataset_of_a_size_is_worth_a_training_until_there_is_one(built: Path, tmp_path: Path) -> None:
+    copy = Path(shutil.copytree(built, tmp_path / "copy"))
+    project = Project.open(copy)
+
+    def told(**splits: int) -> list[str]:
+        with project.catalog() as catalog:
+            found = replace(funnel(catalog), splits=splits)
+            return [advice.text for advice in advise(project, catalog, found)]
+
+    large = {"train": 600, "validation": 60, "test": 60}
+    assert told(**large)[-2:] == [
+        f"ask what was learned: `carspotter identify PHOTO --identifier {copy}`",
+        f"train a network of your own on these photos: `carspotter train {copy}`",
+    ]
+    for small in ({**large, "train": 100}, {**large, "validation": 0}):
+        assert "carspotter train" not in "".join(told(**small))
+    shutil.copytree(project.learned, project.trained)
+    assert "carspotter train" not in "".join(told(**large))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -17,10 +18,12 @@ pytest.importorskip("torch", reason="training needs the extra `train`")
 pytest.importorskip("onnxscript", reason="exporting needs the extra `export`")
 
 from carspotter.cli.main import app
+from carspotter.dataset.manifest import load_manifest
+from carspotter.errors import ProjectError
 from carspotter.project.folder import Project
 from carspotter.project.pipeline import build
 from carspotter.runtime.bundle import ModelBundle
-from tiny_project import make_project
+from tiny_project import SETTINGS, make_project
 
 TINY = """
 task = "identifier"
@@ -106,6 +109,22 @@ def test_a_project_becomes_a_bundle_that_is_judged_and_compared(project: Path) -
     assert ModelBundle.load(project / "models" / "trained").preprocessing.width == 48
 
 
+def test_a_split_without_validation_holds_photos_of_train_out(tmp_path: Path) -> None:
+    parts = "\n[split]\ntrain = 0.7\nvalidation = 0.0\ntest = 0.3\n"
+    project = make_project(tmp_path / "cars", settings=SETTINGS + parts)
+    (tmp_path / "tiny.toml").write_text(TINY, encoding="utf-8")
+    build(Project.open(project), workers=0)
+    done = train(project, "--minutes", 5)
+    assert done.exit_code == 0, done.stderr
+    said = re.search(r"(\d+) photos of 3 classes to learn from, (\d+) to choose by, (\d+) to judge on", done.stderr)
+    assert said is not None, done.stderr
+    learnt, held, judged = map(int, said.groups())
+    shards = load_manifest(str(project / "shards")).counts
+    assert held > 0
+    assert learnt + held == sum(shards["train"].values())
+    assert judged == sum(shards["test"].values())
+
+
 def test_a_killed_training_goes_on_with_the_same_command(project: Path) -> None:
     words = ("--recipe", project.parent / "tiny.toml", "--epochs", 12, "--seed", 3)
     program = [sys.executable, "-m", "carspotter.cli.main", "train", str(project), *map(str, words)]
@@ -155,3 +174,37 @@ def test_options_of_a_project_are_none_of_a_recipe(project: Path) -> None:
         done = command(*words)
         assert done.exit_code == 2
         assert "a project" in done.stderr
+
+
+def test_a_project_named_as_an_identifier_is_the_better_of_its_bundles(project: Path) -> None:
+    from carspotter.project.folder import bundle_folder
+
+    learned, trained = project / "models" / "learned", project / "models" / "trained"
+    assert bundle_folder(learned) == str(learned), "a bundle's folder stays what it is"
+    assert Path(bundle_folder(project)) == learned
+    result = project / "runs" / "trained" / "result.json"
+    shutil.copytree(learned, trained)
+    result.parent.mkdir(parents=True)
+    for chosen, better in (("trained", trained), ("learned", learned)):
+        result.write_text(json.dumps({"chosen": chosen}), encoding="utf-8")
+        assert Path(bundle_folder(project)) == better
+    result.write_text(json.dumps({"chosen": "trained"}), encoding="utf-8")
+    taxonomy = trained / "taxonomy.json"
+    taxonomy.write_text(taxonomy.read_text(encoding="utf-8").replace("Golf", "Polo"), encoding="utf-8")
+    assert Path(bundle_folder(project)) == learned, "a build found other classes since"
+    shutil.rmtree(learned)
+    assert Path(bundle_folder(project)) == trained
+    shutil.rmtree(trained)
+    with pytest.raises(ProjectError, match="has no bundle yet; make one with: carspotter build"):
+        bundle_folder(project)
+
+
+def test_commands_take_a_project_for_its_bundle(project: Path) -> None:
+    judged = CliRunner().invoke(app, ["evaluate", str(project)])
+    assert judged.exit_code == 0, judged.stderr
+    assert (project / "models" / "learned" / "test" / "report.html").is_file()
+    photo = next((project / "photos").rglob("*.*"), None) or next(project.rglob("*.jpg"))
+    words = ["identify", str(photo), "--identifier", str(project), "--finder", str(project / "bundles" / "finder")]
+    asked = CliRunner().invoke(app, [*words, "--json"])
+    assert asked.exit_code == 0, asked.stderr
+    assert '"learned"' in asked.stdout

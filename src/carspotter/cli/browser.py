@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from carspotter.cli.inputs import chosen_bundle
+
 
 def browser(
     out: Annotated[Path, typer.Argument(help="Folder to write the site into; an older site there is replaced.")],
@@ -15,17 +17,23 @@ def browser(
         Path | None, typer.Option(help="Folder of another finder.", metavar="BUNDLE", show_default=False)
     ] = None,
     identifier: Annotated[
-        Path | None, typer.Option(help="Folder of another identifier.", metavar="BUNDLE", show_default=False)
+        Path | None,
+        typer.Option(
+            help="Folder of another identifier, or of a project: the better of its own.",
+            metavar="BUNDLE|PROJECT",
+            show_default=False,
+        ),
     ] = None,
 ) -> None:
     """Write a static site that recognises photos in the visitor's browser; the runtime comes from npm."""
     from carspotter.export.browser import build_site, cache_folder
     from carspotter.runtime.bundle import ModelBundle, shipped
 
+    named = chosen_bundle(identifier)
     site = build_site(
         out,
         finder=shipped("finder") if finder is None else ModelBundle.load(finder),
-        identifier=shipped("identifier") if identifier is None else ModelBundle.load(identifier),
+        identifier=shipped("identifier") if named is None else ModelBundle.load(named),
         cache=cache_folder() / "browser",
     )
     typer.echo(str(site.folder))

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from carspotter.cli.inputs import chosen_bundle
 from carspotter.cli.train import missing
 from carspotter.errors import BundleError
 
@@ -22,7 +23,8 @@ def export(
     source: Annotated[
         str,
         typer.Argument(
-            help="Folder of a training run or of a bundle; or finder, identifier: those that ship.", show_default=False
+            help="Folder of a training run, a bundle or a project; or finder, identifier: those that ship.",
+            show_default=False,
         ),
     ],
     *,
@@ -50,12 +52,14 @@ def export(
 
     A run is written as ONNX first. What answers too differently from its source is not written, and is an error.
     """
+    source = source if source in _SHIPPED else chosen_bundle(source) or source
     is_run = source not in _SHIPPED and (Path(source) / "recipe.json").is_file()
     is_bundle = source in _SHIPPED or (Path(source) / "bundle.json").is_file()
     if not is_run and not is_bundle:
         raise BundleError(
-            f"{source} is neither a run (recipe.json) nor a bundle (bundle.json), nor the word finder or identifier; "
-            "`carspotter train` prints its run's folder, `carspotter models` lists the bundles that ship"
+            f"{source} is neither a run (recipe.json), a bundle (bundle.json) nor a project (carspotter.toml), nor the "
+            "word finder or identifier; `carspotter train` prints its run's folder, `carspotter models` lists the "
+            "bundles that ship"
         )
     try:
         if not is_bundle and to == "onnx" and precision == "float32":

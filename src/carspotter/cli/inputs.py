@@ -1,6 +1,7 @@
 """Find the photos to recognize by what a person named on the command line, in order.
 
-Knows files, folders, URLs and `-`. It lists folders and reads standard input; photos themselves are read later.
+Knows files, folders, URLs and `-`, and a project in place of its bundle. It lists folders and reads standard input;
+photos themselves are read later.
 """
 
 from __future__ import annotations
@@ -18,6 +19,15 @@ from carspotter.errors import StorageError
 from carspotter.headers import SUFFIXES
 
 STDIN = "-"
+
+
+def chosen_bundle(folder: str | Path | None) -> str | None:
+    """Return the folder of the bundle that an option names: a project's is the better of its own; None stays None."""
+    if folder is None:
+        return None
+    from carspotter.project.folder import bundle_folder  # a project's settings are read by few commands
+
+    return bundle_folder(folder)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -119,7 +119,7 @@ def train(
 
 
 def _train_project(folder: Path, wish: dict[str, Any], *, fresh: bool) -> None:
-    from carspotter.project.folder import Project
+    from carspotter.project.folder import TRAINED, Project
 
     project = Project.open(folder)
     try:
@@ -135,10 +135,11 @@ def _train_project(folder: Path, wish: dict[str, Any], *, fresh: bool) -> None:
     typer.echo(f"The bundle: {result.bundle}")
     if result.report:
         typer.echo(f"The report: {result.report}")
-    if result.chosen != "trained":
+    if result.chosen != TRAINED:
         typer.echo(
-            "Of the photos to choose by, models/learned has no fewer right: use that one, or train on more photos."
+            "Of the photos to choose by, the bundle that the build learned has no fewer right: it is the one used."
         )
+    typer.echo(f"Ask it: carspotter identify PHOTO --identifier {folder}")
 
 
 def missing(error: ModuleNotFoundError, extra: str) -> Exception:

@@ -13,7 +13,7 @@ from typing import Any
 
 from carspotter.catalog.catalog import Catalog
 from carspotter.catalog.tables import OK
-from carspotter.errors import IMAGE_CODES
+from carspotter.errors import IMAGE_CODES, typed
 from carspotter.project.folder import Project
 from carspotter.project.funnel import STOPS, Funnel
 from carspotter.project.settings import ProjectSettings
@@ -24,6 +24,9 @@ _MANY = 0.2
 """Share of the photos that come to a step from which on it is worth a look that so many stop there."""
 _NAMED = 3
 """Examples that one line names."""
+
+_WORTH_TRAINING = 500
+"""Photos to learn from as of which a network is worth its minutes; of fewer a head learns as much in seconds."""
 
 _WAITING = "they are asked for again by the next `carspotter build {project}`"
 _FETCH: Mapping[str, str] = {
@@ -56,7 +59,7 @@ class Advice:
 def advise(project: Project, catalog: Catalog, found: Funnel) -> tuple[Advice, ...]:
     """Return what to do next in a project, what would win most photos first and the way on at the end."""
     stops = {stage.name: stage.stopped for stage in found.stages}
-    name = _shown(project)
+    name = _typed_here(project.folder)
     held = [
         *_rejected(catalog, name),
         *_unfetched(catalog, name),
@@ -189,16 +192,18 @@ def _onward(project: Project, found: Funnel, name: str) -> Iterator[Advice]:
     """Yield the way on from a dataset: look for wrong labels, train, ask the result."""
     if not found.splits:
         return
-    learned = Path(name) / project.models.name / project.settings.learn.name
     yield Advice(text=f"find wrong labels: `carspotter doubts {name}`, then `carspotter review {name} --queue doubts`")
-    if (project.models / learned.name / "bundle.json").exists():
-        yield Advice(text=f"ask what was learned: `carspotter identify PHOTO --identifier {learned}`")
+    is_trained = (project.trained / "bundle.json").is_file()
+    if (project.learned / "bundle.json").is_file() or is_trained:
+        yield Advice(text=f"ask what was learned: `carspotter identify PHOTO --identifier {name}`")
+    if not is_trained and found.splits.get("train", 0) >= _WORTH_TRAINING and found.splits.get("validation", 0):
+        yield Advice(text=f"train a network of your own on these photos: `carspotter train {name}`")
 
 
-def _shown(project: Project) -> str:
-    """Return the project's folder as one would type it here."""
+def _typed_here(path: Path) -> str:
+    """Return a path as one would type it here, with quotes where a shell needs them."""
     here = Path.cwd()
-    return str(project.folder.relative_to(here) if project.folder.is_relative_to(here) else project.folder)
+    return typed(path.relative_to(here) if path.is_relative_to(here) else path)
 
 
 def _came_to(step: str, found: Funnel) -> int:

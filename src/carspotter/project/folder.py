@@ -14,16 +14,20 @@ report.html
 
 from __future__ import annotations
 
+import json
 import os
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from carspotter import storage
 from carspotter.catalog.catalog import Catalog
-from carspotter.errors import ProjectError
+from carspotter.errors import ProjectError, typed
 from carspotter.project.settings import ProjectSettings, load_settings
+from carspotter.runtime.bundle import ModelBundle
 
 SETTINGS = "carspotter.toml"
+TRAINED, RESULT = "trained", "result.json"
+"""The name of a training's run and bundle, and the file of the run that says which bundle is the better one."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,7 +43,8 @@ class Project:
         folder = Path(folder)
         if not (folder / SETTINGS).is_file():
             raise ProjectError(
-                f"{folder} holds no {SETTINGS}; make a project with: carspotter init {folder} --from TABLE_OR_PHOTOS"
+                f"{folder} holds no {SETTINGS}; "
+                f"make a project with: carspotter init {typed(folder)} --from TABLE_OR_PHOTOS"
             )
         folder = folder.resolve()
         settings = load_settings(folder / SETTINGS)
@@ -83,9 +88,44 @@ class Project:
         return self.folder / "models"
 
     @property
+    def run(self) -> Path:
+        """Return where the training of the project lies."""
+        return self.folder / "runs" / TRAINED
+
+    @property
+    def trained(self) -> Path:
+        """Return where the trained bundle lies."""
+        return self.models / TRAINED
+
+    @property
+    def learned(self) -> Path:
+        """Return where the bundle lies that a build learned."""
+        return self.models / self.settings.learn.name
+
+    def bundle(self) -> Path:
+        """Return the folder of the better of both bundles. Raises ProjectError where there is none yet.
+
+        The trained one is taken where it had more photos right and knows the classes that the build learns now.
+        """
+        trained, learned = ((folder / "bundle.json").is_file() for folder in (self.trained, self.learned))
+        if trained and (not learned or (_says_trained(self.run / RESULT) and self._has_same_classes())):
+            return self.trained
+        if not learned:
+            raise ProjectError(
+                f"{self.folder} has no bundle yet; make one with: carspotter build {self.folder}, and another with: "
+                f"carspotter train {self.folder}"
+            )
+        return self.learned
+
+    def _has_same_classes(self) -> bool:
+        """Return whether both bundles answer the same classes; a build may have found more since the training."""
+        both = [ModelBundle.load(folder).taxonomy for folder in (self.trained, self.learned)]
+        return len({frozenset(each.classes) if each else None for each in both}) == 1
+
+    @property
     def predictions(self) -> Path:
         """Return the table of what the learned bundle says of the photos that it did not learn from."""
-        return self.models / self.settings.learn.name / "predictions.parquet"
+        return self.learned / "predictions.parquet"
 
     @property
     def report(self) -> Path:
@@ -99,6 +139,23 @@ class Project:
 
 def _below(folder: Path, name: str) -> str:
     return name if not name or storage.is_url(name) else str(folder / os.path.expanduser(name))  # noqa: PTH111  # Path's raises where there is no such user
+
+
+def bundle_folder(folder: str | Path) -> str:
+    """Return the folder of a bundle: that of a project is the better of its own, any other is one itself.
+
+    Raises ProjectError for a project without a bundle.
+    """
+    is_project = (Path(folder) / SETTINGS).is_file()
+    return str(Project.open(folder).bundle() if is_project else folder)
+
+
+def _says_trained(result: Path) -> bool:
+    try:
+        said = json.loads(result.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    return isinstance(said, dict) and said.get("chosen") == TRAINED
 
 
 def create(folder: str | Path, settings: str) -> Project:

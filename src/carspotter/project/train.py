@@ -18,14 +18,15 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from carspotter import storage
 from carspotter.dataset.manifest import load_manifest
-from carspotter.errors import EvaluationError, ProjectError, TrainingError
+from carspotter.errors import EvaluationError, ProjectError, TrainingError, typed
 from carspotter.evaluation import evaluating
 from carspotter.evaluation.compare import Pair, compare
 from carspotter.evaluation.metrics import evaluate
 from carspotter.evaluation.predictions import Predictions
 from carspotter.project.build import Journal, Watch
-from carspotter.project.folder import Project
+from carspotter.project.folder import RESULT, TRAINED, Project
 from carspotter.project.pipeline import build
+from carspotter.runtime.blur import Blurrer
 from carspotter.runtime.bundle import ModelBundle
 
 if TYPE_CHECKING:
@@ -33,8 +34,7 @@ if TYPE_CHECKING:
     from carspotter.training.recipe import Recipe
     from carspotter.training.trainer import Training
 
-NAME = "trained"
-PLAN, RESULT = "plan.json", "result.json"
+PLAN = "plan.json"
 JUDGED = ("validation", "test")
 LEAST_CLASSES = 2
 _EXPORT_S = 20.0
@@ -74,10 +74,10 @@ def train_project(project: Project, wish: Wish, *, fresh: bool = False, watch: T
     _check_built(project)
     build(project, only=("shard",), watch=watch)
     photos, mark = _counted(project)
-    run = project.folder / "runs" / NAME
+    run = project.run
     saved = _saved(run, wish, mark, fresh=fresh)
     if saved and (done := _done(run, project)):
-        watch.say(f"{NAME:<12}is trained already on these photos with these settings; --fresh trains anew")
+        watch.say(f"{TRAINED:<12}is trained already on these photos with these settings; --fresh trains anew")
         return done
     watch.start("plan", "look at the photos and time some steps")
     from carspotter.training.recipe import load_recipe
@@ -88,7 +88,8 @@ def train_project(project: Project, wish: Wish, *, fresh: bool = False, watch: T
     task = open_task(recipe, run)
     steps = task.steps(recipe.phases[0])
     pace = planning.measure(task, recipe)
-    kept_back = _EXPORT_S + 2 * pace.judge * (photos.test + photos.validation) / max(1, photos.validation)
+    used = photos.held_by(task)
+    kept_back = _EXPORT_S + 2 * pace.judge * (photos.test + photos.validation) / max(1, used.validation)
     budget = wish.minutes * 60 - kept_back if wish.minutes else math.inf
     if not saved:
         left = budget - (time.monotonic() - started)
@@ -96,7 +97,7 @@ def train_project(project: Project, wish: Wish, *, fresh: bool = False, watch: T
         _begin(run, wish, mark, recipe)
     about = min(planning.estimate(recipe, steps, pace), budget) + kept_back
     most = f", at most {wish.minutes:g} min" if wish.minutes else ""
-    for line in (*planning.in_words(recipe, photos, steps, pace=pace), f"about {_minutes(about)} in all{most}"):
+    for line in (*planning.in_words(recipe, used, steps, pace=pace), f"about {_minutes(about)} in all{most}"):
         watch.say(f"{'':<12}{line}")
     watch.end("plan", {"text": "the run was stopped and goes on" if saved else "the run begins"})
     watch.start("train", "learn from the photos of the project")
@@ -116,7 +117,7 @@ def _minutes(seconds: float) -> str:
 
 def _check_built(project: Project) -> None:
     if not Journal(project.folder).stats("split"):
-        raise ProjectError(f"{project.folder} is not built yet; run: carspotter build {project.folder}")
+        raise ProjectError(f"{project.folder} is not built yet; run: carspotter build {typed(project.folder)}")
 
 
 def _counted(project: Project) -> tuple[Photos, str]:
@@ -129,7 +130,8 @@ def _counted(project: Project) -> tuple[Photos, str]:
     if len(known) < LEAST_CLASSES:
         raise ProjectError(
             f"{project.folder}: {len(known)} classes have photos to learn from, {LEAST_CLASSES} are needed; see "
-            f"`carspotter status {project.folder}` for what was left out, and min_photos and min_ads under [classes]"
+            f"`carspotter status {typed(project.folder)}` for what was left out, and "
+            "min_photos and min_ads under [classes]"
         )
     counts = {split: by_split.get(split, 0) for split in ("train", *JUDGED)}
     return Photos(**counts, classes=len(manifest.classes)), manifest.fingerprint
@@ -162,7 +164,7 @@ def _begin(run: Path, wish: Wish, mark: str, recipe: Recipe) -> None:
 
 def _done(run: Path, project: Project) -> Result | None:
     """Return the result of a run that is finished and whose bundle stands, None otherwise."""
-    if not (project.models / NAME / "bundle.json").is_file():
+    if not (project.trained / "bundle.json").is_file():
         return None
     try:
         content = json.loads((run / RESULT).read_text(encoding="utf-8"))
@@ -190,8 +192,8 @@ def _export(project: Project, training: Training, run: Path) -> None:
     """Write the bundle beside its place and put it there whole: a kill leaves the one of before, or none."""
     from carspotter.export.onnx import export
 
-    place = project.models / NAME
-    new, old = place.with_name(f".{NAME}.new"), place.with_name(f".{NAME}.old")
+    place = project.trained
+    new, old = place.with_name(f".{TRAINED}.new"), place.with_name(f".{TRAINED}.old")
     for folder in (new, old):
         shutil.rmtree(folder, ignore_errors=True)
     export(run, new, task=training.task)
@@ -204,9 +206,8 @@ def _export(project: Project, training: Training, run: Path) -> None:
 def _judge(project: Project, run: Path, photos: Photos, watch: Teller) -> Result:
     """Ask the new bundle, and the one that the build learned, about the photos that neither learnt from."""
     watch.start("evaluate", "judge on photos that were not learnt from")
-    bundle = ModelBundle.load(project.models / NAME)
-    other = project.models / project.settings.learn.name
-    learned = ModelBundle.load(other) if (other / "bundle.json").is_file() else None
+    bundle = ModelBundle.load(project.trained)
+    learned = ModelBundle.load(project.learned) if (project.learned / "bundle.json").is_file() else None
     words: list[str] = []
     figures: dict[str, dict[str, Any]] = {}
     right: dict[str, float] = {}
@@ -216,23 +217,24 @@ def _judge(project: Project, run: Path, photos: Photos, watch: Teller) -> Result
         asked = evaluating.from_shards(str(project.shards), split=split)
         table, _ = evaluating.predict(bundle, asked)
         rival = evaluating.predict(learned, asked)[0] if learned else None
-        figures[split] = {NAME: asdict(evaluate(table).top1)}
+        figures[split] = {TRAINED: asdict(evaluate(table).top1)}
         if rival is not None:
             figures[split][rival.name] = asdict(evaluate(rival).top1)
         if split == "validation":
             right = {table.name: float(table.right_at()[0].mean())}
             right |= {rival.name: float(rival.right_at()[0].mean())} if rival is not None else {}
             continue
-        evaluating.write_evaluation(run / split, table, asked, other=rival)
+        hides = Blurrer.open().blur if project.settings.share.blur else None
+        evaluating.write_evaluation(run / split, table, asked, other=rival, blur=hides)
         words += _words(table, rival)
     if "test" not in figures:
         words.append("no photos to judge on: give a larger share to `test` under [split], or add ads, and build again")
     # Ties go to the learned one: it also knows what it never learnt, and answers colour and body.
-    best = max(right, key=lambda name: (right[name], name != NAME)) if right else NAME
+    best = max(right, key=lambda name: (right[name], name != TRAINED)) if right else TRAINED
     result = Result(
-        bundle=str(project.models / NAME),
+        bundle=str(project.trained),
         report=str(run / "test" / evaluating.REPORT) if "test" in figures else "",
-        chosen=NAME if best == NAME else "learned",
+        chosen=TRAINED if best == TRAINED else "learned",
         words=tuple(words),
         figures=figures,
     )

@@ -219,6 +219,10 @@ class ModelBundle:
             head = self.head.to_bytes() if self.head is not None else b""
         return f"{self.name}@{sha256(network + (weights or b'') + head + json_bytes(seen))[:12]}"
 
+    def has_network_of(self, other: ModelBundle) -> bool:
+        """Return whether both bundles hold the same network, whatever their heads are. Raises BundleError."""
+        return self.file == other.file and self.read_network() == other.read_network()
+
     def read_network(self) -> tuple[bytes, bytes | None]:
         """Return the network's file and, of an `.xml`, its weights, as `save` takes them; raises BundleError."""
         path = self.model_path

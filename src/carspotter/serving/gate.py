@@ -36,6 +36,7 @@ _ROUTES = frozenset(
         "/openapi.json",
         "/v1/photos",
         "/v1/ads",
+        "/v1/blur",
         "/v1/models",
         "/v1/feedback",
     )

@@ -182,7 +182,7 @@ class ExtentShape(_Shape):
 class BundleShape(_Shape):
     """A model bundle in use."""
 
-    task: Literal["finder", "identifier"]
+    task: Literal["finder", "identifier", "attribute"]
     name: str
     classes: int | None
     knows: ExtentShape | None
