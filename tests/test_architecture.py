@@ -100,6 +100,7 @@ DOORS: dict[str, tuple[str, ...]] = {
     "pydantic": ("serving",),
     "prometheus_client": ("serving.metrics",),
     "uvicorn": ("serving",),
+    "markdown_it": ("serving.reference",),
     "httpx": ("client",),
     "anywidget": ("review.notebook",),
     "traitlets": ("review.notebook",),

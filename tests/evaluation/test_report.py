@@ -121,7 +121,7 @@ def test_without_pictures_ads_or_views_the_page_is_shorter_but_whole(by_hand: Ma
     text = write_report(tmp_path, by_hand([[0.9, 0.1], [0.2, 0.8]], [0, 1])).read_text(encoding="utf-8")
     page = Page(text)
     assert "No photo is answered wrongly." in page.text
-    assert page.ids == {"levels", "probabilities", "confusions", "mistakes", "classes"}
+    assert page.ids == {"levels", "probabilities", "confusions", "mistakes", "classes", "pictures"}
     assert not page.sources
 
 

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from carspotter.serving.keys import add_key
-from carspotter.serving.reference import BASE, examples, html, markdown, slug
+from carspotter.serving.reference import BASE, PICTURE, examples, html, markdown, slug
 from serving.conftest import RED, Running, Serve, jpeg
 from serving.test_pages import parse
 
@@ -93,13 +93,14 @@ def test_each_example_asks_a_service_with_keys(language: str, serve: Serve, tmp_
             )
             assert ran.returncode == 0, ran.stderr
             assert STATUSES.get(path, "200") in ran.stdout, ran.stdout[:300] + ran.stderr[-300:]
-            assert "Rubin" in ran.stdout or path in ("/v1/feedback", "/v1/models")
+            assert "Rubin" in ran.stdout or path in ("/v1/feedback", "/v1/models", "/v1/blur")
             asked += 1
-    assert asked == 5
+    assert asked == 6
+    assert (tmp_path / PICTURE).read_bytes()[:2] == b"\xff\xd8"
 
 
 def test_an_example_without_a_key_names_none(service: Running) -> None:
     written = markdown(documented(service))
     assert written.count("CARSPOTTER_KEY") == 1, "where it says what a service with keys wants"
-    assert len(re.findall("^```python$", written, flags=re.MULTILINE)) == 4
-    assert len(re.findall("^```js$", written, flags=re.MULTILINE)) == 4
+    assert len(re.findall("^```python$", written, flags=re.MULTILINE)) == 5
+    assert len(re.findall("^```js$", written, flags=re.MULTILINE)) == 5

@@ -8,7 +8,7 @@ where the build found it.
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -202,7 +202,7 @@ def _ads(album: _Album, catalog: Catalog) -> Row:
     }
 
 
-def _shots(album: _Album, photos: Sequence[Row]) -> list[Row]:
+def _shots(album: _Album, photos: Sequence[Mapping[str, Any]]) -> list[Row]:
     """Return all photos of an ad in its order, the first that can be shown as large as other pictures.
 
     A buyer sees whole photos, so that nothing is cut out of them.

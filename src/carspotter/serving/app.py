@@ -296,7 +296,7 @@ def _page(file: Path) -> Any:
 
 
 def _reference(app: FastAPI) -> Any:
-    """Make the page of the API: `docs.html` with the words of the OpenAPI document, the same until the service ends."""
+    """Make the page of the API: `docs.html` with the words of the OpenAPI document, written once."""
     made: list[str] = []
 
     async def page() -> HTMLResponse:

@@ -29,6 +29,7 @@ _ROUTES = frozenset(
     (
         "/",
         "/ad",
+        "/docs",
         LIVE,
         READY,
         "/metrics",

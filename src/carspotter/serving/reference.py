@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from html import escape
 from itertools import pairwise
-from typing import Any
+from typing import Any, Literal
 
 from carspotter.serving.schemas import EXAMPLE
 
@@ -19,6 +19,9 @@ Document = Mapping[str, Any]
 Part = tuple[str, str, bool]
 """A part of a form: its name, its text or the name of its file, and whether it is a file."""
 
+Answer = Literal["json", "picture", "none"]
+PICTURE = "answer.jpg"
+"""Where examples write a picture that is answered."""
 BASE = "http://127.0.0.1:8000"
 """Where examples ask; the page puts its own address there."""
 WIDTH = 100
@@ -222,12 +225,20 @@ def examples(verb: str, path: str, operation: Document, *, needs_key: bool = Fal
     words = bodies.get("application/json", {}).get("schema") if form is None else None
     parts = list(_parts(form)) if form else []
     body = json.dumps({name: _sample(field) for name, field in words["properties"].items()}) if words else ""
-    has_answer = "204" not in operation["responses"]
+    answer = _answered(operation)
     return {
-        "sh": _in_curl(path, parts, body, needs_key=needs_key),
-        "python": _in_python(verb, path, parts, body, needs_key=needs_key, has_answer=has_answer),
-        "js": _in_javascript(verb, path, parts, body, needs_key=needs_key, has_answer=has_answer),
+        "sh": _in_curl(path, parts, body, needs_key=needs_key, answer=answer),
+        "python": _in_python(verb, path, parts, body, needs_key=needs_key, answer=answer),
+        "js": _in_javascript(verb, path, parts, body, needs_key=needs_key, answer=answer),
     }
+
+
+def _answered(operation: Document) -> Answer:
+    """Say what a good answer is: JSON, a picture, or nothing."""
+    if "204" in operation["responses"]:
+        return "none"
+    kinds = operation["responses"]["200"].get("content", {})
+    return "picture" if any(kind.startswith("image/") for kind in kinds) else "json"
 
 
 def _parts(form: Document) -> Iterator[Part]:
@@ -247,15 +258,16 @@ def _sample(field: Document) -> Any:
     return {"boolean": True, "integer": 1, "number": 1.0}.get(field.get("type", ""), "")
 
 
-def _in_curl(path: str, parts: Sequence[Part], body: str, *, needs_key: bool) -> str:
+def _in_curl(path: str, parts: Sequence[Part], body: str, *, needs_key: bool, answer: Answer) -> str:
     words = ['-H "Authorization: Bearer $CARSPOTTER_KEY"'] if needs_key else []
     for name, value, is_file in parts:
         words.append(f"-F {name}=@{value}" if is_file else f"-F '{name}={value}'")
     words += [f"--json '{body}'"] if body else []
+    words += [f"-o {PICTURE}"] if answer == "picture" else []
     return " ".join(["curl", *words, f"{BASE}{path}"])
 
 
-def _in_python(verb: str, path: str, parts: Sequence[Part], body: str, *, needs_key: bool, has_answer: bool) -> str:
+def _in_python(verb: str, path: str, parts: Sequence[Part], body: str, *, needs_key: bool, answer: Answer) -> str:
     lines = ["import os\n"] if needs_key else []
     lines += ["import httpx\n"]
     given = [f'"{BASE}{path}"']
@@ -271,11 +283,14 @@ def _in_python(verb: str, path: str, parts: Sequence[Part], body: str, *, needs_
     if needs_key:
         lines += ["""headers = {"Authorization": f"Bearer {os.environ['CARSPOTTER_KEY']}"}"""]
         given += ["headers=headers"]
-    told = "answer.status_code, answer.json()" if has_answer else "answer.status_code"
-    return "\n".join([*lines, f"answer = httpx.{verb}({', '.join(given)}, timeout=30)", f"print({told})"])
+    told = "answer.status_code, answer.json()" if answer == "json" else "answer.status_code"
+    lines += [f"answer = httpx.{verb}({', '.join(given)}, timeout=30)", f"print({told})"]
+    if answer == "picture":
+        lines += [f'with open("{PICTURE}", "wb") as file:', "    file.write(answer.content)"]
+    return "\n".join(lines)
 
 
-def _in_javascript(verb: str, path: str, parts: Sequence[Part], body: str, *, needs_key: bool, has_answer: bool) -> str:
+def _in_javascript(verb: str, path: str, parts: Sequence[Part], body: str, *, needs_key: bool, answer: Answer) -> str:
     lines, given = [], [f'method: "{verb.upper()}"'] if verb != "get" else []
     if parts:
         lines = ['import { openAsBlob } from "node:fs"; // in a browser: the File of an <input>\n']
@@ -289,5 +304,9 @@ def _in_javascript(verb: str, path: str, parts: Sequence[Part], body: str, *, ne
     given += [f"headers: {{ {', '.join(headers)} }}"] if headers else []
     given += [f"body: JSON.stringify({body})"] if body else []
     options = f", {{ {', '.join(given)} }}" if given else ""
-    told = "answer.status, JSON.stringify(await answer.json(), null, 2)" if has_answer else "answer.status"
-    return "\n".join([*lines, f'const answer = await fetch("{BASE}{path}"{options});', f"console.log({told});"])
+    told = "answer.status, JSON.stringify(await answer.json(), null, 2)" if answer == "json" else "answer.status"
+    lines += [f'const answer = await fetch("{BASE}{path}"{options});', f"console.log({told});"]
+    if answer == "picture":
+        lines[0] = lines[0].replace("openAsBlob", "openAsBlob, writeFileSync")
+        lines += [f'writeFileSync("{PICTURE}", Buffer.from(await answer.arrayBuffer()));']
+    return "\n".join(lines)

@@ -230,7 +230,7 @@ function showProgress() {
 }
 
 function showQuestion(item) {
-  const about = [item.is_ad ? "whole ad" : item.album.length > 1 ? "the marked photo" : "", item.ad ? `ad ${item.ad}` : ""].filter(Boolean).join(" · ");
+  const about = [item.is_ad ? "whole ad" : item.task === "words" ? "one of the ads" : item.album.length > 1 ? "the marked photo" : "", item.ad ? `ad ${item.ad}` : ""].filter(Boolean).join(" · ");
   $("about").textContent = item.photo ? about : "";
   $("context").textContent = "";
   if (item.task === "class") {
