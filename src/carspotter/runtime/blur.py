@@ -122,7 +122,7 @@ def _rows(session: Session, pixels: Pixels, side: int, least: float) -> NDArray[
     room = [(0, -length % _MULTIPLE) for length in small.shape[:2]]
     answers = session.run(np.pad(small, [*room, (0, 0)])[None])
     across, down = width / fit.width, height / fit.height
-    return _decoded(answers, least) * [across, down, across, down, 1.0]
+    return _decoded(answers, least) * np.array([across, down, across, down, 1.0], np.float64)
 
 
 def _decoded(answers: Mapping[str, NDArray[Any]], least: float) -> NDArray[np.float64]:
