@@ -50,7 +50,8 @@ def main() -> None:
     model.to(device)
 
     config = resolve_data_config({"img_size": options.size}, model=model)
-    changed = create_transform(**config, is_training=True, auto_augment="rand-m9-mstd0.5-inc1", re_prob=0.25)
+    # Without its noise of magnitude (mstd0.5): that asks for 0 bits of a colour, which Pillow refuses.
+    changed = create_transform(**config, is_training=True, auto_augment="rand-m9-inc1", re_prob=0.25)
     plain = create_transform(**config, is_training=False)
     photos = {
         split: ImageFolder(options.data / split, changed if split == "train" else plain)
@@ -67,7 +68,7 @@ def main() -> None:
     scheduler = CosineLRScheduler(optimizer, t_initial=options.epochs, lr_min=1e-6, warmup_t=2, warmup_lr_init=1e-5)
     criterion = LabelSmoothingCrossEntropy(0.1)
     averaged = ModelEmaV3(model, decay=0.998, use_warmup=True)
-    best, kept = -1.0, {}
+    best, kept, step = -1.0, {}, 0
     for epoch in range(options.epochs):
         model.train()
         for images, targets in loaders["train"]:
@@ -76,7 +77,8 @@ def main() -> None:
             loss.backward()
             nn.utils.clip_grad_norm_(model.parameters(), 5.0)
             optimizer.step()
-            averaged.update(model)
+            step += 1
+            averaged.update(model, step=step)  # without the step the first random head would linger
         scheduler.step(epoch + 1)
         right = share_right(averaged.module, loaders["validation"], device)
         print(f"epoch {epoch + 1}: {right:.4f}", flush=True)

@@ -58,7 +58,7 @@ def test_a_budget_takes_as_many_epochs_as_fit() -> None:
 def test_a_size_scales_every_phase_and_what_a_person_sets_goes_before_all() -> None:
     recipe = begin(Wish(size=128, recipe="imagenet", changes=("model.weights=", "train.batch=4")), "x", PHOTOS, {})
     assert (recipe.input.width, recipe.input.height, recipe.train.batch) == (128, 128, 4)
-    assert sizes(recipe.phases) == [(64, 5), (80, 6), (112, 7)]
+    assert sizes(recipe.phases) == [(96, 5), (96, 6), (112, 7)], "no phase is too small to see a car"
 
 
 def test_weights_that_cannot_be_had_are_an_error_before_any_photo_is_read(tmp_path: Path) -> None:

@@ -46,6 +46,9 @@ def chooses_bfloat16(loss: Callable[[], Tensor], model: nn.Module, device: torch
     # Measured on a CPU alone, where it may be the slower one by far.
     if precision != "auto" or device.type != "cpu":
         return precision != "float32"
+    if not _has_bfloat16():
+        # Trying it would cost as much as thirteen steps: a seventh of a short training.
+        return False
     seconds: dict[bool, float] = {}
     # The tries must leave no trace: batch statistics move with each forward pass.
     kept = copy.deepcopy(model.state_dict())
@@ -59,6 +62,15 @@ def chooses_bfloat16(loss: Callable[[], Tensor], model: nn.Module, device: torch
     model.load_state_dict(kept)
     model.zero_grad(set_to_none=True)
     return seconds[True] < seconds[False]
+
+
+def _has_bfloat16() -> bool:
+    """Return whether the processor may calculate in bfloat16; True where that is not known."""
+    if platform.machine().lower() not in ("x86_64", "amd64"):
+        return True
+    # Of torch's own, and private: a version without them leaves it to the timed step.
+    known = [getattr(torch.cpu, name, None) for name in ("_is_amx_tile_supported", "_is_avx512_bf16_supported")]
+    return any(ask is None or bool(ask()) for ask in known)
 
 
 def environment(device: torch.device) -> dict[str, Any]:

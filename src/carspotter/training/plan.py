@@ -31,8 +31,11 @@ MOST_EPOCHS = 40
 LEAST_BATCH, BATCH, LARGE_BATCH = 8, 32, 128
 LARGE_MEMORY, LARGE_DATA = 14 << 30, 4000
 """From that much memory on a GPU and so many photos on, large batches are faster, and there are steps enough."""
-PATIENCE = 6
-"""Epochs without a better one after which a training ends early: few photos are soon known by heart."""
+PATIENCE = {"fine-tune": 6, "imagenet": 12}
+"""Epochs without a better one after which a training ends early: few photos are soon known by heart, while
+an everyday network goes on learning what a car is."""
+LEAST_SIDE = 96
+"""Pixels of a side below which a car cannot be told from another; phases at fewer would unlearn more than they save."""
 TIMED = 3
 SLACK = 0.9
 """Part of a budget that epochs are chosen for: other work on the machine may slow the steps."""
@@ -79,6 +82,8 @@ class Pace:
     step: float
     judge: float
     device: str
+    load: float = 1.0
+    """Seconds that pass while a core works one, on the CPU: other work slows all that comes after, too."""
 
 
 def begin(wish: Wish, shards: str, photos: Photos, card: Mapping[str, str]) -> Recipe:
@@ -86,7 +91,7 @@ def begin(wish: Wish, shards: str, photos: Photos, card: Mapping[str, str]) -> R
 
     Weights that cannot be had are an error here, before any photo is read.
     """
-    name = wish.recipe or ("imagenet" if wish.backbone else "fine-tune")
+    name = wish.recipe or _kind(wish)
     words = {key: value for key, value in card.items() if value}
     changes = [f"data.shards={shards}", "name=trained", *(f"card.{key}={_quoted(text)}" for key, text in words.items())]
     if wish.backbone:
@@ -97,15 +102,15 @@ def begin(wish: Wish, shards: str, photos: Photos, card: Mapping[str, str]) -> R
     batch = batch_for(photos.train)
     # By the square root, as Adam's steps grow with the batch (Malladi et al. 2022).
     rate = before.train.lr * math.sqrt(batch / before.train.batch)
-    own = [f"train.batch={batch}", f"train.lr={rate:.3g}", f"train.patience={PATIENCE}"]
+    own = [f"train.batch={batch}", f"train.lr={rate:.3g}", f"train.patience={PATIENCE[_kind(wish)]}"]
     own = [] if wish.recipe else own
     recipe = load_recipe(name, [*changes, *own, *wish.changes])
     if wish.size:
         square = dataclasses.replace(recipe.input, width=wish.size, height=wish.size)
         phases = [dataclasses.replace(phase, **_scaled(phase, recipe, wish.size)) for phase in recipe.phases]
         recipe = dataclasses.replace(recipe, input=square, phases=tuple(phases))
-    if not recipe.phases:
-        raise TrainingError(f"recipe {name} is the baseline {recipe.task!r}, which a project does not deploy")
+    if recipe.task != "identifier":
+        raise TrainingError(f"recipe {name} is for the task {recipe.task!r}; a project trains an identifier")
     load_backbone(recipe.model)
     return recipe
 
@@ -131,6 +136,7 @@ def measure(task: Task, recipe: Recipe) -> Pace:
     optimizer = torch.optim.AdamW(parameter_groups(cast(Any, model), recipe.train), lr=1e-6)
     phase = recipe.phases[-1]
     times: list[float] = []
+    began, worked = time.monotonic(), time.process_time()
     try:
         for batch in task.batches(phase, 0, recipe.seed):
             started = time.monotonic()
@@ -149,9 +155,13 @@ def measure(task: Task, recipe: Recipe) -> Pace:
         ) from error
     started = time.monotonic()
     task.evaluate(copy.deepcopy(model).eval())
+    judged = time.monotonic()
+    # A GPU works while its process waits, so that waiting says nothing there.
+    load = (judged - began) / max(1e-3, time.process_time() - worked) if device.type == "cpu" else 1.0
     # The first step pays for memory and kernels.
     rest = times[1:] or times
-    return Pace(step=sum(rest) / len(rest), judge=time.monotonic() - started, device=_device(device))
+    step = sum(rest) / len(rest)
+    return Pace(step=step, judge=judged - started, device=_device(device), load=max(1.0, load))
 
 
 def epochs_for(recipe: Recipe, steps: int, *, wish: Wish, pace: Pace, seconds: float) -> Recipe:
@@ -160,7 +170,7 @@ def epochs_for(recipe: Recipe, steps: int, *, wish: Wish, pace: Pace, seconds: f
     if wish.epochs:
         epochs = wish.epochs
     elif not wish.recipe:
-        least = STEPS["imagenet" if wish.backbone else "fine-tune"]
+        least = STEPS[_kind(wish)]
         epochs = min(MOST_EPOCHS, max(epochs, math.ceil(least / steps)))
     recipe = dataclasses.replace(recipe, phases=phases_of(recipe.phases, epochs))
     if not math.isinf(seconds):
@@ -207,12 +217,17 @@ def in_words(recipe: Recipe, photos: Photos, steps: int, *, pace: Pace) -> list[
 
 def _scaled(phase: Phase, recipe: Recipe, size: int) -> dict[str, int]:
     def side(pixels: int, whole: int) -> int:
-        return max(32, round(pixels * size / whole / 16) * 16)  # what networks halve four or five times
+        # In steps of 16: networks halve four or five times.
+        return max(min(size, LEAST_SIDE), round(pixels * size / whole / 16) * 16)
 
     is_whole = (phase.width, phase.height) == (recipe.input.width, recipe.input.height)
     if is_whole:
         return {"width": size, "height": size}
     return {"width": side(phase.width, recipe.input.width), "height": side(phase.height, recipe.input.height)}
+
+
+def _kind(wish: Wish) -> str:
+    return "imagenet" if wish.backbone else "fine-tune"
 
 
 def _early(recipe: Recipe) -> str:
