@@ -58,8 +58,8 @@ def export(
     if not is_run and not is_bundle:
         raise BundleError(
             f"{source} is neither a run (recipe.json), a bundle (bundle.json) nor a project (carspotter.toml), nor the "
-            "word finder or identifier; `carspotter train` prints its run's folder, `carspotter models` lists the bundles "
-            "that ship"
+            "word finder or identifier; `carspotter train` prints its run's folder, `carspotter models` lists the "
+            "bundles that ship"
         )
     try:
         if not is_bundle and to == "onnx" and precision == "float32":
