@@ -6,7 +6,10 @@ small appends leave them, with 5 % of checks and findings found out anew, which 
 after `compact`. Then all photos are fetched as pending rows, and 5,000 parts of 64 rows are asked as they are and
 merged, and batches of 64 are appended one by one.
 
-    python benchmarks/catalog_size.py [--photos 2000000] [--repeats 5] [--json]
+With `--steps` the whole-catalogue steps of a build are run instead, each in a process of its own: CPU seconds, and the
+most memory that it held. All are done twice, the second time over what the first one left.
+
+    python benchmarks/catalog_size.py [--photos 2000000] [--repeats 5] [--steps] [--folder FOLDER] [--json]
 """
 
 import resource
@@ -41,6 +44,16 @@ print(sum(1 for _ in catalog.pending("SELECT photo_id, path FROM files WHERE sta
 status = Path("/proc/self/status").read_text().split()
 print(int(status[status.index("VmHWM:") + 1]) // 1024)
 """
+STEP = """
+import time
+from pathlib import Path
+from carspotter.project.folder import Project
+from carspotter.project.pipeline import build
+build(Project.open({project!r}), only=({step!r},))
+status = Path("/proc/self/status").read_text().split()  # ru_maxrss would be the parent's, where that was more
+print(time.process_time(), int(status[status.index("VmHWM:") + 1]) // 1024)
+"""
+WHOLE = ("deduplicate", "resolve", "classes", "split")
 PHOTOS_PER_AD = 5
 MODELS = 2_000
 COPY_EVERY, BACK = 20, 7
@@ -237,16 +250,38 @@ def measure_small(folder: Path, *, repeats: int) -> Iterator[dict[str, Any]]:
     yield {"what": "count after 1,000 appends", **in_new_process(COUNT, folder, repeats=repeats)}
 
 
+def measure_steps(project: Path, *, photos: int) -> Iterator[dict[str, Any]]:
+    """Yield the rows about the steps that look at the whole catalogue."""
+    with Catalog.open(project) as catalog:
+        fill(catalog, photos)
+    for about in ("", ", again"):
+        (project / "steps.json").unlink(missing_ok=True)  # or a step that is done would not be done again
+        for step in WHOLE:
+            start = time.perf_counter()
+            program = [sys.executable, "-c", STEP.format(project=str(project), step=step)]
+            done = subprocess.run(program, stdout=subprocess.PIPE, text=True, check=True)
+            cpu, megabytes = done.stdout.split()
+            row = {"what": f"{step}{about}", "cpu_s": round(float(cpu), 1), "memory_mb": int(megabytes)}
+            print({**row, "wall_s": seconds(start)}, file=sys.stderr, flush=True)  # an hour may pass until the next one
+            yield row
+
+
 def main() -> None:
     """Build the catalogues in temporary folders, measure, and print the table."""
     options = parser(__doc__)
     options.add_argument("--photos", type=int, default=2_000_000)
     options.add_argument("--repeats", type=int, default=5)
+    options.add_argument("--steps", action="store_true", help="measure the whole-catalogue steps of a build")
+    options.add_argument("--folder", help="where the rows are written and deleted again")
     chosen = options.parse_args()
-    with tempfile.TemporaryDirectory() as folder:
-        create(Path(folder) / "millions", 'name = "millions"\n')
-        rows = list(measure_millions(Path(folder) / "millions", photos=chosen.photos, repeats=chosen.repeats))
-        rows += measure_small(Path(folder) / "small", repeats=chosen.repeats)
+    with tempfile.TemporaryDirectory(dir=chosen.folder) as folder:
+        project = Path(folder) / "millions"
+        create(project, 'name = "millions"\n')
+        if chosen.steps:
+            rows = list(measure_steps(project, photos=chosen.photos))
+        else:
+            rows = list(measure_millions(project, photos=chosen.photos, repeats=chosen.repeats))
+            rows += measure_small(Path(folder) / "small", repeats=chosen.repeats)
     megabytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
     conditions = {"photos": chosen.photos, "ads": chosen.photos // PHOTOS_PER_AD, "writer's memory_mb": megabytes}
     report("catalogue size", rows, as_json=chosen.json, conditions=conditions)

@@ -29,6 +29,7 @@ from carspotter.evaluation.compare import ensemble, fit_weights
 from carspotter.evaluation.predictions import Predictions
 from carspotter.runtime.calibration import fit_temperature, softmax
 from carspotter.taxonomy import Taxon, Taxonomy
+from carspotter.training.attribute.task import SmallCnn
 from carspotter.training.baselines import Baseline, FitSettings, HogSettings, fit_features, fit_hog
 from carspotter.training.features import Embed, Floats, Images, embed_with
 from carspotter.training.identifier.data import augment, load_photos
@@ -190,27 +191,6 @@ def lite0() -> Identifier:
     model = Identifier(load_backbone(settings), len(VIEWS), dropout=settings.dropout)
     nn.init.normal_(model.head.weight, std=0.01)
     return model
-
-
-class SmallCnn(nn.Module):
-    """Turn pixels (n, 3, h, w) into 192 features by ten convolutions; 1 million weights."""
-
-    num_features = 192
-
-    def __init__(self) -> None:
-        super().__init__()
-        layers: list[nn.Module] = []
-        channels = 3
-        for width in (24, 48, 96, 128, 192):  # each halves the map: 64 px end as 2
-            layers += [nn.Conv2d(channels, width, 3, 2, 1, bias=False), nn.BatchNorm2d(width), nn.ReLU()]
-            layers += [nn.Conv2d(width, width, 3, 1, 1, bias=False), nn.BatchNorm2d(width), nn.ReLU()]
-            channels = width
-        self.layers = nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten())
-
-    def forward(self, pixels: Tensor) -> Tensor:
-        """Return features (n, 192)."""
-        result: Tensor = self.layers(pixels)
-        return result
 
 
 def scratch(parts: Parts, seed: int) -> tuple[Answer, str]:

@@ -17,11 +17,12 @@ from carspotter.cli.main import app
 
 PAGE = Path(__file__).parent / "cli.md"
 
-HEAD = """# cli
+HEAD = """# Command line
 
 The command `carspotter` is the library at a prompt: each command is one call, named with the same verb. Results go to
 stdout, progress and errors to stderr. Exit code 0: done, also when single photos failed and were reported; 1: nothing
-could be read, or an error, in one line; 2: wrong usage. `--debug` adds the traceback.
+could be read, or an error, in one line; 2: wrong usage; 3: a build did what it could and has a warning. `--debug` adds
+the traceback.
 
 This page is written by `make docs` from the commands' own help; do not edit it by hand.
 """
@@ -127,7 +128,7 @@ def section(words: str, function: Callable[..., Any]) -> str:
 def option_row(option: Parameter) -> str:
     """Write an option as a row of the table."""
     names = ", ".join(f"`{name}`" for name in option.spellings)
-    value = f" `{cell(option.value)}`" if option.value else ""
+    value = f" `{option.value.replace('|', ' / ')}`" if option.value else ""  # Markdown ends a cell at |, code or not
     return f"| {names}{value} | {option.shown_default} | {one_paragraph(option.info.help)} |"
 
 

@@ -69,6 +69,7 @@ def _check(photo: str, number: int, size: tuple[int, int]) -> dict[str, Any]:
         "sha256": photo,
         "phash": number * 0x9E3779B97F4A7C15 % 2**64,
         "dhash": number,
+        "brightness": 0.5,
         "contrast": 0.3,
         "sharpness": 500.0,
         "status": OK,

@@ -8,8 +8,6 @@ import importlib.util
 import inspect
 import json
 import re
-import shutil
-import subprocess
 import sys
 import tomllib
 from collections.abc import Iterator
@@ -199,25 +197,6 @@ def test_the_figures_of_each_market_are_those_of_the_results(page: str) -> None:
     said = market_rows(ROOT / page, (2, 3, 4, 5))
     assert len(said) == 10
     assert all(abs(a - b) <= 1 for market, row in said.items() for a, b in zip(row, measured[market], strict=True))
-
-
-@pytest.mark.skipif(importlib.util.find_spec("zensical") is None, reason="the extra docs is not installed")
-@pytest.mark.parametrize("planted", ["", "[a section](serving.md#that-is-not-there)"], ids=["whole", "dead"])
-def test_the_site_builds_unless_a_link_is_dead(planted: str, tmp_path: Path) -> None:
-    for name in ("docs", "release"):
-        shutil.copytree(ROOT / name, tmp_path / name)
-    for path in [*ROOT.glob("*.md"), ROOT / "zensical.toml", ROOT / "LICENSE", ROOT / "NOTICE"]:
-        shutil.copy(path, tmp_path)
-    (tmp_path / "src").symlink_to(ROOT / "src")
-    with (tmp_path / "docs" / "privacy.md").open("a", encoding="utf-8") as page:
-        page.write(planted)
-    done = subprocess.run(
-        [sys.executable, "docs/build_site.py"], cwd=tmp_path, capture_output=True, text=True, check=False
-    )
-    assert (done.returncode == 0) == (planted == ""), done.stdout + done.stderr
-    pages = {path.stem for path in (tmp_path / "build" / "site").glob("*.html")}
-    outside = [path.name for path in (tmp_path / "build" / "site").glob("*.html") if 'src="http' in text_of(path)]
-    assert planted or ({"index", "python", "http", "settings"} <= pages and not outside)
 
 
 def glossary() -> dict[str, str]:

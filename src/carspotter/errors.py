@@ -23,6 +23,7 @@ own code can pass is a `ValueError`, outside of this tree.
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterable
 from difflib import get_close_matches
 from typing import ClassVar, Literal, get_args
@@ -144,6 +145,11 @@ class MissingExtraError(CarspotterError):
     def __reduce__(self) -> tuple[type[MissingExtraError], tuple[str, str]]:
         # An exception is pickled by its `args`, here the message alone; worker processes send errors home.
         return type(self), (self.package, self.extra)
+
+
+def typed(path: object) -> str:
+    """Return a path as a shell takes it: in quotes where it has blanks or letters that need them."""
+    return shlex.quote(str(path))
 
 
 def nearest(word: str, allowed: Iterable[str]) -> str | None:

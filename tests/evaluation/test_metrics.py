@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,6 +16,7 @@ from sklearn.metrics import f1_score, precision_recall_fscore_support, roc_auc_s
 from sklearn.metrics import log_loss as sklearn_log_loss
 
 from carspotter.errors import EvaluationError
+from carspotter.evaluation.compare import compare
 from carspotter.evaluation.curves import calibration_error, coverage_at, coverage_curve, reliability
 from carspotter.evaluation.metrics import (
     ad_figures,
@@ -216,6 +219,22 @@ def test_the_interval_by_ad_is_wider(made: Maker) -> None:
     figures = evaluate(copied)
     assert figures.top1_by_ad is not None
     assert figures.top1_by_ad.low < figures.top1.low < figures.top1.high < figures.top1_by_ad.high
+
+
+def test_groups_widen_intervals_as_ads_do_and_are_no_ads(made: Maker, tmp_path: Path) -> None:
+    table = replace(made(80, unlabelled=0.0), about={})
+    ids = [f"g{number // 4}" for number in range(80)]
+    by_ad, by_group = (
+        replace(table, about={name: np.array(ids)}, attribute="side" if name == "group" else "")
+        for name in ("ad_id", "group")
+    )
+    by_group = Predictions.load(by_group.save(tmp_path / "table.parquet"))
+    ads, groups = evaluate(by_ad), evaluate(by_group)
+    assert (groups.macro_f1, groups.top1_by_ad) == (ads.macro_f1, ads.top1_by_ad)
+    assert groups.macro_f1 != evaluate(table).macro_f1
+    assert groups.ads is None
+    assert [each.level for each in groups.levels] == ["class"], "nothing lies above the words of an attribute"
+    assert compare([by_group, replace(by_group, name="b")]).accuracy.keys() == {"class"}
 
 
 def test_the_unknown_score_is_judged_by_its_auroc(made: Maker) -> None:

@@ -21,8 +21,10 @@ from carspotter.export.litert import FEWEST_PHOTOS, METADATA, to_litert
 from carspotter.export.network import Network
 from carspotter.pixels import decode, network_input
 from carspotter.runtime.bundle import ModelBundle, shipped
+from carspotter.runtime.head import Head
 from carspotter.runtime.session import open_session
-from tiny_bundles import tiny_finder, tiny_identifier
+from carspotter.taxonomy import Taxonomy
+from tiny_bundles import TAXA, tiny_finder, tiny_identifier
 
 needs_converter = pytest.mark.skipif(
     importlib.util.find_spec("litert_torch") is None, reason="litert-torch is not installed"
@@ -71,6 +73,14 @@ def test_a_card_that_names_another_network_is_an_error(recipe: object, message: 
     bundle = shipped("finder")
     with pytest.raises(BundleError, match=message):
         Network(replace(bundle, card={**bundle.card, "recipe": recipe}))
+
+
+def test_a_learned_head_says_what_to_export_instead() -> None:
+    bundle = shipped("identifier")
+    head = Head(weights=np.zeros((len(TAXA), 1024), np.float32), bias=np.zeros(len(TAXA), np.float32))
+    learned = replace(bundle, name="learned", taxonomy=Taxonomy(TAXA), network=bundle.taxonomy, head=head)
+    with pytest.raises(BundleError, match=r"a head learnt on another network.*carspotter train PROJECT"):
+        Network(learned)
 
 
 @pytest.mark.parametrize("kind", ["Softmax", "Mul", "ReduceSum"])

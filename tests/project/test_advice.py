@@ -83,6 +83,17 @@ def test_a_server_that_wants_a_password_names_the_variable(built: Path, tmp_path
     assert (told.photos, "HTTP 401" in told.text) == (1, True)
 
 
+def test_an_empty_file_of_a_server_is_not_called_a_page(built: Path, tmp_path: Path) -> None:
+    copy = Path(shutil.copytree(built, tmp_path / "copy"))
+    with Project.open(copy).catalog() as catalog, catalog.writer():
+        photo = catalog.rows("SELECT photo_id FROM files WHERE status = 'ok' ORDER BY photo_id LIMIT 1")[0]["photo_id"]
+        row = {"photo_id": photo, "status": "not-a-photo", "message": "the answer is empty (0 bytes)"}
+        catalog.append("files", [row], version="1.x")
+    told = the(advice_of(copy), "empty (0 bytes)")
+    assert "a page" not in told.text
+    assert "--again not-a-photo" in told.text
+
+
 def test_a_build_that_was_not_finished_says_so(built: Path, tmp_path: Path) -> None:
     copy = make_project(tmp_path / "new")
     build(Project.open(copy), workers=0, until="fetch")

@@ -1,9 +1,11 @@
 """Tests of attributes of one's own: labels in, a bundle out, and what recognizing and building do with it."""
 
 import csv
+import json
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,10 +16,13 @@ from carspotter.evaluation.compare import compare, ensemble, fit_weights
 from carspotter.evaluation.predictions import Predictions
 from carspotter.project.attribute import train_attribute
 from carspotter.project.attribute_photos import AttributeSettings
+from carspotter.project.attribute_rows import read_labels
 from carspotter.project.locate import LocateSettings, versions
 from carspotter.recognition.recognizer import Recognizer
 from carspotter.records import Vehicle
+from carspotter.review.decisions import DECISIONS, Decision, DecisionStore
 from carspotter.runtime.bundle import ModelBundle, shipped
+from carspotter.runtime.onnx import OnnxSession
 from carspotter.training.attribute.labels import Labelled, deal_out, read_folders, read_table
 from tiny_bundles import draw_photo, tiny_finder, tiny_identifier
 
@@ -123,12 +128,52 @@ def test_photos_that_are_missing_or_no_photos_are_left_out_and_said(tmp_path: Pa
     rows = drawn(tmp_path, {"a": 220, "b": 20}, 10)
     (tmp_path / "text.jpg").write_text("words", encoding="utf-8")
     labels = table(tmp_path / "labels.csv", [*rows, (tmp_path / "gone.png", "a"), (tmp_path / "text.jpg", "b")])
+    with labels.open("a", encoding="utf-8") as file:
+        file.write(f"{rows[0][0]},a,500,10,600,60\n")  # the photo is 400 px wide
     said: list[str] = []
     train_attribute(labels, tmp_path / "out", AttributeSettings(task="side"), said.append)
     left_out = [line for line in said if line.startswith("left out")]
-    assert len(left_out) == 2
+    assert len(left_out) == 3
     assert "gone.png" in left_out[0]
     assert "text.jpg" in left_out[1]
+    assert rows[0][0].name in left_out[2]
+
+
+def test_a_second_training_asks_no_network_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows, settings = drawn(tmp_path, {"a": 220, "b": 20}, 8), AttributeSettings(task="side")
+    first = train_attribute(table(tmp_path / "l.csv", rows[:-1]), tmp_path / "out", settings, lambda line: None)
+    asked: list[int] = []
+    run = OnnxSession.run
+
+    def counted(self: OnnxSession, images: Any) -> Any:
+        asked.append(len(images))
+        return run(self, images)
+
+    monkeypatch.setattr(OnnxSession, "run", counted)
+    again = train_attribute(tmp_path / "l.csv", tmp_path / "out", settings, lambda line: None)
+    assert asked == []
+    assert first.figures == again.figures
+    train_attribute(table(tmp_path / "l.csv", rows), tmp_path / "out", settings, lambda line: None)
+    assert asked == [1, 1], "each of two networks sees the one new photo"
+
+
+def test_where_no_photo_can_be_learnt_from_the_reason_is_said(tmp_path: Path) -> None:
+    (tmp_path / "l.csv").write_text("photo,side\n" + "".join(f"{n}.jpg,{'ab'[n % 2]}\n" for n in range(8)))
+    with pytest.raises(DatasetError, match=r"none of 8 photos can be learnt from; .*0\.jpg"):
+        train_attribute(tmp_path / "l.csv", tmp_path / "out", AttributeSettings(task="side"), lambda line: None)
+
+
+def test_a_photo_with_two_labels_is_left_out_and_one_that_stands_twice_counts_once(tmp_path: Path) -> None:
+    rows = drawn(tmp_path, {"a": 220, "b": 20}, 8)
+    labels = table(tmp_path / "labels.csv", [*rows, rows[1], (rows[0][0], "b")])
+    said: list[str] = []
+    train_attribute(labels, tmp_path / "out", AttributeSettings(task="side"), said.append)
+    assert f"left out: {rows[0][0]}: labelled a and b; keep one" in said
+    tables = [Predictions.load(tmp_path / "out" / name) for name in ("validation.parquet", "predictions.parquet")]
+    assert tables[0].attribute == "side"
+    figures = json.loads((tmp_path / "out/metrics.json").read_text(encoding="utf-8"))
+    assert (figures["attribute"], [level["level"] for level in figures["levels"]]) == ("side", ["class"])
+    assert "<td>side</td>" in (tmp_path / "out/report.html").read_text(encoding="utf-8")
 
 
 def test_kinds_are_kinds(tmp_path: Path) -> None:
@@ -167,6 +212,19 @@ def test_folders_need_folders(tmp_path: Path) -> None:
     (tmp_path / "a.jpg").write_bytes(b"")
     with pytest.raises(DatasetError, match="make one folder a label"):
         read_folders(tmp_path)
+
+
+def test_a_reviewed_folder_needs_no_project(tmp_path: Path) -> None:
+    store = DecisionStore(tmp_path / DECISIONS)
+    for name, says in (("1.jpg", "front"), ("deep/2.jpg", "back"), ("3.jpg", "unknown")):
+        store.append(Decision(task="viewpoint", says=says, by="Ann", photo_id=name))
+    found = read_labels(tmp_path, "viewpoint")
+    assert [(row.path, row.label) for row in found] == [
+        (tmp_path / "1.jpg", "front"),
+        (tmp_path / "deep/2.jpg", "back"),
+    ]
+    with pytest.raises(DatasetError, match="has no kind; decide some with carspotter review"):
+        read_labels(tmp_path, "kind")
 
 
 def open_recognizer(tmp_path: Path, attributes: list[Path]) -> Recognizer:

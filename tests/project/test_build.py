@@ -13,6 +13,7 @@ from carspotter.catalog.catalog import Catalog
 from carspotter.dataset.reader import read_tfrecord, read_webdataset
 from carspotter.errors import CatalogError, ProjectError
 from carspotter.labels.corrections import BECOMES
+from carspotter.project import curate
 from carspotter.project.folder import Project
 from carspotter.project.funnel import funnel
 from carspotter.project.pipeline import STEPS, build
@@ -247,6 +248,21 @@ def test_words_that_a_person_wrote_win(copy: Path) -> None:
     with Project.open(copy).catalog() as catalog:
         row = catalog.rows("SELECT * FROM labels WHERE ad_id = '9002'")[0]
     assert (row["name"], row["said_by"], row["status"]) == ("Volkswagen Golf", "person", "ok")
+
+
+def test_labels_are_the_same_however_many_are_made_at_a_time(copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def labels() -> list[dict[str, Any]]:
+        with Catalog.open(copy) as catalog:
+            return catalog.rows("SELECT * FROM labels ORDER BY ad_id")
+
+    before, unresolved = labels(), (copy / "labels" / "unresolved.csv").read_bytes()
+    with Catalog.open(copy) as catalog:  # as if all but a few had been labelled otherwise
+        catalog.append("labels", [{"ad_id": row["ad_id"], "status": "ok"} for row in before[:-3]])
+        catalog.append("labels", [{"ad_id": "gone", "status": "ok"}])
+    monkeypatch.setattr(curate, "AT_ONCE", 4)
+    build(Project.open(copy), only=("resolve",))
+    assert labels() == before
+    assert (copy / "labels" / "unresolved.csv").read_bytes() == unresolved
 
 
 def test_types_and_generations_go_from_words_to_the_learnt_bundle(copy: Path) -> None:

@@ -18,11 +18,12 @@ pytest.importorskip("torch", reason="training needs the extra `train`")
 pytest.importorskip("onnxscript", reason="exporting needs the extra `export`")
 
 from carspotter.cli.main import app
+from carspotter.dataset.manifest import load_manifest
 from carspotter.errors import ProjectError
 from carspotter.project.folder import Project
 from carspotter.project.pipeline import build
 from carspotter.runtime.bundle import ModelBundle, shipped
-from tiny_project import make_project
+from tiny_project import SETTINGS, make_project
 
 TINY = """
 task = "identifier"
@@ -106,6 +107,22 @@ def test_a_project_becomes_a_bundle_that_is_judged_and_compared(project: Path) -
     assert fresh.exit_code == 0, fresh.stderr
     assert [line["epoch"] for line in lines_of(project)] == [1, 2]
     assert ModelBundle.load(project / "models" / "trained").preprocessing.width == 48
+
+
+def test_a_split_without_validation_holds_photos_of_train_out(tmp_path: Path) -> None:
+    parts = "\n[split]\ntrain = 0.7\nvalidation = 0.0\ntest = 0.3\n"
+    project = make_project(tmp_path / "cars", settings=SETTINGS + parts)
+    (tmp_path / "tiny.toml").write_text(TINY, encoding="utf-8")
+    build(Project.open(project), workers=0)
+    done = train(project, "--minutes", 5)
+    assert done.exit_code == 0, done.stderr
+    said = re.search(r"(\d+) photos of 3 classes to learn from, (\d+) to choose by, (\d+) to judge on", done.stderr)
+    assert said is not None, done.stderr
+    learnt, held, judged = map(int, said.groups())
+    shards = load_manifest(str(project / "shards")).counts
+    assert held > 0
+    assert learnt + held == sum(shards["train"].values())
+    assert judged == sum(shards["test"].values())
 
 
 def test_a_killed_training_goes_on_with_the_same_command(project: Path) -> None:

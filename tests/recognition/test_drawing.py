@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from carspotter.geometry import BoundingBox
+from carspotter.recognition import letters
 from carspotter.recognition.drawing import PALETTE, UNDECIDED, draw
 from carspotter.records import Answer, Attribute, Kind, Prediction, Vehicle, Viewpoint
 
@@ -89,10 +90,34 @@ def test_a_long_name_is_cut_to_the_width() -> None:
     assert drawn((330, 330), vehicle(BoundingBox(10, 100, 300, 300), "Aston Martin " * 20)).size == (330, 330)
 
 
-def test_letters_that_the_font_lacks_become_plain() -> None:
+@pytest.fixture
+def no_fonts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leave Pillow's own font alone, as on a machine without any."""
+    monkeypatch.setattr(letters, "FONTS", ())
+
+
+@pytest.mark.parametrize(
+    ("name", "plain"),
+    [
+        ("Citroën", "Citroen"),
+        ("Citroe\u0308n", "Citroen"),
+        ("奇瑞", "U+5947 U+745E "),
+        ("Лада", "U+041B U+0430 U+0434 U+0430 "),
+    ],
+)
+def test_letters_that_no_font_has_are_spelled_out(name: str, plain: str, no_fonts: None) -> None:
     box = BoundingBox(10, 100, 300, 300)
-    plain = drawn((400, 400), vehicle(box, "Citroen"))
-    assert np.array_equal(plain, drawn((400, 400), vehicle(box, "Citroën")))
+    assert np.array_equal(drawn((400, 400), vehicle(box, plain)), drawn((400, 400), vehicle(box, name)))
+
+
+@pytest.mark.parametrize("name", ["Лада Нива", "ავტო", "تويوتا", "奇瑞", "टाटा", "Đà 🚗"])
+def test_a_name_of_any_script_shows_no_frames(name: str) -> None:
+    text, font = letters.drawable(name, 20)
+    frame = font.getmask("\U0010ffff")
+    for letter in set(text) - {" "}:
+        mask = font.getmask(letter)
+        assert (mask.size, bytes(mask)) != (frame.size, bytes(frame)), letter
+    assert text.strip()
 
 
 def test_colour_and_body_stand_on_the_label() -> None:

@@ -15,6 +15,7 @@ from carspotter.recognition.probes import fit_probe, fit_prototypes
 from carspotter.recognition.recognizer import Recognizer
 from carspotter.runtime.bundle import ModelBundle
 from carspotter.runtime.head import Head
+from carspotter.runtime.seen import hashes_of, to_bytes
 from carspotter.taxonomy import Taxon, Taxonomy
 from tiny_bundles import CARD, COLORS, draw_photo, tiny_finder, tiny_identifier
 
@@ -207,6 +208,12 @@ def test_a_learned_bundle_answers_like_any_other(gallery: Gallery, base: ModelBu
         assert (answer.level, answer.name) == ("model", taxon.name())
         embedding = np.array([prediction.vehicles[0].embedding])
         assert answer.probability == pytest.approx(gallery.probabilities(embedding).max(), abs=1e-6)
+
+
+def test_what_the_network_has_seen_goes_on(gallery: Gallery, base: ModelBundle, tmp_path: Path) -> None:
+    listed = to_bytes(hashes_of(np.random.default_rng(1).integers(0, 256, (3, 32, 32, 3), np.uint8)))
+    saved(gallery, replace(base, seen=listed), tmp_path)
+    assert ModelBundle.load(tmp_path).seen == listed != b""
 
 
 def test_the_licence_of_the_network_goes_on(gallery: Gallery, base: ModelBundle, tmp_path: Path) -> None:

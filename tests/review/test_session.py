@@ -142,7 +142,7 @@ def test_a_reviewed_file_is_imported_where_a_review_opens(project: Project) -> N
     assert build(project, only=("resolve",))["resolve"]["reviewed photos"] == 4
 
 
-def test_a_doubt_shows_all_photos_of_its_ad(project: Project) -> None:
+def test_an_item_shows_all_photos_of_its_ad(project: Project) -> None:
     write_doubts(
         project.labels / "doubts.csv",
         [
@@ -159,7 +159,9 @@ def test_a_doubt_shows_all_photos_of_its_ad(project: Project) -> None:
             assert picture.size == (320, 240)
         decision = session.decide({"task": "class", "says": "keep", "ad": "1", "id": "0" * 16})
         assert len(session.undo(decision.id)[1].album) == 4
-        assert session.work(session.query("random", "class")).items[0].album == ()
+        for queue, task in (("random", "class"), ("random", "kind"), ("viewpoint", None)):
+            item = session.work(session.query(queue, task)).items[0]
+            assert [shot.photo_id for shot in item.album] == [f"{item.ad_id}/{k}" for k in range(4)]
     with ReviewSession(project, person="Ann") as session:  # of a session that knows nothing of the queue
         decision = session.decide({"task": "class", "says": "keep", "ad": "1", "id": "1" * 16})
         assert len(session.undo(decision.id)[1].album) == 4

@@ -8,13 +8,16 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from carspotter.errors import BundleError, StorageError
 from carspotter.pixels import Preprocessing
+from carspotter.records import KINDS, VIEWPOINTS
 from carspotter.runtime.bundle import FORMAT, ModelBundle, list_bundles, shipped
+from carspotter.runtime.head import Head
 from carspotter.taxonomy import LEVELS, Taxonomy
 from tiny_bundles import (
     ATTRIBUTES,
@@ -209,6 +212,23 @@ def test_an_odd_attribute_is_named(tmp_path: Path, attributes: dict[str, Any], m
     edit(tmp_path, attributes=attributes, outputs=[*content["outputs"], *attributes])
     with pytest.raises(BundleError, match=message):
         ModelBundle.load(tmp_path)
+
+
+def test_a_kind_of_fewer_words_reads_a_finder_that_has_all(tmp_path: Path) -> None:
+    finder = tiny_finder(tmp_path / "finder")
+    own = replace(
+        finder,
+        task="attribute",
+        name="kind.head",
+        calibration={"gate": 0.5},
+        attributes={"kind": ("exterior", "interior")},
+        reads=("kind", "viewpoints"),
+        head=Head(weights=np.eye(2, len(KINDS) + len(VIEWPOINTS), dtype=np.float32), bias=np.zeros(2, np.float32)),
+    )
+    network, _ = finder.read_network()
+    bundle = own.save(tmp_path / "kind", network)
+    forms = {form.name: form.shape[-1] for form in bundle.open_session("onnxruntime", threads=1).output_forms}
+    assert (forms["kind"], len(bundle.attributes["kind"])) == (len(KINDS), 2)
 
 
 def test_attributes_are_an_identifiers_and_in_its_network(tmp_path: Path) -> None:

@@ -41,7 +41,8 @@ class Held:
 
     def __init__(self, recognizer: Recognizer) -> None:
         self.finder, self.identifier, self.bundles = recognizer.finder, recognizer.identifier, recognizer.bundles
-        self.recognize = recognizer.recognize
+        self.recognize, self.readers = recognizer.recognize, recognizer.readers
+        self.attributes = recognizer.attributes
         self.seen: list[int] = []
         self.gate = threading.Event()
         self._recognizer = recognizer

@@ -6,8 +6,10 @@ import json
 import socket
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from io import BytesIO
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import httpx
 import numpy as np
@@ -22,6 +24,7 @@ from carspotter.serving.keys import add_key
 from carspotter.taxonomy import Taxonomy
 from hostile import hostile_files
 from photo_drawings import encoded
+from plate_drawings import drawn_plate
 from serving.conftest import RED, Held, Running, jpeg
 from tiny_bundles import ATTRIBUTES
 from waiting import NEVER_S, until
@@ -342,3 +345,42 @@ def test_openapi_tells_the_bodies_and_the_problems(service: Running) -> None:
     assert set(photos["responses"]) >= {"200", "413", "415", "422", "429", "503", "504"}
     assert "ProblemShape" in content["components"]["schemas"]
     assert content["components"]["schemas"]["PredictionShape"]["examples"]
+
+
+ENCODED = b"filename*=UTF-8''%E5%A5%87%E7%91%9E%20%F0%9F%9A%97.jpg"
+NAMED = "奇瑞 🚗.jpg"
+
+
+@pytest.mark.parametrize(
+    "name",
+    [ENCODED, b'filename="car.jpg"; ' + ENCODED, ENCODED + b'; filename="car.jpg"', b'filename="%s"' % NAMED.encode()],
+)
+def test_a_file_name_of_any_script_comes_back(name: bytes, service: Running) -> None:
+    head = b'--X\r\nContent-Disposition: form-data; name="photo"; ' + name + b"\r\nContent-Type: image/jpeg\r\n\r\n"
+    form = {"content": head + PHOTO + b"\r\n--X--\r\n", "headers": {"content-type": "multipart/form-data; boundary=X"}}
+    assert service.http.post("/v1/photos", **form).json()["photo"] == NAMED
+    blurred = service.http.post("/v1/blur", **form)
+    assert blurred.headers["content-disposition"] == f"inline; filename*=UTF-8''{quote(NAMED, safe='')}"
+
+
+def test_a_photo_comes_back_without_its_plate(service: Running) -> None:
+    pixels = drawn_plate()
+    answer = service.http.post("/v1/blur", content=encoded(Image.fromarray(pixels), quality=95))
+    assert answer.status_code == 200, answer.text
+    assert answer.headers["content-type"] == "image/jpeg"
+    assert int(answer.headers["x-plates"]) >= 1
+    assert answer.headers["x-faces"] == "0"
+    with Image.open(BytesIO(answer.content)) as picture:
+        assert picture.size == (480, 320)
+        assert np.asarray(picture.convert("L"), float)[206:220, 206:288].std() < 20 < pixels[206:220, 206:288].std()
+    problem(service.http.post("/v1/blur", content=b"no photo"), 415, "unsupported-format")
+
+
+@pytest.mark.parametrize("blur", [True, False])
+def test_kept_photos_are_blurred_unless_asked(blur: bool, serve: Callable[..., Running], tmp_path: Path) -> None:
+    http = serve(feedback=tmp_path, blur=blur).http
+    pixels = drawn_plate()
+    request_id = http.post("/v1/photos", content=encoded(Image.fromarray(pixels))).headers["x-request-id"]
+    assert http.post("/v1/feedback", json={"request_id": request_id, "right": True}).status_code == 204
+    with Image.open(tmp_path / f"{request_id}.jpg") as picture:
+        assert (np.asarray(picture.convert("L"), float)[206:220, 206:288].std() < 20) == blur

@@ -16,10 +16,10 @@ from tools.showroom import examples
 
 ROOT = Path(__file__).parent.parent.parent
 WEB = ROOT / "src" / "carspotter" / "serving" / "web"
-PAGES = ("photo.html", "ad.html")
-SCRIPTS = ("photo.js", "ad.js", "carspotter.js", "draw.js", "take.js", "answer.js", "known.js")
-FILES = ("photo.html", "ad.html", *SCRIPTS, "style.css", "favicon.svg")
-ROUTES = {"./", "ad", "openapi.json"}
+PAGES = ("photo.html", "ad.html", "docs.html")
+SCRIPTS = ("photo.js", "ad.js", "carspotter.js", "draw.js", "take.js", "answer.js", "known.js", "docs.js")
+FILES = (*PAGES, *SCRIPTS, "style.css", "favicon.svg")
+ROUTES = {"./", "ad", "docs", "openapi.json"}
 VOID = {"meta", "link", "img", "input", "br", "hr"}
 SVG_NAMESPACE = "http://www.w3.org/2000/svg"
 

@@ -19,6 +19,7 @@ import pytest
 from PIL import Image
 
 from alike import alike
+from browsers import CHROMIUM, SWITCHES
 from carspotter.recognition.recognizer import Recognizer
 from carspotter.serving.keys import add_key
 from carspotter.serving.settings import ServeSettings
@@ -26,18 +27,8 @@ from serving.conftest import RED, Running, Serve, jpeg, running
 from tiny_bundles import TOY_COLOR, UNSURE_COLOR, draw_photo
 
 playwright = pytest.importorskip("playwright.sync_api")
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="there is no chromium to drive")
 
-SWITCHES = (
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-)
 DESK, PHONE = (1280, 900), (390, 844)
 ANSWERED = "main[data-state=answered]:not(.busy)"
 BLUE = ("blue", (560, 60, 780, 190))
@@ -143,7 +134,10 @@ def test_a_dropped_photo_is_answered_and_its_box_drawn_where_it_is(visit: Open) 
         box["height"] / scale,
     ]
     assert found == pytest.approx([x1, y1, x2 - x1, y2 - y1], abs=12)  # the tiny finder sees 6 px steps
-    assert page.inner_text(".box").startswith("Rubin Alpha 2012 ")
+    assert page.inner_text(".box") == "Rubin Alpha 2012"
+    assert page.inner_text("#answer .verdict p").endswith("sure, down to its year")
+    assert "%" not in page.inner_text(".tiles"), "a probability is said once"
+    assert "Rubin Alpha 2012" not in page.locator(".bars span").all_inner_texts()
     facts = page.inner_text("#facts")
     assert "front" in facts
     assert "exterior" in facts
@@ -442,6 +436,15 @@ def test_an_ad_is_answered_with_roles_views_and_the_sellers_word(visit: Open) ->
     assert page.locator(".photo.duplicate .badge.duplicate").get_attribute("href") == "#photo-1"
     assert "unreadable" in cards.nth(4).inner_text()
     assert page.locator(".badge.lead").count() == 1
+    page.locator(".thumb").first.focus()
+    page.keyboard.press("Enter")
+    assert page.inner_text("dialog.large p") == "Photo 1, 0.jpg"
+    assert page.locator("dialog.large rect.first").count() == 1
+    page.keyboard.press("ArrowLeft")
+    assert page.inner_text("dialog.large p") == "Photo 5, cut.jpg"
+    page.keyboard.press("Escape")
+    assert page.locator("dialog").count() == 0
+    assert page.evaluate("document.activeElement.getAttribute('aria-label')") == "Open photo 1 large"
     assert page.locator(".verdict-line b").inner_text() != ""
     assert "declared" in page.inner_text("#declared dl")
     assert page.locator(".views .side.seen[data-side=front]").count() == 1

@@ -100,10 +100,18 @@ def _array(table: Table, name: str, values: Any) -> pa.Array:
     except (pa.ArrowException, TypeError, ValueError, OverflowError) as error:
         raise _misfit(table, name, values) from error
     if name == table.key:
-        for row, key in enumerate(array.to_pylist()):
-            if not key:
-                raise CatalogError(f"table {table.name}, row {row}: its key {name} is {key!r}; it must be a text")
+        _check_keys(table, array)
     return array
+
+
+def _check_keys(table: Table, array: pa.Array) -> None:
+    """Refuse a key that is null or empty; in Arrow, since texts of Python's own are a hundred bytes each."""
+    import pyarrow.compute as pc
+
+    row = pc.index(pc.fill_null(pc.equal(array, ""), True), True).as_py()
+    if row >= 0:
+        key = array[row].as_py()
+        raise CatalogError(f"table {table.name}, row {row}: its key {table.key} is {key!r}; it must be a text")
 
 
 def _fast(kind: ColumnType, values: npt.NDArray[Any]) -> pa.Array | None:
@@ -229,5 +237,9 @@ def _misfit(table: Table, name: str, values: Any) -> CatalogError:
 
 
 def _last_of_each_key(table: Table, rows: pa.Table) -> pa.Table:
+    import pyarrow.compute as pc
+
+    if pc.count_distinct(rows[table.key]).as_py() == rows.num_rows:
+        return rows
     last = {key: row for row, key in enumerate(rows[table.key].to_pylist())}
-    return rows if len(last) == rows.num_rows else rows.take(sorted(last.values()))
+    return rows.take(sorted(last.values()))

@@ -10,6 +10,7 @@ import typer
 
 from carspotter.cli.building import display, finish, print_json, sentence
 from carspotter.cli.project import JsonOption, OnOption, ProjectArgument, WorkersOption
+from carspotter.errors import typed
 
 STEP_COMMANDS: tuple[tuple[str, tuple[str, ...], str], ...] = (
     ("locate", ("locate",), "Find kind, gate, box and viewpoint of each photo, and embed its largest vehicle."),
@@ -138,7 +139,8 @@ def finder_rows(
         return
     kinds = ", ".join(f"{count} {name}" for name, count in stats["kinds"].items())
     typer.echo(
-        f"{out}: {stats['photos']} photos ({kinds}); next: carspotter train fine-tune-finder --set data.labels={out}"
+        f"{out}: {stats['photos']} photos ({kinds}); "
+        f"next: carspotter train fine-tune-finder --set data.labels={typed(out)}"
     )
 
 

@@ -18,6 +18,7 @@ from carspotter.headers import SUFFIXES
 
 if TYPE_CHECKING:
     from carspotter.records import Prediction
+    from carspotter.runtime.blur import Blur
 
 FORMATS = {".jpg": "JPEG", ".jpeg": "JPEG", ".png": "PNG", ".webp": "WEBP"}
 QUALITY = 90  # of JPEG and WebP: letters keep sharp edges
@@ -30,10 +31,14 @@ class Drawings:
     out: Path
     is_file: bool
     taken: set[str] = field(default_factory=set)
+    blur: Blur | None = None
 
     @classmethod
-    def plan(cls, out: Path, sources: Sequence[Source]) -> Drawings:
-        """Decide between file and folder before any photo is read; raises typer.BadParameter where neither can be."""
+    def plan(cls, out: Path, sources: Sequence[Source], *, blur: bool = False) -> Drawings:
+        """Decide between file and folder before any photo is read; raises typer.BadParameter where neither can be.
+
+        With `blur` no picture shows a number plate or a face; raises BundleError where these cannot be found.
+        """
         inputs = {path for source in sources if (path := _input(source)) is not None}
         suffix = out.suffix.lower()
         is_file = suffix in SUFFIXES and not out.is_dir()
@@ -45,7 +50,7 @@ class Drawings:
             raise typer.BadParameter(f"--draw {out}: this is a file of another kind; allowed: {' '.join(FORMATS)}")
         if is_file and os.path.realpath(out) in inputs:
             raise typer.BadParameter(f"--draw {out}: this is the photo itself; choose another name")
-        return cls(out=out, is_file=is_file, taken=inputs)
+        return cls(out=out, is_file=is_file, taken=inputs, blur=blurring() if blur else None)
 
     def write(self, source: Source, prediction: Prediction) -> Path | None:
         """Draw a photo and return where; a photo that cannot be read again is one line on stderr and None."""
@@ -54,7 +59,7 @@ class Drawings:
             photo = source.photo
             # Read again: the recogniser keeps a photo only as large as its networks need, and only for a batch.
             data = photo if isinstance(photo, bytes) else storage.read(photo)
-            storage.write(str(target), _drawn(data, prediction, FORMATS[target.suffix.lower()]))
+            storage.write(str(target), _drawn(data, prediction, FORMATS[target.suffix.lower()], self.blur))
         except CarspotterError as error:
             typer.echo(f"carspotter: {source.name} was not drawn: {error}", err=True)
             return None
@@ -86,11 +91,19 @@ def _input(source: Source) -> str | None:
     return None if path is None else os.path.realpath(path)
 
 
-def _drawn(data: bytes, prediction: Prediction, form: str) -> bytes:
+def blurring() -> Blur:
+    """Open what hides plates and faces; raises BundleError where its networks are missing."""
+    from carspotter.runtime.blur import Blurrer
+
+    return Blurrer.open().blur
+
+
+def _drawn(data: bytes, prediction: Prediction, form: str, blur: Blur | None) -> bytes:
     from carspotter.pixels import decode
     from carspotter.recognition.drawing import draw
 
-    picture = draw(decode(data).pixels, prediction)
+    pixels = decode(data).pixels
+    picture = draw(pixels if blur is None else blur(pixels), prediction)
     buffer = io.BytesIO()
     try:
         picture.save(buffer, form, quality=QUALITY)

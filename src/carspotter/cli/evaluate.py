@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from carspotter.cli.drawings import blurring
 from carspotter.cli.inputs import chosen_bundle
 from carspotter.cli.progress import watched
 from carspotter.cli.train import missing
@@ -43,6 +44,9 @@ def evaluate(
     heat_maps: Annotated[
         bool, typer.Option("--heat-maps", help="Show which pixels decided the worst mistakes: minutes on a CPU.")
     ] = False,
+    blur: Annotated[
+        bool, typer.Option("--blur/--no-blur", help="Hide number plates and faces on the report's pictures.")
+    ] = True,
     as_json: Annotated[bool, typer.Option("--json", help="The figures as JSON.")] = False,
 ) -> None:
     """Judge an identifier on labelled photos: figures with intervals, a page of mistakes, a prediction table."""
@@ -68,7 +72,13 @@ def evaluate(
         typer.echo(f"carspotter: left out: {said}", err=True)
     out = out or model / (split or "all")
     page = evaluating.write_evaluation(
-        out, table, photos, bundle=bundle if heat_maps else None, other=other, log=model / "log.jsonl"
+        out,
+        table,
+        photos,
+        bundle=bundle if heat_maps else None,
+        other=other,
+        log=model / "log.jsonl",
+        blur=blurring() if blur else None,
     )
     _show(table, page, as_json=as_json)
 

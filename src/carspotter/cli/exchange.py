@@ -9,6 +9,7 @@ import typer
 
 from carspotter.cli.building import display, print_json
 from carspotter.cli.project import JsonOption, ProjectArgument
+from carspotter.errors import typed
 
 _OPENS = {
     "coco": "FiftyOne: fiftyone.Dataset.from_dir({out!r}, fiftyone.types.COCODetectionDataset)",
@@ -26,6 +27,12 @@ def export_dataset(
         typer.Option("--to", help="What is to open it; FiftyOne opens coco.", show_default=False),
     ],
     out: Annotated[Path, typer.Option("--out", help="The new folder.", show_default=False)],
+    blur: Annotated[
+        bool | None,
+        typer.Option(
+            "--blur/--no-blur", help="Hide number plates and faces; by default as [share] says.", show_default=False
+        ),
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Write the dataset for other tools: COCO (FiftyOne), Label Studio, Hugging Face datasets."""
@@ -33,12 +40,14 @@ def export_dataset(
     from carspotter.project.folder import Project
 
     with display() as watch:
-        stats = run(Project.open(project), out, to, watch=watch)
+        stats = run(Project.open(project), out, to, blur=blur, watch=watch)
     if as_json:
         print_json(dict(stats))
         return
     typer.echo(f"{out}: {stats['photos']} photos. {_OPENS[to].format(out=str(out.resolve()))}")
-    typer.echo(f"Corrected labels come back by: carspotter import-labels {project} FILE")
+    said = "are hidden where they were found; look before you hand it on" if stats["blurred"] else "are NOT hidden"
+    typer.echo(f"Number plates and faces {said}.")
+    typer.echo(f"Corrected labels come back by: carspotter import-labels {typed(project)} FILE")
 
 
 def import_labels(
@@ -60,4 +69,4 @@ def import_labels(
         print_json(dict(stats))
         return
     said = ", ".join(f"{count} {word}" for word, count in stats.items()) or "no label"
-    typer.echo(f"{file}: {said}. Next: carspotter build {project}")
+    typer.echo(f"{file}: {said}. Next: carspotter build {typed(project)}")

@@ -20,7 +20,7 @@ def show_evaluation(figures: Mapping[str, Any]) -> None:
     for name, key in (("top-1", "top1"), ("top-5", "top5"), ("macro-F1", "macro_f1")):
         table.add_row(name, *_cells(figures[key]))
     for level in figures["levels"]:
-        table.add_row(level["level"], *_cells(level["right"]))
+        table.add_row(_named(level["level"], figures["attribute"]), *_cells(level["right"]))
         at = level["at_precision"]
         if at:
             table.add_row("  answered at 95 % precision", *_cells(at["coverage"]))
@@ -52,8 +52,12 @@ def show_comparison(found: Comparison) -> None:
     """Print runs side by side, then each pair's difference with McNemar's test."""
     content = found.to_dict()
     table = Table("right at", *map(str, map(clean, content["names"])), box=None, header_style="bold", pad_edge=False)
+    attribute = found.evaluations[0].attribute
     for depth, shares in content["accuracy"].items():
-        table.add_row(depth, *(_share(share) for share in shares))
+        table.add_row(_named(depth, attribute), *(_share(share) for share in shares))
+    if found.same_classes:
+        figures = [_cells(each["macro_f1"]) for each in content["evaluations"]]
+        table.add_row("macro-F1", *(f"{value} ({span})" if span else value for value, span, _ in figures))
     show(table)
     pairs = Table(
         "pair", "at", "difference", "95 % interval", "p (McNemar, Holm)", box=None, header_style="bold", pad_edge=False
@@ -62,12 +66,17 @@ def show_comparison(found: Comparison) -> None:
         difference = pair["difference"]
         pairs.add_row(
             clean(f"{pair['b']} - {pair['a']}"),
-            pair["depth"],
+            _named(pair["depth"], attribute),
             f"{difference['value']:+.4f}",
             f"{difference['low']:+.4f} to {difference['high']:+.4f}",
             f"{pair['p_holm']:.2g}",
         )
     show(pairs)
+
+
+def _named(depth: str, attribute: str) -> str:
+    """Name the class of an attribute by the attribute."""
+    return str(clean(attribute)) if attribute and depth == "class" else depth
 
 
 def _cells(estimate: Mapping[str, Any] | None) -> tuple[str, str, str]:

@@ -72,6 +72,7 @@ _Jsonl = Annotated[bool, typer.Option("--jsonl", help="One JSON object a line, a
 _Draw = Annotated[
     Path | None, _option(help="Write annotated pictures into this folder or, for one photo, file.", metavar="OUT")
 ]
+_Blur = Annotated[bool, typer.Option("--blur", help="Hide number plates and faces on the pictures of --draw.")]
 _Top = Annotated[int, typer.Option(min=1, help="Candidates per level.")]
 _Threshold = Annotated[
     float | None, _option(help="Least probability of an answer; by default as calibrated.", min=0, max=1)
@@ -103,6 +104,7 @@ def identify(
     as_json: _Json = False,
     as_jsonl: _Jsonl = False,
     draw: _Draw = None,
+    blur: _Blur = False,
     top: _Top = 5,
     threshold: _Threshold = None,
     select: _Select = "largest",
@@ -126,13 +128,15 @@ def identify(
 
     if as_json and as_jsonl:
         raise typer.BadParameter("--json and --jsonl exclude each other")
+    if blur and draw is None:
+        raise typer.BadParameter("--blur hides plates and faces on drawn pictures; say where these go with --draw OUT")
     is_single = len(photos) == 1 and not is_folder(photos[0])
     sources, complaints = gather(photos, recursive=recursive)
     for complaint in complaints:
         typer.echo(f"carspotter: {complaint}", err=True)
     if not sources:
         raise typer.Exit(1)
-    drawings = Drawings.plan(draw, sources) if draw is not None else None
+    drawings = Drawings.plan(draw, sources, blur=blur) if draw is not None else None
     recognizer: Recognizer | RemoteRecognizer
     if server is not None:
         _refuse_local(

@@ -11,7 +11,7 @@ import typer
 
 from carspotter import storage
 from carspotter.cli.building import display, finish, print_json, show_advice
-from carspotter.errors import ProjectError
+from carspotter.errors import ProjectError, typed
 
 if TYPE_CHECKING:
     from carspotter.project.advice import Advice
@@ -48,7 +48,7 @@ def init(
     from carspotter.project.folder import SETTINGS
 
     _create(project, source)
-    typer.echo(f"{project / SETTINGS}: look through it, then run: carspotter build {project}")
+    typer.echo(f"{project / SETTINGS}: look through it, then run: carspotter build {typed(project)}")
 
 
 def _create(project: Path, sources: Sequence[str]) -> None:

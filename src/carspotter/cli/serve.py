@@ -37,6 +37,9 @@ _Urls = Annotated[bool, typer.Option("--allow-urls", help="Read photos by URL, f
 _Hosts = Annotated[list[str] | None, _option(help="Host that URLs may name (.example.com: and below); repeatable.")]
 _Networks = Annotated[list[str] | None, _option(help="Network that is not public and yet allowed; repeatable.")]
 _Feedback = Annotated[Path | None, _option(help="Keep photos here whose sender says if the answer was right.")]
+_Blur = Annotated[
+    bool, typer.Option("--blur/--no-blur", help="Hide number plates and faces on the photos that are kept.")
+]
 _Cors = Annotated[list[str] | None, _option(help="Origin whose pages may ask; repeatable.")]
 _Root = Annotated[str, _option(help="Path below which a proxy shows this, if it keeps it: /cars.", metavar="PATH")]
 _Queue = Annotated[int, typer.Option(min=1, help="Photos that may wait; over that: 429.")]
@@ -76,6 +79,7 @@ def serve(
     allow_host: _Hosts = None,
     allow_network: _Networks = None,
     feedback: _Feedback = None,
+    blur: _Blur = True,
     cors: _Cors = None,
     root_path: _Root = "",
     queue: _Queue = 64,
@@ -114,6 +118,7 @@ def serve(
             allow_hosts=tuple(allow_host or ()),
             allow_networks=tuple(allow_network or ()),
             feedback=feedback,
+            blur=blur,
             cors=tuple(cors or ()),
             queue=queue,
             batch=batch,

@@ -16,6 +16,7 @@ from carspotter.dataset.crops import Format, cut, encode
 from carspotter.errors import DatasetError, ImageError, StorageError
 from carspotter.geometry import BoundingBox
 from carspotter.pixels import Preprocessing
+from carspotter.runtime.blur import Blurrer
 
 CROPS = "crops"
 """What the stage fills, and what each of its rows lacks."""
@@ -32,13 +33,17 @@ class Cutting:
     keep: bool
     form: Format
     quality: int
+    blur: bool = False
     name: str = "shard"
     reads: str = ""
     writes: Mapping[str, str] = field(default_factory=lambda: {CROPS: "1"})
     key: str = "number"
+    _opened: list[Blurrer] = field(default_factory=list, compare=False, repr=False)
 
     def setup(self) -> None:
-        """Do nothing: no network is needed."""
+        """Open what hides plates and faces, where it is wanted; raises BundleError where it is missing."""
+        if self.blur and not self._opened:
+            self._opened.append(Blurrer.open(threads=1))
 
     def process(self, rows: list[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:
         """Return a crop for each row, or the code and the message of what is wrong with its photo."""
@@ -70,4 +75,5 @@ class Cutting:
             "photo_width": crop.photo_size[0],
             "photo_height": crop.photo_size[1],
         }
-        return {"image": encode(crop.pixels, self.form, self.quality), "metadata": metadata}
+        pixels = self._opened[0].blur(crop.pixels) if self._opened else crop.pixels
+        return {"image": encode(pixels, self.form, self.quality), "metadata": metadata}

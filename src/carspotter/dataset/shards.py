@@ -68,6 +68,8 @@ class ShardSettings:
     """Of the order of samples."""
     workers: int = 0
     """Processes; 0: as many as the build's other steps."""
+    blur: bool = False
+    """Hide number plates and faces, for shards that others get: what is trained on them does not see plates either."""
 
     def __post_init__(self) -> None:
         if not self.format or len(set(self.format)) < len(self.format):
@@ -282,6 +284,7 @@ def _cutter(
         keep=settings.size > 0 and settings.fit == "keep",
         form=settings.image_format,
         quality=settings.quality,
+        blur=settings.blur,
     )
 
     def crops(rows: Iterable[compute.Row], total: int) -> Iterator[Row]:

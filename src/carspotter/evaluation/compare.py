@@ -83,9 +83,11 @@ def compare(tables: Sequence[Predictions]) -> Comparison:
     # Tables of the same classes must agree on the truth; of others only the photos are matched, and names decide.
     same = all(table.taxonomy.classes == tables[0].taxonomy.classes for table in tables)
     shared = in_common(tables) if same else same_photos(tables)
-    right = {depth: _right_by_name(shared, depth) for depth in DEPTHS}
+    attribute = tables[0].attribute if all(table.attribute == tables[0].attribute for table in tables) else ""
+    depths = ("class",) if attribute else DEPTHS
+    right = {depth: _right_by_name(shared, depth) for depth in depths}
     # The first depth at which any photo can be compared: other taxonomies often share only makes and models.
-    depth = next((depth for depth in DEPTHS if right[depth].shape[1]), None)
+    depth = next((depth for depth in depths if right[depth].shape[1]), None)
     if depth is None:
         raise EvaluationError(
             f"{' and '.join(table.name for table in tables)} have photos in common, but none whose truth they call "
@@ -97,7 +99,7 @@ def compare(tables: Sequence[Predictions]) -> Comparison:
         photos=len(shared[0]),
         same_classes=same,
         accuracy={
-            depth: tuple(Share(count=int(row.sum()), total=len(row)) for row in right[depth]) for depth in DEPTHS
+            depth: tuple(Share(count=int(row.sum()), total=len(row)) for row in right[depth]) for depth in depths
         },
         evaluations=tuple(evaluate(table) for table in shared),
         pairs=_adjusted(pairs),
@@ -131,6 +133,7 @@ def ensemble(
         truth=first.truth,
         levels=first.levels,
         about=first.about,
+        attribute=first.attribute,
     )
 
 

@@ -33,6 +33,7 @@ from carspotter.geometry import BoundingBox
 from carspotter.pixels import Preprocessing, decode, network_input
 from carspotter.recognition.identifier import Identification, Identifier
 from carspotter.records import split_name
+from carspotter.runtime.blur import Blur
 from carspotter.runtime.bundle import ModelBundle
 from carspotter.runtime.seen import Hashes, are_seen, from_bytes, hashes_of
 from carspotter.taxonomy import LEVELS, Level, Taxon, Taxonomy
@@ -216,10 +217,12 @@ def write_evaluation(
     bundle: ModelBundle | None = None,
     other: Predictions | None = None,
     log: Path | None = None,
+    blur: Blur | None,
 ) -> Path:
     """Write table, report, figures and a list of mistakes to review into a folder; return the report's path.
 
     With a `bundle` the gallery shows which pixels decided; with the `log` of its training, how that went by epoch.
+    `blur` hides what the pictures must not show; None, that they show all, must be said.
     """
     by_name = {photo.name: photo for photo in photos}
     predictions.save(out / TABLE)
@@ -235,6 +238,7 @@ def write_evaluation(
         other=other,
         pad=bundle.preprocessing.pad if bundle else 0.0,
         log=read_log(log) if log else (),
+        blur=blur,
     )
     write_review(out / REVIEW, sample_mistakes(predictions, REVIEWED), predictions)
     return out / REPORT

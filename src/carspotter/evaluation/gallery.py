@@ -23,7 +23,8 @@ Predict = Callable[[Pixels], npt.NDArray[np.floating]]
 BATCH = 32
 MAP_SIDE = 224
 """Pixels of the longer side on which a map is made: networks look at no more, and a photo has fifty times as many."""
-HEIGHT = 200
+HEIGHT = 320
+"""Pixels: three stand side by side in a card, and one opens large."""
 # Two ends of ColorBrewer's diverging PuOr (Brewer 2003), which colour-blind people tell apart.
 FOR, AGAINST = (255, 120, 0), (90, 60, 200)
 FAINTEST = 0.05  # of probability: a map that never reaches it stays pale, or noise would look like a reason

@@ -100,7 +100,10 @@ class SeenFigures:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Evaluation:
-    """All figures of a prediction table; `top1_by_ad` is the interval of top-1 that takes ads into account."""
+    """All figures of a prediction table; `top1_by_ad` is the interval of top-1 that takes ads into account.
+
+    Of an attribute `levels` has the class alone.
+    """
 
     name: str
     photos: int
@@ -119,6 +122,7 @@ class Evaluation:
     ads: AdFigures | None
     markets: tuple[MarketFigures, ...]
     seen: SeenFigures | None = None
+    attribute: str = ""
 
     def to_dict(self) -> dict[str, Any]:
         """Return JSON values; a figure that cannot be counted is null."""
@@ -157,13 +161,19 @@ def evaluate(predictions: Predictions) -> Evaluation:
         log_loss=log_loss(p, truth),
         calibration_error=calibration_error(best, right),
         reliability=reliability(best, right),
-        levels=tuple(level_figures(predictions, level) for level in LEVELS),
+        levels=tuple(level_figures(predictions, depth) for depth in depths_of(predictions)),
         classes=class_figures(truth, answer, class_names(predictions.taxonomy)),
         viewpoints=viewpoint_figures(predictions),
         ads=ad_figures(predictions),
         markets=market_figures(predictions),
         seen=seen_figures(predictions),
+        attribute=predictions.attribute,
     )
+
+
+def depths_of(predictions: Predictions) -> tuple[Depth, ...]:
+    """Return the levels at which a table is judged: of an attribute's words the class alone."""
+    return ("class",) if predictions.attribute else LEVELS
 
 
 def seen_figures(predictions: Predictions) -> SeenFigures | None:
@@ -381,8 +391,8 @@ def _share(right: Bools) -> Share:
 
 
 def _groups(predictions: Predictions) -> npt.NDArray[np.intp] | None:
-    """Number the ads (n,), a photo without one as its own; None where no ad has two photos."""
-    ids = predictions.about.get("ad_id")
+    """Number the groups or ads (n,), a photo without one as its own; None where none has two photos."""
+    ids = predictions.about.get("group", predictions.about.get("ad_id"))
     if ids is None:
         return None
     # The zero byte begins no ad id, so that a photo without one shares its group with nobody.

@@ -43,7 +43,9 @@ class Predictions:
     `photos` (n,) names each; `probabilities` (n, c) are calibrated and sum to 1; `truth` (n,) is the class, -1 where it
     is not labelled; `levels[level]` (n,) is the truth in `taxonomy.names(level)`, which may be known where the class is
     not, -1 otherwise. `about` are further columns (n,) of text, "" where unknown: path, ad_id, viewpoint, box
-    ("x1 y1 x2 y2" in pixels of the photo). Raises EvaluationError for arrays that do not fit together.
+    ("x1 y1 x2 y2" in pixels of the photo); a column `group` names photos that vary together. `attribute` is the name
+    of what the classes are words of, such as `viewpoint`: no level lies above them. Raises EvaluationError for arrays
+    that do not fit together.
     """
 
     name: str
@@ -53,6 +55,7 @@ class Predictions:
     truth: Ints
     levels: Mapping[Level, Ints] = field(default_factory=dict)
     about: Mapping[str, Texts] = field(default_factory=dict)
+    attribute: str = ""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "photos", np.asarray(self.photos, dtype=str))
@@ -76,6 +79,7 @@ class Predictions:
             truth=self.truth[chosen],
             levels={level: truth[chosen] for level, truth in self.levels.items()},
             about={name: texts[chosen] for name, texts in self.about.items()},
+            attribute=self.attribute,
         )
 
     def at(self, depth: Depth) -> Floats:
@@ -106,6 +110,7 @@ class Predictions:
         flat = pa.array(self.probabilities.ravel())
         columns["probabilities"] = pa.FixedSizeListArray.from_arrays(flat, self.probabilities.shape[1])
         said = {"format": FORMAT, "name": self.name, "taxonomy": self.taxonomy.to_dict()}
+        said |= {"attribute": self.attribute} if self.attribute else {}
         table = pa.table(columns).replace_schema_metadata({_META: json.dumps(said, ensure_ascii=False)})
         path = Path(path)
         try:
@@ -153,6 +158,7 @@ class Predictions:
             about={
                 name: np.array(table[name].to_pylist(), dtype=str) for name in table.column_names if name not in _OWN
             },
+            attribute=str(content.get("attribute", "")),
         )
 
     def _level(self, level: Level, given: Any) -> Ints:

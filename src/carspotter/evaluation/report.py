@@ -9,7 +9,6 @@ import json
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +32,7 @@ from carspotter.evaluation.pictures import Epoch, alone, class_bars, curves
 from carspotter.evaluation.predictions import UNLABELLED, Depth, Predictions
 from carspotter.pixels import Pixels
 from carspotter.records import UNKNOWN_VIEWPOINT
+from carspotter.runtime.blur import Blur
 from carspotter.taxonomy import LEVELS
 from carspotter.thumbnails import thumbnail
 
@@ -57,21 +57,30 @@ def write_report(
     worst: int = 24,
     pad: float = 0.0,
     log: Sequence[Epoch] = (),
+    blur: Blur | None = None,
 ) -> Path:
     """Write `report.html` into a folder, `metrics.json` beside it, and return the page's path.
 
     Pictures lie beside it, too: `classes.svg`, and `losses.svg` and `figures.svg` by epoch where a `log` is given.
 
-    `pictures` gives the upright pixels (h, w, 3) of a photo by its name, or None. `predict` answers crops (n, h, w, 3)
-    of the photos' boxes, widened by `pad` of their sides, with probabilities (n, classes); with both, heat maps show
-    which pixels decided. `other` is a run to compare with. Raises EvaluationError, StorageError, and MissingExtraError
-    without the extra `data`.
+    `pictures` gives the upright pixels (h, w, 3) of a photo by its name, or None; `blur` hides what none may see of
+    them. `predict` answers crops (n, h, w, 3) of the photos' boxes, widened by `pad` of their sides, with probabilities
+    (n, classes); with both, heat maps show which pixels decided. `other` is a run to compare with. Raises
+    EvaluationError, StorageError, and MissingExtraError without the extra `data`.
     """
-    template = _template()
+    attribute = predictions.attribute
+    template = page_template(
+        "carspotter.evaluation",
+        percent=percent,
+        span=span,
+        points=points,
+        p_value=p_value,
+        named=lambda depth: attribute if attribute and depth == "class" else depth,
+    )
     figures = evaluate(predictions)
     depth = next(depth for depth in DEEPEST_FIRST if (predictions.truth_at(depth) != UNLABELLED).any())
     pairs = confusions(predictions, depth)
-    merges = merge_suggestions(predictions)
+    merges = () if predictions.attribute else merge_suggestions(predictions)
     chosen = worst_mistakes(predictions, worst, per_pair=PER_PAIR)
     compared = _compared(predictions, other)
     said = figures.to_dict() | {
@@ -88,7 +97,7 @@ def write_report(
         pairs=_frequent(pairs),
         n_pairs=len(pairs),
         merges=merges,
-        cards=_cards(predictions, chosen, pictures, predict, pad=pad),
+        cards=_cards(predictions, chosen, pictures, predict, pad=pad, blur=blur),
         heated=bool(pictures and predict),
         n_wrong=_n_wrong(figures, depth),
         compared=compared,
@@ -112,16 +121,23 @@ def write_report(
     return page
 
 
-def _template() -> Any:
+def page_template(package: str, **filters: Callable[..., str]) -> Any:
+    """Return the Jinja template `report.html` of a package, which may import `pictures.html` from this one.
+
+    Raises MissingExtraError without the extra `data`.
+    """
     try:
         import jinja2
     except ModuleNotFoundError as error:
         raise MissingExtraError("jinja2", "data") from error
-    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
-    environment.filters |= {"percent": percent, "span": span, "points": points, "p_value": p_value}
-    return environment.from_string(
-        resources.files("carspotter.evaluation").joinpath("report.html").read_text(encoding="utf-8")
+    environment = jinja2.Environment(
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        loader=jinja2.ChoiceLoader([jinja2.PackageLoader(each, "") for each in (package, "carspotter.evaluation")]),
     )
+    environment.filters |= filters
+    return environment.get_template("report.html")
 
 
 def percent(value: float) -> str:
@@ -209,36 +225,44 @@ def _cards(
     predict: Predict | None,
     *,
     pad: float,
+    blur: Blur | None,
 ) -> list[dict[str, Any]]:
     """Return what the gallery shows of each mistake: its pictures, candidates, and where it comes from."""
     cards = []
     for mistake in chosen:
         about = {name: str(texts[mistake.position]) for name, texts in predictions.about.items()}
-        shown = _pictures(predictions, mistake, pictures, predict, pad=pad) if pictures else []
+        shown = _pictures(predictions, mistake, pictures, predict, pad=pad, blur=blur or _as_it_is) if pictures else []
         said = [f"ad {about['ad_id']}" if about.get("ad_id") else "", about.get("viewpoint", "")]
         cards.append({"mistake": mistake, "pictures": shown, "about": [each for each in said if each]})
     return cards
 
 
 def _pictures(
-    predictions: Predictions, mistake: Mistake, pictures: Pictures, predict: Predict | None, *, pad: float
+    predictions: Predictions, mistake: Mistake, pictures: Pictures, predict: Predict | None, *, pad: float, blur: Blur
 ) -> list[tuple[str, str]]:
     """Return pictures as (data URI, caption): the photo, what decided, and a photo of what was answered."""
     pixels = pictures(mistake.photo)
     if pixels is None:
         return []
     box = _box(predictions, mistake.position)
-    shown = [(thumbnail(pixels, box=box, height=HEIGHT), "the photo")]
+    hidden = blur(pixels)
+    shown = [(thumbnail(hidden, box=box, height=HEIGHT), "the photo")]
     if predict is not None:
         area = box.pad(pad) if box else None
         heat = occlusion_map_of(_at(predictions, mistake.level, predict), pixels, mistake.answer_index, box=area)
         drop = max(0.0, float(heat.max()))
-        shown.append((overlay(crop(pixels, area), heat), f"which pixels decided (up to −{drop:.2f})"))
+        shown.append((overlay(crop(hidden, area), heat), f"which pixels decided (up to −{drop:.2f})"))
     position = _example(predictions, mistake)
     example = None if position is None else pictures(str(predictions.photos[position]))
     if position is not None and example is not None:
-        shown.append((thumbnail(crop(example, _box(predictions, position)), height=HEIGHT), f"a true {mistake.answer}"))
+        shown.append(
+            (thumbnail(crop(blur(example), _box(predictions, position)), height=HEIGHT), f"a true {mistake.answer}")
+        )
     return shown
+
+
+def _as_it_is(pixels: Pixels) -> Pixels:
+    return pixels
 
 
 def _box(predictions: Predictions, position: int) -> Any:

@@ -33,7 +33,7 @@ class Network(nn.Module):
     """Run a bundle's network: uint8 (1, h, w, 3) in, the outputs as a tuple in the bundle's order out."""
 
     def __init__(self, bundle: ModelBundle) -> None:
-        """Rebuild it. Raises BundleError for a file that holds another network, or a card that names no backbone."""
+        """Rebuild it. Raises BundleError for a head, another network's file, or a card without a backbone."""
         super().__init__()
         size = bundle.preprocessing
         self.input_shape = (1, size.height, size.width, 3)
@@ -51,6 +51,11 @@ class Network(nn.Module):
 
 def _body(bundle: ModelBundle, start: Start) -> nn.Module:
     """Return the network with its weights, as it was before answers were put behind it."""
+    if bundle.head is not None:
+        raise BundleError(
+            f"bundle {bundle.name}: it is a head learnt on another network, which this format cannot hold; "
+            "train a network with `carspotter train PROJECT` and export that"
+        )
     recipe = bundle.card.get("recipe")
     name = str(recipe.get("backbone")) if isinstance(recipe, Mapping) else ""
     if not timm.is_model(name):

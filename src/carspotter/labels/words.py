@@ -60,7 +60,7 @@ _TO_LATIN = str.maketrans({**_CYRILLIC, **_LETTERS, "'": "", "’": "", "`": "",
 _FROM_GREEK = str.maketrans(_GREEK)
 # Capital letters that look the same in both scripts: a "С4" or "Х5" is often typed in Cyrillic.
 _LOOKALIKES = str.maketrans("АВЕКМНОРСТУХІавекмнорстухі", "ABEKMHOPCTYXIabekmhopctyxi")
-_TOKEN = re.compile(r"[^\W_]+")  # letters of other scripts stay as they are
+_TOKEN = re.compile(r"[^\W_]+")
 _CYRILLIC_WORD = re.compile(r"[^\W\d_]*[\u0400-\u04ff]\w*")
 
 
@@ -74,7 +74,17 @@ def tokens(text: str | None) -> tuple[str, ...]:
     # Cyrillic й and ї fall apart into letter and accent too, so they are written in Latin before accents go.
     parted = unicodedata.normalize("NFKD", folded.translate(_TO_LATIN))
     plain = "".join(letter for letter in parted if not unicodedata.combining(letter))
-    return tuple(_TOKEN.findall(plain.translate(_FROM_GREEK)))  # an accent on a Greek letter has gone by now
+    plain = plain.translate(_FROM_GREEK)  # an accent on a Greek letter has gone by now
+    return tuple("".join(letter if _is_said(letter) else " " for letter in plain).split())
+
+
+def _is_said(letter: str) -> bool:
+    """Return whether a letter tells words apart: those of any script, the vowel signs of Indic ones, pictures too."""
+    if letter.isalnum():
+        return True
+    kind = unicodedata.category(letter)
+    is_sign = kind in ("Mn", "Mc") and not "\ufe00" <= letter <= "\ufe0f"  # these choose between two looks of a picture
+    return is_sign or (kind == "So" and letter >= "\U0001f000")  # but not ® and °
 
 
 def lookalike(text: str | None) -> str | None:

@@ -153,6 +153,7 @@ def _rows(table: Mapping[str, NDArray[Any]], group: NDArray[np.int64], exact: se
     members: dict[int, list[int]] = {}
     for position in np.flatnonzero(np.bincount(group, minlength=len(group))[group] > 1).tolist():
         members.setdefault(int(group[position]), []).append(position)
+    contrast = _numbers(table["contrast"])
     rows = []
     for first, positions in members.items():
         # -position prefers the first name where worth is equal.
@@ -167,7 +168,8 @@ def _rows(table: Mapping[str, NDArray[Any]], group: NDArray[np.int64], exact: se
                 "across_ads": across,
             }
             # The distance to the kept copy, not the nearest one: it is what a person compares the photo with.
-            distance = _bits(table["phash"][position], table["phash"][kept])
+            read = not any(np.isnan(contrast[[position, kept]]))
+            distance = _bits(table["phash"][position], table["phash"][kept]) if read else None
             rows.append(row if distance is None else {**row, "distance": distance})
     return rows
 

@@ -13,7 +13,7 @@ from typing import Any
 
 from carspotter.catalog.catalog import Catalog
 from carspotter.catalog.tables import OK
-from carspotter.errors import IMAGE_CODES
+from carspotter.errors import IMAGE_CODES, typed
 from carspotter.project.folder import Project
 from carspotter.project.funnel import STOPS, Funnel
 from carspotter.project.settings import ProjectSettings
@@ -36,7 +36,10 @@ _FETCH: Mapping[str, str] = {
     ),
     "missing": "see what `path` and `photos` of the source in carspotter.toml lead to",
     "gone": "its server has them no more; ask once more with `carspotter fetch {project} --again gone`",
-    "not-a-photo": "the server answers with a page in place of a photo; look whether it wants a log-in",
+    "not-a-photo": (
+        "look whether the server wants a log-in, or whether these are broken files; once that is mended: "
+        "`carspotter fetch {project} --again not-a-photo`"
+    ),
     "private-address": "if these are your own servers, name them under `allow` in [fetch]",
     "robots": "the site forbids robots to fetch them; ask its owner for the photos",
     "too-large": "raise `max_bytes` in [fetch] if you want them",
@@ -59,7 +62,7 @@ class Advice:
 def advise(project: Project, catalog: Catalog, found: Funnel) -> tuple[Advice, ...]:
     """Return what to do next in a project, what would win most photos first and the way on at the end."""
     stops = {stage.name: stage.stopped for stage in found.stages}
-    name = _shown(project)
+    name = _typed_here(project.folder)
     held = [
         *_rejected(catalog, name),
         *_unfetched(catalog, name),
@@ -200,10 +203,10 @@ def _onward(project: Project, found: Funnel, name: str) -> Iterator[Advice]:
         yield Advice(text=f"train a network of your own on these photos: `carspotter train {name}`")
 
 
-def _shown(project: Project) -> str:
-    """Return the project's folder as one would type it here."""
+def _typed_here(path: Path) -> str:
+    """Return a path as one would type it here, with quotes where a shell needs them."""
     here = Path.cwd()
-    return str(project.folder.relative_to(here) if project.folder.is_relative_to(here) else project.folder)
+    return typed(path.relative_to(here) if path.is_relative_to(here) else path)
 
 
 def _came_to(step: str, found: Funnel) -> int:

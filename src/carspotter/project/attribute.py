@@ -7,7 +7,7 @@ for it here, or HOG. The validation part chooses; the figures are of the test pa
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -16,25 +16,23 @@ import numpy as np
 import numpy.typing as npt
 
 from carspotter import storage
-from carspotter.errors import DatasetError, ImageError, StorageError, suggestion
+from carspotter.errors import DatasetError, suggestion
 from carspotter.evaluation.evaluating import LabelledPhoto, write_evaluation
 from carspotter.evaluation.metrics import Evaluation, evaluate
 from carspotter.evaluation.predictions import Predictions
-from carspotter.pixels import DecodedPhoto
-from carspotter.project.attribute_network import Base, bases_of
+from carspotter.project.attribute_look import Answers, Look, Looker, Vectors, turned
+from carspotter.project.attribute_network import Base, Say, bases_of, input_of, recipe_of, trained_base
 from carspotter.project.attribute_photos import CHUNK, AttributeSettings, Photos
-from carspotter.project.attribute_photos import opened as read_opened
 from carspotter.project.attribute_rows import read_labels
-from carspotter.recognition.finder import Finder
-from carspotter.recognition.view import see
 from carspotter.records import KINDS
 from carspotter.runtime.attribute import KIND
-from carspotter.runtime.bundle import ModelBundle, shipped
+from carspotter.runtime.blur import Blurrer
+from carspotter.runtime.bundle import ModelBundle
 from carspotter.runtime.calibration import softmax
 from carspotter.runtime.head import Head
 from carspotter.taxonomy import Taxon, Taxonomy
 from carspotter.training.attribute.head import FittedHead, choose_gate, fit_head
-from carspotter.training.attribute.labels import MERGED, Labelled, check_labels, deal_out, unreadable
+from carspotter.training.attribute.labels import GROUP, MERGED, Labelled, check_labels, deal_out, without_repeats
 from carspotter.training.attribute.task import mirror_of
 from carspotter.training.baselines import FitSettings, View
 
@@ -51,9 +49,6 @@ class Trained:
     lines: list[str] = field(default_factory=list)
 
 
-Say = Callable[[str], None]
-
-
 def train_attribute(source: Path, out: Path, settings: AttributeSettings, say: Say) -> Trained:
     """Learn an attribute and write it to the folder `out`. `say` hears what is done, a line at a time.
 
@@ -66,73 +61,69 @@ def train_attribute(source: Path, out: Path, settings: AttributeSettings, say: S
     counts = check_labels(rows, settings.task)
     _check_kinds(counts, settings.task)
     say(f"{settings.task}: {_counted(counts)}")
-    photos, left_out = look(rows, of_photo=settings.task == KIND)
+    seen = _look(rows, out, settings, say)
+    check_labels(seen.photos.rows, settings.task)
+    seen.photos = replace(seen.photos, rows=tuple(deal_out(seen.photos.rows, settings.seed)))
+    _check_parts(seen.photos, settings.task, say)
+    return _learn(seen, out, settings, say)
+
+
+def _look(rows: Sequence[Labelled], out: Path, settings: AttributeSettings, say: Say) -> Look:
+    """Look at each photo once; say how long it took, and what is left out and why."""
+    of_photo = settings.task == KIND
+    rows, torn = without_repeats([replace(row, box=None) for row in rows] if of_photo else rows)
+    looker = Looker(
+        bases=bases_of(settings, out, of_photo=of_photo),
+        answers=Answers(out / "run"),
+        of_photo=of_photo,
+        mirrors=_turns(tuple(sorted({row.label for row in rows}))),
+        kept=input_of(recipe_of(settings, out)) if settings.how in ("fine-tune", "scratch") else None,
+    )
+    began = time.monotonic()
+    found = looker.look(rows)
+    say(f"looked at {len(rows)} photos in {time.monotonic() - began:.1f} s")
+    left_out = torn + found.left_out
     for line in [*left_out[:SHOWN], *([f"{len(left_out) - SHOWN} more"] if len(left_out) > SHOWN else [])]:
         say(f"left out: {line}")
-    check_labels(photos.rows, settings.task)
-    photos = replace(photos, rows=tuple(deal_out(photos.rows, settings.seed)))
-    _check_parts(photos, settings.task, say)
-    return _learn(photos, out, settings, say)
+    if left_out and not found.photos.rows:
+        raise DatasetError(f"{settings.task}: none of {len(rows)} photos can be learnt from; {left_out[0]}")
+    return found
 
 
-def look(rows: Sequence[Labelled], *, of_photo: bool) -> tuple[Photos, list[str]]:
-    """Open each photo, and find the vehicle of those without a box; return them, and why others are left out."""
-    bundle = shipped("finder")
-    finder = None if of_photo else Finder(bundle, bundle.open_session())
-    kept: list[Labelled] = []
-    left_out: list[str] = []
-    size = shipped("identifier").preprocessing
-    for start in range(0, len(rows), CHUNK):
-        opened: list[tuple[Labelled, DecodedPhoto]] = []
-        for row in rows[start : start + CHUNK]:
-            try:
-                opened.append((row, read_opened(row, size)))
-            except (ImageError, StorageError) as error:
-                left_out.append(f"{row.path}: {unreadable(error)}" if isinstance(error, ImageError) else str(error))
-        lacking = [photo for row, photo in opened if row.box is None] if finder else []
-        views = iter(see(lacking, finder, least=0.0, selects=["largest"] * len(lacking)) if finder else [])
-        for row, _ in opened:
-            if finder is None or row.box is not None:
-                kept.append(row)
-                continue
-            view = next(views)
-            if view.vehicles:
-                kept.append(replace(row, box=view.box(view.vehicles[0])))
-            else:
-                left_out.append(f"{row.path}: no vehicle found")
-    return Photos(rows=tuple(kept), words=tuple(sorted({row.label for row in kept})), of_photo=of_photo), left_out
+def _turns(words: tuple[str, ...]) -> bool:
+    """Return whether a mirrored photo may have another label; where none has, a second view is not worth its cost."""
+    swap = mirror_of(words)
+    return swap is not None and bool((swap != np.arange(len(swap))).any())
 
 
-def _learn(photos: Photos, out: Path, settings: AttributeSettings, say: Say) -> Trained:
-    swap = mirror_of(photos.words)
-    fit = FitSettings(mirror=True)
-    # Mirrored copies cost a second look; they are for labels that change sides.
-    mirrors = swap is not None and bool((swap != np.arange(len(swap))).any())
-    tried = []
+def _learn(seen: Look, out: Path, settings: AttributeSettings, say: Say) -> Trained:
+    photos, tried = seen.photos, []
     learning = ~photos.part("test")
     chosen = photos.part("validation")[learning]
-    for base in bases_of(photos, settings, out, say):
-        began = time.monotonic()
-        vectors = _described(photos, base, mirrored=False)
-        views: list[View] = [(vectors[learning], photos.targets[learning])]
-        if mirrors and swap is not None:
-            views.append((_described(photos, base, mirrored=True)[learning], swap[photos.targets[learning]]))
-        head = fit_head(views, len(photos.words), chosen, fit)
-        say(
-            f"{base.name}: macro-F1 {head.macro_f1:.3f} on {int(chosen.sum())} validation photos, "
-            f"{time.monotonic() - began:.1f} s"
-        )
+    targets, swap = photos.targets, mirror_of(photos.words)
+    for base, vectors, mirrored in _described(seen, out, settings, say):
+        views: list[View] = [(vectors[learning], targets[learning])]
+        if mirrored is not None and swap is not None:
+            views.append((mirrored[learning], swap[targets[learning]]))
+        head = fit_head(views, len(photos.words), chosen, FitSettings())
+        say(f"{base.name}: macro-F1 {head.macro_f1:.3f} on {int(chosen.sum())} validation photos")
         tried.append((head, base, vectors))
-    head, base, vectors = max(tried, key=lambda each: each[0].macro_f1)
-    return _write(photos, out, settings, (head, base, vectors))
+    return _write(photos, out, settings, max(tried, key=lambda each: each[0].macro_f1))
 
 
-def _described(photos: Photos, base: Base, *, mirrored: bool) -> npt.NDArray[np.float32]:
-    # Copied where mirrored: engines take no negative strides.
-    crops = photos.crops(base.preprocessing)
-    return np.concatenate(
-        [base.describe(np.ascontiguousarray(each[:, :, ::-1]) if mirrored else each) for each in crops]
-    )
+def _described(
+    seen: Look, out: Path, settings: AttributeSettings, say: Say
+) -> Iterator[tuple[Base, Vectors, Vectors | None]]:
+    """Yield each base with what it says of the photos, and of their mirrored copies where labels change sides."""
+    if seen.crops is not None:
+        base, crops = trained_base(seen.photos, seen.crops, settings, out, say=say), seen.crops
+        parts = [crops[start : start + CHUNK] for start in range(0, len(crops), CHUNK)]
+        views = [[base.describe(np.ascontiguousarray(part)) for part in parts]]
+        if _turns(seen.photos.words):
+            views.append([base.describe(turned(part)) for part in parts])
+        yield base, np.concatenate(views[0]), np.concatenate(views[1]) if len(views) > 1 else None
+    for base in seen.bases:
+        yield base, seen.vectors[base.name], seen.mirrored.get(base.name) if _turns(seen.photos.words) else None
 
 
 def _write(
@@ -144,13 +135,13 @@ def _write(
     own = Head(weights=weights.astype(np.float16).astype(np.float32), bias=bias)
     answered = softmax(own.logits(vectors[test]).astype(np.float64) / fitted.temperature)
     name = f"{settings.task}.{settings.how}" + (f".{settings.backbone}" if settings.backbone else "")
-    _table(photos, chosen, head.held, name).save(out / VALIDATION)
+    _table(photos, chosen, head.held, name=name, task=settings.task).save(out / VALIDATION)
     result = Trained(bundle=None, figures=None)
     if test.any():
-        table = _table(photos, test, answered, name)
+        table = _table(photos, test, answered, name=name, task=settings.task)
         result.figures = evaluate(table)
         judged = [_judged(row, photos.of_photo) for row, is_test in zip(photos.rows, test, strict=True) if is_test]
-        write_evaluation(out, table, judged)
+        write_evaluation(out, table, judged, blur=Blurrer.open().blur)
     if base.bundle is not None:
         card = _card(photos, settings, head, base=base, figures=result.figures)
         calibration = {"temperature": round(fitted.temperature, 4), settings.task: head.threshold}
@@ -174,7 +165,9 @@ def _write(
     return result
 
 
-def _table(photos: Photos, mask: npt.NDArray[np.bool_], probabilities: npt.NDArray[Any], name: str) -> Predictions:
+def _table(
+    photos: Photos, mask: npt.NDArray[np.bool_], probabilities: npt.NDArray[Any], *, name: str, task: str
+) -> Predictions:
     rows = [row for row, is_in in zip(photos.rows, mask, strict=True) if is_in]
     return Predictions(
         name=name,
@@ -183,13 +176,22 @@ def _table(photos: Photos, mask: npt.NDArray[np.bool_], probabilities: npt.NDArr
         photos=np.array([_name(row) for row in rows], dtype=str),
         probabilities=probabilities.astype(np.float32),
         truth=photos.targets[mask],
-        about={"path": np.array([str(row.path) for row in rows], dtype=str)},
+        about={
+            "path": np.array([str(row.path) for row in rows], dtype=str),
+            # Of what a source or a CSV says belongs together; a photo alone has no group.
+            "group": np.array([row.group.removeprefix(GROUP) if row.group.startswith(GROUP) else "" for row in rows]),
+            "box": np.array([_corners(row) for row in rows], dtype=str),
+        },
+        attribute=task,
     )
 
 
 def _name(row: Labelled) -> str:
-    box = " ".join(f"{side:.1f}" for side in row.box.to_list()) if row.box else ""
-    return f"{row.path} {box}".strip()
+    return f"{row.path} {_corners(row)}".strip()
+
+
+def _corners(row: Labelled) -> str:
+    return " ".join(f"{side:.1f}" for side in row.box.to_list()) if row.box else ""
 
 
 def _judged(row: Labelled, of_photo: bool) -> LabelledPhoto:

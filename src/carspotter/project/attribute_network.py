@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -13,56 +12,85 @@ import numpy as np
 import numpy.typing as npt
 
 from carspotter.pixels import Preprocessing
+from carspotter.records import KINDS, VIEWPOINTS
 from carspotter.runtime.attribute import features
 from carspotter.runtime.bundle import READS, ModelBundle, shipped
+from carspotter.runtime.manifest import sha256
 
 if TYPE_CHECKING:
     from carspotter.project.attribute_photos import AttributeSettings, Photos
+    from carspotter.runtime.session import Session
     from carspotter.training.recipe import Recipe
 
 AROUND = 0.15
 """Margin around a vehicle in which a finder sees its side: it learnt from whole photos, never from a tight box."""
 HOG_SIZE = Preprocessing(width=128, height=128)
-SIZE = 224
 
 _NONE = {"use": "Comparison.", "licence": "as the photographs", "data": "none", "recipe": "HOG"}
+
+Say = Callable[[str], None]
+Order = npt.NDArray[np.int64] | slice
+LABELS = "labels.csv"
+LEAST_STEPS = 1200
+MOST_EPOCHS = 80
+"""Of a network from nothing; after 182 steps it still answers the commonest label of most photos."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Base:
-    """What describes crops (n, h, w, 3) of an input size by vectors (n, d); `bundle` holds the network, if any."""
+    """What describes crops (n, h, w, 3) of an input size by vectors (n, d); `bundle` holds the network, if any.
+
+    `version` names what answers. `order` (d,) says where each number of a mirrored photo's vector stands in that of the
+    photo as it is; None where the network must be asked again.
+    """
 
     name: str
+    version: str
     preprocessing: Preprocessing
     describe: Callable[[npt.NDArray[np.uint8]], npt.NDArray[np.float32]]
     card: Mapping[str, Any]
     reads: tuple[str, ...] = READS[0]
     bundle: ModelBundle | None = None
+    session: Session | None = None
+    order: Order | None = None
 
 
-def bases_of(photos: Photos, settings: AttributeSettings, out: Path, say: Callable[[str], None]) -> Iterator[Base]:
-    """Yield what the head may read by these settings, one after another; validation chooses. Raises RecipeError."""
+def bases_of(settings: AttributeSettings, out: Path, *, of_photo: bool) -> list[Base]:
+    """Return what the head may read before anything is trained; validation chooses. Raises RecipeError."""
     if settings.how == "hog":
-        yield hog_base()
-    elif settings.how == "head":
-        yield base_of(shipped("identifier"), READS[0])
-        finder = shipped("finder")
-        around = finder.preprocessing if photos.of_photo else replace(finder.preprocessing, pad=AROUND)
-        yield replace(base_of(finder, READS[1]), preprocessing=around)
-    else:
-        yield _trained(photos, settings, out, say)
+        return [hog_base()]
+    if settings.how == "features":
+        return [_exported(_frozen(recipe_of(settings, out)), settings, out)]
+    return shipped_bases(of_photo=of_photo) if settings.how == "head" else []
 
 
-def base_of(bundle: ModelBundle, reads: tuple[str, ...]) -> Base:
-    """Open a bundle's network as a base."""
+def shipped_bases(*, of_photo: bool) -> list[Base]:
+    """Open the networks that ship."""
+    from carspotter.training.identifier.targets import mirrored
+
+    identifier, finder = shipped("identifier"), shipped("finder")
+    around = finder.preprocessing if of_photo else replace(finder.preprocessing, pad=AROUND)
+    # Both learnt from mirrored photos: the embedding stays, and of the finder's numbers the sides change places.
+    sides = len(KINDS) + mirrored(VIEWPOINTS)
+    return [
+        base_of(identifier, identifier.preprocessing, READS[0], slice(None)),
+        base_of(finder, around, READS[1], np.concatenate([np.arange(len(KINDS)), sides])),
+    ]
+
+
+def base_of(bundle: ModelBundle, size: Preprocessing, reads: tuple[str, ...], order: Order | None) -> Base:
+    """Open a bundle's network as a base that sees crops of a size."""
     session = bundle.open_session()
     return Base(
         name=bundle.name,
-        preprocessing=bundle.preprocessing,
+        version=f"{bundle.version} {size}",
+        preprocessing=size,
         describe=lambda crops: features(reads, session.run(crops)),
         card=bundle.card,
         reads=reads,
         bundle=bundle,
+        session=session,
+        order=order,
     )
 
 
@@ -70,42 +98,53 @@ def hog_base() -> Base:
     """Describe crops by HOG, which no bundle holds: for comparison alone."""
     from carspotter.training.baselines import HogSettings, hog_vectors
 
-    describe = partial(hog_vectors, settings=HogSettings())
-    return Base(name="HOG", preprocessing=HOG_SIZE, describe=describe, card=_NONE)
+    settings = HogSettings()
+    describe = partial(hog_vectors, settings=settings)
+    version = f"HOG {settings} {HOG_SIZE}"
+    return Base(name="HOG", version=version, preprocessing=HOG_SIZE, describe=describe, card=_NONE)
 
 
-def _trained(photos: Photos, settings: AttributeSettings, out: Path, say: Callable[[str], None]) -> Base:
-    """Train a network, or take a frozen one of timm, and export it so that it answers its embedding."""
-    from carspotter.export.onnx import to_onnx
-    from carspotter.training.attribute.labels import write_table
-    from carspotter.training.attribute.task import Embedding
+def recipe_of(settings: AttributeSettings, out: Path) -> Recipe:
+    """Return the recipe of a network for an attribute; its labels are the run's. Raises RecipeError."""
     from carspotter.training.recipe import load_recipe
 
-    run = out / "run"
-    run.mkdir(parents=True, exist_ok=True)
-    rows = [replace(row, box=None) for row in photos.rows] if photos.of_photo else photos.rows
-    write_table(run / "labels.csv", rows)
     recipe = load_recipe(
         "small-cnn" if settings.how == "scratch" else "fine-tune-attribute",
-        [f"data.labels={run / 'labels.csv'}", f"name={settings.task}", f"seed={settings.seed}", *_changes(settings)],
+        [f"data.labels={_run(out) / LABELS}", f"name={settings.task}", f"seed={settings.seed}", *_changes(settings)],
     )
     if settings.epochs:
-        first = replace(recipe.phases[-1], epochs=settings.epochs)
-        recipe = replace(recipe, phases=(first,))
-    network = _frozen(recipe) if settings.how == "features" else _fitted(recipe, run, say)
-    content = to_onnx(Embedding(network), recipe, READS[0])
+        recipe = replace(recipe, phases=(replace(recipe.phases[-1], epochs=settings.epochs),))
+    return recipe
+
+
+def trained_base(
+    photos: Photos, crops: npt.NDArray[np.uint8], settings: AttributeSettings, out: Path, *, say: Say
+) -> Base:
+    """Train a network on crops (n, h, w, 3) of the photos, and export it so that it answers its embedding."""
+    from carspotter.training.attribute.labels import write_table
+
+    write_table(_run(out) / LABELS, photos.rows)
+    recipe = recipe_of(settings, out)
+    if settings.how == "scratch" and not settings.epochs:
+        recipe = _long_enough(recipe, int(photos.part("train").sum()))
+    return _exported(_fitted(recipe, crops, _run(out), say), settings, out)
+
+
+def input_of(recipe: Recipe) -> Preprocessing:
+    """Return the input of a recipe's network."""
     size = recipe.input
-    card = {
-        "use": "As its first weights may be used.",
-        "licence": recipe.card.licence,
-        "data": "first weights: " + (recipe.model.start or recipe.model.weights or "none"),
-    }
-    # A bundle of its own file and no head yet: only what `base_of` needs.
-    path = run / "model.onnx"
-    path.write_bytes(content)
-    return _of_file(
-        path, Preprocessing(width=size.width, height=size.height, fit=size.fit, pad=size.pad), settings, card
-    )
+    return Preprocessing(width=size.width, height=size.height, fit=size.fit, pad=size.pad)
+
+
+def _long_enough(recipe: Recipe, n_photos: int) -> Recipe:
+    """Give a network from nothing as many epochs as make `LEAST_STEPS`: of few photos an epoch is a few steps."""
+    phase = recipe.phases[-1]
+    needed = -(-LEAST_STEPS // max(1, n_photos // recipe.train.batch))
+    return replace(recipe, phases=(replace(phase, epochs=min(max(phase.epochs, needed), MOST_EPOCHS)),))
+
+
+def _run(out: Path) -> Path:
+    return out / "run"
 
 
 def _changes(settings: AttributeSettings) -> list[str]:
@@ -121,14 +160,13 @@ def _frozen(recipe: Recipe) -> Any:
     return Identifier(load_backbone(recipe.model), 2).eval()
 
 
-def _fitted(recipe: Recipe, run: Path, say: Callable[[str], None]) -> Any:
+def _fitted(recipe: Recipe, crops: npt.NDArray[np.uint8], run: Path, say: Say) -> Any:
     """Train, or go on from the newest checkpoint of the same data; return the best network."""
     from carspotter.training.attribute.task import AttributeTask
     from carspotter.training.checkpoint import BEST, load_checkpoint
     from carspotter.training.trainer import Training
 
-    logging.getLogger("carspotter").debug("recipe %s", recipe)
-    task = AttributeTask(recipe)
+    task = AttributeTask(recipe, crops)
     training = Training(recipe, task, run)
     training.go_on()
     training.describe()
@@ -139,16 +177,29 @@ def _fitted(recipe: Recipe, run: Path, say: Callable[[str], None]) -> Any:
     return model.eval()
 
 
-def _of_file(path: Path, size: Preprocessing, settings: AttributeSettings, card: Mapping[str, Any]) -> Base:
+def _exported(network: Any, settings: AttributeSettings, out: Path) -> Base:
+    """Write a network as ONNX, and open it as it will be served."""
+    from carspotter.export.onnx import to_onnx
     from carspotter.runtime.session import open_session
+    from carspotter.training.attribute.task import Embedding
 
-    session = open_session(path)
-    bundle = replace(shipped("finder"), folder=path.parent, preprocessing=size)
-    name = {"scratch": "small CNN", "features": f"frozen {settings.backbone}"}.get(settings.how, "fine-tuned")
+    recipe = recipe_of(settings, out)
+    content = to_onnx(Embedding(network), recipe, READS[0])
+    # A bundle of its own file and no head yet: only what a base needs.
+    path = _run(out) / "model.onnx"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(content)
+    session, size = open_session(path), input_of(recipe)
     return Base(
-        name=name,
+        name={"scratch": "small CNN", "features": f"frozen {settings.backbone}"}.get(settings.how, "fine-tuned"),
+        version=f"{sha256(content)} {size}",
         preprocessing=size,
         describe=lambda crops: features(READS[0], session.run(crops)),
-        card=card,
-        bundle=bundle,
+        card={
+            "use": "As its first weights may be used.",
+            "licence": recipe.card.licence,
+            "data": "first weights: " + (recipe.model.start or recipe.model.weights or "none"),
+        },
+        bundle=replace(shipped("finder"), folder=path.parent, preprocessing=size, file=path.name, precision="float32"),
+        session=session,
     )

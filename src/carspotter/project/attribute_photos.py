@@ -1,18 +1,14 @@
-"""What an attribute is learnt from, and how: labelled photos with their crops, and the settings. It learns nothing."""
+"""What an attribute is learnt from, and how: labelled photos in parts, and the settings. It learns nothing."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal, get_args
 
 import numpy as np
 import numpy.typing as npt
 
-from carspotter import storage
-from carspotter.crops import cut, decode_side, read_photo
 from carspotter.errors import DatasetError, suggestion
-from carspotter.pixels import DecodedPhoto, Preprocessing
 from carspotter.training.attribute.labels import Labelled
 
 How = Literal["head", "fine-tune", "scratch", "features", "hog"]
@@ -57,14 +53,3 @@ class Photos:
     def part(self, name: str) -> npt.NDArray[np.bool_]:
         """Mark the photos of a part (n,)."""
         return np.array([row.split == name for row in self.rows], bool)
-
-    def crops(self, size: Preprocessing) -> Iterator[npt.NDArray[np.uint8]]:
-        """Yield what a network with this input sees, (n, h, w, 3), some at a time."""
-        for start in range(0, len(self.rows), CHUNK):
-            part = self.rows[start : start + CHUNK]
-            yield np.stack([cut(opened(row, size), size, None if self.of_photo else row.box) for row in part])
-
-
-def opened(row: Labelled, size: Preprocessing) -> DecodedPhoto:
-    """Decode a labelled photo for a network of this input. Raises ImageError, StorageError."""
-    return read_photo(storage.read(row.path), decode_side(size))

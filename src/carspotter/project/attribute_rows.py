@@ -1,5 +1,7 @@
 """A project's photos with an attribute's label: what people decided in a review, else what the source says.
 
+Of a plain folder that was reviewed the decisions alone count.
+
 Kind and viewpoint are of a photo. Body and any further column are of an ad, and of each of its photos that shows a
 whole vehicle.
 """
@@ -15,7 +17,7 @@ from carspotter.errors import DatasetError, suggestion
 from carspotter.geometry import BoundingBox
 from carspotter.project.folder import SETTINGS, Project
 from carspotter.records import UNKNOWN_VIEWPOINT
-from carspotter.review.decisions import Task
+from carspotter.review.decisions import DECISIONS, DecisionStore, Task
 from carspotter.review.imported import open_decisions
 from carspotter.training.attribute.labels import Labelled, read_folders, read_table
 
@@ -36,7 +38,7 @@ def read_labels(source: Path, task: str) -> list[Labelled]:
     if (source / SETTINGS).is_file():
         return project_rows(Project.open(source), task)
     if source.is_dir():
-        return read_folders(source)
+        return folder_rows(source, task) if (source / DECISIONS).is_file() else read_folders(source)
     if not source.exists():
         raise DatasetError(f"{source} is not there; name a project, a CSV with photo and label, or a folder of folders")
     return read_table(source, task)
@@ -67,7 +69,24 @@ def project_rows(project: Project, task: str) -> list[Labelled]:
 
 def reviewed_photos(project: Project) -> dict[str, dict[str, str | None]]:
     """Return what people decided of kind and viewpoint by photo; an unknown viewpoint is None, above the source's."""
-    store, found = open_decisions(project.labels), dict[str, dict[str, str | None]]()
+    return _reviewed(open_decisions(project.labels))
+
+
+def folder_rows(folder: Path, task: str) -> list[Labelled]:
+    """Return the photos of a plain folder that a review labelled. Raises DatasetError where none was."""
+    said = _reviewed(DecisionStore(folder / DECISIONS))
+    found = [
+        Labelled(path=folder / name, label=word) for name, each in sorted(said.items()) if (word := each.get(task))
+    ]
+    if not found:
+        raise DatasetError(
+            f"{folder / DECISIONS} has no {task}; decide some with carspotter review {folder} --queue viewpoint or kind"
+        )
+    return found
+
+
+def _reviewed(store: DecisionStore) -> dict[str, dict[str, str | None]]:
+    found: dict[str, dict[str, str | None]] = {}
     tasks: tuple[Task, ...] = ("kind", "viewpoint")
     for task in tasks:
         for decision in store.settled(task).values():

@@ -6,7 +6,7 @@ Each reads columns from the catalogue, hands them to the stage that knows, and a
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -17,7 +17,7 @@ from carspotter.dataset.certificate import MAX_DISTANCE, LeakCertificate, certif
 from carspotter.dataset.split import SplitSettings, split
 from carspotter.evaluation.mistakes import confused_pairs
 from carspotter.labels.classes import classes, read_merges
-from carspotter.labels.corrections import to_csv, unresolved
+from carspotter.labels.corrections import Corrections, to_csv, unresolved
 from carspotter.labels.resolve import Resolver, label_rows
 from carspotter.photos.checks import CheckSettings, judge
 from carspotter.photos.duplicates import Embeddings, find_duplicates
@@ -34,10 +34,16 @@ Row = dict[str, Any]
 LABEL_VERSION = "2"
 """Grows when the known names or the rules of `resolve` change, so that labels are made again."""
 
-CHECKED = """SELECT c.photo_id, p.ad_id, c.sha256, c.phash, c.dhash, c.width, c.height, c.contrast, c.sharpness
+AGAIN = "(SELECT sha256 FROM checks GROUP BY sha256 HAVING count(*) > 1)"
+"""The digests of more than one photo; those of the others, 64 letters each, need not be held to find copies."""
+
+CHECKED = f"""SELECT c.photo_id, p.ad_id, CASE WHEN c.sha256 IN {AGAIN} THEN c.sha256 END AS sha256,
+coalesce(c.phash, 0) AS phash, coalesce(c.dhash, 0) AS dhash, coalesce(c.width, 0) AS width,
+coalesce(c.height, 0) AS height, CASE WHEN c.phash IS NOT NULL THEN c.contrast END AS contrast, c.sharpness
 FROM checks c JOIN listing_photos p USING (photo_id) JOIN files f USING (photo_id)
 WHERE c.sha256 IS NOT NULL AND f.status = 'ok'"""
-"""Every photo with bytes, good or bad: a dark copy ties two ads as well as a bright one."""
+"""Every photo with bytes, good or bad: a dark copy ties two ads as well as a bright one. One that could not be read has
+no contrast, and no numbers are null, since a column with nulls is one of Python's own numbers, five times as large."""
 
 USABLE = f"""SELECT p.photo_id, p.ad_id, w.name AS taxon, w.make, w.model, w.generation, w.year
 FROM listing_photos p JOIN listings l USING (ad_id) JOIN files f USING (photo_id) JOIN checks c USING (photo_id)
@@ -141,40 +147,69 @@ def _embeddings(build: Build) -> Embeddings:
     return read
 
 
+LISTED = "SELECT ad_id, source, make, model, submodel, year, title, description FROM listings WHERE status = 'ok'"
+AT_ONCE = 50_000
+"""Listings whose words are held at a time: two million with their descriptions are gigabytes."""
+
+
 def resolve_labels(build: Build) -> Mapping[str, Any]:
     """Turn sellers' words into taxa, and list those that are not understood in `labels/unresolved.csv`."""
     catalog, folder = build.catalog, build.project.labels
     store = open_decisions(folder)
-    listings_sql = (
-        "SELECT ad_id, source, make, model, submodel, year, title, description FROM listings WHERE status = 'ok'"
-    )
 
     def work() -> Mapping[str, Any]:
-        listings = catalog.rows(f"{listings_sql} ORDER BY ad_id")
-        seen = Counter((listing["make"], listing["model"]) for listing in listings)
-        resolver = Resolver(corrections=corrections(folder, store), seen=seen)
-        rows = list(label_rows(listings, resolver, curated=_curated(build)))
-        old = {row["ad_id"]: row for row in catalog.rows("SELECT * EXCLUDE (stage_version) FROM labels")}
-        fresh = [row for row in rows if not _same(row, old.get(row["ad_id"]))]
-        left = old.keys() - {row["ad_id"] for row in rows}
-        if fresh or left:
-            catalog.append("labels", [*fresh, *({"ad_id": ad_id, "status": RETIRED} for ad_id in sorted(left))])
+        methods, open_ = _label_listings(build, _resolver(build, corrections(folder, store)))
         reviews = review_rows(catalog, store)
         catalog.replace("reviews", reviews)
-        missing = unresolved(listings, rows)
-        storage.write(folder / "unresolved.csv", to_csv(missing).encode("utf-8-sig"))
-        methods = Counter(row["method"] for row in rows if row["status"] == OK)
-        n_ok = sum(methods.values())
+        storage.write(folder / "unresolved.csv", to_csv(unresolved(open_, open_)).encode("utf-8-sig"))
         stats = {"reviewed photos": len(reviews)} if reviews else {}
-        return {"resolved": n_ok, "unresolved": len(rows) - n_ok, "methods": dict(methods.most_common()), **stats}
+        found = dict(methods.most_common())
+        return {"resolved": methods.total(), "unresolved": len(open_), "methods": found, **stats}
 
     return build.whole(
         "resolve",
-        reads=(listings_sql, "SELECT photo_id, ad_id FROM listing_photos"),
+        reads=(LISTED, "SELECT photo_id, ad_id FROM listing_photos"),
         writes=("SELECT * FROM labels", "SELECT * FROM reviews"),
         settings=[LABEL_VERSION, decision_texts(folder, store)],
         work=work,
     )
+
+
+def _resolver(build: Build, decided: Corrections) -> Resolver:
+    said = build.catalog.rows(f"SELECT make, model, count(*) AS n FROM ({LISTED}) GROUP BY ALL ORDER BY ALL")
+    return Resolver(corrections=decided, seen={(row["make"], row["model"]): row["n"] for row in said})
+
+
+def _label_listings(build: Build, resolver: Resolver) -> tuple[Counter[str], list[Row]]:
+    """Append the labels that changed; return how many were found by each method, and what was not understood."""
+    catalog, curated = build.catalog, _curated(build)
+    methods: Counter[str] = Counter()
+    open_: list[Row] = []
+    for listings in _blocks(build):
+        rows = list(label_rows(listings, resolver, curated=curated))
+        ends = rows[0]["ad_id"], rows[-1]["ad_id"]
+        known = catalog.rows("SELECT * EXCLUDE (stage_version) FROM labels WHERE ad_id BETWEEN ? AND ?", *ends)
+        old = {row["ad_id"]: row for row in known}
+        fresh = [row for row in rows if not _same(row, old.get(row["ad_id"]))]
+        if fresh:
+            catalog.append("labels", fresh)
+        methods.update(row["method"] for row in rows if row["status"] == OK)
+        for listing, row in zip(listings, rows, strict=True):
+            if row["status"] != OK:
+                words = {name: listing[name] for name in ("ad_id", "make", "model", "submodel", "title")}
+                open_.append({**words, "status": row["status"], "message": row.get("message")})
+    left = catalog.rows(f"SELECT ad_id FROM labels ANTI JOIN ({LISTED}) USING (ad_id) ORDER BY ad_id")
+    if left:
+        catalog.append("labels", [{"ad_id": row["ad_id"], "status": RETIRED} for row in left])
+    return methods, open_
+
+
+def _blocks(build: Build) -> Iterator[list[Row]]:
+    """Yield the listings by ad_id, so many at once."""
+    last = ""
+    while rows := build.catalog.rows(f"SELECT * FROM ({LISTED}) WHERE ad_id > ? ORDER BY ad_id LIMIT {AT_ONCE}", last):
+        yield rows
+        last = rows[-1]["ad_id"]
 
 
 def _curated(build: Build) -> set[str]:
@@ -241,10 +276,13 @@ def split_dataset(build: Build) -> Mapping[str, Any]:
         photos = catalog.columns(f"{SPLIT_READS} ORDER BY p.photo_id")
         previous = catalog.columns("SELECT photo_id, ad_id, class_name, split FROM samples ORDER BY photo_id")
         samples = split(photos, previous=previous, settings=settings)
-        certified = certify(build, samples).check()
-        catalog.replace("samples", _with_absent(samples, previous))
-        status = Counter(samples["status"])
         given = _about_given(photos, samples, settings)
+        absent = _absent(samples, previous)
+        photos.clear()  # the certificate reads the catalogue anew: of ten million photos each reading is a gigabyte
+        previous.clear()
+        certified = certify(build, samples).check()
+        catalog.replace("samples", {name: [*samples[name], *values] for name, values in absent.items()})
+        status = Counter(samples["status"])
         warnings = _learnt_from(build)
         placed = Counter(name for name, state in zip(samples["split"], samples["status"], strict=True) if state == OK)
         return {
@@ -271,18 +309,17 @@ ABSENT = "absent"
 """The status of a sample that is none at present: its split is remembered for the day when its photo comes back."""
 
 
-def _with_absent(samples: Mapping[str, Any], previous: Mapping[str, Any]) -> dict[str, list[Any]]:
-    """Add the photos that had a split before and are no samples now."""
-    now = set(samples["photo_id"])
-    names = ("photo_id", "ad_id", "class_name", "split")
-    old = [row for row in zip(*(previous[name] for name in names), strict=True) if row[0] not in now and row[3]]
-    columns = {name: [*samples[name], *(row[place] for row in old)] for place, name in enumerate(names)}
-    unknown = [None] * len(old)
-    return columns | {
-        "group_id": [*samples["group_id"], *unknown],
-        "status": [*samples["status"], *([ABSENT] * len(old))],
-        "message": [*samples["message"], *unknown],
-    }
+def _absent(samples: Mapping[str, Any], previous: Mapping[str, Any]) -> dict[str, list[Any]]:
+    """Return the photos that had a split before and are no samples now, in the columns of the samples."""
+    old = previous["photo_id"]
+    now = np.empty(len(samples["photo_id"]) + 1, object)
+    now[:-1], now[-1] = samples["photo_id"], ""
+    # Samples come by photo_id, so that each is looked up without a set of millions of texts.
+    gone = now[np.searchsorted(now[:-1], old)] != old
+    rows = [at for at in np.flatnonzero(gone).tolist() if previous["split"][at]]
+    kept = {name: [previous[name][at] for at in rows] for name in ("photo_id", "ad_id", "class_name", "split")}
+    unknown = [None] * len(rows)
+    return kept | {"group_id": unknown, "status": [ABSENT] * len(rows), "message": unknown}
 
 
 def _about_given(photos: Mapping[str, Any], samples: Mapping[str, Any], settings: SplitSettings) -> str | None:
@@ -330,12 +367,13 @@ def _learnt_from(build: Build) -> list[str]:
 def certify(build: Build, samples: Mapping[str, Any]) -> LeakCertificate:
     """Count what stands in two splits, from the raw ads, bytes and hashes rather than from the groups of the split."""
     facts = build.catalog.columns(
-        f"""SELECT p.photo_id, p.ad_id, t.sha256 FROM listing_photos p LEFT JOIN ({TYING}) t USING (photo_id)
-        ORDER BY photo_id"""
-    )
-    hashed = build.catalog.columns(
-        f"SELECT photo_id, phash FROM ({TYING}) WHERE contrast >= ? ORDER BY photo_id",
+        f"""SELECT p.photo_id, p.ad_id, CASE WHEN t.sha256 IN {AGAIN} THEN t.sha256 END AS sha256,
+        coalesce(t.phash, 0) AS phash, coalesce(t.contrast >= ? AND t.phash IS NOT NULL, false) AS hashed
+        FROM listing_photos p LEFT JOIN ({TYING}) t USING (photo_id) ORDER BY photo_id""",
         build.project.settings.duplicates.min_contrast,
     )
+    hashed = np.asarray(facts["hashed"], bool)
+    # The same texts, not read twice.
+    near = {"photo_id": np.asarray(facts["photo_id"])[hashed], "phash": np.asarray(facts.pop("phash"))[hashed]}
     distance = min(MAX_DISTANCE, build.project.settings.duplicates.same)
-    return certificate(samples, ads=facts, exact=facts, near=hashed, distance=distance)
+    return certificate(samples, ads=facts, exact=facts, near=near, distance=distance)

@@ -5,14 +5,13 @@ It ranks doubts and outliers for a person, who decides them in `carspotter revie
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
 import numpy as np
 
-from carspotter.errors import ProjectError
+from carspotter.errors import ProjectError, typed
 from carspotter.labels.doubts import Doubt, write_doubts
 from carspotter.labels.noise import Doubts, find_doubts, out_of_fold
 from carspotter.labels.outliers import find_outliers
@@ -114,7 +113,7 @@ def _write(build: Build, found: Sequence[Doubt], doubts: Doubts) -> Mapping[str,
     if pairs:
         stats += "; mixed up by sellers: " + ", ".join(_in_words(pair) for pair in pairs[:3])
     if open_:
-        stats += f"; next: carspotter review {shlex.quote(str(build.project.folder))} --queue doubts"
+        stats += f"; next: carspotter review {typed(build.project.folder)} --queue doubts"
     return {
         "ads": n_ads,
         "outliers": len(open_) - n_ads,

@@ -1,8 +1,9 @@
 """A project's dataset out to other tools, and labels that were corrected there back as decisions.
 
-Photos are linked where the file system can, copied else; one that lies on its side by its EXIF, or has a format that
-few tools read, is written upright as a JPEG, since boxes count in upright pixels. What comes back changes nothing but
-`labels/decisions.jsonl`, as a review does: the next build obeys it.
+Number plates and faces are hidden unless somebody says otherwise: then each photo is written anew, upright, as a JPEG
+without metadata. Else photos are linked where the file system can, copied else; just those that lie on their side by
+their EXIF, or have a format that few tools read, are written anew, since boxes count in upright pixels. What comes back
+changes nothing but `labels/decisions.jsonl`, as a review does: the next build obeys it.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from carspotter.catalog.catalog import Catalog
 from carspotter.catalog.tables import OK
 from carspotter.dataset.crops import encode
 from carspotter.dataset.exchange import Form, LabelledPhoto, file_name_of, folder_of, read_labels, written
-from carspotter.errors import CarspotterError, ProjectError, suggestion
+from carspotter.errors import CarspotterError, ProjectError, suggestion, typed
 from carspotter.geometry import BoundingBox
 from carspotter.headers import sniff
 from carspotter.labels.resolve import Resolver
@@ -31,6 +32,7 @@ from carspotter.project.folder import Project
 from carspotter.project.products import SAMPLED, class_taxa
 from carspotter.review.decisions import RELABEL, Decision
 from carspotter.review.imported import open_decisions
+from carspotter.runtime.blur import Blur, Blurrer
 from carspotter.taxonomy import Taxon
 
 Row = Mapping[str, Any]
@@ -43,10 +45,13 @@ _NAMED = 5  # unknown labels that an error names
 _SIZED = f"SELECT s.*, c.width, c.height FROM ({SAMPLED}) s JOIN checks c USING (photo_id) ORDER BY s.photo_id"
 
 
-def export_dataset(project: Project, out: Path, form: Form, *, watch: Watch | None = None) -> Mapping[str, Any]:
+def export_dataset(
+    project: Project, out: Path, form: Form, *, blur: bool | None = None, watch: Watch | None = None
+) -> Mapping[str, Any]:
     """Write the dataset of a project into a new folder; return how many photos each split has, and what failed.
 
-    Raises ProjectError where there is no dataset yet, or the folder holds something.
+    `blur` says whether number plates and faces are hidden; None: as the project's settings say. Raises ProjectError
+    where there is no dataset yet, or the folder holds something, BundleError where plates and faces cannot be found.
     """
     watch = watch or Quiet()
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
@@ -54,29 +59,31 @@ def export_dataset(project: Project, out: Path, form: Form, *, watch: Watch | No
     with project.catalog() as catalog:
         rows = catalog.rows(_SIZED)
     if not rows:
-        raise ProjectError(f"{project.folder} has no dataset yet; run: carspotter build {project.folder}")
+        raise ProjectError(f"{project.folder} has no dataset yet; run: carspotter build {typed(project.folder)}")
+    hides = project.settings.share.blur if blur is None else blur
+    blurred = Blurrer.open().blur if hides else None
     watch.start("export", f"write {len(rows)} photos for other tools")
     photos, failed = [], Counter[str]()
     for done, row in enumerate(rows, 1):
         try:
-            photos.append(_place(project, row, out, form))
+            photos.append(_place(project, row, out, form=form, blur=blurred))
         except CarspotterError as error:
             failed[error.code] += 1
         watch.advance(done, len(rows))
     for name, text in written(form, photos).items():
         storage.write(out / name, text.encode())
     splits = dict(Counter(photo.split for photo in photos))
-    stats = {"photos": len(photos), "split": splits, **({"failed": dict(failed)} if failed else {})}
+    stats = {"photos": len(photos), "blurred": hides, "split": splits, **({"failed": dict(failed)} if failed else {})}
     watch.end("export", stats)
     return stats
 
 
-def _place(project: Project, row: Row, out: Path, form: Form) -> LabelledPhoto:
+def _place(project: Project, row: Row, out: Path, *, form: Form, blur: Blur | None) -> LabelledPhoto:
     """Put a photo's file into its folder, and return what is said of it."""
     source = project.folder / row["path"]
     data = storage.read(source)
     found = sniff(data)
-    keeps = found in _READ_BY_ALL and is_upright(data)
+    keeps = blur is None and found in _READ_BY_ALL and is_upright(data)
     photo = LabelledPhoto(
         photo_id=row["photo_id"],
         ad_id=row["ad_id"],
@@ -92,7 +99,8 @@ def _place(project: Project, row: Row, out: Path, form: Form) -> LabelledPhoto:
     if keeps:
         _link(source, target)
     else:
-        storage.write(target, encode(decode(data).pixels, "jpeg", _QUALITY))
+        pixels = decode(data).pixels
+        storage.write(target, encode(pixels if blur is None else blur(pixels), "jpeg", _QUALITY))
     return photo
 
 

@@ -21,7 +21,7 @@ from pathlib import Path
 
 from carspotter import storage
 from carspotter.catalog.catalog import Catalog
-from carspotter.errors import ProjectError
+from carspotter.errors import ProjectError, typed
 from carspotter.project.settings import ProjectSettings, load_settings
 from carspotter.runtime.bundle import ModelBundle
 
@@ -43,7 +43,8 @@ class Project:
         folder = Path(folder)
         if not (folder / SETTINGS).is_file():
             raise ProjectError(
-                f"{folder} holds no {SETTINGS}; make a project with: carspotter init {folder} --from TABLE_OR_PHOTOS"
+                f"{folder} holds no {SETTINGS}; "
+                f"make a project with: carspotter init {typed(folder)} --from TABLE_OR_PHOTOS"
             )
         folder = folder.resolve()
         settings = load_settings(folder / SETTINGS)

@@ -133,7 +133,12 @@ class LocateStage:
         self._least = self.locate.least()
         if "findings" in self.parts or "embeddings" in self.parts:
             self._finder = Finder(finder, finder.open_session(threads=1, precision=self.locate.precision))
-            self._readers = open_readers(self.locate.attributes, threads=1, precision=self.locate.precision)
+            self._readers = open_readers(
+                self.locate.attributes,
+                threads=1,
+                precision=self.locate.precision,
+                opened=[(finder, self._finder.session)],
+            )
         if "embeddings" in self.parts:
             session = identifier.open_session(threads=1, precision=self.locate.precision)
             self._identifier = Identifier(identifier, session)

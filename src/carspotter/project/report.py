@@ -1,33 +1,37 @@
 """A built project in, one HTML page with pictures out: funnel, what was dropped, duplicates, views, classes, accuracy.
 
-It asks the catalogue and the journal and decides nothing. The page needs no other file and no network.
+It asks the catalogue and the journal and decides nothing. Its pictures show no number plates and faces, unless the
+settings say so. The page needs no other file and no network; a photo opens large, as it is, where its file still lies
+where the build found it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
-from importlib import resources
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from carspotter import __version__, storage
 from carspotter.catalog.catalog import Catalog
-from carspotter.errors import MissingExtraError
 from carspotter.evaluation.mistakes import confusions, worst_mistakes
 from carspotter.evaluation.predictions import Predictions
+from carspotter.evaluation.report import page_template
 from carspotter.project.ad_scores import scored_ads
 from carspotter.project.build import Journal
 from carspotter.project.folder import Project
 from carspotter.project.funnel import STAGES, STOPS, funnel
 from carspotter.records import VIEWPOINTS
+from carspotter.runtime.blur import Blur, Blurrer
 from carspotter.thumbnails import HEIGHT, thumbnail_of
 
 EXAMPLES = 6
 """Pictures for each reason why photos were dropped: one row on a usual screen."""
-WITHOUT_PICTURE = 3
-"""Files shown of a reason that leaves no picture to show, such as a truncated file."""
-VIEW_HEIGHT = 190  # pixels: four stand side by side
+VIEW_HEIGHT = 210  # pixels: four stand side by side
+STRIP_HEIGHT = 84  # pixels: all photos of an ad below its first one
 GROUPS = 8
 GROUP_PHOTOS = 4
 WORDS = 20
@@ -43,14 +47,12 @@ _BOX = "v.x1, v.y1, v.x2, v.y2"
 
 
 def write_report(project: Project, catalog: Catalog, journal: Journal) -> Path:
-    """Draw the report of a project and return its path; raises MissingExtraError without the extra `data`."""
-    try:
-        import jinja2
-    except ModuleNotFoundError as error:
-        raise MissingExtraError("jinja2", "data") from error
-    template = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True).from_string(
-        resources.files("carspotter.project").joinpath("report.html").read_text(encoding="utf-8")
-    )
+    """Draw the report of a project and return its path.
+
+    Raises MissingExtraError without the extra `data`, BundleError where plates and faces are to be hidden and cannot be
+    found.
+    """
+    template = page_template("carspotter.project")
     html = template.render(report_content(project, catalog, journal))
     storage.write(project.report, html.encode())
     return project.report
@@ -59,6 +61,7 @@ def write_report(project: Project, catalog: Catalog, journal: Journal) -> Path:
 def report_content(project: Project, catalog: Catalog, journal: Journal) -> Row:
     """Return all that the page shows, as plain values."""
     found = funnel(catalog)
+    album = _Album(folder=project.folder, blur=Blurrer.open().blur if project.settings.share.blur else None)
     stages = [
         {
             "name": stage.name,
@@ -79,25 +82,54 @@ def report_content(project: Project, catalog: Catalog, journal: Journal) -> Row:
         "listings": found.listings,
         "stages": stages,
         "splits": found.splits,
-        "dropped": [dropped for name in ("fetch", "check", "locate") for dropped in _dropped(project, catalog, name)],
-        "duplicates": _duplicates(project, catalog),
+        "dropped": [dropped for name in ("fetch", "check", "locate") for dropped in _dropped(album, catalog, name)],
+        "duplicates": _duplicates(album, catalog),
         "n_groups": catalog.rows("SELECT count(DISTINCT group_id) AS n FROM duplicates")[0]["n"],
-        "views": _views(project, catalog),
-        "ads_scored": _ads(project, catalog),
+        "views": _views(album, catalog),
+        "ads_scored": _ads(album, catalog),
         "classes": _classes(catalog),
         "left_out": _left_out(catalog),
         "unresolved": _unresolved(catalog),
         "stats": {name: dict(journal.stats(name)) for name in ("deduplicate", "split", "learn", "shard")},
-        "mistakes": _mistakes(project, catalog, test),
+        "mistakes": _mistakes(album, catalog, test),
         "confusions": confusions(test)[:WORDS] if test is not None else (),
     }
 
 
-def _pictures(project: Project, rows: Sequence[Row], *, height: int = HEIGHT) -> list[Row]:
-    return [{**row, "picture": thumbnail_of(project.folder, row, height=height)} for row in rows]
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Album:
+    """Make the page's pictures of photos below a folder; `blur` hides what others may not see."""
+
+    folder: Path
+    blur: Blur | None
+
+    def picture(self, row: Row, *, height: int = HEIGHT) -> str | None:
+        return thumbnail_of(self.folder, row, height=height, blur=self.blur)
+
+    def of(self, rows: Sequence[Row], *, height: int = HEIGHT) -> list[Row]:
+        """Return the rows with a small `picture` (None where none can be shown), the link `file`, the `box`."""
+        return [
+            {
+                **row,
+                "picture": self.picture(row, height=height),
+                "file": _link(self.folder, row["path"]),
+                "box": [row["x1"], row["y1"], row["x2"], row["y2"]] if row.get("x1") is not None else None,
+            }
+            for row in rows
+        ]
 
 
-def _dropped(project: Project, catalog: Catalog, stage: str) -> list[Row]:
+def _link(folder: Path, path: str | None) -> str | None:
+    """Return a photo's place as seen from the report, which lies in `folder`; None on another drive of Windows."""
+    if not path:
+        return None
+    try:
+        return quote(Path(os.path.relpath(folder / path, folder)).as_posix())
+    except ValueError:
+        return None
+
+
+def _dropped(album: _Album, catalog: Catalog, stage: str) -> list[Row]:
     """Return some examples for each reason why photos stopped at a stage, the commonest reason first."""
     reasons = catalog.rows(
         f"SELECT reason, count(*) AS n FROM ({STOPS}) WHERE stage = ? GROUP BY reason ORDER BY n DESC, reason", stage
@@ -113,14 +145,11 @@ def _dropped(project: Project, catalog: Catalog, stage: str) -> list[Row]:
             stage,
             reason["reason"],
         )
-        examples = _pictures(project, rows)
-        if not any(example["picture"] for example in examples):
-            examples = examples[:WITHOUT_PICTURE]
-        found.append({"stage": stage, **reason, "examples": examples})
+        found.append({"stage": stage, **reason, "examples": album.of(rows)})
     return found
 
 
-def _duplicates(project: Project, catalog: Catalog) -> list[Row]:
+def _duplicates(album: _Album, catalog: Catalog) -> list[Row]:
     """Return some groups, those across ads and near ones first: exact copies within an ad are nothing to look at."""
     groups = catalog.rows(
         f"""SELECT group_id, count(*) AS n, bool_or(across_ads) AS across_ads, bool_or(relation = 'near') AS near
@@ -132,11 +161,11 @@ def _duplicates(project: Project, catalog: Catalog) -> list[Row]:
             JOIN files f USING (photo_id) WHERE d.group_id = ? ORDER BY kept DESC, photo_id LIMIT {GROUP_PHOTOS}""",
             group["group_id"],
         )
-        group["examples"] = _pictures(project, rows)
+        group["examples"] = album.of(rows)
     return groups
 
 
-def _views(project: Project, catalog: Catalog) -> list[Row]:
+def _views(album: _Album, catalog: Catalog) -> list[Row]:
     """Return the eight viewpoints in their order, each with its number of photos and its surest example."""
     counted = catalog.rows("SELECT viewpoint, count(*) AS n FROM findings WHERE passed GROUP BY viewpoint")
     numbers = {row["viewpoint"]: row["n"] for row in counted}
@@ -147,12 +176,12 @@ def _views(project: Project, catalog: Catalog) -> list[Row]:
             WHERE v.passed AND v.viewpoint = ? ORDER BY v.viewpoint_probability DESC, v.photo_id LIMIT 1""",
             name,
         )
-        pictures = _pictures(project, rows, height=VIEW_HEIGHT)
-        views.append({"name": name, "n": numbers.get(name, 0), "picture": pictures[0]["picture"] if pictures else None})
+        shown = album.of(rows, height=VIEW_HEIGHT) or [{"picture": None}]
+        views.append({"name": name, "n": numbers.get(name, 0), **shown[0]})
     return views
 
 
-def _ads(project: Project, catalog: Catalog) -> Row:
+def _ads(album: _Album, catalog: Catalog) -> Row:
     """Return how good the photos of ads are as sets, and the worst of them with their faults."""
     ads = scored_ads(catalog)
     totals = [ad.score.total for ad in ads]
@@ -165,12 +194,28 @@ def _ads(project: Project, catalog: Catalog) -> Row:
                 "ad_id": ad.ad_id,
                 "total": ad.score.total,
                 "faults": list(dict.fromkeys(part.why for part in ad.score.parts if part.why)),
-                "picture": thumbnail_of(project.folder, ad.photos[0]),
+                "photos": _shots(album, list(map(dict, ad.photos))),
             }
             for ad in ads[:WORST_ADS]
             if ad.score.total < WEAK
         ],
     }
+
+
+def _shots(album: _Album, photos: Sequence[Mapping[str, Any]]) -> list[Row]:
+    """Return all photos of an ad in its order, the first that can be shown as large as other pictures.
+
+    A buyer sees whole photos, so that nothing is cut out of them.
+    """
+    whole = [
+        {name: photo[name] for name in ("photo_id", "path", "message")} | {"number": number}
+        for number, photo in enumerate(photos, 1)
+    ]
+    shots = album.of(whole, height=STRIP_HEIGHT)
+    first = next((index for index, shot in enumerate(shots) if shot["picture"]), None)
+    if first is not None:
+        shots[first] = album.of([whole[first]])[0]
+    return shots
 
 
 def _classes(catalog: Catalog) -> list[Row]:
@@ -207,7 +252,7 @@ def _judged(project: Project) -> Predictions | None:
     return table.take(table.about["split"] == "test")
 
 
-def _mistakes(project: Project, catalog: Catalog, test: Predictions | None) -> list[Row]:
+def _mistakes(album: _Album, catalog: Catalog, test: Predictions | None) -> list[Row]:
     """Return the surest wrong answers on the test split."""
     worst = worst_mistakes(test, MISTAKES) if test is not None else ()
     found = []
@@ -221,4 +266,4 @@ def _mistakes(project: Project, catalog: Catalog, test: Predictions | None) -> l
             {**row, "truth": mistake.truth, "answer": mistake.answer, "probability": mistake.probability}
             for row in place
         ]
-    return _pictures(project, found)
+    return album.of(found)

@@ -47,6 +47,14 @@ class SourceSettings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ShareSettings:
+    """What is handed on: the report, and datasets for other tools."""
+
+    blur: bool = True
+    """Hide number plates and faces on their pictures."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ProjectSettings:
     """All settings of a project."""
 
@@ -59,6 +67,7 @@ class ProjectSettings:
     split: SplitSettings = field(default_factory=SplitSettings)
     learn: LearnSettings = field(default_factory=LearnSettings)
     shards: ShardSettings = field(default_factory=ShardSettings)
+    share: ShareSettings = field(default_factory=ShareSettings)
     sources: tuple[SourceSettings, ...] = ()
 
 

@@ -69,6 +69,10 @@ test = 0.15
 # format = ["webdataset"]   # webdataset, tfrecord, or both
 # size = 0                  # pixels of a crop; 0: what the identifier sees
 # encoding = "lossless"     # or jpeg, webp: smaller, and no longer the very pixels
+# blur = false              # hide number plates and faces: for shards that others get
+
+[share]                     # what leaves the house: report.html, export-dataset
+# blur = true               # hide number plates and faces
 """
 
 _CRAWL = """\

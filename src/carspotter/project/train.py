@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from carspotter import storage
 from carspotter.dataset.manifest import load_manifest
-from carspotter.errors import EvaluationError, ProjectError, TrainingError
+from carspotter.errors import EvaluationError, ProjectError, TrainingError, typed
 from carspotter.evaluation import evaluating
 from carspotter.evaluation.compare import Pair, compare
 from carspotter.evaluation.metrics import evaluate
@@ -27,6 +27,7 @@ from carspotter.project.build import Journal, Watch
 from carspotter.project.folder import RESULT, TRAINED, Project
 from carspotter.project.pipeline import build
 from carspotter.project.train_bundle import write_bundle
+from carspotter.runtime.blur import Blurrer
 from carspotter.runtime.bundle import ModelBundle
 
 if TYPE_CHECKING:
@@ -88,7 +89,8 @@ def train_project(project: Project, wish: Wish, *, fresh: bool = False, watch: T
     task = cast("IdentifierTask", open_task(recipe, run))
     steps = task.steps(recipe.phases[0])
     pace = planning.measure(task, recipe)
-    kept_back = _after(photos, pace)
+    used = photos.held_by(task)
+    kept_back = _after(used, pace)
     budget = wish.minutes * 60 - kept_back if wish.minutes else math.inf
     if not saved:
         left = budget - (time.monotonic() - started)
@@ -96,7 +98,7 @@ def train_project(project: Project, wish: Wish, *, fresh: bool = False, watch: T
         _begin(run, wish, mark, recipe)
     about = min(planning.estimate(recipe, steps, pace), budget) + kept_back
     most = f", at most {wish.minutes:g} min" if wish.minutes else ""
-    for line in (*planning.in_words(recipe, photos, steps, pace=pace), f"about {_minutes(about)} in all{most}"):
+    for line in (*planning.in_words(recipe, used, steps, pace=pace), f"about {_minutes(about)} in all{most}"):
         watch.say(f"{'':<12}{line}")
     watch.end("plan", {"text": "the run was stopped and goes on" if saved else "the run begins"})
     watch.start("train", "learn from the photos of the project")
@@ -125,7 +127,7 @@ def _minutes(seconds: float) -> str:
 
 def _check_built(project: Project) -> None:
     if not Journal(project.folder).stats("split"):
-        raise ProjectError(f"{project.folder} is not built yet; run: carspotter build {project.folder}")
+        raise ProjectError(f"{project.folder} is not built yet; run: carspotter build {typed(project.folder)}")
 
 
 def _counted(project: Project) -> tuple[Photos, str]:
@@ -138,7 +140,8 @@ def _counted(project: Project) -> tuple[Photos, str]:
     if len(known) < LEAST_CLASSES:
         raise ProjectError(
             f"{project.folder}: {len(known)} classes have photos to learn from, {LEAST_CLASSES} are needed; see "
-            f"`carspotter status {project.folder}` for what was left out, and min_photos and min_ads under [classes]"
+            f"`carspotter status {typed(project.folder)}` for what was left out, and "
+            "min_photos and min_ads under [classes]"
         )
     counts = {split: by_split.get(split, 0) for split in ("train", *JUDGED)}
     return Photos(**counts, classes=len(manifest.classes)), manifest.fingerprint
@@ -216,7 +219,8 @@ def _judge(project: Project, run: Path, photos: Photos, *, watch: Teller, said: 
             right = {table.name: float(table.right_at()[0].mean())}
             right |= {rival.name: float(rival.right_at()[0].mean())} if rival is not None else {}
             continue
-        evaluating.write_evaluation(run / split, table, asked, other=rival)
+        hides = Blurrer.open().blur if project.settings.share.blur else None
+        evaluating.write_evaluation(run / split, table, asked, other=rival, blur=hides)
         words += _words(table, rival)
     if "test" not in figures:
         words.append("no photos to judge on: give a larger share to `test` under [split], or add ads, and build again")

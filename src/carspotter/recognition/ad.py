@@ -121,19 +121,25 @@ class _Voices:
 
 
 def answer_ad(
-    predictions: Sequence[Prediction], identifier: Identifier, *, declared: Taxon | DeclaredWords | None = None
+    predictions: Sequence[Prediction],
+    identifier: Identifier,
+    *,
+    declared: Taxon | DeclaredWords | None = None,
+    attributes: Attributes | None = None,
 ) -> AdAnswer:
     """Answer for an ad from the predictions of its photos, and compare it with what was declared.
 
     The predictions come from a recognizer with `with_hashes=True` (without hashes no copy is known) and this
-    identifier. Of a photo with several vehicles the first counts. No photo at all, or none that can be read, is an
+    identifier; `attributes` are the recognizer's, where bundles of one's own say colour or body (default: the
+    identifier's). Of a photo with several vehicles the first counts. No photo at all, or none that can be read, is an
     answer that says so. Raises ValueError for identified vehicles without probabilities, as read back from JSON.
     """
+    attributes = attributes or Attributes(identifier.bundle)
     copies = find_copies(predictions)
     voices = _voices(predictions, copies)
     strangers = _strangers(voices, identifier)
     voices = voices.without(list(strangers))
-    strangers |= (repainted := _other_colours(predictions, voices, identifier))
+    strangers |= (repainted := _other_colours(predictions, voices, attributes))
     voices = voices.without(list(repainted))
     together = _together(voices, identifier)
     photos = tuple(
@@ -141,7 +147,7 @@ def answer_ad(
         for index, prediction in enumerate(predictions)
     )
     nothing = _nothing(photos) if together is None else None
-    looks = _looks(predictions, voices, identifier)
+    looks = _looks(predictions, voices, attributes)
     own = {index: photo.prediction for index, photo in enumerate(photos) if photo.role not in _NOT_OWN}
     seen = {view for prediction in own.values() for view in views_of(prediction)}
     return AdAnswer(
@@ -196,9 +202,9 @@ def _strangers(voices: _Voices, identifier: Identifier) -> dict[int, str]:
     return reasons
 
 
-def _other_colours(predictions: Sequence[Prediction], voices: _Voices, identifier: Identifier) -> dict[int, str]:
+def _other_colours(predictions: Sequence[Prediction], voices: _Voices, attributes: Attributes) -> dict[int, str]:
     """Return the photos of a vehicle of clearly another colour than the rest, each with the reason in words."""
-    words = Attributes(identifier.bundle).words.get("colour", ())
+    words = attributes.words.get("colour", ())
     said = {index: predictions[index].vehicles[0].attributes.get("colour") for index in voices.indices}
     heard = {index: values for index, values in said.items() if values}
     if not words or not heard:
@@ -243,9 +249,8 @@ def _called(said: Sequence[Answer | None]) -> Answer | None:
     return max(alike, key=lambda each: each.probability) if 2 * count > len(said) else None
 
 
-def _looks(predictions: Sequence[Prediction], voices: _Voices, identifier: Identifier) -> dict[str, SeenWords | None]:
+def _looks(predictions: Sequence[Prediction], voices: _Voices, attributes: Attributes) -> dict[str, SeenWords | None]:
     """Pool what the photos that are used say of colour and body; None where no photo says anything."""
-    attributes = Attributes(identifier.bundle)
     looks: dict[str, SeenWords | None] = dict.fromkeys(SHOWN)
     for name, words in attributes.words.items():
         said = {index: predictions[index].vehicles[0].attributes.get(name) for index in voices.indices}

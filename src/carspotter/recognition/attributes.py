@@ -1,11 +1,12 @@
 """Choose one word for a vehicle's colour and one for its body, where the identifier is sure enough.
 
-The words and their thresholds are the bundle's. A bundle without an attribute leaves it unsaid.
+The words and their thresholds are the bundle's, or those of a bundle of one's own for that attribute. What no bundle
+knows is left unsaid.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -26,12 +27,16 @@ Probabilities = Mapping[str, Sequence[float] | NDArray[np.floating]]
 
 
 class Attributes:
-    """The words of a bundle's attributes, and how sure each must be."""
+    """The words of colour and body, and how sure each must be."""
 
-    def __init__(self, bundle: ModelBundle) -> None:
-        """Take an identifier's bundle; raises BundleError for a threshold outside of 0..1."""
-        self.words = {name: bundle.attributes[name] for name in SHOWN if name in bundle.attributes}
-        self._thresholds = {name: bundle.share(name, DEFAULT_THRESHOLD) for name in self.words}
+    def __init__(self, bundle: ModelBundle, own: Iterable[ModelBundle] = ()) -> None:
+        """Take an identifier's bundle, and those of one's own that say an attribute in its place.
+
+        Raises BundleError for a threshold outside of 0..1.
+        """
+        knows = {name: each for each in (bundle, *own) for name in SHOWN if name in each.attributes}
+        self.words = {name: each.attributes[name] for name, each in knows.items()}
+        self._thresholds = {name: each.share(name, DEFAULT_THRESHOLD) for name, each in knows.items()}
 
     def say(self, name: str, probabilities: Probabilities) -> Attribute | None:
         """Return the likeliest word of an attribute from the probabilities of its words, None where it is not sure."""

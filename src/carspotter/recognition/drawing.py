@@ -6,20 +6,19 @@ picture and keep out of each other's way. It reads and writes no file.
 
 from __future__ import annotations
 
-import unicodedata
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 
 from carspotter.geometry import BoundingBox
+from carspotter.recognition.letters import Font, drawable
 from carspotter.recognition.recognizer import why_no_vehicle
 from carspotter.records import UNKNOWN_VIEWPOINT, Prediction, Vehicle
 
 Colour = tuple[int, int, int]
-Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
 
 # The palette of Okabe and Ito (2008), which colour-blind people can distinguish too; grey is kept for what is
 # undecided.
@@ -41,8 +40,7 @@ SMALLEST_FONT = 11  # px: the default font is not readable below
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Label:
-    lines: tuple[str, ...]
-    font: Font
+    lines: tuple[tuple[str, Font], ...]
     width: float
     height: float
     margin: float
@@ -96,32 +94,30 @@ def _colour(vehicle: Vehicle, number: int) -> Colour:
 
 
 def _lines(vehicle: Vehicle) -> tuple[str, ...]:
-    first = f"{_plain(vehicle.answer.name)}  {vehicle.answer.probability:.2f}" if vehicle.answer else "undecided"
-    second = [_plain(vehicle.look)] if vehicle.look else []
+    first = f"{vehicle.answer.name}  {vehicle.answer.probability:.2f}" if vehicle.answer else "undecided"
+    second = [vehicle.look] if vehicle.look else []
     if vehicle.viewpoint.name != UNKNOWN_VIEWPOINT:
         second.append(f"{vehicle.viewpoint.name} {vehicle.viewpoint.probability:.2f}")
     return first, ", ".join((*second, f"vehicle {vehicle.score:.2f}"))
 
 
-def _plain(text: str) -> str:
-    """Write a name in ASCII: Pillow's built-in font has no others and draws a frame for the ë of Citroën."""
-    return unicodedata.normalize("NFKD", text).encode("ascii", "ignore").decode()
-
-
 def _label(pen: ImageDraw.ImageDraw, lines: tuple[str, ...], size: tuple[int, int]) -> _Label:
-    """Set the lines in the largest font that fits the picture's width; what still does not fit is cut with dots."""
+    """Set the lines in the largest font that fits the picture's width; what still does not fit is cut with dots.
+
+    Each line has a font that knows its letters: names may be of any script.
+    """
     height = max(SMALLEST_FONT, round(min(size) / LETTERS))
     while True:
-        font = ImageFont.load_default(height)
+        texts = [drawable(line, height) for line in lines]
         margin = height * 0.35
         room = size[0] - 2 * margin
-        if height <= SMALLEST_FONT or max(pen.textlength(line, font) for line in lines) <= room:
+        if height <= SMALLEST_FONT or max(pen.textlength(text, font) for text, font in texts) <= room:
             break
         # Steps of a tenth end after some ten rounds; the width of text is not linear in the font's height.
         height = max(SMALLEST_FONT, int(height * 0.9))
-    lines = tuple(_cut(pen, line, font, room) for line in lines)
-    width = max(pen.textlength(line, font) for line in lines) + 2 * margin
-    return _Label(lines=lines, font=font, width=width, height=height * 1.25 * len(lines) + margin, margin=margin)
+    cut = tuple((_cut(pen, text, font, room), font) for text, font in texts)
+    width = max(pen.textlength(text, font) for text, font in cut) + 2 * margin
+    return _Label(lines=cut, width=width, height=height * 1.25 * len(lines) + margin, margin=margin)
 
 
 def _cut(pen: ImageDraw.ImageDraw, line: str, font: Font, room: float) -> str:
@@ -173,5 +169,5 @@ def _draw_label(pen: ImageDraw.ImageDraw, label: _Label, place: BoundingBox, col
     x, y = round(place.x1), round(place.y1)
     pen.rectangle((x, y, x + int(label.width) - 1, y + int(label.height) - 1), fill=colour)
     step = (label.height - label.margin) / len(label.lines)
-    for number, line in enumerate(label.lines):
-        pen.text((x + label.margin, y + label.margin / 2 + number * step), line, fill=DARK, font=label.font)
+    for number, (text, font) in enumerate(label.lines):
+        pen.text((x + label.margin, y + label.margin / 2 + number * step), text, fill=DARK, font=font)

@@ -65,7 +65,7 @@ class Finder:
         # The bundle's own score was calibrated with its weights; one of another bundle would mean another precision.
         self.score = bundle.share("score", DEFAULT_SCORE) if score is None else score
         self.max_detections = max_detections
-        self._session = session
+        self.session = session
 
     def find(self, photos: Sequence[NDArray[np.uint8]]) -> list[Finding]:
         """Find kind and vehicles of photos, each upright sRGB uint8 (h, w, 3) of any size, in one batch and in order.
@@ -77,7 +77,7 @@ class Finder:
         preprocessing = self.bundle.preprocessing
         # One run for all photos: an engine's fixed costs are paid once.
         batch = np.stack([network_input(photo, preprocessing) for photo in photos])
-        outputs = self._session.run(batch)
+        outputs = self.session.run(batch)
         return [self._finding({key: outputs[key][i] for key in _OUTPUTS}, photo) for i, photo in enumerate(photos)]
 
     def _finding(self, outputs: Mapping[str, NDArray[Any]], photo: NDArray[np.uint8]) -> Finding:

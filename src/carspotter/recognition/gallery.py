@@ -217,6 +217,8 @@ def save_gallery(
         attributes=base.attributes,
         head=gallery.head,
         network=base.taxonomy if base.head is None else base.network,
+        # What its network learnt from; the head's own photos are told by the split.
+        seen=base.seen,
         file=base.file,
         precision=base.precision,
     )

@@ -20,7 +20,7 @@ from carspotter.pixels import DecodedPhoto
 from carspotter.recognition.finder import Finding
 from carspotter.records import KINDS, VIEWPOINTS, Attribute, Detection, Kind
 from carspotter.runtime.attribute import KIND, features, name_of, word_probabilities
-from carspotter.runtime.bundle import ModelBundle
+from carspotter.runtime.bundle import READS, ModelBundle
 from carspotter.runtime.session import Session
 
 DEFAULT_THRESHOLD = 0.5
@@ -37,6 +37,16 @@ class Reader:
         self.bundle, self.words = bundle, bundle.attributes[self.name]
         self.threshold = bundle.share(self.name, DEFAULT_THRESHOLD)
         self._session = session
+
+    def reads_from(self, identifier: ModelBundle) -> bool:
+        """Return whether an identifier's embedding of a vehicle is what this one reads: the same network and crop."""
+        bundle = self.bundle
+        alike = bundle.reads == READS[0] and bundle.preprocessing == identifier.preprocessing
+        return alike and bundle.has_network_of(identifier)
+
+    def of_embeddings(self, embeddings: NDArray[np.float32]) -> NDArray[np.float64]:
+        """Return the probability of each word (n, k) for embeddings (n, d) of the network that it reads."""
+        return word_probabilities(self.bundle, embeddings)
 
     def probabilities(self, crops: NDArray[np.uint8]) -> NDArray[np.float64]:
         """Return the probability of each word (n, k) for crops (n, H, W, 3) in the bundle's input size."""
@@ -74,6 +84,11 @@ class Readers:
         side = self.by_name.get(VIEWPOINT)
         self.viewpoint = side if side and set(side.words) <= set(VIEWPOINTS) else None
         self.own = {name: each for name, each in self.by_name.items() if each not in (self.kind, self.viewpoint)}
+
+    @property
+    def own_bundles(self) -> list[ModelBundle]:
+        """Return the bundles, in the order in which they were given."""
+        return [reader.bundle for reader in self.by_name.values()]
 
     @property
     def bundles(self) -> dict[str, str]:
@@ -115,18 +130,23 @@ def open_readers(
     device: str = "cpu",
     precision: str = "float32",
     max_concurrency: int = 1,
+    opened: Iterable[tuple[ModelBundle, Session]] = (),
 ) -> Readers:
-    """Open bundles for the task `attribute`. Raises BundleError."""
-    bundles = [ModelBundle.load(folder) for folder in folders]
-    return Readers(
-        Reader(
-            bundle,
-            bundle.open_session(
+    """Open bundles for the task `attribute`; a network that is among those `opened` is not opened twice.
+
+    Raises BundleError.
+    """
+    known, readers = list(opened), []
+    for bundle in [ModelBundle.load(folder) for folder in folders]:
+        session = next((session for other, session in known if bundle.has_network_of(other)), None)
+        if session is None:
+            session = bundle.open_session(
                 engine, threads=threads, device=device, precision=precision, max_concurrency=max_concurrency
-            ),
-        )
-        for bundle in bundles
-    )
+            )
+            known.append((bundle, session))
+        bundle.check_session(session)
+        readers.append(Reader(bundle, session))
+    return Readers(readers)
 
 
 def _placed(said: NDArray[np.float64], words: Sequence[str], places: Sequence[str]) -> tuple[float, ...]:

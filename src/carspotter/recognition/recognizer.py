@@ -13,7 +13,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,7 +31,7 @@ from carspotter.recognition.identifier import DEFAULT_TOP, NO_CAR, Identificatio
 from carspotter.recognition.locate import SELECTIONS, Selection, gate_of
 from carspotter.recognition.readers import Readers, open_readers
 from carspotter.recognition.view import View, see
-from carspotter.records import Attribute, Detection, PhotoError, Prediction, Quality, Vehicle
+from carspotter.records import Detection, PhotoError, Prediction, Quality, Vehicle
 from carspotter.runtime.bundle import ModelBundle, Task, shipped
 from carspotter.runtime.session import Arithmetic, Device, Engine
 from carspotter.taxonomy import LEVELS
@@ -105,7 +105,9 @@ class Recognizer:
         self.max_pixels = max_pixels
         self.readers = readers or Readers()
         self.bundles = {"finder": finder.bundle.name, "identifier": identifier.bundle.name, **self.readers.bundles}
-        self._attributes = Attributes(identifier.bundle)
+        self.attributes = Attributes(identifier.bundle, self.readers.own_bundles)
+        # What the identifier sees of a vehicle is not looked at once more for a head on the same network.
+        self._behind = {name for name, each in self.readers.own.items() if each.reads_from(identifier.bundle)}
         self._threads = threads or min(4, cores())
         self._side = decode_side(identifier.preprocessing, finder.bundle.preprocessing)
         self._gate = gate_of(self.readers.kind.bundle if self.readers.kind else finder.bundle)
@@ -155,6 +157,7 @@ class Recognizer:
                 device=device,
                 precision=precision,
                 max_concurrency=max_concurrency,
+                opened=[(bundles[task], sessions[task]) for task in bundles],
             ),
             select=select,
             threads=threads,
@@ -277,21 +280,28 @@ class Recognizer:
             for candidate in found
             if candidate.refusal is None
         ]
-        answers = iter(zip(self._identifications(wanted), self._readings(wanted), strict=True))
+        found = self._identifications(wanted)
+        answers = iter(zip(found, self._readings(wanted, found), strict=True))
         return [
-            tuple(self._vehicle(view, c, *(next(answers) if c.refusal is None else (None, {}))) for c in found)
-            for view, found in zip(views, candidates, strict=True)
+            tuple(self._vehicle(view, c, *(next(answers) if c.refusal is None else (None, {}))) for c in here)
+            for view, here in zip(views, candidates, strict=True)
         ]
 
-    def _readings(self, wanted: Sequence[tuple[View, _Candidate]]) -> list[dict[str, Attribute | None]]:
-        """Return what the readers say of each vehicle, None where one is not sure."""
-        said: list[dict[str, Attribute | None]] = [{} for _ in wanted]
+    def _readings(
+        self, wanted: Sequence[tuple[View, _Candidate]], found: Sequence[Identification]
+    ) -> list[dict[str, NDArray[np.float64]]]:
+        """Return the probabilities (k,) of each reader's words for each vehicle, by the reader's name."""
+        said: list[dict[str, NDArray[np.float64]]] = [{} for _ in wanted]
         for start in range(0, len(wanted), CROPS_AT_ONCE) if self.readers.own else ():
             part = wanted[start : start + CROPS_AT_ONCE]
             photos, boxes = [view.photo for view, _ in part], [candidate.detection for _, candidate in part]
             for name, reader in self.readers.own.items():
-                for place, row in enumerate(reader.of_boxes(photos, boxes), start):
-                    said[place][name] = reader.say(row)
+                if name in self._behind:
+                    rows = reader.of_embeddings(np.stack([each.embedding for each in found[start : start + len(part)]]))
+                else:
+                    rows = reader.of_boxes(photos, boxes)
+                for place, row in enumerate(rows, start):
+                    said[place][name] = row
         return said
 
     def _identifications(self, wanted: Sequence[tuple[View, _Candidate]]) -> list[Identification]:
@@ -311,7 +321,7 @@ class Recognizer:
         view: View,
         candidate: _Candidate,
         identification: Identification | None,
-        said: Mapping[str, Attribute | None],
+        said: Mapping[str, NDArray[np.float64]],
     ) -> Vehicle:
         detection = candidate.detection
         found = Vehicle(
@@ -326,10 +336,9 @@ class Recognizer:
             return found
         if identification.undecided == NO_CAR:  # whatever it is, a car's name, colour or body would be a wrong one
             return replace(found, undecided=NO_CAR)
-        looks = {
-            name: said[name] if name in said else self._attributes.say(name, identification.attributes)
-            for name in SHOWN
-        }
+        seen: dict[str, NDArray[Any]] = dict(identification.attributes)
+        seen |= {name: row for name, row in said.items() if name in SHOWN}
+        looks = {name: self.attributes.say(name, seen) for name in SHOWN}
         return replace(
             found,
             answer=identification.answer,
@@ -337,9 +346,9 @@ class Recognizer:
             undecided=identification.undecided,
             colour=looks["colour"],
             body=looks["body"],
-            own={name: word for name, word in said.items() if name not in SHOWN},
+            own={name: self.readers.own[name].say(row) for name, row in said.items() if name not in SHOWN},
             probabilities=tuple(identification.probabilities.tolist()),
-            attributes={name: tuple(values.tolist()) for name, values in identification.attributes.items()},
+            attributes={name: tuple(values.tolist()) for name, values in seen.items()},
             embedding=tuple(identification.embedding.tolist()),
             evidence=identification.evidence,
             called=identification.called,

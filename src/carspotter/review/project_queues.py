@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from carspotter.catalog.catalog import Catalog
-from carspotter.errors import ProjectError
+from carspotter.errors import ProjectError, typed
 from carspotter.labels.corrections import BECOMES, NOTES, WORDS, Corrections, Words, rows_of, taxon_of, words_key
 from carspotter.labels.doubts import COLUMNS, NEEDED
 from carspotter.labels.known import Known
@@ -93,8 +93,8 @@ class ProjectQueues:
         return replace(photo_item(rows[0], decision.task), is_ad=decision.photo_id is None) if rows else None
 
     def with_albums(self, items: Sequence[Item]) -> list[Item]:
-        """Return items with all photos of the ad beside each doubt, in the order of the ad."""
-        ads = list({item.ad_id for item in items if item.is_doubt and item.ad_id is not None})
+        """Return items with all photos of their ad, in its order."""
+        ads = list({item.ad_id for item in items if item.ad_id is not None})
         if not ads:
             return list(items)
         shots: dict[str, list[Shot]] = {}
@@ -103,7 +103,7 @@ class ProjectQueues:
             shot = Shot(photo_id=row["photo_id"], path=row["path"], size=size, box=_box(row, size))
             shots.setdefault(row["ad_id"], []).append(shot)
         albums = {ad: tuple(found) for ad, found in shots.items()}
-        return [replace(each, album=albums.get(each.ad_id or "", ())) if each.is_doubt else each for each in items]
+        return [replace(each, album=albums.get(each.ad_id or "", ())) for each in items]
 
     def taxa(self) -> list[dict[str, Any]]:
         """Return all that a label may become: the project's own taxa, of most ads first, then known models."""
@@ -177,7 +177,7 @@ def _rows(path: Path, needed: Sequence[str], known: Sequence[str], *, advice: st
 
 
 def _doubts(catalog: Catalog, labels: Path) -> list[Item]:
-    rows = _rows(labels / "doubts.csv", NEEDED, COLUMNS, advice=f"carspotter doubts {labels.parent}")
+    rows = _rows(labels / "doubts.csv", NEEDED, COLUMNS, advice=f"carspotter doubts {typed(labels.parent)}")
     photos = _facts(catalog, [row.get("shown") or row["photo_id"] for row in rows])
     items = []
     for row in rows:
@@ -221,7 +221,10 @@ JOIN listing_photos p ON p.ad_id = l.ad_id JOIN findings v ON v.photo_id = p.pho
 
 def _unresolved(catalog: Catalog, labels: Path, written: Corrections) -> list[Item]:
     rows = _rows(
-        labels / "unresolved.csv", WORDS, (*WORDS, *BECOMES, *NOTES), advice=f"carspotter resolve {labels.parent}"
+        labels / "unresolved.csv",
+        WORDS,
+        (*WORDS, *BECOMES, *NOTES),
+        advice=f"carspotter resolve {typed(labels.parent)}",
     )
     shown = {words_key((row["make"], row["model"], row["submodel"])): row for row in catalog.rows(_WORDS_SHOWN)}
     photos = _facts(catalog, [row["photo_id"] for row in shown.values() if row["photo_id"]])

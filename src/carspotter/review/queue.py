@@ -48,7 +48,7 @@ class Shot:
 class Item:
     """One target to decide: `photo_id` is what is shown, `is_ad` says that the answer is about its whole ad.
 
-    `album` are all photos of its ad, of a doubt. `box` is relative to the upright photo. `given` is its label,
+    `album` are all photos of its ad. `box` is relative to the upright photo. `given` is its label,
     `is_reviewed` says that a person said so before;
     `suggested` is what it may be instead. `machine` is what finder and learned bundle say.
     """
@@ -75,11 +75,6 @@ class Item:
         if self.words is not None:
             return (self.task, *words_key(self.words))
         return (self.task, "ad", self.ad_id or "") if self.is_ad else (self.task, "photo", self.photo_id or "")
-
-    @property
-    def is_doubt(self) -> bool:
-        """Return whether a label is doubted, so that all photos of its ad are wanted."""
-        return self.task == "class" and (self.is_ad or self.why is not None)
 
     def to_dict(self) -> dict[str, Any]:
         """Return it as JSON values for a screen, without the place of its file."""

@@ -219,6 +219,10 @@ class ModelBundle:
             head = self.head.to_bytes() if self.head is not None else b""
         return f"{self.name}@{sha256(network + (weights or b'') + head + json_bytes(seen))[:12]}"
 
+    def has_network_of(self, other: ModelBundle) -> bool:
+        """Return whether both bundles hold the same network, whatever their heads are. Raises BundleError."""
+        return self.file == other.file and self.read_network() == other.read_network()
+
     def read_network(self) -> tuple[bytes, bytes | None]:
         """Return the network's file and, of an `.xml`, its weights, as `save` takes them; raises BundleError."""
         path = self.model_path
@@ -274,10 +278,10 @@ class ModelBundle:
 
     def _last_size(self, output: str) -> int | None:
         sizes = {"kind": len(KINDS), "boxes": 4, "viewpoints": len(VIEWPOINTS)}
+        if self.task == "attribute" and self.head is not None:
+            # The network is an identifier's or a finder's, whose `kind` has all kinds, however few ours are.
+            return self.head.width if self.reads == READS[0] else sizes.get(output)
         sizes |= {name: len(words) for name, words in self.attributes.items()}
-        if self.task == "attribute":
-            # What a finder says has sizes of its own, and the head reads both together.
-            return sizes.get(output) if self.head is None or self.reads != READS[0] else self.head.width
         if self.head is not None:  # the network's own classes are those of the bundle it was learned from
             sizes["embedding"] = self.head.width
             if self.head.profiles is not None:

@@ -7,13 +7,15 @@ large files on the disk, stays out of the way; what a body may be is written int
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Annotated, Any
+from urllib.parse import quote
 
 from fastapi import Depends, FastAPI, Header, Query, Request, Response
-from fastapi.responses import FileResponse, JSONResponse
+from fastapi.responses import FileResponse, HTMLResponse, JSONResponse
 from fastapi.staticfiles import StaticFiles
 from pydantic import ValidationError
 from starlette.middleware.cors import CORSMiddleware
@@ -25,8 +27,9 @@ from carspotter.recognition.attributes import SHOWN
 from carspotter.recognition.locate import Selection
 from carspotter.recognition.recognizer import Recognizer
 from carspotter.records import PhotoError, Prediction
+from carspotter.runtime.blur import KINDS
 from carspotter.runtime.bundle import ModelBundle
-from carspotter.serving import metrics, problems, schemas
+from carspotter.serving import metrics, problems, reference, schemas
 from carspotter.serving.below import Below
 from carspotter.serving.gate import Gate
 from carspotter.serving.problems import ProblemError, problem_of_photo, request_id_of
@@ -45,6 +48,17 @@ _FILE = {"type": "string", "format": "binary"}
 _URL = {"type": "string", "examples": ["https://example.com/car.jpg"]}
 
 
+_ONE_PHOTO: dict[str, Any] = {
+    "multipart/form-data": {
+        "schema": {"type": "object", "properties": {"photo": _FILE}, "required": ["photo"]},
+        "encoding": {"photo": {"contentType": "image/*"}},
+    },
+    "image/*": {"schema": _FILE},
+    "application/octet-stream": {"schema": _FILE},
+    "application/json": {"schema": {"type": "object", "properties": {"url": _URL}, "required": ["url"]}},
+}
+
+
 def create_app(settings: ServeSettings, recognizer: Recognizer) -> ASGIApp:
     """Make the application; it is ready once its lifespan has begun."""
     service = Service(settings, recognizer)
@@ -56,7 +70,7 @@ def create_app(settings: ServeSettings, recognizer: Recognizer) -> ASGIApp:
             yield
         await asyncio.to_thread(service.stop)
 
-    # FastAPI's own pages of documentation load scripts from a CDN; /openapi.json is what programs read. A slash too
+    # FastAPI's own pages of documentation load scripts from a CDN: `reference` writes ours. A slash too
     # many is no reason to redirect: the address would come from the client's Host.
     app = FastAPI(
         title="carspotter",
@@ -71,6 +85,7 @@ def create_app(settings: ServeSettings, recognizer: Recognizer) -> ASGIApp:
     problems.install(app)
     _add_photos(app, service)
     _add_ads(app, service)
+    _add_blur(app, service)
     _add_models(app, service)
     if service.feedback is not None:
         _add_feedback(app, service)
@@ -88,7 +103,7 @@ def create_app(settings: ServeSettings, recognizer: Recognizer) -> ASGIApp:
         allow_origins=list(settings.cors),
         allow_methods=["GET", "POST"],
         allow_headers=["authorization", "content-type", "x-api-key", "x-timeout-s"],
-        expose_headers=["x-request-id", "retry-after"],
+        expose_headers=["x-request-id", "retry-after", "x-plates", "x-faces"],
     )
 
 
@@ -96,17 +111,7 @@ def create_app(settings: ServeSettings, recognizer: Recognizer) -> ASGIApp:
 
 
 def _add_photos(app: FastAPI, service: Service) -> None:
-    body = {
-        "multipart/form-data": {
-            "schema": {"type": "object", "properties": {"photo": _FILE}, "required": ["photo"]},
-            "encoding": {"photo": {"contentType": "image/*"}},
-        },
-        "image/*": {"schema": _FILE},
-        "application/octet-stream": {"schema": _FILE},
-        "application/json": {"schema": {"type": "object", "properties": {"url": _URL}, "required": ["url"]}},
-    }
-
-    @app.post("/v1/photos", **_route("Recognise one photo", body, schemas.PredictionShape))
+    @app.post("/v1/photos", **_route("Recognise one photo", _ONE_PHOTO, schemas.PredictionShape))
     async def photos(
         request: Request,
         top: Annotated[int, Query(ge=1, le=20, description="Candidates of each level.")] = 5,
@@ -134,7 +139,11 @@ def _add_ads(app: FastAPI, service: Service) -> None:
         "required": ["photos"],
         "properties": {
             "photos": {"type": "array", "items": _FILE, "minItems": 1, "maxItems": most},
-            "declared": {"type": "string", "description": "JSON of make, model, year, colour, body, title."},
+            "declared": {
+                "type": "string",
+                "description": "JSON of make, model, year, colour, body, title.",
+                "examples": ['{"make": "VW", "model": "Golf", "colour": "rot"}'],
+            },
         },
     }
     by_url = {
@@ -169,14 +178,44 @@ def _add_ads(app: FastAPI, service: Service) -> None:
         return JSONResponse(content)
 
 
+def _add_blur(app: FastAPI, service: Service) -> None:
+    route = _route("Hide the number plates and faces of a photo", _ONE_PHOTO, None)
+    route["responses"][200] = {
+        "description": "The photo, upright and without metadata.",
+        "content": {"image/jpeg": {"schema": _FILE}},
+        "headers": {
+            name: {"description": f"How many {words} were found.", "schema": {"type": "integer"}}
+            for name, words in (("x-plates", "number plates"), ("x-faces", "faces"))
+        },
+    }
+
+    @app.post("/v1/blur", response_class=Response, **route)
+    async def blur(request: Request) -> Response:
+        async with service.receive(request, is_ad=False) as came:
+            (upload,) = came.uploads
+            if isinstance(upload, CarspotterError):
+                raise upload
+            blurred = await service.blur(request, upload)
+        counts = {f"x-{kind}s": str(sum(find.kind == kind for find in blurred.finds)) for kind in KINDS}
+        # RFC 6266: a name of any script; where the sender gave none, the browser takes the route's.
+        named = {"content-disposition": f"inline; filename*=UTF-8''{quote(_jpeg_name(upload.name), safe='')}"}
+        return Response(blurred.jpeg, media_type="image/jpeg", headers=counts | named)
+
+
+def _jpeg_name(name: str) -> str:
+    last = re.split(r"[/\\]", name)[-1]
+    return f"{last.rpartition('.')[0] or last or 'photo'}.jpg"
+
+
 def _add_models(app: FastAPI, service: Service) -> None:
     @app.get("/v1/models", response_model=schemas.ModelsShape, responses=_problems(401))
     async def models() -> dict[str, Any]:
         """Return which bundles answer, and what the service takes."""
-        settings = service.settings
+        settings, asked = service.settings, service.recognizer
+        used = [asked.finder.bundle, asked.identifier.bundle, *(one.bundle for one in asked.readers.by_name.values())]
         return {
             "version": __version__,
-            "bundles": [_bundle(one.bundle) for one in (service.recognizer.finder, service.recognizer.identifier)],
+            "bundles": [_bundle(bundle) for bundle in used],
             "limits": {"bytes": settings.max_bytes, "pixels": settings.max_pixels, "photos": settings.max_photos},
             "formats": list(settings.formats),
             "urls": settings.allow_urls,
@@ -190,12 +229,13 @@ def _add_models(app: FastAPI, service: Service) -> None:
 
 
 def _bundle(bundle: ModelBundle) -> dict[str, Any]:
+    own = bundle.task == "attribute"
     return {
         "task": bundle.task,
         "name": bundle.name,
         "classes": len(bundle.taxonomy) if bundle.taxonomy else None,
         "knows": bundle.taxonomy.extent() if bundle.taxonomy else None,
-        "attributes": {name: words for name, words in bundle.attributes.items() if name in SHOWN},
+        "attributes": {name: words for name, words in bundle.attributes.items() if own or name in SHOWN},
         "input": [bundle.preprocessing.width, bundle.preprocessing.height],
         "card": dict(bundle.card),
     }
@@ -244,12 +284,27 @@ def _add_probes(app: FastAPI, service: Service) -> None:
 def _add_pages(app: FastAPI) -> None:
     for path, name in (("/", "photo.html"), ("/ad", "ad.html")):
         app.add_api_route(path, _page(WEB / name), include_in_schema=False, methods=["GET", "HEAD"])
+    app.add_api_route("/docs", _reference(app), include_in_schema=False, methods=["GET", "HEAD"])
     app.mount("/static", StaticFiles(directory=WEB, check_dir=False))
 
 
 def _page(file: Path) -> Any:
     async def page() -> FileResponse:
         return FileResponse(file, headers={"cache-control": "no-cache"})
+
+    return page
+
+
+def _reference(app: FastAPI) -> Any:
+    """Make the page of the API: `docs.html` with the words of the OpenAPI document, written once."""
+    made: list[str] = []
+
+    async def page() -> HTMLResponse:
+        if not made:
+            words, contents = reference.html(app.openapi())
+            frame = (WEB / "docs.html").read_text(encoding="utf-8")
+            made.append(frame.replace("<!-- contents -->", contents).replace("<!-- reference -->", words))
+        return HTMLResponse(made[0], headers={"cache-control": "no-cache"})
 
     return page
 
@@ -266,7 +321,7 @@ async def _take_deadline(
     request.state.timeout_s = x_timeout_s
 
 
-def _route(summary: str, body: dict[str, Any], shape: type[Any]) -> dict[str, Any]:
+def _route(summary: str, body: dict[str, Any], shape: type[Any] | None) -> dict[str, Any]:
     return {
         "summary": summary,
         "dependencies": [Depends(_take_deadline)],

@@ -1,7 +1,8 @@
 """What people say of an answer, kept in a folder that the service was given; without a folder nothing is kept.
 
 In: the photos of the last requests, held in memory for some minutes, and later a word whether the answer was right.
-Out: `REQUEST_ID.jpg`, encoded anew so that no EXIF and no GPS is in it, and a line of `feedback.jsonl`.
+Out: `REQUEST_ID.jpg`, encoded anew so that no EXIF and no GPS is in it, without number plates
+and faces unless the service was told otherwise, and a line of `feedback.jsonl`.
 """
 
 from __future__ import annotations
@@ -22,8 +23,9 @@ from PIL import Image
 
 from carspotter import storage
 from carspotter.errors import StorageError
-from carspotter.pixels import decode
+from carspotter.pixels import Pixels, decode
 from carspotter.records import Prediction
+from carspotter.runtime.blur import Blur
 
 KEEP_S = 600.0
 KEEP_BYTES = 64 << 20
@@ -50,6 +52,7 @@ class Feedback:
     """Keep the last photos until their senders give feedback, and store it with them; safe to call from threads."""
 
     folder: Path
+    blur: Blur | None = None
     _held: OrderedDict[str, _Held] = field(default_factory=OrderedDict)
     _bytes: int = 0
     _written: int | None = None
@@ -80,9 +83,9 @@ class Feedback:
             return False
         if self._size_of_folder() > FOLDER_BYTES:
             raise FullError(f"{self.folder} holds over {FOLDER_BYTES >> 20} MiB")
-        encoded = BytesIO()
-        Image.fromarray(decode(held.photo).pixels).save(encoded, "JPEG", quality=QUALITY)
-        storage.write(self.folder / f"{request_id}.jpg", encoded.getvalue())
+        pixels = decode(held.photo).pixels
+        encoded = encode(pixels if self.blur is None else self.blur(pixels))
+        storage.write(self.folder / f"{request_id}.jpg", encoded)
         line: dict[str, Any] = {
             "request_id": request_id,
             "time": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -92,7 +95,7 @@ class Feedback:
         }
         self._append(json.dumps(line) + "\n")
         with self._lock:
-            self._written = (self._written or 0) + len(encoded.getvalue())
+            self._written = (self._written or 0) + len(encoded)
             if request_id in self._held:
                 self._drop(request_id)
         return True
@@ -116,6 +119,13 @@ class Feedback:
 
     def _drop(self, request_id: str) -> None:
         self._bytes -= _size(self._held.pop(request_id).photo)
+
+
+def encode(pixels: Pixels) -> bytes:
+    """Return the JPEG of pixels (h, w, 3), without metadata."""
+    encoded = BytesIO()
+    Image.fromarray(pixels).save(encoded, "JPEG", quality=QUALITY)
+    return encoded.getvalue()
 
 
 def _size(photo: bytes) -> int:

@@ -26,7 +26,20 @@ GONE = 499
 """nginx's status of a request whose client left before the answer; it stands in log and metrics only."""
 
 _ROUTES = frozenset(
-    ("/", "/ad", LIVE, READY, "/metrics", "/openapi.json", "/v1/photos", "/v1/ads", "/v1/models", "/v1/feedback")
+    (
+        "/",
+        "/ad",
+        "/docs",
+        LIVE,
+        READY,
+        "/metrics",
+        "/openapi.json",
+        "/v1/photos",
+        "/v1/ads",
+        "/v1/blur",
+        "/v1/models",
+        "/v1/feedback",
+    )
 )
 _PHOTOS = ("/v1/photos", "/v1/ads")
 SAFETY = {

@@ -16,7 +16,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from carspotter.errors import StorageError
+from carspotter.errors import StorageError, typed
 
 PREFIX = "cs_"
 _LINE = re.compile(r"(?P<name>[\w.-]+)\s+(?P<digest>[0-9a-f]{64})(?:\s+rate=(?P<rate>\d+(?:\.\d+)?))?")
@@ -81,7 +81,7 @@ def read_keys(path: Path) -> Keys:
     """Read a file of keys; raises StorageError when it cannot be read, a line is wrong, or there is no key."""
     entries = _entries(path)
     if not entries:
-        raise StorageError(f"{path} holds no key; make one with: carspotter key NAME --file {path}")
+        raise StorageError(f"{path} holds no key; make one with: carspotter key NAME --file {typed(path)}")
     return Keys(entries=tuple(entries))
 
 

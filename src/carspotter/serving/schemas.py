@@ -182,7 +182,7 @@ class ExtentShape(_Shape):
 class BundleShape(_Shape):
     """A model bundle in use."""
 
-    task: Literal["finder", "identifier"]
+    task: Literal["finder", "identifier", "attribute"]
     name: str
     classes: int | None
     knows: ExtentShape | None
@@ -225,9 +225,9 @@ class FeedbackShape(BaseModel):
     """Say of an answer whether it was right, and what the vehicle is."""
 
     model_config = ConfigDict(extra="forbid")
-    request_id: str = Field(pattern="^[0-9a-f]{32}$")
+    request_id: str = Field(pattern="^[0-9a-f]{32}$", examples=["5f3a9c0d2b7e4f61a8c95d0e1f2a3b4c"])
     right: bool
-    said: str | None = Field(default=None, max_length=200)
+    said: str | None = Field(default=None, max_length=200, examples=["Audi A4 2012"])
 
 
 class DeclaredWords(BaseModel):

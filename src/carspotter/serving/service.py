@@ -23,16 +23,18 @@ from fastapi import Request
 from carspotter.errors import CarspotterError, ImageError, StorageError
 from carspotter.headers import sniff
 from carspotter.labels.attribute_words import find_word
+from carspotter.pixels import decode
 from carspotter.recognition import declared as declaring
 from carspotter.recognition.ad import AdAnswer, answer_ad
 from carspotter.recognition.locate import Selection
 from carspotter.recognition.recognizer import why_no_vehicle
 from carspotter.records import PhotoError, Prediction
+from carspotter.runtime.blur import Blurrer, Find, without
 from carspotter.serving.batching import FAULTY, Batcher, QueueFullError, StoppingError
-from carspotter.serving.feedback import Feedback, FullError
+from carspotter.serving.feedback import Feedback, FullError, encode
 from carspotter.serving.keys import Rates, read_keys
 from carspotter.serving.metrics import Metrics
-from carspotter.serving.problems import DEADLINE, FAULT, QUEUE_FULL, ProblemError
+from carspotter.serving.problems import DEADLINE, FAULT, QUEUE_FULL, ProblemError, problem_of_photo
 from carspotter.serving.schemas import DeclaredWords
 from carspotter.serving.settings import ServeSettings
 from carspotter.serving.uploads import BodyReader, MemoryUse, Upload, readable
@@ -59,6 +61,14 @@ class PhotoRequest:
     fields: Mapping[str, Any]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Blurred:
+    """A photo without its plates and faces, as a JPEG, and what was hidden on it."""
+
+    jpeg: bytes
+    finds: tuple[Find, ...]
+
+
 class Service:
     """What one service answers with; `start` before the first request, `stop` after the last."""
 
@@ -69,13 +79,20 @@ class Service:
         self.keys = None if settings.keys is None else read_keys(settings.keys)
         self.rates = Rates(rate=settings.rate, burst=settings.n_burst)
         self.inbox = BodyReader(settings)
-        self.feedback = None if settings.feedback is None else Feedback(folder=settings.feedback)
+        self.blurrer = Blurrer.open(threads=1)
+        self.feedback = self._feedback()
         self.metrics = Metrics(lambda: self.batcher.waiting if self.batcher else 0, lambda: self.inbox.held)
         self.batcher: Batcher | None = None
+        self._blurring = 0
         self._resolver: Resolver | None = None
         self._resolver_lock = threading.Lock()
         self._pool = ThreadPoolExecutor(settings.n_workers, thread_name_prefix="answer")
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="feedback")
+
+    def _feedback(self) -> Feedback | None:
+        if self.settings.feedback is None:
+            return None
+        return Feedback(folder=self.settings.feedback, blur=self.blurrer.blur if self.settings.blur else None)
 
     @property
     def is_ready(self) -> bool:
@@ -150,6 +167,26 @@ class Service:
             predictions.append(_timed(prediction, waited_s or 0.0, upload.name or "photo"))
         return predictions
 
+    async def blur(self, request: Request, upload: Upload) -> Blurred:
+        """Hide the plates and faces of a photo; raises ProblemError, and ImageError for one that cannot be read."""
+        error = self._refusal(upload)
+        if error is not None:
+            raise problem_of_photo(error.type, error.message)
+        if self._blurring >= self.settings.queue:
+            raise ProblemError(429, QUEUE_FULL, f"{self._blurring} photos wait to be blurred", retry_after_s=1)
+        request.state.photos = 1
+        self._blurring += 1
+        try:
+            work = asyncio.get_running_loop().run_in_executor(self._pool, self._blurred, upload.data)
+            return await self._race(request, work)
+        finally:
+            self._blurring -= 1
+
+    def _blurred(self, data: bytes) -> Blurred:
+        pixels = decode(data, max_pixels=self.settings.max_pixels).pixels
+        finds = self.blurrer.find(pixels)
+        return Blurred(jpeg=encode(without(pixels, finds)), finds=finds)
+
     async def answer_ad(
         self, request: Request, predictions: Sequence[Prediction], words: DeclaredWords | None
     ) -> AdAnswer:
@@ -159,7 +196,8 @@ class Service:
 
     def _answer_ad(self, predictions: Sequence[Prediction], words: DeclaredWords | None) -> AdAnswer:
         declared = None if words is None else self._resolved(words)
-        return answer_ad(predictions, self.recognizer.identifier, declared=declared)
+        asked = self.recognizer
+        return answer_ad(predictions, asked.identifier, declared=declared, attributes=asked.attributes)
 
     def _resolved(self, words: DeclaredWords) -> declaring.DeclaredWords:
         """Read sellers' words as a taxon; what cannot be read keeps what was said, for the answer's words."""
@@ -181,10 +219,10 @@ class Service:
         )
 
     def _attribute(self, name: str, said: str | None) -> str | None:
-        """Read a seller's colour or body as one of the identifier's words; what cannot be read stays as it was said."""
+        """Read a seller's colour or body as one of the words that can be said; what cannot be read stays as it was."""
         if not said or not said.strip():
             return None
-        return find_word(name, said, self.recognizer.identifier.bundle.attributes.get(name, ())) or said
+        return find_word(name, said, self.recognizer.attributes.words.get(name, ())) or said
 
     def room(self, photos: int = 1) -> ProblemError | None:
         """Return why this many photos would be refused now, None where they would not."""

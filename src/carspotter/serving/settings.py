@@ -35,8 +35,8 @@ class ServeSettings:
 
     `allow_urls` lets a client name a photo by URL, of `allow_hosts` only where given; `allow_networks` ("10.0.0.0/8")
     are not public and yet allowed, and then at any port. `feedback` is the folder in which photos are kept when their
-    sender says whether the answer was right; without it nothing is kept. `root_path` ("/cars") is the path below which
-    a proxy shows the service, where the proxy does not take it away.
+    sender says whether the answer was right; without it nothing is kept. `blur` hides number plates and faces on them.
+    `root_path` ("/cars") is the path below which a proxy shows the service, where the proxy does not take it away.
     """
 
     max_bytes: int = 20 * MEGABYTE
@@ -57,6 +57,7 @@ class ServeSettings:
     allow_hosts: tuple[str, ...] = ()
     allow_networks: tuple[str, ...] = ()
     feedback: Path | None = None
+    blur: bool = True
     root_path: str = ""
 
     def __post_init__(self) -> None:

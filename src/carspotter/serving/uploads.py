@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 from collections.abc import AsyncGenerator, Coroutine, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
+from urllib.parse import unquote
 
 from fastapi import Request
 from starlette.datastructures import UploadFile
@@ -188,6 +190,11 @@ class _InMemory(MultiPartParser):
 
     spool_max_size = 1 << 40
 
+    def on_headers_finished(self) -> None:
+        """Begin a part; its name may be encoded as RFC 5987 says (`filename*`), which the parser does not read."""
+        self._current_part.content_disposition = _plainly_named(self._current_part.content_disposition)
+        super().on_headers_finished()
+
     def close_all(self) -> None:
         """Close the parts' files, whatever became of the form; the parser itself does so after some errors only."""
         for file in self._files_to_close_on_error:
@@ -226,6 +233,23 @@ class _Body:
 def readable(name: str) -> str:
     """Return a client's text so that it can be written as JSON: odd character sets give halves of characters."""
     return name.encode("utf-8", "replace").decode()[:_MOST_NAME]
+
+
+_ENCODED_NAME = re.compile(rb";\s*filename\*\s*=\s*([\w-]+)'[^']*'([^;\s]+)", re.IGNORECASE)
+
+
+def _plainly_named(disposition: bytes | None) -> bytes | None:
+    """Return a Content-Disposition whose `filename*`, if it has one, is its `filename`, in UTF-8."""
+    found = _ENCODED_NAME.search(disposition or b"")
+    if not found or disposition is None:
+        return disposition
+    try:
+        name = unquote(found[2].decode("ascii"), found[1].decode("ascii"), "replace")
+    except (LookupError, UnicodeDecodeError):  # an unknown character set
+        return disposition
+    quoted = re.sub(r'[\x00-\x1f"\\]', "_", name).encode("utf-8", "replace")
+    others = re.sub(rb';\s*filename\s*=\s*(?:"(?:[^"\\]|\\.)*"|[^;]*)', b"", _ENCODED_NAME.sub(b"", disposition))
+    return others + b'; filename="' + quoted + b'"'
 
 
 def _urls(entries: Any) -> list[str]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import math
 import re
+import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
@@ -193,14 +194,16 @@ def _car(row: Mapping[str, Any]) -> str:
 def clean(value: Any) -> str | None:
     """Return a value as one line of text without blanks around it, or None where nothing is left.
 
-    Whole numbers lose the ".0" that spreadsheets give them; what UTF-8 cannot hold becomes "?".
+    Letters and their accents are composed (NFC): what looks the same is the same, whoever typed it. Whole numbers lose
+    the ".0" that spreadsheets give them; what UTF-8 cannot hold becomes "?".
     """
     if value is None or (isinstance(value, float) and math.isnan(value)):
         return None
     if isinstance(value, float) and value.is_integer():
         value = int(value)
     text = value if isinstance(value, str) else _json(value) if isinstance(value, dict | list) else str(value)
-    return " ".join((text or "").encode(errors="replace").decode().split()) or None
+    plain = (text or "").encode(errors="replace").decode()
+    return " ".join(unicodedata.normalize("NFC", plain).split()) or None
 
 
 def parse_year(text: str) -> int | None:

@@ -19,6 +19,7 @@ import torch
 
 from carspotter.errors import TrainingError
 from carspotter.training.identifier.model import load_backbone, parameter_groups
+from carspotter.training.identifier.task import IdentifierTask
 from carspotter.training.recipe import Phase, Recipe, load_recipe
 from carspotter.training.task import Task
 
@@ -66,10 +67,17 @@ class Photos:
     test: int
     classes: int
 
+    def held_by(self, task: Task) -> Photos:
+        """Return the same photos where a split without `validation` holds some of its train part out to choose by."""
+        if self.validation or not isinstance(task, IdentifierTask):
+            return self
+        held = len(task.holdout.targets)
+        return dataclasses.replace(self, train=self.train - held, validation=held)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pace:
-    """Measured seconds of a step at the size and batch of `recipe`, and of judging one photo."""
+    """Measured seconds of a step at the size and batch of `recipe`, and of judging all photos to choose by."""
 
     step: float
     judge: float

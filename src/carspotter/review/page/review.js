@@ -152,7 +152,7 @@ function paintBox({box: corners}, {width, height}) {
   for (const rect of svg.children) for (const [name, value] of Object.entries({x: x1 * width, y: y1 * height, width: (x2 - x1) * width, height: (y2 - y1) * height, rx: 4})) rect.setAttribute(name, value);
 }
 
-// All photos of the ad in doubt; one of them is looked at.
+// All photos of the ad; one of them is looked at.
 const small = photo => `v1/picture?${new URLSearchParams({photo, small: true})}`;
 
 function showAlbum(item) {
@@ -162,7 +162,7 @@ function showAlbum(item) {
   $("album").replaceChildren(...shots.map(shot => {
     const button = document.createElement("button"), image = document.createElement("img");
     button.type = "button"; button.dataset.photo = shot.photo;
-    if (!item.is_ad && shot.photo === item.photo) { button.className = "asked"; button.title = "the photo in doubt"; }
+    if (!item.is_ad && item.task !== "words" && shot.photo === item.photo) { button.className = "asked"; button.title = "the photo that is asked about"; }
     image.alt = `photo ${shot.photo}`; image.src = small(shot.photo);
     image.addEventListener("error", () => image.remove());  // a photo that cannot be shown is an empty tile
     button.append(image);
@@ -230,7 +230,7 @@ function showProgress() {
 }
 
 function showQuestion(item) {
-  const about = [item.is_ad ? "whole ad" : item.album.length > 1 ? "the marked photo" : "", item.ad ? `ad ${item.ad}` : ""].filter(Boolean).join(" · ");
+  const about = [item.is_ad ? "whole ad" : item.task === "words" ? "one of the ads" : item.album.length > 1 ? "the marked photo" : "", item.ad ? `ad ${item.ad}` : ""].filter(Boolean).join(" · ");
   $("about").textContent = item.photo ? about : "";
   $("context").textContent = "";
   if (item.task === "class") {

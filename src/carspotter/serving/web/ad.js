@@ -137,7 +137,12 @@ function present(photos, says, { content, milliseconds }) {
   car.find("#views").replaceChildren(...views(content));
   car.find("#score").replaceChildren(...score(content));
   car.find("#note").textContent = isDrawn ? car.DRAWN : "";
-  car.find("#photos").replaceChildren(...content.photos.map((photo, index) => card(photo, index, photos[index], content)));
+  const shots = content.photos.map(({ prediction }, index) => ({
+    url: photos[index].url,
+    text: `Photo ${index + 1}, ${photos[index].file.name}`,
+    overlay: () => outline(prediction),
+  }));
+  car.find("#photos").replaceChildren(...content.photos.map((photo, index) => card(photo, index, photos[index], content, shots)));
   car.find("#said").textContent = aloud(content, says);
   const declaration = Object.keys(says).length ? [["declared", JSON.stringify(says)]] : [];
   car.find("#curl").textContent = car.curl(ASK, [...photos.map(({ file }) => ["photos", `@${file.name}`]), ...declaration]);
@@ -166,18 +171,19 @@ function comparisons(said, { colour, body, ...taxon }) {
   return all.filter(([, found, words]) => found && words);
 }
 
-function against({ declared: said }, says, photos) {
+function against({ declared: said, answer, colour, body }, says, photos) {
   const head = car.make("h3", {}, "Declared against seen");
   if (!said) return [head, car.make("p", { class: "soft" }, "Nothing was declared. Fill in make, model, year, colour or body to have it compared.")];
-  return [head, ...comparisons(said, says).flatMap(([title, found, words]) => comparison(title, found, words, photos))];
+  return [head, ...comparisons(said, says).flatMap(([title, found, words]) => comparison(title, found, words, photos, [answer, colour, body]))];
 }
 
-function comparison(title, { verdict, name, probability, why, photos: deciding }, said, photos) {
+function comparison(title, { verdict, name, probability, why, photos: deciding }, said, photos, told) {
   const [sign, words, look] = VERDICTS[verdict] ?? ["?", verdict, "unsure"];
   const line = car.make("p", { class: `verdict-line ${look}` }, car.make("span", { class: "sign", "aria-hidden": "true" }, sign), car.make("b", {}, words));
   const read = [car.make("dt", {}, "declared"), car.make("dd", {}, said)];
   if (name && name !== said) read.push(car.make("dt", {}, "read as"), car.make("dd", {}, name));
-  if (probability !== null && probability !== undefined) read.push(car.make("dt", {}, "by the photos"), car.make("dd", {}, car.percent(probability)));
+  const isTold = told.some((one) => one?.name === name); // beside the answer, with its probability
+  if (probability !== null && probability !== undefined && !isTold) read.push(car.make("dt", {}, "by the photos"), car.make("dd", {}, car.percent(probability)));
   const links = (deciding ?? []).map((index) => {
     const link = car.make("a", { href: `#photo-${index + 1}`, "aria-label": `Photo ${index + 1}` }, thumbnail(photos[index], index));
     return car.make("li", {}, link);
@@ -222,8 +228,9 @@ function score({ score: { total, parts } }) {
   ];
 }
 
-function card({ role, duplicate_of: of, weight, why, prediction }, index, photo, { lead }) {
-  const frame = car.make("div", { class: "thumb" }, thumbnail(photo, index), outline(prediction));
+function card({ role, duplicate_of: of, weight, why, prediction }, index, photo, { lead }, shots) {
+  const frame = car.make("button", { type: "button", class: "thumb", "aria-label": `Open photo ${index + 1} large` }, thumbnail(photo, index), outline(prediction));
+  frame.addEventListener("click", () => car.enlarge(shots, index));
   const badges = [];
   if (index === lead) badges.push(car.make("span", { class: "badge lead" }, "lead photo"));
   if (role !== "duplicate") badges.push(car.make("span", { class: `badge ${role}` }, ROLES[role] ?? role));
@@ -245,12 +252,12 @@ function card({ role, duplicate_of: of, weight, why, prediction }, index, photo,
   return car.make("li", { id: `photo-${index + 1}`, class: `photo ${role}${index === lead ? " lead" : ""}`, tabindex: "-1" }, frame, head, ...lines);
 }
 
-/** Draw the boxes of a photo over its thumbnail, whatever part of it the thumbnail shows. */
+/** Draw the boxes of a photo over it, whole in its frame. */
 function outline(prediction) {
   if (!prediction?.vehicles?.length) return null;
   const svg = document.createElementNS("http://www.w3.org/2000/svg", "svg");
   svg.setAttribute("viewBox", `0 0 ${prediction.width} ${prediction.height}`);
-  svg.setAttribute("preserveAspectRatio", "xMidYMid slice"); // as object-fit: cover does with the picture
+  svg.setAttribute("preserveAspectRatio", "xMidYMid meet"); // as object-fit: contain does with the picture
   svg.setAttribute("aria-hidden", "true");
   prediction.vehicles.forEach(({ box: [x1, y1, x2, y2] }, index) => {
     const rect = document.createElementNS("http://www.w3.org/2000/svg", "rect");

@@ -44,7 +44,7 @@ export function showAnswer(file, content, isDrawn = false) {
 
 // Of several vehicles an undecided one shows its number alone: far ones stand close, and words would cover them.
 function tag(vehicle, index, all) {
-  const name = vehicle.answer && `${vehicle.answer.name} ${car.percent(vehicle.answer.probability)}`;
+  const name = vehicle.answer?.name;
   if (all.length === 1) return name ?? "undecided";
   return name ? `${index + 1} · ${name}` : `${index + 1}`;
 }

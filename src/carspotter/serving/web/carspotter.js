@@ -175,21 +175,6 @@ export function curl(path, parts) {
   return words.join(" \\\n  ");
 }
 
-/** Make a button that copies the text of an element. */
-export function copies(button, source) {
-  const words = button.textContent;
-  button.addEventListener("click", async () => {
-    try {
-      await navigator.clipboard.writeText(source.textContent);
-      button.textContent = "Copied";
-    } catch {
-      getSelection().selectAllChildren(source); // without HTTPS there is no clipboard: Ctrl+C does the rest
-      button.textContent = "Selected";
-    }
-    setTimeout(() => (button.textContent = words), 1600);
-  });
-}
-
 /** Say which bundles answer, and what can be named: `load` gives the classes once somebody wants to see them. */
 export function sayBundles(place, { bundles }) {
   const words = bundles.map(({ task, name }) => `${task} ${name}`);

@@ -50,6 +50,21 @@ export function list(words) {
   return words.length < 2 ? words.join("") : `${words.slice(0, -1).join(", ")} and ${words[words.length - 1]}`;
 }
 
+/** Make a button that copies the text of an element. */
+export function copies(button, source) {
+  const words = button.textContent;
+  button.addEventListener("click", async () => {
+    try {
+      await navigator.clipboard.writeText(source.textContent);
+      button.textContent = "Copied";
+    } catch {
+      getSelection().selectAllChildren(source); // without HTTPS there is no clipboard: Ctrl+C does the rest
+      button.textContent = "Selected";
+    }
+    setTimeout(() => (button.textContent = words), 1600);
+  });
+}
+
 // ---- messages
 
 /** Show a message; an error is spoken at once by a screen reader, all else when it is its turn. */
@@ -92,22 +107,26 @@ function shorter(name, level, levels) {
   return above.some((candidate) => candidate.name === name) ? "–" : name; // a class without a generation of its own
 }
 
-/** Draw the levels as a row to choose from, and the candidates of the chosen one. */
+/** Draw the levels as a row to choose from, and the candidates of the chosen one; the answer stands above, with its probability. */
 export function levelPicker(levels, answer, id) {
   const known = LEVELS.filter((level) => levels[level]?.length);
   if (!known.length) return null;
   const start = known.includes(answer?.level) ? answer.level : known[0];
-  const below = make("div", { "aria-live": "polite" }, bars(levels[start]));
+  const others = (level) => {
+    const rest = levels[level].filter(({ name }) => level !== answer?.level || name !== answer.name);
+    return rest.length ? [make("p", { class: "soft fine rest" }, rest.length < levels[level].length ? "Less likely" : `Candidates for the ${level}`), bars(rest)] : [];
+  };
+  const below = make("div", { "aria-live": "polite" }, ...others(start));
   const tiles = known.map((level) => {
     const best = levels[level][0];
     const input = make("input", { type: "radio", name: id, id: `${id}-${level}`, value: level, checked: level === start });
-    input.addEventListener("change", () => below.replaceChildren(bars(levels[level])));
+    input.addEventListener("change", () => below.replaceChildren(...others(level)));
     const sure = answer && LEVELS.indexOf(level) <= LEVELS.indexOf(answer.level);
     return make(
       "div",
       { class: sure ? "tile sure" : "tile" },
       input,
-      make("label", { for: input.id }, make("small", {}, level), make("b", {}, shorter(best.name, level, levels)), make("em", {}, percent(best.probability))),
+      make("label", { for: input.id }, make("small", {}, level), make("b", {}, shorter(best.name, level, levels))),
     );
   });
   return make("fieldset", { class: "levels" }, make("legend", { class: "aside" }, "Candidates of each level"), make("div", { class: "tiles" }, ...tiles), below);
@@ -134,15 +153,8 @@ export const lookWords = ({ colour, body }) => [colour, body].filter(Boolean).ma
 /** Say an answer: its name and how sure it is, or that there is none and why. */
 export function verdict(answer, undecided, none = "Undecided") {
   if (!answer) return make("div", { class: "verdict undecided" }, make("h2", {}, none), make("p", {}, sentence(undecided ?? "no reason was given")));
-  const bar = make("i");
-  bar.style.width = `${(100 * answer.probability).toFixed(1)}%`;
-  return make(
-    "div",
-    { class: "verdict" },
-    make("h2", {}, answer.name),
-    make("p", { class: "soft" }, "sure down to its ", answer.level, ", ", make("b", {}, percent(answer.probability))),
-    make("div", { class: "track big", "aria-hidden": "true" }, bar),
-  );
+  const sure = make("p", { class: "soft" }, make("b", {}, percent(answer.probability)), ` sure, down to its ${answer.level}`);
+  return make("div", { class: "verdict" }, make("h2", {}, answer.name), sure);
 }
 
 // Radii and outlines in the units of the drawing, 200 across, the car 100 long.
@@ -178,6 +190,36 @@ export function topView(counts, { label, interior = null } = {}) {
       draw("path", { class: "tail", d: "M-19 46.500L-11 49M19 46.500L11 49" }),
     ),
   );
+}
+
+/** Open pictures large, all that are given: `pictures` are {url, text, overlay}, where `overlay` makes what lies over one. */
+export function enlarge(pictures, start) {
+  let at = start;
+  const place = make("div", { class: "large-place" });
+  const words = make("p", { class: "fine" });
+  const key = (label, text, turn) => {
+    const button = make("button", { type: "button", class: "button small", "aria-label": label }, text);
+    button.addEventListener("click", () => (turn ? show(at + turn) : dialog.close()));
+    return button;
+  };
+  const many = pictures.length > 1;
+  const keys = [many && key("Photo before", "←", -1), key("Close", "Close", 0), many && key("Next photo", "→", 1)];
+  const dialog = make("dialog", { class: "large", "aria-label": "Photo" }, place, words, make("div", { class: "large-keys" }, ...keys));
+  function show(index) {
+    at = (index + pictures.length) % pictures.length;
+    const { url, text, overlay } = pictures[at];
+    place.replaceChildren(...[make("img", { src: url, alt: text }), overlay?.()].filter(Boolean));
+    words.textContent = text;
+  }
+  dialog.addEventListener("keydown", (event) => {
+    const turn = { ArrowLeft: -1, ArrowRight: 1 }[event.key];
+    if (turn && many) show(at + turn);
+  });
+  dialog.addEventListener("click", (event) => event.target === dialog && dialog.close());
+  dialog.addEventListener("close", () => dialog.remove());
+  show(at);
+  document.body.append(dialog);
+  dialog.showModal();
 }
 
 /** Show a photo with the boxes of its vehicles as buttons; `names` are their tags. */

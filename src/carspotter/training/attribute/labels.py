@@ -23,6 +23,8 @@ from carspotter.records import SPLITS
 
 SIDES = ("x1", "y1", "x2", "y2")
 COLUMNS = ("path", "label", "split", "group", *SIDES)
+GROUP = "group "
+"""Begins the name of a group that was given; others are files that belong to nobody."""
 SHARES = {"train": 0.7, "validation": 0.15, "test": 0.15}
 MERGED = {"front-left": "front-side", "front-right": "front-side", "left": "side", "right": "side"}
 MERGED |= {"back-left": "back-side", "back-right": "back-side"}
@@ -31,13 +33,17 @@ MERGED |= {"back-left": "back-side", "back-right": "back-side"}
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Labelled:
-    """A photo with its label; `group` names what it belongs to, `split` its part, "" until it is dealt out."""
+    """A photo with its label; `group` names what it belongs to, `split` its part, "" until it is dealt out.
+
+    `digest` is the SHA-256 of the file, "" until it is read.
+    """
 
     path: Path
     label: str
     group: str = ""
     split: str = ""
     box: BoundingBox | None = None
+    digest: str = ""
 
 
 def read_table(path: Path, column: str) -> list[Labelled]:
@@ -106,6 +112,23 @@ def check_labels(rows: Sequence[Labelled], name: str) -> dict[str, int]:
     return counts
 
 
+def without_repeats(rows: Sequence[Labelled]) -> tuple[list[Labelled], list[str]]:
+    """Keep one row of a photo and box that stand twice; of those with two labels keep none, and say which.
+
+    Nobody knows which of two labels is meant, and one photo must not be counted twice.
+    """
+    labels: dict[tuple[Path, BoundingBox | None], set[str]] = defaultdict(set)
+    first: dict[tuple[Path, BoundingBox | None], Labelled] = {}
+    for row in rows:
+        labels[row.path, row.box].add(row.label)
+        first.setdefault((row.path, row.box), row)
+    torn = {key: " and ".join(sorted(said)) for key, said in labels.items() if len(said) > 1}
+    return (
+        [row for key, row in first.items() if key not in torn],
+        [f"{path}: labelled {said}; keep one" for (path, _), said in torn.items()],
+    )
+
+
 def deal_out(rows: Sequence[Labelled], seed: int = 0) -> list[Labelled]:
     """Give each row a part: the one that it, or another of its group, has already, else by shares, label by label.
 
@@ -153,9 +176,9 @@ def _groups(rows: Sequence[Labelled]) -> list[str]:
     first: dict[str, str] = {}
     keys = []
     for row in rows:
-        own = f"group {row.group}" if row.group else f"file {row.path}"
+        own = f"{GROUP}{row.group}" if row.group else f"file {row.path}"
         try:
-            content = hashlib.sha256(row.path.read_bytes()).hexdigest()
+            content = row.digest or hashlib.sha256(row.path.read_bytes()).hexdigest()
         except OSError:
             content = own  # reported where it is opened
         other = first.setdefault(content, own)

@@ -43,12 +43,13 @@ class AttributeTask:
     taxonomy: Taxonomy | None = None
     attributes: Mapping[str, tuple[str, ...]] = {}
 
-    def __init__(self, recipe: Recipe) -> None:
+    def __init__(self, recipe: Recipe, crops: npt.NDArray[np.uint8] | None = None) -> None:
+        """Read the labels; `crops` (n, h, w, 3) are what the network sees of each row, where they are cut already."""
         self.recipe = recipe
         rows = read_table(Path(recipe.data.labels), "label")
         self.words = tuple(sorted({row.label for row in rows}))
-        self.images, self.targets = self._load([row for row in rows if row.split == "train"])
-        self.held, self.truth = self._load([row for row in rows if row.split == "validation"])
+        self.images, self.targets = self._load(rows, "train", crops)
+        self.held, self.truth = self._load(rows, "validation", crops)
         self.fingerprint = _fingerprint(recipe, self.images, self.targets)
         swap = mirror_of(self.words)
         # A side without its other one: the mirror image of its photos has no label.
@@ -58,9 +59,16 @@ class AttributeTask:
         # By the root of how rare a label is: of few photos of one, each would else be seen dozens of times.
         self.weights = torch.from_numpy(counts[self.targets] ** -float(recipe.train.balance))
 
-    def _load(self, rows: list[Labelled]) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64]]:
+    def _load(
+        self, table: list[Labelled], part: str, crops: npt.NDArray[np.uint8] | None
+    ) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64]]:
+        places = [place for place, row in enumerate(table) if row.split == part]
+        rows = [table[place] for place in places]
         if not rows:
             raise RecipeError(f"{self.recipe.data.labels}: no row to learn from, or none to choose by; see its split")
+        targets = np.array([self.words.index(row.label) for row in rows], np.int64)
+        if crops is not None:
+            return crops[places], targets
         size = self.recipe.input
         target = Preprocessing(width=size.width, height=size.height, fit=size.fit, pad=size.pad)
         images = np.empty((len(rows), size.height, size.width, 3), np.uint8)
@@ -69,7 +77,7 @@ class AttributeTask:
                 images[place] = crop_of(read(row.path), target, row.box)
             except (ImageError, StorageError) as error:
                 raise RecipeError(f"{row.path}: {error}; take its row out") from error
-        return images, np.array([self.words.index(row.label) for row in rows], np.int64)
+        return images, targets
 
     def move(self, device: torch.device) -> None:
         """Leave the photos where they are: each batch goes to the device by itself."""
