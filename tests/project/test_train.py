@@ -22,7 +22,7 @@ from carspotter.dataset.manifest import load_manifest
 from carspotter.errors import ProjectError
 from carspotter.project.folder import Project
 from carspotter.project.pipeline import build
-from carspotter.runtime.bundle import ModelBundle
+from carspotter.runtime.bundle import ModelBundle, shipped
 from tiny_project import SETTINGS, make_project
 
 TINY = """
@@ -208,3 +208,20 @@ def test_commands_take_a_project_for_its_bundle(project: Path) -> None:
     asked = CliRunner().invoke(app, [*words, "--json"])
     assert asked.exit_code == 0, asked.stderr
     assert '"learned"' in asked.stdout
+
+
+def test_what_the_shipped_network_knew_stays_and_strangers_have_a_bar(project: Path) -> None:
+    done = train(project, "--epochs", 1, recipe=False)
+    assert done.exit_code == 0, done.stderr
+    bundle, start = ModelBundle.load(project / "models" / "trained"), shipped("identifier")
+    assert bundle.head is not None
+    assert bundle.head.profiles is not None, "what the start says of models tells strangers best"
+    assert "evidence" in bundle.calibration
+    assert bundle.seen
+    figures = bundle.card["figures"]
+    agreement = {name: figures[f"{name} as the network it started from"] for name in start.attributes}
+    assert set(bundle.attributes) == {name for name, share in agreement.items() if share >= 0.95}
+    for name in ("colour", "body"):
+        line = "kept from the shipped identifier" if name in bundle.attributes else "changed them too much"
+        assert re.search(f"{line}.*{name}", done.stdout)
+        assert (name in bundle.calibration) == (name in bundle.attributes)

@@ -68,9 +68,9 @@ def test_photos_are_asked_of_heads_that_learnt_neither_them_nor_the_class() -> N
     parts = np.tile(np.arange(5), 4)
     learnt: list[set[int]] = []
 
-    def fit(seen: Seen, classes: np.ndarray, n_classes: int) -> Head:
+    def fit(seen: Seen, classes: np.ndarray, rows: np.ndarray) -> Head:
         learnt.append(set(seen.embeddings[:, 0].astype(int).tolist()))
-        return fit_probe(seen.embeddings, classes, n_classes, strength=1.0)
+        return fit_probe(seen.embeddings, classes, len(rows), strength=1.0)
 
     x = np.random.default_rng(0).normal(size=(20, 3)).astype(np.float32)
     x[:, 0] = np.arange(20)

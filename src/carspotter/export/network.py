@@ -7,8 +7,8 @@ hold both to the same answers. It trains nothing and calls no converter.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import cast
+from collections.abc import Iterable, Mapping
+from typing import Any, cast
 
 import numpy as np
 import onnx
@@ -109,6 +109,13 @@ class _Tail:
         """Return the overlap from which on the worse of two boxes is suppressed."""
         over = next(node for node in self._made_by.values() if node.op_type == "Greater")
         return float(self._tensors[self._before(over.input[1], "Mul").input[1]])
+
+
+def temperatures(bundle: ModelBundle, attributes: Iterable[str]) -> dict[str, Any]:
+    """Return the temperatures in an identifier's graph, as `onnx.finish` takes them: of classes and of attributes."""
+    tail = _Tail(bundle)
+    each = {name: 1 / tail.sharpness(name) for name in attributes}
+    return {"temperature": 1 / tail.sharpness("probabilities"), "temperatures": each}
 
 
 class _IdentifierAnswers(nn.Module):

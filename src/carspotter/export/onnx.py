@@ -66,12 +66,12 @@ def export(run: str | Path, out: str | Path, *, task: Task | None = None) -> Mod
     bundle = ModelBundle(
         task="finder" if recipe.task == "finder" else "identifier",
         name=recipe.name,
-        preprocessing=_preprocessing(recipe),
+        preprocessing=preprocessing_of(recipe),
         taxonomy=task.taxonomy,
         attributes=task.attributes,
         calibration=calibration,
         seen=to_bytes(read_seen(run)),
-        card=_card(recipe, task, figures, checkpoint.epoch) | ({"notice": notice} if notice else {}),
+        card=card_of(recipe, task, figures, checkpoint.epoch) | ({"notice": notice} if notice else {}),
     )
     return bundle.save(out, content)
 
@@ -159,12 +159,13 @@ def _compare(content: bytes, module: nn.Module, example: torch.Tensor) -> None:
             raise TrainingError(f"export: {name} of the ONNX file differs by {difference:.2g} from the network")
 
 
-def _preprocessing(recipe: Recipe) -> Preprocessing:
+def preprocessing_of(recipe: Recipe) -> Preprocessing:
+    """Return how a bundle of a recipe's network makes its input."""
     size = recipe.input
     return Preprocessing(width=size.width, height=size.height, fit=size.fit, pad=size.pad)
 
 
-def _card(recipe: Recipe, task: Task, figures: dict[str, float], epochs: int) -> dict[str, Any]:
+def card_of(recipe: Recipe, task: Task, figures: dict[str, float], epochs: int) -> dict[str, Any]:
     """Fill the card: words from the recipe, figures on the part held out from learning, by which
     epoch and thresholds were chosen: a little too good."""
     card = recipe.card

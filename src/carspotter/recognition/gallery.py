@@ -69,11 +69,12 @@ class Held:
 class Gallery:
     """What was learned: a head for the classes of `taxonomy`, its calibration, and answers on photos not learnt.
 
-    `strength` is the probe's, 0 for prototypes. `held` are the photos that were held out, for `evaluation` to count,
-    and `judged_on` says in words where they come from. `refusal` is the bar for strangers, None where there is none.
+    `method` is `network` where a training made the head; `strength` is the probe's, 0 for others. `held` are the photos
+    that were held out, for `evaluation` to count, and `judged_on` says in words where they come from. `refusal` is the
+    bar for strangers, None where there is none.
     """
 
-    method: LearnedBy
+    method: LearnedBy | Literal["network"]
     head: Head
     taxonomy: Taxonomy
     calibration: Mapping[str, Any]
@@ -135,10 +136,7 @@ def learn(
     best = max(trials, key=lambda trial: (trial.accuracy, -trial.loss))
     fit = _fit(best.method, best.strength)
     # Calibrated on the logits of heads that had not seen these photos, as the product's will not have.
-    calibration, _ = calibrate(best.logits, truth, taxonomy)
-    if wilson(len(truth), len(truth), SURE_Z)[0] < PRECISION:
-        # So few photos promise nothing even if all are right: silence would say less than one photo of each does.
-        del calibration["thresholds"]
+    calibration = _calibrated(best.logits, truth, taxonomy)
     # All parts of few photos, one part of many: leaving classes out means a fit each time.
     most = None if len(y) < _MANY else 1
     refusal = refuse(fit, seen, y, held=held, parts=parts, most=most, seed=settings.seed)
@@ -146,7 +144,7 @@ def learn(
     return Gallery(
         method=best.method,
         # Fitted once more on all photos: those held out are too many to leave unused, and the choice is made.
-        head=_rounded(fit(seen, y, len(taxonomy))),
+        head=_rounded(fit(seen, y, np.arange(len(taxonomy)))),
         taxonomy=taxonomy,
         calibration={**calibration, **_bar(refusal)},
         held=Held(probabilities=softmax(best.logits / calibration["temperature"]), truth=truth),
@@ -154,6 +152,44 @@ def learn(
         strength=best.strength,
         photos=len(y),
         judged_on=judged,
+    )
+
+
+def adopt(
+    head: Head,
+    embeddings: ArrayLike,
+    classes: ArrayLike,
+    taxonomy: Taxonomy,
+    *,
+    said: ArrayLike | None = None,
+    photos: int,
+    seed: int = 0,
+) -> Gallery:
+    """Calibrate a head that a training made, and choose its bar for strangers, on photos that it did not learn from.
+
+    `embeddings` (n, d) and `classes` (n,) are of these, `said` (n, m) goes with a head that has profiles; `photos` is
+    how many the head learnt from. For the bar each fifth of the classes is taken out of the head in turn: the network
+    has seen them, so that true strangers look somewhat more like a class than these. Raises BundleError as `learn`.
+    """
+    seen, y = _checked(embeddings, classes, said, taxonomy=taxonomy, what="validation")
+
+    def rows_of(_seen: Seen, _y: Classes, rows: Classes) -> Head:
+        shown = None if head.profiles is None else head.profiles[rows]
+        return Head(weights=head.weights[rows], bias=head.bias[rows], profiles=shown)
+
+    logits = head.logits(seen.embeddings).astype(np.float64)
+    calibration = _calibrated(logits, y, taxonomy)
+    refusal = refuse(rows_of, seen, y, held=(seen, y), seed=seed)
+    return Gallery(
+        method="network",
+        head=_rounded(head),
+        taxonomy=taxonomy,
+        calibration={**calibration, **_bar(refusal)},
+        held=Held(probabilities=softmax(logits / calibration["temperature"]), truth=y),
+        refusal=refusal,
+        strength=0.0,
+        photos=photos,
+        judged_on=f"{len(y)} validation photos",
     )
 
 
@@ -258,7 +294,7 @@ def _unjudged(seen: Seen, y: Classes, taxonomy: Taxonomy, settings: LearnSetting
     refusal = refuse_blindly(fit, seen, y, seed=settings.seed)
     return Gallery(
         method=method,
-        head=_rounded(fit(seen, y, len(taxonomy))),
+        head=_rounded(fit(seen, y, np.arange(len(taxonomy)))),
         taxonomy=taxonomy,
         calibration={"temperature": 1.0, **_bar(refusal)},
         held=None,
@@ -269,14 +305,22 @@ def _unjudged(seen: Seen, y: Classes, taxonomy: Taxonomy, settings: LearnSetting
     )
 
 
+def _calibrated(logits: NDArray[np.float64], truth: Classes, taxonomy: Taxonomy) -> dict[str, Any]:
+    calibration, _ = calibrate(logits, truth, taxonomy)
+    if wilson(len(truth), len(truth), SURE_Z)[0] < PRECISION:
+        # So few photos promise nothing even if all are right: silence would say less than one photo of each does.
+        del calibration["thresholds"]
+    return dict(calibration)
+
+
 def _bar(refusal: Refusal | None) -> dict[str, float]:
     return {} if refusal is None else {"evidence": round(refusal.least, 4)}
 
 
 def _fit(method: LearnedBy, strength: float) -> Fit:
-    def fit(seen: Seen, y: Classes, n_classes: int) -> Head:
-        head = _head(method, seen.embeddings, y, n_classes=n_classes, strength=strength, start=None)
-        return head if seen.said is None else replace(head, profiles=profiles(seen.said, y, n_classes))
+    def fit(seen: Seen, y: Classes, rows: Classes) -> Head:
+        head = _head(method, seen.embeddings, y, n_classes=len(rows), strength=strength, start=None)
+        return head if seen.said is None else replace(head, profiles=profiles(seen.said, y, len(rows)))
 
     return fit
 
@@ -329,8 +373,8 @@ def _parts(y: Classes, groups: Sequence[Any] | None, seed: int) -> Classes:
 
 
 def _inherited(base: ModelBundle) -> dict[str, Any]:
-    """Return what stays calibrated with the copied network: its attribute `subject`, and its own names' thresholds."""
-    kept = {key: value for key, value in base.calibration.items() if key in (SUBJECT, NETWORK)}
+    """Return what stays calibrated with the copied network: its attributes, and its own names' thresholds."""
+    kept = {key: value for key, value in base.calibration.items() if key in (*base.attributes, SUBJECT, NETWORK)}
     return kept if base.head is not None else {**kept, NETWORK: base.calibration.get("thresholds", {})}
 
 

@@ -45,7 +45,8 @@ class Seen:
         return head.evidence(self.embeddings, self.said)
 
 
-Fit = Callable[[Seen, Classes, int], Head]
+Fit = Callable[[Seen, Classes, Classes], Head]
+"""Takes photos (n), the rows (n,) that they are to have in the head, and the class (k,) that each row is."""
 
 
 def profiles(said: Floats, classes: Classes, n_classes: int) -> Floats:
@@ -84,7 +85,7 @@ def left_out(
         classes = np.unique(y[learnt])
         if len(classes) < 2:
             continue
-        head = fit(seen.take(learnt), np.searchsorted(classes, y[learnt]).astype(np.int64), len(classes))
+        head = fit(seen.take(learnt), np.searchsorted(classes, y[learnt]).astype(np.int64), classes)
         asked, shown = (seen.take(tested), y[tested]) if held is None else held
         apart.append((asked.take(np.isin(shown, classes)).evidence(head), seen.take(is_out).evidence(head)))
     return apart
@@ -97,11 +98,11 @@ def held_out(
 
     Photos are those of `held`, or each part of `parts` (n,) in turn, -1 aside; classes are all that `y` (n,) has.
     """
-    n_classes = int(y.max()) + 1
+    rows = np.arange(int(y.max()) + 1)
     if held is not None:
-        return held[0].evidence(fit(seen, y, n_classes))
+        return held[0].evidence(fit(seen, y, rows))
     assert parts is not None
-    each = [seen.take(parts == p).evidence(fit(seen.take(parts != p), y[parts != p], n_classes)) for p in range(FOLDS)]
+    each = [seen.take(parts == p).evidence(fit(seen.take(parts != p), y[parts != p], rows)) for p in range(FOLDS)]
     return np.concatenate(each)
 
 
