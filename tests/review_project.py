@@ -43,9 +43,11 @@ def review_project(folder: Path, *, ads: int = 6, photos: int = 4, size: tuple[i
         catalog.append("checks", [_check(p, n, size) for n, (p, _, _) in enumerate(names)])
         catalog.append("findings", [_finding(p, n, k == photos - 1, size) for n, (p, _, k) in enumerate(names)])
         vectors = np.eye(8)[[int(ad) % 3 for _, ad, _ in names]]
+        models = len(project.settings.locate.bundle("identifier").taxonomy.names("model"))  # type: ignore[union-attr]
+        alike = np.full(models, 1 / models, np.float16)  # the network calls each photo all models alike
         catalog.append(
             "embeddings",
-            [{"photo_id": p[0], "embedding": v, **ok} for p, v in zip(names, vectors, strict=True)],
+            [{"photo_id": p[0], "embedding": v, "said": alike, **ok} for p, v in zip(names, vectors, strict=True)],
             version=versions(project.settings.locate)["embeddings"],
         )
     return project

@@ -32,6 +32,7 @@ NOT_RUN = {
     r"init .*--from (?:showroom|photos/|stanford)": "the walk makes that project",
     r"(?:init|build|status) (?:listings|auto-car)": "asks a WebDAV or S3 server: tests/sources, tests/photos",
     r"identify .*my-identifier": "needs an export: tests/export",
+    r"identify .*--attribute": "needs a training: tests/project",
 }
 
 

@@ -107,7 +107,7 @@ def test_each_photo_is_resized_once_and_the_network_runs_once(monkeypatch: pytes
     fake = fake_finder([[0, 0, 1, 1]], [0.9])
     fake.find([draw_photo()] * 5)
     assert len(calls) == 5
-    assert fake._session.batches == [(5, 96, 128, 3)]  # type: ignore[attr-defined]
+    assert fake.session.batches == [(5, 96, 128, 3)]  # type: ignore[attr-defined]
 
 
 def test_calibration_sets_the_thresholds_and_options_override_it() -> None:
