@@ -111,7 +111,7 @@ def test_a_finder_has_no_classes(tmp_path: Path, photos: Path) -> None:
 def test_what_is_neither_run_nor_bundle_is_named(tmp_path: Path) -> None:
     done = CliRunner().invoke(app, ["export", str(tmp_path), "--out", str(tmp_path / "out")])
     assert done.exit_code == 1
-    assert "is neither a run (recipe.json) nor a bundle (bundle.json)" in done.stderr
+    assert "is neither a run (recipe.json), a bundle (bundle.json) nor a project (carspotter.toml)" in done.stderr
 
 
 def test_int8_without_photos_says_what_to_give(tmp_path: Path) -> None:
