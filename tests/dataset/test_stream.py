@@ -225,10 +225,12 @@ def test_any_sample_of_any_tar_is_found(tmp_path: Path) -> None:
 
 
 SCRIPT = """
-import multiprocessing, sys
+import multiprocessing, signal, sys
 from carspotter.dataset.manifest import load_manifest
 from carspotter.dataset.stream import Order, Reading, batches, draw, open_split
 from carspotter.pixels import Preprocessing
+
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a runner in the background ignores it, and we inherit that
 
 if __name__ == "__main__":
     split = open_split(load_manifest(sys.argv[1]), "train")
