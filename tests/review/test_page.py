@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -172,6 +173,23 @@ def test_another_class_is_typed_and_words_too(page: Any, project: Project) -> No
     build(project, only=("resolve",))
     with project.catalog() as catalog:
         assert catalog.rows("SELECT name FROM labels WHERE ad_id = '5'") == [{"name": "Citroën C4 2012"}]
+
+
+def test_what_is_being_typed_stays_while_a_photo_loads_and_more_is_fetched(page: Any, project: Project) -> None:
+    held: list[Any] = []
+    page.route("**/v1/picture?*", lambda route: held.append(route))  # no photo comes
+    page.route(
+        re.compile("/v1/items.*limit=6[1-9]"), lambda route: held.append(route)
+    )  # nor what is fetched ahead, until something was typed
+    with served(review_app(project.folder, person="Ann", queue="unresolved")) as address:
+        page.goto(address)
+        page.wait_for_selector("#question:has-text('Qqzzx')")
+        page.keyboard.type("citroen")
+        (ahead,) = [route for route in held if "/v1/items" in route.request.url]
+        with page.expect_response(re.compile("/v1/items.*limit=6[1-9]")):
+            ahead.continue_()
+        page.evaluate("new Promise(done => setTimeout(done))")  # the page has seen the answer
+        assert page.input_value("#taxon") == "citroen"
 
 
 def doubt(project: Project) -> None:

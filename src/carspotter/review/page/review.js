@@ -93,9 +93,10 @@ function refill() {
   const round = state.round, known = state.items.length + outbox.length;
   state.filling = ask("v1/items", {queue: state.queue, task: state.task, limit: Math.min(500, known + 60)}).then(work => {
     if (round !== state.round) return;
+    const wasEmpty = !state.items.length;  // then nothing is looked at; else what is being typed must stay
     state.exhausted = take(work.items) === 0;
     state.filling = null;
-    if ($("message").hidden) preload(); else show();  // nothing was left to look at
+    if (wasEmpty) show(); else preload();
   }).catch(() => { if (round === state.round) state.filling = null; });
 }
 
