@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from carspotter.cli.progress import PATIENCE_S, LogLines, duration
+from carspotter.cli.progress import PATIENCE_S, LogLines
+from carspotter.training.progress import duration
 
 if TYPE_CHECKING:
     from rich.progress import Progress

@@ -7,6 +7,8 @@ import time
 from collections.abc import Iterator
 from typing import TypeVar
 
+from carspotter.training.progress import duration
+
 T = TypeVar("T")
 PATIENCE_S = 2.0  # a shorter wait needs no bar
 _FORETELL_AFTER_S = 5.0  # the first rows pay for starting processes and loading networks
@@ -28,14 +30,6 @@ class LogLines:
         self._next_s = passed + _SAY_EVERY_S
         left = f", about {duration(passed * (total - done) / done)} left" if total > done else ""
         sys.stderr.write(f"{self._name:<12}{done} of {total}, {done / passed:.1f} a second{left}\n")
-
-
-def duration(seconds: float) -> str:
-    """Write a time as people say it: "8 s", "12 min", "3 h 20 min"."""
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    minutes = round(seconds / 60)
-    return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60} min"
 
 
 def watched(items: Iterator[T], total: int, *, is_streaming: bool = False) -> Iterator[T]:

@@ -68,15 +68,7 @@ def write_report(
     (n, classes); with both, heat maps show which pixels decided. `other` is a run to compare with. Raises
     EvaluationError, StorageError, and MissingExtraError without the extra `data`.
     """
-    attribute = predictions.attribute
-    template = page_template(
-        "carspotter.evaluation",
-        percent=percent,
-        span=span,
-        points=points,
-        p_value=p_value,
-        named=lambda depth: attribute if attribute and depth == "class" else depth,
-    )
+    template = _template(predictions.attribute)
     figures = evaluate(predictions)
     depth = next(depth for depth in DEEPEST_FIRST if (predictions.truth_at(depth) != UNLABELLED).any())
     pairs = confusions(predictions, depth)
@@ -119,6 +111,18 @@ def write_report(
         storage.write(page.with_name(f"{name}.svg"), alone(picture))
     storage.write(page, html.encode())
     return page
+
+
+def _template(attribute: str) -> Any:
+    """Return the page; what has no levels is called by its attribute where others have a class."""
+    return page_template(
+        "carspotter.evaluation",
+        percent=percent,
+        span=span,
+        points=points,
+        p_value=p_value,
+        named=lambda depth: attribute if attribute and depth == "class" else depth,
+    )
 
 
 def page_template(package: str, **filters: Callable[..., str]) -> Any:

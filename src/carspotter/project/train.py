@@ -63,8 +63,6 @@ class Result:
 
 def train_project(project: Project, wish: Wish, *, fresh: bool = False, watch: Teller) -> Result:
     """Train on a project, or go on where it was stopped. Raises ProjectError, RecipeError, TrainingError."""
-    from carspotter.training import plan as planning
-    from carspotter.training.task import RECIPE, open_task
     from carspotter.training.trainer import Training
 
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
@@ -81,8 +79,39 @@ def train_project(project: Project, wish: Wish, *, fresh: bool = False, watch: T
         watch.say(f"{TRAINED:<12}is trained already on these photos with these settings; --fresh trains anew")
         return done
     watch.start("plan", "look at the photos and time some steps")
-    from carspotter.training.recipe import load_recipe
+    planned = _planned(project, wish, photos=photos, mark=mark, saved=saved, started=started)
+    for line in planned.words:
+        watch.say(f"{'':<12}{line}")
+    watch.end("plan", {"text": "the run was stopped and goes on" if saved else "the run begins"})
+    watch.start("train", "learn from the photos of the project")
+    training = Training(planned.recipe, planned.task, run)
+    training.watch = watch
+    training.go_on()
+    training.describe()
+    training.fit(planned.budget - (time.monotonic() - started) + training.clock.spent())
+    watch.end("train", {"text": f"the best is epoch {training.best_epoch} of {training.epoch}"})
+    said = write_bundle(project, planned.task, run)
+    return _judge(project, run, photos, watch=watch, said=said)
 
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Planned:
+    """What is going to be trained, how many seconds that may take from its start, and what to say of it."""
+
+    recipe: Recipe
+    task: IdentifierTask
+    budget: float
+    words: tuple[str, ...]
+
+
+def _planned(project: Project, wish: Wish, *, photos: Photos, mark: str, saved: bool, started: float) -> _Planned:
+    """Choose the recipe of a new run, or take that of a saved one, and time some of its steps."""
+    from carspotter.training import plan as planning
+    from carspotter.training.progress import duration
+    from carspotter.training.recipe import load_recipe
+    from carspotter.training.task import RECIPE, open_task
+
+    run = project.run
     card = _card(project, wish, photos.train)
     recipe = load_recipe(run / RECIPE) if saved else planning.begin(wish, str(project.shards), photos, card)
     recipe = replace(recipe, data=replace(recipe.data, shards=str(project.shards)))
@@ -98,18 +127,8 @@ def train_project(project: Project, wish: Wish, *, fresh: bool = False, watch: T
         _begin(run, wish, mark, recipe)
     about = min(planning.estimate(recipe, steps, pace), budget) + kept_back
     most = f", at most {wish.minutes:g} min" if wish.minutes else ""
-    for line in (*planning.in_words(recipe, used, steps, pace=pace), f"about {_minutes(about)} in all{most}"):
-        watch.say(f"{'':<12}{line}")
-    watch.end("plan", {"text": "the run was stopped and goes on" if saved else "the run begins"})
-    watch.start("train", "learn from the photos of the project")
-    training = Training(recipe, task, run)
-    training.watch = watch
-    training.go_on()
-    training.describe()
-    training.fit(budget - (time.monotonic() - started) + training.clock.spent() if wish.minutes else math.inf)
-    watch.end("train", {"text": f"the best is epoch {training.best_epoch} of {training.epoch}"})
-    said = write_bundle(project, task, run)
-    return _judge(project, run, photos, watch=watch, said=said)
+    words = (*planning.in_words(recipe, used, steps, pace=pace), f"about {duration(about)} in all{most}")
+    return _Planned(recipe=recipe, task=task, budget=budget, words=words)
 
 
 def _after(photos: Photos, pace: Pace) -> float:
@@ -119,10 +138,6 @@ def _after(photos: Photos, pace: Pace) -> float:
     # Three looks at the photos to choose by and one at some to learn from; two bundles are asked about both splits.
     looks = 5 * photos.validation + 2 * photos.test + min(photos.train, PROFILED * photos.classes)
     return _EXPORT_S * pace.load + pace.judge * looks / max(1, photos.validation)
-
-
-def _minutes(seconds: float) -> str:
-    return f"{seconds:.0f} s" if seconds < 90 else f"{seconds / 60:.0f} min"
 
 
 def _check_built(project: Project) -> None:

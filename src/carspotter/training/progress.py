@@ -1,4 +1,4 @@
-"""Who is told how far a training is: steps as they are done, and what is worth a line of its own. It draws nothing."""
+"""Who is told how far a training is: steps as they are done, lines of their own, times in words. It draws nothing."""
 
 from __future__ import annotations
 
@@ -25,6 +25,14 @@ class Silent:
 
     def say(self, line: str) -> None:
         """Pass over it."""
+
+
+def duration(seconds: float) -> str:
+    """Write a time as people say it: "8 s", "12 min", "3 h 20 min"."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60} min"
 
 
 def epoch_line(epoch: int, epochs: int, figures: Mapping[str, float], *, is_best: bool) -> str:

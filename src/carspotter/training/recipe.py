@@ -366,10 +366,32 @@ def _absolute(value: Any, folder: Path) -> Any:
     return str(folder.absolute() / value) if is_path else value
 
 
+def _data_rules(recipe: Recipe) -> list[tuple[bool, str]]:
+    """Return what must hold of the data, each with what to say where it does not."""
+    data = recipe.data
+    return [
+        (0 < data.holdout < 1, f"data.holdout is {data.holdout}; it must be between 0 and 1"),
+        (0 < data.fraction <= 1, f"data.fraction is {data.fraction}; above 0, at most 1"),
+        (data.memory >= 0, f"data.memory is {data.memory}; GB, 0 or more"),
+        (data.shuffle >= 1, f"data.shuffle is {data.shuffle}; it must be 1 or more"),
+        (-1 <= data.workers <= 256, f"data.workers is {data.workers}; from 0 to 256, or -1"),
+        (
+            bool(data.labels) != bool(data.shards),
+            "data: give labels or shards, one of the two: --set data.labels=MINE.csv --set data.taxonomy=CLASSES.csv, "
+            "or --set data.shards=PROJECT/shards",
+        ),
+        (
+            bool(data.taxonomy or data.shards) or recipe.task in ("finder", "attribute"),
+            "data.taxonomy: labels need the table of their classes: --set data.taxonomy=CLASSES.csv",
+        ),
+    ]
+
+
 def _check(recipe: Recipe, where: str) -> None:
     """Refuse values that would only fail hours later."""
     train = recipe.train
     rules = [
+        *_data_rules(recipe),
         (bool(recipe.phases) or recipe.task in BASELINES, "phases: at least one is needed"),
         (all(phase.epochs > 0 for phase in recipe.phases), "phases: epochs must be 1 or more"),
         (all(min(phase.width, phase.height) >= 32 for phase in recipe.phases), "phases: width and height from 32 px"),
@@ -377,11 +399,6 @@ def _check(recipe: Recipe, where: str) -> None:
         (train.lr > 0, f"train.lr is {train.lr}; it must be above 0"),
         (0 <= train.ema < 1, f"train.ema is {train.ema}; it must be from 0 to below 1"),
         (0 <= train.label_smoothing < 1, f"train.label_smoothing is {train.label_smoothing}; from 0 to below 1"),
-        (0 < recipe.data.holdout < 1, f"data.holdout is {recipe.data.holdout}; it must be between 0 and 1"),
-        (0 < recipe.data.fraction <= 1, f"data.fraction is {recipe.data.fraction}; above 0, at most 1"),
-        (recipe.data.memory >= 0, f"data.memory is {recipe.data.memory}; GB, 0 or more"),
-        (recipe.data.shuffle >= 1, f"data.shuffle is {recipe.data.shuffle}; it must be 1 or more"),
-        (-1 <= recipe.data.workers <= 256, f"data.workers is {recipe.data.workers}; from 0 to 256, or -1"),
         (0 < train.blend <= 1, f"train.blend is {train.blend}; above 0, at most 1"),
         (0 <= train.distill <= 1, f"train.distill is {train.distill}; it must be from 0 to 1"),
         (train.temperature > 0, f"train.temperature is {train.temperature}; it must be above 0"),
@@ -389,15 +406,6 @@ def _check(recipe: Recipe, where: str) -> None:
             not train.distill or bool(recipe.data.teachers) or (train.probe > 0 and train.teacher_side >= 32),
             "train.distill needs data.teachers: runs to follow; or train.probe and train.teacher_side from 32: the "
             "still network follows itself",
-        ),
-        (
-            bool(recipe.data.labels) != bool(recipe.data.shards),
-            "data: give labels or shards, one of the two: --set data.labels=MINE.csv --set data.taxonomy=CLASSES.csv, "
-            "or --set data.shards=PROJECT/shards",
-        ),
-        (
-            bool(recipe.data.taxonomy or recipe.data.shards) or recipe.task in ("finder", "attribute"),
-            "data.taxonomy: labels need the table of their classes: --set data.taxonomy=CLASSES.csv",
         ),
         (min(recipe.augment.mixup, recipe.augment.cutmix) >= 0, "augment.mixup and cutmix must not be negative"),
         (
