@@ -636,6 +636,10 @@ def test_what_is_no_car_has_no_say_in_an_ad(recognizer: Recognizer) -> None:
     assert (answer.lead, answer.seen) == (0, ("right",)), "the toy, which is seen from the front, is no view"
     alone = answer_ad(predictions[1:], recognizer.identifier)
     assert (alone.answer, alone.undecided, alone.colour) == (None, NO_CAR, None)
+    assert alone.score is not None
+    assert (alone.score.total, alone.seen) == (0, ()), "views that are missing are no points of a score"
+    assert answer.score is not None
+    assert [part.why for part in answer.score.parts if part.name == "this car"] == ["photo 2 does not show this car"]
 
 
 # ---- the whole path

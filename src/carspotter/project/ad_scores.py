@@ -57,7 +57,8 @@ def scored_ads(catalog: Catalog) -> list[ScoredAd]:
 
 def _scored(ad_id: str, photos: Sequence[Row]) -> ScoredAd:
     predictions = [_prediction(row) for row in photos]
-    score = score_ad(predictions, copies=_copies(photos), foreign=_other_colours(photos))
+    nothing = {i for i, photo in enumerate(predictions) if photo.error or (photo.kind and photo.kind.name == "other")}
+    score = score_ad(predictions, copies=_copies(photos), others=nothing | _other_colours(photos).keys())
     return ScoredAd(ad_id=ad_id, score=score, photos=tuple(photos))
 
 

@@ -161,12 +161,18 @@ def answer_ad(
         seen=tuple(view for view in VIEWS if view in seen),
         missing=tuple(view for view in VIEWS if view not in seen),
         declared=_declared(declared, _seen(together, voices), identifier.taxonomy, looks=looks, nothing=nothing),
-        score=score_ad(predictions, copies=copies, foreign=strangers),
+        score=score_ad(predictions, copies=copies, others=_not_this_car(photos)),
         probabilities=tuple(together.probabilities.tolist()) if together else None,
     )
 
 
-_NOT_OWN = ("unreadable", "other-vehicle", "duplicate", "other")
+_NOT_THIS_CAR: tuple[Role, ...] = ("unreadable", "other-vehicle", "other")
+_NOT_OWN: tuple[Role, ...] = (*_NOT_THIS_CAR, "duplicate")
+
+
+def _not_this_car(photos: Sequence[AdPhoto]) -> list[int]:
+    """Return the places of the photos that show another vehicle, something else, or nothing that can be read."""
+    return [index for index, photo in enumerate(photos) if photo.role in _NOT_THIS_CAR]
 
 
 def _voices(predictions: Sequence[Prediction], copies: Mapping[int, int]) -> _Voices:

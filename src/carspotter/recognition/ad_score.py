@@ -6,7 +6,7 @@ of this car and shown once. The weights were chosen by hand; nothing here knows 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -62,15 +62,14 @@ class AdScore:
         return {"total": self.total, "parts": parts}
 
 
-def score_ad(predictions: Sequence[Prediction], *, copies: Mapping[int, int], foreign: Mapping[int, str]) -> AdScore:
+def score_ad(predictions: Sequence[Prediction], *, copies: Collection[int], others: Collection[int]) -> AdScore:
     """Score the photos of an ad, in the order in which they are shown.
 
-    `copies` and `foreign` name the photos that repeat another one or show another vehicle, by their index. A photo
-    whose brightness and sharpness were not measured loses nothing for them.
+    `copies` are the places of photos that repeat another one, `others` of those that do not show this car: another
+    vehicle, something else, or nothing that can be read. A photo that was not measured loses nothing for its sharpness
+    and light.
     """
-    readable = [index for index, photo in enumerate(predictions) if photo.error is None]
-    own = [index for index in readable if index not in copies and index not in foreign]
-    photos = {index: predictions[index] for index in own}
+    photos = {place: photo for place, photo in enumerate(predictions) if place not in copies and place not in others}
     parts = (
         _views(photos),
         _number(photos),
@@ -79,9 +78,7 @@ def score_ad(predictions: Sequence[Prediction], *, copies: Mapping[int, int], fo
         _lead(photos),
         _order(photos),
         _lost("copies", sorted(copies), each=2, one="repeats another photo", many="repeat other photos"),
-        _lost(
-            "this car", _others(predictions, foreign), each=3, one="does not show this car", many="do not show this car"
-        ),
+        _lost("this car", sorted(others), each=3, one="does not show this car", many="do not show this car"),
     )
     # An ad that does not show its car has no copies and no foreign cars, but is no better for it.
     is_shown = any(photo.kind and photo.kind.name == "exterior" and photo.vehicles for photo in photos.values())
@@ -158,12 +155,6 @@ def _order(photos: Mapping[int, Prediction]) -> ScorePart:
 def _lost(name: str, indices: Sequence[int], *, each: int, one: str, many: str) -> ScorePart:
     why = f"{_numbers(indices)} {one if len(indices) == 1 else many}" if indices else ""
     return ScorePart(name=name, points=max(0.0, 6.0 - each * len(indices)), most=6, why=why)
-
-
-def _others(predictions: Sequence[Prediction], foreign: Mapping[int, str]) -> list[int]:
-    """Return the photos of another vehicle, of no vehicle at all, and those that cannot be read."""
-    nothing = [i for i, photo in enumerate(predictions) if photo.error or (photo.kind and photo.kind.name == "other")]
-    return sorted({*foreign, *nothing})
 
 
 def _numbers(indices: Sequence[int]) -> str:

@@ -216,9 +216,10 @@ function views({ views: { seen, missing }, photos }) {
 
 /** The set of photos as a buyer sees it: the total, and where points were lost. */
 function score({ score: { total, parts } }) {
-  const lost = parts.filter(({ why }) => why).sort((one, other) => other.most - other.points - (one.most - one.points));
-  const lines = lost.map(({ points, most, why }) =>
-    car.make("li", {}, car.sentence(why), car.make("span", { class: "soft fine" }, ` −${Math.max(1, Math.round(most - points))}`)),
+  const lost = new Map(); // one line a reason, however many parts it costs
+  for (const { points, most, why } of parts) if (why) lost.set(why, (lost.get(why) ?? 0) + most - points);
+  const lines = [...lost].sort(([, one], [, other]) => other - one).map(([why, points]) =>
+    car.make("li", {}, car.sentence(why), car.make("span", { class: "soft fine" }, ` −${Math.max(1, Math.round(points))}`)),
   );
   const bar = car.make("meter", { min: "0", max: "100", low: "50", high: "80", optimum: "100", value: `${total}`, "aria-label": `Photos: ${total} of 100` });
   return [
