@@ -439,11 +439,11 @@ def test_an_ad_is_answered_with_roles_views_and_the_sellers_word(visit: Open) ->
     page.locator(".thumb").first.focus()
     page.keyboard.press("Enter")
     assert page.inner_text("dialog.large p") == "Photo 1, 0.jpg"
-    assert page.locator("dialog.large rect.first").count() == 1
+    page.wait_for_selector("dialog.large rect.first", state="attached")
     page.keyboard.press("ArrowLeft")
     assert page.inner_text("dialog.large p") == "Photo 5, cut.jpg"
     page.keyboard.press("Escape")
-    assert page.locator("dialog").count() == 0
+    page.wait_for_selector("dialog", state="detached")  # it goes when the browser says that it is closed
     assert page.evaluate("document.activeElement.getAttribute('aria-label')") == "Open photo 1 large"
     assert page.locator(".verdict-line b").inner_text() != ""
     assert "declared" in page.inner_text("#declared dl")
