@@ -19,6 +19,6 @@ _.interval_bar  # the template of the report
 _.p_holm, _.make_by_ad, _.known_model, _.at_95, _.at_99, _.right_by_ad, _.top1_by_ad, _.unjudged, _.knows, _.decidable
 
 # For people who call the package; docs/ shows how.
-_.read_tfrecord, _.read_webdataset, _.read_records
+_.read_tfrecord, _.read_webdataset
 _.verify, _.read_review, _.add_taxonomy, _.unknown_auroc, _.from_xywh
 _.recall_by_size, _.precision  # benchmarks/finder_figures.py

@@ -3,9 +3,11 @@
 import importlib.util
 import struct
 import sys
+from collections.abc import Iterator
 from contextlib import suppress
 from io import BytesIO
 from pathlib import Path
+from typing import BinaryIO
 
 import pytest
 from hypothesis import given
@@ -15,7 +17,14 @@ from tfrecord.writer import TFRecordWriter
 
 from carspotter.dataset.reader import read_tfrecord
 from carspotter.dataset.samples import Sample, to_record
-from carspotter.dataset.tfrecord import _message, decode_example, encode_example, encode_records, read_records
+from carspotter.dataset.tfrecord import (
+    _message,
+    decode_example,
+    encode_example,
+    encode_records,
+    record_ends,
+    unpack_record,
+)
 from carspotter.errors import DatasetError, MissingExtraError
 
 FEATURES = st.dictionaries(
@@ -36,6 +45,15 @@ def test_an_example_there_and_back(features: dict[str, list[bytes] | list[int] |
 def test_any_bytes_are_an_example_or_an_error(data: bytes) -> None:
     with suppress(DatasetError):  # any other exception fails the test
         decode_example(data)
+
+
+def read_records(file: BinaryIO, name: str) -> Iterator[bytes]:
+    """Yield the records of a file, as the reader of shards takes them one by one."""
+    place = 0
+    for number, end in enumerate(record_ends(file, name)):
+        file.seek(place)
+        yield unpack_record(file.read(end - place), f"{name}: record {number}")
+        place = end
 
 
 def test_a_feature_is_of_one_kind() -> None:

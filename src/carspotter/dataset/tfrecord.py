@@ -8,7 +8,7 @@ What a record holds is for `samples.py`.
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
 from typing import Any, BinaryIO
 
@@ -120,18 +120,6 @@ def unpack_record(data: bytes, where: str) -> bytes:
     if _checksum(record) != data[-_TAIL:]:
         raise DatasetError(f"{where}: its checksum is wrong: damaged; write the shard again")
     return record
-
-
-def read_records(file: BinaryIO, name: str) -> Iterator[bytes]:
-    """Yield the records of an open TFRecord file, called `name` in messages.
-
-    Raises DatasetError where the file ends within a record or a checksum differs.
-    """
-    place = 0
-    for number, end in enumerate(record_ends(file, name)):
-        file.seek(place)
-        yield unpack_record(file.read(end - place), f"{name}: record {number}")
-        place = end
 
 
 def _checksum(data: bytes) -> bytes:
