@@ -92,6 +92,7 @@ def test_a_project_becomes_a_bundle_that_is_judged_and_compared(project: Path) -
     assert set(bundle.taxonomy.classes) == set(ModelBundle.load(project / "models" / "learned").taxonomy.classes)
     assert "project tiny" in str(bundle.card["data"])
     assert (project / "runs" / "trained" / "test" / "report.html").is_file()
+    assert (project / "runs" / "trained" / "test" / "losses.svg").is_file(), "the curves of the training"
     assert not list((project / "models").glob(".*"))
     result = json.loads((project / "runs" / "trained" / "result.json").read_text(encoding="utf-8"))
     assert set(result["figures"]) == {"validation", "test"}

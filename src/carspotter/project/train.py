@@ -215,6 +215,8 @@ def _card(project: Project, wish: Wish, n_photos: int) -> dict[str, str]:
 
 def _judge(project: Project, run: Path, photos: Photos, *, watch: Teller, said: Sequence[str]) -> Result:
     """Ask the new bundle, and the one that the build learned, about the photos that neither learnt from."""
+    from carspotter.training.task import LOG
+
     watch.start("evaluate", "judge on photos that were not learnt from")
     bundle = ModelBundle.load(project.trained)
     learned = ModelBundle.load(project.learned) if (project.learned / "bundle.json").is_file() else None
@@ -235,7 +237,7 @@ def _judge(project: Project, run: Path, photos: Photos, *, watch: Teller, said: 
             right |= {rival.name: float(rival.right_at()[0].mean())} if rival is not None else {}
             continue
         hides = Blurrer.open().blur if project.settings.share.blur else None
-        evaluating.write_evaluation(run / split, table, asked, other=rival, blur=hides)
+        evaluating.write_evaluation(run / split, table, asked, other=rival, log=run / LOG, blur=hides)
         words += _words(table, rival)
     if "test" not in figures:
         words.append("no photos to judge on: give a larger share to `test` under [split], or add ads, and build again")

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from carspotter.taxonomy import Taxonomy
 from carspotter.training.recipe import Phase, Recipe
 
-RECIPE = "recipe.json"
+RECIPE, LOG = "recipe.json", "log.jsonl"
 """The resolved recipe in a run's folder."""
 
 

@@ -35,10 +35,10 @@ from carspotter.training.norms import blend_folded, estimate_norms
 from carspotter.training.progress import Silent, Watch, epoch_line
 from carspotter.training.recipe import BASELINES, Phase, Recipe, load_recipe
 from carspotter.training.start import NOTICE, notice_of, seen_by_start
-from carspotter.training.task import RECIPE, Task, open_task
+from carspotter.training.task import LOG, RECIPE, Task, open_task
 
 logger = logging.getLogger(__name__)
-LOG, ENVIRONMENT = "log.jsonl", "environment.json"
+ENVIRONMENT = "environment.json"
 HOLDOUT = "predictions.parquet"
 NORM_PHOTOS = 2048
 """Photos by which the statistics of folded norms are estimated: a mean over 2048 photos is sure to a few per cent."""
