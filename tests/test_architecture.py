@@ -18,7 +18,7 @@ import pytest
 SOURCE = Path(__file__).parent.parent / "src" / "carspotter"
 
 VOCABULARY = {"errors", "geometry", "taxonomy", "records", "headers", "pixels", "hashes", "storage", "settings"}
-VOCABULARY |= {"web", "web_policy", "webdav", "cores", "thumbnails", "crops", "csv_rows", "quality"}
+VOCABULARY |= {"storage_errors", "web", "web_policy", "webdav", "cores", "thumbnails", "crops", "csv_rows", "quality"}
 ENGINES = {"runtime", "catalog", "compute"}
 STAGES = {"sources", "photos", "labels", "dataset", "recognition", "training", "export", "evaluation"}
 WHOLE = {"project"}
