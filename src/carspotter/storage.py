@@ -3,8 +3,8 @@
 In: a path, or a URL such as `https://…`, `s3://bucket/…`, `webdavs://host/…`. Out: bytes, and sorted names. Any failure
 is a StorageError of one line, in which no password and no signed query stands (`storage_errors`). Credentials come from
 the environment (`docs/sources.md` names the variables) or stand in the URL. It does not know what the bytes mean, and
-asks once: no retries, no robots, no rate per host. Without a policy any address is asked, for its caller is the owner of
-the machine.
+asks once: no retries, no robots, no rate per host. Without a policy any address is asked, for its caller is the owner
+of the machine.
 """
 
 from __future__ import annotations
