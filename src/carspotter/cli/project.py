@@ -162,4 +162,4 @@ def demo(
         return
     show_funnel(found)
     show_scorecard(card, stats["learn"])
-    typer.echo(f"The report: {project.report}")
+    typer.echo(f"The report: {typed(project.report)}")
