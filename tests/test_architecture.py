@@ -21,7 +21,7 @@ VOCABULARY = {"errors", "geometry", "taxonomy", "records", "headers", "pixels", 
 VOCABULARY |= {"storage_errors", "web", "web_policy", "webdav", "cores", "thumbnails", "crops", "csv_rows", "quality"}
 ENGINES = {"runtime", "catalog", "compute"}
 STAGES = {"sources", "photos", "labels", "dataset", "recognition", "training", "export", "evaluation"}
-WHOLE = {"project"}
+WHOLE = {"project", "project_training"}
 FACES = {"cli", "serving", "review", "notebook", "client"}
 STAGES |= {"review.decisions", "review.imported", "review.apply"}  # a build reads what people decided
 LAYERS = (VOCABULARY, ENGINES, STAGES, WHOLE, FACES)  # each may import what stands before it
@@ -41,6 +41,7 @@ STAGE_EXCEPTIONS = {
     ("notebook", "review"),
     ("review", "serving"),
     ("review", "labels"),
+    ("project_training", "project"),
 }
 
 # Third-party library → where it may be imported. A library that is not listed has no door and may not be used.

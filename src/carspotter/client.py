@@ -153,7 +153,7 @@ class Client:
             busy_s = asked_s(answer.headers.get("Retry-After", "")) if answer.status_code in _BUSY else None
             if answer.status_code not in _BUSY or number == TRIES or (busy_s or 0) > _MAX_WAIT_S:
                 raise self._problem(answer, content, busy_s)
-            time.sleep(wait_s if busy_s is None else busy_s)
+            time.sleep(busy_s or wait_s)
             wait_s *= _GROWTH
         raise AssertionError("the last try returns or raises")
 
