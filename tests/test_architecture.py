@@ -17,20 +17,9 @@ import pytest
 
 SOURCE = Path(__file__).parent.parent / "src" / "carspotter"
 
-VOCABULARY = {"errors", "geometry", "taxonomy", "records", "headers", "pixels", "hashes", "storage"}
-VOCABULARY |= {
-VOCABULARY |= {"settings", "quality"}
-    "storage_errors",
-    "srgb",
-    "web",
-    "web_policy",
-    "webdav",
-    "cores",
-    "thumbnails",
-    "crops",
-    "csv_rows",
-    "quality",
-}
+VOCABULARY = {"errors", "geometry", "taxonomy", "records", "headers", "pixels", "srgb", "hashes", "settings"}
+VOCABULARY |= {"storage", "storage_errors", "web", "web_policy", "webdav", "cores", "thumbnails", "crops", "csv_rows"}
+VOCABULARY |= {"quality"}
 ENGINES = {"runtime", "catalog", "compute"}
 STAGES = {"sources", "photos", "labels", "dataset", "recognition", "training", "export", "evaluation"}
 WHOLE = {"project", "project_training"}
