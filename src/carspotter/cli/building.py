@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from carspotter.cli.progress import PATIENCE_S, LogLines
-from carspotter.training.progress import duration
+from carspotter.progress import duration
 
 if TYPE_CHECKING:
     from rich.progress import Progress

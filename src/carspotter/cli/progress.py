@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterator
 from typing import TypeVar
 
-from carspotter.training.progress import duration
+from carspotter.progress import duration
 
 T = TypeVar("T")
 PATIENCE_S = 2.0  # a shorter wait needs no bar

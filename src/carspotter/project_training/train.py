@@ -14,7 +14,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from carspotter import storage
 from carspotter.dataset.manifest import load_manifest
@@ -23,7 +23,8 @@ from carspotter.evaluation import evaluating
 from carspotter.evaluation.compare import Pair, compare
 from carspotter.evaluation.metrics import evaluate
 from carspotter.evaluation.predictions import Predictions
-from carspotter.project.build import Journal, Watch
+from carspotter.progress import Watch, duration
+from carspotter.project.build import Journal
 from carspotter.project.folder import RESULT, TRAINED, Project
 from carspotter.project.pipeline import build
 from carspotter.project_training.bundle import write_bundle
@@ -42,13 +43,6 @@ _EXPORT_S = 30.0
 """Seconds of a core that writing the bundle and the report takes at most; a budget keeps them back."""
 
 
-class Teller(Watch, Protocol):
-    """Whoever shows a training of a project to a person: its steps, and lines in between."""
-
-    def say(self, line: str) -> None:
-        """Hear what is worth a line that stays."""
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Result:
     """What a training made: the bundle, its shares of right answers by split, and what it is against `learned`."""
@@ -61,7 +55,7 @@ class Result:
     figures: Mapping[str, Mapping[str, Any]]
 
 
-def train_project(project: Project, wish: Wish, *, fresh: bool = False, watch: Teller) -> Result:
+def train_project(project: Project, wish: Wish, *, fresh: bool = False, watch: Watch) -> Result:
     """Train on a project, or go on where it was stopped. Raises ProjectError, RecipeError, TrainingError."""
     from carspotter.training.trainer import Training
 
@@ -107,7 +101,6 @@ class _Planned:
 def _planned(project: Project, wish: Wish, *, photos: Photos, mark: str, saved: bool, started: float) -> _Planned:
     """Choose the recipe of a new run, or take that of a saved one, and time some of its steps."""
     from carspotter.training import plan as planning
-    from carspotter.training.progress import duration
     from carspotter.training.recipe import load_recipe
     from carspotter.training.task import RECIPE, open_task
 
@@ -213,7 +206,7 @@ def _card(project: Project, wish: Wish, n_photos: int) -> dict[str, str]:
     return said | {key: str(card.get(key, "")) for key in ("use", "licence")}
 
 
-def _judge(project: Project, run: Path, photos: Photos, *, watch: Teller, said: Sequence[str]) -> Result:
+def _judge(project: Project, run: Path, photos: Photos, *, watch: Watch, said: Sequence[str]) -> Result:
     """Ask the new bundle, and the one that the build learned, about the photos that neither learnt from."""
     from carspotter.training.task import LOG
 
