@@ -69,8 +69,9 @@ def build_site(out: Path, *, finder: ModelBundle, identifier: ModelBundle, cache
     with _replacing(out) as part:
         for name in _SHARED:
             shutil.copyfile(WEB / name, part / name)
-        for path in (*PAGE.glob("*.html"), *PAGE.glob("*.js"), *PAGE.glob("*.css")):
+        for path in (*PAGE.glob("*.js"), *PAGE.glob("*.css")):
             shutil.copyfile(path, part / path.name)
+        (part / "index.html").write_text(page_html(), encoding="utf-8")
         (part / "examples").mkdir()
         for name in _EXAMPLES:
             shutil.copyfile(WEB / "examples" / f"{name}.jpg", part / "examples" / f"{name}.jpg")
@@ -81,6 +82,15 @@ def build_site(out: Path, *, finder: ModelBundle, identifier: ModelBundle, cache
         manifest = _manifest(part, finder, identifier)
         (part / MANIFEST).write_text(json.dumps(manifest, ensure_ascii=False) + "\n", encoding="utf-8")
     return Site(folder=out, download_bytes=sum(file["bytes"] for file in manifest["files"].values()))
+
+
+def page_html() -> str:
+    """Return the HTML of the page; a photo is chosen as on the service's page, whose section is put in."""
+    photo = (WEB / "photo.html").read_text(encoding="utf-8")
+    start = photo.index('  <section class="take"')
+    end = photo.index("</section>\n", start) + len("</section>\n")
+    take = photo[start:end].replace('src="static/', 'src="')
+    return (PAGE / "index.html").read_text(encoding="utf-8").replace("  <!-- take -->\n", take)
 
 
 def cache_folder() -> Path:
