@@ -14,6 +14,7 @@ from typing import Any
 
 from carspotter.catalog.catalog import Catalog
 from carspotter.errors import ProjectError, typed
+from carspotter.geometry import SIDES
 from carspotter.labels.corrections import BECOMES, NOTES, WORDS, Corrections, Words, rows_of, taxon_of, words_key
 from carspotter.labels.doubts import COLUMNS, NEEDED
 from carspotter.labels.known import Known
@@ -146,7 +147,7 @@ def photo_item(row: Mapping[str, Any], task: Task) -> Item:
 def _box(row: Mapping[str, Any], size: tuple[int, int]) -> Box | None:
     if row["x1"] is None:
         return None
-    (width, height), corners = size, [row[side] for side in ("x1", "y1", "x2", "y2")]
+    (width, height), corners = size, [row[side] for side in SIDES]
     x1, y1, x2, y2 = (round(value / side, 4) for value, side in zip(corners, (width, height) * 2, strict=True))
     return x1, y1, x2, y2
 
