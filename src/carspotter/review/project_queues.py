@@ -188,17 +188,9 @@ def _doubts(catalog: Catalog, labels: Path) -> list[Item]:
         shown = photo_item(facts, "class")
         numbers = {name: float(row[name]) for name in ("given_probability", "suggested_probability") if row.get(name)}
         items.append(
-            Item(
-                task="class",
-                photo_id=shown.photo_id,
-                ad_id=shown.ad_id,
+            replace(
+                shown,
                 is_ad=not row["photo_id"],
-                path=shown.path,
-                size=shown.size,
-                box=shown.box,
-                given=shown.given,
-                is_reviewed=shown.is_reviewed,
-                seller=shown.seller,
                 suggested=taxon_of(row, str(labels / "doubts.csv")),
                 machine={**shown.machine, **numbers},
                 why=row.get("why") or None,
@@ -235,15 +227,10 @@ def _unresolved(catalog: Catalog, labels: Path, written: Corrections) -> list[It
         facts = photos.get((shown.get(words_key(words)) or {}).get("photo_id") or "")
         photo = photo_item(facts, "words") if facts else Item(task="words")
         items.append(
-            Item(
-                task="words",
+            replace(
+                photo,
                 words=words,
-                photo_id=photo.photo_id,
-                ad_id=photo.ad_id,
-                path=photo.path,
-                size=photo.size,
-                box=photo.box,
-                machine=photo.machine,
+                is_reviewed=False,  # the photo may be; the words are not
                 seller=(shown.get(words_key(words)) or {}).get("title"),
                 given=written.find(words),
                 why=_in_words(row),
