@@ -20,9 +20,8 @@ from hashlib import sha256
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
-from uuid import uuid4
 
-from carspotter import __version__
+from carspotter import __version__, storage
 from carspotter.errors import BundleError, MissingExtraError, StorageError
 from carspotter.runtime.bundle import ModelBundle, Task
 from carspotter.runtime.classes import head_temperature
@@ -184,18 +183,11 @@ def _check_folder(out: Path) -> None:
 
 @contextmanager
 def _replacing(folder: Path) -> Iterator[Path]:
-    """Give a folder to write into, which takes the place of `folder` when all is written."""
-    part = folder.with_name(f".{folder.name}.{uuid4().hex[:8]}.part")
     try:
-        part.mkdir(parents=True)
-        yield part
-        if folder.exists():
-            shutil.rmtree(folder)
-        part.rename(folder)
+        with storage.replacing_folder(folder) as part:
+            yield part
     except OSError as error:
         raise StorageError(f"{folder} cannot be written: {error.strerror or error}") from error
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
 
 
 def _copy_bundle(bundle: ModelBundle, folder: Path) -> None:
