@@ -257,7 +257,7 @@ def macro_f1(truth: Ints, answer: Ints, n_classes: int, *, groups: npt.NDArray[n
     return Estimate(value=value, low=max(0.0, value - max(half, below)), high=min(1.0, value + max(half, above)))
 
 
-def _class_reach(f1: Floats, size: Floats) -> tuple[float, float]:
+def _class_reach(f1: npt.NDArray[np.float64], size: npt.NDArray[np.float64]) -> tuple[float, float]:
     """Return how far a mean of F1 (k,) may be off; `size` (k,) are photos of each class and answers of it together."""
     # F1 = 2 hits / size. Of the photos that are of the class or answered so, size - hits, a share of p = F1 / (2 - F1)
     # are both: F1 = 2 p / (1 + p) grows with p, so that the interval of the share becomes that of F1 (Goutte & Gaussier
