@@ -31,14 +31,15 @@ from carspotter.evaluation.predictions import Predictions
 from carspotter.runtime.calibration import fit_temperature, softmax
 from carspotter.taxonomy import Taxon, Taxonomy
 from carspotter.training.attribute.task import SmallCnn
-from carspotter.training.baselines import Baseline, FitSettings, HogSettings, fit_features, fit_hog
-from carspotter.training.features import Embed, Floats, Images, embed_with
+from carspotter.training.baselines import Baseline, HogSettings, fit_features, fit_hog
+from carspotter.training.features import Embed, Images, embed_with
 from carspotter.training.identifier.data import augment, load_photos
 from carspotter.training.identifier.holdout import split_holdout
 from carspotter.training.identifier.model import Identifier, load_backbone, parameter_groups
 from carspotter.training.identifier.source import LabelledPhotos
 from carspotter.training.identifier.targets import Nodes
 from carspotter.training.identifier.task import predict
+from carspotter.training.linear import FitSettings, Floats
 from carspotter.training.recipe import AugmentSettings, InputSettings, ModelSettings, TrainSettings
 from measure import parser, report
 
