@@ -12,13 +12,13 @@ from carspotter.errors import typed
 from carspotter.records import VIEWPOINTS
 
 if TYPE_CHECKING:
-    from carspotter.project.attribute import Trained
+    from carspotter.project_training.attribute import Trained
 
 
 def train_attribute(source: str, task: str, out: Path | None, **options: Any) -> None:
     """Learn an attribute and say how good it is, and what to do with it."""
-    from carspotter.project.attribute import train_attribute as run
-    from carspotter.project.attribute_photos import AttributeSettings
+    from carspotter.project_training.attribute import train_attribute as run
+    from carspotter.project_training.attribute_photos import AttributeSettings
 
     settings = AttributeSettings(task=task, **options)
     place = out or _place(Path(source), settings.how, settings.backbone, task)

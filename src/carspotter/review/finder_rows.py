@@ -17,8 +17,8 @@ from typing import Any
 from carspotter import storage
 from carspotter.csv_rows import csv_text
 from carspotter.errors import ProjectError
-from carspotter.project.attribute_rows import reviewed_photos
 from carspotter.project.folder import Project
+from carspotter.project_training.attribute_rows import reviewed_photos
 
 COLUMNS = ("path", "part", "source", "kind", "viewpoint", "x1", "y1", "x2", "y2", "ignore", "ad_id")
 CHOOSING = 5

@@ -16,12 +16,12 @@ from PIL import Image
 from carspotter.errors import BundleError, DatasetError, RecipeError
 from carspotter.evaluation.compare import compare, ensemble, fit_weights
 from carspotter.evaluation.predictions import Predictions
-from carspotter.project.attribute import train_attribute
-from carspotter.project.attribute_look import NEW, Answers
-from carspotter.project.attribute_photos import AttributeSettings
-from carspotter.project.attribute_rows import read_labels
 from carspotter.project.build import Quiet
 from carspotter.project.locate import LocateSettings, versions
+from carspotter.project_training.attribute import train_attribute
+from carspotter.project_training.attribute_look import NEW, Answers
+from carspotter.project_training.attribute_photos import AttributeSettings
+from carspotter.project_training.attribute_rows import read_labels
 from carspotter.recognition.recognizer import Recognizer
 from carspotter.records import Vehicle
 from carspotter.review.decisions import DECISIONS, Decision, DecisionStore
@@ -142,7 +142,7 @@ def test_a_wish_that_would_change_nothing_is_refused(wish: dict[str, Any], says:
 
 
 def test_a_head_needs_no_torch() -> None:
-    said = "import carspotter.project.attribute, sys; sys.exit('torch' in sys.modules)"
+    said = "import carspotter.project_training.attribute, sys; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", said]).returncode == 0
 
 

@@ -18,7 +18,7 @@ from carspotter.runtime.bundle import READS, ModelBundle, shipped
 from carspotter.runtime.manifest import sha256
 
 if TYPE_CHECKING:
-    from carspotter.project.attribute_photos import AttributeSettings
+    from carspotter.project_training.attribute_photos import AttributeSettings
     from carspotter.runtime.session import Session
     from carspotter.training.recipe import Recipe
 

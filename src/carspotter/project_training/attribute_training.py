@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from carspotter.project.attribute_network import LABELS, Base, exported, recipe_of, run_of
+from carspotter.project_training.attribute_network import LABELS, Base, exported, recipe_of, run_of
 
 if TYPE_CHECKING:
-    from carspotter.project.attribute_photos import AttributeSettings, Photos
-    from carspotter.project.train import Teller
+    from carspotter.project_training.attribute_photos import AttributeSettings, Photos
+    from carspotter.project_training.train import Teller
     from carspotter.training.attribute.task import AttributeTask
     from carspotter.training.recipe import Recipe
     from carspotter.training.trainer import Training

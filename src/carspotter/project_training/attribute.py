@@ -20,11 +20,11 @@ from carspotter.errors import DatasetError, suggestion
 from carspotter.evaluation.evaluating import LabelledPhoto, write_evaluation
 from carspotter.evaluation.metrics import Evaluation, evaluate
 from carspotter.evaluation.predictions import Predictions
-from carspotter.project.attribute_look import Answers, Look, Looker, Vectors, key_of, turned
-from carspotter.project.attribute_network import Base, bases_of, input_of, recipe_of, run_of
-from carspotter.project.attribute_photos import CHUNK, AttributeSettings, Photos
-from carspotter.project.attribute_rows import embedded, read_labels
-from carspotter.project.attribute_training import log_of, trained_base
+from carspotter.project_training.attribute_look import Answers, Look, Looker, Vectors, key_of, turned
+from carspotter.project_training.attribute_network import Base, bases_of, input_of, recipe_of, run_of
+from carspotter.project_training.attribute_photos import CHUNK, AttributeSettings, Photos
+from carspotter.project_training.attribute_rows import embedded, read_labels
+from carspotter.project_training.attribute_training import log_of, trained_base
 from carspotter.records import KINDS
 from carspotter.runtime.attribute import KIND
 from carspotter.runtime.blur import Blurrer
@@ -38,7 +38,7 @@ from carspotter.training.identifier.targets import mirror_of
 from carspotter.training.linear import FitSettings, View
 
 if TYPE_CHECKING:
-    from carspotter.project.train import Teller
+    from carspotter.project_training.train import Teller
 
 VALIDATION = "validation.parquet"
 SHOWN = 5

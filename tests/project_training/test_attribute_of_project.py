@@ -15,11 +15,11 @@ from typer.testing import CliRunner
 from carspotter.cli.main import app
 from carspotter.crops import cut, decode_side, read_photo
 from carspotter.errors import BundleError, DatasetError
-from carspotter.project.attribute_network import base_of
-from carspotter.project.attribute_rows import embedded, read_labels
 from carspotter.project.folder import Project
 from carspotter.project.locate import LocateSettings
 from carspotter.project.pipeline import build
+from carspotter.project_training.attribute_network import base_of
+from carspotter.project_training.attribute_rows import embedded, read_labels
 from carspotter.recognition.recognizer import Recognizer
 from carspotter.review.decisions import Decision
 from carspotter.review.imported import open_decisions
