@@ -78,7 +78,7 @@ DOORS: dict[str, tuple[str, ...]] = {
     "rapidfuzz": ("labels",),
     "google": ("dataset.tfrecord",),  # protobuf
     "google_crc32c": ("dataset.tfrecord",),
-    "sklearn": ("labels.noise", "labels.outliers", "training.baselines"),
+    "sklearn": ("labels.noise", "labels.outliers", "training.linear"),
     "skimage": ("training.baselines",),
     "cleanlab": ("labels.noise",),
     "lightning_fabric": ("training",),

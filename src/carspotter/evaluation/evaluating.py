@@ -216,11 +216,13 @@ def write_evaluation(
     bundle: ModelBundle | None = None,
     other: Predictions | None = None,
     log: Path | None = None,
+    learnt: Mapping[str, int] | None = None,
     blur: Blur | None,
 ) -> Path:
     """Write table, report, figures and a list of mistakes to review into a folder; return the report's path.
 
-    With a `bundle` the gallery shows which pixels decided; with the `log` of its training, how that went by epoch.
+    With a `bundle` the gallery shows which pixels decided; with the `log` of its training, how that went by epoch,
+    and with `learnt`, how many photos of each class it learnt from.
     `blur` hides what the pictures must not show; None, that they show all, must be said.
     """
     by_name = {photo.name: photo for photo in photos}
@@ -237,6 +239,7 @@ def write_evaluation(
         other=other,
         pad=bundle.preprocessing.pad if bundle else 0.0,
         log=read_log(log) if log else (),
+        learnt=learnt,
         blur=blur,
     )
     write_review(out / REVIEW, sample_mistakes(predictions, REVIEWED), predictions)

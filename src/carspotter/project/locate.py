@@ -27,7 +27,7 @@ from carspotter.recognition.identifier import Identifier
 from carspotter.recognition.locate import Selection, gate_of
 from carspotter.recognition.readers import VIEWPOINT, Readers, open_readers
 from carspotter.recognition.view import View, see
-from carspotter.records import KINDS
+from carspotter.records import KINDS, VIEWPOINTS
 from carspotter.runtime.attribute import KIND, name_of
 from carspotter.runtime.bundle import ModelBundle, Task, shipped
 from carspotter.runtime.session import ARITHMETICS
@@ -88,6 +88,12 @@ class LocateSettings:
                 raise BundleError(
                     f"[locate] attributes: bundle {bundle.name} says {name!r}; a build takes {KIND} and {VIEWPOINT}. "
                     "Give the others to carspotter identify or serve with --attribute"
+                )
+            odd = next((word for word in bundle.attributes[name] if name == VIEWPOINT and word not in VIEWPOINTS), None)
+            if odd is not None:
+                raise BundleError(
+                    f"[locate] attributes: bundle {bundle.name} says the viewpoint {odd!r}; a build takes the eight "
+                    f"sides: {', '.join(VIEWPOINTS)}. Train it without --merge-sides"
                 )
         return found
 

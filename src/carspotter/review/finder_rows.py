@@ -18,8 +18,8 @@ from carspotter import storage
 from carspotter.csv_rows import csv_text
 from carspotter.errors import ProjectError
 from carspotter.geometry import SIDES
-from carspotter.project.attribute_rows import reviewed_photos
 from carspotter.project.folder import Project
+from carspotter.project_training.attribute_rows import reviewed_photos
 
 COLUMNS = ("path", "part", "source", "kind", "viewpoint", *SIDES, "ignore", "ad_id")
 CHOOSING = 5
