@@ -81,6 +81,8 @@ _CRAWL = """\
 kind = "crawl"
 start = [{url}]
 contact = ""                # your e-mail or web page: sites must be able to reach who crawls them
+# listings = "/car/\\\\d+"     # pattern of the addresses of listings; without it every page is looked at
+# follow = "[?&]page="      # pattern of further pages of results
 # limit = 1000              # listings
 # delay_s = 1.0             # between two requests to one host
 """
