@@ -164,8 +164,8 @@ def _counted(project: Project) -> tuple[Photos, str]:
 
 def _saved(run: Path, wish: Wish, mark: str, *, fresh: bool) -> bool:
     """Return whether a run of these wishes and data is there to go on with. Raises TrainingError for another one."""
-    if fresh:
-        shutil.rmtree(run, ignore_errors=True)
+    if fresh:  # the run of before goes when this one begins: what fails by then, such as weights, costs nothing
+        return False
     try:
         before = json.loads((run / PLAN).read_text(encoding="utf-8"))
     except (OSError, ValueError):
