@@ -171,8 +171,8 @@ def _left_out(catalog: Catalog, settings: ProjectSettings, stopped: Mapping[str,
     yield Advice(
         photos=few,
         text=f"{_counted(len(rows), 'model has', 'models have')} too few photos for a class, {_photos(few)} in all; "
-        f"the largest, {largest['name']}, has {largest['photos']} of {_counted(largest['ads'], 'ad', 'ads')}, while "
-        f"{limits}: {remedy}",
+        f"the largest, {largest['name']}, has {_photos(largest['photos'])} of "
+        f"{_counted(largest['ads'], 'ad', 'ads')}, while {limits}: {remedy}",
     )
 
 
