@@ -26,6 +26,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Iterable
 from difflib import get_close_matches
+from pathlib import Path
 from typing import ClassVar, Literal, get_args
 
 ImageCode = Literal["empty", "unsupported-format", "broken", "truncated", "too-large", "unreadable"]
@@ -148,8 +149,10 @@ class MissingExtraError(CarspotterError):
 
 
 def typed(path: object) -> str:
-    """Return a path as a shell takes it: in quotes where it has blanks or letters that need them."""
-    return shlex.quote(str(path))
+    """Return a path as one types it here: from the current folder where it lies below, quoted at need."""
+    here = Path.cwd()
+    near = Path(str(path))
+    return shlex.quote(str(near.relative_to(here) if near.is_relative_to(here) else path))
 
 
 def nearest(word: str, allowed: Iterable[str]) -> str | None:
