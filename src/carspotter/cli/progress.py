@@ -12,6 +12,7 @@ from carspotter.training.progress import duration
 T = TypeVar("T")
 PATIENCE_S = 2.0  # a shorter wait needs no bar
 _FORETELL_AFTER_S = 5.0  # the first rows pay for starting processes and loading networks: no pace is counted on them
+_LEAST_PACE = 0.05  # of what is slower one digit says nothing
 _SAY_EVERY_S = 30.0  # where no person watches, a log wants a sign of life, not a bar
 
 
@@ -35,7 +36,8 @@ class LogLines:
         pace = (done - before) / (now - began) if done > before and now > began else 0.0
         left = f", about {duration((total - done) / pace)} left" if pace and total > done else ""
         known = f"{done} of {total}" if total else f"{done} so far"
-        sys.stderr.write(f"{self._name:<12}{known}{f', {pace:.1f} a second' if pace else ''}{left}\n")
+        rate = f", {pace:.1f} a second" if pace >= _LEAST_PACE else ""
+        sys.stderr.write(f"{self._name:<12}{known}{rate}{left}\n")
 
 
 def watched(items: Iterator[T], total: int, *, is_streaming: bool = False) -> Iterator[T]:
