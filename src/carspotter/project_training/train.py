@@ -11,7 +11,8 @@ import math
 import os
 import shutil
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -68,20 +69,22 @@ def train_project(project: Project, wish: Wish, *, fresh: bool = False, watch: W
     build(project, only=("shard",), watch=watch)
     photos, mark = _counted(project)
     run = project.run
+    _put_back(run)
     saved = _saved(run, wish, mark, fresh=fresh)
     if saved and (done := _done(run, project)):
         watch.say(f"{TRAINED:<12}is trained already on these photos with these settings; --fresh trains anew")
         return done
-    watch.start("plan", "look at the photos and time some steps")
-    planned = _planned(project, wish, photos=photos, mark=mark, saved=saved, started=started)
-    for line in planned.words:
-        watch.say(f"{'':<12}{line}")
-    watch.end("plan", {"text": "the run was stopped and goes on" if saved else "the run begins"})
-    watch.start("train", "learn from the photos of the project")
-    training = Training(planned.recipe, planned.task, run)
-    training.watch = watch
-    training.go_on()
-    training.describe()
+    with _aside(run, keep=saved):
+        watch.start("plan", "look at the photos and time some steps")
+        planned = _planned(project, wish, photos=photos, mark=mark, saved=saved, started=started)
+        for line in planned.words:
+            watch.say(f"{'':<12}{line}")
+        watch.end("plan", {"text": "the run was stopped and goes on" if saved else "the run begins"})
+        watch.start("train", "learn from the photos of the project")
+        training = Training(planned.recipe, planned.task, run)
+        training.watch = watch
+        training.go_on()
+        training.describe()
     training.fit(planned.budget - (time.monotonic() - started) + training.clock.spent())
     watch.end("train", {"text": f"the best is epoch {training.best_epoch} of {training.epoch}"})
     said = write_bundle(project, planned.task, run)
@@ -158,7 +161,7 @@ def _counted(project: Project) -> tuple[Photos, str]:
 def _saved(run: Path, wish: Wish, mark: str, *, fresh: bool) -> bool:
     """Return whether a run of these wishes and data is there to go on with. Raises TrainingError for another one."""
     if fresh:
-        shutil.rmtree(run, ignore_errors=True)
+        return False
     try:
         before = json.loads((run / PLAN).read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -169,6 +172,31 @@ def _saved(run: Path, wish: Wish, mark: str, *, fresh: bool) -> bool:
     if changed:
         raise TrainingError(f"{run} was begun with others: {'; '.join(changed)}; add --fresh to train anew")
     return True
+
+
+def _before(run: Path) -> Path:
+    return run.with_name(f".{run.name}-before")
+
+
+@contextmanager
+def _aside(run: Path, *, keep: bool) -> Iterator[None]:
+    """Put a run aside for one that takes its place, and back where that one fails before it learns."""
+    if keep or not run.exists():
+        yield
+        return
+    run.rename(_before(run))
+    try:
+        yield
+        shutil.rmtree(_before(run))
+    finally:
+        _put_back(run)
+
+
+def _put_back(run: Path) -> None:
+    """Put a run back that was put aside for one that did not come to learn, even if its process was killed."""
+    if _before(run).exists():
+        shutil.rmtree(run, ignore_errors=True)
+        _before(run).rename(run)
 
 
 def _begin(run: Path, wish: Wish, mark: str, recipe: Recipe) -> None:

@@ -27,11 +27,16 @@ from carspotter.taxonomy import Taxon
 
 Row = dict[str, Any]
 
+_SAID = "concat_ws(' ', l.make, l.model, l.submodel, l.year::VARCHAR)"
+_SELLER = f"""concat_ws(' · ', nullif({_SAID}, ''),
+CASE WHEN NOT contains(lower({_SAID}), lower(l.title)) THEN left(l.title, 120) END)"""
+"""What the seller wrote: words and year, and the title where it says more, such as the code of a type."""
+
 _PHOTOS = f"""SELECT p.photo_id, p.ad_id, f.path, c.width, c.height, v.kind, v.kind_probability,
 v.viewpoint, v.viewpoint_probability, v.score, v.x1, v.y1, v.x2, v.y2, r.answer, r.probability,
 w.make, w.model, w.generation, w.year,
 w.status = 'ok' AS is_labelled, d.photo_id IS NOT NULL AS is_reviewed,
-concat_ws(' ', l.make, l.model, l.submodel, l.year::VARCHAR) AS seller
+{_SELLER} AS seller
 FROM listing_photos p JOIN files f USING (photo_id) JOIN checks c USING (photo_id) LEFT JOIN findings v USING (photo_id)
 LEFT JOIN listings l ON l.ad_id = p.ad_id LEFT JOIN predictions r ON r.photo_id = p.photo_id
 LEFT JOIN ({PHOTO_LABELS}) w ON w.photo_id = p.photo_id LEFT JOIN reviews d ON d.photo_id = p.photo_id
@@ -180,10 +185,12 @@ def _rows(path: Path, needed: Sequence[str], known: Sequence[str], *, advice: st
 def _doubts(catalog: Catalog, labels: Path) -> list[Item]:
     rows = _rows(labels / "doubts.csv", NEEDED, COLUMNS, advice=f"carspotter doubts {typed(labels.parent)}")
     photos = _facts(catalog, [row.get("shown") or row["photo_id"] for row in rows])
+    asked = {row["ad_id"] for row in rows if not row["photo_id"]}
     items = []
     for row in rows:
         facts = photos.get(row.get("shown") or row["photo_id"])
-        if facts is None:
+        # Unlike a label that is doubted itself is no news; to keep the photo would overrule what is said of the ad.
+        if facts is None or (row["photo_id"] and row["ad_id"] in asked):
             continue
         shown = photo_item(facts, "class")
         numbers = {name: float(row[name]) for name in ("given_probability", "suggested_probability") if row.get(name)}
