@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+from carspotter.catalog.funnel import funnel
 from carspotter.cli.main import app
 from carspotter.project.advice import Advice, advise
 from carspotter.project.folder import Project
-from carspotter.project.funnel import funnel
 from carspotter.project.pipeline import build
 from tiny_project import make_project
 

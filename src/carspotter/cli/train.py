@@ -123,7 +123,7 @@ def _train_project(folder: Path, wish: dict[str, Any], *, fresh: bool) -> None:
 
     project = Project.open(folder)
     try:
-        from carspotter.project.train import train_project
+        from carspotter.project_training.train import train_project
         from carspotter.training.plan import Wish
 
         with display() as watch:
