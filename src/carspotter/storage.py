@@ -12,7 +12,6 @@ from __future__ import annotations
 import errno
 import os
 import re
-import socket
 import stat
 import sys
 import time
@@ -21,7 +20,6 @@ from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 from urllib.parse import unquote, unquote_to_bytes, urlsplit
@@ -362,6 +360,8 @@ def reason(error: StorageError) -> Reason:
         return "timeout"
     if type(cause).__name__ in _BROKEN_OFF:
         return "server-error"
+    import socket  # read for an error alone: one photo of this machine needs neither
+
     if isinstance(cause, ConnectionError | socket.gaierror) or "Connect" in type(cause).__name__:
         return "unreachable"
     return "failed"
@@ -406,6 +406,8 @@ def _reason_of_status(status: int) -> Reason:
 
 def retry_after_s(error: StorageError) -> float | None:
     """Return how many seconds the server asked to be left alone (Retry-After), or None where it did not say."""
+    from email.utils import parsedate_to_datetime
+
     cause = error.__cause__
     headers = getattr(cause, "headers", None) or getattr(getattr(cause, "response", None), "headers", None)
     text = str(headers.get("Retry-After", "")) if isinstance(headers, Mapping) else ""
