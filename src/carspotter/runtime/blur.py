@@ -69,7 +69,7 @@ class Blurrer:
     """Both networks, opened; may be used from several threads."""
 
     def __init__(self, sessions: Mapping[Kind, Session]) -> None:
-        """Take an open network for each kind."""
+        """Take an open network for each kind that is looked for."""
         self._sessions = sessions
 
     @classmethod
@@ -81,7 +81,7 @@ class Blurrer:
     def find(self, pixels: Pixels) -> tuple[Find, ...]:
         """Return the plates and the faces on an upright sRGB photo (h, w, 3), the surest of each kind first."""
         check_pixels(pixels)
-        return tuple(find for kind in KINDS for find in self._found(pixels, kind))
+        return tuple(find for kind in KINDS if kind in self._sessions for find in self._found(pixels, kind))
 
     def blur(self, pixels: Pixels) -> Pixels:
         """Return a copy of an upright sRGB photo (h, w, 3) with its plates and faces hidden."""
