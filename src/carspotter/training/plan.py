@@ -211,7 +211,8 @@ def in_words(recipe: Recipe, photos: Photos, steps: int, *, pace: Pace) -> list[
         f"{photos.test} to judge on",
         f"{recipe.model.backbone} from {begun}, {sizes} px, batches of {recipe.train.batch}, "
         f"{precision or recipe.train.precision}, on {pace.device}",
-        f"{recipe.epochs} epochs of {steps} steps{_early(recipe)}; a step takes {pace.step:.2f} s here",
+        f"{recipe.epochs} epoch{'s' * (recipe.epochs > 1)} of {steps} steps{_early(recipe)}; "
+        f"a step takes {pace.step:.2f} s here",
     ]
 
 
