@@ -103,12 +103,13 @@ def write_onnx(network: PlateFinder, path: Path) -> None:
     model = onnx.load_from_string(buffer.getvalue())
     # The exporter numbers sides that are free by how often it ran, and notes paths and lines of our source, as heavy as
     # the weights.
-    for value, sides in ((model.graph.input[0], "nhw"), *((each, "n?hw") for each in model.graph.output)):
-        for axis, side in enumerate(sides):
-            if side != "?":
-                value.type.tensor_type.shape.dim[axis].dim_param = (
-                    side if side == "n" or len(sides) == 3 else f"{side}4"
-                )
+    free = [
+        (model.graph.input[0], {0: "n", 1: "h", 2: "w"}),
+        *((out, {0: "n", 2: "h4", 3: "w4"}) for out in model.graph.output),
+    ]
+    for value, names in free:
+        for axis, name in names.items():
+            value.type.tensor_type.shape.dim[axis].dim_param = name
     del model.graph.value_info[:]
     del model.metadata_props[:], model.graph.metadata_props[:]
     for node in model.graph.node:
