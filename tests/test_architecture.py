@@ -480,6 +480,12 @@ def test_starting_loads_nothing_heavy(program: str) -> None:
     assert loaded_modules(program) & HEAVY == set()
 
 
+def test_a_photo_of_this_machine_loads_its_engine_and_nothing_else_heavy() -> None:
+    photo = SOURCE / "serving" / "web" / "examples" / "front-left.jpg"
+    loaded = loaded_modules(HELP.replace('"--help"', f'"identify", {str(photo)!r}'))
+    assert loaded & (HEAVY | {"asyncio", "multiprocessing"}) == {"onnxruntime"}
+
+
 # ---- the rules can fail ----
 
 LONG = "def f():\n" + "    x = 1\n" * (MAX_FUNCTION_LINES + 1)

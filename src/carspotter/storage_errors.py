@@ -90,7 +90,7 @@ def reason(error: StorageError) -> Reason:
         return "timeout"
     if type(cause).__name__ in _BROKEN_OFF:
         return "server-error"
-    import socket  # read for an error alone: one photo of this machine needs neither
+    import socket  # for an error alone: one photo of this machine needs neither, and it takes time
 
     if isinstance(cause, ConnectionError | socket.gaierror) or "Connect" in type(cause).__name__:
         return "unreachable"
