@@ -358,6 +358,6 @@ def test_a_small_network_is_trained_and_goes_into_a_bundle(tmp_path: Path) -> No
     settings = AttributeSettings(task="side", how="scratch", epochs=2)
     trained = train_attribute(labels, tmp_path / "out", settings, Said())
     assert trained.bundle is not None
-    assert trained.bundle.preprocessing.width == 80
+    assert trained.bundle.preprocessing.width == 64
     recognizer = open_recognizer(tmp_path, [tmp_path / "out"])
     assert "side" in recognizer.recognize(str(tmp_path / "a/a-0.png")).vehicles[0].own

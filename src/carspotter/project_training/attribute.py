@@ -21,10 +21,10 @@ from carspotter.evaluation.evaluating import LabelledPhoto, write_evaluation
 from carspotter.evaluation.metrics import Evaluation, evaluate
 from carspotter.evaluation.predictions import Predictions
 from carspotter.project_training.attribute_look import Answers, Look, Looker, Vectors, key_of, turned
-from carspotter.project_training.attribute_network import Base, bases_of, input_of, recipe_of, run_of
+from carspotter.project_training.attribute_network import Base, bases_of, run_of
 from carspotter.project_training.attribute_photos import CHUNK, AttributeSettings, Photos
 from carspotter.project_training.attribute_rows import embedded, read_labels
-from carspotter.project_training.attribute_training import log_of, trained_base
+from carspotter.project_training.attribute_training import log_of, sizes_of, trained_base
 from carspotter.records import KINDS
 from carspotter.runtime.attribute import KIND
 from carspotter.runtime.blur import Blurrer
@@ -84,7 +84,7 @@ def _look(source: Path, rows: Sequence[Labelled], out: Path, *, settings: Attrib
         answers=answers,
         of_photo=of_photo,
         mirrors=_turns(tuple(sorted({row.label for row in rows}))),
-        kept=input_of(recipe_of(settings, out)) if settings.learns else None,
+        kept=sizes_of(settings, out),
         watch=watch,
     )
     found = looker.look(rows)
@@ -132,8 +132,8 @@ def _described(
     seen: Look, out: Path, settings: AttributeSettings, watch: Watch
 ) -> Iterator[tuple[Base, Vectors, Vectors | None]]:
     """Yield each base with what it says of the photos, and of their mirrored copies where labels change sides."""
-    if seen.crops is not None:
-        base, crops = trained_base(seen.photos, seen.crops, settings, out, watch=watch), seen.crops
+    if seen.crops:
+        base, crops = trained_base(seen.photos, seen.crops, settings, out, watch=watch), seen.crops[0]
         parts = [crops[start : start + CHUNK] for start in range(0, len(crops), CHUNK)]
         views = [[base.describe(np.ascontiguousarray(part)) for part in parts]]
         if _turns(seen.photos.words):

@@ -9,6 +9,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from zipfile import BadZipFile
@@ -101,19 +102,20 @@ class Look:
     bases: Sequence[Base]
     vectors: Mapping[str, Vectors]
     mirrored: Mapping[str, Vectors]
-    crops: Crops | None
+    crops: tuple[Crops, ...]
+    """Of each size that was asked for (n, h, w, 3)."""
     left_out: list[str]
 
 
 @dataclass(slots=True, kw_only=True)
 class Looker:
-    """Look at rows, `CHUNK` at a time; `kept` is the input that crops are kept for, `mirrors` asks for both views."""
+    """Look at rows, `CHUNK` at a time; `kept` are sizes that crops are kept in, `mirrors` asks for both views."""
 
     bases: Sequence[Base]
     answers: Answers
     of_photo: bool
     mirrors: bool
-    kept: Preprocessing | None = None
+    kept: tuple[Preprocessing, ...] = ()
     watch: Watch = field(default_factory=Quiet)
     left_out: list[str] = field(default_factory=list)
     _finder: Finder | None = None
@@ -122,17 +124,14 @@ class Looker:
     def look(self, rows: Sequence[Labelled]) -> Look:
         """Look at all rows; those that cannot be learnt from are named in `left_out`."""
         found: list[Labelled] = []
-        size = self.kept
         self.answers.folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=self.answers.folder) as file:
-            shape = (len(rows), size.height, size.width, 3) if size else (0, 1, 1, 3)
-            # On disk: of a photo the bytes are fetched once, but all of them may not fit into memory.
-            crops: Crops = np.memmap(file, np.uint8, "w+", shape=shape) if size and rows else np.empty(shape, np.uint8)
+        with ExitStack() as files:
+            crops = [self._crops(size, len(rows), files) for size in self.kept]
             for part in self._parts(rows):
                 for row, photo in part:
-                    if size:
+                    for size, kept in zip(self.kept, crops, strict=True):
                         assert photo is not None
-                        crops[len(found)] = cut(photo, size, row.box)
+                        kept[len(found)] = cut(photo, size, row.box)
                     found.append(row)
         self.answers.save()
         words = tuple(sorted({row.label for row in found}))
@@ -141,9 +140,14 @@ class Looker:
             bases=self.bases,
             vectors={base.name: self._vectors(base, found) for base in self.bases},
             mirrored={base.name: self._turned(base, found) for base in self.bases if self.mirrors},
-            crops=crops[: len(found)] if size else None,
+            crops=tuple(kept[: len(found)] for kept in crops),
             left_out=self.left_out,
         )
+
+    def _crops(self, size: Preprocessing, n: int, files: ExitStack) -> Crops:
+        """Make room for crops of a size. On disk: they may not fit into memory, and bytes are fetched once."""
+        file = files.enter_context(tempfile.TemporaryFile(dir=self.answers.folder))  # noqa: SIM115  # closed by `files`
+        return np.memmap(file, np.uint8, "w+", shape=(max(1, n), size.height, size.width, 3))
 
     def _parts(self, rows: Sequence[Labelled]) -> Iterator[list[Opened]]:
         side = decode_side(shipped("identifier").preprocessing)
@@ -171,7 +175,7 @@ class Looker:
                 self.watch.advance(min(start + CHUNK, len(rows)), len(rows))
 
     def _is_known(self, row: Labelled) -> bool:
-        if self.kept is not None:
+        if self.kept:
             return False
         if self._lacks_box(row):
             box = self.answers.get(self._boxes, row.digest)

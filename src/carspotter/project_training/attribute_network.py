@@ -115,12 +115,6 @@ def recipe_of(settings: AttributeSettings, out: Path) -> Recipe:
     return recipe
 
 
-def input_of(recipe: Recipe) -> Preprocessing:
-    """Return the input of a recipe's network."""
-    size = recipe.input
-    return Preprocessing(width=size.width, height=size.height, fit=size.fit, pad=size.pad)
-
-
 def run_of(out: Path) -> Path:
     """Return the folder in which a network is trained, and what networks said of photos is kept."""
     return out / "run"
@@ -143,7 +137,7 @@ def exported(network: Any, settings: AttributeSettings, out: Path) -> Base:
     """Write a network as ONNX, and open it as it will be served."""
     from carspotter.export.onnx import to_onnx
     from carspotter.runtime.session import open_session
-    from carspotter.training.attribute.task import Embedding
+    from carspotter.training.attribute.task import Embedding, input_of
 
     recipe = recipe_of(settings, out)
     content = to_onnx(Embedding(network), recipe, READS[0])

@@ -11,9 +11,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-import numpy.typing as npt
-
+from carspotter.pixels import Preprocessing
+from carspotter.project_training.attribute_look import Crops
 from carspotter.project_training.attribute_network import LABELS, Base, exported, recipe_of, run_of
 
 if TYPE_CHECKING:
@@ -29,9 +28,13 @@ MOST_EPOCHS = 150
 
 
 def trained_base(
+<<<<<<< HEAD
     photos: Photos, crops: npt.NDArray[np.uint8], settings: AttributeSettings, out: Path, *, watch: Watch
+=======
+    photos: Photos, crops: Sequence[Crops], settings: AttributeSettings, out: Path, *, watch: Watch
+>>>>>>> w-attrs
 ) -> Base:
-    """Train a network on crops (n, h, w, 3) of the photos, and export it so that it answers its embedding."""
+    """Train a network on crops (n, h, w, 3) of each of `sizes_of`, and export it so that it answers its embedding."""
     from carspotter.training.attribute.labels import write_table
 
     run = run_of(out)
@@ -40,6 +43,16 @@ def trained_base(
     if settings.how == "scratch" and not settings.epochs:
         recipe = _long_enough(recipe, int(photos.part("train").sum()))
     return exported(_fitted(recipe, crops, run, photos=photos, minutes=settings.minutes, watch=watch), settings, out)
+
+
+def sizes_of(settings: AttributeSettings, out: Path) -> tuple[Preprocessing, ...]:
+    """Return the sizes of crops that a training wants: as the network sees them, and as it learns from them."""
+    if not settings.learns:
+        return ()
+    from carspotter.training.attribute.task import input_of, learnt_size
+
+    recipe = recipe_of(settings, out)
+    return tuple(dict.fromkeys((input_of(recipe), learnt_size(recipe))))
 
 
 def log_of(settings: AttributeSettings, out: Path) -> Path | None:
@@ -58,16 +71,20 @@ def _long_enough(recipe: Recipe, n_photos: int) -> Recipe:
     return replace(recipe, phases=(replace(phase, epochs=min(max(phase.epochs, needed), MOST_EPOCHS)),))
 
 
+<<<<<<< HEAD
 def _fitted(
     recipe: Recipe, crops: npt.NDArray[np.uint8], run: Path, *, photos: Photos, minutes: float, watch: Watch
 ) -> Any:
+=======
+def _fitted(recipe: Recipe, crops: Sequence[Crops], run: Path, *, photos: Photos, minutes: float, watch: Watch) -> Any:
+>>>>>>> w-attrs
     """Train, or go on from the newest checkpoint of the same data; return the best network."""
     from carspotter.training.attribute.task import AttributeTask
     from carspotter.training.checkpoint import BEST, load_checkpoint
     from carspotter.training.trainer import Training
 
     watch.start("plan", "look at the photos and time some steps")
-    task = AttributeTask(recipe, crops)
+    task = AttributeTask(recipe, crops[0], crops[-1])
     _leave_another(run, task.fingerprint, watch)
     training = Training(recipe, task, run)
     training.watch = watch

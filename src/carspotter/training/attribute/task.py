@@ -43,13 +43,18 @@ class AttributeTask:
     taxonomy: Taxonomy | None = None
     attributes: Mapping[str, tuple[str, ...]] = {}
 
-    def __init__(self, recipe: Recipe, crops: npt.NDArray[np.uint8] | None = None) -> None:
-        """Read the labels; `crops` (n, h, w, 3) are what the network sees of each row, where they are cut already."""
+    def __init__(
+        self, recipe: Recipe, crops: npt.NDArray[np.uint8] | None = None, learnt: npt.NDArray[np.uint8] | None = None
+    ) -> None:
+        """Read the labels. Where they are cut already, `crops` and `learnt` (n, h, w, 3) are the crops of each row.
+
+        `crops` are as the network will see them, `learnt`, which are augmented, of the size that `learnt_size` says.
+        """
         self.recipe = recipe
         rows = read_table(Path(recipe.data.labels), "label")
         self.words = tuple(sorted({row.label for row in rows}))
-        self.images, self.places, self.targets = self._load(rows, "train", crops)
-        held, places, self.truth = self._load(rows, "validation", crops)
+        self.images, self.places, self.targets = self._load(rows, "train", learnt_size(recipe), learnt)
+        held, places, self.truth = self._load(rows, "validation", input_of(recipe), crops)
         self.held = held[places]
         self.fingerprint = self._fingerprint()
         swap = mirror_of(self.words)
@@ -61,7 +66,7 @@ class AttributeTask:
         self.weights = torch.from_numpy(counts[self.targets] ** -float(recipe.train.balance))
 
     def _load(
-        self, table: list[Labelled], part: str, crops: npt.NDArray[np.uint8] | None
+        self, table: list[Labelled], part: str, size: Preprocessing, crops: npt.NDArray[np.uint8] | None
     ) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64], npt.NDArray[np.int64]]:
         """Return crops, the places in them of the photos of a part (n,), and their labels (n,)."""
         places = np.array([place for place, row in enumerate(table) if row.split == part], np.int64)
@@ -71,12 +76,10 @@ class AttributeTask:
         targets = np.array([self.words.index(row.label) for row in rows], np.int64)
         if crops is not None:
             return crops, places, targets
-        size = self.recipe.input
-        target = Preprocessing(width=size.width, height=size.height, fit=size.fit, pad=size.pad)
         images = np.empty((len(rows), size.height, size.width, 3), np.uint8)
         for place, row in enumerate(rows):
             try:
-                images[place] = crop_of(read(row.path), target, row.box)
+                images[place] = crop_of(read(row.path), size, row.box)
             except (ImageError, StorageError) as error:
                 raise RecipeError(f"{row.path}: {error}; take its row out") from error
         return images, np.arange(len(rows)), targets
@@ -149,6 +152,19 @@ class AttributeTask:
     def calibrate(self, model: nn.Module) -> tuple[dict[str, Any], dict[str, float]]:
         """Leave calibrating to the head behind the embedding; return the figures."""
         return {}, self.evaluate(model)
+
+
+def input_of(recipe: Recipe) -> Preprocessing:
+    """Return the input of a recipe's network."""
+    size = recipe.input
+    return Preprocessing(width=size.width, height=size.height, fit=size.fit, pad=size.pad)
+
+
+def learnt_size(recipe: Recipe) -> Preprocessing:
+    """Return the size of crops to learn from: a quarter larger than a phase, so that random crops stay sharp."""
+    size = input_of(recipe)
+    width, height = (max(getattr(phase, side) for phase in recipe.phases) * 5 // 4 for side in ("width", "height"))
+    return replace(size, width=max(size.width, width), height=max(size.height, height))
 
 
 class Embedding(nn.Module):
