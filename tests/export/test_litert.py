@@ -119,16 +119,6 @@ def test_a_learned_head_is_in_the_network_and_answers_alike(tmp_path: Path, with
     assert {"temperature", "network"}.isdisjoint(said["calibration"]), "they are in the graph, or gone with the head"
 
 
-def test_the_head_of_an_attribute_is_no_file_for_phones(tmp_path: Path) -> None:
-    head = Head(weights=np.zeros((2, 1024), np.float32), bias=np.zeros(2, np.float32))
-    words = {"clean": ("yes", "no")}
-    bundle = replace(
-        shipped("identifier"), task="attribute", taxonomy=None, attributes=words, head=head, reads=("embedding",)
-    )
-    with pytest.raises(BundleError, match="the head of an attribute cannot be a file of its own"):
-        Network(bundle)
-
-
 def test_a_file_that_ends_in_other_answers_is_an_error(tmp_path: Path) -> None:
     bundle = shipped("identifier")
     model = onnx.load(str(bundle.model_path))

@@ -63,6 +63,8 @@ def trained(project: Path) -> dict[str, Path]:
         code, out, err = run("train", project, "--task", task)
         assert code == 0, err
         assert f"The bundle: {project / 'models' / task}" in out
+        line = f'In a build: attributes = ["models/{task}"] under [locate] of carspotter.toml'
+        assert (line in out) is (task != "state"), "a path that holds where the project is moved"
     return {task: project / "models" / task for task in ("kind", "viewpoint", "state")}
 
 

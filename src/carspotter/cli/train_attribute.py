@@ -20,6 +20,11 @@ def train_attribute(source: str, task: str, out: Path | None, **options: Any) ->
     place = out or _place(Path(source), settings.how, settings.backbone, task)
     found = run(Path(source), place, settings, lambda line: typer.echo(line, err=True))
     _show(found, place, task)
+    if found.bundle is not None and task in ("kind", "viewpoint"):
+        # A project that is moved, or mounted elsewhere, finds what lies in it by a path of its own.
+        inside = place.resolve().is_relative_to(Path(source).resolve())
+        named = place.resolve().relative_to(Path(source).resolve()) if inside else place.resolve()
+        typer.echo(f'In a build: attributes = ["{named.as_posix()}"] under [locate] of carspotter.toml')
 
 
 def _place(source: Path, how: str, backbone: str, task: str) -> Path:
@@ -47,5 +52,3 @@ def _show(found: Trained, place: Path, task: str) -> None:
         typer.echo(f"No bundle: for comparison alone, with carspotter compare {place} OTHER")
         return
     typer.echo(f"The bundle: {place}. Use it with: carspotter identify PHOTO --attribute {place}")
-    if task in ("kind", "viewpoint"):
-        typer.echo(f'In a build: attributes = ["{place.resolve()}"] under [locate] of carspotter.toml')

@@ -50,6 +50,11 @@ def check(bundle: ModelBundle, *, to: str, precision: str, has_photos: bool) -> 
     for what, word, allowed in (("--to", to, TARGETS), ("--precision", precision, PRECISIONS)):
         if word not in allowed:
             raise BundleError(f"{what} {word!r} is unknown; {suggestion(word, allowed)}")
+    if bundle.task not in ("identifier", "finder"):
+        raise BundleError(
+            f"bundle {bundle.name} says an attribute from the features of a network: it goes beside that one as it is, "
+            "with --attribute; an identifier or a finder can be exported"
+        )
     if bundle.model_path.suffix != ".onnx" or bundle.precision != "float32":
         raise BundleError(
             f"bundle {bundle.name} is an export itself ({bundle.file}, {bundle.precision}); name the bundle it is of"

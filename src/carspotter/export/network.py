@@ -33,10 +33,8 @@ class Network(nn.Module):
     """
 
     def __init__(self, bundle: ModelBundle) -> None:
-        """Rebuild it. Raises BundleError for an attribute, another network's file, or a card without a backbone."""
+        """Rebuild it. Raises BundleError for another network's file, or a card without a backbone."""
         super().__init__()
-        if bundle.task == "attribute":
-            raise BundleError(f"bundle {bundle.name}: the head of an attribute cannot be a file of its own for phones")
         size = bundle.preprocessing
         self.input_shape = (1, size.height, size.width, 3)
         self.body = fuse_norms(_body(bundle, start_of_bundle(bundle)))
