@@ -17,11 +17,12 @@ import pytest
 
 SOURCE = Path(__file__).parent.parent / "src" / "carspotter"
 
-VOCABULARY = {"errors", "geometry", "taxonomy", "records", "headers", "pixels", "hashes", "storage", "settings"}
-VOCABULARY |= {"web", "web_policy", "webdav", "cores", "thumbnails", "crops", "csv_rows", "quality"}
+VOCABULARY = {"errors", "geometry", "taxonomy", "records", "headers", "pixels", "srgb", "hashes", "settings"}
+VOCABULARY |= {"storage", "storage_errors", "web", "web_policy", "webdav", "cores", "thumbnails", "crops", "csv_rows"}
+VOCABULARY |= {"quality"}
 ENGINES = {"runtime", "catalog", "compute"}
 STAGES = {"sources", "photos", "labels", "dataset", "recognition", "training", "export", "evaluation"}
-WHOLE = {"project"}
+WHOLE = {"project", "project_training"}
 FACES = {"cli", "serving", "review", "notebook", "client"}
 STAGES |= {"review.decisions", "review.imported", "review.apply"}  # a build reads what people decided
 LAYERS = (VOCABULARY, ENGINES, STAGES, WHOLE, FACES)  # each may import what stands before it
@@ -41,6 +42,7 @@ STAGE_EXCEPTIONS = {
     ("notebook", "review"),
     ("review", "serving"),
     ("review", "labels"),
+    ("project_training", "project"),
 }
 
 # Third-party library → where it may be imported. A library that is not listed has no door and may not be used.
@@ -49,6 +51,7 @@ DOORS: dict[str, tuple[str, ...]] = {
     "numpy": ("",),
     "PIL": (
         "pixels",
+        "srgb",
         "hashes",
         "photos",
         "dataset",

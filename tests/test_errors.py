@@ -1,11 +1,12 @@
 """The tree of errors: codes, messages that name the next step, and errors that survive a worker process."""
 
 import pickle
+from pathlib import Path
 
 import pytest
 
 from carspotter import errors
-from carspotter.errors import CarspotterError, ImageError, MissingExtraError, nearest, suggestion
+from carspotter.errors import CarspotterError, ImageError, MissingExtraError, nearest, suggestion, typed
 
 
 def test_every_error_is_in_the_tree_that_the_module_draws():
@@ -50,3 +51,10 @@ def test_suggestion_lists_what_is_allowed_when_nothing_is_near():
     assert suggestion("q", ["Audi", "BMW"]) == "allowed: Audi, BMW"
     assert suggestion("q", [f"x{n}" for n in range(10)]).endswith("x7 and 2 more")
     assert suggestion("q", []) == "none is defined"
+
+
+def test_a_path_is_said_as_one_types_it_where_one_stands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert typed(tmp_path / "my cars" / "report.html") == "'my cars/report.html'"
+    assert typed("runs/trained") == "runs/trained"
+    assert typed(tmp_path.parent) == str(tmp_path.parent)

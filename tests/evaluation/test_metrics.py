@@ -16,18 +16,10 @@ from sklearn.metrics import f1_score, precision_recall_fscore_support, roc_auc_s
 from sklearn.metrics import log_loss as sklearn_log_loss
 
 from carspotter.errors import EvaluationError
+from carspotter.evaluation.ads import ad_figures, fuse_ads
 from carspotter.evaluation.compare import compare
 from carspotter.evaluation.curves import calibration_error, coverage_at, coverage_curve, reliability
-from carspotter.evaluation.metrics import (
-    ad_figures,
-    class_names,
-    evaluate,
-    fuse_ads,
-    in_top,
-    log_loss,
-    macro_f1,
-    unknown_auroc,
-)
+from carspotter.evaluation.metrics import class_names, evaluate, in_top, log_loss, macro_f1, unknown_auroc
 from carspotter.evaluation.predictions import Predictions
 from carspotter.recognition.fusion import fuse
 from carspotter.runtime.calibration import PRECISION

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from carspotter.catalog.funnel import funnel
 from carspotter.project.advice import Advice, advise
 from carspotter.project.folder import Project
-from carspotter.project.funnel import funnel
 from carspotter.project.pipeline import build
 from tiny_project import make_project
 

@@ -10,12 +10,12 @@ from typing import Any
 import pytest
 
 from carspotter.catalog.catalog import Catalog
+from carspotter.catalog.funnel import funnel
 from carspotter.dataset.reader import read_tfrecord, read_webdataset
 from carspotter.errors import CatalogError, ProjectError
 from carspotter.labels.corrections import BECOMES
 from carspotter.project import curate
 from carspotter.project.folder import Project
-from carspotter.project.funnel import funnel
 from carspotter.project.pipeline import STEPS, build
 from carspotter.recognition.ad import answer_ad
 from carspotter.recognition.recognizer import Recognizer

@@ -66,7 +66,7 @@ def test_a_budget_takes_as_many_epochs_as_fit() -> None:
     assert epochs_for(recipe, 10, wish=Wish(minutes=2), pace=PACE, seconds=-5.0).epochs == 1
 
 
-@pytest.mark.parametrize(("epochs", "steps", "says"), [(1, 8, "1 epoch of 8 steps"), (3, 1, "3 epochs of 1 step")])
+@pytest.mark.parametrize(("epochs", "steps", "says"), [(1, 8, "1 epoch of 8 steps"), (3, 2, "3 epochs of 2 steps")])
 def test_what_it_will_do_is_said_in_good_english(epochs: int, steps: int, says: str) -> None:
     recipe = replace(begin(Wish(), "x", PHOTOS, {}), phases=(Phase(epochs=epochs, width=224, height=224),))
     assert in_words(recipe, PHOTOS, steps, pace=PACE)[-1].startswith(says)

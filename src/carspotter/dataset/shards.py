@@ -6,18 +6,18 @@ when writing was stopped and is taken up again. A photo that cannot be read beco
 
 from __future__ import annotations
 
-import csv
 import hashlib
 import json
 import tarfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import closing
 from dataclasses import asdict, dataclass
-from io import BytesIO, StringIO
+from io import BytesIO
 from pathlib import Path
 from typing import Any, Literal, get_args
 
 from carspotter import compute, storage
+from carspotter.csv_rows import csv_text
 from carspotter.dataset.crops import Format as ImageFormat
 from carspotter.dataset.cutting import BOX, CROPS, Cutting
 from carspotter.dataset.manifest import MANIFEST, UNFINISHED, Manifest, Shard, join, load_manifest
@@ -373,11 +373,8 @@ def _write_words(manifest: Manifest, taxonomy: Taxonomy | None) -> None:
     storage.write(join(manifest.folder, "classes.json"), _json(list(manifest.classes)))
     if taxonomy is not None:
         storage.write(join(manifest.folder, "taxonomy.json"), _json(taxonomy.to_dict()))
-    text = StringIO()
-    table = csv.DictWriter(text, _ERROR_COLUMNS, lineterminator="\n")
-    table.writeheader()
-    table.writerows(manifest.errors)
-    storage.write(join(manifest.folder, "errors.csv"), text.getvalue().encode(errors="surrogateescape"))
+    text = csv_text(manifest.errors, _ERROR_COLUMNS)
+    storage.write(join(manifest.folder, "errors.csv"), text.encode(errors="surrogateescape"))
 
 
 def _remove_stale(manifest: Manifest) -> None:

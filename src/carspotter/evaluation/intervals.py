@@ -40,6 +40,11 @@ class Share:
         if not 0 <= self.count <= self.total:
             raise ValueError(f"a share of {self.count} in {self.total}; the count must be from 0 to the total")
 
+    @classmethod
+    def of(cls, right: npt.NDArray[np.bool_]) -> Share:
+        """Return the share of a mask (n,) that is true."""
+        return cls(count=int(right.sum()), total=len(right))
+
     @property
     def value(self) -> float:
         """Return count / total, NaN for 0 of 0."""

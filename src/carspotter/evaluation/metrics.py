@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from carspotter.errors import EvaluationError
+from carspotter.evaluation.ads import AdFigures, ad_figures
 from carspotter.evaluation.curves import (
     CurvePoint,
     ReliabilityBin,
@@ -26,7 +27,6 @@ from carspotter.evaluation.curves import (
 from carspotter.evaluation.intervals import Estimate, Share, auroc, grouped_interval
 from carspotter.evaluation.markets import MarketFigures, market_figures
 from carspotter.evaluation.predictions import DEPTHS, UNLABELLED, Bools, Depth, Floats, Ints, Predictions
-from carspotter.recognition.fusion import fuse
 from carspotter.records import UNKNOWN_VIEWPOINT, VIEWPOINTS
 from carspotter.runtime.intervals import Z95
 from carspotter.taxonomy import LEVELS, Level, Taxonomy
@@ -68,21 +68,6 @@ class ViewpointFigures:
     photos: int
     right: Share
     make_right: Share
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AdFigures:
-    """The accuracy over whole ads, all photos of an ad fused, at each depth.
-
-    `single` is the share of the same ads' photos that are right one by one (at the class). `contradictory` ads name
-    more than one class and are left out of it.
-    """
-
-    ads: int
-    photos: int
-    right: Mapping[Depth, Share]
-    single: Share
-    contradictory: int
 
 
 SEEN = "seen"
@@ -154,9 +139,9 @@ def evaluate(predictions: Predictions) -> Evaluation:
         photos=len(predictions),
         labelled=len(labelled),
         n_classes=len(predictions.taxonomy),
-        top1=_share(right),
+        top1=Share.of(right),
         top1_by_ad=by_ad,
-        top5=_share(in_top(p, truth, 5)),
+        top5=Share.of(in_top(p, truth, 5)),
         macro_f1=macro_f1(truth, answer, len(predictions.taxonomy), groups=groups),
         log_loss=log_loss(p, truth),
         calibration_error=calibration_error(best, right),
@@ -185,7 +170,7 @@ def seen_figures(predictions: Predictions) -> SeenFigures | None:
 
     def right(depth: Depth) -> Share:
         hit, known = others.right_at(depth)
-        return _share(hit[known])
+        return Share.of(hit[known])
 
     return SeenFigures(photos=int(seen.sum()), top1=right("class"), levels={level: right(level) for level in LEVELS})
 
@@ -281,7 +266,7 @@ def level_figures(predictions: Predictions, depth: Depth) -> LevelFigures:
     return LevelFigures(
         level=depth,
         names=p.shape[1],
-        right=_share(right),
+        right=Share.of(right),
         left_out=int((~known).sum()),
         calibration_error=calibration_error(best, right),
         at_precision=coverage_at(best, right),
@@ -303,53 +288,9 @@ def viewpoint_figures(predictions: Predictions) -> tuple[ViewpointFigures, ...]:
     found = []
     for name in names:
         members = views == name
-        shares = [_share(hit[members & known]) for hit, known in right.values()]
+        shares = [Share.of(hit[members & known]) for hit, known in right.values()]
         found.append(ViewpointFigures(name=name, photos=int(members.sum()), right=shares[0], make_right=shares[1]))
     return tuple(found)
-
-
-def fuse_ads(predictions: Predictions) -> tuple[Floats, npt.NDArray[np.intp]] | None:
-    """Return each ad's probabilities (ads, classes) and each photo's ad (n,), -1 without one; None where none is known.
-
-    The rule is `fusion.fuse`, by which ads are answered, so that what is reported is what is served.
-    """
-    ids = predictions.about.get("ad_id")
-    if ids is None or not (ids != "").any():
-        return None
-    has = ids != ""
-    number = np.full(len(ids), -1, dtype=np.intp)
-    # Numbers by name, so that the order of photos in the table changes nothing.
-    number[has] = np.unique(ids[has], return_inverse=True)[1]
-    # Sorted by ad, photos without one (-1) come first and are cut off; each ad is then one run.
-    order = np.argsort(number, kind="stable")[np.count_nonzero(~has) :]
-    photos_of = np.split(order, np.flatnonzero(np.diff(number[order])) + 1)
-    ads = [fuse(predictions.probabilities[photos], predictions.taxonomy) for photos in photos_of]
-    return np.asarray(ads, np.float32), number
-
-
-def ad_figures(predictions: Predictions) -> AdFigures | None:
-    """Return the accuracy over ads by the column `ad_id`, None where no ad is known."""
-    fused = fuse_ads(predictions)
-    if fused is None:
-        return None
-    p, number = fused
-    right: dict[Depth, Share] = {}
-    contradictory, single = 0, Share(count=0, total=0)
-    for depth in DEPTHS:
-        # An ad whose photos have different truths shows several cars, or a wrong label: it is counted, not judged.
-        truth, several = _ad_truth(predictions.truth_at(depth), number, len(p))
-        summed = p if depth == "class" else predictions.taxonomy.sum_to(depth, p)
-        right[depth] = _share((summed.argmax(1) == truth)[truth != UNLABELLED])
-        if depth == "class":
-            contradictory = int(several.sum())
-            hit, known = predictions.right_at(depth)
-            # Single photos of the very ads that are judged, so that the gain of an ad over a photo compares like with
-            # like. An ad of -1 picks the False that is appended.
-            used = known & (number >= 0) & np.append(truth != UNLABELLED, False)[number]
-            single = _share(hit[used])
-    return AdFigures(
-        ads=len(p), photos=int((number >= 0).sum()), right=right, single=single, contradictory=contradictory
-    )
 
 
 def unknown_score(predictions: Predictions, depth: Depth = "class") -> npt.NDArray[np.float64]:
@@ -386,10 +327,6 @@ def _f1(truth: Ints, answer: Ints, n_classes: int) -> tuple[npt.NDArray[Any], np
     return support, size, 2 * hits / np.maximum(size, 1)
 
 
-def _share(right: Bools) -> Share:
-    return Share(count=int(right.sum()), total=len(right))
-
-
 def _groups(predictions: Predictions) -> npt.NDArray[np.intp] | None:
     """Number the groups or ads (n,), a photo without one as its own; None where none has two photos."""
     ids = predictions.about.get("group", predictions.about.get("ad_id"))
@@ -399,14 +336,3 @@ def _groups(predictions: Predictions) -> npt.NDArray[np.intp] | None:
     own = np.array([f"\0{i}" for i in range(len(ids))])
     number: npt.NDArray[np.intp] = np.unique(np.where(ids == "", own, ids), return_inverse=True)[1]
     return number if len(number) and number.max() + 1 < len(number) else None
-
-
-def _ad_truth(truth: Ints, number: npt.NDArray[np.intp], n_ads: int) -> tuple[Ints, Bools]:
-    """Return each ad's truth, -1 where none or several, and whether there are several."""
-    known = (truth != UNLABELLED) & (number >= 0)
-    # Smallest and largest truth of each ad: equal where all photos agree, whatever their number.
-    low, high = np.full(n_ads, np.iinfo(np.int64).max), np.full(n_ads, -1, dtype=np.int64)
-    np.minimum.at(low, number[known], truth[known])
-    np.maximum.at(high, number[known], truth[known])
-    several = (high >= 0) & (low != high)
-    return np.where(several, UNLABELLED, high).astype(np.int64), several

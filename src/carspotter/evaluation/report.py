@@ -126,7 +126,7 @@ def _template(attribute: str) -> Any:
 
 
 def page_template(package: str, **filters: Callable[..., str]) -> Any:
-    """Return the Jinja template `report.html` of a package, which may import `pictures.html` from this one.
+    """Return the Jinja template `report.html` of a package, which may import `page.html` from this one.
 
     Raises MissingExtraError without the extra `data`.
     """

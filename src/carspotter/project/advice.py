@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from carspotter.catalog.catalog import Catalog
+from carspotter.catalog.funnel import STOPS, Funnel
 from carspotter.catalog.tables import OK
 from carspotter.errors import IMAGE_CODES, typed
 from carspotter.project.folder import Project
-from carspotter.project.funnel import STOPS, Funnel
 from carspotter.project.settings import ProjectSettings
 
 Row = Mapping[str, Any]

@@ -24,10 +24,10 @@ from carspotter.photos.duplicates import Embeddings, find_duplicates
 from carspotter.project.build import Build
 from carspotter.project.locate import LocateSettings, LocateStage
 from carspotter.project.settings import known_sources
-from carspotter.project.sync import forget_changed
 from carspotter.records import SPLITS
 from carspotter.review.apply import PHOTO_LABELS, corrections, decision_texts, review_rows
 from carspotter.review.imported import open_decisions
+from carspotter.sources.sync import forget_changed
 
 Row = dict[str, Any]
 

@@ -17,13 +17,13 @@ from urllib.parse import quote
 
 from carspotter import __version__, storage
 from carspotter.catalog.catalog import Catalog
+from carspotter.catalog.funnel import STAGES, STOPS, funnel
 from carspotter.evaluation.mistakes import confusions, worst_mistakes
 from carspotter.evaluation.predictions import Predictions
 from carspotter.evaluation.report import page_template
-from carspotter.project.ad_scores import scored_ads
 from carspotter.project.build import Journal
 from carspotter.project.folder import Project
-from carspotter.project.funnel import STAGES, STOPS, funnel
+from carspotter.recognition.ad_scores import scored_ads
 from carspotter.records import VIEWPOINTS
 from carspotter.runtime.blur import Blur, Blurrer
 from carspotter.thumbnails import HEIGHT, thumbnail_of

@@ -7,9 +7,7 @@ by a hash of their id.
 
 from __future__ import annotations
 
-import csv
 import hashlib
-import io
 import os
 from collections import Counter
 from collections.abc import Mapping
@@ -17,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from carspotter import storage
+from carspotter.csv_rows import csv_text
 from carspotter.errors import ProjectError
 from carspotter.project.attribute_rows import reviewed_photos
 from carspotter.project.folder import Project
@@ -47,12 +46,9 @@ def write_finder_rows(project: Project, out: Path) -> Mapping[str, Any]:
             f"{project.folder}: the kind or viewpoint of {len(found)} photos is labelled, {LEAST} are needed; "
             "label some with carspotter review, or give a source a column for kind or viewpoint (docs/sources.md)"
         )
-    text = io.StringIO()
-    writer = csv.DictWriter(text, COLUMNS, lineterminator="\n", restval="")
-    writer.writeheader()
-    for row in found:
-        writer.writerow({**row, "path": os.path.relpath(project.folder / row["path"], out.resolve().parent)})
-    storage.write(out, text.getvalue().encode())
+    beside = out.resolve().parent
+    moved = ({**row, "path": os.path.relpath(project.folder / row["path"], beside)} for row in found)
+    storage.write(out, csv_text(moved, COLUMNS).encode())
     return {
         "photos": len(found),
         "kinds": dict(Counter(row["kind"] for row in found).most_common()),

@@ -199,10 +199,6 @@ def estimate(recipe: Recipe, steps: int, pace: Pace) -> float:
     return learning + (recipe.epochs + 1) * pace.judge
 
 
-def _count(number: int, what: str) -> str:
-    return f"{number} {what}" if number == 1 else f"{number} {what}s"
-
-
 def in_words(recipe: Recipe, photos: Photos, steps: int, *, pace: Pace) -> list[str]:
     """Return what a training will do, in lines for people."""
     begun = f"the weights of {recipe.model.start}" if recipe.model.start else "random weights"
@@ -215,7 +211,7 @@ def in_words(recipe: Recipe, photos: Photos, steps: int, *, pace: Pace) -> list[
         f"{photos.test} to judge on",
         f"{recipe.model.backbone} from {begun}, {sizes} px, batches of {recipe.train.batch}, "
         f"{precision or recipe.train.precision}, on {pace.device}",
-        f"{_count(recipe.epochs, 'epoch')} of {_count(steps, 'step')}{_early(recipe)}; "
+        f"{recipe.epochs} epoch{'s' * (recipe.epochs > 1)} of {steps} steps{_early(recipe)}; "
         f"a step takes {pace.step:.2f} s here",
     ]
 

@@ -2,9 +2,9 @@
 
 import pytest
 
-from carspotter.project.ad_scores import scored_ads
 from carspotter.project.folder import Project
 from carspotter.project.pipeline import build
+from carspotter.recognition.ad_scores import scored_ads
 from tiny_project import make_project
 
 

@@ -26,7 +26,7 @@ from carspotter.evaluation.predictions import Predictions
 from carspotter.project.build import Journal, Watch
 from carspotter.project.folder import RESULT, TRAINED, Project
 from carspotter.project.pipeline import build
-from carspotter.project.train_bundle import write_bundle
+from carspotter.project_training.bundle import write_bundle
 from carspotter.runtime.blur import Blurrer
 from carspotter.runtime.bundle import ModelBundle
 
