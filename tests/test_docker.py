@@ -299,6 +299,15 @@ def variables(text: str, known: dict[str, str]) -> str:
     return re.sub(r"\$\{(\w+)(?::-(.*?))?\}", lambda found: known.get(found[1]) or found[2] or "", text)
 
 
+def test_sources_that_want_a_password_open_in_the_container_too() -> None:
+    given = loaded("project.yaml")["services"]["build"]["environment"]
+    assert all("=" not in name for name in given), "a secret is handed on from outside, and stands in no file"
+    known = "\n".join(page.read_text(encoding="utf-8") for page in (ROOT / "docs").glob("*.md"))
+    asked = set(re.findall(r"export (AWS_\w+|CARSPOTTER_WEBDAV_\w+)=| (AWS_\w+|CARSPOTTER_WEBDAV_\w+)=…", known))
+    names = {one or other for one, other in asked}
+    assert {"AWS_ACCESS_KEY_ID", "CARSPOTTER_WEBDAV_USER"} <= names <= set(given)
+
+
 def words_of(name: str, known: dict[str, str]) -> list[str]:
     """Give the command of a step of a project, as compose splits it."""
     command = loaded("project.yaml")["services"][name]["command"]
