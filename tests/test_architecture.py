@@ -19,7 +19,7 @@ SOURCE = Path(__file__).parent.parent / "src" / "carspotter"
 
 VOCABULARY = {"errors", "geometry", "taxonomy", "records", "headers", "pixels", "srgb", "hashes", "settings"}
 VOCABULARY |= {"storage", "storage_errors", "web", "web_policy", "webdav", "cores", "thumbnails", "crops", "csv_rows"}
-VOCABULARY |= {"quality"}
+VOCABULARY |= {"quality", "progress"}
 ENGINES = {"runtime", "catalog", "compute"}
 STAGES = {"sources", "photos", "labels", "dataset", "recognition", "training", "export", "evaluation"}
 WHOLE = {"project", "project_training"}
@@ -78,7 +78,7 @@ DOORS: dict[str, tuple[str, ...]] = {
     "rapidfuzz": ("labels",),
     "google": ("dataset.tfrecord",),  # protobuf
     "google_crc32c": ("dataset.tfrecord",),
-    "sklearn": ("labels.noise", "labels.outliers", "training.baselines"),
+    "sklearn": ("labels.noise", "labels.outliers", "training.linear"),
     "skimage": ("training.baselines",),
     "cleanlab": ("labels.noise",),
     "lightning_fabric": ("training",),

@@ -42,6 +42,16 @@ def test_a_long_wait_has_a_bar_on_stderr(hours: None, streams: Callable[..., tup
     assert "3/3" in err.getvalue()
 
 
+def test_a_total_that_nobody_knows_foretells_nothing(
+    hours: None, streams: Callable[..., tuple[io.StringIO, io.StringIO]]
+) -> None:
+    _, err = streams(io.StringIO(), io.StringIO())
+    log = progress.LogLines("import")
+    for found in (0, 4, 7204):
+        log.advance(found, 0)
+    assert err.getvalue().splitlines() == ["import      4 so far", "import      7204 so far, 2.0 a second"]
+
+
 def test_a_short_wait_has_none(streams: Callable[..., tuple[io.StringIO, io.StringIO]]) -> None:
     out, err = streams(Terminal(), Terminal())
     assert list(progress.watched(iter("abc"), 3)) == ["a", "b", "c"]
@@ -53,8 +63,9 @@ def test_a_log_gets_lines_with_the_time_that_is_left(
 ) -> None:
     out, err = streams(io.StringIO(), io.StringIO())
     assert list(progress.watched(iter("abc"), 3)) == ["a", "b", "c"]
-    first, _, last = err.getvalue().splitlines()
-    assert first == "photos      1 of 3, 0.0 a second, about 2 h 0 min left"
+    first, second, last = err.getvalue().splitlines()
+    assert first == "photos      1 of 3"  # the first one has paid for the start, so that no pace is known
+    assert second == "photos      2 of 3, about 60 min left"
     assert "3 of 3" in last
     assert "left" not in last
     assert out.getvalue() == ""

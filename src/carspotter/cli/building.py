@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from carspotter.cli.progress import PATIENCE_S, LogLines
-from carspotter.training.progress import duration
+from carspotter.progress import duration
 
 if TYPE_CHECKING:
     from rich.progress import Progress
@@ -39,9 +39,9 @@ class Display:
             self._task = self._bar.add_task(f"{step:<12}{about}", total=None)
 
     def advance(self, done: int, total: int) -> None:
-        """Show how far the step is."""
+        """Show how far the step is; a total of 0 is not known."""
         if self._bar is not None:
-            self._bar.update(self._task, completed=done, total=total)
+            self._bar.update(self._task, completed=done, total=total or None)
         else:
             self._log.advance(done, total)
 

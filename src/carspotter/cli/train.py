@@ -85,9 +85,12 @@ def train(
     if task:
         from carspotter.cli.train_attribute import train_attribute
 
-        if recipe or minutes or size or changes or resume or fresh:
-            raise typer.BadParameter("--task goes with --how, --backbone, --epochs, --merge-sides, --seed and --out")
+        if recipe or size or changes or resume or fresh:
+            raise typer.BadParameter(
+                "--task goes with --how, --backbone, --epochs, --minutes, --merge-sides, --seed and --out"
+            )
         options = {"how": how, "backbone": backbone or "", "epochs": epochs or 0, "seed": seed or 0}
+        options["minutes"] = minutes or 0.0
         try:
             train_attribute(what, task, out, merge_sides=merge_sides, **options)
         except ModuleNotFoundError as error:

@@ -84,6 +84,16 @@ def grouped_interval(right: npt.NDArray[np.bool_], groups: npt.NDArray[np.intp])
     return float(low), float(high)
 
 
+def mean_reach(values: Floats, lows: Floats, highs: Floats) -> tuple[float, float]:
+    """Return how far the interval of a mean reaches below and above it, from values (k,) with their own intervals.
+
+    The method of variance estimates recovery (Zou & Donner 2008): each side's squared distances add up, as variances
+    do. The values are taken as independent.
+    """
+    below, above = (float(np.sqrt(((end - values) ** 2).sum())) / len(values) for end in (lows, highs))
+    return below, above
+
+
 def mcnemar(only_a: int, only_b: int) -> float:
     """Return the two-sided p-value of McNemar's exact test: do two models differ, or do coins fall so?
 

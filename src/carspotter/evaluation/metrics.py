@@ -24,11 +24,11 @@ from carspotter.evaluation.curves import (
     coverage_curve,
     reliability,
 )
-from carspotter.evaluation.intervals import Estimate, Share, auroc, grouped_interval
+from carspotter.evaluation.intervals import Estimate, Share, auroc, grouped_interval, mean_reach
 from carspotter.evaluation.markets import MarketFigures, market_figures
 from carspotter.evaluation.predictions import DEPTHS, UNLABELLED, Bools, Depth, Floats, Ints, Predictions
 from carspotter.records import UNKNOWN_VIEWPOINT, VIEWPOINTS
-from carspotter.runtime.intervals import Z95
+from carspotter.runtime.intervals import Z95, wilson
 from carspotter.taxonomy import LEVELS, Level, Taxonomy
 
 
@@ -214,9 +214,10 @@ def log_loss(probabilities: Floats, truth: Ints) -> float:
 def macro_f1(truth: Ints, answer: Ints, n_classes: int, *, groups: npt.NDArray[np.intp] | None = None) -> Estimate:
     """Return the mean F1 of the classes that occur among `truth`, with its interval.
 
-    The interval is by the delta method (Takahashi et al. 2022): d F1/d p of a photo of class i answered j is
-    2(1 - F_i)/s_i where i = j, else -(F_i/s_i + F_j/s_j), s being the share of photos that are of a class or answered
-    so. With `groups` (n,) the photos of a group vary together. It is a large-sample interval.
+    The interval is the wider one, on each side, of two. By the delta method (Takahashi et al. 2022) d F1/d p of a photo
+    of class i answered j is 2(1 - F_i)/s_i where i = j, else -(F_i/s_i + F_j/s_j), s being the share of photos that are
+    of a class or answered so; for many photos. And Wilson's of each class, put together (`_class_reach`): it has a
+    width where nothing was wrong, or a class has three photos. With `groups` (n,) those of a group vary together.
     """
     n = len(truth)
     if not n:
@@ -231,10 +232,24 @@ def macro_f1(truth: Ints, answer: Ints, n_classes: int, *, groups: npt.NDArray[n
     pull -= np.where(truth != answer, f1[truth] * weight[truth] + f1[answer] * weight[answer], 0.0)
     # Influences of photos of one ad are summed before they are squared: their errors are correlated.
     sums = pull if groups is None else np.bincount(groups, weights=pull)
+    alone, together = float((pull**2).sum()), float((sums**2).sum())
+    # How many photos count as one (Kish 1965). Without a mistake nothing shows how alike a group is: each is one photo.
+    effect = max(1.0, together / alone) if alone else n / (n if groups is None else len(np.unique(groups)))
     # The influences have mean 0, so that their sum of squares over n squared is the variance of the mean.
-    half = Z95 * math.sqrt(float((sums**2).sum())) / n
+    half = Z95 * math.sqrt(together) / n
     value = float(f1[occurs].mean())
-    return Estimate(value=value, low=max(0.0, value - half), high=min(1.0, value + half))
+    below, above = _class_reach(f1[occurs], size[occurs] / effect)
+    return Estimate(value=value, low=max(0.0, value - max(half, below)), high=min(1.0, value + max(half, above)))
+
+
+def _class_reach(f1: npt.NDArray[np.float64], size: npt.NDArray[np.float64]) -> tuple[float, float]:
+    """Return how far a mean of F1 (k,) may be off; `size` (k,) are photos of each class and answers of it together."""
+    # F1 = 2 hits / size. Of the photos that are of the class or answered so, size - hits, a share of p = F1 / (2 - F1)
+    # are both: F1 = 2 p / (1 + p) grows with p, so that the interval of the share becomes that of F1 (Goutte & Gaussier
+    # 2005 have both as random).
+    hits = f1 * size / 2
+    ends = (2 * p / (1 + p) for p in wilson(hits, size - hits))
+    return mean_reach(f1, *ends)
 
 
 def class_figures(truth: Ints, answer: Ints, names: tuple[str, ...]) -> tuple[ClassFigures, ...]:

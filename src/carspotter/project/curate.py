@@ -22,6 +22,7 @@ from carspotter.labels.resolve import Resolver, label_rows
 from carspotter.photos.checks import CheckSettings, judge
 from carspotter.photos.duplicates import Embeddings, find_duplicates
 from carspotter.project.build import Build
+from carspotter.project.folder import Project
 from carspotter.project.locate import LocateSettings, LocateStage
 from carspotter.project.settings import known_sources
 from carspotter.records import SPLITS
@@ -306,6 +307,12 @@ def split_dataset(build: Build) -> Mapping[str, Any]:
         }
 
     return build.whole("split", reads=(SPLIT_READS,), writes=("SELECT * FROM samples",), settings=settings, work=work)
+
+
+def forget_split(project: Project) -> None:
+    """Forget in which split each photo stands, so that the next split deals all of them out anew."""
+    with project.catalog() as catalog:
+        catalog.replace("samples", [])
 
 
 ABSENT = "absent"

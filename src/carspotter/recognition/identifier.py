@@ -41,7 +41,7 @@ UNKNOWN = "not one of yours: it looks like none of the classes that were learnt"
 
 
 def not_yours(called: Answer | None) -> str:
-    """Say that a vehicle is of no learnt class, and what the network under the head would call it, if it is sure."""
+    """Return why a vehicle has no answer, with what the network under the head would call it where that is sure."""
     return UNKNOWN if called is None else f"{UNKNOWN}; the network below them calls it {called.name}"
 
 

@@ -22,8 +22,9 @@ from carspotter.crops import cut, decode_side, read_photo
 from carspotter.errors import ImageError, StorageError
 from carspotter.geometry import BoundingBox
 from carspotter.pixels import DecodedPhoto, Preprocessing
-from carspotter.project.attribute_network import Base
-from carspotter.project.attribute_photos import CHUNK, Photos
+from carspotter.progress import Quiet, Watch
+from carspotter.project_training.attribute_network import Base
+from carspotter.project_training.attribute_photos import CHUNK, Photos
 from carspotter.recognition.finder import Finder
 from carspotter.recognition.view import see
 from carspotter.runtime.bundle import shipped
@@ -37,6 +38,8 @@ Opened = tuple[Labelled, DecodedPhoto | None]
 """A row with its photo, None where all that is asked of it is known."""
 
 _TRIED = Preprocessing(width=8, height=8)
+NEW = 400
+"""New answers that are worth a file before the end."""
 NO_BOX = np.full(4, np.nan, np.float32)
 
 
@@ -44,9 +47,10 @@ class Answers:
     """What networks said of photos, a vector for a key, by the network's version; in files of one folder."""
 
     def __init__(self, folder: Path) -> None:
-        self._folder = folder
+        self.folder = folder
         self._known: dict[str, dict[str, Vectors]] = {}
         self._used: dict[str, dict[str, Vectors]] = {}
+        self._new = 0
 
     def get(self, version: str, key: str) -> Vectors | None:
         """Return what a network said of a photo, in this run or an earlier one; None where it was not asked."""
@@ -59,16 +63,27 @@ class Answers:
 
     def put(self, version: str, key: str, vector: Vectors) -> None:
         """Remember what a network said."""
+        self._new += key not in self._known.get(version, {}) and key not in self._used.get(version, {})
         self._used.setdefault(version, {})[key] = vector
+
+    def keep(self) -> None:
+        """Write all that is known once much of it is new: a kill loses little, and little is written twice."""
+        if self._new >= max(NEW, sum(map(len, self._known.values())) // 4):
+            self._write({version: self._read(version) | used for version, used in self._used.items()})
+            self._known, self._new = {}, 0
 
     def save(self) -> None:
         """Write what was used; photos that are no longer labelled are forgotten."""
-        for version, known in self._used.items():
+        self._write(self._used)
+
+    def _write(self, answers: Mapping[str, Mapping[str, Vectors]]) -> None:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        for version, known in answers.items():
             with storage.replacing(self._path(version)) as temporary, temporary.open("wb") as file:
                 np.savez(file, keys=np.array(list(known)), vectors=np.stack(list(known.values())))
 
     def _path(self, version: str) -> Path:
-        return self._folder / f"features-{sha256(version.encode())[:12]}.npz"
+        return self.folder / f"features-{sha256(version.encode())[:12]}.npz"
 
     def _read(self, version: str) -> dict[str, Vectors]:
         try:
@@ -99,6 +114,7 @@ class Looker:
     of_photo: bool
     mirrors: bool
     kept: Preprocessing | None = None
+    watch: Watch = field(default_factory=Quiet)
     left_out: list[str] = field(default_factory=list)
     _finder: Finder | None = None
     _boxes: str = field(default_factory=lambda: f"box {shipped('finder').version}")
@@ -107,7 +123,8 @@ class Looker:
         """Look at all rows; those that cannot be learnt from are named in `left_out`."""
         found: list[Labelled] = []
         size = self.kept
-        with tempfile.TemporaryFile() as file:
+        self.answers.folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=self.answers.folder) as file:
             shape = (len(rows), size.height, size.width, 3) if size else (0, 1, 1, 3)
             # On disk: of a photo the bytes are fetched once, but all of them may not fit into memory.
             crops: Crops = np.memmap(file, np.uint8, "w+", shape=shape) if size and rows else np.empty(shape, np.uint8)
@@ -149,7 +166,9 @@ class Looker:
                 self.left_out += [each for each in found if isinstance(each, str)]
                 part = self._boxed([each for each in found if not isinstance(each, str)])
                 self._describe(part)
+                self.answers.keep()
                 yield part
+                self.watch.advance(min(start + CHUNK, len(rows)), len(rows))
 
     def _is_known(self, row: Labelled) -> bool:
         if self.kept is not None:
@@ -162,7 +181,7 @@ class Looker:
             if row.box is None:
                 return True
         asked = [version for base in self.bases for version in _asked(base, self.mirrors)]
-        return all(self.answers.get(version, key_of(row)) is not None for version in asked)
+        return all(self.answers.get(version, key_of(row.digest, row.box)) is not None for version in asked)
 
     def _lacks_box(self, row: Labelled) -> bool:
         return row.box is None and not self.of_photo
@@ -201,17 +220,17 @@ class Looker:
                 lacking = [
                     (row, photo)
                     for row, photo in part
-                    if photo is not None and self.answers.get(version, key_of(row)) is None
+                    if photo is not None and self.answers.get(version, key_of(row.digest, row.box)) is None
                 ]
                 if not lacking:
                     continue
                 crops = np.stack([cut(photo, base.preprocessing, row.box) for row, photo in lacking])
                 said = base.describe(crops if version == base.version else turned(crops))
                 for (row, _), vector in zip(lacking, said, strict=True):
-                    self.answers.put(version, key_of(row), vector)
+                    self.answers.put(version, key_of(row.digest, row.box), vector)
 
     def _vectors(self, base: Base, rows: Sequence[Labelled], version: str = "") -> Vectors:
-        found = [self.answers.get(version or base.version, key_of(row)) for row in rows]
+        found = [self.answers.get(version or base.version, key_of(row.digest, row.box)) for row in rows]
         return np.stack([vector for vector in found if vector is not None]) if found else np.empty((0, 1), np.float32)
 
     def _turned(self, base: Base, rows: Sequence[Labelled]) -> Vectors:
@@ -220,9 +239,9 @@ class Looker:
         return self._vectors(base, rows, _mirrored(base))
 
 
-def key_of(row: Labelled) -> str:
+def key_of(digest: str, box: BoundingBox | None) -> str:
     """Return what names the picture that a network saw: the file's content, and the box of the vehicle."""
-    return row.digest + (" " + " ".join(f"{side:.6g}" for side in row.box.to_list()) if row.box else "")
+    return digest + (" " + " ".join(f"{side:.6g}" for side in box.to_list()) if box else "")
 
 
 def turned(crops: Crops) -> Crops:
