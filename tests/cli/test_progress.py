@@ -8,6 +8,7 @@ from collections.abc import Callable
 import pytest
 
 from carspotter.cli import progress
+from carspotter.cli.building import sentence
 
 
 class Terminal(io.StringIO):
@@ -82,3 +83,10 @@ def test_lines_on_the_same_terminal_are_not_cut_by_a_bar(
     _, err = streams(Terminal(), Terminal())
     assert list(progress.watched(iter("abc"), 3, is_streaming=True)) == ["a", "b", "c"]
     assert err.getvalue() == ""
+
+
+def test_what_a_step_hints_at_stands_in_its_line_as_a_sentence() -> None:
+    hint = "Audi A4 and Audi S4 are taken for each other in 40% (10 photos): merge?"
+    assert (
+        sentence({"classes": 9, "left out or merged": {"merged": 2}, "hints": [hint]}) == f"9 classes; 2 merged; {hint}"
+    )

@@ -120,6 +120,8 @@ def _words(stats: Mapping[str, Any]) -> Iterator[str]:
         if isinstance(value, Mapping):
             if value:
                 yield ", ".join(f"{number} {reason}" for reason, number in value.items())
+        elif isinstance(value, list):  # sentences
+            yield from value
         elif isinstance(value, float):
             yield f"{name.replace('_', ' ')} {value:.3f}"
         else:

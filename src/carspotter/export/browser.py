@@ -24,9 +24,6 @@ from typing import Any
 from carspotter import __version__, storage
 from carspotter.errors import BundleError, MissingExtraError, StorageError
 from carspotter.runtime.bundle import ModelBundle, Task
-from carspotter.runtime.classes import head_temperature
-from carspotter.runtime.head import Head
-from carspotter.taxonomy import Taxonomy
 
 PAGE = Path(__file__).parent / "web_browser"
 WEB = Path(__file__).parent.parent / "serving" / "web"
@@ -196,19 +193,14 @@ def _copy_bundle(bundle: ModelBundle, folder: Path) -> None:
     names = ["model.onnx", "bundle.json", "card.json", "CARD.md", *(["taxonomy.json"] if bundle.taxonomy else [])]
     for name in names:
         shutil.copyfile(source / name, folder / name)
-    if bundle.head is not None and bundle.taxonomy is not None:
-        network = _with_head(bundle, bundle.head, bundle.taxonomy)
-        (folder / "model.onnx").write_bytes(network)
-
-
-def _with_head(bundle: ModelBundle, head: Head, taxonomy: Taxonomy) -> bytes:
-    """Return a learned bundle's network with its head inside, so that the page knows of no heads."""
+    if bundle.head is None:
+        return
+    # The head goes into the network, so that the page knows of no heads.
     try:
-        from carspotter.export.answers import with_head
+        from carspotter.export.answers import whole
     except ModuleNotFoundError as error:
         raise MissingExtraError("onnx", "export") from error
-
-    return with_head(bundle.model_path.read_bytes(), head, taxonomy, temperature=head_temperature(bundle))
+    (folder / "model.onnx").write_bytes(whole(bundle)[1])
 
 
 def _manifest(part: Path, finder: ModelBundle, identifier: ModelBundle) -> dict[str, Any]:

@@ -241,7 +241,10 @@ def choose_classes(build: Build) -> Mapping[str, Any]:
         stats: dict[str, Any] = {"classes": len(chosen.taxa), "left out or merged": dict(reasons.most_common())}
         counted = catalog.rows("SELECT truth, answer, count(*) AS n FROM predictions GROUP BY ALL ORDER BY ALL")
         hints = confused_pairs({(row["truth"], row["answer"]): row["n"] for row in counted})
-        return {**stats, "hints": [str(hint) for hint in hints]} if hints else stats
+        names = {row["class_name"] for row in chosen.rows if row["status"] == OK}
+        # They were counted on the classes of the build before, some of which may be merged by now.
+        told = [str(hint) for hint in hints if {hint.first, hint.second} <= names]
+        return {**stats, "hints": told} if told else stats
 
     merges = path.read_text(encoding="utf-8-sig", errors="replace") if path.exists() else ""
     return build.whole(

@@ -45,6 +45,7 @@ name = {name}
 # The least probability that a photo shows a whole vehicle from outside is the finder's own unless `gate` is set.
 # finder = "bundle/"        # bundles of your own in place of those that ship
 # identifier = "bundle/"
+# attributes = []           # bundles of your own that say the kind or the viewpoint, such as "models/kind"
 
 [duplicates]
 # max_distance = 10         # bits of the perceptual hash, of 64

@@ -259,7 +259,7 @@ def _judge(project: Project, run: Path, photos: Photos, *, watch: Watch, said: S
             continue
         hides = Blurrer.open().blur if project.settings.share.blur else None
         evaluating.write_evaluation(run / split, table, asked, other=rival, log=run / LOG, blur=hides)
-        words += _words(table, rival)
+        words += judged(table, rival)
     if "test" not in figures:
         words.append("no photos to judge on: give a larger share to `test` under [split], or add ads, and build again")
     # Ties go to the learned one, whose network was changed by nothing.
@@ -276,10 +276,16 @@ def _judge(project: Project, run: Path, photos: Photos, *, watch: Watch, said: S
     return result
 
 
-def _words(table: Predictions, rival: Predictions | None) -> list[str]:
-    """Say how many test photos are right, and whether one of both is better."""
-    top1 = evaluate(table).top1
+def judged(table: Predictions, rival: Predictions | None) -> list[str]:
+    """Say how many test photos are right, how many without those known to the network, and whether one is better."""
+    figures = evaluate(table)
+    top1, seen = figures.top1, figures.seen
     said = [f"{top1.value:.1%} of {top1.total} test photos right ({top1.low:.1%} to {top1.high:.1%})"]
+    if seen is not None and seen.photos:
+        rest = seen.top1
+        said.append(f"the network has learnt from {seen.photos} of them, or from copies, before this training")
+        if rest.total:
+            said.append(f"of the other {rest.total} {rest.value:.1%} are right ({rest.low:.1%} to {rest.high:.1%})")
     if rival is None:
         return said
     try:

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from carspotter.errors import BundleError, suggestion
 from carspotter.records import Answer, Candidate
 from carspotter.runtime.bundle import CAR, NETWORK, SUBJECT
-from carspotter.runtime.classes import class_probabilities, head_temperature
+from carspotter.runtime.classes import class_probabilities, evidence_of, head_temperature
 from carspotter.taxonomy import LEVELS, Level
 
 if TYPE_CHECKING:
@@ -150,12 +150,9 @@ class Identifier:
         )
 
     def _evidence_of(self, outputs: Mapping[str, NDArray[np.floating]]) -> list[float | None]:
-        """Return how much speaks for any class (n,): the network's own word where it has one, else the head's."""
-        if "evidence" in outputs:
-            return [float(each) for each in outputs["evidence"].reshape(-1)]
-        if self.bundle.head is None:
-            return [None] * len(outputs["embedding"])
-        return self.bundle.head.evidence(outputs["embedding"], outputs["model"]).tolist()  # type: ignore[no-any-return]
+        """Return how much speaks for any class (n,), None where nothing says it."""
+        found = evidence_of(self.bundle, outputs)
+        return [None] * len(outputs["embedding"]) if found is None else found.tolist()
 
     def _called(self, outputs: Mapping[str, NDArray[np.floating]]) -> list[Answer | None]:
         """Return what the network under the head answers (n,); None where it is not sure, or names a class of ours."""
