@@ -28,11 +28,7 @@ MOST_EPOCHS = 150
 
 
 def trained_base(
-<<<<<<< HEAD
-    photos: Photos, crops: npt.NDArray[np.uint8], settings: AttributeSettings, out: Path, *, watch: Watch
-=======
     photos: Photos, crops: Sequence[Crops], settings: AttributeSettings, out: Path, *, watch: Watch
->>>>>>> w-attrs
 ) -> Base:
     """Train a network on crops (n, h, w, 3) of each of `sizes_of`, and export it so that it answers its embedding."""
     from carspotter.training.attribute.labels import write_table
@@ -71,13 +67,7 @@ def _long_enough(recipe: Recipe, n_photos: int) -> Recipe:
     return replace(recipe, phases=(replace(phase, epochs=min(max(phase.epochs, needed), MOST_EPOCHS)),))
 
 
-<<<<<<< HEAD
-def _fitted(
-    recipe: Recipe, crops: npt.NDArray[np.uint8], run: Path, *, photos: Photos, minutes: float, watch: Watch
-) -> Any:
-=======
 def _fitted(recipe: Recipe, crops: Sequence[Crops], run: Path, *, photos: Photos, minutes: float, watch: Watch) -> Any:
->>>>>>> w-attrs
     """Train, or go on from the newest checkpoint of the same data; return the best network."""
     from carspotter.training.attribute.task import AttributeTask
     from carspotter.training.checkpoint import BEST, load_checkpoint
