@@ -30,6 +30,7 @@ def weights_that_learn(run: Path) -> dict[str, int]:
 
     task = open_task(load_recipe(run / "recipe.json"), run)
     model = task.build_model()
+    model.freeze(0)  # as a phase does that asks for nothing more
     every = list(model.backbone.parameters())
     return {
         "backbone": sum(each.numel() for each in every if each.requires_grad),
