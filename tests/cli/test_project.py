@@ -10,6 +10,7 @@ from typer.testing import CliRunner
 
 from carspotter.cli.main import app
 from tiny_project import make_project
+from waiting import NEVER_S
 
 
 def call(*words: object) -> tuple[int, str, str]:
@@ -166,6 +167,6 @@ def test_the_demo_leaves_a_project_of_somebodys_own_alone(tmp_path: Path) -> Non
 def test_a_build_runs_as_a_program_with_workers(tmp_path: Path) -> None:
     folder = make_project(tmp_path / "program")
     words = [sys.executable, "-m", "carspotter.cli.main", "build", str(folder), "--until", "locate", "--json"]
-    done = subprocess.run(words, capture_output=True, text=True, timeout=120)
+    done = subprocess.run(words, capture_output=True, text=True, timeout=NEVER_S)
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["locate"]["done"] == 50

@@ -22,7 +22,7 @@ from carspotter.review.imported import open_decisions
 from carspotter.runtime.bundle import ModelBundle
 from carspotter.serving.app import create_app
 from carspotter.serving.settings import ServeSettings
-from tiny_project import SETTINGS, make_project
+from tiny_project import SETTINGS, UNBLURRED, make_project
 
 SIDES = {"10": "front", "11": "right", "12": "back"}
 """The side that a person sees, by the beginning of the ad's number, which is the colour of its car."""
@@ -92,7 +92,7 @@ def test_the_bundles_say_what_was_labelled(project: Path, trained: dict[str, Pat
 
 
 def test_a_kind_of_ones_own_is_the_gate_of_a_build(project: Path, trained: dict[str, Path], tmp_path: Path) -> None:
-    settings = SETTINGS.replace("[locate]", '[locate]\nattributes = ["models/kind", "models/viewpoint"]')
+    settings = (SETTINGS + UNBLURRED).replace("[locate]", '[locate]\nattributes = ["models/kind", "models/viewpoint"]')
     (project / "carspotter.toml").write_text(settings, encoding="utf-8")
     build(Project.open(project), workers=0)
     with closing(Project.open(project).catalog()) as catalog:

@@ -26,9 +26,8 @@ Said = dict[str, Any]
 
 
 @pytest.fixture(scope="module")
-def built(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Said]:
-    folder = make_project(tmp_path_factory.mktemp("project"))
-    return folder, dict(build(Project.open(folder), workers=0))
+def built(tiny_built: Path) -> tuple[Path, Said]:
+    return tiny_built, json.loads((tiny_built / "said.json").read_text())
 
 
 @pytest.fixture
@@ -110,14 +109,14 @@ def test_boxes_are_where_the_cars_are(catalog: Catalog) -> None:
     assert row["y2"] - row["y1"] == pytest.approx(140, abs=8)
 
 
-def test_learn_writes_a_bundle_that_identify_uses(built: tuple[Path, Said]) -> None:
+def test_learn_writes_a_bundle_that_identify_uses(built: tuple[Path, Said], tmp_path: Path) -> None:
     folder, stats = built
     assert stats["learn"]["test_top1"] == 1.0  # three colours
     learned = ModelBundle.load(folder / "models" / "learned")
     assert {taxon.name() for taxon in learned.taxonomy.classes} == set(NAMES.values())
     recognizer = Recognizer.open(finder=folder / "bundles" / "finder", identifier=folder / "models" / "learned")
-    save_photo(folder / "new.jpg", "green", seed=77)
-    prediction = recognizer.recognize(folder / "new.jpg")
+    save_photo(tmp_path / "new.jpg", "green", seed=77)
+    prediction = recognizer.recognize(tmp_path / "new.jpg")
     assert prediction.vehicles[0].levels["model"][0].name == "Audi A4"
     figures = learned.card["figures"]
     assert {"test test_top1", "test ad_top1"} <= set(figures)

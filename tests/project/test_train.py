@@ -23,7 +23,7 @@ from carspotter.errors import ProjectError
 from carspotter.project.folder import Project
 from carspotter.project.pipeline import build
 from carspotter.runtime.bundle import ModelBundle, shipped
-from tiny_project import SETTINGS, make_project
+from tiny_project import SETTINGS, UNBLURRED, make_project
 
 TINY = """
 task = "identifier"
@@ -50,17 +50,10 @@ height = 32
 """
 
 
-@pytest.fixture(scope="module")
-def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = make_project(tmp_path_factory.mktemp("built") / "cars")
-    build(Project.open(folder), workers=0)
-    return folder
-
-
 @pytest.fixture
-def project(built: Path, tmp_path: Path) -> Path:
+def project(tiny_built: Path, tmp_path: Path) -> Path:
     folder = tmp_path / "cars"
-    shutil.copytree(built, folder)
+    shutil.copytree(tiny_built, folder)
     (tmp_path / "tiny.toml").write_text(TINY, encoding="utf-8")
     return folder
 
@@ -112,7 +105,7 @@ def test_a_project_becomes_a_bundle_that_is_judged_and_compared(project: Path) -
 
 def test_a_split_without_validation_holds_photos_of_train_out(tmp_path: Path) -> None:
     parts = "\n[split]\ntrain = 0.7\nvalidation = 0.0\ntest = 0.3\n"
-    project = make_project(tmp_path / "cars", settings=SETTINGS + parts)
+    project = make_project(tmp_path / "cars", settings=SETTINGS + UNBLURRED + parts)
     (tmp_path / "tiny.toml").write_text(TINY, encoding="utf-8")
     build(Project.open(project), workers=0)
     done = train(project, "--minutes", 5)
