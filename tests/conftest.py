@@ -8,6 +8,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -122,7 +123,8 @@ def once(tmp_path_factory: pytest.TempPathFactory) -> Once:
         folder, whole = base / "once" / name, base / "once" / f"{name}.whole"
         folder.parent.mkdir(exist_ok=True)
         with FileLock(base / f"{name}.lock"):
-            if not whole.exists():  # what a worker that failed left behind is no obstacle
+            if not whole.exists():
+                shutil.rmtree(folder, ignore_errors=True)  # of a worker that failed
                 make(folder)
                 whole.touch()
         return folder
@@ -142,3 +144,14 @@ def tiny_built(once: Once) -> Path:
         (folder / "said.json").write_text(json.dumps({name: dict(stats) for name, stats in said.items()}))
 
     return once("tiny-project", make)
+
+
+@pytest.fixture(scope="session")
+def showroom_walk(once: Once) -> Path:
+    """A folder where docs/get-started.md was walked: `my-cars`, built of the showroom, and `said.json`.
+
+    That holds a row a command: its words, what the page shows, what was said. Whoever changes something copies it.
+    """
+    from get_started import walk
+
+    return once("showroom-walk", walk)
