@@ -41,7 +41,7 @@ def test_the_largest_loss_comes_first_and_the_way_on_last(tiny_built: Path) -> N
 def test_too_few_photos_name_limits_that_help(tiny_built: Path, tmp_path: Path) -> None:
     copy = Path(shutil.copytree(tiny_built, tmp_path / "copy"))
     set_classes(copy, "min_photos", 1000)
-    build(Project.open(copy), workers=0)
+    build(Project.open(copy), until="split", workers=0)
     told = the(advice_of(copy), "too few photos for a class")
     assert "`min_photos` is 1000" in told.text
     found = re.search(
@@ -58,7 +58,7 @@ def test_words_that_name_nothing_are_quoted(tiny_built: Path, tmp_path: Path) ->
     copy = Path(shutil.copytree(tiny_built, tmp_path / "copy"))
     table = copy / "cars.csv"
     table.write_text(table.read_text(encoding="utf-8").replace("audi,A4 Avant", "Zorblax,Qux"), encoding="utf-8")
-    build(Project.open(copy), workers=0)
+    build(Project.open(copy), until="split", workers=0)
     told = the(advice_of(copy), "labels/words.csv")
     assert "most often 'Zorblax Qux' (5)" in told.text
     assert told.photos == 16, "those of the nameless ad as well"

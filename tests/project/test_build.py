@@ -215,7 +215,7 @@ def test_growth_moves_nothing(copy: Path) -> None:
     for k in range(6):
         save_photo(copy / "pictures" / f"500{k}_0.jpg", "red", seed=500 + k)
     add_ads(copy, [(f"500{k}", "volkswagen", "GOLF", "", f"500{k}_0.jpg") for k in range(6)])
-    build(Project.open(copy), workers=0)
+    build(Project.open(copy), until="split", workers=0)
     after = {row["photo_id"]: row["split"] for row in tables(copy)["samples"]}
     assert {name: after[name] for name in before} == before
     assert len(after) == len(before) + 6
@@ -224,12 +224,12 @@ def test_growth_moves_nothing(copy: Path) -> None:
 def test_a_threshold_is_applied_without_looking_again(copy: Path) -> None:
     text = (copy / "carspotter.toml").read_text()
     (copy / "carspotter.toml").write_text(text.replace("[check]", "[check]\nmin_side = 301"))
-    stats = build(Project.open(copy), workers=0)
+    stats = build(Project.open(copy), until="locate", workers=0)
     assert stats["locate"] == {"done": 0, "judged anew": 48}
     with Project.open(copy).catalog() as catalog:
         assert catalog.rows("SELECT DISTINCT status FROM checks WHERE width IS NOT NULL") == [{"status": "too-small"}]
     (copy / "carspotter.toml").write_text(text)
-    build(Project.open(copy), workers=0)
+    build(Project.open(copy), until="locate", workers=0)
     with Project.open(copy).catalog() as catalog:
         assert catalog.rows("SELECT DISTINCT status FROM checks WHERE width IS NOT NULL") == [{"status": "ok"}]
 
@@ -243,7 +243,7 @@ def test_words_that_a_person_wrote_win(copy: Path) -> None:
         writer = csv.DictWriter(file, list(rows[0]))
         writer.writeheader()
         writer.writerow(filled)
-    build(Project.open(copy), workers=0)
+    build(Project.open(copy), until="resolve", workers=0)
     with Project.open(copy).catalog() as catalog:
         row = catalog.rows("SELECT * FROM labels WHERE ad_id = '9002'")[0]
     assert (row["name"], row["said_by"], row["status"]) == ("Volkswagen Golf", "person", "ok")
@@ -274,7 +274,7 @@ def test_types_and_generations_go_from_words_to_the_learnt_bundle(copy: Path) ->
     names = {"Volkswagen Golf Mk7", "Audi A4 B8"}
     for level, name in (("type", "BMW 3 Series F31"), ("generation", "BMW 3 Series F30")):
         (copy / "carspotter.toml").write_text(text.replace("[classes]", f'[classes]\nlevel = "{level}"'))
-        build(Project.open(copy), workers=0)
+        build(Project.open(copy), until="learn", workers=0)
         taxonomy = ModelBundle.load(copy / "models" / "learned").taxonomy
         assert taxonomy is not None
         assert set(taxonomy.names("generation")) == {*names, name}
@@ -285,7 +285,7 @@ def test_what_was_made_and_is_gone_is_made_again(copy: Path) -> None:
     shutil.rmtree(copy / "models")
     shutil.rmtree(copy / "catalog" / "duplicates")
     before = tables(copy.parent / "copy")
-    build(Project.open(copy), workers=0)
+    build(Project.open(copy), until="shard", workers=0)
     assert (copy / "shards" / "manifest.json").exists()
     assert (copy / "models" / "learned" / "bundle.json").exists()
     assert len(tables(copy)["duplicates"]) == 2
@@ -297,9 +297,9 @@ def test_a_damaged_part_is_named_and_made_again_once_moved_away(copy: Path) -> N
     part = next(iter(sorted((copy / "catalog" / "checks").rglob("*.parquet"))))
     part.write_bytes(part.read_bytes()[:200])
     with pytest.raises(CatalogError, match=part.name):
-        build(Project.open(copy), workers=0)
+        build(Project.open(copy), until="shard", workers=0)
     part.rename(copy / part.name)
-    build(Project.open(copy), workers=0)
+    build(Project.open(copy), until="shard", workers=0)
     assert tables(copy) == before
 
 
