@@ -58,7 +58,7 @@ def comparable(text: str) -> list[tuple[str, list[float]]]:
     Sorted, since results and progress are two streams, and photos of several workers come in any order.
     """
     text = re.sub(
-        r"^.* a second, about .*$|^.* a second$|^my-cars/report\.html$|[█─]+| +\(\d+ s\)|\d+ ms",
+        r"^.* a second, about .*$|^.* a second$|^my-cars/report\.html$|[█─]+| +\((?:\d+ h )?\d+ (?:s|min)\)|\d+ ms",
         "",
         text,
         flags=re.MULTILINE,

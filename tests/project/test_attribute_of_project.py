@@ -43,7 +43,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with (folder / "cars.csv").open("w", newline="", encoding="utf-8") as file:
         states = ["state", *("new" if row[0].startswith("10") else "used" for row in rows)]
         csv.writer(file).writerows([*row, state] for row, state in zip([header, *rows], states, strict=True))
-    build(Project.open(folder), workers=0)
+    build(Project.open(folder), until="split", workers=0)
     with Project.open(folder).catalog() as catalog:
         photos = catalog.rows("SELECT photo_id, ad_id FROM listing_photos WHERE photo_id IS NOT NULL")
     decisions = open_decisions(Project.open(folder).labels)
@@ -94,7 +94,7 @@ def test_the_bundles_say_what_was_labelled(project: Path, trained: dict[str, Pat
 def test_a_kind_of_ones_own_is_the_gate_of_a_build(project: Path, trained: dict[str, Path], tmp_path: Path) -> None:
     settings = (SETTINGS + UNBLURRED).replace("[locate]", '[locate]\nattributes = ["models/kind", "models/viewpoint"]')
     (project / "carspotter.toml").write_text(settings, encoding="utf-8")
-    build(Project.open(project), workers=0)
+    build(Project.open(project), until="locate", workers=0)
     with closing(Project.open(project).catalog()) as catalog:
         passed = catalog.rows(
             """SELECT left(p.ad_id, 2) AS ads, bool_or(v.passed) AS some, bool_and(v.passed) AS every,

@@ -43,7 +43,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     rows = [_ad(folder, color, number) for color in CARS for number in range(5)]
     with (folder / "სია 表.csv").open("w", newline="", encoding="utf-8") as file:
         csv.writer(file).writerows([("ad_id", "make", "model", "photos"), *rows])
-    build(Project.open(folder), workers=0)
+    build(Project.open(folder), until="resolve", workers=0)
     _write_words(folder)
     build(Project.open(folder), workers=0)
     return folder
