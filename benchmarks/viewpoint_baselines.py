@@ -26,18 +26,20 @@ import torch
 from torch import Tensor, nn
 
 from carspotter.evaluation.compare import ensemble, fit_weights
+from carspotter.evaluation.metrics import macro_f1
 from carspotter.evaluation.predictions import Predictions
 from carspotter.runtime.calibration import fit_temperature, softmax
 from carspotter.taxonomy import Taxon, Taxonomy
 from carspotter.training.attribute.task import SmallCnn
-from carspotter.training.baselines import Baseline, FitSettings, HogSettings, fit_features, fit_hog
-from carspotter.training.features import Embed, Floats, Images, embed_with
+from carspotter.training.baselines import Baseline, HogSettings, fit_features, fit_hog
+from carspotter.training.features import Embed, Images, embed_with
 from carspotter.training.identifier.data import augment, load_photos
 from carspotter.training.identifier.holdout import split_holdout
 from carspotter.training.identifier.model import Identifier, load_backbone, parameter_groups
 from carspotter.training.identifier.source import LabelledPhotos
 from carspotter.training.identifier.targets import Nodes
 from carspotter.training.identifier.task import predict
+from carspotter.training.linear import FitSettings, Floats
 from carspotter.training.recipe import AugmentSettings, InputSettings, ModelSettings, TrainSettings
 from measure import parser, report
 
@@ -276,23 +278,15 @@ def f1(counts: Ints) -> Doubles:
     return np.asarray(2 * hits / np.maximum(counts.sum(axis=-1) + counts.sum(axis=-2), 1), np.float64)
 
 
-def interval(counts: Ints, draws: int = 5000) -> tuple[float, float]:
-    """Return the 95 % bootstrap interval of macro-F1; to draw photos anew is to draw the cells of their table anew."""
-    n = int(counts.sum())
-    drawn = np.random.default_rng(0).multinomial(n, counts.ravel() / n, size=draws).reshape(draws, *counts.shape)
-    low, high = np.percentile(f1(drawn).mean(axis=-1), [2.5, 97.5])
-    return float(low), float(high)
-
-
 def row(outcome: Outcome) -> dict[str, Any]:
     """Make a row of the table."""
     table = outcome.tables[1]
     counts = confusion(table.probabilities, table.truth)
-    low, high = interval(counts)
+    estimate = macro_f1(table.truth, table.probabilities.argmax(axis=1), len(VIEWS))
     return {
         "approach": table.name,
-        "macro-F1": round(float(f1(counts).mean()), 4),
-        "95 %": f"{low:.3f}-{high:.3f}",
+        "macro-F1": round(estimate.value, 4),
+        "95 %": f"{estimate.low:.3f}-{estimate.high:.3f}",
         "accuracy": round(float(np.trace(counts) / counts.sum()), 4),
         **{f"F1 {view}": round(float(value), 3) for view, value in zip(VIEWS, f1(counts), strict=True)},
         "chosen": outcome.setting,

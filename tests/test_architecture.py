@@ -19,11 +19,12 @@ from waiting import NEVER_S
 
 SOURCE = Path(__file__).parent.parent / "src" / "carspotter"
 
-VOCABULARY = {"errors", "geometry", "taxonomy", "records", "headers", "pixels", "hashes", "storage", "settings"}
-VOCABULARY |= {"web", "web_policy", "webdav", "cores", "thumbnails", "crops", "csv_rows", "quality"}
+VOCABULARY = {"errors", "geometry", "taxonomy", "records", "headers", "pixels", "srgb", "hashes", "settings"}
+VOCABULARY |= {"storage", "storage_errors", "web", "web_policy", "webdav", "cores", "thumbnails", "crops", "csv_rows"}
+VOCABULARY |= {"quality", "progress"}
 ENGINES = {"runtime", "catalog", "compute"}
 STAGES = {"sources", "photos", "labels", "dataset", "recognition", "training", "export", "evaluation"}
-WHOLE = {"project"}
+WHOLE = {"project", "project_training"}
 FACES = {"cli", "serving", "review", "notebook", "client"}
 STAGES |= {"review.decisions", "review.imported", "review.apply"}  # a build reads what people decided
 LAYERS = (VOCABULARY, ENGINES, STAGES, WHOLE, FACES)  # each may import what stands before it
@@ -43,6 +44,7 @@ STAGE_EXCEPTIONS = {
     ("notebook", "review"),
     ("review", "serving"),
     ("review", "labels"),
+    ("project_training", "project"),
 }
 
 # Third-party library → where it may be imported. A library that is not listed has no door and may not be used.
@@ -51,6 +53,7 @@ DOORS: dict[str, tuple[str, ...]] = {
     "numpy": ("",),
     "PIL": (
         "pixels",
+        "srgb",
         "hashes",
         "photos",
         "dataset",
@@ -77,7 +80,7 @@ DOORS: dict[str, tuple[str, ...]] = {
     "rapidfuzz": ("labels",),
     "google": ("dataset.tfrecord",),  # protobuf
     "google_crc32c": ("dataset.tfrecord",),
-    "sklearn": ("labels.noise", "labels.outliers", "training.baselines"),
+    "sklearn": ("labels.noise", "labels.outliers", "training.linear"),
     "skimage": ("training.baselines",),
     "cleanlab": ("labels.noise",),
     "lightning_fabric": ("training",),
@@ -477,6 +480,12 @@ except SystemExit as end:
 def test_starting_loads_nothing_heavy(program: str) -> None:
     # What is loaded, not how long it takes: the time is a benchmark's business (benchmarks/startup.py).
     assert loaded_modules(program) & HEAVY == set()
+
+
+def test_a_photo_of_this_machine_loads_its_engine_and_nothing_else_heavy() -> None:
+    photo = SOURCE / "serving" / "web" / "examples" / "front-left.jpg"
+    loaded = loaded_modules(HELP.replace('"--help"', f'"identify", {str(photo)!r}'))
+    assert loaded & (HEAVY | {"asyncio", "multiprocessing"}) == {"onnxruntime"}
 
 
 # ---- the rules can fail ----

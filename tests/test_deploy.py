@@ -207,6 +207,11 @@ def test_proxies_let_through_what_the_service_takes(where: str) -> None:
     assert {"error", "timeout", "http_429", "http_503", "non_idempotent"} == set(again.split())
 
 
+def test_caddy_lets_through_what_the_service_takes() -> None:
+    (size,) = re.findall(r"max_size (\d+)MiB", (DEPLOY / "Caddyfile").read_text(encoding="utf-8"))
+    assert SETTINGS.uploads < int(size) * MEGABYTE <= SETTINGS.uploads + 2 * MEGABYTE
+
+
 @pytest.mark.skipif(NGINX is None, reason="needs nginx")
 def test_nginx_reads_its_file(tmp_path: Path) -> None:
     text = (DEPLOY / "nginx.conf").read_text(encoding="utf-8").replace("/tmp/", f"{tmp_path}/")

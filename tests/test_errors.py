@@ -5,7 +5,7 @@ import pickle
 import pytest
 
 from carspotter import errors
-from carspotter.errors import CarspotterError, ImageError, MissingExtraError, nearest, suggestion
+from carspotter.errors import CarspotterError, ImageError, MissingExtraError, nearest, suggestion, typed
 
 
 def test_every_error_is_in_the_tree_that_the_module_draws():
@@ -50,3 +50,12 @@ def test_suggestion_lists_what_is_allowed_when_nothing_is_near():
     assert suggestion("q", ["Audi", "BMW"]) == "allowed: Audi, BMW"
     assert suggestion("q", [f"x{n}" for n in range(10)]).endswith("x7 and 2 more")
     assert suggestion("q", []) == "none is defined"
+
+
+def test_a_path_is_typed_from_where_one_stands(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert typed(tmp_path / "my cars") == "'my cars'"
+    assert typed(tmp_path) == "."
+    assert typed("my-cars") == "my-cars"
+    assert typed(tmp_path.parent) == str(tmp_path.parent)
+    assert typed("s3://cars/photos") == "s3://cars/photos"

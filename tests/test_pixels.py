@@ -389,16 +389,21 @@ def test_a_decoded_photo_is_read_only():
 # A process of its own: one that hangs can be ended, and its memory has a limit that a bomb would hit. It says what it
 # is at before each file, so that the parent knows which one it was.
 _READER = """
-import resource, sys, time, warnings
+import resource, sys, warnings
 from pathlib import Path
 warnings.simplefilter("error")
 from carspotter.errors import ImageError
 from carspotter.pixels import decode
 resource.setrlimit(resource.RLIMIT_AS, (int(sys.argv[2]),) * 2)
+calls = 0
+def count(*_):
+    global calls
+    calls += 1
 for path in sorted(Path(sys.argv[1]).iterdir()):
     print(path.name, end=" ", flush=True)
     data = path.read_bytes()
-    start = time.process_time()
+    calls = 0
+    sys.setprofile(count)
     for min_side in (None, 32):
         try:
             decode(data, min_side=min_side)
@@ -406,7 +411,8 @@ for path in sorted(Path(sys.argv[1]).iterdir()):
         except ImageError as error:
             assert len(str(error)) < 400 and "\\n" not in str(error) and "object at" not in str(error), str(error)
             answer = error.code
-    print(answer, round((time.process_time() - start) / 2, 2), flush=True)
+    sys.setprofile(None)
+    print(answer, calls // 2, flush=True)
 # Not getrusage: its peak is inherited from the test runner, which may have torch loaded.
 peak = next(line for line in open("/proc/self/status") if line.startswith("VmHWM"))
 print("peak", int(peak.split()[1]) // 1024)
@@ -421,15 +427,15 @@ def test_hostile_files_neither_crash_nor_hang_nor_take_memory(tmp_path):
     command = [sys.executable, "-c", _READER, str(tmp_path / "hostile"), str(4 << 30)]
     source = str(Path(__file__).parent.parent / "src")
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([source, os.environ.get("PYTHONPATH", "")])}
-    # One file may take a second; all of them take some seconds in all, and a hang takes for ever.
+    # All of them take some seconds in all, and a hang takes for ever.
     result = subprocess.run(command, capture_output=True, text=True, timeout=NEVER_S, env=environment, check=False)
     assert result.returncode == 0, result.stdout[-200:] + result.stderr[-2000:]
     *lines, peak = result.stdout.splitlines()
     assert len(lines) == len(files)
     answers = {line.split()[0]: line.split()[1] for line in lines}
-    seconds = {line.split()[0]: float(line.split()[2]) for line in lines}
-    # A second at most is promised; processor time, and room for a machine that is busy.
-    assert max(seconds.values()) < 3, max(seconds, key=seconds.__getitem__)
+    # Of a file in a million pieces no more than 50,000 are read, with some calls for each, however long it is.
+    calls = {line.split()[0]: int(line.split()[2]) for line in lines}
+    assert max(calls.values()) < 10 * 50_000, max(calls, key=calls.__getitem__)
     assert int(peak.split()[1]) < 600, "MiB"
     assert answers["text.jpg"] == "unsupported-format"
     assert answers["empty.jpg"] == "empty"

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from carspotter import storage
+from carspotter import storage, storage_errors
 from carspotter.errors import StorageError
 from waiting import NEVER_S
 
@@ -306,7 +306,7 @@ def test_an_answer_is_unpacked_up_to_the_limit(url):
 def test_a_photo_that_is_gone(url):
     with pytest.raises(StorageError) as caught:
         storage.read(url + "/gone")
-    assert storage.reason(caught.value) == "gone"
+    assert storage_errors.reason(caught.value) == "gone"
 
 
 def test_http_is_not_written(url):
@@ -418,14 +418,14 @@ def test_only_numbers_of_errors_are_named_that_every_system_has():
 def test_reasons_where_the_system_has_fewer_numbers(monkeypatch):
     error = StorageError("x")
     error.__cause__ = OSError(errno.EREMOTEIO, "x") if hasattr(errno, "EREMOTEIO") else OSError(errno.EBUSY, "x")
-    assert storage.reason(error) == "server-error"
+    assert storage_errors.reason(error) == "server-error"
     for name in set(dir(errno)) - EVERYWHERE:
         if name.startswith("E"):
             monkeypatch.delattr(errno, name)
     monkeypatch.setattr(errno, "errorcode", {getattr(errno, name): name for name in EVERYWHERE if name[1:].isupper()})
     for number, why in ((errno.ENOSPC, "no-space"), (errno.EBUSY, "server-error"), (9999, "failed")):
         error.__cause__ = OSError(number, "x")
-        assert storage.reason(error) == why
+        assert storage_errors.reason(error) == why
 
 
 @pytest.mark.parametrize(
@@ -457,3 +457,15 @@ def test_a_file_that_fails_half_way_leaves_the_one_before(tmp_path: Path) -> Non
         fail_half_way(path)
     assert path.read_bytes() == b"before"
     assert list(path.parent.iterdir()) == [path]
+
+
+def test_a_folder_is_replaced_whole_or_not_at_all(tmp_path):
+    place = tmp_path / "site"
+    for text in ("first", "second"):
+        with storage.replacing_folder(place) as folder:
+            assert list(folder.iterdir()) == []
+            (folder / f"{text}.txt").write_text(text)
+    with pytest.raises(ZeroDivisionError), storage.replacing_folder(place) as folder:
+        (folder / "third.txt").write_text(str(1 // 0))
+    assert [path.name for path in place.iterdir()] == ["second.txt"]
+    assert list(tmp_path.iterdir()) == [place]

@@ -5,7 +5,7 @@ import socket
 
 import pytest
 
-from carspotter import storage
+from carspotter import storage, storage_errors
 from carspotter.errors import StorageError
 from remote_servers import PASSWORD, USER, lift_guard, make_bucket, s3_server, webdav_server
 
@@ -26,7 +26,7 @@ def failure(call, *arguments, **options):
     assert "\n" not in message
     assert len(message) < 400
     assert not re.search(r"s3cret|wrong-word", message)
-    return storage.reason(caught.value), message
+    return storage_errors.reason(caught.value), message
 
 
 @pytest.fixture(scope="module")

@@ -21,7 +21,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from carspotter import storage, web
+from carspotter import storage_errors, web
 from carspotter.errors import StorageError
 from carspotter.web import fetch
 from carspotter.web_policy import UrlPolicy, is_public
@@ -124,7 +124,7 @@ def refusal(url: str, policy: UrlPolicy = STRICT, resolver: object = None) -> st
     with pytest.raises(StorageError) as caught:
         run(fetch(url, policy, resolver=resolver))
     assert tried == []
-    assert storage.reason(caught.value) == "forbidden"
+    assert storage_errors.reason(caught.value) == "forbidden"
     message = str(caught.value)
     assert "\n" not in message
     assert len(message) < 200
@@ -400,7 +400,7 @@ def test_an_odd_spelling_reaches_nobody(url: str, message: str) -> None:
             tried.clear()
             with pytest.raises(StorageError, match=message) as caught:
                 await fetch(url.replace("{port}", str(server.port)), STRICT)
-            assert storage.reason(caught.value) == "forbidden"
+            assert storage_errors.reason(caught.value) == "forbidden"
             assert "a:b" not in str(caught.value)
             assert tried == []
             return server.n_accepted
@@ -503,7 +503,7 @@ def failed(answer, policy: UrlPolicy = OPEN) -> tuple[str, str]:
     assert message.startswith("photos.example ")
     assert OUTSIDE not in message
     assert "\n" not in message
-    return storage.reason(caught.value), message
+    return storage_errors.reason(caught.value), message
 
 
 def test_a_photo_comes_as_it_is_from_the_address_that_was_checked() -> None:
@@ -651,7 +651,7 @@ def test_a_host_that_is_down_is_told_by_name_only() -> None:
 
     with pytest.raises(StorageError, match=r"^photos\.example cannot be reached$") as caught:
         run(attempt())
-    assert storage.reason(caught.value) == "unreachable"
+    assert storage_errors.reason(caught.value) == "unreachable"
 
 
 # ---- redirects and names that change
@@ -717,7 +717,7 @@ def test_a_redirect_inside_is_refused_where_it_stands(location: str, message: st
     assert inside.n_accepted == 0
     assert isinstance(result, StorageError)
     assert re.search(message, str(result))
-    assert storage.reason(result) == "forbidden"
+    assert storage_errors.reason(result) == "forbidden"
     assert "a:b" not in str(result)
     assert outside.n_accepted == (6 if location == "/a.jpg" else 1)
 
@@ -890,7 +890,7 @@ def why(url: str, policy: UrlPolicy = LENIENT, resolver: object = None) -> str:
     """Return the reason of a fetch that must fail."""
     with pytest.raises(StorageError) as caught:
         run(fetch(url, policy, resolver=resolver))
-    return storage.reason(caught.value)
+    return storage_errors.reason(caught.value)
 
 
 @pytest.mark.parametrize("address", [*CLOUDS, "127.0.0.1", "10.0.0.1", "::1", "fe80::1", "::ffff:127.0.0.1", "fd00::1"])
@@ -935,13 +935,13 @@ def test_where_a_network_has_ipv6_alone_the_address_inside_counts() -> None:
 def test_a_redirect_inside_is_refused_for_the_owners_sources_too(location: str) -> None:
     names = Names(photos_example=[[OUTSIDE]], inside_example=[[INSIDE]])
     result, _, inside = run(both(moved(location), names, LENIENT))
-    assert storage.reason(result) == "private-address"
+    assert storage_errors.reason(result) == "private-address"
     assert inside.n_accepted == 0
 
 
 def test_a_name_that_changes_between_redirects_is_checked_again_for_the_owner() -> None:
     result, _, inside = run(both(moved("/b c\\d.jpg"), Names(photos_example=[[OUTSIDE], [INSIDE]]), LENIENT))
-    assert storage.reason(result) == "private-address"
+    assert storage_errors.reason(result) == "private-address"
     assert inside.n_accepted == 0
 
 

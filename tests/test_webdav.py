@@ -9,7 +9,7 @@ from xml.sax.saxutils import escape
 
 import pytest
 
-from carspotter import storage
+from carspotter import storage, storage_errors
 from carspotter.errors import StorageError
 
 USER, PASSWORD = "u1@cars.example", "p:ss/wö rd@%"
@@ -138,7 +138,7 @@ def test_a_file_is_no_folder_and_a_list_is_xml(server):
         storage.list_files(f"{place}/my%20cars/q.jpg", (".jpg",))
     with pytest.raises(StorageError, match="answered 404") as caught:
         storage.list_files(f"{place}/none", (".jpg",))
-    assert storage.reason(caught.value) == "missing"
+    assert storage_errors.reason(caught.value) == "missing"
     server.listing = lambda places: "<html>sorry"
     with pytest.raises(StorageError, match="no XML"):
         storage.list_files(place, (".jpg",))

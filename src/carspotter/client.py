@@ -22,7 +22,7 @@ from typing import Any
 
 from carspotter.errors import MissingExtraError, StorageError
 from carspotter.records import Prediction
-from carspotter.storage import is_url
+from carspotter.storage_errors import asked_s, is_url
 
 try:
     import httpx
@@ -150,10 +150,10 @@ class Client:
                 if not content or not content.keys() >= set(has):
                     raise self._stranger()
                 return content
-            asked_s = _retry_after_s(answer) if answer.status_code in _BUSY else None
-            if answer.status_code not in _BUSY or number == TRIES or (asked_s or 0) > _MAX_WAIT_S:
-                raise self._problem(answer, content, asked_s)
-            time.sleep(wait_s if asked_s is None else asked_s)
+            busy_s = asked_s(answer.headers.get("Retry-After", "")) if answer.status_code in _BUSY else None
+            if answer.status_code not in _BUSY or number == TRIES or (busy_s or 0) > _MAX_WAIT_S:
+                raise self._problem(answer, content, busy_s)
+            time.sleep(busy_s or wait_s)
             wait_s *= _GROWTH
         raise AssertionError("the last try returns or raises")
 
@@ -227,11 +227,6 @@ def _check_address(server: str) -> None:
         raise ValueError(f"server {server!r} is no address; write one like http://cars.example:8000")
     if url.userinfo:  # which is not repeated: it holds a password
         raise ValueError("the server's address holds a user name or a password; give an API key instead")
-
-
-def _retry_after_s(answer: httpx.Response) -> float | None:
-    text = answer.headers.get("Retry-After", "")
-    return float(text) if text.isascii() and text.isdecimal() else None
 
 
 def _root(error: BaseException) -> BaseException:

@@ -2,14 +2,16 @@
 
 In: a path or a text, the columns that it must have, the error to raise. Out: each row with its line number. Sellers'
 tables, which may be broken anywhere, are read by `sources.lines`; this is for labels, where a broken row is an error.
+`csv_text` is the way back.
 """
 
 from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from carspotter.errors import CarspotterError
 
@@ -62,6 +64,15 @@ def parse_csv(
 def header(text: str) -> list[str]:
     """Return the names of the columns."""
     return [name.strip() for name in next(csv.reader([text.split("\n", 1)[0]], delimiter=_delimiter(text)), [])]
+
+
+def csv_text(rows: Iterable[Mapping[str, Any]], columns: Sequence[str]) -> str:
+    """Return rows as the text of a CSV file with a header; what a row lacks is an empty cell."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, columns, lineterminator="\n", restval="")
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue()
 
 
 def _delimiter(text: str) -> str:

@@ -25,7 +25,9 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Iterable
+from contextlib import suppress
 from difflib import get_close_matches
+from pathlib import Path
 from typing import ClassVar, Literal, get_args
 
 ImageCode = Literal["empty", "unsupported-format", "broken", "truncated", "too-large", "unreadable"]
@@ -148,8 +150,12 @@ class MissingExtraError(CarspotterError):
 
 
 def typed(path: object) -> str:
-    """Return a path as a shell takes it: in quotes where it has blanks or letters that need them."""
-    return shlex.quote(str(path))
+    """Return a path as one types it where one stands: relative where it lies below, in quotes if need be."""
+    text = str(path)
+    if Path(text).is_absolute():
+        with suppress(OSError, ValueError):  # a working folder that was removed; a path that lies elsewhere
+            text = str(Path(text).relative_to(Path.cwd()))
+    return shlex.quote(text)
 
 
 def nearest(word: str, allowed: Iterable[str]) -> str | None:

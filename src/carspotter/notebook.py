@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import io
 from dataclasses import dataclass
 from html import escape
 from pathlib import Path
@@ -18,6 +16,7 @@ from carspotter.recognition.drawing import draw
 from carspotter.recognition.recognizer import why_no_vehicle
 from carspotter.records import Prediction, Vehicle
 from carspotter.review.notebook import Labeller
+from carspotter.thumbnails import SCREEN_QUALITY, data_uri
 
 __all__ = ["Labeller", "Shown", "show"]
 
@@ -45,10 +44,7 @@ def show(prediction: Prediction, photo: str | Path | bytes | NDArray[np.uint8] |
         return Shown(html=_page(f"<p><b>{escape(prediction.error.type)}</b>: {escape(prediction.error.message)}</p>"))
     picture = draw(_pixels(prediction.photo if photo is None else photo), prediction)
     picture.thumbnail((WIDEST, WIDEST))
-    buffer = io.BytesIO()
-    picture.save(buffer, "JPEG", quality=88)
-    source = base64.b64encode(buffer.getvalue()).decode()
-    parts = [f'<img alt="photo" style="max-width:100%" src="data:image/jpeg;base64,{source}">', _kind(prediction)]
+    parts = [f'<img alt="photo" style="max-width:100%" src="{data_uri(picture, SCREEN_QUALITY)}">', _kind(prediction)]
     parts += [_vehicle(vehicle) for vehicle in prediction.vehicles]
     return Shown(html=_page("".join(parts)))
 

@@ -7,14 +7,11 @@ ImageError and nothing else. It reads no file, opens no URL and normalizes nothi
 
 from __future__ import annotations
 
-import struct
 import threading
 import warnings
-import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from functools import lru_cache
 from hashlib import blake2b
 from importlib import import_module
 from io import BytesIO
@@ -23,12 +20,13 @@ from typing import Any, Literal, get_args
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, ImageCms, UnidentifiedImageError
+from PIL import Image, UnidentifiedImageError
 
 from carspotter.errors import BundleError, ImageCode, ImageError, suggestion
 from carspotter.geometry import BoundingBox
 from carspotter.headers import check_pieces, count_scans, lacks_end, lacks_scans, orientation, sniff, unsupported
 from carspotter.settings import read_section
+from carspotter.srgb import METADATA_ERRORS, to_srgb
 
 Pixels = npt.NDArray[np.uint8]
 Fit = Literal["squash", "letterbox"]
@@ -43,8 +41,6 @@ MAX_SIDE = 65_535
 # minutes (libjpeg-turbo's advisory LJT-01-005). Encoders write about 10 scans, which a photo at the limit may have.
 _MAX_SCANNED_PIXELS = 20 * MAX_PIXELS
 _FILLING = 512  # bytes that stand in for blocks of a JPEG, to see whether any are missing, before each of its markers
-# Real profiles have 0.5 kB (sRGB) to 2 MB (CMYK presses).
-_MAX_PROFILE_BYTES = 4 << 20
 # The customary grey of letterboxed detectors (YOLO): about the mean of photographs, so that bars draw no edges.
 LETTERBOX_GREY = 114
 
@@ -70,21 +66,7 @@ _UPRIGHT = {
     8: Image.Transpose.ROTATE_90,
 }
 
-# All that Pillow's readers raise on damaged bytes, seen with the hostile files of the tests: no reader documents it.
-_METADATA_ERRORS = (
-    OSError,
-    SyntaxError,
-    ValueError,
-    TypeError,
-    LookupError,
-    EOFError,
-    OverflowError,
-    AttributeError,
-    RuntimeError,
-    struct.error,
-    zlib.error,
-)
-_DAMAGE = (*_METADATA_ERRORS, Image.DecompressionBombError)
+_DAMAGE = (*METADATA_ERRORS, Image.DecompressionBombError)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -157,7 +139,7 @@ def decode(data: bytes, *, min_side: int | None = None, max_pixels: int = MAX_PI
                 width, height = image.size
                 _check_size(width, height, max_pixels)
             turn = _UPRIGHT.get(orientation(image.info.get("exif")))
-            image = _to_srgb(image)
+            image = to_srgb(image)
         except MemoryError as error:
             raise ImageError(f"{form} photo does not fit into memory", "too-large") from error
         except _DAMAGE as error:
@@ -382,62 +364,3 @@ def _quiet_pillow() -> Iterator[None]:
             if _quiet_users == 0 and _quiet_filters is not None:
                 _quiet_filters.__exit__(None, None, None)
                 _quiet_filters = None
-
-
-# ---- colours
-
-
-def _to_srgb(image: Image.Image) -> Image.Image:
-    """Return the image as 8-bit RGB in sRGB."""
-    profile = image.info.get("icc_profile")
-    if image.mode.startswith("I"):  # 16-bit grey; Pillow's own conversion clips at 255
-        image = _from_16_bit(image)
-    if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
-        image = _on_white(image)
-    elif image.mode == "P":  # a profile speaks of the palette's colours
-        image = image.convert("RGB")
-    if profile:
-        image = _apply_profile(image, profile)
-    if image.mode == "RGB":
-        return image
-    if image.mode not in ("1", "L", "CMYK", "YCbCr", "RGBX"):
-        raise unsupported(f"its colours are of mode {image.mode}")
-    return image.convert("RGB")
-
-
-def _from_16_bit(image: Image.Image) -> Image.Image:
-    values = np.asarray(image)
-    # `I` has 32 bits but comes from 16-bit files; the byte that counts is the upper of the two.
-    return Image.fromarray((np.clip(values, 0, 65_535) >> 8).astype(np.uint8))
-
-
-def _on_white(image: Image.Image) -> Image.Image:
-    rgba = image.convert("RGBA")
-    alpha = rgba.getchannel("A")
-    # Most files with an alpha channel are opaque, which saves a copy of the photo.
-    if alpha.getextrema() == (255, 255):
-        return rgba.convert("RGB")
-    canvas = Image.new("RGB", rgba.size, "white")
-    canvas.paste(rgba, mask=alpha)
-    return canvas
-
-
-def _apply_profile(image: Image.Image, profile: bytes) -> Image.Image:
-    """Convert from the embedded profile to sRGB; leave the image as it is when the profile is of no use."""
-    if len(profile) > _MAX_PROFILE_BYTES:
-        raise ImageError(f"ICC profile of {len(profile)} bytes is over the limit of {_MAX_PROFILE_BYTES}", "too-large")
-    transform = _profile_transform(bytes(profile), image.mode)
-    return image if transform is None else ImageCms.applyTransform(image, transform) or image
-
-
-@lru_cache(maxsize=8)  # photos of one site share few profiles; building a transform costs milliseconds
-def _profile_transform(profile: bytes, mode: str) -> ImageCms.ImageCmsTransform | None:
-    """Return the step from a profile to sRGB, or None when there is nothing to do or the profile is broken."""
-    try:
-        source = ImageCms.ImageCmsProfile(BytesIO(profile))
-        if ImageCms.getProfileDescription(source).strip().casefold().startswith("srgb"):
-            return None
-        target = ImageCms.createProfile("sRGB")
-        return ImageCms.buildTransform(source, target, mode, "RGB", ImageCms.Intent.PERCEPTUAL)
-    except (ImageCms.PyCMSError, *_METADATA_ERRORS):
-        return None

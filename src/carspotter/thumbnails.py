@@ -110,9 +110,9 @@ def of_height(pixels: Pixels, height: int) -> Image.Image:
     return image.resize(size, Image.Resampling.BILINEAR, reducing_gap=2.0)
 
 
-def data_uri(image: Image.Image) -> str:
+def data_uri(image: Image.Image, quality: int = QUALITY) -> str:
     """Return a picture as a `data:` URI in JPEG."""
-    return "data:image/jpeg;base64," + base64.b64encode(_jpeg(image, QUALITY)).decode()
+    return "data:image/jpeg;base64," + base64.b64encode(_jpeg(image, quality)).decode()
 
 
 def _jpeg(image: Image.Image, quality: int) -> bytes:

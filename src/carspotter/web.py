@@ -112,8 +112,8 @@ async def fetch(
 ) -> bytes:
     """Return the bytes behind a URL, on the caller's event loop.
 
-    Raises StorageError; `storage.reason` says why in a word: "private-address" for an address that the policy refuses,
-    "forbidden" for what else it refuses, and for every refusal of a strict one.
+    Raises StorageError; `storage_errors.reason` says why in a word: "private-address" for an address that the policy
+    refuses, "forbidden" for what else it refuses, and for every refusal of a strict one.
     """
     target = _parse(url, policy, "the URL")
     first = (target.scheme, target.host, target.port)
@@ -244,7 +244,9 @@ async def _addresses(target: _Target, policy: UrlPolicy, resolver: Resolver) -> 
 
 def _refused(text: str) -> StorageError:
     error = StorageError(text)
-    error.__cause__ = PermissionError(errno.EACCES, "refused by the policy for URLs")  # what `storage.reason` reads
+    error.__cause__ = PermissionError(
+        errno.EACCES, "refused by the policy for URLs"
+    )  # what `storage_errors.reason` reads
     return error
 
 
@@ -349,7 +351,7 @@ def _next(location: str, target: _Target, policy: UrlPolicy) -> _Target:
 
 def _too_long(target: _Target, policy: UrlPolicy) -> StorageError:
     error = StorageError(f"{target.host} sent more than {policy.max_bytes / 2**20:g} MiB; is it a photo?")
-    error.__cause__ = OSError(errno.EFBIG, "over the limit")  # what `storage.reason` reads
+    error.__cause__ = OSError(errno.EFBIG, "over the limit")  # what `storage_errors.reason` reads
     return error
 
 

@@ -141,7 +141,7 @@ def is_of_own_network(address: Address) -> bool:
     return address not in _CLOUDS and any(address in network for network in networks)
 
 
-# ---- what `storage.reason` reads
+# ---- what `storage_errors.reason` reads
 
 
 class PrivateAddressError(PermissionError):
@@ -161,7 +161,7 @@ class BrokenOffError(Exception):
 
 
 class AnswerError(Exception):
-    """A status that was not hoped for; `storage.reason` and `storage.retry_after_s` read it."""
+    """A status that was not hoped for; `storage_errors.reason` and `retry_after_s` read it."""
 
     def __init__(self, status: int, headers: Mapping[str, str]) -> None:
         super().__init__(f"status {status}")

@@ -16,18 +16,10 @@ from sklearn.metrics import f1_score, precision_recall_fscore_support, roc_auc_s
 from sklearn.metrics import log_loss as sklearn_log_loss
 
 from carspotter.errors import EvaluationError
+from carspotter.evaluation.ads import ad_figures, fuse_ads
 from carspotter.evaluation.compare import compare
 from carspotter.evaluation.curves import calibration_error, coverage_at, coverage_curve, reliability
-from carspotter.evaluation.metrics import (
-    ad_figures,
-    class_names,
-    evaluate,
-    fuse_ads,
-    in_top,
-    log_loss,
-    macro_f1,
-    unknown_auroc,
-)
+from carspotter.evaluation.metrics import class_names, evaluate, in_top, log_loss, macro_f1, unknown_auroc
 from carspotter.evaluation.predictions import Predictions
 from carspotter.recognition.fusion import fuse
 from carspotter.runtime.calibration import PRECISION
@@ -103,6 +95,29 @@ def test_macro_f1s_interval_is_that_of_the_bootstrap() -> None:
     draws = random.integers(0, 1500, (1000, 1500))
     resampled = np.array([macro_f1(truth[draw], answer[draw], 4).value for draw in draws])
     assert estimate.high - estimate.value == pytest.approx(1.96 * resampled.std(), rel=0.08)
+
+
+@pytest.mark.parametrize("right", [1.0, 0.995, 0.9])
+def test_macro_f1s_interval_holds_for_few_photos_and_rare_classes(right: float) -> None:
+    random = np.random.default_rng(0)
+    shares = np.array([0.66, 0.13, 0.12, 0.06, 0.03])  # of 90 photos three show the rarest class
+    confusion = np.where(np.eye(5, dtype=bool), right, (1 - right) / 4)
+    cells = shares[:, None] * confusion
+    true = float((2 * np.diag(cells) / (cells.sum(0) + cells.sum(1))).mean())
+    held = []
+    for _ in range(300):
+        drawn = random.choice(25, 90, p=cells.ravel())
+        estimate = macro_f1(drawn // 5, drawn % 5, 5)
+        held.append(estimate.low <= true <= estimate.high)
+        assert estimate.high - estimate.low > 0.05
+    assert np.mean(held) > 0.92  # the delta method alone: 0.41 at 0.995, and no width at all at 1
+
+
+def test_macro_f1s_interval_without_a_mistake_takes_a_group_as_one_photo() -> None:
+    truth = np.repeat(np.arange(4) % 2, 6)
+    grouped = macro_f1(truth, truth, 2, groups=np.repeat(np.arange(4), 6))
+    assert grouped == macro_f1(truth[::6], truth[::6], 2)
+    assert grouped.low < macro_f1(truth, truth, 2).low < 1.0
 
 
 def test_macro_f1s_interval_minds_the_groups() -> None:

@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from carspotter.catalog.funnel import funnel
 from carspotter.errors import LabelError, ProjectError
 from carspotter.project.folder import Project, create
-from carspotter.project.funnel import funnel
 from carspotter.project.locate import versions
 from carspotter.project.pipeline import build
 

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from carspotter.errors import BundleError
-from carspotter.recognition.gallery import Gallery, LearnSettings, learn, save_gallery
+from carspotter.recognition.gallery import Gallery, LearnSettings, learn
+from carspotter.recognition.gallery_bundle import save_gallery
 from carspotter.recognition.identifier import Identifier
 from carspotter.recognition.probes import fit_probe, fit_prototypes
 from carspotter.recognition.recognizer import Recognizer

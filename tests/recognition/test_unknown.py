@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from carspotter.errors import BundleError
-from carspotter.recognition.gallery import LearnSettings, learn, save_gallery
+from carspotter.recognition.gallery import LearnSettings, learn
+from carspotter.recognition.gallery_bundle import save_gallery
 from carspotter.recognition.identifier import UNKNOWN, Identifier
 from carspotter.recognition.probes import fit_probe
 from carspotter.recognition.unknown import Seen, left_out, profiles

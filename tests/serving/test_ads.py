@@ -11,8 +11,8 @@ import httpx
 import pytest
 
 from alike import alike
+from carspotter.evaluation.ads import fuse_ads
 from carspotter.evaluation.evaluating import LabelledPhoto, predict
-from carspotter.evaluation.metrics import fuse_ads
 from carspotter.geometry import BoundingBox
 from carspotter.recognition.recognizer import Recognizer
 from carspotter.runtime.bundle import ModelBundle

@@ -15,18 +15,10 @@ from hypothesis import strategies as st
 
 from carspotter.errors import MissingExtraError, RecipeError, TrainingError
 from carspotter.settings import read_section
-from carspotter.training.baselines import (
-    Baseline,
-    FitSettings,
-    HogSettings,
-    Linear,
-    fit_features,
-    fit_hog,
-    hog_vectors,
-    run_baseline,
-)
+from carspotter.training.baselines import Baseline, HogSettings, fit_features, fit_hog, hog_vectors, run_baseline
 from carspotter.training.features import CHUNK, embed_all, embed_with
 from carspotter.training.identifier.source import LabelledPhotos
+from carspotter.training.linear import FitSettings, Linear
 from carspotter.training.recipe import load_recipe
 
 SMALL = HogSettings(width=32, height=24)

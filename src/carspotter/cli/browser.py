@@ -8,22 +8,14 @@ from typing import Annotated
 import typer
 
 from carspotter.cli.inputs import chosen_bundle
+from carspotter.cli.options import FinderOption, IdentifierOption
 
 
 def browser(
     out: Annotated[Path, typer.Argument(help="Folder to write the site into; an older site there is replaced.")],
     *,
-    finder: Annotated[
-        Path | None, typer.Option(help="Folder of another finder.", metavar="BUNDLE", show_default=False)
-    ] = None,
-    identifier: Annotated[
-        Path | None,
-        typer.Option(
-            help="Folder of another identifier, or of a project: the better of its own.",
-            metavar="BUNDLE|PROJECT",
-            show_default=False,
-        ),
-    ] = None,
+    finder: FinderOption = None,
+    identifier: IdentifierOption = None,
 ) -> None:
     """Write a static site that recognises photos in the visitor's browser; the runtime comes from npm."""
     from carspotter.export.browser import build_site, cache_folder

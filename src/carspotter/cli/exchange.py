@@ -36,8 +36,8 @@ def export_dataset(
     as_json: JsonOption = False,
 ) -> None:
     """Write the dataset for other tools: COCO (FiftyOne), Label Studio, Hugging Face datasets."""
-    from carspotter.project.exchange import export_dataset as run
     from carspotter.project.folder import Project
+    from carspotter.review.exchange import export_dataset as run
 
     with display() as watch:
         stats = run(Project.open(project), out, to, blur=blur, watch=watch)
@@ -60,8 +60,8 @@ def import_labels(
     as_json: JsonOption = False,
 ) -> None:
     """Take labels that were corrected in another tool; the next build obeys them."""
-    from carspotter.project.exchange import import_labels as run
     from carspotter.project.folder import Project
+    from carspotter.review.exchange import import_labels as run
     from carspotter.review.session import user_name
 
     stats = run(Project.open(project), file, person=person or user_name())

@@ -8,9 +8,9 @@ from typing import Any
 from rich.table import Table
 from rich.text import Text
 
+from carspotter.catalog.funnel import STAGES, Funnel
 from carspotter.cli.scorecard import Scorecard
 from carspotter.cli.tables import clean, show
-from carspotter.project.funnel import STAGES, Funnel
 
 BAR = 12  # characters of a bar that holds every photo
 

@@ -11,6 +11,14 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from carspotter.cli.options import (
+    AttributesOption,
+    EngineOption,
+    FinderOption,
+    IdentifierOption,
+    PrecisionOption,
+    option,
+)
 from carspotter.errors import StorageError
 
 if TYPE_CHECKING:
@@ -56,11 +64,6 @@ class _Result:
         return json.dumps(content)
 
 
-def _option(*names: str, help: str, **more: Any) -> Any:
-    """An option whose default, None, is explained in its help and not by Typer."""
-    return typer.Option(*names, help=help, show_default=False, **more)
-
-
 _Photos = Annotated[
     list[str],
     typer.Argument(
@@ -70,32 +73,19 @@ _Photos = Annotated[
 _Json = Annotated[bool, typer.Option("--json", help="One JSON object for a photo, an array for many.")]
 _Jsonl = Annotated[bool, typer.Option("--jsonl", help="One JSON object a line, as soon as it is known.")]
 _Draw = Annotated[
-    Path | None, _option(help="Write annotated pictures into this folder or, for one photo, file.", metavar="OUT")
+    Path | None, option(help="Write annotated pictures into this folder or, for one photo, file.", metavar="OUT")
 ]
 _Blur = Annotated[bool, typer.Option("--blur", help="Hide number plates and faces on the pictures of --draw.")]
 _Top = Annotated[int, typer.Option(min=1, help="Candidates per level.")]
 _Threshold = Annotated[
-    float | None, _option(help="Least probability of an answer; by default as calibrated.", min=0, max=1)
+    float | None, option(help="Least probability of an answer; by default as calibrated.", min=0, max=1)
 ]
 _Select = Annotated[Literal["all", "largest", "center"], typer.Option(help="Which vehicles of a photo.")]
 _Recursive = Annotated[bool, typer.Option(help="Look into the folders of a folder.")]
-_Engine = Annotated[Literal["auto", "openvino", "onnxruntime", "litert"], typer.Option(help="What runs the networks.")]
-_Precision = Annotated[
-    Literal["float32", "bfloat16"], typer.Option(help="What they calculate in: bfloat16 is for processors with AMX.")
-]
-_Threads = Annotated[int | None, _option(help="Threads to use; by default all cores.", min=1)]
-_Finder = Annotated[str | None, _option(help="Folder of another finder.", metavar="BUNDLE")]
-_Identifier = Annotated[
-    str | None,
-    _option(help="Folder of another identifier, or of a project: the better of its own.", metavar="BUNDLE|PROJECT"),
-]
-_Attributes = Annotated[
-    list[str] | None,
-    _option("--attribute", help="Folder of an attribute of your own (carspotter train --task).", metavar="BUNDLE"),
-]
-_Detector = Annotated[str | None, _option(help="Take boxes from a foreign detector.", metavar="FILE")]
-_Server = Annotated[str | None, _option(help="Ask this service (carspotter serve) instead.", metavar="URL")]
-_Key = Annotated[str | None, _option("--key", envvar="CARSPOTTER_KEY", help="API key for the service.")]
+_Threads = Annotated[int | None, option(help="Threads to use; by default all cores.", min=1)]
+_Detector = Annotated[str | None, option(help="Take boxes from a foreign detector.", metavar="FILE")]
+_Server = Annotated[str | None, option(help="Ask this service (carspotter serve) instead.", metavar="URL")]
+_Key = Annotated[str | None, option("--key", envvar="CARSPOTTER_KEY", help="API key for the service.")]
 
 
 def identify(
@@ -109,12 +99,12 @@ def identify(
     threshold: _Threshold = None,
     select: _Select = "largest",
     recursive: _Recursive = True,
-    precision: _Precision = "float32",
-    engine: _Engine = "auto",
+    precision: PrecisionOption = "float32",
+    engine: EngineOption = "auto",
     threads: _Threads = None,
-    finder: _Finder = None,
-    identifier: _Identifier = None,
-    attribute: _Attributes = None,
+    finder: FinderOption = None,
+    identifier: IdentifierOption = None,
+    attribute: AttributesOption = None,
     detector: _Detector = None,
     server: _Server = None,
     key: _Key = None,

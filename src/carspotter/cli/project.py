@@ -14,9 +14,9 @@ from carspotter.cli.building import display, finish, print_json, show_advice
 from carspotter.errors import ProjectError, typed
 
 if TYPE_CHECKING:
+    from carspotter.catalog.funnel import Funnel
     from carspotter.project.advice import Advice
     from carspotter.project.folder import Project
-    from carspotter.project.funnel import Funnel
 
 ProjectArgument = Annotated[Path, typer.Argument(help="The project's folder.")]
 OnOption = Annotated[
@@ -108,8 +108,8 @@ def status(project: ProjectArgument = Path(), *, as_json: JsonOption = False) ->
 
 def _asked(project: Project) -> tuple[Funnel, tuple[Advice, ...]]:
     """Return the funnel of a project and what to do next."""
+    from carspotter.catalog.funnel import funnel
     from carspotter.project.advice import advise
-    from carspotter.project.funnel import funnel
 
     with project.catalog() as catalog:
         found = funnel(catalog)
@@ -141,10 +141,10 @@ def demo(
     as_json: JsonOption = False,
 ) -> None:
     """Build a hundred drawn ads with planted flaws, and say how many of the flaws were found; under a minute."""
+    from carspotter.catalog.funnel import funnel
     from carspotter.cli.funnel import show_funnel, show_scorecard
     from carspotter.cli.scorecard import scorecard
     from carspotter.project.folder import SETTINGS, Project
-    from carspotter.project.funnel import funnel
     from carspotter.project.pipeline import build as run
     from carspotter.sources.showroom import FOLDER, truth
 
@@ -162,4 +162,4 @@ def demo(
         return
     show_funnel(found)
     show_scorecard(card, stats["learn"])
-    typer.echo(f"The report: {project.report}")
+    typer.echo(f"The report: {typed(project.report)}")

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from carspotter.catalog.catalog import Catalog
+from carspotter.catalog.funnel import STOPS
 from carspotter.geometry import BoundingBox
 from carspotter.project.folder import Project
-from carspotter.project.funnel import STOPS
 from carspotter.sources import showroom
 
 Row = Mapping[str, Any]

@@ -11,6 +11,14 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from carspotter.cli.inputs import chosen_bundle
+from carspotter.cli.options import (
+    AttributesOption,
+    EngineOption,
+    FinderOption,
+    IdentifierOption,
+    PrecisionOption,
+    option,
+)
 from carspotter.errors import MissingExtraError
 
 if TYPE_CHECKING:
@@ -25,47 +33,30 @@ TOP = 20
 """Candidates of each level that a client may ask for."""
 
 
-def _option(*names: str, help: str, **more: Any) -> Any:
-    return typer.Option(*names, help=help, show_default=False, **more)
-
-
 _Host = Annotated[str, typer.Option(help="Address to listen on; 0.0.0.0 for all.")]
 _Port = Annotated[int, typer.Option(min=0, max=65535, help="Port to listen on; 0 takes a free one.")]
-_Keys = Annotated[Path | None, _option(help="File of API keys (carspotter key NAME); without it anyone may ask.")]
+_Keys = Annotated[Path | None, option(help="File of API keys (carspotter key NAME); without it anyone may ask.")]
 _Rate = Annotated[float, typer.Option(min=0, help="Photos a second for each key; 0: no limit.")]
 _Urls = Annotated[bool, typer.Option("--allow-urls", help="Read photos by URL, from public addresses only.")]
-_Hosts = Annotated[list[str] | None, _option(help="Host that URLs may name (.example.com: and below); repeatable.")]
-_Networks = Annotated[list[str] | None, _option(help="Network that is not public and yet allowed; repeatable.")]
-_Feedback = Annotated[Path | None, _option(help="Keep photos here whose sender says if the answer was right.")]
+_Hosts = Annotated[list[str] | None, option(help="Host that URLs may name (.example.com: and below); repeatable.")]
+_Networks = Annotated[list[str] | None, option(help="Network that is not public and yet allowed; repeatable.")]
+_Feedback = Annotated[Path | None, option(help="Keep photos here whose sender says if the answer was right.")]
 _Blur = Annotated[
     bool, typer.Option("--blur/--no-blur", help="Hide number plates and faces on the photos that are kept.")
 ]
-_Cors = Annotated[list[str] | None, _option(help="Origin whose pages may ask; repeatable.")]
-_Root = Annotated[str, _option(help="Path below which a proxy shows this, if it keeps it: /cars.", metavar="PATH")]
+_Cors = Annotated[list[str] | None, option(help="Origin whose pages may ask; repeatable.")]
+_Root = Annotated[str, option(help="Path below which a proxy shows this, if it keeps it: /cars.", metavar="PATH")]
 _Queue = Annotated[int, typer.Option(min=1, help="Photos that may wait; over that: 429.")]
 _Batch = Annotated[int, typer.Option(min=1, help="Most photos in one run of the networks.")]
 _Wait = Annotated[float, typer.Option(min=0, help="Milliseconds to wait for a batch to fill.")]
-_Workers = Annotated[int | None, _option(help="Threads that recognize; by default one a core.", min=1)]
+_Workers = Annotated[int | None, option(help="Threads that recognize; by default one a core.", min=1)]
 _Timeout = Annotated[float, typer.Option(min=0.05, help="Deadline of a request in seconds.")]
 _Bytes = Annotated[float, typer.Option(min=0.001, help="Largest photo in MiB.")]
 _Pixels = Annotated[float, typer.Option(min=0.001, help="Largest photo in million pixels.")]
 _Photos = Annotated[int, typer.Option(min=1, help="Most photos of an ad.")]
-_Threshold = Annotated[float | None, _option(help="Least probability of an answer.", min=0, max=1)]
-_Engine = Annotated[Literal["auto", "openvino", "onnxruntime", "litert"], typer.Option(help="What runs the networks.")]
-_Precision = Annotated[
-    Literal["float32", "bfloat16"], typer.Option(help="What they calculate in: bfloat16 is for processors with AMX.")
-]
+_Threshold = Annotated[float | None, option(help="Least probability of an answer.", min=0, max=1)]
 _Device = Annotated[Literal["cpu", "cuda"], typer.Option(help="Where they run.")]
 _Threads = Annotated[int, typer.Option(min=1, help="Threads of one run of a network.")]
-_Finder = Annotated[str | None, _option(help="Folder of another finder.", metavar="BUNDLE")]
-_Identifier = Annotated[
-    str | None,
-    _option(help="Folder of another identifier, or of a project: the better of its own.", metavar="BUNDLE|PROJECT"),
-]
-_Attributes = Annotated[
-    list[str] | None,
-    _option("--attribute", help="Folder of an attribute of your own (carspotter train --task).", metavar="BUNDLE"),
-]
 _Level = Annotated[Literal["debug", "info", "warning", "error"], typer.Option(help="Least log level.")]
 
 
@@ -91,13 +82,13 @@ def serve(
     max_megapixels: _Pixels = 50.4,
     max_photos: _Photos = 40,
     threshold: _Threshold = None,
-    precision: _Precision = "float32",
-    engine: _Engine = "auto",
+    precision: PrecisionOption = "float32",
+    engine: EngineOption = "auto",
     device: _Device = "cpu",
     threads: _Threads = 1,
-    finder: _Finder = None,
-    identifier: _Identifier = None,
-    attribute: _Attributes = None,
+    finder: FinderOption = None,
+    identifier: IdentifierOption = None,
+    attribute: AttributesOption = None,
     log_level: _Level = "info",
 ) -> None:
     """Serve the HTTP API and the web pages.

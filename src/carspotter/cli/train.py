@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 import typer
 
 from carspotter.cli.building import display
-from carspotter.errors import MissingExtraError
+from carspotter.errors import MissingExtraError, typed
 
 # The heavy packages of the extras `train` and `export`, by the name they are imported with.
 HEAVY = {"torch", "torchvision", "timm", "safetensors", "onnx", "onnxscript", "lightning_fabric", "tensorboard"}
@@ -85,9 +85,12 @@ def train(
     if task:
         from carspotter.cli.train_attribute import train_attribute
 
-        if recipe or minutes or size or changes or resume or fresh:
-            raise typer.BadParameter("--task goes with --how, --backbone, --epochs, --merge-sides, --seed and --out")
+        if recipe or size or changes or resume or fresh:
+            raise typer.BadParameter(
+                "--task goes with --how, --backbone, --epochs, --minutes, --merge-sides, --seed and --out"
+            )
         options = {"how": how, "backbone": backbone or "", "epochs": epochs or 0, "seed": seed or 0}
+        options["minutes"] = minutes or 0.0
         try:
             train_attribute(what, task, out, merge_sides=merge_sides, **options)
         except ModuleNotFoundError as error:
@@ -123,7 +126,7 @@ def _train_project(folder: Path, wish: dict[str, Any], *, fresh: bool) -> None:
 
     project = Project.open(folder)
     try:
-        from carspotter.project.train import train_project
+        from carspotter.project_training.train import train_project
         from carspotter.training.plan import Wish
 
         with display() as watch:
@@ -132,9 +135,9 @@ def _train_project(folder: Path, wish: dict[str, Any], *, fresh: bool) -> None:
         raise missing(error, "train") from error
     for line in result.words:
         typer.echo(line)
-    typer.echo(f"The bundle: {result.bundle}")
+    typer.echo(f"The bundle: {typed(result.bundle)}")
     if result.report:
-        typer.echo(f"The report: {result.report}")
+        typer.echo(f"The report: {typed(result.report)}")
     if result.chosen != TRAINED:
         typer.echo(
             "Of the photos to choose by, the bundle that the build learned has no fewer right: it is the one used."

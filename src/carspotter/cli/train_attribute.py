@@ -7,18 +7,23 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
+from carspotter.cli.building import display
+from carspotter.errors import typed
+from carspotter.records import VIEWPOINTS
+
 if TYPE_CHECKING:
-    from carspotter.project.attribute import Trained
+    from carspotter.project_training.attribute import Trained
 
 
 def train_attribute(source: str, task: str, out: Path | None, **options: Any) -> None:
     """Learn an attribute and say how good it is, and what to do with it."""
-    from carspotter.project.attribute import train_attribute as run
-    from carspotter.project.attribute_photos import AttributeSettings
+    from carspotter.project_training.attribute import train_attribute as run
+    from carspotter.project_training.attribute_photos import AttributeSettings
 
     settings = AttributeSettings(task=task, **options)
     place = out or _place(Path(source), settings.how, settings.backbone, task)
-    found = run(Path(source), place, settings, lambda line: typer.echo(line, err=True))
+    with display() as watch:
+        found = run(Path(source), place, settings, watch)
     _show(found, place, task)
 
 
@@ -44,8 +49,13 @@ def _show(found: Trained, place: Path, task: str) -> None:
             )
         typer.echo(f"The report: {place / 'report.html'}")
     if found.bundle is None:
-        typer.echo(f"No bundle: for comparison alone, with carspotter compare {place} OTHER")
+        typer.echo(f"No bundle: for comparison alone, with carspotter compare {typed(place)} OTHER")
         return
-    typer.echo(f"The bundle: {place}. Use it with: carspotter identify PHOTO --attribute {place}")
-    if task in ("kind", "viewpoint"):
-        typer.echo(f'In a build: attributes = ["{place.resolve()}"] under [locate] of carspotter.toml')
+    typer.echo(f"The bundle: {place}. Use it with: carspotter identify PHOTO --attribute {typed(place)}")
+    words = found.bundle.attributes[task]
+    if task == "kind" or (task == "viewpoint" and set(words) <= set(VIEWPOINTS)):
+        # Paths in the settings count from the project.
+        whole = place.resolve()
+        project = next((folder for folder in whole.parents if (folder / "carspotter.toml").is_file()), None)
+        path = (whole.relative_to(project) if project else whole).as_posix()
+        typer.echo(f'In a build: attributes = ["{path}"] under [locate] of carspotter.toml')

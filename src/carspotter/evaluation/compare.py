@@ -98,9 +98,7 @@ def compare(tables: Sequence[Predictions]) -> Comparison:
         names=tuple(table.name for table in shared),
         photos=len(shared[0]),
         same_classes=same,
-        accuracy={
-            depth: tuple(Share(count=int(row.sum()), total=len(row)) for row in right[depth]) for depth in depths
-        },
+        accuracy={depth: tuple(Share.of(row) for row in right[depth]) for depth in depths},
         evaluations=tuple(evaluate(table) for table in shared),
         pairs=_adjusted(pairs),
     )

@@ -49,7 +49,7 @@ def reliability(best: npt.ArrayLike, right: Bools, bins: int = BINS) -> tuple[Re
             low=float(i / bins),
             high=float((i + 1) / bins),
             mean_probability=float(best[number == i].mean()),
-            right=Share(count=int(right[number == i].sum()), total=int((number == i).sum())),
+            right=Share.of(right[number == i]),
         )
         # Bins without photos have no mean, and are left out instead of drawn at 0.
         for i in np.unique(number)

@@ -40,6 +40,11 @@ class Share:
         if not 0 <= self.count <= self.total:
             raise ValueError(f"a share of {self.count} in {self.total}; the count must be from 0 to the total")
 
+    @classmethod
+    def of(cls, right: npt.NDArray[np.bool_]) -> Share:
+        """Return the share of a mask (n,) that is true."""
+        return cls(count=int(right.sum()), total=len(right))
+
     @property
     def value(self) -> float:
         """Return count / total, NaN for 0 of 0."""
@@ -77,6 +82,16 @@ def grouped_interval(right: npt.NDArray[np.bool_], groups: npt.NDArray[np.intp])
     # Wilson, not the normal interval: shares near 1 are usual here, and it stays inside 0..1.
     low, high = wilson(share * n / effect, n / effect)
     return float(low), float(high)
+
+
+def mean_reach(values: Floats, lows: Floats, highs: Floats) -> tuple[float, float]:
+    """Return how far the interval of a mean reaches below and above it, from values (k,) with their own intervals.
+
+    The method of variance estimates recovery (Zou & Donner 2008): each side's squared distances add up, as variances
+    do. The values are taken as independent.
+    """
+    below, above = (float(np.sqrt(((end - values) ** 2).sum())) / len(values) for end in (lows, highs))
+    return below, above
 
 
 def mcnemar(only_a: int, only_b: int) -> float:

@@ -81,16 +81,16 @@ def _market(name: str, table: Predictions) -> MarketFigures:
     return MarketFigures(
         name=name,
         photos=len(table),
-        top1=_share(hit[is_labelled]),
-        make=_share(make),
+        top1=Share.of(hit[is_labelled]),
+        make=Share.of(make),
         make_by_ad=_by_ad(make, np.ones(len(table), bool), table),
-        model=_share((make & model)[model_known]),
-        known_model=_share((make & model)[model_known & is_class]),
+        model=Share.of((make & model)[model_known]),
+        known_model=Share.of((make & model)[model_known & is_class]),
         calibration_error=calibration_error(best, make),
         at_95=coverage_at(best, make),
         at_99=coverage_at(best, make, STRICT),
-        answered=_share(answered),
-        right=_share(right[answered]),
+        answered=Share.of(answered),
+        right=Share.of(right[answered]),
         right_by_ad=_by_ad(right, answered, table),
         by_level=by_level,
     )
@@ -114,7 +114,7 @@ def _answers(table: Predictions) -> tuple[Bools, Bools, dict[Level, Share]]:
     said, deepest = table.about["answer"], np.full(len(table), "", dtype=str)
     for level in LEVELS:
         here, label = depth == level, table.about[f"label_{level}"]
-        by_level[level] = _share((said == label)[here & (label != "")])
+        by_level[level] = Share.of((said == label)[here & (label != "")])
         # Where the label ends higher up, the answer is right as far as is known when it lies below.
         right |= here & np.where(label != "", said == label, _lies_below(said, deepest))
         deepest = np.where(label != "", label, deepest)
@@ -131,8 +131,4 @@ def _by_ad(right: Bools, counted: Bools, table: Predictions) -> Estimate:
     ads = table.about.get("ad_id", table.photos)[counted]
     groups = np.unique(np.where(ads == "", table.photos[counted], ads), return_inverse=True)[1]
     low, high = grouped_interval(right[counted], groups)
-    return Estimate(value=_share(right[counted]).value, low=low, high=high)
-
-
-def _share(right: Bools) -> Share:
-    return Share(count=int(right.sum()), total=len(right))
+    return Estimate(value=Share.of(right[counted]).value, low=low, high=high)

@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from carspotter.errors import EvaluationError
+from carspotter.evaluation.ads import AdFigures, ad_figures
 from carspotter.evaluation.curves import (
     CurvePoint,
     ReliabilityBin,
@@ -23,12 +24,11 @@ from carspotter.evaluation.curves import (
     coverage_curve,
     reliability,
 )
-from carspotter.evaluation.intervals import Estimate, Share, auroc, grouped_interval
+from carspotter.evaluation.intervals import Estimate, Share, auroc, grouped_interval, mean_reach
 from carspotter.evaluation.markets import MarketFigures, market_figures
 from carspotter.evaluation.predictions import DEPTHS, UNLABELLED, Bools, Depth, Floats, Ints, Predictions
-from carspotter.recognition.fusion import fuse
 from carspotter.records import UNKNOWN_VIEWPOINT, VIEWPOINTS
-from carspotter.runtime.intervals import Z95
+from carspotter.runtime.intervals import Z95, wilson
 from carspotter.taxonomy import LEVELS, Level, Taxonomy
 
 
@@ -68,21 +68,6 @@ class ViewpointFigures:
     photos: int
     right: Share
     make_right: Share
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AdFigures:
-    """The accuracy over whole ads, all photos of an ad fused, at each depth.
-
-    `single` is the share of the same ads' photos that are right one by one (at the class). `contradictory` ads name
-    more than one class and are left out of it.
-    """
-
-    ads: int
-    photos: int
-    right: Mapping[Depth, Share]
-    single: Share
-    contradictory: int
 
 
 SEEN = "seen"
@@ -154,9 +139,9 @@ def evaluate(predictions: Predictions) -> Evaluation:
         photos=len(predictions),
         labelled=len(labelled),
         n_classes=len(predictions.taxonomy),
-        top1=_share(right),
+        top1=Share.of(right),
         top1_by_ad=by_ad,
-        top5=_share(in_top(p, truth, 5)),
+        top5=Share.of(in_top(p, truth, 5)),
         macro_f1=macro_f1(truth, answer, len(predictions.taxonomy), groups=groups),
         log_loss=log_loss(p, truth),
         calibration_error=calibration_error(best, right),
@@ -185,7 +170,7 @@ def seen_figures(predictions: Predictions) -> SeenFigures | None:
 
     def right(depth: Depth) -> Share:
         hit, known = others.right_at(depth)
-        return _share(hit[known])
+        return Share.of(hit[known])
 
     return SeenFigures(photos=int(seen.sum()), top1=right("class"), levels={level: right(level) for level in LEVELS})
 
@@ -229,9 +214,10 @@ def log_loss(probabilities: Floats, truth: Ints) -> float:
 def macro_f1(truth: Ints, answer: Ints, n_classes: int, *, groups: npt.NDArray[np.intp] | None = None) -> Estimate:
     """Return the mean F1 of the classes that occur among `truth`, with its interval.
 
-    The interval is by the delta method (Takahashi et al. 2022): d F1/d p of a photo of class i answered j is
-    2(1 - F_i)/s_i where i = j, else -(F_i/s_i + F_j/s_j), s being the share of photos that are of a class or answered
-    so. With `groups` (n,) the photos of a group vary together. It is a large-sample interval.
+    The interval is the wider one, on each side, of two. By the delta method (Takahashi et al. 2022) d F1/d p of a photo
+    of class i answered j is 2(1 - F_i)/s_i where i = j, else -(F_i/s_i + F_j/s_j), s being the share of photos that are
+    of a class or answered so; for many photos. And Wilson's of each class, put together (`_class_reach`): it has a
+    width where nothing was wrong, or a class has three photos. With `groups` (n,) those of a group vary together.
     """
     n = len(truth)
     if not n:
@@ -246,10 +232,24 @@ def macro_f1(truth: Ints, answer: Ints, n_classes: int, *, groups: npt.NDArray[n
     pull -= np.where(truth != answer, f1[truth] * weight[truth] + f1[answer] * weight[answer], 0.0)
     # Influences of photos of one ad are summed before they are squared: their errors are correlated.
     sums = pull if groups is None else np.bincount(groups, weights=pull)
+    alone, together = float((pull**2).sum()), float((sums**2).sum())
+    # How many photos count as one (Kish 1965). Without a mistake nothing shows how alike a group is: each is one photo.
+    effect = max(1.0, together / alone) if alone else n / (n if groups is None else len(np.unique(groups)))
     # The influences have mean 0, so that their sum of squares over n squared is the variance of the mean.
-    half = Z95 * math.sqrt(float((sums**2).sum())) / n
+    half = Z95 * math.sqrt(together) / n
     value = float(f1[occurs].mean())
-    return Estimate(value=value, low=max(0.0, value - half), high=min(1.0, value + half))
+    below, above = _class_reach(f1[occurs], size[occurs] / effect)
+    return Estimate(value=value, low=max(0.0, value - max(half, below)), high=min(1.0, value + max(half, above)))
+
+
+def _class_reach(f1: npt.NDArray[np.float64], size: npt.NDArray[np.float64]) -> tuple[float, float]:
+    """Return how far a mean of F1 (k,) may be off; `size` (k,) are photos of each class and answers of it together."""
+    # F1 = 2 hits / size. Of the photos that are of the class or answered so, size - hits, a share of p = F1 / (2 - F1)
+    # are both: F1 = 2 p / (1 + p) grows with p, so that the interval of the share becomes that of F1 (Goutte & Gaussier
+    # 2005 have both as random).
+    hits = f1 * size / 2
+    ends = (2 * p / (1 + p) for p in wilson(hits, size - hits))
+    return mean_reach(f1, *ends)
 
 
 def class_figures(truth: Ints, answer: Ints, names: tuple[str, ...]) -> tuple[ClassFigures, ...]:
@@ -281,7 +281,7 @@ def level_figures(predictions: Predictions, depth: Depth) -> LevelFigures:
     return LevelFigures(
         level=depth,
         names=p.shape[1],
-        right=_share(right),
+        right=Share.of(right),
         left_out=int((~known).sum()),
         calibration_error=calibration_error(best, right),
         at_precision=coverage_at(best, right),
@@ -303,53 +303,9 @@ def viewpoint_figures(predictions: Predictions) -> tuple[ViewpointFigures, ...]:
     found = []
     for name in names:
         members = views == name
-        shares = [_share(hit[members & known]) for hit, known in right.values()]
+        shares = [Share.of(hit[members & known]) for hit, known in right.values()]
         found.append(ViewpointFigures(name=name, photos=int(members.sum()), right=shares[0], make_right=shares[1]))
     return tuple(found)
-
-
-def fuse_ads(predictions: Predictions) -> tuple[Floats, npt.NDArray[np.intp]] | None:
-    """Return each ad's probabilities (ads, classes) and each photo's ad (n,), -1 without one; None where none is known.
-
-    The rule is `fusion.fuse`, by which ads are answered, so that what is reported is what is served.
-    """
-    ids = predictions.about.get("ad_id")
-    if ids is None or not (ids != "").any():
-        return None
-    has = ids != ""
-    number = np.full(len(ids), -1, dtype=np.intp)
-    # Numbers by name, so that the order of photos in the table changes nothing.
-    number[has] = np.unique(ids[has], return_inverse=True)[1]
-    # Sorted by ad, photos without one (-1) come first and are cut off; each ad is then one run.
-    order = np.argsort(number, kind="stable")[np.count_nonzero(~has) :]
-    photos_of = np.split(order, np.flatnonzero(np.diff(number[order])) + 1)
-    ads = [fuse(predictions.probabilities[photos], predictions.taxonomy) for photos in photos_of]
-    return np.asarray(ads, np.float32), number
-
-
-def ad_figures(predictions: Predictions) -> AdFigures | None:
-    """Return the accuracy over ads by the column `ad_id`, None where no ad is known."""
-    fused = fuse_ads(predictions)
-    if fused is None:
-        return None
-    p, number = fused
-    right: dict[Depth, Share] = {}
-    contradictory, single = 0, Share(count=0, total=0)
-    for depth in DEPTHS:
-        # An ad whose photos have different truths shows several cars, or a wrong label: it is counted, not judged.
-        truth, several = _ad_truth(predictions.truth_at(depth), number, len(p))
-        summed = p if depth == "class" else predictions.taxonomy.sum_to(depth, p)
-        right[depth] = _share((summed.argmax(1) == truth)[truth != UNLABELLED])
-        if depth == "class":
-            contradictory = int(several.sum())
-            hit, known = predictions.right_at(depth)
-            # Single photos of the very ads that are judged, so that the gain of an ad over a photo compares like with
-            # like. An ad of -1 picks the False that is appended.
-            used = known & (number >= 0) & np.append(truth != UNLABELLED, False)[number]
-            single = _share(hit[used])
-    return AdFigures(
-        ads=len(p), photos=int((number >= 0).sum()), right=right, single=single, contradictory=contradictory
-    )
 
 
 def unknown_score(predictions: Predictions, depth: Depth = "class") -> npt.NDArray[np.float64]:
@@ -386,10 +342,6 @@ def _f1(truth: Ints, answer: Ints, n_classes: int) -> tuple[npt.NDArray[Any], np
     return support, size, 2 * hits / np.maximum(size, 1)
 
 
-def _share(right: Bools) -> Share:
-    return Share(count=int(right.sum()), total=len(right))
-
-
 def _groups(predictions: Predictions) -> npt.NDArray[np.intp] | None:
     """Number the groups or ads (n,), a photo without one as its own; None where none has two photos."""
     ids = predictions.about.get("group", predictions.about.get("ad_id"))
@@ -399,14 +351,3 @@ def _groups(predictions: Predictions) -> npt.NDArray[np.intp] | None:
     own = np.array([f"\0{i}" for i in range(len(ids))])
     number: npt.NDArray[np.intp] = np.unique(np.where(ids == "", own, ids), return_inverse=True)[1]
     return number if len(number) and number.max() + 1 < len(number) else None
-
-
-def _ad_truth(truth: Ints, number: npt.NDArray[np.intp], n_ads: int) -> tuple[Ints, Bools]:
-    """Return each ad's truth, -1 where none or several, and whether there are several."""
-    known = (truth != UNLABELLED) & (number >= 0)
-    # Smallest and largest truth of each ad: equal where all photos agree, whatever their number.
-    low, high = np.full(n_ads, np.iinfo(np.int64).max), np.full(n_ads, -1, dtype=np.int64)
-    np.minimum.at(low, number[known], truth[known])
-    np.maximum.at(high, number[known], truth[known])
-    several = (high >= 0) & (low != high)
-    return np.where(several, UNLABELLED, high).astype(np.int64), several

@@ -5,8 +5,6 @@ It says where a model is wrong and what to do about it; how often is said by `me
 
 from __future__ import annotations
 
-import csv
-import io
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -15,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from carspotter.csv_rows import read_csv
+from carspotter.csv_rows import csv_text, read_csv
 from carspotter.errors import EvaluationError
 from carspotter.evaluation.intervals import Share
 from carspotter.evaluation.metrics import names_at
@@ -231,30 +229,24 @@ def write_review(path: str | Path, rows: Iterable[Mistake], predictions: Predict
 
     The question is: can a person tell from this photo alone which it is? Raises EvaluationError.
     """
-    text = io.StringIO()
-    # In memory first: a review half written would be taken for a short one.
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(COLUMNS)
     paths = predictions.about.get("path")
-    for row in rows:
-        # A person opens the photo by its path; its name may be an id.
-        shown = "" if paths is None else paths[row.position]
-        writer.writerow(
-            [
-                row.photo,
-                shown,
-                row.level,
-                row.truth,
-                row.answer,
-                f"{row.probability:.4f}",
-                f"{row.truth_probability:.4f}",
-                "",
-            ]
-        )
+    cells = (
+        {
+            "photo": row.photo,
+            # A person opens the photo by its path; its name may be an id.
+            "path": "" if paths is None else paths[row.position],
+            "level": row.level,
+            "truth": row.truth,
+            "answer": row.answer,
+            "probability": f"{row.probability:.4f}",
+            "truth_probability": f"{row.truth_probability:.4f}",
+        }
+        for row in rows
+    )
     path = Path(path)
     try:
         with replacing(path) as temporary:
-            temporary.write_text(text.getvalue(), encoding="utf-8")
+            temporary.write_text(csv_text(cells, COLUMNS), encoding="utf-8")
     except OSError as error:
         raise EvaluationError(f"review {path} cannot be written: {error.strerror or error}") from error
     return path

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -57,6 +57,7 @@ def write_report(
     worst: int = 24,
     pad: float = 0.0,
     log: Sequence[Epoch] = (),
+    learnt: Mapping[str, int] | None = None,
     blur: Blur | None = None,
 ) -> Path:
     """Write `report.html` into a folder, `metrics.json` beside it, and return the page's path.
@@ -65,8 +66,9 @@ def write_report(
 
     `pictures` gives the upright pixels (h, w, 3) of a photo by its name, or None; `blur` hides what none may see of
     them. `predict` answers crops (n, h, w, 3) of the photos' boxes, widened by `pad` of their sides, with probabilities
-    (n, classes); with both, heat maps show which pixels decided. `other` is a run to compare with. Raises
-    EvaluationError, StorageError, and MissingExtraError without the extra `data`.
+    (n, classes); with both, heat maps show which pixels decided. `other` is a run to compare with, `learnt` how many
+    photos of each class were learnt from. Raises EvaluationError, StorageError, and MissingExtraError without the extra
+    `data`.
     """
     template = _template(predictions.attribute)
     figures = evaluate(predictions)
@@ -81,6 +83,7 @@ def write_report(
         "merge_suggestions": plain(merges),
         "worst_mistakes": plain(chosen),
         "compared": compared.to_dict() if compared else None,
+        "learnt": dict(learnt or {}),
     }
     html = template.render(
         figures=figures,
@@ -95,6 +98,7 @@ def write_report(
         compared=compared,
         changes=_changes(compared),
         classes=_worst_first(figures),
+        learnt=learnt or {},
         drawn=(drawn := curves(log) | {"classes": class_bars(figures.classes)}),
         plots=plots,
         floor=plots.floor_of(each.right for each in figures.levels),
@@ -126,7 +130,7 @@ def _template(attribute: str) -> Any:
 
 
 def page_template(package: str, **filters: Callable[..., str]) -> Any:
-    """Return the Jinja template `report.html` of a package, which may import `pictures.html` from this one.
+    """Return the Jinja template `report.html` of a package, which may import `page.html` from this one.
 
     Raises MissingExtraError without the extra `data`.
     """

@@ -33,7 +33,7 @@ def stranger_figures(own: npt.ArrayLike, strangers: npt.ArrayLike, least: float)
     bar = float(np.quantile(mine, 1 - AT_KEPT)) if len(mine) else np.inf
     return StrangerFigures(
         auroc=auroc(mine, others),
-        at_95=Share(count=int((others < bar).sum()), total=len(others)),
-        kept=Share(count=int((mine >= least).sum()), total=len(mine)),
-        refused=Share(count=int((others < least).sum()), total=len(others)),
+        at_95=Share.of(others < bar),
+        kept=Share.of(mine >= least),
+        refused=Share.of(others < least),
     )

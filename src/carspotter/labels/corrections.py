@@ -9,15 +9,13 @@ older versions copied into it are known by their note. It opens no catalogue.
 
 from __future__ import annotations
 
-import csv
-import io
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from carspotter.csv_rows import header, parse_csv
+from carspotter.csv_rows import csv_text, header, parse_csv
 from carspotter.errors import LabelError, TaxonomyError, suggestion
 from carspotter.labels.words import key, tokens
 from carspotter.taxonomy import Taxon
@@ -133,17 +131,13 @@ def words_of(listing: Mapping[str, Any]) -> Words:
     return words if any(words) else (None, listing.get("title"), None)
 
 
-def to_csv(rows: Iterable[Mapping[str, Any]], columns: Iterable[str] = (*WORDS, *BECOMES, *NOTES)) -> str:
+def to_csv(rows: Iterable[Mapping[str, Any]], columns: Sequence[str] = (*WORDS, *BECOMES, *NOTES)) -> str:
     """Return rows as the text of a CSV file in which no spreadsheet takes a seller's words for a formula.
 
     A cell that begins with = + - @ gets an apostrophe in front, which `rows_of` takes away. Write it as "utf-8-sig":
     by the mark spreadsheets know its letters.
     """
-    text = io.StringIO()
-    writer = csv.DictWriter(text, list(columns), lineterminator="\n", restval="")
-    writer.writeheader()
-    writer.writerows({name: _plain_cell(value) for name, value in row.items()} for row in rows)
-    return text.getvalue()
+    return csv_text(({name: _plain_cell(value) for name, value in row.items()} for row in rows), columns)
 
 
 _FORMULA = re.compile(r"'*\s*[=+\-@]")

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from carspotter import storage
+from carspotter import storage, storage_errors
 from carspotter.catalog.tables import OK
 from carspotter.errors import StorageError
 from carspotter.photos import disk
@@ -168,7 +168,7 @@ class Fetch:
             path = storage.local_path(url) if place is None else Path(place[0])
             return storage.read(str(self.project / (path or url)), max_bytes=self.settings.max_bytes), found
         except (StorageError, ValueError) as error:
-            why = storage.reason(error) if isinstance(error, StorageError) else "failed"
+            why = storage_errors.reason(error) if isinstance(error, StorageError) else "failed"
             return _Stop(status=why, message=str(error)), {name: found[name] for name in found if name == "modified"}
 
     def _policy(self, url: str, rules: SourceRules) -> UrlPolicy | None:
@@ -243,8 +243,8 @@ class Fetch:
             return storage.read(url, policy=policy, **limits)  # type: ignore[arg-type]
 
     def _failed(self, host: str, error: StorageError, *, is_first: bool) -> _Stop:
-        why = storage.reason(error)
-        wait = storage.retry_after_s(error)
+        why = storage_errors.reason(error)
+        wait = storage_errors.retry_after_s(error)
         if wait is not None:
             self.hosts.pause(host, wait)
         if why in _RETRIED:

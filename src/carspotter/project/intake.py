@@ -17,9 +17,9 @@ from carspotter.errors import SourceError
 from carspotter.project.build import Build
 from carspotter.project.folder import Project
 from carspotter.project.settings import SourceSettings, known_sources, remember
-from carspotter.project.sync import Difference, Sync
 from carspotter.records import photo_id
 from carspotter.sources.listing import Ad
+from carspotter.sources.sync import Difference, Sync
 
 _TOLD_EVERY = 20_000  # ads
 

@@ -18,6 +18,7 @@ from carspotter import storage
 from carspotter.catalog.tables import OK
 from carspotter.crops import decode_side, read_photo
 from carspotter.errors import BundleError, CarspotterError, ImageError, suggestion
+from carspotter.geometry import SIDES
 from carspotter.photos.checks import CheckSettings, check
 from carspotter.pixels import DecodedPhoto
 from carspotter.recognition.attributes import SHOWN
@@ -26,7 +27,7 @@ from carspotter.recognition.identifier import Identifier
 from carspotter.recognition.locate import Selection, gate_of
 from carspotter.recognition.readers import VIEWPOINT, Readers, open_readers
 from carspotter.recognition.view import View, see
-from carspotter.records import KINDS
+from carspotter.records import KINDS, VIEWPOINTS
 from carspotter.runtime.attribute import KIND, name_of
 from carspotter.runtime.bundle import ModelBundle, Task, shipped
 from carspotter.runtime.session import ARITHMETICS
@@ -87,6 +88,12 @@ class LocateSettings:
                 raise BundleError(
                     f"[locate] attributes: bundle {bundle.name} says {name!r}; a build takes {KIND} and {VIEWPOINT}. "
                     "Give the others to carspotter identify or serve with --attribute"
+                )
+            odd = next((word for word in bundle.attributes[name] if name == VIEWPOINT and word not in VIEWPOINTS), None)
+            if odd is not None:
+                raise BundleError(
+                    f"[locate] attributes: bundle {bundle.name} says the viewpoint {odd!r}; a build takes the eight "
+                    f"sides: {', '.join(VIEWPOINTS)}. Train it without --merge-sides"
                 )
         return found
 
@@ -226,7 +233,7 @@ def _finding_row(photo: _Opened, view: View | None) -> Row:
         "status": OK,
     }
     for vehicle in view.vehicles:
-        row |= dict(zip(("x1", "y1", "x2", "y2"), view.box(vehicle).to_list(), strict=True))
+        row |= dict(zip(SIDES, view.box(vehicle).to_list(), strict=True))
         side = vehicle.viewpoint
         row |= {"score": vehicle.score, "viewpoint": side.name, "viewpoint_probability": side.probability}
     return row

@@ -8,15 +8,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from carspotter.evaluation.ads import ad_figures
 from carspotter.evaluation.curves import calibration_error
 from carspotter.evaluation.evaluating import truths
-from carspotter.evaluation.metrics import ad_figures, in_top, rank_of
+from carspotter.evaluation.metrics import in_top, rank_of
 from carspotter.evaluation.predictions import UNLABELLED, Predictions
 from carspotter.evaluation.strangers import stranger_figures
 from carspotter.labels.classes import cut
 from carspotter.project.build import Build
 from carspotter.project.report import write_report as draw_report
-from carspotter.recognition.gallery import Gallery, learn, save_gallery
+from carspotter.recognition.gallery import Gallery, learn
+from carspotter.recognition.gallery_bundle import save_gallery
 from carspotter.review.apply import PHOTO_LABELS
 from carspotter.runtime.bundle import ModelBundle
 from carspotter.taxonomy import Taxon, Taxonomy

@@ -6,7 +6,7 @@ All constants were chosen on one half of 169 ads and checked on the other (bench
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -113,26 +113,19 @@ def find_outlier_photos(
     `probabilities` are (n, n_classes), `embeddings` (n, d) of unit length. One is taken away at a time, and more than
     half of the photos always stay. Of fewer than three photos none is the odd one.
     """
-    found: list[OutlierPhoto] = []
-    stay = list(range(len(probabilities)))
-    while len(stay) >= FEWEST and 2 * (len(stay) - 1) > len(probabilities):
+
+    def odd(stay: Sequence[int]) -> Iterator[tuple[float, OutlierPhoto]]:
         # How alike each photo is to the photo most like it: one with a near twin shows the same car.
         likest = _likest(np.asarray(embeddings)[stay])
-        odd: tuple[float, OutlierPhoto] | None = None
         for place, row in enumerate(stay):
             if likest[place] >= likeness:
                 continue
             others = fuse(probabilities[[other for other in stay if other != row]], taxonomy)
-            # Bhattacharyya's coefficient of the photo and what all others agree on: 1 the same, 0 nothing in common.
-            overlap = float(np.sqrt(np.maximum(probabilities[row], 0) * others).sum())
-            if overlap < agreement and (odd is None or overlap < odd[0]):
-                odd = overlap, OutlierPhoto(row=row, others=others)
-        if odd is None:
-            break
-        # The oddest goes first, since the others' opinion is clearer without it; then all are judged again.
-        found.append(odd[1])
-        stay.remove(odd[1].row)
-    return tuple(found)
+            overlap = _overlap(probabilities[row], others)
+            if overlap < agreement:
+                yield overlap, OutlierPhoto(row=row, others=others)
+
+    return _one_by_one(len(probabilities), odd)
 
 
 def find_outlier_colours(probabilities: Floats, near: NDArray[np.bool_]) -> tuple[OutlierPhoto, ...]:
@@ -141,28 +134,44 @@ def find_outlier_colours(probabilities: Floats, near: NDArray[np.bool_]) -> tupl
     `probabilities` (n, k) are of the colours, `near` (k, k) says which pairs of them light makes of each other. One is
     taken away at a time, as by `find_outlier_photos`, and more than half of the photos always stay.
     """
-    found: list[OutlierPhoto] = []
-    stay = list(range(len(probabilities)))
-    while len(stay) >= FEWEST and 2 * (len(stay) - 1) > len(probabilities):
-        odd: tuple[float, OutlierPhoto] | None = None
+
+    def odd(stay: Sequence[int]) -> Iterator[tuple[float, OutlierPhoto]]:
         for row in stay:
             own, others = probabilities[row], fuse_words(probabilities[[other for other in stay if other != row]])
-            overlap = float(np.sqrt(np.maximum(own, 0) * others).sum())
+            overlap = _overlap(own, others)
             # A photo at dusk says a little of every colour: only two clear opinions contradict each other.
             is_sure = min(own.max(), others.max()) >= LEAST_COLOUR and not near[own.argmax(), others.argmax()]
-            if is_sure and overlap < LEAST_COLOUR_AGREEMENT and (odd is None or overlap < odd[0]):
-                odd = overlap, OutlierPhoto(row=row, others=others)
-        if odd is None:
-            break
-        found.append(odd[1])
-        stay.remove(odd[1].row)
-    return tuple(found)
+            if is_sure and overlap < LEAST_COLOUR_AGREEMENT:
+                yield overlap, OutlierPhoto(row=row, others=others)
+
+    return _one_by_one(len(probabilities), odd)
 
 
 def mean_direction(embeddings: Floats) -> NDArray[np.float32]:
     """Return the unit vector (d,) in the middle of embeddings (n, d)."""
     total = np.asarray(embeddings, np.float64).sum(axis=0)
     return np.asarray(total / max(float(np.linalg.norm(total)), 1e-12), np.float32)
+
+
+def _one_by_one(
+    n_photos: int, odd: Callable[[Sequence[int]], Iterable[tuple[float, OutlierPhoto]]]
+) -> tuple[OutlierPhoto, ...]:
+    """Take away the oddest photo as long as there is one: `odd` names those among the photos that stay."""
+    found: list[OutlierPhoto] = []
+    stay = list(range(n_photos))
+    while len(stay) >= FEWEST and 2 * (len(stay) - 1) > n_photos:
+        # The oddest goes first, since the others' opinion is clearer without it; then all are judged again.
+        oddest = min(odd(stay), key=lambda each: each[0], default=None)
+        if oddest is None:
+            break
+        found.append(oddest[1])
+        stay.remove(oddest[1].row)
+    return tuple(found)
+
+
+def _overlap(own: Floats, others: Floats) -> float:
+    """Return Bhattacharyya's coefficient of two distributions: 1 the same, 0 nothing in common."""
+    return float(np.sqrt(np.maximum(own, 0) * others).sum())
 
 
 def _sums(voices: Floats, index: NDArray[np.intp]) -> NDArray[np.float64]:

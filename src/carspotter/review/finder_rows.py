@@ -7,9 +7,7 @@ by a hash of their id.
 
 from __future__ import annotations
 
-import csv
 import hashlib
-import io
 import os
 from collections import Counter
 from collections.abc import Mapping
@@ -17,11 +15,13 @@ from pathlib import Path
 from typing import Any
 
 from carspotter import storage
+from carspotter.csv_rows import csv_text
 from carspotter.errors import ProjectError
-from carspotter.project.attribute_rows import reviewed_photos
+from carspotter.geometry import SIDES
 from carspotter.project.folder import Project
+from carspotter.project_training.attribute_rows import reviewed_photos
 
-COLUMNS = ("path", "part", "source", "kind", "viewpoint", "x1", "y1", "x2", "y2", "ignore", "ad_id")
+COLUMNS = ("path", "part", "source", "kind", "viewpoint", *SIDES, "ignore", "ad_id")
 CHOOSING = 5
 LEAST = 50
 """Photos without which nothing can be learnt: a few hundred are where it begins to be of use."""
@@ -47,12 +47,9 @@ def write_finder_rows(project: Project, out: Path) -> Mapping[str, Any]:
             f"{project.folder}: the kind or viewpoint of {len(found)} photos is labelled, {LEAST} are needed; "
             "label some with carspotter review, or give a source a column for kind or viewpoint (docs/sources.md)"
         )
-    text = io.StringIO()
-    writer = csv.DictWriter(text, COLUMNS, lineterminator="\n", restval="")
-    writer.writeheader()
-    for row in found:
-        writer.writerow({**row, "path": os.path.relpath(project.folder / row["path"], out.resolve().parent)})
-    storage.write(out, text.getvalue().encode())
+    beside = out.resolve().parent
+    moved = ({**row, "path": os.path.relpath(project.folder / row["path"], beside)} for row in found)
+    storage.write(out, csv_text(moved, COLUMNS).encode())
     return {
         "photos": len(found),
         "kinds": dict(Counter(row["kind"] for row in found).most_common()),
@@ -69,7 +66,7 @@ def _labelled(row: Mapping[str, Any]) -> dict[str, Any] | None:
     if is_vehicle and row["x1"] is None:
         return None
     digest = int(hashlib.sha256(row["ad_id"].encode()).hexdigest(), 16)
-    sides = {side: round(row[side], 2) for side in ("x1", "y1", "x2", "y2")} if is_vehicle else {}
+    sides = {side: round(row[side], 2) for side in SIDES} if is_vehicle else {}
     return {
         "path": row["path"],
         "part": "choose" if digest % CHOOSING == 0 else "train",

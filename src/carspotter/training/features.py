@@ -15,11 +15,9 @@ from torch import Tensor, nn
 
 from carspotter.errors import TrainingError
 from carspotter.training.identifier.model import Identifier
+from carspotter.training.linear import Floats
 
 Images = npt.NDArray[np.uint8]
-Floats = npt.NDArray[np.float32]
-Doubles = npt.NDArray[np.float64]
-Ints = npt.NDArray[np.int64]
 Embed = Callable[[Images], Floats]
 """Takes photos (n, h, w, 3) and gives one vector a photo, (n, d)."""
 

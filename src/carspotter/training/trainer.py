@@ -28,13 +28,14 @@ from torch.optim.swa_utils import get_ema_multi_avg_fn
 from torch.utils.tensorboard import SummaryWriter
 
 from carspotter.errors import TrainingError
+from carspotter.progress import Quiet, Watch
 from carspotter.runtime.seen import SEEN_FILE, to_bytes
 from carspotter.storage import replacing
 from carspotter.training.checkpoint import BEST, LAST, TAXONOMY, Checkpoint, load_checkpoint
 from carspotter.training.device import chooses_bfloat16, environment, open_fabric
 from carspotter.training.identifier.model import FURTHER, parameter_groups
 from carspotter.training.norms import blend_folded, estimate_norms
-from carspotter.training.progress import Silent, Watch, epoch_line
+from carspotter.training.progress import Clock, epoch_line
 from carspotter.training.recipe import BASELINES, Phase, Recipe, load_recipe
 from carspotter.training.start import NOTICE, notice_of, seen_by_start
 from carspotter.training.task import LOG, RECIPE, Task, open_task
@@ -119,7 +120,7 @@ class Training:
         # Of the whole run, since the cosine must know its end from the first step, also after a restart.
         self.n_steps = sum(starts)
         self.autocast: bool | None = None  # decided on the first batch, by measuring
-        self.watch: Watch = Silent()
+        self.watch: Watch = Quiet()
         self.clock = Clock()
         self.lines: list[str] = []
         self.board: SummaryWriter | None = None  # of the process that writes
@@ -385,30 +386,6 @@ class Training:
             self.board.add_scalar(key, value, self.epoch)
         self.board.flush()
         logger.info("%s", "  ".join(f"{key} {value:.4g}" for key, value in line.items()))
-
-
-class Clock:
-    """Count the seconds that learning took, those before a restart included, against a budget."""
-
-    def __init__(self, spent: float = 0.0) -> None:
-        self._began = time.monotonic() - spent
-        self._budget = math.inf
-
-    def limit(self, seconds: float) -> None:
-        """Set the budget."""
-        self._budget = seconds
-
-    def spent(self) -> float:
-        """Return the seconds so far."""
-        return time.monotonic() - self._began
-
-    def share(self) -> float:
-        """Return the share of the budget that is spent, 0 without one, at most 1."""
-        return 0.0 if math.isinf(self._budget) else min(1.0, self.spent() / max(self._budget, 1e-9))
-
-    def is_over(self) -> bool:
-        """Return whether the budget is spent."""
-        return self.share() >= 1
 
 
 def _to(batch: Any, device: torch.device) -> Any:

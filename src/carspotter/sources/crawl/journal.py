@@ -13,6 +13,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from carspotter import storage
+
 JOURNAL = "pages.jsonl"
 """The file of a crawl's folder that has a line for each page that was read."""
 STATE = "done.json"
@@ -68,9 +70,7 @@ def read_state(place: Path) -> dict[str, Any] | None:
 
 def write_state(place: Path, state: Mapping[str, Any]) -> None:
     """Write what a crawl ended with."""
-    draft = place / f"{STATE}.new"
-    draft.write_text(json.dumps(state) + "\n", encoding="utf-8")
-    draft.replace(place / STATE)
+    storage.write(place / STATE, (json.dumps(state) + "\n").encode())
 
 
 def set_aside(place: Path, pages: Sequence[Mapping[str, Any]]) -> None:
@@ -78,9 +78,8 @@ def set_aside(place: Path, pages: Sequence[Mapping[str, Any]]) -> None:
     if pages:
         name = f"pages-{time.strftime('%Y%m%dT%H%M%S')}"
         taken = len(list(place.glob(f"{name}*.jsonl")))
-        draft = place / "pages.new"
-        draft.write_bytes(b"".join(json.dumps(page).encode() + b"\n" for page in pages))
-        draft.replace(place / f"{name}-{taken:03}.jsonl")
+        lines = b"".join(json.dumps(page).encode() + b"\n" for page in pages)
+        storage.write(place / f"{name}-{taken:03}.jsonl", lines)
     for file in (STATE, JOURNAL):
         (place / file).unlink(missing_ok=True)
 

@@ -12,8 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from carspotter.runtime.calibration import LOWEST, lowest_threshold, softmax
-from carspotter.training.baselines import FitSettings, Fitted, View, fit_vectors
-from carspotter.training.features import Doubles, Ints
+from carspotter.training.linear import Doubles, FitSettings, Fitted, Ints, View, fit_vectors
 
 BALANCES = (0.5, 1.0)
 """How much rare labels count: by the root of how rare they are, or each label alike. 0 would be to let them go."""

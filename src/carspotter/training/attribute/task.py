@@ -1,7 +1,7 @@
 """An attribute as a task for `trainer`: a network that learns one label a photo, from a CSV that `labels` wrote.
 
-The crops are in memory: some thousand photos, as people label by hand. What the network sees goes through the same head
-as still features do (`head`), so that its own last layer is thrown away.
+Crops that are given stay where they are, such as in a file: a batch takes its own. What the network sees goes through
+the same head as still features do (`head`), so that its own last layer is thrown away.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from carspotter.training.attribute.head import macro_f1
 from carspotter.training.attribute.labels import Labelled, read_table
 from carspotter.training.identifier.data import augment
 from carspotter.training.identifier.model import Identifier, choose_layers, load_backbone
-from carspotter.training.identifier.targets import mirrored
+from carspotter.training.identifier.targets import mirror_of
 from carspotter.training.identifier.task import predict
 from carspotter.training.recipe import Phase, Recipe
 from carspotter.training.start import open_start, take_backbone
@@ -43,14 +43,20 @@ class AttributeTask:
     taxonomy: Taxonomy | None = None
     attributes: Mapping[str, tuple[str, ...]] = {}
 
-    def __init__(self, recipe: Recipe, crops: npt.NDArray[np.uint8] | None = None) -> None:
-        """Read the labels; `crops` (n, h, w, 3) are what the network sees of each row, where they are cut already."""
+    def __init__(
+        self, recipe: Recipe, crops: npt.NDArray[np.uint8] | None = None, learnt: npt.NDArray[np.uint8] | None = None
+    ) -> None:
+        """Read the labels. Where they are cut already, `crops` and `learnt` (n, h, w, 3) are the crops of each row.
+
+        `crops` are as the network will see them, `learnt`, which are augmented, of the size that `learnt_size` says.
+        """
         self.recipe = recipe
         rows = read_table(Path(recipe.data.labels), "label")
         self.words = tuple(sorted({row.label for row in rows}))
-        self.images, self.targets = self._load(rows, "train", crops)
-        self.held, self.truth = self._load(rows, "validation", crops)
-        self.fingerprint = _fingerprint(recipe, self.images, self.targets)
+        self.images, self.places, self.targets = self._load(rows, "train", learnt_size(recipe), learnt)
+        held, places, self.truth = self._load(rows, "validation", input_of(recipe), crops)
+        self.held = held[places]
+        self.fingerprint = self._fingerprint()
         swap = mirror_of(self.words)
         # A side without its other one: the mirror image of its photos has no label.
         self.augment = recipe.augment if swap is not None else replace(recipe.augment, flip=0.0)
@@ -60,24 +66,33 @@ class AttributeTask:
         self.weights = torch.from_numpy(counts[self.targets] ** -float(recipe.train.balance))
 
     def _load(
-        self, table: list[Labelled], part: str, crops: npt.NDArray[np.uint8] | None
-    ) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64]]:
-        places = [place for place, row in enumerate(table) if row.split == part]
+        self, table: list[Labelled], part: str, size: Preprocessing, crops: npt.NDArray[np.uint8] | None
+    ) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+        """Return crops, the places in them of the photos of a part (n,), and their labels (n,)."""
+        places = np.array([place for place, row in enumerate(table) if row.split == part], np.int64)
         rows = [table[place] for place in places]
         if not rows:
             raise RecipeError(f"{self.recipe.data.labels}: no row to learn from, or none to choose by; see its split")
         targets = np.array([self.words.index(row.label) for row in rows], np.int64)
         if crops is not None:
-            return crops[places], targets
-        size = self.recipe.input
-        target = Preprocessing(width=size.width, height=size.height, fit=size.fit, pad=size.pad)
+            return crops, places, targets
         images = np.empty((len(rows), size.height, size.width, 3), np.uint8)
         for place, row in enumerate(rows):
             try:
-                images[place] = crop_of(read(row.path), target, row.box)
+                images[place] = crop_of(read(row.path), size, row.box)
             except (ImageError, StorageError) as error:
                 raise RecipeError(f"{row.path}: {error}; take its row out") from error
-        return images, targets
+        return images, np.arange(len(rows)), targets
+
+    def _fingerprint(self) -> str:
+        """Tell recipe and data apart; a thousand crops at a time, which may lie in a file."""
+        digest, recipe = hashlib.sha256(), self.recipe
+        for start in range(0, len(self.places), 1000):
+            digest.update(self.images[self.places[start : start + 1000]].tobytes())
+        digest.update(self.targets.tobytes())
+        learnt = (recipe.model, recipe.input, recipe.augment, recipe.train, recipe.phases, recipe.seed)
+        digest.update(repr(learnt).encode())
+        return digest.hexdigest()
 
     def move(self, device: torch.device) -> None:
         """Leave the photos where they are: each batch goes to the device by itself."""
@@ -104,11 +119,12 @@ class AttributeTask:
         order = torch.Generator().manual_seed(seed * 100_003 + epoch)
         change = torch.Generator().manual_seed((seed * 100_003 + epoch) * 1009 + part[0])
         settings, targets = self.augment, torch.from_numpy(self.targets)
-        images, swap = torch.from_numpy(self.images), torch.from_numpy(self.swap)
+        swap = torch.from_numpy(self.swap)
         for _ in range(self.steps(phase)):
             drawn = torch.multinomial(self.weights, self.recipe.train.batch, replacement=True, generator=order)
             chosen = drawn[part[0] :: part[1]]
-            pixels, flipped = augment(images[chosen], (phase.height, phase.width), settings, change)
+            crops = torch.from_numpy(self.images[self.places[chosen.numpy()]])
+            pixels, flipped = augment(crops, (phase.height, phase.width), settings, change)
             # A mirrored left side is a right side.
             yield {"pixels": pixels, "target": torch.where(flipped, swap[targets[chosen]], targets[chosen])}
 
@@ -136,6 +152,19 @@ class AttributeTask:
     def calibrate(self, model: nn.Module) -> tuple[dict[str, Any], dict[str, float]]:
         """Leave calibrating to the head behind the embedding; return the figures."""
         return {}, self.evaluate(model)
+
+
+def input_of(recipe: Recipe) -> Preprocessing:
+    """Return the input of a recipe's network."""
+    size = recipe.input
+    return Preprocessing(width=size.width, height=size.height, fit=size.fit, pad=size.pad)
+
+
+def learnt_size(recipe: Recipe) -> Preprocessing:
+    """Return the size of crops to learn from: a quarter larger than a phase, so that random crops stay sharp."""
+    size = input_of(recipe)
+    width, height = (max(getattr(phase, side) for phase in recipe.phases) * 5 // 4 for side in ("width", "height"))
+    return replace(size, width=max(size.width, width), height=max(size.height, height))
 
 
 class Embedding(nn.Module):
@@ -167,18 +196,3 @@ class SmallCnn(nn.Module):
     def forward(self, pixels: Tensor) -> Tensor:
         result: Tensor = self.layers(pixels)
         return result
-
-
-def mirror_of(words: tuple[str, ...]) -> npt.NDArray[np.int64] | None:
-    """Return for each label the number of its mirror image; None where that of one is no label."""
-    try:
-        return mirrored(words)
-    except RecipeError:
-        return None
-
-
-def _fingerprint(recipe: Recipe, images: npt.NDArray[np.uint8], targets: npt.NDArray[np.int64]) -> str:
-    digest = hashlib.sha256(images.tobytes())
-    digest.update(targets.tobytes())
-    digest.update(repr((recipe.model, recipe.input, recipe.augment, recipe.train, recipe.phases, recipe.seed)).encode())
-    return digest.hexdigest()

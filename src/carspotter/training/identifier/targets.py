@@ -100,3 +100,11 @@ def mirrored(names: tuple[str, ...]) -> npt.NDArray[np.int64]:
     if lone:
         raise RecipeError(f"{lone[0]!r} occurs, its mirror image does not; set augment.flip=0 or label both sides")
     return np.array([names.index(name) for name in swapped], np.int64)
+
+
+def mirror_of(words: tuple[str, ...]) -> npt.NDArray[np.int64] | None:
+    """Return for each label the number of its mirror image; None where that of one is no label."""
+    try:
+        return mirrored(words)
+    except RecipeError:
+        return None

@@ -18,7 +18,7 @@ from carspotter.runtime.bundle import READS, ModelBundle, shipped
 from carspotter.runtime.manifest import sha256
 
 if TYPE_CHECKING:
-    from carspotter.project.attribute_photos import AttributeSettings, Photos
+    from carspotter.project_training.attribute_photos import AttributeSettings
     from carspotter.runtime.session import Session
     from carspotter.training.recipe import Recipe
 
@@ -28,12 +28,8 @@ HOG_SIZE = Preprocessing(width=128, height=128)
 
 _NONE = {"use": "Comparison.", "licence": "as the photographs", "data": "none", "recipe": "HOG"}
 
-Say = Callable[[str], None]
 Order = npt.NDArray[np.int64] | slice
 LABELS = "labels.csv"
-LEAST_STEPS = 1200
-MOST_EPOCHS = 80
-"""Of a network from nothing; after 182 steps it still answers the commonest label of most photos."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -60,7 +56,9 @@ def bases_of(settings: AttributeSettings, out: Path, *, of_photo: bool) -> list[
     if settings.how == "hog":
         return [hog_base()]
     if settings.how == "features":
-        return [_exported(_frozen(recipe_of(settings, out)), settings, out)]
+        return [exported(_frozen(recipe_of(settings, out)), settings, out)]
+    if settings.backbone:
+        _frozen(recipe_of(settings, out))  # weights that cannot be had are an error before any photo is read
     return shipped_bases(of_photo=of_photo) if settings.how == "head" else []
 
 
@@ -110,40 +108,15 @@ def recipe_of(settings: AttributeSettings, out: Path) -> Recipe:
 
     recipe = load_recipe(
         "small-cnn" if settings.how == "scratch" else "fine-tune-attribute",
-        [f"data.labels={_run(out) / LABELS}", f"name={settings.task}", f"seed={settings.seed}", *_changes(settings)],
+        [f"data.labels={run_of(out) / LABELS}", f"name={settings.task}", f"seed={settings.seed}", *_changes(settings)],
     )
     if settings.epochs:
         recipe = replace(recipe, phases=(replace(recipe.phases[-1], epochs=settings.epochs),))
     return recipe
 
 
-def trained_base(
-    photos: Photos, crops: npt.NDArray[np.uint8], settings: AttributeSettings, out: Path, *, say: Say
-) -> Base:
-    """Train a network on crops (n, h, w, 3) of the photos, and export it so that it answers its embedding."""
-    from carspotter.training.attribute.labels import write_table
-
-    write_table(_run(out) / LABELS, photos.rows)
-    recipe = recipe_of(settings, out)
-    if settings.how == "scratch" and not settings.epochs:
-        recipe = _long_enough(recipe, int(photos.part("train").sum()))
-    return _exported(_fitted(recipe, crops, _run(out), say), settings, out)
-
-
-def input_of(recipe: Recipe) -> Preprocessing:
-    """Return the input of a recipe's network."""
-    size = recipe.input
-    return Preprocessing(width=size.width, height=size.height, fit=size.fit, pad=size.pad)
-
-
-def _long_enough(recipe: Recipe, n_photos: int) -> Recipe:
-    """Give a network from nothing as many epochs as make `LEAST_STEPS`: of few photos an epoch is a few steps."""
-    phase = recipe.phases[-1]
-    needed = -(-LEAST_STEPS // max(1, n_photos // recipe.train.batch))
-    return replace(recipe, phases=(replace(phase, epochs=min(max(phase.epochs, needed), MOST_EPOCHS)),))
-
-
-def _run(out: Path) -> Path:
+def run_of(out: Path) -> Path:
+    """Return the folder in which a network is trained, and what networks said of photos is kept."""
     return out / "run"
 
 
@@ -160,33 +133,16 @@ def _frozen(recipe: Recipe) -> Any:
     return Identifier(load_backbone(recipe.model), 2).eval()
 
 
-def _fitted(recipe: Recipe, crops: npt.NDArray[np.uint8], run: Path, say: Say) -> Any:
-    """Train, or go on from the newest checkpoint of the same data; return the best network."""
-    from carspotter.training.attribute.task import AttributeTask
-    from carspotter.training.checkpoint import BEST, load_checkpoint
-    from carspotter.training.trainer import Training
-
-    task = AttributeTask(recipe, crops)
-    training = Training(recipe, task, run)
-    training.go_on()
-    training.describe()
-    training.fit()
-    say(f"trained {training.epoch} epochs; best {training.task_name} {training.best:.3f}")
-    model = task.build_model(blank=True)
-    model.load_state_dict(load_checkpoint(run / BEST).kept)
-    return model.eval()
-
-
-def _exported(network: Any, settings: AttributeSettings, out: Path) -> Base:
+def exported(network: Any, settings: AttributeSettings, out: Path) -> Base:
     """Write a network as ONNX, and open it as it will be served."""
     from carspotter.export.onnx import to_onnx
     from carspotter.runtime.session import open_session
-    from carspotter.training.attribute.task import Embedding
+    from carspotter.training.attribute.task import Embedding, input_of
 
     recipe = recipe_of(settings, out)
     content = to_onnx(Embedding(network), recipe, READS[0])
     # A bundle of its own file and no head yet: only what a base needs.
-    path = _run(out) / "model.onnx"
+    path = run_of(out) / "model.onnx"
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(content)
     session, size = open_session(path), input_of(recipe)

@@ -7,19 +7,24 @@ import json
 from contextlib import closing
 from pathlib import Path
 
+import numpy as np
 import pytest
 from fastapi.testclient import TestClient
 from typer.testing import CliRunner
 
 from carspotter.cli.main import app
-from carspotter.errors import DatasetError
-from carspotter.project.attribute_rows import read_labels
+from carspotter.crops import cut, decode_side, read_photo
+from carspotter.errors import BundleError, DatasetError
 from carspotter.project.folder import Project
+from carspotter.project.locate import LocateSettings
 from carspotter.project.pipeline import build
+from carspotter.project_training.attribute_network import base_of
+from carspotter.project_training.attribute_rows import embedded, read_labels
 from carspotter.recognition.recognizer import Recognizer
 from carspotter.review.decisions import Decision
 from carspotter.review.imported import open_decisions
-from carspotter.runtime.bundle import ModelBundle
+from carspotter.runtime.bundle import READS, ModelBundle, shipped
+from carspotter.runtime.manifest import sha256
 from carspotter.serving.app import create_app
 from carspotter.serving.settings import ServeSettings
 from tiny_project import SETTINGS, UNBLURRED, make_project
@@ -63,6 +68,8 @@ def trained(project: Path) -> dict[str, Path]:
         code, out, err = run("train", project, "--task", task)
         assert code == 0, err
         assert f"The bundle: {project / 'models' / task}" in out
+        # As the settings of the project name it, whichever folder the command was called in.
+        assert (f'attributes = ["models/{task}"] under [locate]' in out) == (task != "state")
     return {task: project / "models" / task for task in ("kind", "viewpoint", "state")}
 
 
@@ -89,6 +96,26 @@ def test_the_bundles_say_what_was_labelled(project: Path, trained: dict[str, Pat
     (vehicle,) = json.loads(out)["vehicles"]
     assert vehicle["viewpoint"]["name"] == "right"
     assert vehicle["attributes"]["state"]["name"] == "used"
+
+
+def test_what_the_build_has_asked_the_identifier_is_not_asked_again(project: Path) -> None:
+    bundle = Project.open(project).settings.locate.bundle("identifier")
+    rows = {(sha256(row.path.read_bytes()), row.box): row for row in read_labels(project, "state")}
+    known = {(digest, box): vector for digest, box, vector in embedded(project, bundle)}
+    assert set(known) >= set(rows)
+    (row, vector), *_ = [(row, known[key]) for key, row in rows.items()]
+    crop = cut(read_photo(row.path.read_bytes(), decode_side(bundle.preprocessing)), bundle.preprocessing, row.box)
+    asked = base_of(bundle, bundle.preprocessing, READS[0], None).describe(crop[None])[0]
+    np.testing.assert_allclose(vector, asked, atol=2e-3)  # kept as float16
+    assert not list(embedded(project, shipped("identifier"))), "another network has other embeddings"
+
+
+def test_merged_sides_are_no_viewpoint_of_a_build(project: Path, tmp_path: Path) -> None:
+    code, out, err = run("train", project, "--task", "viewpoint", "--merge-sides", "--out", tmp_path / "merged")
+    assert code == 0, err
+    assert "In a build" not in out
+    with pytest.raises(BundleError, match="says the viewpoint 'side'; a build takes the eight sides: front"):
+        LocateSettings(attributes=(str(tmp_path / "merged"),)).least()
 
 
 def test_a_kind_of_ones_own_is_the_gate_of_a_build(project: Path, trained: dict[str, Path], tmp_path: Path) -> None:

@@ -6,11 +6,11 @@ for it here, or HOG. The validation part chooses; the figures are of the test pa
 
 from __future__ import annotations
 
-import time
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -20,21 +20,25 @@ from carspotter.errors import DatasetError, suggestion
 from carspotter.evaluation.evaluating import LabelledPhoto, write_evaluation
 from carspotter.evaluation.metrics import Evaluation, evaluate
 from carspotter.evaluation.predictions import Predictions
-from carspotter.project.attribute_look import Answers, Look, Looker, Vectors, turned
-from carspotter.project.attribute_network import Base, Say, bases_of, input_of, recipe_of, trained_base
-from carspotter.project.attribute_photos import CHUNK, AttributeSettings, Photos
-from carspotter.project.attribute_rows import read_labels
+from carspotter.project_training.attribute_look import Answers, Look, Looker, Vectors, key_of, turned
+from carspotter.project_training.attribute_network import Base, bases_of, run_of
+from carspotter.project_training.attribute_photos import CHUNK, AttributeSettings, Photos
+from carspotter.project_training.attribute_rows import embedded, read_labels
+from carspotter.project_training.attribute_training import log_of, sizes_of, trained_base
 from carspotter.records import KINDS
 from carspotter.runtime.attribute import KIND
 from carspotter.runtime.blur import Blurrer
-from carspotter.runtime.bundle import ModelBundle
+from carspotter.runtime.bundle import ModelBundle, shipped
 from carspotter.runtime.calibration import softmax
 from carspotter.runtime.head import Head
 from carspotter.taxonomy import Taxon, Taxonomy
 from carspotter.training.attribute.head import FittedHead, choose_gate, fit_head
 from carspotter.training.attribute.labels import GROUP, MERGED, Labelled, check_labels, deal_out, without_repeats
-from carspotter.training.attribute.task import mirror_of
-from carspotter.training.baselines import FitSettings, View
+from carspotter.training.identifier.targets import mirror_of
+from carspotter.training.linear import FitSettings, View
+
+if TYPE_CHECKING:
+    from carspotter.progress import Watch
 
 VALIDATION = "validation.parquet"
 SHOWN = 5
@@ -49,8 +53,8 @@ class Trained:
     lines: list[str] = field(default_factory=list)
 
 
-def train_attribute(source: Path, out: Path, settings: AttributeSettings, say: Say) -> Trained:
-    """Learn an attribute and write it to the folder `out`. `say` hears what is done, a line at a time.
+def train_attribute(source: Path, out: Path, settings: AttributeSettings, watch: Watch) -> Trained:
+    """Learn an attribute and write it to the folder `out`. `watch` hears what is done, and how far it is.
 
     Raises DatasetError for labels that nothing can be learnt from, TrainingError, RecipeError, MissingExtraError.
     """
@@ -60,34 +64,47 @@ def train_attribute(source: Path, out: Path, settings: AttributeSettings, say: S
         rows = [replace(row, label=MERGED.get(row.label, row.label)) for row in rows]
     counts = check_labels(rows, settings.task)
     _check_kinds(counts, settings.task)
-    say(f"{settings.task}: {_counted(counts)}")
-    seen = _look(rows, out, settings, say)
+    watch.say(f"{settings.task}: {_counted(counts)}")
+    seen = _look(source, rows, out, settings=settings, watch=watch)
     check_labels(seen.photos.rows, settings.task)
     seen.photos = replace(seen.photos, rows=tuple(deal_out(seen.photos.rows, settings.seed)))
-    _check_parts(seen.photos, settings.task, say)
-    return _learn(seen, out, settings, say)
+    _check_parts(seen.photos, settings.task, watch)
+    return _learn(seen, out, settings, watch)
 
 
-def _look(rows: Sequence[Labelled], out: Path, settings: AttributeSettings, say: Say) -> Look:
-    """Look at each photo once; say how long it took, and what is left out and why."""
+def _look(source: Path, rows: Sequence[Labelled], out: Path, *, settings: AttributeSettings, watch: Watch) -> Look:
+    """Look at each photo once; say what is left out and why."""
     of_photo = settings.task == KIND
     rows, torn = without_repeats([replace(row, box=None) for row in rows] if of_photo else rows)
+    watch.start("look", "see each photo once")
+    bases, answers = bases_of(settings, out, of_photo=of_photo), Answers(run_of(out))
+    _remember(answers, bases, source, rows)
     looker = Looker(
-        bases=bases_of(settings, out, of_photo=of_photo),
-        answers=Answers(out / "run"),
+        bases=bases,
+        answers=answers,
         of_photo=of_photo,
         mirrors=_turns(tuple(sorted({row.label for row in rows}))),
-        kept=input_of(recipe_of(settings, out)) if settings.how in ("fine-tune", "scratch") else None,
+        kept=sizes_of(settings, out),
+        watch=watch,
     )
-    began = time.monotonic()
     found = looker.look(rows)
-    say(f"looked at {len(rows)} photos in {time.monotonic() - began:.1f} s")
+    watch.end("look", {"text": f"{len(found.photos.rows)} of {len(rows)} photos can be learnt from"})
     left_out = torn + found.left_out
     for line in [*left_out[:SHOWN], *([f"{len(left_out) - SHOWN} more"] if len(left_out) > SHOWN else [])]:
-        say(f"left out: {line}")
+        watch.say(f"left out: {line}")
     if left_out and not found.photos.rows:
         raise DatasetError(f"{settings.task}: none of {len(rows)} photos can be learnt from; {left_out[0]}")
     return found
+
+
+def _remember(answers: Answers, bases: Sequence[Base], source: Path, rows: Sequence[Labelled]) -> None:
+    """Take over what a project's build has asked the shipped identifier already."""
+    boxes = {row.box for row in rows if row.box}
+    for base in bases if boxes else ():
+        if base.bundle is not None and base.bundle.folder == shipped("identifier").folder:
+            for digest, box, vector in embedded(source, base.bundle):
+                if box in boxes:
+                    answers.put(base.version, key_of(digest, box), vector)
 
 
 def _turns(words: tuple[str, ...]) -> bool:
@@ -96,27 +113,27 @@ def _turns(words: tuple[str, ...]) -> bool:
     return swap is not None and bool((swap != np.arange(len(swap))).any())
 
 
-def _learn(seen: Look, out: Path, settings: AttributeSettings, say: Say) -> Trained:
+def _learn(seen: Look, out: Path, settings: AttributeSettings, watch: Watch) -> Trained:
     photos, tried = seen.photos, []
     learning = ~photos.part("test")
     chosen = photos.part("validation")[learning]
     targets, swap = photos.targets, mirror_of(photos.words)
-    for base, vectors, mirrored in _described(seen, out, settings, say):
+    for base, vectors, mirrored in _described(seen, out, settings, watch):
         views: list[View] = [(vectors[learning], targets[learning])]
         if mirrored is not None and swap is not None:
             views.append((mirrored[learning], swap[targets[learning]]))
         head = fit_head(views, len(photos.words), chosen, FitSettings())
-        say(f"{base.name}: macro-F1 {head.macro_f1:.3f} on {int(chosen.sum())} validation photos")
+        watch.say(f"{base.name}: macro-F1 {head.macro_f1:.3f} on {int(chosen.sum())} validation photos")
         tried.append((head, base, vectors))
     return _write(photos, out, settings, max(tried, key=lambda each: each[0].macro_f1))
 
 
 def _described(
-    seen: Look, out: Path, settings: AttributeSettings, say: Say
+    seen: Look, out: Path, settings: AttributeSettings, watch: Watch
 ) -> Iterator[tuple[Base, Vectors, Vectors | None]]:
     """Yield each base with what it says of the photos, and of their mirrored copies where labels change sides."""
-    if seen.crops is not None:
-        base, crops = trained_base(seen.photos, seen.crops, settings, out, say=say), seen.crops
+    if seen.crops:
+        base, crops = trained_base(seen.photos, seen.crops, settings, out, watch=watch), seen.crops[0]
         parts = [crops[start : start + CHUNK] for start in range(0, len(crops), CHUNK)]
         views = [[base.describe(np.ascontiguousarray(part)) for part in parts]]
         if _turns(seen.photos.words):
@@ -141,7 +158,8 @@ def _write(
         table = _table(photos, test, answered, name=name, task=settings.task)
         result.figures = evaluate(table)
         judged = [_judged(row, photos.of_photo) for row, is_test in zip(photos.rows, test, strict=True) if is_test]
-        write_evaluation(out, table, judged, blur=Blurrer.open().blur)
+        learnt = Counter(row.label for row in photos.rows if row.split == "train")
+        write_evaluation(out, table, judged, log=log_of(settings, out), learnt=learnt, blur=Blurrer.open().blur)
     if base.bundle is not None:
         card = _card(photos, settings, head, base=base, figures=result.figures)
         calibration = {"temperature": round(fitted.temperature, 4), settings.task: head.threshold}
@@ -244,7 +262,7 @@ def _check_kinds(counts: Mapping[str, int], task: str) -> None:
         raise DatasetError(f"kind: no photo is labelled exterior, of {', '.join(counts)}; that is what passes the gate")
 
 
-def _check_parts(photos: Photos, task: str, say: Say) -> None:
+def _check_parts(photos: Photos, task: str, watch: Watch) -> None:
     for part in ("train", "validation"):
         here = {row.label for row in photos.rows if row.split == part}
         if len(here) < 2:
@@ -258,4 +276,4 @@ def _check_parts(photos: Photos, task: str, say: Say) -> None:
         ]
         if missing:
             n = sum(row.label == word for row in photos.rows)
-            say(f"{task} {word!r}: {n} photos, none in {' and '.join(missing)}; label more of it")
+            watch.say(f"{task} {word!r}: {n} photos, none in {' and '.join(missing)}; label more of it")

@@ -13,9 +13,9 @@ from typer.testing import CliRunner
 from carspotter.cli.main import app
 from carspotter.dataset.exchange import FORMS, file_name_of, read_labels
 from carspotter.errors import DatasetError, ProjectError
-from carspotter.project.exchange import export_dataset, import_labels
 from carspotter.project.folder import Project
 from carspotter.project.pipeline import build
+from carspotter.review.exchange import export_dataset, import_labels
 from tiny_project import make_project
 
 

@@ -27,7 +27,9 @@ class AttributeSettings:
     """Of timm, for `features` and `fine-tune`; empty: the shipped identifier's."""
     merge_sides: bool = False
     epochs: int = 0
-    """Of a network that is trained; 0: as its recipe says."""
+    """Of a network that is trained; 0: as suits the number of photos."""
+    minutes: float = 0.0
+    """Wall time that a network may learn; 0: as long as its epochs take."""
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -35,6 +37,16 @@ class AttributeSettings:
             raise DatasetError(f"way {self.how!r} is unknown; {suggestion(self.how, HOWS)}")
         if self.how == "features" and not self.backbone:
             raise DatasetError("features needs --backbone NAME, one of timm's, such as resnet50.a1_in1k")
+        if self.backbone and self.how not in ("features", "fine-tune"):
+            raise DatasetError(f"{self.how} takes no --backbone ({self.backbone}); add --how features or fine-tune")
+        if (self.epochs or self.minutes) and not self.learns:
+            given = "--epochs" if self.epochs else "--minutes"
+            raise DatasetError(f"{self.how} has no epochs: leave {given} out, or add --how fine-tune or scratch")
+
+    @property
+    def learns(self) -> bool:
+        """Return whether a network is trained, and no head alone."""
+        return self.how in ("fine-tune", "scratch")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

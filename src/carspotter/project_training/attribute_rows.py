@@ -9,16 +9,21 @@ whole vehicle.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
+
+import numpy as np
+import numpy.typing as npt
 
 from carspotter.errors import DatasetError, suggestion
 from carspotter.geometry import BoundingBox
 from carspotter.project.folder import SETTINGS, Project
+from carspotter.project.locate import versions
 from carspotter.records import UNKNOWN_VIEWPOINT
 from carspotter.review.decisions import DECISIONS, DecisionStore, Task
 from carspotter.review.imported import open_decisions
+from carspotter.runtime.bundle import ModelBundle
 from carspotter.training.attribute.labels import Labelled, read_folders, read_table
 
 OF_PHOTO = ("kind", "viewpoint")
@@ -31,6 +36,11 @@ coalesce(s.group_id, p.ad_id) AS group_id
 FROM listing_photos p JOIN listings l USING (ad_id) JOIN files f USING (photo_id)
 LEFT JOIN findings v USING (photo_id) LEFT JOIN samples s USING (photo_id)
 WHERE f.status = 'ok' ORDER BY p.photo_id"""
+
+
+_EMBEDDED = """SELECT c.sha256, v.x1, v.y1, v.x2, v.y2, e.embedding FROM embeddings e JOIN checks c USING (photo_id)
+JOIN findings v USING (photo_id) WHERE e.status = 'ok' AND c.sha256 IS NOT NULL AND v.x1 IS NOT NULL
+AND e.stage_version = ? AND v.stage_version = ?"""
 
 
 def read_labels(source: Path, task: str) -> list[Labelled]:
@@ -65,6 +75,25 @@ def project_rows(project: Project, task: str) -> list[Labelled]:
             f"source a column {task} (docs/sources.md)"
         )
     return found
+
+
+def embedded(source: Path, bundle: ModelBundle) -> Iterator[tuple[str, BoundingBox, npt.NDArray[np.float32]]]:
+    """Yield what a build has asked an identifier of photos: the SHA-256 of the file, the box, the embedding (d,).
+
+    None where the source is no project, or its build asks another network.
+    """
+    if not (source / SETTINGS).is_file():
+        return
+    project = Project.open(source)
+    locate = project.settings.locate
+    if locate.precision != "float32" or locate.bundle("identifier").version != bundle.version:
+        return
+    known = versions(locate)
+    with project.catalog() as catalog:
+        found = catalog.columns(_EMBEDDED, known["embeddings"], known["findings"])
+    boxes = zip(*(np.asarray(found[side], np.float64).tolist() for side in ("x1", "y1", "x2", "y2")), strict=True)
+    for digest, box, vector in zip(found["sha256"], boxes, found["embedding"], strict=True):
+        yield str(digest), BoundingBox(*box), np.asarray(vector, np.float32)
 
 
 def reviewed_photos(project: Project) -> dict[str, dict[str, str | None]]:

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from carspotter.project.ad_scores import scored_ads
 from carspotter.project.folder import Project
+from carspotter.recognition.ad_scores import scored_ads
 
 
 @pytest.fixture(scope="module")

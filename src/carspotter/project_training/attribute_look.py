@@ -9,6 +9,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from zipfile import BadZipFile
@@ -22,8 +23,9 @@ from carspotter.crops import cut, decode_side, read_photo
 from carspotter.errors import ImageError, StorageError
 from carspotter.geometry import BoundingBox
 from carspotter.pixels import DecodedPhoto, Preprocessing
-from carspotter.project.attribute_network import Base
-from carspotter.project.attribute_photos import CHUNK, Photos
+from carspotter.progress import Quiet, Watch
+from carspotter.project_training.attribute_network import Base
+from carspotter.project_training.attribute_photos import CHUNK, Photos
 from carspotter.recognition.finder import Finder
 from carspotter.recognition.view import see
 from carspotter.runtime.bundle import shipped
@@ -37,6 +39,8 @@ Opened = tuple[Labelled, DecodedPhoto | None]
 """A row with its photo, None where all that is asked of it is known."""
 
 _TRIED = Preprocessing(width=8, height=8)
+NEW = 400
+"""New answers that are worth a file before the end."""
 NO_BOX = np.full(4, np.nan, np.float32)
 
 
@@ -44,9 +48,10 @@ class Answers:
     """What networks said of photos, a vector for a key, by the network's version; in files of one folder."""
 
     def __init__(self, folder: Path) -> None:
-        self._folder = folder
+        self.folder = folder
         self._known: dict[str, dict[str, Vectors]] = {}
         self._used: dict[str, dict[str, Vectors]] = {}
+        self._new = 0
 
     def get(self, version: str, key: str) -> Vectors | None:
         """Return what a network said of a photo, in this run or an earlier one; None where it was not asked."""
@@ -59,16 +64,27 @@ class Answers:
 
     def put(self, version: str, key: str, vector: Vectors) -> None:
         """Remember what a network said."""
+        self._new += key not in self._known.get(version, {}) and key not in self._used.get(version, {})
         self._used.setdefault(version, {})[key] = vector
+
+    def keep(self) -> None:
+        """Write all that is known once much of it is new: a kill loses little, and little is written twice."""
+        if self._new >= max(NEW, sum(map(len, self._known.values())) // 4):
+            self._write({version: self._read(version) | used for version, used in self._used.items()})
+            self._known, self._new = {}, 0
 
     def save(self) -> None:
         """Write what was used; photos that are no longer labelled are forgotten."""
-        for version, known in self._used.items():
+        self._write(self._used)
+
+    def _write(self, answers: Mapping[str, Mapping[str, Vectors]]) -> None:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        for version, known in answers.items():
             with storage.replacing(self._path(version)) as temporary, temporary.open("wb") as file:
                 np.savez(file, keys=np.array(list(known)), vectors=np.stack(list(known.values())))
 
     def _path(self, version: str) -> Path:
-        return self._folder / f"features-{sha256(version.encode())[:12]}.npz"
+        return self.folder / f"features-{sha256(version.encode())[:12]}.npz"
 
     def _read(self, version: str) -> dict[str, Vectors]:
         try:
@@ -86,19 +102,21 @@ class Look:
     bases: Sequence[Base]
     vectors: Mapping[str, Vectors]
     mirrored: Mapping[str, Vectors]
-    crops: Crops | None
+    crops: tuple[Crops, ...]
+    """Of each size that was asked for (n, h, w, 3)."""
     left_out: list[str]
 
 
 @dataclass(slots=True, kw_only=True)
 class Looker:
-    """Look at rows, `CHUNK` at a time; `kept` is the input that crops are kept for, `mirrors` asks for both views."""
+    """Look at rows, `CHUNK` at a time; `kept` are sizes that crops are kept in, `mirrors` asks for both views."""
 
     bases: Sequence[Base]
     answers: Answers
     of_photo: bool
     mirrors: bool
-    kept: Preprocessing | None = None
+    kept: tuple[Preprocessing, ...] = ()
+    watch: Watch = field(default_factory=Quiet)
     left_out: list[str] = field(default_factory=list)
     _finder: Finder | None = None
     _boxes: str = field(default_factory=lambda: f"box {shipped('finder').version}")
@@ -106,16 +124,14 @@ class Looker:
     def look(self, rows: Sequence[Labelled]) -> Look:
         """Look at all rows; those that cannot be learnt from are named in `left_out`."""
         found: list[Labelled] = []
-        size = self.kept
-        with tempfile.TemporaryFile() as file:
-            shape = (len(rows), size.height, size.width, 3) if size else (0, 1, 1, 3)
-            # On disk: of a photo the bytes are fetched once, but all of them may not fit into memory.
-            crops: Crops = np.memmap(file, np.uint8, "w+", shape=shape) if size and rows else np.empty(shape, np.uint8)
+        self.answers.folder.mkdir(parents=True, exist_ok=True)
+        with ExitStack() as files:
+            crops = [self._crops(size, len(rows), files) for size in self.kept]
             for part in self._parts(rows):
                 for row, photo in part:
-                    if size:
+                    for size, kept in zip(self.kept, crops, strict=True):
                         assert photo is not None
-                        crops[len(found)] = cut(photo, size, row.box)
+                        kept[len(found)] = cut(photo, size, row.box)
                     found.append(row)
         self.answers.save()
         words = tuple(sorted({row.label for row in found}))
@@ -124,9 +140,14 @@ class Looker:
             bases=self.bases,
             vectors={base.name: self._vectors(base, found) for base in self.bases},
             mirrored={base.name: self._turned(base, found) for base in self.bases if self.mirrors},
-            crops=crops[: len(found)] if size else None,
+            crops=tuple(kept[: len(found)] for kept in crops),
             left_out=self.left_out,
         )
+
+    def _crops(self, size: Preprocessing, n: int, files: ExitStack) -> Crops:
+        """Make room for crops of a size. On disk: they may not fit into memory, and bytes are fetched once."""
+        file = files.enter_context(tempfile.TemporaryFile(dir=self.answers.folder))  # noqa: SIM115  # closed by `files`
+        return np.memmap(file, np.uint8, "w+", shape=(max(1, n), size.height, size.width, 3))
 
     def _parts(self, rows: Sequence[Labelled]) -> Iterator[list[Opened]]:
         side = decode_side(shipped("identifier").preprocessing)
@@ -149,10 +170,12 @@ class Looker:
                 self.left_out += [each for each in found if isinstance(each, str)]
                 part = self._boxed([each for each in found if not isinstance(each, str)])
                 self._describe(part)
+                self.answers.keep()
                 yield part
+                self.watch.advance(min(start + CHUNK, len(rows)), len(rows))
 
     def _is_known(self, row: Labelled) -> bool:
-        if self.kept is not None:
+        if self.kept:
             return False
         if self._lacks_box(row):
             box = self.answers.get(self._boxes, row.digest)
@@ -162,7 +185,7 @@ class Looker:
             if row.box is None:
                 return True
         asked = [version for base in self.bases for version in _asked(base, self.mirrors)]
-        return all(self.answers.get(version, key_of(row)) is not None for version in asked)
+        return all(self.answers.get(version, key_of(row.digest, row.box)) is not None for version in asked)
 
     def _lacks_box(self, row: Labelled) -> bool:
         return row.box is None and not self.of_photo
@@ -201,17 +224,17 @@ class Looker:
                 lacking = [
                     (row, photo)
                     for row, photo in part
-                    if photo is not None and self.answers.get(version, key_of(row)) is None
+                    if photo is not None and self.answers.get(version, key_of(row.digest, row.box)) is None
                 ]
                 if not lacking:
                     continue
                 crops = np.stack([cut(photo, base.preprocessing, row.box) for row, photo in lacking])
                 said = base.describe(crops if version == base.version else turned(crops))
                 for (row, _), vector in zip(lacking, said, strict=True):
-                    self.answers.put(version, key_of(row), vector)
+                    self.answers.put(version, key_of(row.digest, row.box), vector)
 
     def _vectors(self, base: Base, rows: Sequence[Labelled], version: str = "") -> Vectors:
-        found = [self.answers.get(version or base.version, key_of(row)) for row in rows]
+        found = [self.answers.get(version or base.version, key_of(row.digest, row.box)) for row in rows]
         return np.stack([vector for vector in found if vector is not None]) if found else np.empty((0, 1), np.float32)
 
     def _turned(self, base: Base, rows: Sequence[Labelled]) -> Vectors:
@@ -220,9 +243,9 @@ class Looker:
         return self._vectors(base, rows, _mirrored(base))
 
 
-def key_of(row: Labelled) -> str:
+def key_of(digest: str, box: BoundingBox | None) -> str:
     """Return what names the picture that a network saw: the file's content, and the box of the vehicle."""
-    return row.digest + (" " + " ".join(f"{side:.6g}" for side in row.box.to_list()) if row.box else "")
+    return digest + (" " + " ".join(f"{side:.6g}" for side in box.to_list()) if box else "")
 
 
 def turned(crops: Crops) -> Crops:

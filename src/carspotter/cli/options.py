@@ -1,0 +1,29 @@
+"""Options that several commands have: which networks recognize photos, and what runs them."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+import typer
+
+
+def option(*names: str, help: str, **more: Any) -> Any:
+    """Return an option whose default is explained in its help and not by Typer."""
+    return typer.Option(*names, help=help, show_default=False, **more)
+
+
+FinderOption = Annotated[str | None, option(help="Folder of another finder.", metavar="BUNDLE")]
+IdentifierOption = Annotated[
+    str | None,
+    option(help="Folder of another identifier, or of a project: the better of its own.", metavar="BUNDLE|PROJECT"),
+]
+AttributesOption = Annotated[
+    list[str] | None,
+    option("--attribute", help="Folder of an attribute of your own (carspotter train --task).", metavar="BUNDLE"),
+]
+EngineOption = Annotated[
+    Literal["auto", "openvino", "onnxruntime", "litert"], typer.Option(help="What runs the networks.")
+]
+PrecisionOption = Annotated[
+    Literal["float32", "bfloat16"], typer.Option(help="What they calculate in: bfloat16 is for processors with AMX.")
+]

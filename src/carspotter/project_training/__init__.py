@@ -1,0 +1,1 @@
+"""A project's labelled photos in, networks and heads of its own out: what `carspotter train PROJECT` does."""
