@@ -13,6 +13,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol
 
+from waiting import NEVER_S
+
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 FIREFOX = shutil.which("firefox-esr") or shutil.which("firefox")
 SWITCHES = (
@@ -48,6 +50,7 @@ class _Chromium:
         if self._page:
             self._page.context.close()
         self._page = self._browser.new_page(reduced_motion="reduce")
+        self._page.set_default_timeout(1000 * NEVER_S)
         self._page.goto(url)
 
     def show(self, *, width: int, scheme: str) -> None:
@@ -73,7 +76,7 @@ class _Firefox:
         told = self._session.execute_async_script(
             f"""const [tell] = arguments;
             (async () => {{ {script} }})().then((value) => tell([value ?? null]), (error) => tell(`${{error}}`));""",
-            script_timeout=60_000,
+            script_timeout=1000 * NEVER_S,
         )
         assert isinstance(told, list), told
         return told[0]

@@ -6,12 +6,16 @@ Drawn training data: discs and bars in two colours, four classes of two makes, l
 from __future__ import annotations
 
 import csv
+import json
 import os
+import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from filelock import FileLock
 from hypothesis import HealthCheck, settings
 
 # Property tests draw the same examples on every machine, every time: nothing found is kept, and no clock decides.
@@ -104,3 +108,50 @@ def bundles(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     tiny_finder(folder / "finder")
     tiny_identifier(folder / "identifier")
     return {"finder": folder / "finder", "identifier": folder / "identifier"}
+
+
+Once = Callable[[str, Callable[[Path], None]], Path]
+
+
+@pytest.fixture(scope="session")
+def once(tmp_path_factory: pytest.TempPathFactory) -> Once:
+    """Make a folder once for all workers of a run, by its name and a function of its path; nobody changes it."""
+    base = tmp_path_factory.getbasetemp()
+    base = base.parent if os.environ.get("PYTEST_XDIST_WORKER") else base
+
+    def made(name: str, make: Callable[[Path], None]) -> Path:
+        folder, whole = base / "once" / name, base / "once" / f"{name}.whole"
+        folder.parent.mkdir(exist_ok=True)
+        with FileLock(base / f"{name}.lock"):
+            if not whole.exists():
+                shutil.rmtree(folder, ignore_errors=True)  # of a worker that failed
+                make(folder)
+                whole.touch()
+        return folder
+
+    return made
+
+
+@pytest.fixture(scope="session")
+def tiny_built(once: Once) -> Path:
+    """A tiny project, built in this process, with what the steps said in `said.json`; whoever changes it copies it."""
+    from carspotter.project.folder import Project
+    from carspotter.project.pipeline import build
+    from tiny_project import make_project
+
+    def make(folder: Path) -> None:
+        said = build(Project.open(make_project(folder)), workers=0)
+        (folder / "said.json").write_text(json.dumps({name: dict(stats) for name, stats in said.items()}))
+
+    return once("tiny-project", make)
+
+
+@pytest.fixture(scope="session")
+def showroom_walk(once: Once) -> Path:
+    """A folder where docs/get-started.md was walked: `my-cars`, built of the showroom, and `said.json`.
+
+    That holds a row a command: its words, what the page shows, what was said. Whoever changes something copies it.
+    """
+    from get_started import walk
+
+    return once("showroom-walk", walk)

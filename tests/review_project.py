@@ -19,6 +19,7 @@ from carspotter.project.folder import Project, create
 from carspotter.project.locate import versions
 from carspotter.records import KINDS, VIEWPOINTS
 from carspotter.serving.protocol import bind
+from waiting import NEVER_S
 
 MODELS = (("Audi", "A4"), ("BMW", "X5"), ("Opel", "Astra"))
 SETTINGS = 'name = "to review"\n[classes]\nlevel = "model"\nmin_photos = 4\n'
@@ -136,7 +137,7 @@ def call(
     sent = {"Content-Type": "application/json", "X-Review-Token": token} if data is not None else {}
     request = urllib.request.Request(address + path, data=data, headers={**sent, **(headers or {})})
     try:
-        with urllib.request.urlopen(request, timeout=20) as answer:
+        with urllib.request.urlopen(request, timeout=NEVER_S) as answer:
             content, status, kind = answer.read(), answer.status, answer.headers["Content-Type"]
     except urllib.error.HTTPError as error:
         with error:

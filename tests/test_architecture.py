@@ -15,6 +15,8 @@ from pathlib import Path
 
 import pytest
 
+from waiting import NEVER_S
+
 SOURCE = Path(__file__).parent.parent / "src" / "carspotter"
 
 VOCABULARY = {"errors", "geometry", "taxonomy", "records", "headers", "pixels", "srgb", "hashes", "settings"}
@@ -459,7 +461,7 @@ def test_every_budget_exception_is_still_needed(modules: list[Module]) -> None:
 def loaded_modules(program: str) -> set[str]:
     """Run a program in a fresh interpreter; give the top-level modules that it loaded."""
     tail = "\nimport json, sys; sys.stderr.write(json.dumps(sorted({name.split('.')[0] for name in sys.modules})))"
-    done = subprocess.run([sys.executable, "-c", program + tail], capture_output=True, text=True, timeout=60)
+    done = subprocess.run([sys.executable, "-c", program + tail], capture_output=True, text=True, timeout=NEVER_S)
     assert done.returncode == 0, done.stderr
     return set(json.loads(done.stderr.splitlines()[-1]))
 

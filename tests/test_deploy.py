@@ -16,6 +16,7 @@ import pytest
 
 from carspotter import __version__
 from carspotter.serving.settings import LIVE, MEGABYTE, READY, ServeSettings
+from waiting import NEVER_S
 
 ROOT = Path(__file__).parent.parent
 DEPLOY = ROOT / "deploy"
@@ -166,7 +167,7 @@ def test_kustomize_puts_it_together() -> None:
     kubectl = shutil.which("kubectl")
     if kubectl is None:
         pytest.skip("needs kubectl")
-    made = subprocess.run([kubectl, "kustomize", str(KUBERNETES)], capture_output=True, text=True, timeout=60)
+    made = subprocess.run([kubectl, "kustomize", str(KUBERNETES)], capture_output=True, text=True, timeout=NEVER_S)
     assert made.returncode == 0, made.stderr
     manifests = [manifest for manifest in yaml.safe_load_all(made.stdout) if manifest]
     assert len(manifests) == len(NAMES)
@@ -217,7 +218,7 @@ def test_nginx_reads_its_file(tmp_path: Path) -> None:
     file = tmp_path / "nginx.conf"
     for content, is_right in ((text, True), (text.replace("least_conn;", "least_con;"), False)):
         file.write_text(content.replace("/dev/shm/", f"{tmp_path}/"))
-        done = subprocess.run([str(NGINX), "-t", "-c", str(file)], capture_output=True, text=True, timeout=20)
+        done = subprocess.run([str(NGINX), "-t", "-c", str(file)], capture_output=True, text=True, timeout=NEVER_S)
         assert (done.returncode == 0) is is_right, done.stderr
 
 
@@ -243,7 +244,7 @@ def test_clients_notice_no_restart_no_death_and_no_full_replica(tmp_path: Path) 
         "full",
     ]
     environment = os.environ | {"PYTHONPATH": str(ROOT / "src")}
-    done = subprocess.run(command, capture_output=True, text=True, timeout=300, env=environment)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=NEVER_S, env=environment)
     assert done.returncode == 0, done.stderr[-2000:]
     rows = {row["part"]: row for row in map(json.loads, done.stdout.splitlines())}
     assert rows["rolling"]["failed"] == rows["killed"]["failed"] == rows["full"]["failed"] == 0, rows

@@ -16,6 +16,8 @@ from typing import Any
 
 import pytest
 
+from waiting import NEVER_S
+
 ROOT = Path(__file__).parent.parent
 DOCKER = ROOT / "docker"
 DOCKERFILES = ("Dockerfile", "Dockerfile.gpu")
@@ -215,11 +217,11 @@ def test_the_health_check_tells_life_from_death(
         threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
         assert f"127.0.0.1:{port}/livez" in code
         here = [sys.executable, "-c", code.replace(f":{port}/", f":{server.server_port}/")]
-        assert subprocess.run(here, timeout=20, check=False).returncode == 0
+        assert subprocess.run(here, timeout=NEVER_S, check=False).returncode == 0
         server.is_ill = True
-        assert subprocess.run(here, timeout=20, check=False, stderr=subprocess.DEVNULL).returncode != 0
+        assert subprocess.run(here, timeout=NEVER_S, check=False, stderr=subprocess.DEVNULL).returncode != 0
         server.shutdown()
-    assert subprocess.run(here, timeout=20, check=False, stderr=subprocess.DEVNULL).returncode != 0
+    assert subprocess.run(here, timeout=NEVER_S, check=False, stderr=subprocess.DEVNULL).returncode != 0
 
 
 def test_labels(stages: list[list[Instruction]], project: dict[str, Any]) -> None:

@@ -7,6 +7,7 @@ with its reason.
 """
 
 import itertools
+import json
 import os
 import re
 import shlex
@@ -15,9 +16,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from typer.testing import CliRunner
 
-from carspotter.cli.main import app
+from get_started import PAGE, call, copy_of, dialogues, shell_blocks
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -36,33 +36,9 @@ NOT_RUN = {
 }
 
 
-def call(words: list[str]) -> tuple[int, str]:
-    """Run a command in this process; give its exit code, and what it says on both streams."""
-    if words[0] == "build":
-        words = [*words, "--workers", "0"]
-    width = "80" if words[0] == "identify" else "100"  # as wide as the pages show it
-    done = CliRunner(env={"COLUMNS": width}).invoke(app, words)
-    assert done.exception is None or isinstance(done.exception, SystemExit), done.exception
-    return done.exit_code, done.output
-
-
-def shell_blocks(page: Path) -> Iterator[str]:
-    """Yield the blocks of shell of a page."""
-    yield from re.findall(r"^```(?:sh|console)\n(.*?)^```", page.read_text("utf-8"), flags=re.DOTALL | re.MULTILINE)
-
-
-def dialogues(page: Path) -> Iterator[tuple[list[str], str]]:
-    """Yield each command that a page shows with its output: the words after `carspotter`, and the lines below."""
-    for block in shell_blocks(page):
-        for part in re.split(r"^\$ ", block, flags=re.MULTILINE)[1:]:
-            command, _, output = part.partition("\n")
-            if command.startswith("carspotter "):
-                yield shlex.split(command, comments=True)[1:], output
-
-
 def others() -> list[str]:
     """List the commands of all pages that the walk does not have, each once."""
-    walked = {shlex.join(words) for words, _ in dialogues(ROOT / "docs" / "get-started.md")}
+    walked = {shlex.join(words) for words, _ in dialogues(PAGE)}
     found = {}
     for block in itertools.chain.from_iterable(map(shell_blocks, PAGES)):
         for line in re.findall(r"^(?:\$ )?carspotter (.+)$", block, flags=re.MULTILINE):
@@ -81,9 +57,8 @@ def comparable(text: str) -> list[tuple[str, list[float]]]:
 
     Sorted, since results and progress are two streams, and photos of several workers come in any order.
     """
-    text = text.replace(f"{Path.cwd()}/", "")
     text = re.sub(
-        r"^.* a second, about .*$|^.* a second$|^my-cars/report\.html$|[█─]+| +\(\d+ s\)|\d+ ms",
+        r"^.* a second, about .*$|^.* a second$|^my-cars/report\.html$|[█─]+| +\((?:\d+ h )?\d+ (?:s|min)\)|\d+ ms",
         "",
         text,
         flags=re.MULTILINE,
@@ -96,16 +71,12 @@ def comparable(text: str) -> list[tuple[str, list[float]]]:
 
 
 @pytest.fixture(scope="module")
-def walked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[tuple[str, str, str]]]:
-    """Walk through docs/get-started.md in an empty folder, and stay there: each command, what it should and did say."""
+def walked(showroom_walk: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[tuple[str, str, str]]]:
+    """Stand where docs/get-started.md was walked: each command, what it should and did say."""
     before, folder = Path.cwd(), tmp_path_factory.mktemp("walk")
+    copy_of(showroom_walk / "my-cars", folder / "my-cars")
     os.chdir(folder)
-    said = []
-    for words, output in dialogues(ROOT / "docs" / "get-started.md"):
-        code, told = call(words)
-        assert code == 0, (words, told)
-        said.append((shlex.join(words), output, told))
-    yield said
+    yield [tuple(row) for row in json.loads((showroom_walk / "said.json").read_text(encoding="utf-8"))]
     os.chdir(before)
 
 

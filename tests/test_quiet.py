@@ -18,6 +18,7 @@ from PIL import Image
 
 from tiny_bundles import draw_photo
 from tiny_project import make_project
+from waiting import NEVER_S
 
 OWN_NETWORK = Path(__file__).with_name("own_network.py")
 COMMAND = (sys.executable, "-m", "carspotter.cli.main")
@@ -45,7 +46,7 @@ def heard(folder: Path, *words: object) -> tuple[list[str], list[str]]:
         cwd=folder,
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=NEVER_S,
         check=False,
     )
     assert done.returncode == 0, done.stderr

@@ -25,13 +25,14 @@ from carspotter import storage_errors, web
 from carspotter.errors import StorageError
 from carspotter.web import fetch
 from carspotter.web_policy import UrlPolicy, is_public
+from waiting import NEVER_S
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="only Linux answers on all of 127.0.0.0/8")
 
 OUTSIDE, INSIDE = "127.0.0.2", "127.0.0.1"
 PHOTO = b"\xff\xd8 a photo " * 1000
-STRICT = UrlPolicy(max_bytes=1 << 20, timeout_s=5, ports=None)
-OPEN = UrlPolicy(max_bytes=1 << 20, timeout_s=5, ports=None, allow_networks=(ip_network(f"{OUTSIDE}/32"),))
+STRICT = UrlPolicy(max_bytes=1 << 20, timeout_s=NEVER_S, ports=None)
+OPEN = UrlPolicy(max_bytes=1 << 20, timeout_s=NEVER_S, ports=None, allow_networks=(ip_network(f"{OUTSIDE}/32"),))
 NO_ADDRESS = "leads to no public address"
 
 tried: list[object] = []
@@ -114,7 +115,7 @@ def moved(location: str, status: int = 302) -> bytes:
 
 def run(coroutine):
     """Run a coroutine to its end; nothing here may take long."""
-    return asyncio.run(asyncio.wait_for(coroutine, 20))
+    return asyncio.run(asyncio.wait_for(coroutine, NEVER_S))
 
 
 def refusal(url: str, policy: UrlPolicy = STRICT, resolver: object = None) -> str:
@@ -301,7 +302,7 @@ def test_no_ipv6_address_carries_a_private_ipv4_one(embed, v4: IPv4Address, rest
     address = IPv6Address(embed(int(v4), rest))
     assert not is_public(address)
     # Nor where the IPv4 network itself is allowed: who reads the embedding is not known.
-    policy = UrlPolicy(max_bytes=1, timeout_s=1, allow_networks=(ip_network("0.0.0.0/0"),))
+    policy = UrlPolicy(max_bytes=1, timeout_s=NEVER_S, allow_networks=(ip_network("0.0.0.0/0"),))
     assert not policy.allows_address(address)
 
 
@@ -407,7 +408,7 @@ def test_an_odd_spelling_reaches_nobody(url: str, message: str) -> None:
     assert run(attempt()) == 0
 
 
-ONLY = UrlPolicy(max_bytes=1, timeout_s=5, allow_hosts=("nowhere.invalid",))
+ONLY = UrlPolicy(max_bytes=1, timeout_s=NEVER_S, allow_hosts=("nowhere.invalid",))
 
 
 @given(
@@ -431,12 +432,12 @@ def test_any_text_is_refused_in_one_line(url: str) -> None:
     "url", ["http://photos.example:8080/", "https://photos.example:22/", "http://photos.example:81/"]
 )
 def test_other_ports_are_refused(url: str) -> None:
-    policy = UrlPolicy(max_bytes=1, timeout_s=5)
+    policy = UrlPolicy(max_bytes=1, timeout_s=NEVER_S)
     assert "allowed: 80, 443" in refusal(url, policy, Names(photos_example=[["8.8.8.8"]]))
 
 
 def test_a_scheme_can_be_refused() -> None:
-    policy = UrlPolicy(max_bytes=1, timeout_s=5, schemes=("https",))
+    policy = UrlPolicy(max_bytes=1, timeout_s=NEVER_S, schemes=("https",))
     assert refusal("http://photos.example/", policy) == "the URL has the scheme 'http'; allowed: https"
 
 
@@ -454,7 +455,7 @@ def test_a_scheme_can_be_refused() -> None:
     ],
 )
 def test_a_list_of_hosts_is_exact_or_by_suffix(host: str, is_allowed: bool) -> None:
-    policy = UrlPolicy(max_bytes=1, timeout_s=5, allow_hosts=("Photos.example", ".cdn.example"))
+    policy = UrlPolicy(max_bytes=1, timeout_s=NEVER_S, allow_hosts=("Photos.example", ".cdn.example"))
     message = refusal(f"http://{host}/", policy, Names())  # nobody is found, so that nobody is asked
     assert message.endswith(NO_ADDRESS if is_allowed else "is not among the hosts that are allowed")
 
@@ -556,14 +557,14 @@ async def endless_chunks(writer: asyncio.StreamWriter) -> None:
     ids=["sent", "announced", "announced much", "endless", "endless chunks"],
 )
 def test_too_much_is_stopped(answer) -> None:
-    policy = UrlPolicy(max_bytes=1999, timeout_s=5, ports=None, allow_networks=OPEN.allow_networks)
+    policy = UrlPolicy(max_bytes=1999, timeout_s=NEVER_S, ports=None, allow_networks=OPEN.allow_networks)
     why, message = failed(answer, policy)
     assert why == "too-large"
     assert "sent more than 0.0019" in message
 
 
 def test_exactly_as_much_as_allowed_passes() -> None:
-    policy = UrlPolicy(max_bytes=2000, timeout_s=5, ports=None, allow_networks=OPEN.allow_networks)
+    policy = UrlPolicy(max_bytes=2000, timeout_s=NEVER_S, ports=None, allow_networks=OPEN.allow_networks)
     assert len(fetched(reply(b"a" * 2000), policy)[0]) == 2000
 
 
@@ -738,7 +739,7 @@ def test_a_chain_of_public_redirects_may_not_end_inside() -> None:
 def test_as_many_redirects_as_allowed(n_redirects: int) -> None:
     async def attempt(limit: int) -> bytes:
         policy = UrlPolicy(
-            max_bytes=1 << 20, timeout_s=5, ports=None, max_redirects=limit, allow_networks=OPEN.allow_networks
+            max_bytes=1 << 20, timeout_s=NEVER_S, ports=None, max_redirects=limit, allow_networks=OPEN.allow_networks
         )
         async with serving(OUTSIDE) as server:
             server.answers |= {f"/{step}": moved(f"/{step + 1}") for step in range(n_redirects)}
@@ -752,7 +753,11 @@ def test_as_many_redirects_as_allowed(n_redirects: int) -> None:
 
 def test_a_list_of_hosts_holds_for_redirects() -> None:
     policy = UrlPolicy(
-        max_bytes=1 << 20, timeout_s=5, ports=None, allow_networks=OPEN.allow_networks, allow_hosts=("photos.example",)
+        max_bytes=1 << 20,
+        timeout_s=NEVER_S,
+        ports=None,
+        allow_networks=OPEN.allow_networks,
+        allow_hosts=("photos.example",),
     )
     names = Names(photos_example=[[OUTSIDE]], other_example=[[OUTSIDE]])
     result, outside, _ = run(both(moved("http://other.example:{port}/"), names, policy))
@@ -777,7 +782,7 @@ def test_a_name_that_changes_between_redirects_is_checked_again() -> None:
 
 def test_without_the_guard_the_private_server_does_answer() -> None:
     """The negative control: what the tests above count is reachable, and only the policy keeps us from it."""
-    policy = UrlPolicy(max_bytes=1 << 20, timeout_s=5, ports=None, allow_networks=(ip_network("127.0.0.0/8"),))
+    policy = UrlPolicy(max_bytes=1 << 20, timeout_s=NEVER_S, ports=None, allow_networks=(ip_network("127.0.0.0/8"),))
     names = Names(photos_example=[[OUTSIDE], [INSIDE]])
     result, outside, inside = run(both(moved("/b.jpg"), names, policy))
     assert result == PHOTO
@@ -836,7 +841,7 @@ def test_a_certificate_is_verified_and_https_never_becomes_http(tmp_path) -> Non
         env={**os.environ, "SSL_CERT_FILE": str(certificate)},
         capture_output=True,
         text=True,
-        timeout=30,
+        timeout=NEVER_S,
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines() == [
@@ -876,7 +881,9 @@ def _certify(host: str, certificate, key) -> None:
 
 # ---- the owner's own sources: spelled as people spell, and still kept out of the own network
 
-LENIENT = UrlPolicy(max_bytes=1 << 20, timeout_s=5, ports=None, is_strict=False, allow_networks=OPEN.allow_networks)
+LENIENT = UrlPolicy(
+    max_bytes=1 << 20, timeout_s=NEVER_S, ports=None, is_strict=False, allow_networks=OPEN.allow_networks
+)
 
 
 def why(url: str, policy: UrlPolicy = LENIENT, resolver: object = None) -> str:
@@ -897,7 +904,7 @@ def test_a_private_address_is_told_as_such(address: str) -> None:
 
 @pytest.mark.parametrize("address", [*CLOUDS, "169.254.0.1", "0.0.0.0", "fe80::1", "224.0.0.1", "::ffff:127.0.0.1"])
 def test_no_name_makes_a_clouds_secrets_or_another_link_a_photo_server(address: str) -> None:
-    policy = UrlPolicy(max_bytes=1, timeout_s=1, is_strict=False, allow_private=("nas.example", address))
+    policy = UrlPolicy(max_bytes=1, timeout_s=NEVER_S, is_strict=False, allow_private=("nas.example", address))
     found = ipaddress.ip_address(address)
     assert not policy.allows_address(found, "nas.example", 80)
     assert not policy.allows_address(found, address, 80)
@@ -908,7 +915,9 @@ def test_no_name_makes_a_clouds_secrets_or_another_link_a_photo_server(address: 
 )
 def test_a_host_that_is_named_may_be_private_at_its_port(address: str) -> None:
     found = ipaddress.ip_address(address)
-    policy = UrlPolicy(max_bytes=1, timeout_s=1, is_strict=False, allow_private=("nas.example:8080", "any.example"))
+    policy = UrlPolicy(
+        max_bytes=1, timeout_s=NEVER_S, is_strict=False, allow_private=("nas.example:8080", "any.example")
+    )
     assert policy.allows_address(found, "nas.example", 8080)
     assert policy.allows_address(found, "any.example", 1)
     assert not policy.allows_address(found, "nas.example", 80)
@@ -916,7 +925,7 @@ def test_a_host_that_is_named_may_be_private_at_its_port(address: str) -> None:
 
 
 def test_where_a_network_has_ipv6_alone_the_address_inside_counts() -> None:
-    policy = UrlPolicy(max_bytes=1, timeout_s=1, is_strict=False)
+    policy = UrlPolicy(max_bytes=1, timeout_s=NEVER_S, is_strict=False)
     assert policy.allows_address(ipaddress.ip_address("64:ff9b::808:808"))
     assert not policy.allows_address(ipaddress.ip_address("64:ff9b::7f00:1"))
     assert not policy.allows_address(ipaddress.ip_address("64:ff9b::a9fe:a9fe"))

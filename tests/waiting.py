@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import pytest
 
-NEVER_S = 120.0  # a busy machine takes long; what is not so by then is never so
+NEVER_S = 300  # a busy machine takes long; what is not so by then is never so
 
 
 def until(is_so: Callable[[], object], what: str = "") -> None:

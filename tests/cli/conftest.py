@@ -12,6 +12,7 @@ from typer.testing import CliRunner
 
 from carspotter.cli.main import app
 from tiny_bundles import BACKGROUNDS, draw_photo, tiny_finder, tiny_identifier
+from waiting import NEVER_S
 
 RED = ("red", (100, 200, 500, 500))
 BLUE = ("blue", (600, 100, 780, 250))
@@ -67,6 +68,6 @@ def program() -> Callable[..., "subprocess.CompletedProcess[bytes]"]:
 
     def run(words: list[str], **options: object) -> "subprocess.CompletedProcess[bytes]":
         environment = {**os.environ, "COLUMNS": "200"}
-        return subprocess.run(words, capture_output=True, timeout=60, env=environment, **options)  # type: ignore[call-overload, no-any-return]
+        return subprocess.run(words, capture_output=True, timeout=NEVER_S, env=environment, **options)  # type: ignore[call-overload, no-any-return]
 
     return run

@@ -88,7 +88,7 @@ def _in_an_empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
     (tmp_path / "folder").mkdir()
 
 
-@settings(max_examples=60, derandomize=True, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=30, derandomize=True, deadline=None, suppress_health_check=list(HealthCheck))
 @given(words=arguments)
 @example(words=["compare", "\udcff"])  # a name that is no UTF-8
 def test_no_arguments_end_in_a_traceback(words: list[str]) -> None:

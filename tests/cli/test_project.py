@@ -9,7 +9,13 @@ import pytest
 from typer.testing import CliRunner
 
 from carspotter.cli.main import app
+from carspotter.cli.project import _TAKES
+from carspotter.sources import showroom
+from get_started import copy_of
 from tiny_project import make_project
+from tools.showroom.listings import ShowroomSettings
+from tools.showroom.pack import pack
+from waiting import NEVER_S
 
 
 def call(*words: object) -> tuple[int, str, str]:
@@ -140,19 +146,29 @@ def test_init_unpacks_the_showroom_into_the_project(tmp_path: Path) -> None:
     assert not (tmp_path / "mine" / "carspotter.toml").exists()
 
 
-def test_the_demo_finds_what_was_planted(tmp_path: Path) -> None:
-    code, out, err = call("demo", tmp_path / "demo", "--workers", 0, "--json")
+def test_the_demo_finds_what_was_planted(showroom_walk: Path, tmp_path: Path) -> None:
+    folder = copy_of(showroom_walk / "my-cars", tmp_path / "demo")
+    code, out, err = call("demo", folder, "--workers", 0, "--json")
     assert code == 0, err
     said = json.loads(out)
-    assert f"100 drawn ads with {said['funnel']['photos']} photographs" in err, "what it will take is said first"
     flaws = said["flaws"]
     assert min(flaw["planted"] for flaw in flaws.values()) >= 2
     assert sum(flaw["found"] for flaw in flaws.values()) >= 0.95 * sum(flaw["planted"] for flaw in flaws.values())
     good = said["good"]["whole vehicles that pass the gate"]
     assert good["right"] >= 0.98 * good["of"] > 250
-    code, out, _ = call("demo", tmp_path / "demo", "--workers", 0)
-    assert code == 0
+
+
+def test_a_demo_makes_its_project_and_builds_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    small = tmp_path / "showroom.zip"
+    small.write_bytes(pack(ShowroomSettings(ads=3, seed=3, views=2, flaws=2.0)))
+    monkeypatch.setattr(showroom, "PACK", small)
+    code, out, err = call("demo", tmp_path / "demo", "--workers", 0)
+    assert code == 0, err
+    photos = _TAKES.partition("with ")[2].partition(":")[0]
+    assert photos == "505 photographs"
+    assert photos in err, "what it will take is said first"
     assert "interiors and details" in out
+    assert str(tmp_path / "demo" / "report.html") in out.replace("\n", "")
 
 
 def test_the_demo_leaves_a_project_of_somebodys_own_alone(tmp_path: Path) -> None:
@@ -166,6 +182,6 @@ def test_the_demo_leaves_a_project_of_somebodys_own_alone(tmp_path: Path) -> Non
 def test_a_build_runs_as_a_program_with_workers(tmp_path: Path) -> None:
     folder = make_project(tmp_path / "program")
     words = [sys.executable, "-m", "carspotter.cli.main", "build", str(folder), "--until", "locate", "--json"]
-    done = subprocess.run(words, capture_output=True, text=True, timeout=120)
+    done = subprocess.run(words, capture_output=True, text=True, timeout=NEVER_S)
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["locate"]["done"] == 50

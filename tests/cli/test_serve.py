@@ -20,7 +20,7 @@ import pytest
 
 from serving.conftest import RED, jpeg
 from tiny_bundles import tiny_finder, tiny_identifier
-from waiting import until
+from waiting import NEVER_S, until
 
 COMMAND = (sys.executable, "-m", "carspotter.cli.main")
 
@@ -53,7 +53,7 @@ def started(*options: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
 
 def ask(url: str, **more: object) -> httpx.Response:
     photo = {"content": jpeg(RED), "headers": {"content-type": "image/jpeg"}}
-    return httpx.post(f"{url}/v1/photos", timeout=20, trust_env=False, **photo | more)  # type: ignore[arg-type]
+    return httpx.post(f"{url}/v1/photos", timeout=NEVER_S, trust_env=False, **photo | more)  # type: ignore[arg-type]
 
 
 def test_it_answers_from_its_first_line_on_and_logs_lines_of_json(bundles: list[str]) -> None:
@@ -62,7 +62,7 @@ def test_it_answers_from_its_first_line_on_and_logs_lines_of_json(bundles: list[
         assert answer.status_code == 200
         assert "server" not in answer.headers
         process.terminate()
-        _, logged = process.communicate(timeout=20)
+        _, logged = process.communicate(timeout=NEVER_S)
     assert process.returncode in (0, -signal.SIGTERM)
     lines = [json.loads(line) for line in logged.splitlines()]
     (request,) = [line for line in lines if line["event"] == "request"]
@@ -76,11 +76,11 @@ def test_sigterm_finishes_what_was_accepted(bundles: list[str]) -> None:
         answers: list[httpx.Response] = []
         asking = threading.Thread(target=lambda: answers.append(ask(url)))
         asking.start()
-        metrics = functools.partial(httpx.get, f"{url}/metrics", timeout=20, trust_env=False)
+        metrics = functools.partial(httpx.get, f"{url}/metrics", timeout=NEVER_S, trust_env=False)
         until(lambda: "carspotter_upload_bytes 0.0" not in metrics().text, "it waits for its batch to fill")
         process.terminate()
         asking.join()
-        process.communicate(timeout=20)
+        process.communicate(timeout=NEVER_S)
     assert [answer.status_code for answer in answers] == [200]
 
 

@@ -29,6 +29,7 @@ from carspotter.errors import DatasetError, ImageError, StorageError
 from carspotter.geometry import BoundingBox
 from carspotter.pixels import Preprocessing, decode, network_input
 from carspotter.taxonomy import Taxon, Taxonomy
+from waiting import NEVER_S
 
 BOTH = ("webdataset", "tfrecord")
 TAXONOMY = Taxonomy((Taxon(make="Rubin"), Taxon(make="Azur")))
@@ -341,7 +342,7 @@ def test_a_ray_gives_the_same_bytes(tmp_path: Path) -> None:
     write(rows, SMALL, tmp_path / "here", root=tmp_path)
     program = tmp_path / "program.py"  # a fresh interpreter: Ray's threads stay out of this one
     program.write_text(ELSEWHERE)
-    done = subprocess.run([sys.executable, str(program), str(tmp_path)], capture_output=True, timeout=180)
+    done = subprocess.run([sys.executable, str(program), str(tmp_path)], capture_output=True, timeout=NEVER_S)
     assert done.returncode == 0, done.stderr.decode()
     assert contents(tmp_path / "ray") == contents(tmp_path / "here")
     assert [error["path"] for error in load_manifest(str(tmp_path / "ray")).errors] == ["missing.jpg"]

@@ -29,6 +29,7 @@ from carspotter.recognition.recognizer import Recognizer, why_no_vehicle
 from carspotter.runtime.bundle import ModelBundle, shipped
 from serving.conftest import RED, jpeg
 from tiny_bundles import TOY_COLOR
+from waiting import NEVER_S
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 SWITCHES = ("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking")
@@ -243,7 +244,7 @@ def visit(browser: Any) -> Iterator[Open]:
 
     def go(url: str, *, size: tuple[int, int] = DESK, scheme: str = "light", expected: str = "$^") -> Any:
         context = browser.new_context(viewport={"width": size[0], "height": size[1]}, color_scheme=scheme)
-        context.set_default_timeout(60_000)
+        context.set_default_timeout(1000 * NEVER_S)
         contexts.append(context)
         page = context.new_page()
         page.on("pageerror", lambda error: wrong.append(f"script: {error}"))

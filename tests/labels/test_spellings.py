@@ -102,7 +102,7 @@ def test_a_class_is_read_by_its_letter(resolver, word, letter):
 
 
 @given(st.text(alphabet="abcdefghijklmnopqrstuvwxyz", max_size=6))
-@hypothesis_settings(deadline=None, max_examples=50)
+@hypothesis_settings(deadline=None, max_examples=30)
 def test_no_class_is_told_by_the_sound_of_a_general_word(resolver, word):
     found = resolver.resolve("Mercedes-Benz", f"clase {word}")
     assert found.method not in ("sound", "fuzzy") or "-Class" not in (found.model or "")

@@ -6,7 +6,6 @@ import shutil
 from dataclasses import replace
 from pathlib import Path
 
-import pytest
 from typer.testing import CliRunner
 
 from carspotter.catalog.funnel import funnel
@@ -15,13 +14,6 @@ from carspotter.project.advice import Advice, advise
 from carspotter.project.folder import Project
 from carspotter.project.pipeline import build
 from tiny_project import make_project
-
-
-@pytest.fixture(scope="module")
-def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = make_project(tmp_path_factory.mktemp("advice"))
-    build(Project.open(folder), workers=0)
-    return folder
 
 
 def advice_of(folder: Path) -> list[Advice]:
@@ -41,19 +33,19 @@ def set_classes(folder: Path, key: str, value: int) -> None:
     settings.write_text(text.replace("[classes]\n", f"[classes]\n{key} = {value}\n"))
 
 
-def test_the_largest_loss_comes_first_and_the_way_on_last(built: Path) -> None:
-    lost = [advice.photos for advice in advice_of(built)]
+def test_the_largest_loss_comes_first_and_the_way_on_last(tiny_built: Path) -> None:
+    lost = [advice.photos for advice in advice_of(tiny_built)]
     n_lost = sum(map(bool, lost))
     assert n_lost >= 2
     assert lost == sorted(lost, reverse=True)
     assert not any(lost[n_lost:])
-    assert "doubts" in advice_of(built)[n_lost].text
+    assert "doubts" in advice_of(tiny_built)[n_lost].text
 
 
-def test_too_few_photos_name_limits_that_help(built: Path, tmp_path: Path) -> None:
-    copy = Path(shutil.copytree(built, tmp_path / "copy"))
+def test_too_few_photos_name_limits_that_help(tiny_built: Path, tmp_path: Path) -> None:
+    copy = Path(shutil.copytree(tiny_built, tmp_path / "copy"))
     set_classes(copy, "min_photos", 1000)
-    build(Project.open(copy), workers=0)
+    build(Project.open(copy), until="split", workers=0)
     told = the(advice_of(copy), "too few photos for a class")
     assert "`min_photos` is 1000" in told.text
     found = re.search(
@@ -66,8 +58,8 @@ def test_too_few_photos_name_limits_that_help(built: Path, tmp_path: Path) -> No
     assert build(Project.open(copy), workers=0, until="classes")["classes"]["classes"] == more
 
 
-def test_a_split_that_was_dealt_out_for_other_classes_is_told_and_dealt_anew(built: Path, tmp_path: Path) -> None:
-    copy = Path(shutil.copytree(built, tmp_path / "copy"))
+def test_a_split_that_was_dealt_out_for_other_classes_is_told_and_dealt_anew(tiny_built: Path, tmp_path: Path) -> None:
+    copy = Path(shutil.copytree(tiny_built, tmp_path / "copy"))
     with Project.open(copy).catalog() as catalog:
         before = catalog.columns("SELECT * EXCLUDE stage_version FROM samples")
         classes, parts = before["class_name"], before["split"]
@@ -86,18 +78,18 @@ def test_a_split_that_was_dealt_out_for_other_classes_is_told_and_dealt_anew(bui
     assert {row["split"] for row in dealt} == {"train", "validation", "test"}
 
 
-def test_words_that_name_nothing_are_quoted(built: Path, tmp_path: Path) -> None:
-    copy = Path(shutil.copytree(built, tmp_path / "copy"))
+def test_words_that_name_nothing_are_quoted(tiny_built: Path, tmp_path: Path) -> None:
+    copy = Path(shutil.copytree(tiny_built, tmp_path / "copy"))
     table = copy / "cars.csv"
     table.write_text(table.read_text(encoding="utf-8").replace("audi,A4 Avant", "Zorblax,Qux"), encoding="utf-8")
-    build(Project.open(copy), workers=0)
+    build(Project.open(copy), until="split", workers=0)
     told = the(advice_of(copy), "labels/words.csv")
     assert "most often 'Zorblax Qux' (5)" in told.text
     assert told.photos == 16, "those of the nameless ad as well"
 
 
-def test_a_server_that_wants_a_password_names_the_variable(built: Path, tmp_path: Path) -> None:
-    copy = Path(shutil.copytree(built, tmp_path / "copy"))
+def test_a_server_that_wants_a_password_names_the_variable(tiny_built: Path, tmp_path: Path) -> None:
+    copy = Path(shutil.copytree(tiny_built, tmp_path / "copy"))
     with Project.open(copy).catalog() as catalog, catalog.writer():
         photo = catalog.rows("SELECT photo_id FROM files WHERE status = 'ok' ORDER BY photo_id LIMIT 1")[0]["photo_id"]
         row = {"photo_id": photo, "status": "forbidden", "message": "HTTP 401"}
@@ -106,8 +98,8 @@ def test_a_server_that_wants_a_password_names_the_variable(built: Path, tmp_path
     assert (told.photos, "HTTP 401" in told.text) == (1, True)
 
 
-def test_an_empty_file_of_a_server_is_not_called_a_page(built: Path, tmp_path: Path) -> None:
-    copy = Path(shutil.copytree(built, tmp_path / "copy"))
+def test_an_empty_file_of_a_server_is_not_called_a_page(tiny_built: Path, tmp_path: Path) -> None:
+    copy = Path(shutil.copytree(tiny_built, tmp_path / "copy"))
     with Project.open(copy).catalog() as catalog, catalog.writer():
         photo = catalog.rows("SELECT photo_id FROM files WHERE status = 'ok' ORDER BY photo_id LIMIT 1")[0]["photo_id"]
         row = {"photo_id": photo, "status": "not-a-photo", "message": "the answer is empty (0 bytes)"}
@@ -117,14 +109,14 @@ def test_an_empty_file_of_a_server_is_not_called_a_page(built: Path, tmp_path: P
     assert "--again not-a-photo" in told.text
 
 
-def test_a_build_that_was_not_finished_says_so(built: Path, tmp_path: Path) -> None:
+def test_a_build_that_was_not_finished_says_so(tmp_path: Path) -> None:
     copy = make_project(tmp_path / "new")
     build(Project.open(copy), workers=0, until="fetch")
     assert "wait for a step: run `carspotter build" in advice_of(copy)[0].text
 
 
-def test_a_dataset_of_a_size_is_worth_a_training_until_there_is_one(built: Path, tmp_path: Path) -> None:
-    copy = Path(shutil.copytree(built, tmp_path / "copy"))
+def test_a_dataset_of_a_size_is_worth_a_training_until_there_is_one(tiny_built: Path, tmp_path: Path) -> None:
+    copy = Path(shutil.copytree(tiny_built, tmp_path / "copy"))
     project = Project.open(copy)
 
     def told(**splits: int) -> list[str]:

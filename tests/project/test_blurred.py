@@ -22,7 +22,7 @@ from carspotter.runtime.blur import Blurrer
 from carspotter.thumbnails import thumbnail_of
 from plate_drawings import drawn_plate
 from tiny_bundles import tiny_finder, tiny_identifier
-from tiny_project import make_project
+from tiny_project import SETTINGS, make_project
 
 PLATE = (slice(206, 220), slice(206, 288))  # of `drawn_plate`, inside the plate's edges
 
@@ -76,7 +76,7 @@ def test_shards_are_blurred_when_asked(blur: bool, photo: Path) -> None:
 
 
 def test_without_the_networks_nothing_goes_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    folder = make_project(tmp_path / "project")
+    folder = make_project(tmp_path / "project", settings=SETTINGS)
     project = Project.open(folder)
     assert project.settings.share.blur
     assert not project.settings.shards.blur

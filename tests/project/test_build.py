@@ -30,9 +30,8 @@ Said = dict[str, Any]
 
 
 @pytest.fixture(scope="module")
-def built(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Said]:
-    folder = make_project(tmp_path_factory.mktemp("project"))
-    return folder, dict(build(Project.open(folder), workers=0))
+def built(tiny_built: Path) -> tuple[Path, Said]:
+    return tiny_built, json.loads((tiny_built / "said.json").read_text())
 
 
 @pytest.fixture
@@ -114,14 +113,14 @@ def test_boxes_are_where_the_cars_are(catalog: Catalog) -> None:
     assert row["y2"] - row["y1"] == pytest.approx(140, abs=8)
 
 
-def test_learn_writes_a_bundle_that_identify_uses(built: tuple[Path, Said]) -> None:
+def test_learn_writes_a_bundle_that_identify_uses(built: tuple[Path, Said], tmp_path: Path) -> None:
     folder, stats = built
     assert stats["learn"]["test_top1"] == 1.0  # three colours
     learned = ModelBundle.load(folder / "models" / "learned")
     assert {taxon.name() for taxon in learned.taxonomy.classes} == set(NAMES.values())
     recognizer = Recognizer.open(finder=folder / "bundles" / "finder", identifier=folder / "models" / "learned")
-    save_photo(folder / "new.jpg", "green", seed=77)
-    prediction = recognizer.recognize(folder / "new.jpg")
+    save_photo(tmp_path / "new.jpg", "green", seed=77)
+    prediction = recognizer.recognize(tmp_path / "new.jpg")
     assert prediction.vehicles[0].levels["model"][0].name == "Audi A4"
     figures = learned.card["figures"]
     assert {"test test_top1", "test ad_top1"} <= set(figures)
@@ -234,7 +233,7 @@ def test_growth_moves_nothing(copy: Path) -> None:
     for k in range(6):
         save_photo(copy / "pictures" / f"500{k}_0.jpg", "red", seed=500 + k)
     add_ads(copy, [(f"500{k}", "volkswagen", "GOLF", "", f"500{k}_0.jpg") for k in range(6)])
-    build(Project.open(copy), workers=0)
+    build(Project.open(copy), until="split", workers=0)
     after = {row["photo_id"]: row["split"] for row in tables(copy)["samples"]}
     assert {name: after[name] for name in before} == before
     assert len(after) == len(before) + 6
@@ -243,12 +242,12 @@ def test_growth_moves_nothing(copy: Path) -> None:
 def test_a_threshold_is_applied_without_looking_again(copy: Path) -> None:
     text = (copy / "carspotter.toml").read_text()
     (copy / "carspotter.toml").write_text(text.replace("[check]", "[check]\nmin_side = 301"))
-    stats = build(Project.open(copy), workers=0)
+    stats = build(Project.open(copy), until="locate", workers=0)
     assert stats["locate"] == {"done": 0, "judged anew": 48}
     with Project.open(copy).catalog() as catalog:
         assert catalog.rows("SELECT DISTINCT status FROM checks WHERE width IS NOT NULL") == [{"status": "too-small"}]
     (copy / "carspotter.toml").write_text(text)
-    build(Project.open(copy), workers=0)
+    build(Project.open(copy), until="locate", workers=0)
     with Project.open(copy).catalog() as catalog:
         assert catalog.rows("SELECT DISTINCT status FROM checks WHERE width IS NOT NULL") == [{"status": "ok"}]
 
@@ -262,7 +261,7 @@ def test_words_that_a_person_wrote_win(copy: Path) -> None:
         writer = csv.DictWriter(file, list(rows[0]))
         writer.writeheader()
         writer.writerow(filled)
-    build(Project.open(copy), workers=0)
+    build(Project.open(copy), until="resolve", workers=0)
     with Project.open(copy).catalog() as catalog:
         row = catalog.rows("SELECT * FROM labels WHERE ad_id = '9002'")[0]
     assert (row["name"], row["said_by"], row["status"]) == ("Volkswagen Golf", "person", "ok")
@@ -293,7 +292,7 @@ def test_types_and_generations_go_from_words_to_the_learnt_bundle(copy: Path) ->
     names = {"Volkswagen Golf Mk7", "Audi A4 B8"}
     for level, name in (("type", "BMW 3 Series F31"), ("generation", "BMW 3 Series F30")):
         (copy / "carspotter.toml").write_text(text.replace("[classes]", f'[classes]\nlevel = "{level}"'))
-        build(Project.open(copy), workers=0)
+        build(Project.open(copy), until="learn", workers=0)
         taxonomy = ModelBundle.load(copy / "models" / "learned").taxonomy
         assert taxonomy is not None
         assert set(taxonomy.names("generation")) == {*names, name}
@@ -304,7 +303,7 @@ def test_what_was_made_and_is_gone_is_made_again(copy: Path) -> None:
     shutil.rmtree(copy / "models")
     shutil.rmtree(copy / "catalog" / "duplicates")
     before = tables(copy.parent / "copy")
-    build(Project.open(copy), workers=0)
+    build(Project.open(copy), until="shard", workers=0)
     assert (copy / "shards" / "manifest.json").exists()
     assert (copy / "models" / "learned" / "bundle.json").exists()
     assert len(tables(copy)["duplicates"]) == 2
@@ -316,9 +315,9 @@ def test_a_damaged_part_is_named_and_made_again_once_moved_away(copy: Path) -> N
     part = next(iter(sorted((copy / "catalog" / "checks").rglob("*.parquet"))))
     part.write_bytes(part.read_bytes()[:200])
     with pytest.raises(CatalogError, match=part.name):
-        build(Project.open(copy), workers=0)
+        build(Project.open(copy), until="shard", workers=0)
     part.rename(copy / part.name)
-    build(Project.open(copy), workers=0)
+    build(Project.open(copy), until="shard", workers=0)
     assert tables(copy) == before
 
 

@@ -17,7 +17,7 @@ from carspotter.project.folder import Project
 from carspotter.project.pipeline import build
 from carspotter.runtime.bundle import ModelBundle
 from tiny_bundles import tiny_finder, tiny_identifier
-from tiny_project import SETTINGS, save_photo
+from tiny_project import SETTINGS, UNBLURRED, save_photo
 
 NAME = "ავტო 汽车 🚗 é"
 CARS = {"red": ("奇瑞", "瑞虎 8"), "green": ("ტოიოტა", "კამრი é"), "blue": ("تويوتا", "كامري 🚗")}
@@ -37,13 +37,13 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder.mkdir()
     tiny_finder(folder / "bundles" / "finder")
     tiny_identifier(folder / "bundles" / "identifier")
-    settings = SETTINGS.replace('"tiny"', f'"{NAME}"').replace('"cars"', '"表 🚗"')
+    settings = (SETTINGS + UNBLURRED).replace('"tiny"', f'"{NAME}"').replace('"cars"', '"表 🚗"')
     settings = settings.replace('"pictures"', '"ფოტო 照片"').replace('"cars.csv"', '"სია 表.csv"')
     (folder / "carspotter.toml").write_text(settings, encoding="utf-8")
     rows = [_ad(folder, color, number) for color in CARS for number in range(5)]
     with (folder / "სია 表.csv").open("w", newline="", encoding="utf-8") as file:
         csv.writer(file).writerows([("ad_id", "make", "model", "photos"), *rows])
-    build(Project.open(folder), workers=0)
+    build(Project.open(folder), until="resolve", workers=0)
     _write_words(folder)
     build(Project.open(folder), workers=0)
     return folder

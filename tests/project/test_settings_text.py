@@ -136,7 +136,7 @@ def judge(name: str, text: str, folder: Path) -> None:
 
 
 @pytest.mark.parametrize("name", FILES)
-@settings(max_examples=60, derandomize=True, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=40, derandomize=True, deadline=None, suppress_health_check=list(HealthCheck))
 @given(data=st.data())
 def test_no_text_ends_in_a_foreign_error(name: str, data: st.DataObject, tmp_path: Path) -> None:
     judge(name, data.draw(hurt(FILES[name][1])), tmp_path)

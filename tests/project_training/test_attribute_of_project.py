@@ -27,7 +27,7 @@ from carspotter.runtime.bundle import READS, ModelBundle, shipped
 from carspotter.runtime.manifest import sha256
 from carspotter.serving.app import create_app
 from carspotter.serving.settings import ServeSettings
-from tiny_project import SETTINGS, make_project
+from tiny_project import SETTINGS, UNBLURRED, make_project
 
 SIDES = {"10": "front", "11": "right", "12": "back"}
 """The side that a person sees, by the beginning of the ad's number, which is the colour of its car."""
@@ -48,7 +48,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with (folder / "cars.csv").open("w", newline="", encoding="utf-8") as file:
         states = ["state", *("new" if row[0].startswith("10") else "used" for row in rows)]
         csv.writer(file).writerows([*row, state] for row, state in zip([header, *rows], states, strict=True))
-    build(Project.open(folder), workers=0)
+    build(Project.open(folder), until="split", workers=0)
     with Project.open(folder).catalog() as catalog:
         photos = catalog.rows("SELECT photo_id, ad_id FROM listing_photos WHERE photo_id IS NOT NULL")
     decisions = open_decisions(Project.open(folder).labels)
@@ -119,9 +119,9 @@ def test_merged_sides_are_no_viewpoint_of_a_build(project: Path, tmp_path: Path)
 
 
 def test_a_kind_of_ones_own_is_the_gate_of_a_build(project: Path, trained: dict[str, Path], tmp_path: Path) -> None:
-    settings = SETTINGS.replace("[locate]", '[locate]\nattributes = ["models/kind", "models/viewpoint"]')
+    settings = (SETTINGS + UNBLURRED).replace("[locate]", '[locate]\nattributes = ["models/kind", "models/viewpoint"]')
     (project / "carspotter.toml").write_text(settings, encoding="utf-8")
-    build(Project.open(project), workers=0)
+    build(Project.open(project), until="locate", workers=0)
     with closing(Project.open(project).catalog()) as catalog:
         passed = catalog.rows(
             """SELECT left(p.ad_id, 2) AS ads, bool_or(v.passed) AS some, bool_and(v.passed) AS every,

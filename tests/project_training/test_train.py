@@ -24,7 +24,7 @@ from carspotter.errors import ProjectError
 from carspotter.project.folder import Project
 from carspotter.project.pipeline import build
 from carspotter.runtime.bundle import ModelBundle, shipped
-from tiny_project import SETTINGS, make_project
+from tiny_project import SETTINGS, UNBLURRED, make_project
 
 TINY = """
 task = "identifier"
@@ -51,17 +51,10 @@ height = 32
 """
 
 
-@pytest.fixture(scope="module")
-def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = make_project(tmp_path_factory.mktemp("built") / "cars")
-    build(Project.open(folder), workers=0)
-    return folder
-
-
 @pytest.fixture
-def project(built: Path, tmp_path: Path) -> Path:
+def project(tiny_built: Path, tmp_path: Path) -> Path:
     folder = tmp_path / "cars"
-    shutil.copytree(built, folder)
+    shutil.copytree(tiny_built, folder)
     (tmp_path / "tiny.toml").write_text(TINY, encoding="utf-8")
     return folder
 
@@ -126,9 +119,9 @@ def test_a_second_training_at_the_same_time_is_refused(project: Path) -> None:
 
 def test_a_split_without_validation_holds_photos_of_train_out(tmp_path: Path) -> None:
     parts = "\n[split]\ntrain = 0.7\nvalidation = 0.0\ntest = 0.3\n"
-    project = make_project(tmp_path / "cars", settings=SETTINGS + parts)
+    project = make_project(tmp_path / "cars", settings=SETTINGS + UNBLURRED + parts)
     (tmp_path / "tiny.toml").write_text(TINY, encoding="utf-8")
-    build(Project.open(project), workers=0)
+    build(Project.open(project), until="shard", workers=0)
     done = train(project, "--minutes", 5)
     assert done.exit_code == 0, done.stderr
     said = re.search(r"(\d+) photos of 3 classes to learn from, (\d+) to choose by, (\d+) to judge on", done.stderr)
@@ -171,7 +164,7 @@ def test_what_cannot_be_trained_is_said_in_one_line(project: Path, tmp_path: Pat
         (train(project, "--set", "train.lrr=1"), "did you mean 'lr'"),
     ]
     (project / "carspotter.toml").write_text(few.replace("min_photos = 4", "min_photos = 400"), encoding="utf-8")
-    build(Project.open(project), workers=0)
+    build(Project.open(project), until="shard", workers=0)
     cases.append((train(project), "0 classes have photos to learn from, 2 are needed"))
     for done, words in cases:
         assert done.exit_code == 1, done.stderr

@@ -1,18 +1,17 @@
 """The scores of a project's ads, put together from what the catalogue knows of their photos."""
 
+import shutil
+from pathlib import Path
+
 import pytest
 
 from carspotter.project.folder import Project
-from carspotter.project.pipeline import build
 from carspotter.recognition.ad_scores import scored_ads
-from tiny_project import make_project
 
 
 @pytest.fixture(scope="module")
-def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
-    opened = Project.open(make_project(tmp_path_factory.mktemp("scores")))
-    build(opened, workers=0)
-    return opened
+def project(tiny_built: Path, tmp_path_factory: pytest.TempPathFactory) -> Project:
+    return Project.open(Path(shutil.copytree(tiny_built, tmp_path_factory.mktemp("scores") / "project")))
 
 
 def test_each_ad_with_a_file_has_a_score_the_worst_first(project: Project) -> None:

@@ -19,16 +19,9 @@ from carspotter.review.exchange import export_dataset, import_labels
 from tiny_project import make_project
 
 
-@pytest.fixture(scope="module")
-def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = make_project(tmp_path_factory.mktemp("exchange"))
-    build(Project.open(folder), workers=0)
-    return folder
-
-
 @pytest.fixture
-def project(built: Path, tmp_path: Path) -> Project:
-    return Project.open(Path(shutil.copytree(built, tmp_path / "project")))
+def project(tiny_built: Path, tmp_path: Path) -> Project:
+    return Project.open(Path(shutil.copytree(tiny_built, tmp_path / "project")))
 
 
 def labels_of(project: Project) -> dict[str, str]:

@@ -27,6 +27,7 @@ from carspotter.project.folder import Project
 from carspotter.records import Answer, Candidate, Kind, PhotoError, Prediction, Vehicle, Viewpoint
 from carspotter.review.decisions import DecisionStore
 from review_project import review_project
+from waiting import NEVER_S
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 
@@ -258,6 +259,7 @@ def test_ten_photos_by_keyboard_in_a_page(host: str, project: Project) -> None:
     with playwright.sync_playwright() as started:
         browser = started.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"])
         page = browser.new_page()
+        page.set_default_timeout(1000 * NEVER_S)
         page.expose_function("kernel", partial(kernel, labeller))
         page.goto(host)
         photos = []
@@ -285,6 +287,7 @@ def test_a_doubt_is_decided_beside_all_photos_of_its_ad(host: str, project: Proj
     with playwright.sync_playwright() as started:
         browser = started.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"])
         page = browser.new_page()
+        page.set_default_timeout(1000 * NEVER_S)
         page.expose_function("kernel", partial(kernel, labeller))
         page.goto(host)
         page.wait_for_selector(".photo[data-photo='1/0']")

@@ -16,6 +16,7 @@ from carspotter.project.pipeline import build
 from carspotter.review.app import review_app
 from carspotter.review.decisions import DecisionStore
 from review_project import review_process, review_project, served
+from waiting import NEVER_S
 
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no chromium on this machine")
 
@@ -34,6 +35,7 @@ def browser() -> Iterator[Any]:
 def page(browser: Any) -> Iterator[Any]:
     """Open a page that must make no errors."""
     context = browser.new_context(viewport={"width": 1280, "height": 800})
+    context.set_default_timeout(1000 * NEVER_S)
     page = context.new_page()
     faults: list[str] = []
     page.on("pageerror", lambda error: faults.append(str(error)))
@@ -263,6 +265,7 @@ def test_nothing_is_wider_than_the_screen(width: int, browser: Any, project: Pro
     doubt(project)
     with served(review_app(project.folder, person="Ann")) as address:
         page = browser.new_page(viewport={"width": width, "height": 844})
+        page.set_default_timeout(1000 * NEVER_S)
         page.goto(address)
         for queue in ("kind/kind", "viewpoint/viewpoint", "random/class", "doubts/class", "unresolved/words"):
             page.select_option("#queue", queue)

@@ -73,7 +73,7 @@ def running(settings: ServeSettings, recognizer: Recognizer) -> Iterator[Running
     thread.start()
     url = f"http://127.0.0.1:{socket.getsockname()[1]}"
     try:
-        with httpx.Client(base_url=url, timeout=20, trust_env=False) as client:
+        with httpx.Client(base_url=url, timeout=NEVER_S, trust_env=False) as client:
             yield Running(url=url, http=client, server=server)
     finally:
         server.should_exit = True

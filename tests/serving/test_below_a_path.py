@@ -23,6 +23,7 @@ from carspotter.review.app import review_app
 from carspotter.review.decisions import DecisionStore
 from review_project import review_project, served
 from serving.conftest import RED, Serve, jpeg
+from waiting import NEVER_S
 
 PATH = "/cars"
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
@@ -62,7 +63,7 @@ def proxy(target: str, *, strips: bool, keeps_host: bool = True) -> Iterator[str
 
     thread = threading.Thread(target=asyncio.run, args=(run(),))
     thread.start()
-    assert started.wait(10)
+    assert started.wait(NEVER_S)
     try:
         yield f"http://127.0.0.1:{told['port']}{PATH}"
     finally:
@@ -93,7 +94,7 @@ def browser() -> Iterator[Any]:
 def visited(browser: Any, address: str) -> Iterator[Any]:
     """Open a page whose every request must go below the path and be answered well, and whose scripts make no error."""
     context = browser.new_context(viewport={"width": 1280, "height": 900}, reduced_motion="reduce")
-    context.set_default_timeout(10_000)
+    context.set_default_timeout(1000 * NEVER_S)
     page, wrong = context.new_page(), []
     root = address.partition(PATH)[0] + PATH
     page.on("pageerror", lambda error: wrong.append(str(error)))

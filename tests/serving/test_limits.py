@@ -27,7 +27,7 @@ from waiting import NEVER_S, until
 
 def connect(service: Running) -> socket.socket:
     host, port = service.url.removeprefix("http://").split(":")
-    return socket.create_connection((host, int(port)), timeout=10)
+    return socket.create_connection((host, int(port)), timeout=NEVER_S)
 
 
 def is_closed(raw: socket.socket) -> bool:

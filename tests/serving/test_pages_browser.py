@@ -25,6 +25,7 @@ from carspotter.serving.keys import add_key
 from carspotter.serving.settings import ServeSettings
 from serving.conftest import RED, Running, Serve, jpeg, running
 from tiny_bundles import TOY_COLOR, UNSURE_COLOR, draw_photo
+from waiting import NEVER_S
 
 playwright = pytest.importorskip("playwright.sync_api")
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="there is no chromium to drive")
@@ -74,7 +75,7 @@ def visit(browser: Any, service: Running) -> Iterator[Open]:
         context = browser.new_context(
             viewport={"width": size[0], "height": size[1]}, color_scheme=scheme, reduced_motion="reduce"
         )
-        context.set_default_timeout(10_000)
+        context.set_default_timeout(1000 * NEVER_S)
         page = context.new_page()
         page.watch = Watch(page, at)
         opened.append((context, page.watch))
@@ -355,7 +356,7 @@ def test_the_curl_command_gives_the_same_answer(visit: Open, tmp_path: Path) -> 
     page.click("#copy")
     page.wait_for_selector("#copy >> text=Copied")
     command = page.evaluate("navigator.clipboard.readText()")
-    told = subprocess.run(["sh", "-c", command], cwd=tmp_path, capture_output=True, check=True, timeout=30)
+    told = subprocess.run(["sh", "-c", command], cwd=tmp_path, capture_output=True, check=True, timeout=NEVER_S)
     page.click("#program summary")
     shown = json.loads(page.inner_text("#json"))
     assert json.loads(told.stdout)["vehicles"] == alike(shown["vehicles"])

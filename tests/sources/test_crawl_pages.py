@@ -205,7 +205,7 @@ def read_any(text: str, is_listing: bool) -> None:
 
 
 @seed(20261127)
-@settings(max_examples=150, deadline=None, database=None)
+@settings(max_examples=60, deadline=None, database=None)
 @given(PAGES, st.booleans())
 def test_no_page_raises_an_error(text: str, is_listing: bool) -> None:
     read_any(text, is_listing)

@@ -18,6 +18,7 @@ from carspotter.training.device import open_fabric
 from carspotter.training.identifier.task import IdentifierTask
 from carspotter.training.recipe import load_recipe
 from carspotter.training.trainer import LOG, Training, train
+from waiting import NEVER_S
 
 # A network without batch norm, whose statistics each process would take from its own half, and nothing at random.
 CHANGES = [
@@ -37,7 +38,7 @@ def torchrun(recipe: Path, out: Path, *more: str, changes: Sequence[str] = CHANG
     words = [word for change in changes for word in ("--set", change)]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     command = [*TORCHRUN, *TRAIN, str(recipe), "--out", str(out), *words, *more]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=240, env=environment)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=NEVER_S, env=environment)
     assert done.returncode == 0, done.stderr[-2000:]
     return done.stdout
 
@@ -86,7 +87,7 @@ def apart(recipe: Path, folder: Path, second: str, changes: Sequence[str]) -> su
     script.write_text(APART)
     command = [*TORCHRUN, str(script), str(recipe), str(folder), second, *changes]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    return subprocess.run(command, capture_output=True, text=True, timeout=240, env=environment)
+    return subprocess.run(command, capture_output=True, text=True, timeout=NEVER_S, env=environment)
 
 
 @pytest.mark.slow

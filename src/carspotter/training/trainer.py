@@ -15,6 +15,7 @@ import json
 import logging
 import math
 import os
+import shutil
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -29,6 +30,7 @@ from torch.utils.tensorboard import SummaryWriter
 from carspotter.errors import TrainingError
 from carspotter.progress import Quiet, Watch
 from carspotter.runtime.seen import SEEN_FILE, to_bytes
+from carspotter.storage import replacing
 from carspotter.training.checkpoint import BEST, LAST, TAXONOMY, Checkpoint, load_checkpoint
 from carspotter.training.device import chooses_bfloat16, environment, open_fabric
 from carspotter.training.identifier.model import FURTHER, parameter_groups
@@ -365,10 +367,13 @@ class Training:
             # Without blending these are the averaged weights, which are saved already.
             blended=kept.state_dict() if self.first else {},
         )
+        # LAST comes last: a run killed in between repeats the epoch and writes BEST again.
         if is_best:
             checkpoint.save(self.run / BEST)
-        # LAST comes last: a run killed in between repeats the epoch and writes BEST again.
-        checkpoint.save(self.run / LAST)
+            with replacing(self.run / LAST) as temporary:
+                shutil.copyfile(self.run / BEST, temporary)  # quicker than writing the same twice
+        else:
+            checkpoint.save(self.run / LAST)
 
     def _note(self, line: dict[str, float]) -> None:
         """Keep an epoch's figures for the log, and show them to TensorBoard; one that is no number is null."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -22,6 +23,14 @@ from carspotter.training.recipe import AugmentSettings, load_recipe
 from carspotter.training.trainer import LOG, Training, train
 
 SHORT = "phases=[{epochs=6, width=48, height=48}]"
+
+
+@pytest.fixture(scope="module")
+def short_run(drawn_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A short training, which no test changes."""
+    run = tmp_path_factory.mktemp("runs") / "short"
+    train(drawn_data / "recipe.toml", [SHORT], run)
+    return run
 
 
 def rewritten(drawn_data: Path, folder: Path, **columns: object) -> str:
@@ -51,7 +60,7 @@ def test_photos_of_which_only_the_make_is_known_help(drawn_data: Path, tmp_path:
     task = IdentifierTask(load_recipe(drawn_data / "recipe.toml", [labels]))
     assert set(task.photos.some().targets.tolist()) == set(range(6))  # four classes, two makes
     assert task.members[4:].sum(1).tolist() == [2, 2]
-    train(drawn_data / "recipe.toml", [labels, "phases=[{epochs=24, width=48, height=48}]"], tmp_path / "run")
+    train(drawn_data / "recipe.toml", [labels, "phases=[{epochs=14, width=48, height=48}]"], tmp_path / "run")
     lines = [json.loads(line) for line in (tmp_path / "run" / LOG).read_text().splitlines()]
     assert max(line["make"] for line in lines) >= 0.75  # chance: 0.5
 
@@ -123,9 +132,8 @@ def test_each_lever_learns(drawn_data: Path, tmp_path: Path, changes: list[str])
     assert max(line["top1"] for line in lines) >= 0.5  # chance: 0.25
 
 
-def test_a_student_follows_its_teachers(drawn_data: Path, tmp_path: Path) -> None:
-    teacher = tmp_path / "teacher"
-    train(drawn_data / "recipe.toml", [SHORT], teacher)
+def test_a_student_follows_its_teachers(short_run: Path, drawn_data: Path, tmp_path: Path) -> None:
+    teacher = Path(shutil.copytree(short_run, tmp_path / "teacher"))
     saved = load_checkpoint(teacher / BEST)
     saved.averaged["head.weight"].zero_()
     saved.averaged["head.bias"].copy_(torch.tensor([0, 0, 9, 0]))  # a teacher that always says the third class
@@ -139,12 +147,13 @@ def test_a_student_follows_its_teachers(drawn_data: Path, tmp_path: Path) -> Non
     assert (predict(student, task.holdout.images)[0].argmax(1) == 2).float().mean() > 0.9
 
 
-def test_teachers_are_asked_together_and_in_our_order_of_classes(drawn_data: Path, tmp_path: Path) -> None:
-    for seed in (1, 2):
-        train(drawn_data / "recipe.toml", [SHORT, f"seed={seed}"], tmp_path / str(seed))
+def test_teachers_are_asked_together_and_in_our_order_of_classes(
+    short_run: Path, drawn_data: Path, tmp_path: Path
+) -> None:
+    train(drawn_data / "recipe.toml", ["phases=[{epochs=2, width=48, height=48}]", "seed=2"], tmp_path / "other")
     header, *rows = (drawn_data / "taxonomy.csv").read_text().splitlines()
     (tmp_path / "turned.csv").write_text("\n".join([header, *rows[::-1]]) + "\n")
-    runs = [str(tmp_path / str(seed)) for seed in (1, 2)]
+    runs = [str(short_run), str(tmp_path / "other")]
     changes = [f"data.taxonomy={tmp_path / 'turned.csv'}", f"data.teachers={runs}"]
     recipe = load_recipe(drawn_data / "recipe.toml", changes)
     side = recipe.input.height
@@ -159,24 +168,22 @@ def test_teachers_are_asked_together_and_in_our_order_of_classes(drawn_data: Pat
     assert torch.allclose(said, torch.stack(alone).mean(0).flip(1), atol=1e-4)
 
 
-def test_a_teacher_of_other_classes_is_refused(drawn_data: Path, tmp_path: Path) -> None:
-    train(drawn_data / "recipe.toml", [SHORT], tmp_path / "teacher")
+def test_a_teacher_of_other_classes_is_refused(short_run: Path, drawn_data: Path, tmp_path: Path) -> None:
     (tmp_path / "others.csv").write_text("class_id,make,model\n" + "".join(f"{n},Other,M{n}\n" for n in range(1, 5)))
-    changes = [f"data.taxonomy={tmp_path / 'others.csv'}", f"data.teachers=['{tmp_path / 'teacher'}']"]
+    changes = [f"data.taxonomy={tmp_path / 'others.csv'}", f"data.teachers=['{short_run}']"]
     recipe = load_recipe(drawn_data / "recipe.toml", changes)
     with pytest.raises(RecipeError, match="none of the classes"):
         open_teachers(recipe, load_taxonomy(tmp_path / "others.csv")[0])
 
 
-def test_a_run_can_go_on_from_another_with_more_classes(drawn_data: Path, tmp_path: Path) -> None:
-    train(drawn_data / "recipe.toml", [SHORT], tmp_path / "first")
+def test_a_run_can_go_on_from_another_with_more_classes(short_run: Path, drawn_data: Path, tmp_path: Path) -> None:
     classes = (drawn_data / "taxonomy.csv").read_text().splitlines()
     header, *rest = classes
     odd = ",".join({"class_id": "5", "make": "Square", "model": "Red"}.get(name, "") for name in header.split(","))
     (tmp_path / "classes.csv").write_text("\n".join([header, odd, *rest]) + "\n")
-    changes = [f"data.taxonomy={tmp_path / 'classes.csv'}", f"model.start={tmp_path / 'first'}"]
+    changes = [f"data.taxonomy={tmp_path / 'classes.csv'}", f"model.start={short_run}"]
     model = IdentifierTask(load_recipe(drawn_data / "recipe.toml", changes)).build_model()
-    first = load_checkpoint(tmp_path / "first" / BEST).averaged
+    first = load_checkpoint(short_run / BEST).averaged
     assert torch.equal(model.head.weight[1:], first["head.weight"])
     assert torch.equal(model.backbone.conv_stem.weight, first["backbone.conv_stem.weight"])
     with pytest.raises(RecipeError, match="another backbone"):
