@@ -8,7 +8,8 @@ that a market can be left out of what is learnt on top of it (`markets.py --leav
 
 from pathlib import Path
 
-from carspotter.export.onnx import finish, raw_outputs, to_onnx
+from carspotter.export.answers import raw_outputs
+from carspotter.export.onnx import finish, to_onnx
 from carspotter.runtime.bundle import ModelBundle
 from carspotter.taxonomy import Taxonomy
 from carspotter.training.checkpoint import BEST, TAXONOMY, load_checkpoint

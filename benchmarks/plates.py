@@ -1,12 +1,12 @@
 """Count the number plates that are hidden on photographs whose plates a person boxed, and what is hidden besides.
 
-`python benchmarks/plates.py boxes.csv`: columns path, x1, y1, x2, y2 in pixels of the upright photo, a row for each
-plate, and one with an empty box for a photo without. A plate counts as hidden where 80 % of its box is: boxes
-drawn by hand are some pixels off.
+`python benchmarks/plates.py boxes.csv [--network plates.onnx]`: columns path, x1, y1, x2, y2 in pixels of the upright
+photo, a row for each plate, and one with an empty box for a photo without. A plate counts as hidden where 80 % of its
+box is: boxes drawn by hand are some pixels off.
 """
 
+import argparse
 import csv
-import sys
 from collections import defaultdict
 from pathlib import Path
 
@@ -17,19 +17,21 @@ from carspotter.evaluation.intervals import Share
 from carspotter.geometry import BoundingBox
 from carspotter.pixels import decode
 from carspotter.runtime.blur import LOOKS, Blurrer
+from carspotter.runtime.session import open_session
 
 WIDTHS = ((0, 40), (40, 60), (60, 10_000))
 COVERED = 0.8
 
 
-def main(path: Path) -> None:
-    """Print recall by the plates' width in pixels, and finds beside any plate a photo."""
+def main(path: Path, network: Path | None) -> None:
+    """Print recall by the plates' width in pixels, and finds beside any plate a photo; by default of what ships."""
     plates: dict[str, list[BoundingBox]] = defaultdict(list)
     with path.open(encoding="utf-8", newline="") as file:
         for row in csv.DictReader(file):
             box = [float(row[side]) for side in ("x1", "y1", "x2", "y2") if row[side]]
             plates[row["path"]] += [BoundingBox(*box)] if box else []
-    blurrer, hidden, beside, share = Blurrer.open(threads=1), [], 0, 0.0
+    blurrer = Blurrer({"plate": open_session(network, threads=1)}) if network else Blurrer.open(threads=1)
+    hidden, beside, share = [], 0, 0.0
     for photo, truth in plates.items():
         pixels = decode(Path(photo).read_bytes()).pixels
         mask = np.zeros(pixels.shape[:2], bool)
@@ -53,4 +55,8 @@ def _covered(mask: NDArray[np.bool_], box: BoundingBox) -> float:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    options = argparse.ArgumentParser(description=__doc__)
+    options.add_argument("boxes", type=Path)
+    options.add_argument("--network", type=Path)
+    given = options.parse_args()
+    main(given.boxes, given.network)

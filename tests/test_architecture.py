@@ -19,11 +19,11 @@ SOURCE = Path(__file__).parent.parent / "src" / "carspotter"
 
 VOCABULARY = {"errors", "geometry", "taxonomy", "records", "headers", "pixels", "srgb", "hashes", "settings"}
 VOCABULARY |= {"storage", "storage_errors", "web", "web_policy", "webdav", "cores", "thumbnails", "crops", "csv_rows"}
-VOCABULARY |= {"quality"}
+VOCABULARY |= {"quality", "progress"}
 ENGINES = {"runtime", "catalog", "compute"}
 STAGES = {"sources", "photos", "labels", "dataset", "recognition", "training", "export", "evaluation"}
 WHOLE = {"project", "project_training"}
-FACES = {"cli", "serving", "review", "notebook", "client"}
+FACES = {"__main__", "cli", "serving", "review", "notebook", "client"}
 STAGES |= {"review.decisions", "review.imported", "review.apply"}  # a build reads what people decided
 LAYERS = (VOCABULARY, ENGINES, STAGES, WHOLE, FACES)  # each may import what stands before it
 
@@ -36,6 +36,7 @@ STAGE_EXCEPTIONS = {
     ("training", "evaluation"),
     ("evaluation", "recognition"),
     ("evaluation", "dataset"),
+    ("__main__", "cli"),
     ("cli", "serving"),
     ("cli", "client"),
     ("cli", "review"),
@@ -445,7 +446,7 @@ def unreached(modules: list[Module], roots: set[str]) -> set[str]:
 
 def test_every_module_is_used_by_a_command_or_a_public_name(modules: list[Module]) -> None:
     # The package's own public names are all of `cli.main`, too, but for the last.
-    roots = {"cli.main", "notebook", "client", "recognition.interop"}
+    roots = {"__main__", "cli.main", "notebook", "client", "recognition.interop"}
     assert unreached(modules, roots) == set()
     alone = parse("labels.alone", "import carspotter.errors")
     assert unreached([*modules, alone], roots) == {"labels.alone"}
@@ -478,6 +479,12 @@ except SystemExit as end:
 def test_starting_loads_nothing_heavy(program: str) -> None:
     # What is loaded, not how long it takes: the time is a benchmark's business (benchmarks/startup.py).
     assert loaded_modules(program) & HEAVY == set()
+
+
+def test_a_photo_of_this_machine_loads_its_engine_and_nothing_else_heavy() -> None:
+    photo = SOURCE / "serving" / "web" / "examples" / "front-left.jpg"
+    loaded = loaded_modules(HELP.replace('"--help"', f'"identify", {str(photo)!r}'))
+    assert loaded & (HEAVY | {"asyncio", "multiprocessing"}) == {"onnxruntime"}
 
 
 # ---- the rules can fail ----

@@ -267,9 +267,9 @@ def test_compose_builds_and_asks_as_the_image_does() -> None:
     assert service["ports"][0].endswith(f":{of(last, 'EXPOSE')[0].text}")
 
 
-# ---- a project: build, train, export, serve
+# ---- a project: build, train, serve
 
-STEPS = ("build", "train", "export")
+STEPS = ("build", "train")
 
 
 def test_each_step_waits_until_the_one_before_has_ended_well() -> None:
@@ -299,16 +299,29 @@ def variables(text: str, known: dict[str, str]) -> str:
     return re.sub(r"\$\{(\w+)(?::-(.*?))?\}", lambda found: known.get(found[1]) or found[2] or "", text)
 
 
+def test_sources_that_want_a_password_open_in_the_container_too() -> None:
+    given = loaded("project.yaml")["services"]["build"]["environment"]
+    assert all("=" not in name for name in given), "a secret is handed on from outside, and stands in no file"
+    known = "\n".join(page.read_text(encoding="utf-8") for page in (ROOT / "docs").glob("*.md"))
+    asked = set(re.findall(r"export (AWS_\w+|CARSPOTTER_WEBDAV_\w+)=| (AWS_\w+|CARSPOTTER_WEBDAV_\w+)=…", known))
+    names = {one or other for one, other in asked}
+    assert {"AWS_ACCESS_KEY_ID", "CARSPOTTER_WEBDAV_USER"} <= names <= set(given)
+
+
+def words_of(name: str, known: dict[str, str]) -> list[str]:
+    """Give the command of a step of a project, as compose splits it."""
+    command = loaded("project.yaml")["services"][name]["command"]
+    return shlex.split(variables(command, known)) if isinstance(command, str) else command
+
+
 def test_steps_hand_over_what_the_next_one_takes() -> None:
-    services = loaded("project.yaml")["services"]
-    train, export, serve = (
-        [variables(word, {}) for word in services[name]["command"]] for name in ("train", "export", "carspotter")
-    )
-    assert train[0] == "train"
-    assert train[train.index("--out") + 1] == export[1]
-    bundle = export[export.index("--out") + 1]
-    assert serve[serve.index("--identifier") + 1] == f"/{bundle}"
-    (volume,) = services["carspotter"]["volumes"]
+    from carspotter.project.folder import TRAINED
+
+    assert words_of("train", {}) == ["train", "."], "the folder that the project is mounted at"
+    assert of(stages_of(TRAINS)[-1], "ENTRYPOINT")[0].command == ["carspotter"]
+    serve = words_of("carspotter", {})
+    assert serve[serve.index("--identifier") + 1] == f"/models/{TRAINED}"
+    (volume,) = loaded("project.yaml")["services"]["carspotter"]["volumes"]
     assert variables(volume, {"PROJECT": "/cars"}) == "/cars/models:/models:ro"
     last = stages_of("Dockerfile")[-1]
     assert serve[:5] == of(last, "CMD")[0].command, "the service listens as in its image"
@@ -320,9 +333,8 @@ def test_commands_of_steps_are_commands_of_carspotter() -> None:
     from carspotter.cli.main import app
 
     known = get_command(app).commands  # type: ignore[attr-defined]
-    services = loaded("project.yaml")["services"]
-    for name in ("train", "export", "carspotter"):
-        command, *words = services[name]["command"]
+    for name in ("train", "carspotter"):
+        command, *words = words_of(name, {"TRAIN": "--recipe efficientnet-b1 --fresh"})
         options = {option for parameter in known[command].params for option in parameter.opts}
         assert {word for word in words if word.startswith("--")} <= options
 

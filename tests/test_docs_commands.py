@@ -23,14 +23,14 @@ ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 
 NOT_RUN = {
-    r"crawl |init .*https:": "asks a site: tests/sources",
+    r"crawl |init .*https?:": "asks a site: tests/sources",
     r"serve|review |--server": "does not end by itself: tests/serving, tests/review",
     r"train |evaluate |compare |export |finder-rows ": "needs a training: tests/training and others",
     r"build .*--on ": "starts a cluster: tests/compute",
     r"browser |demo ": "tests/export, tests/cli",
     r"fetch .*--again gone": "no photo of the walk is gone: tests/project",
     r"init .*--from (?:showroom|photos/|stanford)": "the walk makes that project",
-    r"(?:init|build|status) (?:listings|auto-car)": "asks a WebDAV or S3 server: tests/sources, tests/photos",
+    r"(?:init|build|status|doubts) (?:listings|auto-car|my-types)": "asks a server: tests/sources, tests/photos",
     r"identify .*my-identifier": "needs an export: tests/export",
     r"identify .*--attribute": "needs a training: tests/project",
 }

@@ -1,7 +1,6 @@
 """The tree of errors: codes, messages that name the next step, and errors that survive a worker process."""
 
 import pickle
-from pathlib import Path
 
 import pytest
 
@@ -53,8 +52,10 @@ def test_suggestion_lists_what_is_allowed_when_nothing_is_near():
     assert suggestion("q", []) == "none is defined"
 
 
-def test_a_path_is_said_as_one_types_it_where_one_stands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_path_is_typed_from_where_one_stands(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    assert typed(tmp_path / "my cars" / "report.html") == "'my cars/report.html'"
-    assert typed("runs/trained") == "runs/trained"
+    assert typed(tmp_path / "my cars") == "'my cars'"
+    assert typed(tmp_path) == "."
+    assert typed("my-cars") == "my-cars"
     assert typed(tmp_path.parent) == str(tmp_path.parent)
+    assert typed("s3://cars/photos") == "s3://cars/photos"

@@ -11,13 +11,14 @@ from carspotter.geometry import BoundingBox, iou_matrix, suppress
 
 _NUMBERS = st.floats(-1000, 1000, allow_nan=False, width=32)
 _SIZES = st.floats(0, 1000, width=32)
-BOXES = st.builds(BoundingBox.from_xywh, _NUMBERS, _NUMBERS, _SIZES, _SIZES)
+_PLACES = st.tuples(_NUMBERS, _NUMBERS, _SIZES, _SIZES)
+BOXES = _PLACES.map(lambda each: BoundingBox(each[0], each[1], each[0] + each[2], each[1] + each[3]))
 
 
 def test_sizes():
     box = BoundingBox(10, 20, 40, 60)
     assert (box.width, box.height, box.area, box.center) == (30, 40, 1200, (25, 40))
-    assert BoundingBox.from_xywh(10, 20, 30, 40) == box == BoundingBox.from_list(box.to_list())
+    assert box == BoundingBox.from_list(box.to_list())
     assert box.relative(100, 200) == BoundingBox(0.1, 0.1, 0.4, 0.3)
     assert box.pad(0.1) == BoundingBox(7, 16, 43, 64)
     assert box.scale(2, 0.5).shift(1, -1) == BoundingBox(21, 9, 81, 29)
@@ -32,6 +33,16 @@ def test_numbers_of_numpy_become_json():
 def test_impossible_boxes_are_refused(corners):
     with pytest.raises(ValueError, match="box"):
         BoundingBox(*corners)
+
+
+def test_cells_are_four_numbers_or_empty():
+    cells = {"path": "a.jpg", "x1": "1", "y1": "2", "x2": "3.5", "y2": "4"}
+    assert BoundingBox.of_cells(cells) == BoundingBox(1, 2, 3.5, 4)
+    assert BoundingBox.of_cells({**dict.fromkeys(cells, ""), "path": "a.jpg"}) is None
+    assert BoundingBox.of_cells({"path": "a.jpg"}) is None
+    for name, wrong in (("x1", "left"), ("y1", ""), ("x2", "nan"), ("y2", "1")):
+        with pytest.raises(ValueError, match=r"^box .*; give four numbers x1, y1, x2, y2 in pixels"):
+            BoundingBox.of_cells({**cells, name: wrong})
 
 
 def test_a_list_needs_four_numbers():

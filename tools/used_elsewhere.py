@@ -20,5 +20,5 @@ _.p_holm, _.make_by_ad, _.known_model, _.at_95, _.at_99, _.right_by_ad, _.top1_b
 
 # For people who call the package; docs/ shows how.
 _.read_tfrecord, _.read_webdataset
-_.verify, _.read_review, _.add_taxonomy, _.unknown_auroc, _.from_xywh
+_.verify, _.read_review, _.add_taxonomy, _.unknown_auroc
 _.recall_by_size, _.precision  # benchmarks/finder_figures.py

@@ -7,12 +7,15 @@ right and y downwards. Out: boxes, areas, overlaps. It knows no images and no ne
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+
+SIDES = ("x1", "y1", "x2", "y2")
+"""Columns of a box in tables and CSVs: its left top and its right bottom corner."""
 
 FloatArray = npt.NDArray[np.floating[Any]]
 
@@ -30,7 +33,7 @@ class BoundingBox:
     y2: float
 
     def __post_init__(self) -> None:
-        for name in ("x1", "y1", "x2", "y2"):
+        for name in SIDES:
             value = float(getattr(self, name))  # numpy scalars become Python floats, which JSON can write
             if not math.isfinite(value):
                 raise ValueError(f"box corner {name}={value}: it must be a finite number")
@@ -39,9 +42,19 @@ class BoundingBox:
             raise ValueError(f"box {self.to_list()}: x2 and y2 must not be less than x1 and y1")
 
     @classmethod
-    def from_xywh(cls, x: float, y: float, width: float, height: float) -> BoundingBox:
-        """Make a box from its left top corner and its size."""
-        return cls(x, y, x + width, y + height)
+    def of_cells(cls, row: Mapping[str, str | None]) -> BoundingBox | None:
+        """Read the columns x1, y1, x2, y2 of a CSV's row; None where it has none or all are empty.
+
+        Raises ValueError for anything but four numbers that are a box.
+        """
+        cells = [row.get(side) or "" for side in SIDES]
+        if not any(cells):
+            return None
+        try:
+            return cls(*(float(cell) for cell in cells))
+        except ValueError as error:
+            words = "give four numbers x1, y1, x2, y2 in pixels, or leave them empty"
+            raise ValueError(f"box {', '.join(cells)}: {error}; {words}") from error
 
     @classmethod
     def from_list(cls, corners: Sequence[float]) -> BoundingBox:

@@ -95,6 +95,8 @@ def _value(value: Any, hint: Any, where: str) -> Any:
         return _section(hint, value, where)
     origin = get_origin(hint)
     if origin in (UnionType, Union):  # X | None: TOML has no null, JSON has; a number, or one of some words
+        if type(value) in get_args(hint):  # most values: a taxonomy of a thousand classes has four thousand
+            return value
         inner = [part for part in get_args(hint) if part is not NoneType]
         words = [part for part in inner if get_origin(part) is Literal and isinstance(value, str)]
         return None if value is None and len(inner) < len(get_args(hint)) else _value(value, [*words, *inner][0], where)

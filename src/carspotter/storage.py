@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import stat
 import time
 from base64 import b64encode
@@ -174,6 +175,30 @@ def replacing(path: Path) -> Iterator[Path]:
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def replacing_folder(path: Path) -> Iterator[Path]:
+    """Give an empty folder beside a local one, which takes its place when all is written. Raises OSError.
+
+    After an error `path` is as it was; a writer that is killed leaves a folder `.NAME.*.part`.
+    """
+    part, old = (path.with_name(f".{path.name}.{uuid4().hex[:8]}.part") for _ in range(2))
+    part.mkdir(parents=True)
+    try:
+        yield part
+        # A folder cannot be renamed over one with files, so that the old one steps aside for a moment.
+        if path.exists():
+            path.rename(old)
+        try:
+            part.rename(path)
+        except OSError:
+            if old.exists():
+                old.rename(path)
+            raise
+    finally:
+        for folder in (part, old):
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def _walk(folder: Path, *, recursive: bool) -> Iterator[str]:

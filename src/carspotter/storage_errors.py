@@ -8,12 +8,10 @@ from __future__ import annotations
 
 import errno
 import re
-import socket
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 from typing import Literal
 
 from carspotter.errors import StorageError, suggestion
@@ -92,6 +90,8 @@ def reason(error: StorageError) -> Reason:
         return "timeout"
     if type(cause).__name__ in _BROKEN_OFF:
         return "server-error"
+    import socket  # for an error alone: one photo of this machine needs neither, and it takes time
+
     if isinstance(cause, ConnectionError | socket.gaierror) or "Connect" in type(cause).__name__:
         return "unreachable"
     return "failed"
@@ -145,6 +145,8 @@ def asked_s(retry_after: str) -> float | None:
     """Return the seconds of a Retry-After header, which are digits or a date (RFC 9110, 10.2.3); None for any other."""
     if retry_after.isascii() and retry_after.isdecimal():
         return float(retry_after)
+    from email.utils import parsedate_to_datetime
+
     try:
         when = parsedate_to_datetime(retry_after)
     except ValueError:

@@ -31,7 +31,7 @@ def test_help_names_the_commands() -> None:
 
 
 def test_version_of_a_program(program: Program) -> None:
-    done = program([sys.executable, "-m", "carspotter.cli.main", "--version"])
+    done = program([sys.executable, "-m", "carspotter", "--version"])
     assert (done.returncode, done.stdout, done.stderr) == (0, f"carspotter {__version__}\n".encode(), b"")
 
 

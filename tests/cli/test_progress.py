@@ -8,6 +8,7 @@ from collections.abc import Callable
 import pytest
 
 from carspotter.cli import progress
+from carspotter.cli.building import sentence
 
 
 class Terminal(io.StringIO):
@@ -41,6 +42,16 @@ def test_a_long_wait_has_a_bar_on_stderr(hours: None, streams: Callable[..., tup
     assert "3/3" in err.getvalue()
 
 
+def test_a_total_that_nobody_knows_foretells_nothing(
+    hours: None, streams: Callable[..., tuple[io.StringIO, io.StringIO]]
+) -> None:
+    _, err = streams(io.StringIO(), io.StringIO())
+    log = progress.LogLines("import")
+    for found in (0, 4, 7204):
+        log.advance(found, 0)
+    assert err.getvalue().splitlines() == ["import      4 so far", "import      7204 so far, 2.0 a second"]
+
+
 def test_a_short_wait_has_none(streams: Callable[..., tuple[io.StringIO, io.StringIO]]) -> None:
     out, err = streams(Terminal(), Terminal())
     assert list(progress.watched(iter("abc"), 3)) == ["a", "b", "c"]
@@ -52,8 +63,9 @@ def test_a_log_gets_lines_with_the_time_that_is_left(
 ) -> None:
     out, err = streams(io.StringIO(), io.StringIO())
     assert list(progress.watched(iter("abc"), 3)) == ["a", "b", "c"]
-    first, _, last = err.getvalue().splitlines()
-    assert first == "photos      1 of 3, 0.0 a second, about 2 h 0 min left"
+    first, second, last = err.getvalue().splitlines()
+    assert first == "photos      1 of 3"  # the first one has paid for the start, so that no pace is known
+    assert second == "photos      2 of 3, about 60 min left"
     assert "3 of 3" in last
     assert "left" not in last
     assert out.getvalue() == ""
@@ -71,3 +83,10 @@ def test_lines_on_the_same_terminal_are_not_cut_by_a_bar(
     _, err = streams(Terminal(), Terminal())
     assert list(progress.watched(iter("abc"), 3, is_streaming=True)) == ["a", "b", "c"]
     assert err.getvalue() == ""
+
+
+def test_what_a_step_hints_at_stands_in_its_line_as_a_sentence() -> None:
+    hint = "Audi A4 and Audi S4 are taken for each other in 40% (10 photos): merge?"
+    assert (
+        sentence({"classes": 9, "left out or merged": {"merged": 2}, "hints": [hint]}) == f"9 classes; 2 merged; {hint}"
+    )

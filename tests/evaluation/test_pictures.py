@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -71,3 +72,10 @@ def test_a_broken_log_is_named(tmp_path: Path) -> None:
     with pytest.raises(EvaluationError, match="no log of a training"):
         read_log(tmp_path / "log.jsonl")
     assert read_log(tmp_path / "none.jsonl") == []
+
+
+def test_a_long_name_of_a_curve_does_not_touch_the_next_one() -> None:
+    log = [{"epoch": epoch, "loss": 1.0, "held-out loss": 0.5} for epoch in (0, 1)]
+    svg = curves([{"epoch": 0, "held-out loss": 0.5}, *log])["losses"]
+    starts = [int(at) for at in re.findall(r'<text x="(\d+)" y="\d+">(?:held-out )?loss', svg)]
+    assert starts[1] - starts[0] >= 7 * len("held-out loss") + 18

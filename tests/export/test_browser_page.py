@@ -24,7 +24,7 @@ from PIL import Image, ImageCms
 
 from carspotter.cli.browser import browser as browser_command
 from carspotter.errors import BundleError, StorageError
-from carspotter.export.browser import MANIFEST, PAGE, WEB, build_site, cache_folder
+from carspotter.export.browser import MANIFEST, PAGE, WEB, build_site, cache_folder, page_html
 from carspotter.recognition.recognizer import Recognizer, why_no_vehicle
 from carspotter.runtime.bundle import ModelBundle, shipped
 from serving.conftest import RED, jpeg
@@ -60,8 +60,8 @@ def test_nothing_comes_from_elsewhere(name: str) -> None:
 
 
 def test_what_the_scripts_look_for_is_on_the_page() -> None:
-    page = (PAGE / "index.html").read_text(encoding="utf-8")
-    ids = re.findall(r'id="([\w-]+)"', page)
+    html = page_html()
+    ids = re.findall(r'id="([\w-]+)"', html)
     scripts = (PAGE / "page.js").read_text(encoding="utf-8") + "".join(
         (WEB / name).read_text(encoding="utf-8") for name in ("answer.js", "known.js")
     )
@@ -69,7 +69,7 @@ def test_what_the_scripts_look_for_is_on_the_page() -> None:
     assert len(ids) == len(set(ids))
     assert len(wanted) > 12
     assert wanted <= set(ids)
-    for name in re.findall(r'(?:src|href)="([\w./-]+)"', page):
+    for name in re.findall(r'(?:src|href)="([\w./-]+)"', html):
         assert name == "./" or (PAGE / name).is_file() or (WEB / name).is_file(), name
 
 

@@ -99,7 +99,7 @@ def test_wrong_photos_are_named(tmp_path: Path, photos: Path) -> None:
         with pytest.raises(BundleError, match=message):
             read_inputs(bundle, str(named), labels=None, classes=None)
     odd = table(photos, "path", "x1", "y1", "x2", "y2", box=("left", 1, 2, 3))
-    with pytest.raises(BundleError, match=r"line 2: box left, 1, 2, 3: .* give x1, y1, x2, y2"):
+    with pytest.raises(BundleError, match=r"line 2: box left, 1, 2, 3: .* give four numbers x1, y1, x2, y2"):
         read_inputs(bundle, str(odd), labels=None, classes=None)
 
 

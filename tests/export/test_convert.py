@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -14,10 +15,11 @@ from onnx import TensorProto, helper, numpy_helper
 
 from carspotter.errors import BundleError
 from carspotter.export.answers import PREFIX, finish_identifier
-from carspotter.export.convert import Inputs, convert
+from carspotter.export.convert import TARGETS, Inputs, convert
 from carspotter.export.parity import compare
 from carspotter.export.quantize import flatten_plainly, plain_weights, to_int8
 from carspotter.runtime.bundle import ModelBundle
+from carspotter.runtime.head import Head
 from carspotter.taxonomy import Taxonomy
 from tiny_bundles import COLORS, TAXA, tiny_finder, tiny_identifier
 
@@ -190,6 +192,15 @@ def test_an_export_is_not_exported_again(bundle: ModelBundle, tmp_path: Path) ->
     half = replace(bundle, precision="float16").save(tmp_path / "half", bundle.model_path.read_bytes())
     with pytest.raises(BundleError, match="is an export itself"):
         convert(half, tmp_path / "out", to="onnx", precision="int8", inputs=Inputs(compared=images(4)))
+
+
+@pytest.mark.parametrize("to", TARGETS)
+def test_the_head_of_an_attribute_goes_beside_a_network(bundle: ModelBundle, tmp_path: Path, to: str) -> None:
+    head = Head(weights=np.zeros((2, 16), np.float32), bias=np.zeros(2, np.float32))
+    changes: dict[str, Any] = {"task": "attribute", "taxonomy": None, "attributes": {"clean": ("yes", "no")}}
+    own = replace(bundle, **changes, head=head, reads=("embedding",))
+    with pytest.raises(BundleError, match=r"says an attribute .* an identifier or a finder can be exported"):
+        convert(own, tmp_path / "out", to=to, precision="float32", inputs=Inputs(compared=images(4)))
 
 
 def test_int8_wants_images_and_convolutions(bundle: ModelBundle, tmp_path: Path) -> None:

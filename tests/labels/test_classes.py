@@ -139,6 +139,7 @@ def test_a_merge_file_needs_its_columns(tmp_path):
     [
         ({"level": "modle"}, r"'modle' is not possible; did you mean 'model'\?"),
         ({"min_photos": 0}, r"min_photos is 0; it must be at least 1"),
+        ({"only": "BMW"}, r"only: expected a list, got .BMW."),
         ({"min_adds": 1}, r"unknown key 'min_adds'; did you mean 'min_ads'\?"),
     ],
 )
@@ -155,6 +156,36 @@ def test_columns_of_a_catalogue_may_be_arrays_with_nulls():
 
 
 NAMES = st.sampled_from(["Audi", "Audi A4", "VW Golf", "VW", "Audi A4 2008", "VW Polo", "Lada 2107"])
+
+
+@pytest.mark.parametrize(
+    ("only", "kept"),
+    [
+        (("VW",), {"VW Golf", "VW Polo"}),
+        (("VW Golf", "Audi A4"), {"VW Golf", "Audi A4"}),
+        (("Audi A4 2008",), {"Audi A4"}),  # a year of a model: the others of the model are left out
+        ((), {"VW Golf", "VW Polo", "Audi A4"}),
+    ],
+)
+def test_only_some_makes_or_models_become_classes(only, kept):
+    found = classes(GARAGE, settings=ClassSettings(min_photos=40, min_ads=3, only=only))
+    assert set(found.taxa) == kept
+    left = [row for row in found.rows if row["status"] == "ignored"]
+    assert all(row["message"] == f"none of only = {list(only)}" for row in left)
+    assert bool(left) == bool(only)
+
+
+def test_what_a_person_merges_into_one_of_only_stays():
+    settings = ClassSettings(min_photos=40, min_ads=3, only=("Audi",))
+    merged = classes(GARAGE, settings=settings, merges=[Merge(taxon="VW Polo", becomes="Audi A4")])
+    assert merged.class_of["VW Polo"] == "Audi A4"
+    assert status_of(merged)["VW Golf 2010"] == ("ignored", None)
+
+
+def test_an_unknown_name_in_only_is_an_error_that_offers_the_nearest():
+    with pytest.raises(LabelError, match=r"\[classes\] only: no photo is labelled 'Aud'; did you mean 'Audi'\?"):
+        classes(GARAGE, settings=ClassSettings(only=("VW", "Aud")))
+    assert classes({name: [] for name in GARAGE}, settings=ClassSettings(only=("VW",))).rows == ()
 
 
 def goes_in_a_circle(merges):

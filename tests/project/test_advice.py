@@ -1,13 +1,16 @@
 """What to do next in a project: each loss is named with its photos and a remedy that works when it is followed."""
 
 import re
+import shlex
 import shutil
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
 from carspotter.catalog.funnel import funnel
+from carspotter.cli.main import app
 from carspotter.project.advice import Advice, advise
 from carspotter.project.folder import Project
 from carspotter.project.pipeline import build
@@ -61,6 +64,26 @@ def test_too_few_photos_name_limits_that_help(built: Path, tmp_path: Path) -> No
     set_classes(copy, "min_photos", photos)
     set_classes(copy, "min_ads", ads)
     assert build(Project.open(copy), workers=0, until="classes")["classes"]["classes"] == more
+
+
+def test_a_split_that_was_dealt_out_for_other_classes_is_told_and_dealt_anew(built: Path, tmp_path: Path) -> None:
+    copy = Path(shutil.copytree(built, tmp_path / "copy"))
+    with Project.open(copy).catalog() as catalog:
+        before = catalog.columns("SELECT * EXCLUDE stage_version FROM samples")
+        classes, parts = before["class_name"], before["split"]
+        first = min(filter(None, classes))
+        moved = ["train" if name == first else part for name, part in zip(classes, parts, strict=True)]
+        catalog.replace("samples", {**before, "split": moved})
+    told = the(advice_of(copy), "no photo in one of the splits")
+    assert f"1 class has no photo in one of the splits, such as {first} in test" in told.text
+    command = re.search(r"`carspotter (split .+? --anew)`", told.text)
+    assert command, told.text
+    done = CliRunner().invoke(app, shlex.split(command[1]))
+    assert done.exit_code == 0, done.output
+    assert not [advice for advice in advice_of(copy) if "no photo in one of the splits" in advice.text]
+    with Project.open(copy).catalog() as catalog:
+        dealt = catalog.rows("SELECT DISTINCT split FROM samples WHERE class_name = ? AND status = 'ok'", first)
+    assert {row["split"] for row in dealt} == {"train", "validation", "test"}
 
 
 def test_words_that_name_nothing_are_quoted(built: Path, tmp_path: Path) -> None:

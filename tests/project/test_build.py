@@ -2,7 +2,9 @@
 
 import csv
 import json
+import re
 import shutil
+from base64 import b64decode
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,9 +16,11 @@ from carspotter.catalog.funnel import funnel
 from carspotter.dataset.reader import read_tfrecord, read_webdataset
 from carspotter.errors import CatalogError, ProjectError
 from carspotter.labels.corrections import BECOMES
+from carspotter.pixels import decode
 from carspotter.project import curate
 from carspotter.project.folder import Project
 from carspotter.project.pipeline import STEPS, build
+from carspotter.project.report import LARGER, VIEW_HEIGHT
 from carspotter.recognition.ad import answer_ad
 from carspotter.recognition.recognizer import Recognizer
 from carspotter.runtime.bundle import ModelBundle
@@ -167,6 +171,20 @@ def test_the_report_is_one_file_with_pictures(built: tuple[Path, Said]) -> None:
         assert word in html
     for outside in ('src="http', 'href="http', "url(http"):
         assert outside not in html
+
+
+@pytest.mark.parametrize("blur", [True, False])
+def test_a_report_opens_no_file_that_shows_what_it_hides(blur: bool, copy: Path) -> None:
+    settings = copy / "carspotter.toml"
+    settings.write_text(settings.read_text(encoding="utf-8") + f"[share]\nblur = {str(blur).lower()}\n", "utf-8")
+    build(Project.open(copy), workers=0, only=("report",))
+    html = (copy / "report.html").read_text(encoding="utf-8")
+    opened = re.findall(r'<a class="picture" href="([^"]+)"', html)
+    assert all((copy / place).is_file() for place in opened)
+    pictures = [b64decode(each) for each in re.findall(r"data:image/jpeg;base64,([^\"]+)", html)]
+    assert len(opened) == (0 if blur else len(pictures))
+    assert pictures
+    assert max(decode(each).height for each in pictures) == VIEW_HEIGHT * (LARGER if blur else 1)
 
 
 def test_a_second_build_changes_nothing(copy: Path) -> None:

@@ -16,7 +16,7 @@ from PIL import Image
 from carspotter.errors import BundleError, DatasetError, RecipeError
 from carspotter.evaluation.compare import compare, ensemble, fit_weights
 from carspotter.evaluation.predictions import Predictions
-from carspotter.project.build import Quiet
+from carspotter.progress import Quiet
 from carspotter.project.locate import LocateSettings, versions
 from carspotter.project_training.attribute import train_attribute
 from carspotter.project_training.attribute_look import NEW, Answers

@@ -104,8 +104,13 @@ def test_a_project_becomes_a_bundle_that_is_judged_and_compared(project: Path) -
     assert other.exit_code == 1
     assert "epochs (was None, is 2); changes (was [], is ['train.lr=1e-3'])" in other.stderr
     assert len(other.stderr.strip().splitlines()[-1:]) == 1
-    fresh = train(project, "--epochs", 2, "--size", 48, "--fresh")
+    failed = train(project, "--set", "model.start=nowhere", "--fresh")
+    assert failed.exit_code == 1
+    assert train(project).stdout == done.stdout, "a training that cannot begin costs nothing of the one before"
+    learning = ("--set", "train.class_weights=balanced", "--set", "model.layers=last-2")
+    fresh = train(project, "--epochs", 2, "--size", 48, "--fresh", *learning)
     assert fresh.exit_code == 0, fresh.stderr
+    assert "what learns: the head and the last 2 layers; rare classes weigh more, balanced" in fresh.stderr
     assert [line["epoch"] for line in lines_of(project)] == [1, 2]
     assert ModelBundle.load(project / "models" / "trained").preprocessing.width == 48
 

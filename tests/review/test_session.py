@@ -167,12 +167,26 @@ def test_an_item_shows_all_photos_of_its_ad(project: Project) -> None:
         assert len(session.undo(decision.id)[1].album) == 4
 
 
+def test_the_title_stands_beside_the_words_where_it_says_more(project: Project) -> None:
+    titles = {"0": "Audi A4 B8 Avant", "1": "BMW X5"}
+    with project.catalog() as catalog, catalog.writer():
+        rows = catalog.rows("SELECT * EXCLUDE stage_version FROM listings")
+        catalog.append("listings", [{**row, "title": titles.get(row["ad_id"])} for row in rows])
+    with ReviewSession(project, person="Ann") as session:
+        said = {item.ad_id: item.seller for item in session.work(session.query("random", task="class")).items}
+    assert (said["0"], said["1"], said["2"]) == ("Audi A4 2012 · Audi A4 B8 Avant", "BMW X5 2012", "Opel Astra 2012")
+
+
 def test_doubts_are_decided_of_whole_ads(project: Project) -> None:
     golf = Taxon(make="Volkswagen", model="Golf")
     doubt = Doubt(photo_id="1/0", ad_id="1", is_ad=True, given="BMW X5", score=0.1, suggested=golf)
     write_doubts(
         project.labels / "doubts.csv",
-        [doubt, Doubt(photo_id="0/1", ad_id="0", given="Audi A4", score=0.9, why="alone")],
+        [
+            doubt,
+            Doubt(photo_id="0/1", ad_id="0", given="Audi A4", score=0.9, why="alone"),
+            Doubt(photo_id="1/0", ad_id="1", given="BMW X5", score=0.8, why="alone"),  # its ad is asked about
+        ],
     )
     with ReviewSession(project, person="Ann") as session:
         whole, single = session.work(session.query("doubts")).items

@@ -7,7 +7,7 @@ import pytest
 
 from carspotter.errors import BundleError, ImageError
 from carspotter.geometry import BoundingBox
-from carspotter.runtime.blur import BLOCKS, KINDS, Blurrer, hide, without
+from carspotter.runtime.blur import BLOCKS, KINDS, LOOKS, Blurrer, hide, likely, without
 from plate_drawings import drawn_plate
 
 
@@ -39,6 +39,24 @@ def test_what_is_hidden_has_few_values_whatever_was_there() -> None:
     untouched = np.ones((90, 160), bool)
     untouched[30:51, 20:100] = untouched[80:, 150:] = False
     assert np.array_equal(hidden[untouched], pixels[untouched])
+
+
+@pytest.mark.parametrize(
+    ("scores", "tops", "kept"),
+    [
+        ((0.7, 0.4, 0.55), (200, 210, 220), (0.7, 0.55)),  # beside a sure plate the unsure is a lamp
+        ((0.45, 0.31), (200, 210), (0.45, 0.31)),  # without a sure one all are hidden
+        ((0.59, 0.35), (10, 200), (0.35,)),  # a mark up in the photo neither counts nor makes the other less
+        ((0.61, 0.35), (10, 200), (0.61,)),
+        ((), (), ()),
+    ],
+)
+def test_unsure_plates_are_hidden_where_there_is_no_surer_one(
+    scores: tuple[float, ...], tops: tuple[int, ...], kept: tuple[float, ...]
+) -> None:
+    rows = np.array([(50, top, 110, top + 20, score) for score, top in zip(scores, tops, strict=True)]).reshape(-1, 5)
+    assert tuple(likely(rows, LOOKS["plate"], 320)[:, 4]) == kept
+    assert tuple(likely(rows, LOOKS["face"], 320)[:, 4]) == scores  # a face is a face beside a surer one
 
 
 def test_nothing_is_found_on_an_even_wall(blurrer: Blurrer) -> None:

@@ -11,7 +11,18 @@ import pytest
 pytest.importorskip("torch", reason="training needs the extra `train`")
 
 from carspotter.errors import RecipeError
-from carspotter.training.plan import MOST_EPOCHS, Pace, Photos, Wish, batch_for, begin, epochs_for, estimate, phases_of
+from carspotter.training.plan import (
+    MOST_EPOCHS,
+    Pace,
+    Photos,
+    Wish,
+    batch_for,
+    begin,
+    epochs_for,
+    estimate,
+    in_words,
+    phases_of,
+)
 from carspotter.training.recipe import Phase, load_recipe
 
 PACE = Pace(step=2.0, judge=5.0, device="the CPU")
@@ -53,6 +64,12 @@ def test_a_budget_takes_as_many_epochs_as_fit() -> None:
     assert short.epochs == 4  # each 25 s, and 5 s before the first
     assert estimate(short, 10, PACE) <= 0.9 * 120
     assert epochs_for(recipe, 10, wish=Wish(minutes=2), pace=PACE, seconds=-5.0).epochs == 1
+
+
+@pytest.mark.parametrize(("epochs", "steps", "says"), [(1, 8, "1 epoch of 8 steps"), (3, 2, "3 epochs of 2 steps")])
+def test_what_it_will_do_is_said_in_good_english(epochs: int, steps: int, says: str) -> None:
+    recipe = replace(begin(Wish(), "x", PHOTOS, {}), phases=(Phase(epochs=epochs, width=224, height=224),))
+    assert in_words(recipe, PHOTOS, steps, pace=PACE)[-1].startswith(says)
 
 
 def test_a_size_scales_every_phase_and_what_a_person_sets_goes_before_all() -> None:

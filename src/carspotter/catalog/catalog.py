@@ -81,7 +81,7 @@ class Catalog:
 
     @contextlib.contextmanager
     def writer(self) -> Iterator[Catalog]:
-        """Hold the project's lock inside a `with`; raises CatalogError at once when another process builds.
+        """Keep the project's lock inside a `with`; raises CatalogError at once when another process builds.
 
         `append`, `replace` and `compact` outside of it take the lock for themselves alone. Within itself it is free.
         """

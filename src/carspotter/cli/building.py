@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from carspotter.cli.progress import PATIENCE_S, LogLines
-from carspotter.training.progress import duration
+from carspotter.progress import duration
 
 if TYPE_CHECKING:
     from rich.progress import Progress
@@ -39,9 +39,9 @@ class Display:
             self._task = self._bar.add_task(f"{step:<12}{about}", total=None)
 
     def advance(self, done: int, total: int) -> None:
-        """Show how far the step is."""
+        """Show how far the step is; a total of 0 is not known."""
         if self._bar is not None:
-            self._bar.update(self._task, completed=done, total=total)
+            self._bar.update(self._task, completed=done, total=total or None)
         else:
             self._log.advance(done, total)
 
@@ -120,6 +120,8 @@ def _words(stats: Mapping[str, Any]) -> Iterator[str]:
         if isinstance(value, Mapping):
             if value:
                 yield ", ".join(f"{number} {reason}" for reason, number in value.items())
+        elif isinstance(value, list):  # sentences
+            yield from value
         elif isinstance(value, float):
             yield f"{name.replace('_', ' ')} {value:.3f}"
         else:

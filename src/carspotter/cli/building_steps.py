@@ -17,7 +17,6 @@ STEP_COMMANDS: tuple[tuple[str, tuple[str, ...], str], ...] = (
     ("deduplicate", ("deduplicate",), "Group photos that show the same picture, within ads and across them."),
     ("resolve", ("resolve",), "Turn sellers' words into taxa; what is unresolved is listed in labels/unresolved.csv."),
     ("classes", ("classes",), "Choose the classes: enough photos, merges and what to leave out."),
-    ("split", ("split",), "Split into train, validation and test by ad and duplicate group, with a leak certificate."),
     ("learn", ("learn",), "Fit the classes on the identifier's embeddings: a bundle in seconds, without torch."),
     ("shard", ("shard",), "Write the dataset as WebDataset tars or TFRecord files."),
     ("doubts", ("doubts",), "Find labels to be doubted and outliers, for `carspotter review --queue doubts`."),
@@ -70,6 +69,30 @@ def step_command(steps: tuple[str, ...], help_text: str) -> Callable[..., None]:
 
     command.__doc__ = help_text
     return command
+
+
+def split(
+    project: ProjectArgument = Path(),
+    *,
+    anew: Annotated[
+        bool,
+        typer.Option("--anew", help="Deal out all photos anew, also those that stand in a split: for other classes."),
+    ] = False,
+    on: OnOption = "local",
+    workers: WorkersOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Split into train, validation and test by ad and duplicate group, with a leak certificate."""
+    from carspotter.project.curate import forget_split
+    from carspotter.project.folder import Project
+    from carspotter.project.pipeline import build
+
+    opened = Project.open(project)
+    with display() as watch:
+        if anew:
+            forget_split(opened)
+        stats = build(opened, only=("split",), on=on, workers=workers, watch=watch)
+    finish(stats, as_json=as_json)
 
 
 def check(

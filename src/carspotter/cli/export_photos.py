@@ -6,7 +6,7 @@ where no box is given; a finder gets whole photos. Without photos it takes cars 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,7 +18,7 @@ from carspotter import storage
 from carspotter.crops import crop_of, cut, decode_side, read_photo
 from carspotter.csv_rows import read_csv
 from carspotter.errors import BundleError, ImageError, StorageError
-from carspotter.geometry import BoundingBox
+from carspotter.geometry import SIDES, BoundingBox
 from carspotter.pixels import DecodedPhoto
 
 if TYPE_CHECKING:
@@ -35,7 +35,6 @@ SHARE_COMPARED = 3
 """Of the photos given every third is only compared on, so that no range has seen it."""
 DRAWN = 40
 """Drawn cars that both networks are compared on where no photos are given."""
-_SIDES = ("x1", "y1", "x2", "y2")
 _OUTSIDES = "SELECT f.path, v.x1, v.y1, v.x2, v.y2 FROM files f JOIN findings v USING (photo_id) WHERE v.passed"
 
 
@@ -126,18 +125,14 @@ def _listed(photos: str) -> list[Named]:
 
 def _of_table(path: Path) -> Iterator[Named]:
     for number, row in read_csv(path, ("path",), error=BundleError, where=f"--photos {path}"):
-        yield str(path.parent / row["path"]), _box([row.get(side) or "" for side in _SIDES], f"{path} line {number}")
+        yield str(path.parent / row["path"]), _box(row, f"{path} line {number}")
 
 
-def _box(sides: list[str], where: str) -> BoundingBox | None:
-    if not any(sides):
-        return None
+def _box(row: Mapping[str, str], where: str) -> BoundingBox | None:
     try:
-        return BoundingBox(*(float(side) for side in sides))
+        return BoundingBox.of_cells(row)
     except ValueError as error:
-        raise BundleError(
-            f"{where}: box {', '.join(sides)}: {error}; give x1, y1, x2, y2 or leave them empty"
-        ) from error
+        raise BundleError(f"{where}: {error}") from error
 
 
 def _of_project(folder: Path) -> Iterator[Named]:
@@ -147,7 +142,7 @@ def _of_project(folder: Path) -> Iterator[Named]:
     with project.catalog() as catalog:
         rows = catalog.rows(_OUTSIDES)
     for row in rows:
-        sides = [row[side] for side in _SIDES]
+        sides = [row[side] for side in SIDES]
         yield project.path(str(row["path"])), None if None in sides else BoundingBox(*sides)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from rich.table import Table
@@ -19,18 +19,30 @@ def show_evaluation(figures: Mapping[str, Any]) -> None:
     table = Table("figure", "value", "95 % interval", "photos", box=None, header_style="bold", pad_edge=False)
     for name, key in (("top-1", "top1"), ("top-5", "top5"), ("macro-F1", "macro_f1")):
         table.add_row(name, *_cells(figures[key]))
-    for level in figures["levels"]:
+    for level in _distinct(figures["levels"]):
         table.add_row(_named(level["level"], figures["attribute"]), *_cells(level["right"]))
         at = level["at_precision"]
         if at:
             table.add_row("  answered at 95 % precision", *_cells(at["coverage"]))
     if figures["seen"] and figures["seen"]["photos"]:
-        table.add_row(f"top-1 without {figures['seen']['photos']} photos learnt from", *_cells(figures["seen"]["top1"]))
+        n = figures["seen"]["photos"]
+        table.add_row(
+            f"top-1 without {n} {'photo' if n == 1 else 'photos'} learnt from", *_cells(figures["seen"]["top1"])
+        )
     error = figures["calibration_error"]
     table.add_row("calibration error", f"{error:.4f}" if error is not None else "-", "", "")
     show(table)
     if figures["markets"]:
         show(_markets(figures["markets"]))
+
+
+def _distinct(levels: Sequence[Mapping[str, Any]]) -> Iterator[Mapping[str, Any]]:
+    """Leave out a level that is the one above once more: classes without years say nothing of years."""
+    above: Mapping[str, Any] = {}
+    for level in levels:
+        if {**level, "level": ""} != {**above, "level": ""}:
+            yield level
+        above = level
 
 
 def _markets(markets: Sequence[Mapping[str, Any]]) -> Table:

@@ -19,7 +19,7 @@ from typer.core import TyperGroup
 
 from carspotter import __version__
 from carspotter.cli.browser import browser
-from carspotter.cli.building_steps import STEP_COMMANDS, check, crawl, fetch, finder_rows, import_, step_command
+from carspotter.cli.building_steps import STEP_COMMANDS, check, crawl, fetch, finder_rows, import_, split, step_command
 from carspotter.cli.evaluate import compare, evaluate
 from carspotter.cli.exchange import export_dataset, import_labels
 from carspotter.cli.export import export
@@ -130,7 +130,7 @@ app.command()(identify)
 app.command()(serve)
 app.command()(key)
 app.command()(browser)
-for _command in (init, build, status, sql, demo, crawl, fetch, check):
+for _command in (init, build, status, sql, demo, crawl, fetch, check, split):
     app.command()(_command)
 app.command("import")(import_)
 for _name, _steps, _help in STEP_COMMANDS:

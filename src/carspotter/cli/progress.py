@@ -7,11 +7,12 @@ import time
 from collections.abc import Iterator
 from typing import TypeVar
 
-from carspotter.training.progress import duration
+from carspotter.progress import duration
 
 T = TypeVar("T")
 PATIENCE_S = 2.0  # a shorter wait needs no bar
-_FORETELL_AFTER_S = 5.0  # the first rows pay for starting processes and loading networks
+_FORETELL_AFTER_S = 5.0  # the first rows pay for starting processes and loading networks: no pace is counted on them
+_LEAST_PACE = 0.05  # of what is slower one digit says nothing
 _SAY_EVERY_S = 30.0  # where no person watches, a log wants a sign of life, not a bar
 
 
@@ -19,17 +20,24 @@ class LogLines:
     """Say how far work is, and what time is left, in lines of a log: first after some seconds, then now and then."""
 
     def __init__(self, name: str) -> None:
-        self._name, self._began = name, time.monotonic()
-        self._next_s = _FORETELL_AFTER_S
+        self._name = name
+        self._next_s = time.monotonic() + _FORETELL_AFTER_S
+        self._first: tuple[int, float] | None = None  # what was done when, from which on the pace is counted
 
     def advance(self, done: int, total: int) -> None:
-        """Write a line to stderr where one is due."""
-        passed = time.monotonic() - self._began
-        if passed < self._next_s or not done:
+        """Write a line to stderr where one is due; a total of 0 is not known."""
+        if not done:
             return
-        self._next_s = passed + _SAY_EVERY_S
-        left = f", about {duration(passed * (total - done) / done)} left" if total > done else ""
-        sys.stderr.write(f"{self._name:<12}{done} of {total}, {done / passed:.1f} a second{left}\n")
+        now = time.monotonic()
+        before, began = self._first = self._first or (done, now)
+        if now < self._next_s:
+            return
+        self._next_s = now + _SAY_EVERY_S
+        pace = (done - before) / (now - began) if done > before and now > began else 0.0
+        left = f", about {duration((total - done) / pace)} left" if pace and total > done else ""
+        known = f"{done} of {total}" if total else f"{done} so far"
+        rate = f", {pace:.1f} a second" if pace >= _LEAST_PACE else ""
+        sys.stderr.write(f"{self._name:<12}{known}{rate}{left}\n")
 
 
 def watched(items: Iterator[T], total: int, *, is_streaming: bool = False) -> Iterator[T]:

@@ -139,7 +139,7 @@ class Processes:
         try:
             return rows, worker.pipe.recv()
         except (EOFError, OSError):
-            return rows, self._replaced(worker, _death(worker))
+            return rows, self._replaced(worker, death(worker.process))
 
     def _replaced(self, worker: _Worker, how: str) -> Died:
         """Start another worker in the place of one that is dead; return how it died."""
@@ -180,7 +180,7 @@ class Processes:
             error = worker.pipe.recv()
         except (EOFError, OSError) as gone:
             raise ComputeError(
-                f"a worker of stage {self._stage.name} died while it was set up: {_death(worker)}; "
+                f"a worker of stage {self._stage.name} died while it was set up: {death(worker.process)}; "
                 "fewer workers need less memory"
             ) from gone
         if error is not None:
@@ -216,12 +216,13 @@ def _end_after(sentinel: int) -> None:
     os._exit(1)
 
 
-def _death(worker: _Worker) -> str:
-    worker.process.join(_LAST_WORDS_S)
-    code = worker.process.exitcode
+def death(process: Any) -> str:
+    """Return how a process (multiprocessing's) died that answers no more."""
+    process.join(_LAST_WORDS_S)
+    code = process.exitcode
     if code is None:
-        return "its pipe closed"
-    return f"killed by {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
+        return "ended: its pipe closed"
+    return f"killed by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
 
 
 def _serve(stage: RowStage, pipe: Connection) -> None:

@@ -86,8 +86,10 @@ def certificate(samples: Columns, *, ads: Columns, exact: Columns, near: Columns
     lost = np.flatnonzero(owner == "")
     if len(lost):
         raise DatasetError(f"leak certificate: photo {str(photo_id[lost[0]])!r} has no ad; give `ads` of all samples")
+    # From the raw columns alone: groups and ties of the split are what is to be checked.
     where = _Stands.of(photo_id, owner, split)
     offenders = [Offender(kind="ad", what=key, splits=both) for key, both in _across(owner, split)]
+    # Each kind is counted by how much longer the list became.
     n_ads = len(offenders)
     offenders += [Offender(kind="exact", what=key, splits=both) for key, both in where.keys(exact, "sha256", owners)]
     n_exact = len(offenders) - n_ads
@@ -174,6 +176,7 @@ class _Stands:
     def of(cls, photo_id: Texts, owner: Texts, split: Texts) -> _Stands:
         by_photo = np.argsort(photo_id, kind="stable")
         photo_id, photo_split = photo_id[by_photo], split[by_photo]
+        # By ad, then by split: equal pairs stand side by side. Numbers sort faster than texts.
         order = np.lexsort((distinct(split)[1], distinct(owner)[1]))
         owner, split = owner[order], split[order]
         # An ad that stands in one split is kept once; one that was torn apart stays once for each split.

@@ -14,13 +14,12 @@ from typing import Any
 from carspotter import storage
 from carspotter.dataset.crops import Format, cut, encode
 from carspotter.errors import DatasetError, ImageError, StorageError
-from carspotter.geometry import BoundingBox
+from carspotter.geometry import SIDES, BoundingBox
 from carspotter.pixels import Preprocessing
 from carspotter.runtime.blur import Blurrer
 
 CROPS = "crops"
 """What the stage fills, and what each of its rows lacks."""
-BOX = ("x1", "y1", "x2", "y2")
 _DECIMALS = 2
 
 
@@ -58,7 +57,7 @@ class Cutting:
     def _cut(self, row: dict[str, Any]) -> dict[str, Any]:
         """Return the encoded `image` and its `metadata`: box and area in pixels, sizes of the crop and the photo."""
         try:
-            corners = [row[name] for name in BOX]
+            corners = [row[name] for name in SIDES]
             # Four empty cells, as a CSV of labels has them, are the whole photo.
             box = None if corners == [""] * 4 else BoundingBox(*map(float, corners))
         except (TypeError, ValueError) as error:

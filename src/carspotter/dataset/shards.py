@@ -19,11 +19,12 @@ from typing import Any, Literal, get_args
 from carspotter import compute, storage
 from carspotter.csv_rows import csv_text
 from carspotter.dataset.crops import Format as ImageFormat
-from carspotter.dataset.cutting import BOX, CROPS, Cutting
+from carspotter.dataset.cutting import CROPS, Cutting
 from carspotter.dataset.manifest import MANIFEST, UNFINISHED, Manifest, Shard, join, load_manifest
 from carspotter.dataset.samples import Sample, to_members, to_record
 from carspotter.dataset.tfrecord import encode_records
 from carspotter.errors import DatasetError, StorageError
+from carspotter.geometry import SIDES
 from carspotter.pixels import Preprocessing
 from carspotter.taxonomy import Taxonomy
 
@@ -34,7 +35,7 @@ Row = Mapping[str, Any]
 Progress = Callable[[int, int], None]
 Cutter = Callable[[Iterable[compute.Row], int], Iterator[Row]]
 
-REQUIRED = ("photo_id", "path", "x1", "y1", "x2", "y2", "class_name", "class_index", "split")
+REQUIRED = ("photo_id", "path", *SIDES, "class_name", "class_index", "split")
 """What each row must have; all else that it has goes into the sample's metadata."""
 NETWORK = Preprocessing(width=224, height=224, pad=0.04)
 """The input of the identifier that ships."""
@@ -271,7 +272,7 @@ def _written(tasks: list[_Task], cut: Cutter) -> Iterator[Shard]:
 
 def _asked(number: int, row: Row) -> compute.Row:
     """Return what a worker needs of a row."""
-    return {"number": number, "lacks": [CROPS], **{name: row[name] for name in ("path", *BOX)}}
+    return {"number": number, "lacks": [CROPS], **{name: row[name] for name in ("path", *SIDES)}}
 
 
 def _cutter(
@@ -349,7 +350,9 @@ def _write_shard(task: _Task, crops: Mapping[int, Row]) -> Shard:
 
 
 def _sample(row: Row, key: str, crop: Row, form: ImageFormat) -> Sample:
-    metadata = {name: value for name, value in row.items() if name not in BOX and value is not None} | crop["metadata"]
+    metadata = {name: value for name, value in row.items() if name not in SIDES and value is not None} | crop[
+        "metadata"
+    ]
     plain = json.loads(json.dumps(metadata, default=_plain))
     return Sample(key=key, image=crop["image"], format=form.partition("-")[0], metadata=plain)
 

@@ -86,15 +86,20 @@ def split(
     table = _Table.read(photos, ties)
     graph = _Graph.of(table, len(ties))
     given = _given(table, photos, settings)
+    # What a source says stands above where an ad stood before.
     last = np.where(given.ad == NONE, _previous_splits(previous, table.ads), given.ad)
+    # First the ads that stand somewhere: those that new photos now tie across splits lose their place.
     old, lost = _untie(graph, last)
+    # Then the new ones: who is tied to an old ad goes where it is; who ties two splits goes nowhere.
     held, bridging = _follow(graph, old)
     blocked = lost | bridging
+    # Blocked ads tie nothing any more, so that the groups of the others are small and can be dealt out.
     groups = _components(graph, ~blocked[graph.ad])
     usable = table.usable & ~blocked[table.ad] & ~given.astray
     copy_of = _copies(table, usable, _were_samples(previous, table.photo_id))
     chosen = usable & (copy_of == NONE)
     placed = _deal(table, groups, chosen, held=held, settings=settings)
+    # A bridge has no samples; the table says where it stood, so that it can come back there.
     placed = np.where(lost, last, placed)
     return _rows(table, groups, placed, bridges=blocked[table.ad] | given.astray, copy_of=copy_of)
 
@@ -139,6 +144,7 @@ class _Table:
         tie, n_ties = [], 0
         for name in ties:
             names, numbers = numbered(photos[name], order)
+            # Numbers go on from column to column: a group and a second kind of tie must not meet in one number.
             tie.append(np.where(numbers == NONE, NONE, numbers + n_ties))
             n_ties += len(names)
         kept = photos.get("kept")
@@ -175,6 +181,7 @@ def _given(table: _Table, photos: Columns, settings: SplitSettings) -> _Given:
         raise DatasetError(
             'split = "given", but no photo is given a part by its source; name a column `split`, or set split = "auto"'
         )
+    # Of several parts the highest number is the ad's: test before validation before train.
     ad = np.full(len(table.ads), NONE, np.intp)
     np.maximum.at(ad, table.ad, part)
     return _Given(ad=ad, astray=(part != NONE) & (part != ad[table.ad]))
@@ -197,6 +204,7 @@ def _previous_splits(previous: Columns | None, ads: Texts) -> Numbers:
         if name not in SPLITS:
             raise DatasetError(f"split: the last samples name a split {str(name)!r}; allowed: {', '.join(SPLITS)}")
     for number, name in enumerate(SPLITS):
+        # A pass a split over all ads, in place of a dictionary of millions of names.
         mine = np.isin(ads, owners[names == name])
         both = np.flatnonzero(mine & (old != NONE))
         if len(both):
@@ -290,6 +298,7 @@ def _labels(graph: _Graph, edges: Truths) -> Numbers:
 def _components(graph: _Graph, edges: Truths) -> Numbers:
     """Return for each ad the first ad of its group."""
     label = _labels(graph, edges)[: graph.n_ads]
+    # Named by its first ad, not by its number in this graph: another ad elsewhere changes no group's lot.
     first = np.full(int(label.max(initial=0)) + 1, graph.n_ads, np.intp)
     np.minimum.at(first, label, np.arange(graph.n_ads))
     return first[label]
@@ -326,6 +335,7 @@ def _deal(table: _Table, groups: Numbers, chosen: Truths, *, held: Numbers, sett
     pairs = groups[table.ad[chosen]] * max(len(table.classes), 1) + table.class_[chosen]
     pair, photos = np.unique(pairs, return_counts=True)
     group, class_ = pair // max(len(table.classes), 1), pair % max(len(table.classes), 1)
+    # All held ads of a group are held to one split: the maximum passes over NONE alone.
     fixed = np.full(len(table.ads), NONE, np.intp)
     np.maximum.at(fixed, groups, held)
     n_groups = np.bincount(class_, minlength=len(table.classes))
@@ -342,6 +352,8 @@ def _deal(table: _Table, groups: Numbers, chosen: Truths, *, held: Numbers, sett
         else:
             placed[g] = dealer.put(content, int(fixed[g]))
 
+    # Groups of rare classes first, while every split still has room for them; then the large ones, which fit nowhere
+    # once all is nearly full; equals by lot.
     def turn(g: int) -> tuple[int, int, int, bytes]:
         rarest = min((int(n_groups[c]), c) for c, _ in contents[g])
         return *rarest, -sum(n for _, n in contents[g]), _draw(settings.seed, str(table.ads[g]))
@@ -370,6 +382,7 @@ class _Dealer:
     def put(self, content: Sequence[tuple[int, int]], split: int) -> int:
         """Note that a group of (class, photos) is in a split; return the split."""
         for class_, photos in content:
+            # In shares of the class, so that a class of ten photos counts as much as one of ten thousand.
             self._lacks[class_][split] -= photos / self._photos[class_]
             self._left[class_] -= 1
             self._empty[class_].discard(split)
@@ -379,6 +392,7 @@ class _Dealer:
         """Return the split that lacks a group's photos most, among those that a class would else stay out of."""
         urgent: set[int] = set()
         for class_, _ in content:
+            # No more groups are left than splits without any: each of them must go into one of these.
             if len(self._empty[class_]) >= self._left[class_]:
                 urgent |= self._empty[class_]
         if 0 in urgent:  # a class that is not in train cannot be learned at all
@@ -405,7 +419,7 @@ def _rows(
         message[at] = f"a copy of {source}"
     names = np.array([*SPLITS, None], object)[np.where(is_copy, NONE, placed[ad])]
     group = table.ads[groups[ad]]
-    group[is_bridge] = None
+    group[is_bridge] = None  # it was left out of the graph, so that its number there says nothing
     return {
         "photo_id": table.photo_id[rows].tolist(),
         "ad_id": table.ads[ad].tolist(),

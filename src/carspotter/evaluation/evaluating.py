@@ -29,7 +29,7 @@ from carspotter.evaluation.mistakes import sample_mistakes, write_review
 from carspotter.evaluation.pictures import read_log
 from carspotter.evaluation.predictions import UNLABELLED, Predictions
 from carspotter.evaluation.report import write_report
-from carspotter.geometry import BoundingBox
+from carspotter.geometry import SIDES, BoundingBox
 from carspotter.pixels import Preprocessing, decode, network_input
 from carspotter.recognition.identifier import Identification, Identifier
 from carspotter.records import split_name
@@ -44,7 +44,6 @@ TABLE, REPORT, REVIEW = "predictions.parquet", "report.html", "review.csv"
 BATCH = 16
 REVIEWED = 200
 """Mistakes that are drawn for people to judge: the share of undecidable ones is then known to about 7 points."""
-_SIDES = ("x1", "y1", "x2", "y2")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,7 +92,7 @@ def from_labels(labels: Path, *, split: str = "", classes: Path | None = None) -
                     "ad_id": row.get("ad_id") or row.get("group") or "",
                     "source": row.get("source") or row.get("market") or "",
                     "viewpoint": row.get("viewpoint") or row.get("view") or "",
-                    "box": " ".join(row[side] for side in _SIDES) if row.get("x2") else "",
+                    "box": " ".join(row[side] for side in SIDES) if row.get("x2") else "",
                 },
             )
         )
@@ -300,7 +299,7 @@ def _names(rows: Sequence[Mapping[str, str]], labels: Path) -> list[str]:
     """Name each row by its path, and by its box as well where several vehicles of a photo are rows."""
     paths = Counter(row["path"] for row in rows)
     names = [
-        row["path"] if paths[row["path"]] == 1 else " ".join(row.get(part) or "" for part in ("path", *_SIDES)).strip()
+        row["path"] if paths[row["path"]] == 1 else " ".join(row.get(part) or "" for part in ("path", *SIDES)).strip()
         for row in rows
     ]
     twice = next((name for name, count in Counter(names).items() if count > 1), None)
@@ -310,12 +309,10 @@ def _names(rows: Sequence[Mapping[str, str]], labels: Path) -> list[str]:
 
 
 def _box(row: Mapping[str, str], where: Path) -> BoundingBox | None:
-    if not row.get("x2"):
-        return None
     try:
-        return BoundingBox(*(float(row.get(side) or "") for side in _SIDES))
+        return BoundingBox.of_cells(row)
     except ValueError as error:
-        raise EvaluationError(f"{where}: box of {row['path']}: {error}") from error
+        raise EvaluationError(f"{where}: {row['path']}: {error}") from error
 
 
 def _taxon(row: Mapping[str, str]) -> Taxon | None:

@@ -59,11 +59,12 @@ def _lines(log: Sequence[Epoch], names: Sequence[str], title: str) -> str:
         y = HEIGHT - BOTTOM - part * (HEIGHT - BOTTOM - TOP)
         marks.append(f'<line class="grid" x1="{LEFT}" y1="{y:.1f}" x2="{WIDTH - 14}" y2="{y:.1f}"/>')
         marks.append(f'<text x="{LEFT - 8}" y="{y + 4:.1f}" text-anchor="end">{part * high:.3g}</text>')
+    apart = min(26 + 7 * max(map(len, names)), (WIDTH - LEFT) // len(names))  # a letter is about 7 wide
     for number, name in enumerate(names):
         known = [line for line in log if isinstance(line.get(name), int | float)]
         points = " ".join(place(line["epoch"], line[name]) for line in known)
         marks.append(f'<polyline class="curve c{number}" points="{points}"><title>{escape(name)}</title></polyline>')
-        at = LEFT + number * 96
+        at = LEFT + number * max(apart, 60)
         marks.append(f'<line class="curve c{number}" x1="{at}" y1="{HEIGHT - 6}" x2="{at + 14}" y2="{HEIGHT - 6}"/>')
         marks.append(f'<text x="{at + 18}" y="{HEIGHT - 2}">{escape(name)}</text>')
     marks.append(f'<text x="{WIDTH - 14}" y="{HEIGHT - BOTTOM + 14}" text-anchor="end">epoch {last}</text>')

@@ -202,9 +202,19 @@ def in_common(tables: Sequence[Predictions]) -> list[Predictions]:
     for other in others:
         if other.taxonomy.classes != first.taxonomy.classes:
             raise EvaluationError(f"{first.name} and {other.name} have different classes; compare them by level")
-        if (other.truth != first.truth).any():
-            raise EvaluationError(f"{first.name} and {other.name} disagree on the truth of photos: their data differ")
+        odd = np.flatnonzero(other.truth != first.truth)
+        if odd.size:
+            said = " and ".join(_true_class(table, odd[0]) for table in (first, other))
+            raise EvaluationError(
+                f"{first.name} and {other.name} disagree on the truth of {odd.size} of {len(first.photos)} photos, "
+                f"such as {first.photos[odd[0]]} ({said}): labels were changed between them; evaluate both bundles "
+                "again on the labels of now"
+            )
     return result
+
+
+def _true_class(table: Predictions, at: np.intp) -> str:
+    return table.taxonomy.classes[table.truth[at]].name() if table.truth[at] >= 0 else "not labelled"
 
 
 def _pyarrow() -> tuple[Any, Any]:

@@ -8,7 +8,8 @@ quantizers turn into int8, such as Add, Pad or MatMul. It trains nothing and run
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,8 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 from carspotter.records import VIEWPOINTS
-from carspotter.runtime.bundle import TASK_OUTPUTS
+from carspotter.runtime.bundle import NETWORK, TASK_OUTPUTS, ModelBundle
+from carspotter.runtime.classes import head_temperature
 from carspotter.runtime.head import FLOOR, SHARE, Head
 from carspotter.taxonomy import LEVELS, Taxonomy
 
@@ -30,6 +32,16 @@ ROUNDS = 9
 boxes each of which overlaps the next; with an odd number no two boxes that overlap are ever kept."""
 PREFIX = "answers/"
 """Begins the names of all nodes that are added, so that a quantizer can leave them alone."""
+RAW = f"{PREFIX}raw/"
+"""Begins the names of a network's own outputs whose names the answers take."""
+
+
+def raw_outputs(taxonomy: Taxonomy | None, attributes: Iterable[str] = ()) -> tuple[str, ...]:
+    """Return what a network ends in before its answers, in the order of `Task.export_module`; only an identifier has a
+    taxonomy."""
+    if taxonomy is None:
+        return TASK_OUTPUTS["finder"]
+    return ("logits", "embedding", *(f"{name}.logits" for name in attributes))
 
 
 def finish_identifier(
@@ -47,6 +59,19 @@ def finish_identifier(
     sizes |= {name: tail.last_size(f"{name}.logits") for name in attributes}
     sizes["embedding"] = tail.last_size("embedding")
     tail.close({name: (size,) for name, size in sizes.items()}, (*TASK_OUTPUTS["identifier"], *attributes))
+
+
+def whole(bundle: ModelBundle) -> tuple[ModelBundle, bytes]:
+    """Return an identifier's or a finder's ONNX file with the head of a learned bundle in it, and what to say of it.
+
+    The bundle that is returned has no head of its own; of what the network called strangers nothing is left.
+    """
+    network = bundle.model_path.read_bytes()
+    if bundle.head is None or bundle.taxonomy is None:
+        return bundle, network
+    network = with_head(network, bundle.head, bundle.taxonomy, temperature=head_temperature(bundle))
+    said = {name: value for name, value in bundle.calibration.items() if name not in ("temperature", NETWORK)}
+    return replace(bundle, head=None, network=None, calibration=said), network
 
 
 def with_head(network: bytes, head: Head, taxonomy: Taxonomy, *, temperature: float) -> bytes:
@@ -187,7 +212,7 @@ class _Tail:
 
     def rename(self, output: str) -> str:
         """Free a name for what will take its place; return the name that its values have now."""
-        raw = f"{PREFIX}raw/{output}"
+        raw = RAW + output
         self._taken.add(raw)
         for node in self.graph.node:
             for names in (node.input, node.output):

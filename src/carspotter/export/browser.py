@@ -20,14 +20,10 @@ from hashlib import sha256
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
-from uuid import uuid4
 
-from carspotter import __version__
+from carspotter import __version__, storage
 from carspotter.errors import BundleError, MissingExtraError, StorageError
 from carspotter.runtime.bundle import ModelBundle, Task
-from carspotter.runtime.classes import head_temperature
-from carspotter.runtime.head import Head
-from carspotter.taxonomy import Taxonomy
 
 PAGE = Path(__file__).parent / "web_browser"
 WEB = Path(__file__).parent.parent / "serving" / "web"
@@ -69,8 +65,9 @@ def build_site(out: Path, *, finder: ModelBundle, identifier: ModelBundle, cache
     with _replacing(out) as part:
         for name in _SHARED:
             shutil.copyfile(WEB / name, part / name)
-        for path in (*PAGE.glob("*.html"), *PAGE.glob("*.js"), *PAGE.glob("*.css")):
+        for path in (*PAGE.glob("*.js"), *PAGE.glob("*.css")):
             shutil.copyfile(path, part / path.name)
+        (part / "index.html").write_text(page_html(), encoding="utf-8")
         (part / "examples").mkdir()
         for name in _EXAMPLES:
             shutil.copyfile(WEB / "examples" / f"{name}.jpg", part / "examples" / f"{name}.jpg")
@@ -81,6 +78,15 @@ def build_site(out: Path, *, finder: ModelBundle, identifier: ModelBundle, cache
         manifest = _manifest(part, finder, identifier)
         (part / MANIFEST).write_text(json.dumps(manifest, ensure_ascii=False) + "\n", encoding="utf-8")
     return Site(folder=out, download_bytes=sum(file["bytes"] for file in manifest["files"].values()))
+
+
+def page_html() -> str:
+    """Return the HTML of the page; a photo is chosen as on the service's page, whose section is put in."""
+    photo = (WEB / "photo.html").read_text(encoding="utf-8")
+    start = photo.index('  <section class="take"')
+    end = photo.index("</section>\n", start) + len("</section>\n")
+    take = photo[start:end].replace('src="static/', 'src="')
+    return (PAGE / "index.html").read_text(encoding="utf-8").replace("  <!-- take -->\n", take)
 
 
 def cache_folder() -> Path:
@@ -174,18 +180,11 @@ def _check_folder(out: Path) -> None:
 
 @contextmanager
 def _replacing(folder: Path) -> Iterator[Path]:
-    """Give a folder to write into, which takes the place of `folder` when all is written."""
-    part = folder.with_name(f".{folder.name}.{uuid4().hex[:8]}.part")
     try:
-        part.mkdir(parents=True)
-        yield part
-        if folder.exists():
-            shutil.rmtree(folder)
-        part.rename(folder)
+        with storage.replacing_folder(folder) as part:
+            yield part
     except OSError as error:
         raise StorageError(f"{folder} cannot be written: {error.strerror or error}") from error
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
 
 
 def _copy_bundle(bundle: ModelBundle, folder: Path) -> None:
@@ -194,19 +193,14 @@ def _copy_bundle(bundle: ModelBundle, folder: Path) -> None:
     names = ["model.onnx", "bundle.json", "card.json", "CARD.md", *(["taxonomy.json"] if bundle.taxonomy else [])]
     for name in names:
         shutil.copyfile(source / name, folder / name)
-    if bundle.head is not None and bundle.taxonomy is not None:
-        network = _with_head(bundle, bundle.head, bundle.taxonomy)
-        (folder / "model.onnx").write_bytes(network)
-
-
-def _with_head(bundle: ModelBundle, head: Head, taxonomy: Taxonomy) -> bytes:
-    """Return a learned bundle's network with its head inside, so that the page knows of no heads."""
+    if bundle.head is None:
+        return
+    # The head goes into the network, so that the page knows of no heads.
     try:
-        from carspotter.export.answers import with_head
+        from carspotter.export.answers import whole
     except ModuleNotFoundError as error:
         raise MissingExtraError("onnx", "export") from error
-
-    return with_head(bundle.model_path.read_bytes(), head, taxonomy, temperature=head_temperature(bundle))
+    (folder / "model.onnx").write_bytes(whole(bundle)[1])
 
 
 def _manifest(part: Path, finder: ModelBundle, identifier: ModelBundle) -> dict[str, Any]:

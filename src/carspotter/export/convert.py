@@ -11,13 +11,15 @@ import json
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
-from carspotter.errors import BundleError, suggestion
+from carspotter.compute.apart import apart
+from carspotter.errors import BundleError, ComputeError, suggestion
 from carspotter.export.parity import Parity, compare, write_report
 from carspotter.pixels import LETTERBOX_GREY
 from carspotter.runtime.bundle import PRECISIONS, ModelBundle, Precision
@@ -48,6 +50,11 @@ def check(bundle: ModelBundle, *, to: str, precision: str, has_photos: bool) -> 
     for what, word, allowed in (("--to", to, TARGETS), ("--precision", precision, PRECISIONS)):
         if word not in allowed:
             raise BundleError(f"{what} {word!r} is unknown; {suggestion(word, allowed)}")
+    if bundle.task not in ("identifier", "finder"):
+        raise BundleError(
+            f"bundle {bundle.name} says an attribute from the features of a network: it goes beside that one as it is, "
+            "with --attribute; an identifier or a finder can be exported"
+        )
     if bundle.model_path.suffix != ".onnx" or bundle.precision != "float32":
         raise BundleError(
             f"bundle {bundle.name} is an export itself ({bundle.file}, {bundle.precision}); name the bundle it is of"
@@ -68,21 +75,46 @@ def convert(bundle: ModelBundle, out: str | Path, *, to: str, precision: str, in
 
         to_coreml(bundle, precision=precision, out=Path(out))
         return None
-    chosen: Precision = next(each for each in get_args(Precision) if each == precision)
-    network, weights = _network(bundle, to, chosen, inputs)
-    exported = replace(bundle, name=f"{bundle.name}.{to}.{precision}", file=_FILES[to], precision=chosen, folder=None)
     with tempfile.TemporaryDirectory() as folder:
-        tried = exported.save(folder, network, weights=weights)
-        parity = compare(bundle, tried, inputs.compared, targets=inputs.targets, engine=_ENGINES[to])
+        tried, parity = _tried(bundle, Path(folder), to=to, precision=precision, inputs=inputs)
+        network, weights = tried.read_network()
     missed = parity.misses()
     if missed:
         raise BundleError(
             f"export of {bundle.name} to {to} in {precision} is below its bar on {parity.photos} photos: "
             f"{'; '.join(missed)}; nothing was written, take a finer precision or more photos"
         )
-    replace(exported, card=_card(bundle, parity, inputs.about)).save(out, network, weights=weights)
+    replace(tried, card=_card(bundle, parity, inputs.about)).save(out, network, weights=weights)
     write_report(parity, Path(out))
     return parity
+
+
+def _tried(bundle: ModelBundle, folder: Path, *, to: str, precision: str, inputs: Inputs) -> tuple[ModelBundle, Parity]:
+    """Convert a bundle into a folder and ask both; return the one there, and how alike they answer."""
+    trying = partial(_try, bundle, folder, to=to, precision=precision, inputs=inputs)
+    if to != "litert":
+        return trying()
+    try:
+        # Its converter and its runtime have ended whole processes, with whatever else these held.
+        return apart(trying)
+    except ComputeError as error:
+        finer = [each for each in PRECISIONS if each != precision]
+        raise BundleError(
+            f"export of {bundle.name} to LiteRT in {precision} failed in its converter or its runtime, which are not "
+            f"ours: {error}; nothing was written, try --precision {' or '.join(finer)}"
+        ) from error
+
+
+def _try(bundle: ModelBundle, folder: Path, *, to: str, precision: str, inputs: Inputs) -> tuple[ModelBundle, Parity]:
+    chosen: Precision = next(each for each in get_args(Precision) if each == precision)
+    told, (network, weights) = bundle, _network(bundle, to, chosen, inputs)
+    if to == "litert":
+        from carspotter.export.answers import whole
+
+        told = whole(bundle)[0]  # a head is inside
+    exported = replace(told, name=f"{bundle.name}.{to}.{precision}", file=_FILES[to], precision=chosen, folder=None)
+    tried = exported.save(folder, network, weights=weights)
+    return tried, compare(bundle, tried, inputs.compared, targets=inputs.targets, engine=_ENGINES[to])
 
 
 def about(bundle: ModelBundle, precision: str) -> dict[str, str]:

@@ -46,7 +46,7 @@ def to_coreml(bundle: ModelBundle, *, precision: str = "float16", out: Path | st
     model = _convert(network, precision)
     model.short_description = f"carspotter {bundle.task} {bundle.name}, {precision}"
     model.license = str(bundle.card.get("licence", ""))
-    model.user_defined_metadata[METADATA] = json.dumps(_words(bundle, network, precision), ensure_ascii=False)
+    model.user_defined_metadata[METADATA] = json.dumps(_words(network, precision), ensure_ascii=False)
     path = Path(out) / "model.mlpackage"
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -105,7 +105,7 @@ def _weights_to_int8(model: Any) -> Any:
     return coreml.linear_quantize_weights(model, coreml.OptimizationConfig(global_config=by_channel))
 
 
-def _words(bundle: ModelBundle, network: Network, precision: str) -> dict[str, Any]:
-    words = describe(bundle, network, precision)
+def _words(network: Network, precision: str) -> dict[str, Any]:
+    words = describe(network, precision)
     _, height, width, _ = network.input_shape
     return {**words, "input": {"name": "image", "type": "picture", "width": width, "height": height, "colors": "RGB"}}

@@ -17,8 +17,9 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from carspotter.export.answers import raw_outputs
 from carspotter.export.network import temperatures
-from carspotter.export.onnx import card_of, finish, preprocessing_of, raw_outputs, to_onnx
+from carspotter.export.onnx import card_of, finish, preprocessing_of, to_onnx
 from carspotter.pixels import Preprocessing
 from carspotter.runtime.bundle import NETWORK, ModelBundle
 from carspotter.runtime.calibration import softmax

@@ -34,7 +34,7 @@ FEWEST_PHOTOS = 32
 
 _HALVED = ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED")
 _INT8 = ("CONV_2D", "DEPTHWISE_CONV_2D", "ADD", "PAD", "RESIZE_NEAREST_NEIGHBOR")
-"""Operators that calculate in int8, up to the neck of a finder (`_behind_resize`). The others are few and cheap:
+"""Operators that calculate in int8, but those of `_exact`. The others are few and cheap:
 normalizing pixels, mean, classes, sigmoid, softmax, the corners of boxes. With all in int8 the shipped identifier's
 logits were off by 0.32 instead of 0.15 (root mean square), and the finder's boxes overlapped those of float32 by 0.85
 (IoU) instead of 0.94."""
@@ -59,11 +59,12 @@ def to_litert(bundle: ModelBundle, *, precision: str = "float32", photos: NDArra
             content = _halve(content)
         elif calibrating is not None:
             content = _to_int8(content, calibrating)
-    return _describe(content, describe(bundle, network, precision))
+    return _describe(content, describe(network, precision))
 
 
-def describe(bundle: ModelBundle, network: Network, precision: str) -> dict[str, Any]:
+def describe(network: Network, precision: str) -> dict[str, Any]:
     """Return what the file says of itself, as JSON values: all that an app needs beside it."""
+    bundle = network.bundle
     words: dict[str, Any] = {
         "task": bundle.task,
         "name": bundle.name,
@@ -136,7 +137,7 @@ def _to_int8(content: bytes, photos: NDArray[np.uint8]) -> bytes:
     quantizer = Quantizer(content)
     for operator in _INT8:
         quantizer.add_static_config(".*", TFLOperationName(operator), activation_num_bits=8, weight_num_bits=8)
-    for operator, name in (("FULLY_CONNECTED", ""), *_behind_resize(content)):
+    for operator, name in (("FULLY_CONNECTED", ""), *_exact(content)):
         scope = re.escape(name) or ".*"
         quantizer.add_weight_only_config(
             scope, TFLOperationName(operator), 16, algorithm_key=AlgorithmName.FLOAT_CASTING
@@ -146,10 +147,13 @@ def _to_int8(content: bytes, photos: NDArray[np.uint8]) -> bytes:
     return bytes(quantizer.quantize(ranges, enable_progress_report=False).quantized_model)
 
 
-def _behind_resize(content: bytes) -> list[tuple[str, str]]:
-    """Return kind and output of the convolutions behind the first resize, a finder's neck and heads.
+def _exact(content: bytes) -> list[tuple[str, str]]:
+    """Return kind and output of the convolutions that calculate in float32, with weights of 16 bits.
 
-    They are a tenth of the work, and their numbers become corners of boxes, for which 8 bits are too few.
+    Those behind the first resize are a finder's neck and heads: a tenth of the work, and their numbers become corners
+    of boxes, for which 8 bits are too few. Those of one place look at the mean of a photo: squeeze-and-excitation, and
+    a head behind the pooling. They cost next to nothing, and on some of them in int8 XNNPACK cannot be created: LiteRT
+    2.3 then says so, or ends the process with "double free or corruption".
     """
     from ai_edge_litert.schema_py_generated import BuiltinOperator
     from ai_edge_litert.tools import flatbuffer_utils
@@ -160,8 +164,9 @@ def _behind_resize(content: bytes) -> list[tuple[str, str]]:
     for operator in graph.operators:
         kind = kinds.get(model.operatorCodes[operator.opcodeIndex].builtinCode, "")
         behind = behind or kind == "RESIZE_NEAREST_NEIGHBOR"
-        if behind and kind.endswith("CONV_2D"):
-            found.append((kind, graph.tensors[operator.outputs[0]].name.decode()))
+        made = graph.tensors[operator.outputs[0]]
+        if kind.endswith("CONV_2D") and (behind or list(made.shape[1:3]) == [1, 1]):
+            found.append((kind, made.name.decode()))
     return found
 
 

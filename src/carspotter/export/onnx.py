@@ -21,10 +21,10 @@ import torch
 from torch import nn
 
 from carspotter.errors import TrainingError
-from carspotter.export.answers import finish_finder, finish_identifier
+from carspotter.export.answers import finish_finder, finish_identifier, raw_outputs
 from carspotter.export.quantize import halve_weights
 from carspotter.pixels import Preprocessing
-from carspotter.runtime.bundle import TASK_OUTPUTS, ModelBundle
+from carspotter.runtime.bundle import ModelBundle
 from carspotter.runtime.seen import to_bytes
 from carspotter.runtime.session import open_session
 from carspotter.taxonomy import Taxonomy
@@ -74,14 +74,6 @@ def export(run: str | Path, out: str | Path, *, task: Task | None = None) -> Mod
         card=card_of(recipe, task, figures, checkpoint.epoch) | ({"notice": notice} if notice else {}),
     )
     return bundle.save(out, content)
-
-
-def raw_outputs(taxonomy: Taxonomy | None, attributes: Iterable[str] = ()) -> tuple[str, ...]:
-    """Return what a network ends in before `finish`, in the order of `Task.export_module`; only an identifier has a
-    taxonomy."""
-    if taxonomy is None:
-        return TASK_OUTPUTS["finder"]
-    return ("logits", "embedding", *(f"{name}.logits" for name in attributes))
 
 
 def finish(

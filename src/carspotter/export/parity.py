@@ -21,7 +21,7 @@ from carspotter.errors import BundleError
 from carspotter.evaluation.predictions import Predictions
 from carspotter.geometry import are_boxes, iou_matrix
 from carspotter.runtime.bundle import ModelBundle
-from carspotter.runtime.classes import class_probabilities
+from carspotter.runtime.classes import class_probabilities, evidence_of
 from carspotter.runtime.session import Session
 
 Images = NDArray[np.uint8]
@@ -196,7 +196,7 @@ def _identifier_figures(
     reference: _Answered, exported: _Answered, targets: NDArray[np.int64] | None
 ) -> dict[str, float]:
     ours, theirs = class_probabilities(*reference), class_probabilities(*exported)
-    first, second = ours.argmax(1), theirs.argmax(1)
+    first, second = (_named(*each, found) for each, found in ((reference, ours), (exported, theirs)))
     # Lengths are divided out: a reference may give embeddings that are not of unit length.
     lengths = np.linalg.norm(reference[1]["embedding"], axis=1) * np.linalg.norm(exported[1]["embedding"], axis=1)
     cosine = (reference[1]["embedding"] * exported[1]["embedding"]).sum(1) / np.maximum(lengths, 1e-9)
@@ -209,6 +209,13 @@ def _identifier_figures(
     figures["largest_difference"] = float(np.abs(ours - theirs).max())
     figures["embedding_cosine"] = float(cosine.mean())
     return figures
+
+
+def _named(bundle: ModelBundle, outputs: Outputs, probabilities: NDArray[np.float64]) -> NDArray[np.intp]:
+    """Return the likeliest class (n,), -1 where too little speaks for any."""
+    evidence = evidence_of(bundle, outputs)
+    named = probabilities.argmax(1)
+    return named if evidence is None else np.where(evidence < bundle.calibration.get("evidence", -np.inf), -1, named)
 
 
 def _table(bundle: ModelBundle, probabilities: NDArray[np.float64], targets: NDArray[np.int64]) -> Predictions:

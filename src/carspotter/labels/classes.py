@@ -45,6 +45,8 @@ class ClassSettings:
     """A class with fewer ads is left out; three let it stand in each of three splits."""
     level: ClassLevel = "model"
     """What a class is: a make, a model, a generation (W205), a type (its estate S205 apart), or a year."""
+    only: tuple[str, ...] = ()
+    """Makes, models or other taxa, such as BMW, outside of which nothing becomes a class; empty: anything may."""
 
     def __post_init__(self) -> None:
         if self.level not in CLASS_LEVELS:
@@ -106,13 +108,14 @@ def classes(photos: Columns, *, settings: ClassSettings | None = None, merges: I
     `photos` has columns of equal length: photo_id, ad_id, make, model, and generation and year if known. A merge may
     name a taxon at any level; the deepest that names it decides. A row's status is "ok" (a class of its own),
     "merged", "ignored", "too-few" or "too-vague" (its label does not reach the level). Raises LabelError for merges
-    that name an unknown taxon or go in a circle.
+    that name an unknown taxon or go in a circle, and for an unknown taxon in `settings.only`.
     """
     settings = settings or ClassSettings()
     found = _taxa(photos)
     names = _names(found)
+    _check_only(settings.only, names)
     ends = _ends(merges, names)
-    drafts = [_draft(taxon, ends, names, settings.level) for taxon in found]
+    drafts = [_draft(taxon, ends, names, settings) for taxon in found]
     sizes = _sizes(found, drafts)
     rows, class_of, taxa = [], {}, {}
     for (taxon, counted), draft in zip(found.items(), drafts, strict=True):
@@ -191,6 +194,12 @@ def _names(found: Iterable[Taxon]) -> dict[str, Taxon]:
     return {cut.name(): cut for taxon in found for cut in reversed(_levels(taxon))}
 
 
+def _check_only(only: Iterable[str], names: Mapping[str, Taxon]) -> None:
+    for name in only if names else ():  # before the first photo is labelled no name is wrong
+        if name not in names:
+            raise LabelError(f"[classes] only: no photo is labelled {name!r}; {suggestion(name, names)}")
+
+
 def _ends(merges: Iterable[Merge], names: Mapping[str, Taxon]) -> dict[str, str | None]:
     """Return what each merged name becomes in the end, None where it is left out."""
     steps = {merge.taxon: merge for merge in merges}
@@ -211,12 +220,15 @@ def _ends(merges: Iterable[Merge], names: Mapping[str, Taxon]) -> dict[str, str 
     return ends
 
 
-def _draft(taxon: Taxon, ends: Mapping[str, str | None], names: Mapping[str, Taxon], level: ClassLevel) -> _Draft:
+def _draft(taxon: Taxon, ends: Mapping[str, str | None], names: Mapping[str, Taxon], settings: ClassSettings) -> _Draft:
     decided = next((cut.name() for cut in _levels(taxon) if cut.name() in ends), None)
     end = None if decided is None else ends[decided]
     if decided is not None and end is None:
         return _Draft(target=None, status=IGNORED, message=f"{decided} is left out")
-    target = cut(taxon if end is None else names[end], level)
+    meant, level = taxon if end is None else names[end], settings.level
+    if settings.only and not {part.name() for part in _levels(meant)} & set(settings.only):
+        return _Draft(target=None, status=IGNORED, message=f"none of only = {list(settings.only)}")
+    target = cut(meant, level)
     if end is None and getattr(taxon, "generation" if level == "type" else level) is None:
         return _Draft(target=None, status=TOO_VAGUE, message=f"its label has no {level}")
     status = OK if target.name() == taxon.name() else MERGED

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from carspotter.catalog.catalog import Catalog
@@ -62,7 +61,7 @@ class Advice:
 def advise(project: Project, catalog: Catalog, found: Funnel) -> tuple[Advice, ...]:
     """Return what to do next in a project, what would win most photos first and the way on at the end."""
     stops = {stage.name: stage.stopped for stage in found.stages}
-    name = _typed_here(project.folder)
+    name = typed(project.folder)
     held = [
         *_rejected(catalog, name),
         *_unfetched(catalog, name),
@@ -72,7 +71,7 @@ def advise(project: Project, catalog: Catalog, found: Funnel) -> tuple[Advice, .
         *_left_out(catalog, project.settings, stops["classes"]),
     ]
     held.sort(key=lambda advice: -advice.photos)
-    return (*_waiting(stops, name), *held, *_onward(project, found, name))
+    return (*_waiting(stops, name), *held, *_lacking(project, catalog, name), *_onward(project, found, name))
 
 
 def _waiting(stops: Mapping[str, Mapping[str, int]], name: str) -> Iterator[Advice]:
@@ -171,8 +170,8 @@ def _left_out(catalog: Catalog, settings: ProjectSettings, stopped: Mapping[str,
     yield Advice(
         photos=few,
         text=f"{_counted(len(rows), 'model has', 'models have')} too few photos for a class, {_photos(few)} in all; "
-        f"the largest, {largest['name']}, has {largest['photos']} of {_counted(largest['ads'], 'ad', 'ads')}, while "
-        f"{limits}: {remedy}",
+        f"the largest, {largest['name']}, has {_photos(largest['photos'])} of "
+        f"{_counted(largest['ads'], 'ad', 'ads')}, while {limits}: {remedy}",
     )
 
 
@@ -191,6 +190,31 @@ def _with(rows: list[dict[str, Any]], photos: int, ads: int) -> int:
     return n if 3 * n >= len(rows) else 0
 
 
+_LACKING = """WITH dealt AS (SELECT * FROM samples WHERE status = 'ok'),
+own AS (SELECT min(class_name) AS class_name FROM dealt GROUP BY coalesce(group_id, ad_id)
+        HAVING count(DISTINCT class_name) = 1),
+many AS (SELECT class_name FROM own GROUP BY ALL HAVING count(*) >= 3)
+SELECT s.split, c.class_name FROM (SELECT DISTINCT split FROM dealt) s CROSS JOIN many c
+WHERE NOT EXISTS (FROM dealt d WHERE d.split = s.split AND d.class_name = c.class_name) ORDER BY ALL"""
+"""Classes that some split lacks, though they have three groups of their own: one for each split."""
+
+
+def _lacking(project: Project, catalog: Catalog, name: str) -> Iterator[Advice]:
+    """Tell of a split that was dealt out for other classes, unless it is the source that says the parts."""
+    is_given = project.settings.split.split != "new" and catalog.rows(
+        "SELECT 1 FROM listing_photos WHERE split IS NOT NULL LIMIT 1"
+    )
+    rows = [] if is_given else catalog.rows(_LACKING)
+    if rows:
+        classes, first = len({row["class_name"] for row in rows}), rows[0]
+        yield Advice(
+            text=f"{_counted(classes, 'class has', 'classes have')} no photo in one of the splits, such as "
+            f"{first['class_name']} in {first['split']}: photos stay where they were dealt out when the classes were "
+            f"others; `carspotter split {name} --anew` deals all of them out anew, after which `carspotter build "
+            f"{name}` learns and measures on other photos than before"
+        )
+
+
 def _onward(project: Project, found: Funnel, name: str) -> Iterator[Advice]:
     """Yield the way on from a dataset: look for wrong labels, train, ask the result."""
     if not found.splits:
@@ -201,12 +225,6 @@ def _onward(project: Project, found: Funnel, name: str) -> Iterator[Advice]:
         yield Advice(text=f"ask what was learned: `carspotter identify PHOTO --identifier {name}`")
     if not is_trained and found.splits.get("train", 0) >= _WORTH_TRAINING and found.splits.get("validation", 0):
         yield Advice(text=f"train a network of your own on these photos: `carspotter train {name}`")
-
-
-def _typed_here(path: Path) -> str:
-    """Return a path as one would type it here, with quotes where a shell needs them."""
-    here = Path.cwd()
-    return typed(path.relative_to(here) if path.is_relative_to(here) else path)
 
 
 def _came_to(step: str, found: Funnel) -> int:

@@ -12,39 +12,14 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, is_dataclass
 from hashlib import blake2b
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from carspotter import compute, storage
 from carspotter.catalog.catalog import Catalog
 from carspotter.catalog.tables import ERROR
+from carspotter.progress import Watch
 from carspotter.project.folder import Project
 from carspotter.project.locate import versions
-
-
-class Watch(Protocol):
-    """Whoever shows a build to a person."""
-
-    def start(self, step: str, about: str) -> None:
-        """Hear that a step begins."""
-
-    def advance(self, done: int, total: int) -> None:
-        """Hear how far the step is, in rows."""
-
-    def end(self, step: str, stats: Mapping[str, Any]) -> None:
-        """Hear that the step is done, and what it had to say."""
-
-
-class Quiet:
-    """Show nothing."""
-
-    def start(self, step: str, about: str) -> None:
-        """Pass over it."""
-
-    def advance(self, done: int, total: int) -> None:
-        """Pass over it."""
-
-    def end(self, step: str, stats: Mapping[str, Any]) -> None:
-        """Pass over it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

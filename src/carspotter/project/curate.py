@@ -22,6 +22,7 @@ from carspotter.labels.resolve import Resolver, label_rows
 from carspotter.photos.checks import CheckSettings, judge
 from carspotter.photos.duplicates import Embeddings, find_duplicates
 from carspotter.project.build import Build
+from carspotter.project.folder import Project
 from carspotter.project.locate import LocateSettings, LocateStage
 from carspotter.project.settings import known_sources
 from carspotter.records import SPLITS
@@ -240,7 +241,10 @@ def choose_classes(build: Build) -> Mapping[str, Any]:
         stats: dict[str, Any] = {"classes": len(chosen.taxa), "left out or merged": dict(reasons.most_common())}
         counted = catalog.rows("SELECT truth, answer, count(*) AS n FROM predictions GROUP BY ALL ORDER BY ALL")
         hints = confused_pairs({(row["truth"], row["answer"]): row["n"] for row in counted})
-        return {**stats, "hints": [str(hint) for hint in hints]} if hints else stats
+        names = {row["class_name"] for row in chosen.rows if row["status"] == OK}
+        # They were counted on the classes of the build before, some of which may be merged by now.
+        told = [str(hint) for hint in hints if {hint.first, hint.second} <= names]
+        return {**stats, "hints": told} if told else stats
 
     merges = path.read_text(encoding="utf-8-sig", errors="replace") if path.exists() else ""
     return build.whole(
@@ -303,6 +307,12 @@ def split_dataset(build: Build) -> Mapping[str, Any]:
         }
 
     return build.whole("split", reads=(SPLIT_READS,), writes=("SELECT * FROM samples",), settings=settings, work=work)
+
+
+def forget_split(project: Project) -> None:
+    """Forget in which split each photo stands, so that the next split deals all of them out anew."""
+    with project.catalog() as catalog:
+        catalog.replace("samples", [])
 
 
 ABSENT = "absent"

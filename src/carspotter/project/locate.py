@@ -18,6 +18,7 @@ from carspotter import storage
 from carspotter.catalog.tables import OK
 from carspotter.crops import decode_side, read_photo
 from carspotter.errors import BundleError, CarspotterError, ImageError, suggestion
+from carspotter.geometry import SIDES
 from carspotter.photos.checks import CheckSettings, check
 from carspotter.pixels import DecodedPhoto
 from carspotter.recognition.attributes import SHOWN
@@ -232,7 +233,7 @@ def _finding_row(photo: _Opened, view: View | None) -> Row:
         "status": OK,
     }
     for vehicle in view.vehicles:
-        row |= dict(zip(("x1", "y1", "x2", "y2"), view.box(vehicle).to_list(), strict=True))
+        row |= dict(zip(SIDES, view.box(vehicle).to_list(), strict=True))
         side = vehicle.viewpoint
         row |= {"score": vehicle.score, "viewpoint": side.name, "viewpoint_probability": side.probability}
     return row

@@ -11,8 +11,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from carspotter.errors import ProjectError, suggestion
+from carspotter.progress import Quiet, Watch
 from carspotter.project import curate, doubting, fetching, intake, products
-from carspotter.project.build import Build, Journal, Quiet, Watch
+from carspotter.project.build import Build, Journal
 from carspotter.project.folder import Project
 from carspotter.sources.crawl import source as crawl
 from carspotter.sources.crawl.report import CrawlReport

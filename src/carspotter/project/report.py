@@ -1,8 +1,8 @@
 """A built project in, one HTML page with pictures out: funnel, what was dropped, duplicates, views, classes, accuracy.
 
 It asks the catalogue and the journal and decides nothing. Its pictures show no number plates and faces, unless the
-settings say so. The page needs no other file and no network; a photo opens large, as it is, where its file still lies
-where the build found it.
+settings say so. The page needs no other file and no network. Where nothing is hidden, a photo opens large from its own
+file, while that lies where the build found it; else its picture does, and the page names no file.
 """
 
 from __future__ import annotations
@@ -32,6 +32,8 @@ EXAMPLES = 6
 """Pictures for each reason why photos were dropped: one row on a usual screen."""
 VIEW_HEIGHT = 210  # pixels: four stand side by side
 STRIP_HEIGHT = 84  # pixels: all photos of an ad below its first one
+LARGER = 2
+"""A picture that opens large itself, since the photo's file would show what is hidden, is so many times as high."""
 GROUPS = 8
 GROUP_PHOTOS = 4
 WORDS = 20
@@ -104,15 +106,18 @@ class _Album:
     blur: Blur | None
 
     def picture(self, row: Row, *, height: int = HEIGHT) -> str | None:
-        return thumbnail_of(self.folder, row, height=height, blur=self.blur)
+        return thumbnail_of(self.folder, row, height=height * (LARGER if self.blur else 1), blur=self.blur)
 
     def of(self, rows: Sequence[Row], *, height: int = HEIGHT) -> list[Row]:
-        """Return the rows with a small `picture` (None where none can be shown), the link `file`, the `box`."""
+        """Return the rows with a small `picture` (None where none can be shown), the link `file`, the `box`.
+
+        Without a link where plates and faces are hidden: the file shows them.
+        """
         return [
             {
                 **row,
                 "picture": self.picture(row, height=height),
-                "file": _link(self.folder, row["path"]),
+                "file": None if self.blur else _link(self.folder, row["path"]),
                 "box": [row["x1"], row["y1"], row["x2"], row["y2"]] if row.get("x1") is not None else None,
             }
             for row in rows

@@ -45,6 +45,7 @@ name = {name}
 # The least probability that a photo shows a whole vehicle from outside is the finder's own unless `gate` is set.
 # finder = "bundle/"        # bundles of your own in place of those that ship
 # identifier = "bundle/"
+# attributes = []           # bundles of your own that say the kind or the viewpoint, such as "models/kind"
 
 [duplicates]
 # max_distance = 10         # bits of the perceptual hash, of 64
@@ -54,6 +55,7 @@ name = {name}
 level = "model"             # make, model, generation (W205), type (its estate S205 too) or year
 min_photos = {min_photos}            # a class with fewer is left out
 # min_ads = 3
+# only = ["BMW"]            # makes or models outside of which nothing is a class
 
 [split]
 # split = "auto"            # keep the part that a source gives a photo; "given": there must be one, "new": ignore it
@@ -80,6 +82,8 @@ _CRAWL = """\
 kind = "crawl"
 start = [{url}]
 contact = ""                # your e-mail or web page: sites must be able to reach who crawls them
+# listings = "/car/\\\\d+"     # pattern of the addresses of listings; without it every page is looked at
+# follow = "[?&]page="      # pattern of further pages of results
 # limit = 1000              # listings
 # delay_s = 1.0             # between two requests to one host
 """

@@ -38,7 +38,7 @@ from carspotter.training.identifier.targets import mirror_of
 from carspotter.training.linear import FitSettings, View
 
 if TYPE_CHECKING:
-    from carspotter.project_training.train import Teller
+    from carspotter.progress import Watch
 
 VALIDATION = "validation.parquet"
 SHOWN = 5
@@ -53,7 +53,7 @@ class Trained:
     lines: list[str] = field(default_factory=list)
 
 
-def train_attribute(source: Path, out: Path, settings: AttributeSettings, watch: Teller) -> Trained:
+def train_attribute(source: Path, out: Path, settings: AttributeSettings, watch: Watch) -> Trained:
     """Learn an attribute and write it to the folder `out`. `watch` hears what is done, and how far it is.
 
     Raises DatasetError for labels that nothing can be learnt from, TrainingError, RecipeError, MissingExtraError.
@@ -72,7 +72,7 @@ def train_attribute(source: Path, out: Path, settings: AttributeSettings, watch:
     return _learn(seen, out, settings, watch)
 
 
-def _look(source: Path, rows: Sequence[Labelled], out: Path, *, settings: AttributeSettings, watch: Teller) -> Look:
+def _look(source: Path, rows: Sequence[Labelled], out: Path, *, settings: AttributeSettings, watch: Watch) -> Look:
     """Look at each photo once; say what is left out and why."""
     of_photo = settings.task == KIND
     rows, torn = without_repeats([replace(row, box=None) for row in rows] if of_photo else rows)
@@ -113,7 +113,7 @@ def _turns(words: tuple[str, ...]) -> bool:
     return swap is not None and bool((swap != np.arange(len(swap))).any())
 
 
-def _learn(seen: Look, out: Path, settings: AttributeSettings, watch: Teller) -> Trained:
+def _learn(seen: Look, out: Path, settings: AttributeSettings, watch: Watch) -> Trained:
     photos, tried = seen.photos, []
     learning = ~photos.part("test")
     chosen = photos.part("validation")[learning]
@@ -129,7 +129,7 @@ def _learn(seen: Look, out: Path, settings: AttributeSettings, watch: Teller) ->
 
 
 def _described(
-    seen: Look, out: Path, settings: AttributeSettings, watch: Teller
+    seen: Look, out: Path, settings: AttributeSettings, watch: Watch
 ) -> Iterator[tuple[Base, Vectors, Vectors | None]]:
     """Yield each base with what it says of the photos, and of their mirrored copies where labels change sides."""
     if seen.crops:
@@ -262,7 +262,7 @@ def _check_kinds(counts: Mapping[str, int], task: str) -> None:
         raise DatasetError(f"kind: no photo is labelled exterior, of {', '.join(counts)}; that is what passes the gate")
 
 
-def _check_parts(photos: Photos, task: str, watch: Teller) -> None:
+def _check_parts(photos: Photos, task: str, watch: Watch) -> None:
     for part in ("train", "validation"):
         here = {row.label for row in photos.rows if row.split == part}
         if len(here) < 2:

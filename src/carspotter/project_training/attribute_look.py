@@ -23,7 +23,7 @@ from carspotter.crops import cut, decode_side, read_photo
 from carspotter.errors import ImageError, StorageError
 from carspotter.geometry import BoundingBox
 from carspotter.pixels import DecodedPhoto, Preprocessing
-from carspotter.project.build import Quiet, Watch
+from carspotter.progress import Quiet, Watch
 from carspotter.project_training.attribute_network import Base
 from carspotter.project_training.attribute_photos import CHUNK, Photos
 from carspotter.recognition.finder import Finder

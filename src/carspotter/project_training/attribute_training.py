@@ -16,8 +16,8 @@ from carspotter.project_training.attribute_look import Crops
 from carspotter.project_training.attribute_network import LABELS, Base, exported, recipe_of, run_of
 
 if TYPE_CHECKING:
+    from carspotter.progress import Watch
     from carspotter.project_training.attribute_photos import AttributeSettings, Photos
-    from carspotter.project_training.train import Teller
     from carspotter.training.attribute.task import AttributeTask
     from carspotter.training.recipe import Recipe
     from carspotter.training.trainer import Training
@@ -28,7 +28,7 @@ MOST_EPOCHS = 150
 
 
 def trained_base(
-    photos: Photos, crops: Sequence[Crops], settings: AttributeSettings, out: Path, *, watch: Teller
+    photos: Photos, crops: Sequence[Crops], settings: AttributeSettings, out: Path, *, watch: Watch
 ) -> Base:
     """Train a network on crops (n, h, w, 3) of each of `sizes_of`, and export it so that it answers its embedding."""
     from carspotter.training.attribute.labels import write_table
@@ -67,7 +67,7 @@ def _long_enough(recipe: Recipe, n_photos: int) -> Recipe:
     return replace(recipe, phases=(replace(phase, epochs=min(max(phase.epochs, needed), MOST_EPOCHS)),))
 
 
-def _fitted(recipe: Recipe, crops: Sequence[Crops], run: Path, *, photos: Photos, minutes: float, watch: Teller) -> Any:
+def _fitted(recipe: Recipe, crops: Sequence[Crops], run: Path, *, photos: Photos, minutes: float, watch: Watch) -> Any:
     """Train, or go on from the newest checkpoint of the same data; return the best network."""
     from carspotter.training.attribute.task import AttributeTask
     from carspotter.training.checkpoint import BEST, load_checkpoint
@@ -93,7 +93,7 @@ def _fitted(recipe: Recipe, crops: Sequence[Crops], run: Path, *, photos: Photos
     return model.eval()
 
 
-def _leave_another(run: Path, fingerprint: str, watch: Teller) -> None:
+def _leave_another(run: Path, fingerprint: str, watch: Watch) -> None:
     """Take away a run of other labels or settings: with more labels the same command trains anew."""
     from carspotter.errors import TrainingError
     from carspotter.training.checkpoint import BEST, LAST, load_checkpoint
@@ -116,8 +116,8 @@ def _leave_another(run: Path, fingerprint: str, watch: Teller) -> None:
 
 def _plan(training: Training, task: AttributeTask, photos: Photos, minutes: float) -> Sequence[str]:
     """Say what is going to be done, and about how long it takes: some steps are timed for it."""
+    from carspotter.progress import duration
     from carspotter.training import plan as planning
-    from carspotter.training.progress import duration
 
     recipe, steps = training.recipe, task.steps(training.recipe.phases[0])
     if training.epoch >= recipe.epochs:

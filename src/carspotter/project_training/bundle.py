@@ -12,6 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from carspotter import storage
 from carspotter.evaluation.strangers import stranger_figures
 from carspotter.project.folder import TRAINED, Project
 from carspotter.recognition.gallery import Gallery, adopt
@@ -29,10 +30,6 @@ def write_bundle(project: Project, task: IdentifierTask, run: Path) -> list[str]
     """Write the bundle of a run beside its place and put it there; return what of it a person should know."""
     from carspotter.export.kept import AGREES, export_kept
 
-    place = project.trained
-    new, old = place.with_name(f".{TRAINED}.new"), place.with_name(f".{TRAINED}.old")
-    for folder in (new, old):
-        shutil.rmtree(folder, ignore_errors=True)
     made = export_kept(run, task, _start(task))
     gallery = _gallery(made, task)
     is_named = made.agreement.get("model", 1.0) >= AGREES
@@ -51,11 +48,10 @@ def write_bundle(project: Project, task: IdentifierTask, run: Path) -> list[str]
     )
     if not is_named:
         bundle = replace(bundle, calibration={k: v for k, v in bundle.calibration.items() if k != NETWORK})
-    bundle.save(new, made.network)
-    if place.exists():
-        place.rename(old)
-    new.rename(place)
-    shutil.rmtree(old, ignore_errors=True)
+    for left in project.trained.parent.glob(f".{TRAINED}.*.part"):  # by a training that was killed here
+        shutil.rmtree(left, ignore_errors=True)
+    with storage.replacing_folder(project.trained) as place:
+        bundle.save(place, made.network)
     return _words(made.agreement, gallery, AGREES)
 
 

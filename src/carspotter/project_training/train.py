@@ -11,10 +11,11 @@ import math
 import os
 import shutil
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from carspotter import storage
 from carspotter.dataset.manifest import load_manifest
@@ -23,7 +24,8 @@ from carspotter.evaluation import evaluating
 from carspotter.evaluation.compare import Pair, compare
 from carspotter.evaluation.metrics import evaluate
 from carspotter.evaluation.predictions import Predictions
-from carspotter.project.build import Journal, Watch
+from carspotter.progress import Watch, duration
+from carspotter.project.build import Journal
 from carspotter.project.folder import RESULT, TRAINED, Project
 from carspotter.project.pipeline import build
 from carspotter.project_training.bundle import write_bundle
@@ -42,13 +44,6 @@ _EXPORT_S = 30.0
 """Seconds of a core that writing the bundle and the report takes at most; a budget keeps them back."""
 
 
-class Teller(Watch, Protocol):
-    """Whoever shows a training of a project to a person: its steps, and lines in between."""
-
-    def say(self, line: str) -> None:
-        """Hear what is worth a line that stays."""
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Result:
     """What a training made: the bundle, its shares of right answers by split, and what it is against `learned`."""
@@ -61,7 +56,7 @@ class Result:
     figures: Mapping[str, Mapping[str, Any]]
 
 
-def train_project(project: Project, wish: Wish, *, fresh: bool = False, watch: Teller) -> Result:
+def train_project(project: Project, wish: Wish, *, fresh: bool = False, watch: Watch) -> Result:
     """Train on a project, or go on where it was stopped. Raises ProjectError, RecipeError, TrainingError."""
     from carspotter.training.trainer import Training
 
@@ -74,20 +69,22 @@ def train_project(project: Project, wish: Wish, *, fresh: bool = False, watch: T
     build(project, only=("shard",), watch=watch)
     photos, mark = _counted(project)
     run = project.run
+    _put_back(run)
     saved = _saved(run, wish, mark, fresh=fresh)
     if saved and (done := _done(run, project)):
         watch.say(f"{TRAINED:<12}is trained already on these photos with these settings; --fresh trains anew")
         return done
-    watch.start("plan", "look at the photos and time some steps")
-    planned = _planned(project, wish, photos=photos, mark=mark, saved=saved, started=started)
-    for line in planned.words:
-        watch.say(f"{'':<12}{line}")
-    watch.end("plan", {"text": "the run was stopped and goes on" if saved else "the run begins"})
-    watch.start("train", "learn from the photos of the project")
-    training = Training(planned.recipe, planned.task, run)
-    training.watch = watch
-    training.go_on()
-    training.describe()
+    with _aside(run, keep=saved):
+        watch.start("plan", "look at the photos and time some steps")
+        planned = _planned(project, wish, photos=photos, mark=mark, saved=saved, started=started)
+        for line in planned.words:
+            watch.say(f"{'':<12}{line}")
+        watch.end("plan", {"text": "the run was stopped and goes on" if saved else "the run begins"})
+        watch.start("train", "learn from the photos of the project")
+        training = Training(planned.recipe, planned.task, run)
+        training.watch = watch
+        training.go_on()
+        training.describe()
     training.fit(planned.budget - (time.monotonic() - started) + training.clock.spent())
     watch.end("train", {"text": f"the best is epoch {training.best_epoch} of {training.epoch}"})
     said = write_bundle(project, planned.task, run)
@@ -107,7 +104,6 @@ class _Planned:
 def _planned(project: Project, wish: Wish, *, photos: Photos, mark: str, saved: bool, started: float) -> _Planned:
     """Choose the recipe of a new run, or take that of a saved one, and time some of its steps."""
     from carspotter.training import plan as planning
-    from carspotter.training.progress import duration
     from carspotter.training.recipe import load_recipe
     from carspotter.training.task import RECIPE, open_task
 
@@ -165,7 +161,7 @@ def _counted(project: Project) -> tuple[Photos, str]:
 def _saved(run: Path, wish: Wish, mark: str, *, fresh: bool) -> bool:
     """Return whether a run of these wishes and data is there to go on with. Raises TrainingError for another one."""
     if fresh:
-        shutil.rmtree(run, ignore_errors=True)
+        return False
     try:
         before = json.loads((run / PLAN).read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -176,6 +172,31 @@ def _saved(run: Path, wish: Wish, mark: str, *, fresh: bool) -> bool:
     if changed:
         raise TrainingError(f"{run} was begun with others: {'; '.join(changed)}; add --fresh to train anew")
     return True
+
+
+def _before(run: Path) -> Path:
+    return run.with_name(f".{run.name}-before")
+
+
+@contextmanager
+def _aside(run: Path, *, keep: bool) -> Iterator[None]:
+    """Put a run aside for one that takes its place, and back where that one fails before it learns."""
+    if keep or not run.exists():
+        yield
+        return
+    run.rename(_before(run))
+    try:
+        yield
+        shutil.rmtree(_before(run))
+    finally:
+        _put_back(run)
+
+
+def _put_back(run: Path) -> None:
+    """Put a run back that was put aside for one that did not come to learn, even if its process was killed."""
+    if _before(run).exists():
+        shutil.rmtree(run, ignore_errors=True)
+        _before(run).rename(run)
 
 
 def _begin(run: Path, wish: Wish, mark: str, recipe: Recipe) -> None:
@@ -213,7 +234,7 @@ def _card(project: Project, wish: Wish, n_photos: int) -> dict[str, str]:
     return said | {key: str(card.get(key, "")) for key in ("use", "licence")}
 
 
-def _judge(project: Project, run: Path, photos: Photos, *, watch: Teller, said: Sequence[str]) -> Result:
+def _judge(project: Project, run: Path, photos: Photos, *, watch: Watch, said: Sequence[str]) -> Result:
     """Ask the new bundle, and the one that the build learned, about the photos that neither learnt from."""
     from carspotter.training.task import LOG
 
@@ -238,7 +259,7 @@ def _judge(project: Project, run: Path, photos: Photos, *, watch: Teller, said: 
             continue
         hides = Blurrer.open().blur if project.settings.share.blur else None
         evaluating.write_evaluation(run / split, table, asked, other=rival, log=run / LOG, blur=hides)
-        words += _words(table, rival)
+        words += judged(table, rival)
     if "test" not in figures:
         words.append("no photos to judge on: give a larger share to `test` under [split], or add ads, and build again")
     # Ties go to the learned one, whose network was changed by nothing.
@@ -255,10 +276,16 @@ def _judge(project: Project, run: Path, photos: Photos, *, watch: Teller, said: 
     return result
 
 
-def _words(table: Predictions, rival: Predictions | None) -> list[str]:
-    """Say how many test photos are right, and whether one of both is better."""
-    top1 = evaluate(table).top1
+def judged(table: Predictions, rival: Predictions | None) -> list[str]:
+    """Say how many test photos are right, how many without those known to the network, and whether one is better."""
+    figures = evaluate(table)
+    top1, seen = figures.top1, figures.seen
     said = [f"{top1.value:.1%} of {top1.total} test photos right ({top1.low:.1%} to {top1.high:.1%})"]
+    if seen is not None and seen.photos:
+        rest = seen.top1
+        said.append(f"the network has learnt from {seen.photos} of them, or from copies, before this training")
+        if rest.total:
+            said.append(f"of the other {rest.total} {rest.value:.1%} are right ({rest.low:.1%} to {rest.high:.1%})")
     if rival is None:
         return said
     try:

@@ -117,7 +117,7 @@ def open_detector(
 
     `input_form` replaces what is assumed of a file's input: 0..255 BGR for an answer of SSD rows, as in the Open Model
     Zoo, else 0..1 RGB, as in torchvision; uint8 inputs take 0..255 RGB. Raises DetectorError when there is no such
-    file, or the form of the input or that of the answer is unknown, and what `runtime.open_session` raises.
+    file, or the form of the input or that of the answer is unknown, and what `runtime.session` raises.
     """
     if not Path(source).is_file():
         raise DetectorError(f"no detector {str(source)!r}: it is no file; give the path of an .onnx or .xml file")

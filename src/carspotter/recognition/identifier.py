@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from carspotter.errors import BundleError, suggestion
 from carspotter.records import Answer, Candidate
 from carspotter.runtime.bundle import CAR, NETWORK, SUBJECT
-from carspotter.runtime.classes import class_probabilities, head_temperature
+from carspotter.runtime.classes import class_probabilities, evidence_of, head_temperature
 from carspotter.taxonomy import LEVELS, Level
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ UNKNOWN = "not one of yours: it looks like none of the classes that were learnt"
 
 
 def not_yours(called: Answer | None) -> str:
-    """Say that a vehicle is of no learnt class, and what the network under the head would call it, if it is sure."""
+    """Return why a vehicle has no answer, with what the network under the head would call it where that is sure."""
     return UNKNOWN if called is None else f"{UNKNOWN}; the network below them calls it {called.name}"
 
 
@@ -150,12 +150,9 @@ class Identifier:
         )
 
     def _evidence_of(self, outputs: Mapping[str, NDArray[np.floating]]) -> list[float | None]:
-        """Return how much speaks for any class (n,): the network's own word where it has one, else the head's."""
-        if "evidence" in outputs:
-            return [float(each) for each in outputs["evidence"].reshape(-1)]
-        if self.bundle.head is None:
-            return [None] * len(outputs["embedding"])
-        return self.bundle.head.evidence(outputs["embedding"], outputs["model"]).tolist()  # type: ignore[no-any-return]
+        """Return how much speaks for any class (n,), None where nothing says it."""
+        found = evidence_of(self.bundle, outputs)
+        return [None] * len(outputs["embedding"]) if found is None else found.tolist()
 
     def _called(self, outputs: Mapping[str, NDArray[np.floating]]) -> list[Answer | None]:
         """Return what the network under the head answers (n,); None where it is not sure, or names a class of ours."""

@@ -143,15 +143,18 @@ def _loss(weights: Floats, x: Floats, classes: Classes, strength: float) -> tupl
 
 def _direction(slope: Floats, past: deque[tuple[Floats, Floats, float]]) -> Floats:
     """Return the step of L-BFGS by its two loops (Nocedal and Wright 2006, algorithm 7.4)."""
+    # From the newest step to the oldest: take out of the slope what each past step already explains of it.
     q = -slope
     shares = []
     for moved, turned, inverse in reversed(past):
         share = inverse * float(np.vdot(moved, q))
         shares.append(share)
         q = q - np.float32(share) * turned
+    # The newest step's curvature scales the whole, so that the first length tried is nearly always right.
     if past:
         moved, turned, inverse = past[-1]
         q = q * np.float32(1 / (inverse * float(np.vdot(turned, turned))))
+    # Back from the oldest: add each step as the curvature along it asks.
     for (moved, turned, inverse), share in zip(past, reversed(shares), strict=True):
         q = q + np.float32(share - inverse * float(np.vdot(turned, q))) * moved
     return q

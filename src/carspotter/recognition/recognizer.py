@@ -139,25 +139,20 @@ class Recognizer:
         of a foreign one, `attributes` are folders of bundles for the task `attribute`. Raises BundleError,
         DetectorError or MissingExtraError.
         """
-        bundles = {"finder": _bundle("finder", finder), "identifier": _bundle("identifier", identifier)}
-        sessions = {
-            task: bundle.open_session(
-                engine, threads=threads, device=device, precision=precision, max_concurrency=max_concurrency
-            )
-            for task, bundle in bundles.items()
-        }
+        how: dict[str, Any] = {"threads": threads, "device": device, "precision": precision}
+        how["max_concurrency"] = max_concurrency
+        bundles = {"finder": _bundle("finder", finder)}
+        # Side by side: an engine opens a network without the GIL, and the other bundle is read meanwhile.
+        with ThreadPoolExecutor(1, thread_name_prefix="open") as pool:
+            opening = pool.submit(bundles["finder"].open_session, engine, **how)
+            bundles["identifier"] = _bundle("identifier", identifier)
+            sessions = {"identifier": bundles["identifier"].open_session(engine, **how), "finder": opening.result()}
         return cls(
             Finder(bundles["finder"], sessions["finder"]),
             Identifier(bundles["identifier"], sessions["identifier"], threshold=threshold, top=top),
             detector=_detector(detector, engine, threads) if detector else None,
             readers=open_readers(
-                attributes,
-                engine=engine,
-                threads=threads,
-                device=device,
-                precision=precision,
-                max_concurrency=max_concurrency,
-                opened=[(bundles[task], sessions[task]) for task in bundles],
+                attributes, engine=engine, opened=[(bundles[task], sessions[task]) for task in bundles], **how
             ),
             select=select,
             threads=threads,

@@ -27,7 +27,8 @@ from carspotter.geometry import BoundingBox
 from carspotter.headers import sniff
 from carspotter.labels.resolve import Resolver
 from carspotter.pixels import decode, is_upright
-from carspotter.project.build import Build, Journal, Quiet, Watch
+from carspotter.progress import Quiet, Watch
+from carspotter.project.build import Build, Journal
 from carspotter.project.folder import Project
 from carspotter.project.products import SAMPLED, class_taxa
 from carspotter.review.decisions import RELABEL, Decision

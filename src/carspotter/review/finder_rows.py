@@ -17,10 +17,11 @@ from typing import Any
 from carspotter import storage
 from carspotter.csv_rows import csv_text
 from carspotter.errors import ProjectError
+from carspotter.geometry import SIDES
 from carspotter.project.folder import Project
 from carspotter.project_training.attribute_rows import reviewed_photos
 
-COLUMNS = ("path", "part", "source", "kind", "viewpoint", "x1", "y1", "x2", "y2", "ignore", "ad_id")
+COLUMNS = ("path", "part", "source", "kind", "viewpoint", *SIDES, "ignore", "ad_id")
 CHOOSING = 5
 LEAST = 50
 """Photos without which nothing can be learnt: a few hundred are where it begins to be of use."""
@@ -65,7 +66,7 @@ def _labelled(row: Mapping[str, Any]) -> dict[str, Any] | None:
     if is_vehicle and row["x1"] is None:
         return None
     digest = int(hashlib.sha256(row["ad_id"].encode()).hexdigest(), 16)
-    sides = {side: round(row[side], 2) for side in ("x1", "y1", "x2", "y2")} if is_vehicle else {}
+    sides = {side: round(row[side], 2) for side in SIDES} if is_vehicle else {}
     return {
         "path": row["path"],
         "part": "choose" if digest % CHOOSING == 0 else "train",

@@ -14,6 +14,7 @@ from typing import Any
 
 from carspotter.catalog.catalog import Catalog
 from carspotter.errors import ProjectError, typed
+from carspotter.geometry import SIDES
 from carspotter.labels.corrections import BECOMES, NOTES, WORDS, Corrections, Words, rows_of, taxon_of, words_key
 from carspotter.labels.doubts import COLUMNS, NEEDED
 from carspotter.labels.known import Known
@@ -26,11 +27,16 @@ from carspotter.taxonomy import Taxon
 
 Row = dict[str, Any]
 
+_SAID = "concat_ws(' ', l.make, l.model, l.submodel, l.year::VARCHAR)"
+_SELLER = f"""concat_ws(' · ', nullif({_SAID}, ''),
+CASE WHEN NOT contains(lower({_SAID}), lower(l.title)) THEN left(l.title, 120) END)"""
+"""What the seller wrote: words and year, and the title where it says more, such as the code of a type."""
+
 _PHOTOS = f"""SELECT p.photo_id, p.ad_id, f.path, c.width, c.height, v.kind, v.kind_probability,
 v.viewpoint, v.viewpoint_probability, v.score, v.x1, v.y1, v.x2, v.y2, r.answer, r.probability,
 w.make, w.model, w.generation, w.year,
 w.status = 'ok' AS is_labelled, d.photo_id IS NOT NULL AS is_reviewed,
-concat_ws(' ', l.make, l.model, l.submodel, l.year::VARCHAR) AS seller
+{_SELLER} AS seller
 FROM listing_photos p JOIN files f USING (photo_id) JOIN checks c USING (photo_id) LEFT JOIN findings v USING (photo_id)
 LEFT JOIN listings l ON l.ad_id = p.ad_id LEFT JOIN predictions r ON r.photo_id = p.photo_id
 LEFT JOIN ({PHOTO_LABELS}) w ON w.photo_id = p.photo_id LEFT JOIN reviews d ON d.photo_id = p.photo_id
@@ -146,7 +152,7 @@ def photo_item(row: Mapping[str, Any], task: Task) -> Item:
 def _box(row: Mapping[str, Any], size: tuple[int, int]) -> Box | None:
     if row["x1"] is None:
         return None
-    (width, height), corners = size, [row[side] for side in ("x1", "y1", "x2", "y2")]
+    (width, height), corners = size, [row[side] for side in SIDES]
     x1, y1, x2, y2 = (round(value / side, 4) for value, side in zip(corners, (width, height) * 2, strict=True))
     return x1, y1, x2, y2
 
@@ -179,25 +185,19 @@ def _rows(path: Path, needed: Sequence[str], known: Sequence[str], *, advice: st
 def _doubts(catalog: Catalog, labels: Path) -> list[Item]:
     rows = _rows(labels / "doubts.csv", NEEDED, COLUMNS, advice=f"carspotter doubts {typed(labels.parent)}")
     photos = _facts(catalog, [row.get("shown") or row["photo_id"] for row in rows])
+    asked = {row["ad_id"] for row in rows if not row["photo_id"]}
     items = []
     for row in rows:
         facts = photos.get(row.get("shown") or row["photo_id"])
-        if facts is None:
+        # Unlike a label that is doubted itself is no news; to keep the photo would overrule what is said of the ad.
+        if facts is None or (row["photo_id"] and row["ad_id"] in asked):
             continue
         shown = photo_item(facts, "class")
         numbers = {name: float(row[name]) for name in ("given_probability", "suggested_probability") if row.get(name)}
         items.append(
-            Item(
-                task="class",
-                photo_id=shown.photo_id,
-                ad_id=shown.ad_id,
+            replace(
+                shown,
                 is_ad=not row["photo_id"],
-                path=shown.path,
-                size=shown.size,
-                box=shown.box,
-                given=shown.given,
-                is_reviewed=shown.is_reviewed,
-                seller=shown.seller,
                 suggested=taxon_of(row, str(labels / "doubts.csv")),
                 machine={**shown.machine, **numbers},
                 why=row.get("why") or None,
@@ -234,15 +234,10 @@ def _unresolved(catalog: Catalog, labels: Path, written: Corrections) -> list[It
         facts = photos.get((shown.get(words_key(words)) or {}).get("photo_id") or "")
         photo = photo_item(facts, "words") if facts else Item(task="words")
         items.append(
-            Item(
-                task="words",
+            replace(
+                photo,
                 words=words,
-                photo_id=photo.photo_id,
-                ad_id=photo.ad_id,
-                path=photo.path,
-                size=photo.size,
-                box=photo.box,
-                machine=photo.machine,
+                is_reviewed=False,  # the photo may be; the words are not
                 seller=(shown.get(words_key(words)) or {}).get("title"),
                 given=written.find(words),
                 why=_in_words(row),

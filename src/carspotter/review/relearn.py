@@ -7,17 +7,18 @@ leaves: the next one goes on.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 from carspotter.errors import CarspotterError
+from carspotter.progress import Quiet
 from carspotter.project.folder import Project
 from carspotter.project.pipeline import build
 
 STEPS = ("resolve", "classes", "split", "learn")
 
 
-class Relearning:
+class Relearning(Quiet):
     """Run the steps once at a time. It is the `Watch` of its own build."""
 
     def __init__(self, project: Project, *, done: Callable[[], None]) -> None:
@@ -53,9 +54,3 @@ class Relearning:
     def start(self, step: str, about: str) -> None:
         """Note that a step begins."""
         self._state = {**self._state, "step": step, "about": about}
-
-    def advance(self, done: int, total: int) -> None:
-        """Pass over it: each of these steps takes seconds."""
-
-    def end(self, step: str, said: Mapping[str, Any]) -> None:
-        """Pass over it: what counts is said at the end."""

@@ -31,19 +31,27 @@ BLOCKS = 3
 STRIDE = 4  # pixels of the network's input for each place of its answer
 _MULTIPLE = 32  # both networks halve their input five times
 _SAME = 0.3  # overlap (IoU) above which two finds are one
+_ALOFT = 0.2  # of the photo's height, from above
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Look:
-    """How a kind is looked for: sizes of the photo's longer side in pixels, least score, margin as a part of a side."""
+    """How a kind is looked for: sizes of the photo's longer side in pixels, least score, margin as a part of a side.
+
+    Finds below `sure` count only where no other reaches it; those with their middle in the upper fifth of the photo
+    need `aloft`.
+    """
 
     sides: tuple[int, ...]
     score: float
     margin: float
+    sure: float = 0.0
+    aloft: float = 0.0
 
 
+# Beside a sure plate what is unsure is a grille or a lamp; high up are signs, and marks that sites print on photos.
 LOOKS: Mapping[Kind, Look] = {
-    "plate": Look(sides=(256, 384, 512, 1024), score=0.3, margin=0.25),
+    "plate": Look(sides=(256, 384, 512, 1024), score=0.3, margin=0.25, sure=0.5, aloft=0.6),
     "face": Look(sides=(384, 960), score=0.35, margin=0.15),
 }
 
@@ -61,7 +69,7 @@ class Blurrer:
     """Both networks, opened; may be used from several threads."""
 
     def __init__(self, sessions: Mapping[Kind, Session]) -> None:
-        """Take an open network for each kind."""
+        """Take an open network for each kind that is looked for."""
         self._sessions = sessions
 
     @classmethod
@@ -73,7 +81,7 @@ class Blurrer:
     def find(self, pixels: Pixels) -> tuple[Find, ...]:
         """Return the plates and the faces on an upright sRGB photo (h, w, 3), the surest of each kind first."""
         check_pixels(pixels)
-        return tuple(find for kind in KINDS for find in self._found(pixels, kind))
+        return tuple(find for kind in KINDS if kind in self._sessions for find in self._found(pixels, kind))
 
     def blur(self, pixels: Pixels) -> Pixels:
         """Return a copy of an upright sRGB photo (h, w, 3) with its plates and faces hidden."""
@@ -84,12 +92,21 @@ class Blurrer:
         # Every size up to the photo's own, and the smallest in any case: what is enlarged shows nothing new.
         sides = [side for side in look.sides if side <= longest] or [look.sides[0]]
         rows = np.concatenate([_rows(self._sessions[kind], pixels, side, look.score) for side in sides])
-        kept = rows[suppress(rows[:, :4], rows[:, 4], _SAME)]
         height, width = pixels.shape[:2]
+        kept = likely(rows[suppress(rows[:, :4], rows[:, 4], _SAME)], look, height)
         return [
             Find(kind=kind, box=BoundingBox(*map(float, row[:4])).clip(width, height), score=float(row[4]))
             for row in kept
         ]
+
+
+def likely(rows: NDArray[np.float64], look: Look, height: int) -> NDArray[np.float64]:
+    """Return those of the corners and scores (n, 5) on a photo `height` pixels high that are worth hiding."""
+    scores = rows[:, 4]
+    is_aloft = (rows[:, 1] + rows[:, 3]) / 2 < _ALOFT * height
+    rows = rows[~is_aloft | (scores >= look.aloft)]
+    is_sure = rows[:, 4] >= look.sure
+    return rows[is_sure] if is_sure.any() else rows
 
 
 def without(pixels: Pixels, finds: Iterable[Find]) -> Pixels:

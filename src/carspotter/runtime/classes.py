@@ -1,6 +1,6 @@
-"""The probability of each of a bundle's classes, from what its network answered.
+"""The probability of each of a bundle's classes, and how much speaks for any, from what its network answered.
 
-They are the network's own, or those of a learned bundle's head on the embedding.
+Both are the network's own, or those of a learned bundle's head on the embedding.
 """
 
 from __future__ import annotations
@@ -25,6 +25,16 @@ def class_probabilities(bundle: ModelBundle, outputs: Mapping[str, NDArray[Any]]
         return outputs["probabilities"].astype(np.float64)
     logits = bundle.head.logits(outputs["embedding"]).astype(np.float64)
     return softmax(logits / head_temperature(bundle))
+
+
+def evidence_of(bundle: ModelBundle, outputs: Mapping[str, NDArray[Any]]) -> NDArray[np.float64] | None:
+    """Return how much speaks for any class (n,): the network's own word where it has one, else the head's.
+
+    None where neither says; `calibration.evidence` is the least of an answer.
+    """
+    if "evidence" in outputs:
+        return outputs["evidence"].reshape(-1).astype(np.float64)
+    return None if bundle.head is None else bundle.head.evidence(outputs["embedding"], outputs["model"])
 
 
 def head_temperature(bundle: ModelBundle) -> float:

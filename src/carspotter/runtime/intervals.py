@@ -19,8 +19,9 @@ def wilson(count: npt.ArrayLike, total: npt.ArrayLike, z: float = Z95) -> tuple[
     """
     counted, n = np.asarray(count, np.float64), np.asarray(total, np.float64)
     is_none, square = n <= 0, z * z
-    n = np.where(is_none, 1.0, n)
+    n = np.where(is_none, 1.0, n)  # divided by below; the answer there is (0, 1)
     share = np.clip(counted / n, 0.0, 1.0)
+    # The ends solve |share - p| = z * sqrt(p (1 - p) / n) for p: the middle is drawn towards one half, more so for few.
     middle = (share + square / (2 * n)) / (1 + square / n)
     half = z / (1 + square / n) * np.sqrt(share * (1 - share) / n + square / (4 * n * n))
     # Where all or none are counted the end is exact, but rounding would leave 1e-17 of it.

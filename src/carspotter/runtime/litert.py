@@ -48,7 +48,10 @@ class LiteRtSession:
         check_batch(batch, self.input_form)
         _, runner = self._opened()
         photos = (np.ascontiguousarray(photo[np.newaxis]) for photo in batch)
-        results = [runner(**{self.input_name: photo}) for photo in photos]
+        try:
+            results = [runner(**{self.input_name: photo}) for photo in photos]
+        except RuntimeError as error:  # what its parts for the processor cannot calculate they say at the first photo
+            raise BundleError(f"{self._path} cannot be run by LiteRT: {' '.join(str(error).split())}") from error
         return {
             form.name: np.concatenate([result[form.name] for result in results])
             if results

@@ -265,7 +265,7 @@ def _add_probes(app: FastAPI, service: Service) -> None:
     @app.head(LIVE, include_in_schema=False)
     @app.get(LIVE)
     async def livez() -> dict[str, str]:
-        """Say that the process lives."""
+        """Answer that the process lives."""
         return {"status": "ok"}
 
     @app.head(READY, include_in_schema=False)

@@ -100,7 +100,7 @@ class Sync:
             self._stop(photo["status"])  # of an ad that stops, the photos stop for the same reason; it is told once
 
     def complete(self, source: str) -> None:
-        """Hear that a source was read to its end: what it did not list is gone."""
+        """Note that a source was read to its end, so that what it did not list is gone."""
         self._complete.add(source)
 
     def finish(self, sources: set[str]) -> Difference:

@@ -33,11 +33,13 @@ def fuse_norms(module: nn.Module) -> nn.Module:
 
     On a CPU a pass over the pixels for the norm costs about as much as a small convolution.
     """
+    # In evaluation a norm is a fixed scale and shift, which a convolution can carry in its own weights.
     fused = copy.deepcopy(module).eval()
     for name, following, norm in list(norm_pairs(fused)):
         parent = fused.get_submodule(name.rpartition(".")[0])
         convolution = fuse_conv_bn_eval(fused.get_submodule(name), norm)  # type: ignore[type-var]  # a Conv2d
         setattr(parent, name.rpartition(".")[2], convolution)
+        # timm's norms hold the activation behind them, which must stay.
         setattr(parent, following.rpartition(".")[2], getattr(norm, "act", nn.Identity()))
     return fused
 
@@ -49,6 +51,7 @@ def unfold_norms(module: nn.Module, weights: dict[str, Tensor]) -> dict[str, Ten
         bias = found.pop(f"{name}.bias", None)
         if bias is None or f"{following}.bias" in found:
             continue
+        # The convolution keeps the fused weight; its bias, which the module may lack, becomes the norm's shift.
         if getattr(module.get_submodule(name), "bias", None) is not None:
             found[f"{name}.bias"] = torch.zeros_like(bias)
         found[f"{following}.weight"] = torch.ones_like(bias)
@@ -89,6 +92,7 @@ def estimate_norms(module: nn.Module, passes: Iterable[Callable[[], object]]) ->
             cast(Tensor, norm.running_var).copy_(variance)
             # The weight undoes the new statistics, so that outputs stay as they were.
             norm.weight.copy_((variance + norm.eps).sqrt())
+            # A folded norm subtracted nothing; what the new one subtracts comes back by its bias.
             norm.bias.add_(mean)
 
 
@@ -102,7 +106,7 @@ def blend_folded(module: nn.Module, first: Mapping[str, Tensor], last: Mapping[s
     states = []
     for state in (first, last):
         network = copy.deepcopy(module)
-        network.load_state_dict(dict(state), strict=False)
+        network.load_state_dict(dict(state), strict=False)  # the first state lacks the heads that are new
         states.append(fuse_norms(network).state_dict())
     # Layers that only the last state has (new heads) have nothing to be blended with.
     known = {name.rpartition(".")[0] for name in first}
@@ -125,4 +129,5 @@ def _is_folded(norm: nn.BatchNorm2d) -> bool:
     mean, variance = norm.running_mean, norm.running_var
     if mean is None or variance is None:
         return False
+    # As `unfold_norms` leaves them, and files of folded weights: mean 0, and a variance whose root with eps is 1.
     return not bool(mean.any()) and bool(((variance - (1 - norm.eps)).abs() < norm.eps / 4).all())

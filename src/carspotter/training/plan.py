@@ -211,9 +211,29 @@ def in_words(recipe: Recipe, photos: Photos, steps: int, *, pace: Pace) -> list[
         f"{photos.test} to judge on",
         f"{recipe.model.backbone} from {begun}, {sizes} px, batches of {recipe.train.batch}, "
         f"{precision or recipe.train.precision}, on {pace.device}",
-        f"{recipe.epochs} epoch{'s' * (recipe.epochs > 1)} of {steps} steps{_early(recipe)}; "
+        *([f"what learns: {learns}"] if (learns := _learns(recipe)) else []),
+        f"{_counted(recipe.epochs, 'epoch')} of {_counted(steps, 'step')}{_early(recipe)}; "
         f"a step takes {pace.step:.2f} s here",
     ]
+
+
+def _learns(recipe: Recipe) -> str:
+    """Say what of the network learns and which classes weigh more, where a recipe asks for it."""
+    layers, stages, weights = recipe.model.layers, recipe.model.stages, recipe.train.class_weights
+    parts = []
+    if layers == "head":
+        parts.append("the head alone")
+    elif layers != "all":
+        parts.append(f"the head and the last {_counted(int(layers.removeprefix('last-')), 'layer')}")
+    if stages:
+        parts.append(f"the head and the last {_counted(stages, 'stage')}")
+    if weights:
+        parts.append(f"rare classes weigh more, {weights if weights == 'balanced' else f'by the power {weights:g}'}")
+    return "; ".join(parts)
+
+
+def _counted(number: int, one: str) -> str:
+    return f"{number} {one}{'' if number == 1 else 's'}"
 
 
 def _scaled(phase: Phase, recipe: Recipe, size: int) -> dict[str, int]:

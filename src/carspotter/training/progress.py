@@ -1,39 +1,10 @@
-"""How far a training is: who is told, in which words, and a clock against a budget of time. It draws nothing."""
+"""How far a training is: an epoch in words, and a clock against a budget of time."""
 
 from __future__ import annotations
 
 import math
 import time
 from collections.abc import Mapping
-from typing import Protocol
-
-
-class Watch(Protocol):
-    """Whoever shows a training to a person."""
-
-    def advance(self, done: int, total: int) -> None:
-        """Hear how many steps of all are done."""
-
-    def say(self, line: str) -> None:
-        """Hear what is worth a line that stays."""
-
-
-class Silent:
-    """Show nothing."""
-
-    def advance(self, done: int, total: int) -> None:
-        """Pass over it."""
-
-    def say(self, line: str) -> None:
-        """Pass over it."""
-
-
-def duration(seconds: float) -> str:
-    """Write a time as people say it: "8 s", "12 min", "3 h 20 min"."""
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    minutes = round(seconds / 60)
-    return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60} min"
 
 
 def epoch_line(epoch: int, epochs: int, figures: Mapping[str, float], *, is_best: bool) -> str:

@@ -27,12 +27,13 @@ from torch.optim.swa_utils import get_ema_multi_avg_fn
 from torch.utils.tensorboard import SummaryWriter
 
 from carspotter.errors import TrainingError
+from carspotter.progress import Quiet, Watch
 from carspotter.runtime.seen import SEEN_FILE, to_bytes
 from carspotter.training.checkpoint import BEST, LAST, TAXONOMY, Checkpoint, load_checkpoint
 from carspotter.training.device import chooses_bfloat16, environment, open_fabric
 from carspotter.training.identifier.model import FURTHER, parameter_groups
 from carspotter.training.norms import blend_folded, estimate_norms
-from carspotter.training.progress import Clock, Silent, Watch, epoch_line
+from carspotter.training.progress import Clock, epoch_line
 from carspotter.training.recipe import BASELINES, Phase, Recipe, load_recipe
 from carspotter.training.start import NOTICE, notice_of, seen_by_start
 from carspotter.training.task import LOG, RECIPE, Task, open_task
@@ -117,7 +118,7 @@ class Training:
         # Of the whole run, since the cosine must know its end from the first step, also after a restart.
         self.n_steps = sum(starts)
         self.autocast: bool | None = None  # decided on the first batch, by measuring
-        self.watch: Watch = Silent()
+        self.watch: Watch = Quiet()
         self.clock = Clock()
         self.lines: list[str] = []
         self.board: SummaryWriter | None = None  # of the process that writes

@@ -61,7 +61,7 @@ def test_a_manifest_gives_photos_with_all_their_vehicles(tmp_path: Path) -> None
         (HEADER + "a.jpg,exteriour,,,,,,\n", "exterior"),
         (HEADER + "a.jpg,exterior,fron,1,2,3,4,0\n", "front"),
         (HEADER + "a.jpg,exterior,front,1,2,x,4,0\n", "four numbers"),
-        (HEADER + "a.jpg,exterior,front,3,2,1,4,0\n", "x2 must be over x1"),
+        (HEADER + "a.jpg,exterior,front,3,2,1,4,0\n", "x2 and y2 must not be less"),
     ],
 )
 def test_a_wrong_manifest_is_one_clear_error(tmp_path: Path, text: str, message: str) -> None:

@@ -342,7 +342,7 @@ def test_deep_labels_fit_classes_that_say_less() -> None:
 @pytest.mark.parametrize(
     ("rows", "message"),
     [
-        ("path,class_id,x1,y1,x2,y2\n{0},1,0,0,n/a,9\n", "cannot be read: could not convert"),
+        ("path,class_id,x1,y1,x2,y2\n{0},1,0,0,n/a,9\n", "cannot be read: box 0, 0, n/a, 9: could not convert"),
         ("path,class_id,x2\n{0},1,9\n", "cannot be read"),
         ("path,class_id\n{0}\n", "more or fewer cells than the header"),
         ("path,class_id\n{0},1,2\n", "more or fewer cells than the header"),

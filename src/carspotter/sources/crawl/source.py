@@ -43,7 +43,8 @@ def read(settings: CrawlSettings, folder: str | Path, *, progress: Progress | No
 def crawl(settings: CrawlSettings, folder: str | Path, *, progress: Progress | None = None) -> CrawlReport:
     """Crawl a site, or go on with a crawl that is not done; returns what it did in all.
 
-    `progress` hears listings found and the limit. Raises SourceError where nothing could be found, and says why.
+    `progress` hears listings found, and 0, since nobody knows of how many. Raises SourceError where nothing could be
+    found, and says why.
     """
     _check_contact(settings)
     place = _place(settings, Path(folder))
@@ -109,7 +110,10 @@ def plan(settings: CrawlSettings) -> list[dict[str, str]]:
 
 def _check_contact(settings: CrawlSettings) -> None:
     if not settings.contact.strip():
-        raise SourceError("crawl: contact is empty; set your e-mail address or web page, which sites are told")
+        raise SourceError(
+            f"crawl of {settings.start[0]}: contact is empty; under [[sources]] in carspotter.toml set it to your "
+            'e-mail address or web page, which sites are told: contact = "crawler@your-company.example"'
+        )
 
 
 def _place(settings: CrawlSettings, folder: Path) -> Path:
@@ -135,7 +139,7 @@ def _run(settings: CrawlSettings, place: Path, *, dry: bool, progress: Progress 
             if ours.poll(_LOOK_EVERY_S):
                 message = ours.recv()
                 if "found" in message and progress is not None:
-                    progress(min(message["found"], settings.limit), settings.limit)
+                    progress(min(message["found"], settings.limit), 0)
                 outcome = message.get("outcome")
     except EOFError as error:
         process.join()

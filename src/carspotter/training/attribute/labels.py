@@ -6,22 +6,19 @@ It opens no photo.
 
 from __future__ import annotations
 
-import csv
 import hashlib
-import io
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from carspotter import storage
-from carspotter.csv_rows import read_csv
+from carspotter.csv_rows import csv_text, read_csv
 from carspotter.errors import DatasetError, StorageError, suggestion
-from carspotter.geometry import BoundingBox
+from carspotter.geometry import SIDES, BoundingBox
 from carspotter.headers import SUFFIXES
 from carspotter.records import SPLITS
 
-SIDES = ("x1", "y1", "x2", "y2")
 COLUMNS = ("path", "label", "split", "group", *SIDES)
 GROUP = "group "
 """Begins the name of a group that was given; others are files that belong to nobody."""
@@ -92,13 +89,12 @@ def read_folders(folder: Path) -> list[Labelled]:
 
 def write_table(path: Path, rows: Iterable[Labelled]) -> None:
     """Write rows as `read_table` and a recipe read them, with absolute paths."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(COLUMNS)
-    for row in rows:
-        box = row.box.to_list() if row.box else [""] * 4
-        writer.writerow([row.path.resolve(), row.label, row.split, row.group, *box])
-    storage.write(path, text.getvalue().encode())
+    cells = (
+        {"path": row.path.resolve(), "label": row.label, "split": row.split, "group": row.group}
+        | dict(zip(SIDES, row.box.to_list() if row.box else (), strict=False))
+        for row in rows
+    )
+    storage.write(path, csv_text(cells, COLUMNS).encode())
 
 
 def check_labels(rows: Sequence[Labelled], name: str) -> dict[str, int]:
@@ -208,14 +204,10 @@ def _split(word: str, where: str) -> str:
 
 
 def _box(row: Mapping[str, str], where: str) -> BoundingBox | None:
-    values = [row.get(side, "") for side in SIDES]
-    if not any(values):
-        return None
     try:
-        box = BoundingBox(*(float(value) for value in values))
+        return BoundingBox.of_cells(row)
     except ValueError as error:
-        raise DatasetError(f"{where}: box {' '.join(values)!r}: {error}; write x1, y1, x2, y2 in pixels") from error
-    return box
+        raise DatasetError(f"{where}: {error}") from error
 
 
 def _listed(counts: Mapping[str, int]) -> str:

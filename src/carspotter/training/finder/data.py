@@ -21,16 +21,17 @@ import numpy.typing as npt
 
 from carspotter.csv_rows import read_csv
 from carspotter.errors import TrainingError, suggestion
+from carspotter.geometry import SIDES, BoundingBox
 from carspotter.pixels import Pixels, Preprocessing, decode, network_input
 from carspotter.records import KINDS, VIEWPOINTS
 from carspotter.training.finder.masks import Mask, cut_out_mask
 
 FloatArray = npt.NDArray[np.float32]
 
-COLUMNS = ("path", "part", "source", "kind", "viewpoint", "x1", "y1", "x2", "y2", "ignore", "ad_id")
+COLUMNS = ("path", "part", "source", "kind", "viewpoint", *SIDES, "ignore", "ad_id")
 CUT_OUTS = "cut-outs"
 """The source of photos of one vehicle on black."""
-REQUIRED = ("path", "kind", "viewpoint", "x1", "y1", "x2", "y2")
+REQUIRED = ("path", "kind", "viewpoint", *SIDES)
 # A side that is not named: the sum of both sides' probabilities is what the label says.
 MERGED_VIEWPOINTS = {
     "front-side": ("front-left", "front-right"),
@@ -130,7 +131,7 @@ def _read_photo(path: str, entries: list[tuple[str, dict[str, str]]]) -> Labelle
     if first["kind"] not in KINDS:
         raise TrainingError(f"{place}: kind {first['kind']!r}; {suggestion(first['kind'], KINDS)}")
     # A row with an empty box only says what kind of photo it is.
-    with_box = [(where, row) for where, row in entries if row["x1"] not in ("", None)]
+    with_box = [(where, row) for where, row in entries if any(row[side] for side in SIDES)]
     return LabelledPhoto(
         path=path,
         part=first.get("part") or "train",
@@ -143,11 +144,10 @@ def _read_photo(path: str, entries: list[tuple[str, dict[str, str]]]) -> Labelle
 
 
 def _read_box(place: str, row: Mapping[str, str]) -> list[float]:
-    text = [row[name] for name in ("x1", "y1", "x2", "y2")]
     try:
-        box = [float(value) for value in text]
-    except (TypeError, ValueError):
-        raise TrainingError(f"{place}: box {text}; it needs four numbers, or four empty cells") from None
-    if not (np.isfinite(box).all() and box[2] > box[0] and box[3] > box[1]):
-        raise TrainingError(f"{place}: box {text}; x2 must be over x1 and y2 over y1")
-    return box
+        box = BoundingBox.of_cells(row)
+    except ValueError as error:
+        raise TrainingError(f"{place}: {error}") from error
+    if box is None or not box.area:
+        raise TrainingError(f"{place}: box {box}; x2 must be over x1 and y2 over y1")
+    return box.to_list()

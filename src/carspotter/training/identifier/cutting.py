@@ -16,12 +16,11 @@ from typing import Any
 
 import numpy as np
 
-from carspotter.dataset.cutting import BOX
 from carspotter.dataset.manifest import MANIFEST, Manifest, load_manifest
 from carspotter.dataset.shards import ShardSettings, write
 from carspotter.dataset.stream import Reading, open_split
 from carspotter.errors import DatasetError, RecipeError
-from carspotter.geometry import BoundingBox
+from carspotter.geometry import SIDES
 from carspotter.training.identifier.holdout import hashes, held_out, part_hashes, part_of
 from carspotter.training.identifier.parts import given_validation
 from carspotter.training.identifier.source import (
@@ -39,11 +38,6 @@ logger = logging.getLogger(__name__)
 Row = dict[str, str]
 _SAID_EVERY_S = 10.0
 _LOOK_S = 1.0  # how often a process looks whether another has cut the shards
-
-
-def box_of(row: Mapping[str, str]) -> BoundingBox | None:
-    """Return the box that a row of labels names, None for the whole photo. Raises ValueError for a wrong one."""
-    return BoundingBox(*(float(row.get(side) or "") for side in BOX)) if row.get("x2") else None
 
 
 def cut_labels(
@@ -91,7 +85,7 @@ def _rows(recipe: Recipe, rows: list[Row], targets: Ints) -> Iterator[dict[str, 
             "photo_id": row["path"] if named[row["path"]] == 1 else f"{row['path']}#{index}",
             "ad_id": row.get("group") or row["path"],
             "path": row["path"],
-            **{side: row[side] if row.get("x2") else "" for side in BOX},
+            **{side: row[side] if row.get("x2") else "" for side in SIDES},
             "class_name": str(target),
             "class_index": target,
             "split": "validation" if held[index] else "train",

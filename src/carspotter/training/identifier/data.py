@@ -24,8 +24,9 @@ from carspotter.cores import cores
 from carspotter.crops import crop_of
 from carspotter.csv_rows import read_csv
 from carspotter.errors import ImageError, RecipeError
+from carspotter.geometry import BoundingBox
 from carspotter.taxonomy import Taxon, Taxonomy
-from carspotter.training.identifier.cutting import box_of, cut_labels
+from carspotter.training.identifier.cutting import cut_labels
 from carspotter.training.identifier.holdout import split_holdout, take_fraction
 from carspotter.training.identifier.parts import given_validation, of_split, without_test
 from carspotter.training.identifier.source import Images, Kept, LabelledPhotos, PhotoSource, fits, preprocessing_of
@@ -129,7 +130,7 @@ def load_photos(rows: list[dict[str, str]], labels: Path, nodes: Nodes, size: In
     def read(row: dict[str, str]) -> Images:
         path = labels.parent / row["path"]
         try:
-            return crop_of(path.read_bytes(), preprocessing, box_of(row))
+            return crop_of(path.read_bytes(), preprocessing, BoundingBox.of_cells(row))
         except (OSError, ValueError, ImageError) as error:
             raise RecipeError(f"data: {labels} names {path}, which cannot be read: {error}") from error
 
