@@ -17,6 +17,7 @@ from typer.testing import CliRunner, Result
 pytest.importorskip("torch", reason="training needs the extra `train`")
 pytest.importorskip("onnxscript", reason="exporting needs the extra `export`")
 
+from carspotter.catalog.lock import TRAINING, ProjectLock
 from carspotter.cli.main import app
 from carspotter.dataset.manifest import load_manifest
 from carspotter.errors import ProjectError
@@ -113,6 +114,14 @@ def test_a_project_becomes_a_bundle_that_is_judged_and_compared(project: Path) -
     assert "what learns: the head and the last 2 layers; rare classes weigh more, balanced" in fresh.stderr
     assert [line["epoch"] for line in lines_of(project)] == [1, 2]
     assert ModelBundle.load(project / "models" / "trained").preprocessing.width == 48
+
+
+def test_a_second_training_at_the_same_time_is_refused(project: Path) -> None:
+    with ProjectLock(project, TRAINING):
+        done = train(project)
+    assert done.exit_code == 1
+    assert f"is being trained on by process {os.getpid()}; wait until it has finished, or stop it" in done.stderr
+    assert not (project / "runs").exists()
 
 
 def test_a_split_without_validation_holds_photos_of_train_out(tmp_path: Path) -> None:

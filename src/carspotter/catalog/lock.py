@@ -1,4 +1,4 @@
-"""One writer for a project: the file `.lock` in its folder, locked by the system while a process builds.
+"""One writer for a project: a file in its folder, locked by the system while a process builds, or trains.
 
 In: a project's folder. Out: the lock, held until it is let go or the process ends, however it ends. The process's
 number stands in the file for the message to a second process; it decides nothing, so a killed writer blocks nobody.
@@ -10,10 +10,13 @@ import contextlib
 import errno
 import os
 from pathlib import Path
+from typing import Self
 
 from carspotter.errors import CatalogError
 
-FILE = ".lock"
+BUILDING, TRAINING = ".lock", ".train.lock"
+"""What is locked: the catalogue and all that a build makes; the run of a training, beside which a build may go on."""
+_DOING = {BUILDING: "built", TRAINING: "trained on"}
 _BUSY = {errno.EAGAIN, errno.EWOULDBLOCK, errno.EACCES, errno.EDEADLK}
 _PID_BYTES = 32
 
@@ -21,9 +24,9 @@ _PID_BYTES = 32
 class ProjectLock:
     """A project's lock; processes that this one starts anew do not inherit it, forked ones do."""
 
-    def __init__(self, project: Path) -> None:
-        """Take the lock at once; raises CatalogError when another process builds, or the folder cannot be locked."""
-        path = project / FILE
+    def __init__(self, project: Path, file: str = BUILDING) -> None:
+        """Take the lock at once; raises CatalogError when another process has it, or the folder cannot be locked."""
+        path = project / file
         try:
             # Never removed: a second process could otherwise lock a file that a third one no longer sees.
             self._file = os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_CLOEXEC", 0), 0o666)
@@ -36,25 +39,34 @@ class ProjectLock:
         except OSError as error:
             holder = _read_pid(self._file)
             os.close(self._file)
-            raise _refusal(project, error, holder) from error
+            raise _refusal(path, error, holder) from error
         os.ftruncate(self._file, 0)
         # A full disk may refuse these few bytes; the lock holds without them.
         with contextlib.suppress(OSError):
             os.lseek(self._file, 0, os.SEEK_SET)
             os.write(self._file, str(os.getpid()).encode())
 
+    def __enter__(self) -> Self:
+        """Return the lock, which is held."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Release the lock."""
+        self.release()
+
     def release(self) -> None:
         """Release the lock."""
         os.close(self._file)
 
 
-def _refusal(project: Path, error: OSError, holder: str) -> CatalogError:
+def _refusal(path: Path, error: OSError, holder: str) -> CatalogError:
     if error.errno in _BUSY:
         return CatalogError(
-            f"{project} is being built by {holder or 'another process'}; wait until it has finished, or stop it"
+            f"{path.parent} is being {_DOING[path.name]} by {holder or 'another process'}; "
+            "wait until it has finished, or stop it"
         )
     return CatalogError(
-        f"{project}: this file system cannot lock files ({error.strerror}); keep the project on a local disk"
+        f"{path.parent}: this file system cannot lock files ({error.strerror}); keep the project on a local disk"
     )
 
 

@@ -66,7 +66,8 @@ def show_comparison(found: Comparison) -> None:
     table = Table("right at", *map(str, map(clean, content["names"])), box=None, header_style="bold", pad_edge=False)
     attribute = found.evaluations[0].attribute
     for depth, shares in content["accuracy"].items():
-        table.add_row(_named(depth, attribute), *(_share(share) for share in shares))
+        if any(share["value"] is not None for share in shares):
+            table.add_row(_named(depth, attribute), *(_share(share) for share in shares))
     if found.same_classes:
         figures = [_cells(each["macro_f1"]) for each in content["evaluations"]]
         table.add_row("macro-F1", *(f"{value} ({span})" if span else value for value, span, _ in figures))

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from carspotter import storage
+from carspotter.catalog.lock import TRAINING, ProjectLock
 from carspotter.dataset.manifest import load_manifest
 from carspotter.errors import EvaluationError, ProjectError, TrainingError, typed
 from carspotter.evaluation import evaluating
@@ -57,15 +58,23 @@ class Result:
 
 
 def train_project(project: Project, wish: Wish, *, fresh: bool = False, watch: Watch) -> Result:
-    """Train on a project, or go on where it was stopped. Raises ProjectError, RecipeError, TrainingError."""
-    from carspotter.training.trainer import Training
+    """Train on a project, or go on where it was stopped.
 
+    Raises ProjectError, RecipeError, TrainingError; CatalogError while another process builds it or trains on it.
+    """
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise TrainingError(
             "a project is trained by one process; for several give a recipe: carspotter train fine-tune"
         )
-    started = time.monotonic()
     _check_built(project)
+    with ProjectLock(project.folder, TRAINING):
+        return _train(project, wish, fresh=fresh, watch=watch)
+
+
+def _train(project: Project, wish: Wish, *, fresh: bool, watch: Watch) -> Result:
+    from carspotter.training.trainer import Training
+
+    started = time.monotonic()
     build(project, only=("shard",), watch=watch)
     photos, mark = _counted(project)
     run = project.run
