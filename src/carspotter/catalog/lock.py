@@ -16,7 +16,7 @@ from carspotter.errors import CatalogError
 
 BUILDING, TRAINING = ".lock", ".train.lock"
 """What is locked: the catalogue and all that a build makes; the run of a training, beside which a build may go on."""
-_DOING = {BUILDING: "built", TRAINING: "trained on"}
+_DOING = {BUILDING: "is being built by", TRAINING: "is being trained on by"}
 _BUSY = {errno.EAGAIN, errno.EWOULDBLOCK, errno.EACCES, errno.EDEADLK}
 _PID_BYTES = 32
 
@@ -62,7 +62,7 @@ class ProjectLock:
 def _refusal(path: Path, error: OSError, holder: str) -> CatalogError:
     if error.errno in _BUSY:
         return CatalogError(
-            f"{path.parent} is being {_DOING[path.name]} by {holder or 'another process'}; "
+            f"{path.parent} {_DOING[path.name]} {holder or 'another process'}; "
             "wait until it has finished, or stop it"
         )
     return CatalogError(
