@@ -69,7 +69,7 @@ def test_no_more_workers_are_started_than_there_are_batches(catalog: Catalog, tm
     [
         ("raises", 0, "ValueError: cannot be done"),
         ("raises", 2, "ValueError: cannot be done"),
-        ("exits", 2, "the worker died on this row: exit code 3"),
+        ("exits", 2, "the worker died on this row: ended with exit code 3"),
         ("killed", 1, "the worker died on this row: killed by SIGKILL"),
     ],
 )
@@ -118,7 +118,7 @@ def test_a_stage_that_answers_wrongly_is_a_fault_of_the_stage(
     [
         ("setup", ComputeError, "stage count cannot be set up: ValueError: no network"),
         ("bundle", BundleError, "no bundle at x"),
-        ("setup-dies", ComputeError, "died while it was set up: exit code 9"),
+        ("setup-dies", ComputeError, "died while it was set up: ended with exit code 9"),
     ],
 )
 def test_a_setup_that_fails_ends_the_run_at_once(

@@ -175,7 +175,8 @@ def test_the_report_is_one_file_with_pictures(built: tuple[Path, Said]) -> None:
 @pytest.mark.parametrize("blur", [True, False])
 def test_a_report_opens_no_file_that_shows_what_it_hides(blur: bool, copy: Path) -> None:
     settings = copy / "carspotter.toml"
-    settings.write_text(settings.read_text(encoding="utf-8") + f"[share]\nblur = {str(blur).lower()}\n", "utf-8")
+    text = settings.read_text(encoding="utf-8")
+    settings.write_text(text.replace("blur = false", f"blur = {str(blur).lower()}"), "utf-8")
     build(Project.open(copy), workers=0, only=("report",))
     html = (copy / "report.html").read_text(encoding="utf-8")
     opened = re.findall(r'<a class="picture" href="([^"]+)"', html)

@@ -16,7 +16,6 @@ from carspotter.errors import CatalogError
 
 BUILDING, TRAINING = ".lock", ".train.lock"
 """What is locked: the catalogue and all that a build makes; the run of a training, beside which a build may go on."""
-_DOING = {BUILDING: "is being built by", TRAINING: "is being trained on by"}
 _BUSY = {errno.EAGAIN, errno.EWOULDBLOCK, errno.EACCES, errno.EDEADLK}
 _PID_BYTES = 32
 
@@ -60,11 +59,11 @@ class ProjectLock:
 
 
 def _refusal(path: Path, error: OSError, holder: str) -> CatalogError:
+    who = holder or "another process"
+    if error.errno in _BUSY and path.name == TRAINING:
+        return CatalogError(f"{path.parent} is being trained on by {who}; wait until it has finished, or stop it")
     if error.errno in _BUSY:
-        return CatalogError(
-            f"{path.parent} {_DOING[path.name]} {holder or 'another process'}; "
-            "wait until it has finished, or stop it"
-        )
+        return CatalogError(f"{path.parent} is being built by {who}; wait until it has finished, or stop it")
     return CatalogError(
         f"{path.parent}: this file system cannot lock files ({error.strerror}); keep the project on a local disk"
     )

@@ -55,7 +55,7 @@ name = {name}
 level = "model"             # make, model, generation (W205), type (its estate S205 too) or year
 min_photos = {min_photos}            # a class with fewer is left out
 # min_ads = 3
-# only = ["BMW"]            # makes or models outside of which nothing is a class
+# only = []                 # such as ["BMW"]: outside of these makes or models nothing is a class
 
 [split]
 # split = "auto"            # keep the part that a source gives a photo; "given": there must be one, "new": ignore it
