@@ -56,7 +56,7 @@ def sniff(data: bytes) -> str:
     for magic, form in _MAGIC.items():
         if data.startswith(magic):
             return form
-    raise unsupported(f"it begins with {data[:8]!r}")
+    raise unsupported(f"it begins with {data[:8].decode('latin-1')!r}")
 
 
 def _sniff_boxes(data: bytes) -> str:

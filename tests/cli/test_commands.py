@@ -36,6 +36,14 @@ def test_version_of_a_program(program: Program) -> None:
     assert (done.returncode, done.stdout, done.stderr) == (0, f"carspotter {__version__}\n".encode(), b"")
 
 
+def test_a_photo_in_place_of_a_command_is_told_which_command_takes_it(tmp_path: Path) -> None:
+    photo = tmp_path / "my car.jpg"
+    photo.touch()
+    done = CliRunner().invoke(app, [str(photo)])
+    assert done.exit_code == 2
+    assert f"Did you mean: carspotter identify '{photo}'" in done.stderr
+
+
 def test_help_is_light() -> None:
     # What it loads, not how long it takes, which a busy machine decides: rich alone would be a fifth of a second.
     program = (

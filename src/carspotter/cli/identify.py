@@ -19,7 +19,7 @@ from carspotter.cli.options import (
     PrecisionOption,
     option,
 )
-from carspotter.errors import StorageError
+from carspotter.errors import StorageError, typed
 
 if TYPE_CHECKING:
     from carspotter.cli.drawings import Drawings
@@ -159,6 +159,8 @@ def identify(
     tally = _Tally()
     with closing(_results(recognizer, sources, drawings=drawings, tally=tally, form=form)) as results:
         _write(results, form, is_single=is_single)
+    if draw is not None and form == "text":
+        typer.echo(f"Drawn: {typed(draw)}")
     _close(tally)
 
 

@@ -29,7 +29,7 @@ from carspotter.cli.project import build, demo, init, sql, status
 from carspotter.cli.review import review
 from carspotter.cli.serve import key, serve
 from carspotter.cli.train import train
-from carspotter.errors import CarspotterError
+from carspotter.errors import CarspotterError, typed
 
 INTERRUPTED = 130  # 128 + SIGINT, as shells count
 
@@ -42,6 +42,12 @@ class _Commands(TyperGroup):
         end = args.index("--") if "--" in args else len(args)
         ctx.meta["carspotter.debug"] = "--debug" in args[:end]
         return super().parse_args(ctx, [a for a in args[:end] if a != "--debug"] + args[end:])
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        """Find the command that is meant; a photo in its place is what people try first."""
+        if self.get_command(ctx, args[0]) is None and Path(args[0]).exists():
+            ctx.fail(f"No such command {args[0]!r}. Did you mean: carspotter identify {typed(args[0])}")
+        return super().resolve_command(ctx, args)
 
     def invoke(self, ctx: Any) -> Any:
         """Run the command; a closed pipe ends it quietly, since the reader has what it wanted."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -11,7 +12,7 @@ import typer
 
 from carspotter import storage
 from carspotter.cli.building import display, finish, print_json, show_advice
-from carspotter.errors import ProjectError, typed
+from carspotter.errors import MissingExtraError, ProjectError, typed
 
 if TYPE_CHECKING:
     from carspotter.catalog.funnel import Funnel
@@ -148,6 +149,8 @@ def demo(
     from carspotter.project.pipeline import build as run
     from carspotter.sources.showroom import FOLDER, truth
 
+    if find_spec("duckdb") is None:
+        raise MissingExtraError("duckdb", "data")  # before a folder is made that would stay half filled
     if not (folder / SETTINGS).exists():
         typer.echo(_TAKES.format(folder=folder), err=True)
         _create(folder, [FOLDER])

@@ -76,7 +76,7 @@ def show_photo(prediction: Prediction) -> None:
     if note:
         parts.append(Text(note, "yellow"))
     for vehicle in prediction.vehicles:
-        parts += ["", _verdict(vehicle), Text(_place(vehicle), "dim"), _candidates(vehicle)]
+        parts += ["", _verdict(vehicle), *_beyond(vehicle), Text(_place(vehicle), "dim"), _candidates(vehicle)]
     spent = ", ".join(f"{step} {value:.0f} ms" for step, value in prediction.milliseconds.items())
     show(
         Panel(
@@ -95,6 +95,16 @@ def _verdict(vehicle: Vehicle) -> Text:
     if vehicle.answer is None:
         return Text(vehicle.undecided or "undecided", "yellow")
     return Text.assemble((vehicle.answer.name, "bold"), f"  {vehicle.answer.probability:.2f}")
+
+
+def _beyond(vehicle: Vehicle) -> list[Text]:
+    """Say in words why an answer that names no more than a make does not go on to the model."""
+    answer, models = vehicle.answer, vehicle.levels.get("model", ())
+    if answer is None or answer.level != "make" or not models:
+        return []
+    if models[0].name == answer.name:
+        return [Text("none of the models that it knows of this make", "dim")]
+    return [Text(f"the model is not sure enough: {models[0].name} {models[0].probability:.2f}", "dim")]
 
 
 def _viewpoint(vehicle: Vehicle) -> str:
@@ -120,20 +130,22 @@ def _candidates(vehicle: Vehicle) -> Table:
     table.add_column(overflow="fold")
     table.add_column(width=BAR, no_wrap=True)
     table.add_column(justify="right")
-    above: tuple[Candidate, ...] = ()
+    above: set[str] = set()
     for level, candidates in vehicle.levels.items():
         shown = [c for c in candidates if c is candidates[0] or c.probability >= LEAST_SHOWN]
-        # A taxonomy without generations repeats its models at that level: shown once.
-        for number, candidate in enumerate(shown if candidates != above else ()):
-            table.add_row(*_bar(level if number == 0 else "", candidate))
-        above = candidates
+        names = {c.name for c in shown}
+        # A class without a generation or a year has the name of its model there: a level that says no more is left out.
+        for number, candidate in enumerate(shown if not names <= above else ()):
+            told = f"{candidate.name}, another model" if level == "model" and candidate.name in above else ""
+            table.add_row(*_bar(level if number == 0 else "", candidate, told))
+        above |= names
     return table
 
 
-def _bar(level: str, candidate: Candidate) -> tuple[str, Text, Text, str]:
+def _bar(level: str, candidate: Candidate, told: str = "") -> tuple[str, Text, Text, str]:
     filled = round(candidate.probability * BAR)
     bar = Text.assemble(("█" * filled, "green"), ("░" * (BAR - filled), "dim"))
-    return level, Text(candidate.name), bar, f"{candidate.probability:.2f}"
+    return level, Text(told or candidate.name), bar, f"{candidate.probability:.2f}"
 
 
 def show_bundles(bundles: Sequence[ModelBundle]) -> None:
