@@ -266,8 +266,8 @@ def test_a_strange_retry_after_counts_as_none(service: Service, waits: list[floa
 @pytest.mark.parametrize(
     ("status", "code", "detail", "message"),
     [
-        (401, "no-key", "an API key is needed", "an API key is needed; give its API key"),
-        (403, "wrong-key", "this key is unknown", "this key is unknown"),
+        (401, "no-key", "an API key is needed", "an API key is needed; give it to this client"),
+        (401, "wrong-key", "this key is unknown", "this key is unknown"),
         (413, "too-large", "the photo has 30 MiB", "the photo has 30 MiB"),
         (422, "truncated", "the photo\nends early", "the photo ends early"),
         (504, "deadline", "no answer within 15 s", "no answer within 15 s"),
@@ -407,7 +407,7 @@ def test_https_to_a_plain_port_says_so() -> None:
             )
         ),
         (404, b"<html>not found</html>", "404 Not Found; is that a carspotter service?"),
-        (502, {"message": "bad gateway"}, "502 Bad Gateway; is that a carspotter service?"),
+        (502, {"message": "bad gateway"}, "a proxy answered 502 Bad Gateway: the service behind it is not there"),
         (204, b"", "204 No Content"),
     ],
 )

@@ -40,6 +40,7 @@ _FIRST_WAIT_S, _GROWTH, _MAX_WAIT_S = 0.5, 2, 30.0
 _BUSY = (429, 503)
 # An ad of 40 photos with 5 candidates a level for each vehicle has some 200 kB.
 _MAX_ANSWER_BYTES = 32 << 20
+_GATEWAY = {502, 504}
 
 # What httpx is to send: a new one for each try, whose files are opened into the stack.
 _Body = Callable[[ExitStack], dict[str, Any]]
@@ -186,7 +187,9 @@ class Client:
         else:
             what = f"{answer.status_code} {answer.reason_phrase}".rstrip()
             text = f"it answered {what}; is that a carspotter service?"
-        hint = "; give its API key" if answer.status_code == 401 and not self._has_key else ""
+            if answer.status_code in _GATEWAY:
+                text = f"a proxy answered {what}: the service behind it is not there, or starts just now"
+        hint = "; give it to this client" if answer.status_code == 401 and not self._has_key else ""
         later = "" if asked_s is None else f"; try again in {asked_s:g} s"
         return ServerError(
             f"{self.server}: {text}{hint}{later}",

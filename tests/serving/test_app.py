@@ -159,8 +159,8 @@ def test_keys(serve: Callable[..., Running], tmp_path: Path) -> None:
     key = add_key(file, "shop")
     http = serve(keys=file).http
     assert "Bearer" in problem(send(http, "form"), 401, "no-key")
-    for wrong in ("", "cs_wrong", key[:-1]):
-        problem(http.post("/v1/photos", content=PHOTO, headers={"x-api-key": wrong}), 401, "no-key")
+    for wrong, code in (("", "no-key"), ("cs_wrong", "wrong-key"), (key[:-1], "wrong-key")):
+        problem(http.post("/v1/photos", content=PHOTO, headers={"x-api-key": wrong}), 401, code)
     for headers in ({"x-api-key": key}, {"authorization": f"Bearer {key}"}, {"authorization": f"bearer  {key}"}):
         answer = http.post("/v1/photos", content=PHOTO, headers={"content-type": "image/jpeg", **headers})
         assert answer.status_code == 200

@@ -374,10 +374,11 @@ def test_a_key_is_asked_for_and_kept_in_the_tab_only(visit: Open, serve: Serve, 
     drop(page, ("car.jpg", jpeg(RED)))
     page.fill("#api-key", "wrong")
     page.keyboard.press("Enter")
-    page.wait_for_selector(".message.key >> text=Give your key")
+    page.wait_for_selector(".message.key >> text=This API key is not known here")
     page.fill("#api-key", made)
     page.keyboard.press("Enter")
     assert answer(page) == "Rubin Alpha 2012"
+    page.wait_for_selector("#known >> text=It knows")  # what it told nobody before
     assert made not in page.content()
     assert "Bearer $CARSPOTTER_KEY" in page.inner_text("#curl")
     assert page.evaluate("[localStorage.length, document.cookie, Object.values(sessionStorage)]") == [0, "", [made]]

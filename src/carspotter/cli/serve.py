@@ -161,6 +161,8 @@ def _run(settings: ServeSettings, recognizer: Any, *, host: str, port: int, leve
     from carspotter.serving.logs import log_to_stderr
     from carspotter.serving.protocol import bind
 
+    if settings.keys is None and host not in ("127.0.0.1", "localhost", "::1"):
+        typer.echo(f"carspotter: whoever reaches {host} may ask, and no key is wanted; see --keys", err=True)
     log_to_stderr(level)
     sys.setswitchinterval(SWITCH_S)
     server, bound = bind(

@@ -106,6 +106,8 @@ class Gate:
     def _refusal(self, scope: Scope) -> ProblemError | None:
         """Return why a request goes no further. A full queue refuses here already: under a flood each step counts."""
         if not self._may_pass(scope):
+            if _key_in(Headers(scope=scope)):
+                return ProblemError(401, "wrong-key", "this API key is not known here")
             return ProblemError(401, "no-key", "give your key as Authorization: Bearer KEY or X-API-Key: KEY")
         return self._room() if scope["path"] in _PHOTOS and scope["method"] == "POST" else None
 

@@ -22,7 +22,7 @@ const ROLES = {
 const messages = car.find("#messages");
 const form = car.find("#form");
 const main = car.find("#main");
-let service = { limits: {} };
+let service = { bundles: [], limits: {} };
 let chosen = []; // {file, url}, in the order they are sent
 let isDrawn = false;
 let running = null;
@@ -96,7 +96,9 @@ async function look() {
     const body = new FormData();
     photos.forEach(({ file }) => body.append("photos", file, file.name));
     if (Object.keys(says).length) body.append("declared", JSON.stringify(says));
-    present(photos, says, await car.ask(ASK, body, { place: messages, signal, onProgress: (share) => progress(share, photos) }));
+    const answer = await car.ask(ASK, body, { place: messages, signal, onProgress: (share) => progress(share, photos) });
+    if (!service.bundles.length) await introduce();
+    present(photos, says, answer);
   } catch (problem) {
     if (problem.name === "AbortError" && running?.signal !== signal) return; // another request took over
     if (problem.name !== "AbortError") {
@@ -271,6 +273,13 @@ function outline(prediction) {
 
 // ---- set up
 
+/** Say what the service is: at the start, and again after an answer where it told nobody before it had a key. */
+async function introduce() {
+  service = await car.models();
+  car.find("#most").textContent = most();
+  car.sayBundles(car.find("#bundles"), service);
+}
+
 async function tryExample(name) {
   clear();
   const files = await Promise.all(EXAMPLE.map(car.example));
@@ -294,7 +303,5 @@ for (const button of document.querySelectorAll("[data-example]")) {
     }
   });
 }
-service = await car.models();
-car.find("#most").textContent = most();
-car.sayBundles(car.find("#bundles"), service);
+await introduce();
 main.dataset.ready = "yes"; // for whoever drives the page

@@ -7,7 +7,7 @@ const ASK = "v1/photos?select=all&top=5";
 
 const main = car.find("#main");
 const messages = car.find("#messages");
-let service = { limits: {}, feedback: false };
+let service = { bundles: [], limits: {}, feedback: false };
 let running = null; // AbortController of the request under way
 
 async function look(file, isDrawn = false) {
@@ -23,6 +23,7 @@ async function look(file, isDrawn = false) {
     const form = new FormData();
     form.append("photo", file, file.name);
     const answer = await car.ask(ASK, form, { place: messages, signal });
+    if (!service.bundles.length) await introduce();
     present(file, answer, isDrawn);
   } catch (problem) {
     if (problem.name === "AbortError") return; // another photo was chosen meanwhile
@@ -72,6 +73,13 @@ function feedback(requestId) {
 
 // ---- set up
 
+/** Say what the service is: at the start, and again after an answer where it told nobody before it had a key. */
+async function introduce() {
+  service = await car.models();
+  car.sayBundles(car.find("#bundles"), service);
+  if (service.feedback) car.find("#kept").textContent = "A photo is kept only if you say whether its answer was right";
+}
+
 async function take(files) {
   await look(files[0]);
   if (files.length < 2 || messages.childElementCount) return;
@@ -91,7 +99,5 @@ for (const button of document.querySelectorAll("[data-example]")) {
     }
   });
 }
-service = await car.models();
-car.sayBundles(car.find("#bundles"), service);
-if (service.feedback) car.find("#kept").textContent = "A photo is kept only if you say whether its answer was right";
+await introduce();
 main.dataset.ready = "yes"; // for whoever drives the page
