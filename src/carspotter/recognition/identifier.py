@@ -197,9 +197,10 @@ class Identifier:
     def _reason(self, makes: NDArray[np.floating]) -> str:
         best = int(np.argmax(makes))
         name, threshold = self._names[LEVELS[0]][best], self._thresholds[LEVELS[0]]
-        # Cut, not rounded: 0.598 must not read as "0.60 is below 0.60".
-        probability = np.floor(makes[best] * 100) / 100
-        return f"not decidable from this photo: best guess {name} ({probability:.2f}) is below {threshold:.2f}"
+        told, least = f"{makes[best]:.2f}", f"{threshold:.2f}"
+        if told == least:  # cut, not rounded: 0.598 must not read as "0.60 is below 0.60"
+            told = f"{np.floor(makes[best] * 100) / 100:.2f}"
+        return f"not decidable from this photo: best guess {name} ({told}) is below {least}"
 
 
 def _network(bundle: ModelBundle, session: Session) -> Identifier | None:

@@ -68,7 +68,8 @@ function deepest(outputs, { names }, way, calibration) {
 
 function reason(names, makes, calibration) {
   const best = argmax(makes);
-  // Cut, not rounded: 0.598 must not read as "0.60 is below 0.60".
-  const probability = (Math.floor(makes[best] * 100) / 100).toFixed(2);
-  return `not decidable from this photo: best guess ${names[best]} (${probability}) is below ${threshold("make", calibration).toFixed(2)}`;
+  const least = threshold("make", calibration).toFixed(2);
+  let told = makes[best].toFixed(2);
+  if (told === least) told = (Math.floor(makes[best] * 100) / 100).toFixed(2); // 0.598 must not read as "0.60 is below 0.60"
+  return `not decidable from this photo: best guess ${names[best]} (${told}) is below ${least}`;
 }
