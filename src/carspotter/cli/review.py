@@ -47,7 +47,7 @@ def review(
         raise typer.BadParameter(f"--host {host!r}: name the address that people open, such as 192.168.1.5")
     for package in ("fastapi", "uvicorn", "httptools"):
         if importlib.util.find_spec(package) is None:
-            raise MissingExtraError(package, "serve")
+            raise MissingExtraError(package, "review")
     from carspotter.review.app import review_app
     from carspotter.review.session import user_name
 

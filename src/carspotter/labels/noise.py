@@ -347,5 +347,5 @@ def _cleanlab() -> Any:
     try:
         from cleanlab import count
     except ModuleNotFoundError as error:
-        raise MissingExtraError("cleanlab", "train") from error
+        raise MissingExtraError("cleanlab", "review") from error
     return count

@@ -195,7 +195,7 @@ def _agglomerate(distances: Floats, *, cut: float) -> Ints:
     try:
         from sklearn.cluster import AgglomerativeClustering
     except ModuleNotFoundError as error:
-        raise MissingExtraError("scikit-learn", "train") from error
+        raise MissingExtraError("scikit-learn", "review") from error
     clustering = AgglomerativeClustering(
         # Average linkage: single linkage would chain views into one cluster, complete would split a view by its light.
         n_clusters=None,

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from importlib.util import find_spec
 from typing import Any
 
 from carspotter.catalog.catalog import Catalog
@@ -129,7 +130,8 @@ def _outside(stopped: Mapping[str, int], found: Funnel, name: str) -> Iterator[A
         yield Advice(
             photos=total,
             text=f"{_photos(total)} show no whole vehicle ({_listed(dropped)}): look whether that is right with "
-            f"`carspotter review {name} --queue kind`",
+            f"`carspotter review {name} --queue uncertain --task kind`, the least sure first"
+            + _needs("fastapi", "review"),
         )
 
 
@@ -219,12 +221,19 @@ def _onward(project: Project, found: Funnel, name: str) -> Iterator[Advice]:
     """Yield the way on from a dataset: look for wrong labels, train, ask the result."""
     if not found.splits:
         return
-    yield Advice(text=f"find wrong labels: `carspotter doubts {name}`, then `carspotter review {name} --queue doubts`")
+    doubts = f"find wrong labels: `carspotter doubts {name}`, then `carspotter review {name} --queue doubts`"
+    yield Advice(text=doubts + _needs("cleanlab", "review"))
     is_trained = (project.trained / "bundle.json").is_file()
     if (project.learned / "bundle.json").is_file() or is_trained:
         yield Advice(text=f"ask what was learned: `carspotter identify PHOTO --identifier {name}`")
     if not is_trained and found.splits.get("train", 0) >= _WORTH_TRAINING and found.splits.get("validation", 0):
-        yield Advice(text=f"train a network of your own on these photos: `carspotter train {name}`")
+        words = f"train a network of your own on these photos: `carspotter train {name}`"
+        yield Advice(text=words + _needs("torch", "train"))
+
+
+def _needs(module: str, extra: str) -> str:
+    """Return what has to be installed first for a command that is recommended, nothing where it is there."""
+    return "" if find_spec(module) else f' (first: pip install "carspotter[{extra}]")'
 
 
 def _came_to(step: str, found: Funnel) -> int:

@@ -21,6 +21,7 @@ from carspotter.recognition.gallery import Gallery, learn
 from carspotter.recognition.gallery_bundle import save_gallery
 from carspotter.review.apply import PHOTO_LABELS
 from carspotter.runtime.bundle import ModelBundle
+from carspotter.runtime.intervals import wilson
 from carspotter.taxonomy import Taxon, Taxonomy
 
 Row = dict[str, Any]
@@ -83,7 +84,8 @@ def in_words(stats: Mapping[str, Any]) -> str:
     learned = f"{stats['method']} on {stats['train']} photos of {stats['classes']} {one}"
     if not stats["test"]:
         return f"{learned}; no test photos to try it on{_strangers_in_words(stats)}"
-    right = f"{stats['test_top1']:.1%} of {stats['test']} test photos right"
+    low, high = wilson(round(stats["test_top1"] * stats["test"]), stats["test"])
+    right = f"{stats['test_top1']:.1%} of {stats['test']} test photos right ({low:.1%} to {high:.1%})"
     ads = f"{stats['ad_top1']:.1%} of {stats['test_ads']} whole ads"
     not_learned = stats.get("not_learned")
     more = f"; {not_learned} test photos are of classes without photos in train" if not_learned else ""
