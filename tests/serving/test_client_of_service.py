@@ -55,7 +55,7 @@ def test_a_key_is_needed_and_taken(serve: Serve, photo: Path, tmp_path: Path) ->
     key = add_key(tmp_path / "keys", "anna")
     service = serve(keys=tmp_path / "keys")
     assert Client(service.url, key=key).photo(photo).kind is not None
-    with pytest.raises(ServerError, match="give its API key") as caught:
+    with pytest.raises(ServerError, match="give your key") as caught:
         Client(service.url).photo(photo)
     assert caught.value.status == 401
 
