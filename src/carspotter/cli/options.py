@@ -2,9 +2,19 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
 from typing import Annotated, Any, Literal
 
 import typer
+
+from carspotter.errors import MissingExtraError
+
+
+def require(extra: str, *packages: str) -> None:
+    """Raise MissingExtraError for a package of an extra that is not installed, before a command has done anything."""
+    for package in packages:
+        if find_spec(package) is None:
+            raise MissingExtraError(package, extra)
 
 
 def option(*names: str, help: str, **more: Any) -> Any:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -12,7 +11,8 @@ import typer
 
 from carspotter import storage
 from carspotter.cli.building import display, finish, print_json, show_advice
-from carspotter.errors import MissingExtraError, ProjectError, typed
+from carspotter.cli.options import require
+from carspotter.errors import ProjectError, typed
 
 if TYPE_CHECKING:
     from carspotter.catalog.funnel import Funnel
@@ -149,8 +149,7 @@ def demo(
     from carspotter.project.pipeline import build as run
     from carspotter.sources.showroom import FOLDER, truth
 
-    if find_spec("duckdb") is None:
-        raise MissingExtraError("duckdb", "data")  # before a folder is made that would stay half filled
+    require("data", "duckdb")  # or a folder would stay half filled
     if not (folder / SETTINGS).exists():
         typer.echo(_TAKES.format(folder=folder), err=True)
         _create(folder, [FOLDER])

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import importlib.util
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from carspotter.errors import MissingExtraError
+from carspotter.cli.options import require
 
 _EVERYWHERE = ("0.0.0.0", "::", "")
 
@@ -45,9 +44,7 @@ def review(
     """
     if host in _EVERYWHERE:
         raise typer.BadParameter(f"--host {host!r}: name the address that people open, such as 192.168.1.5")
-    for package in ("fastapi", "uvicorn", "httptools"):
-        if importlib.util.find_spec(package) is None:
-            raise MissingExtraError(package, "review")
+    require("review", "fastapi", "uvicorn", "httptools")
     from carspotter.review.app import review_app
     from carspotter.review.session import user_name
 

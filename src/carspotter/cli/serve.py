@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import logging
 import sys
 from pathlib import Path
@@ -18,8 +17,8 @@ from carspotter.cli.options import (
     IdentifierOption,
     PrecisionOption,
     option,
+    require,
 )
-from carspotter.errors import MissingExtraError
 
 if TYPE_CHECKING:
     from carspotter.serving.settings import ServeSettings
@@ -95,9 +94,7 @@ def serve(
 
     Logs go to stderr as JSON lines; SIGTERM finishes what was accepted.
     """
-    for package in ("fastapi", "uvicorn", "httptools", "prometheus_client", "python_multipart"):
-        if importlib.util.find_spec(package) is None:
-            raise MissingExtraError(package, "serve")
+    require("serve", "fastapi", "uvicorn", "httptools", "prometheus_client", "python_multipart")
     from carspotter.recognition.recognizer import Recognizer
     from carspotter.serving.settings import MEGABYTE, ServeSettings
 
