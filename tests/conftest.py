@@ -11,7 +11,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -190,3 +190,18 @@ def showroom_walk(once: Once) -> Path:
     from get_started import walk
 
     return once("showroom-walk", walk)
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    """Chromium, as Playwright gives it, or a skip where there is none.
+
+    One a module: as long as Playwright runs, nothing else in the thread may run a loop of asyncio.
+    """
+    pytest.importorskip("playwright.sync_api")
+    from browsers import CHROMIUM, started
+
+    if CHROMIUM is None:
+        pytest.skip("there is no chromium to drive")
+    with started() as found:
+        yield found

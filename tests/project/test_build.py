@@ -24,7 +24,7 @@ from carspotter.project.report import LARGER, VIEW_HEIGHT
 from carspotter.recognition.ad import answer_ad
 from carspotter.recognition.recognizer import Recognizer
 from carspotter.runtime.bundle import ModelBundle
-from tiny_project import NAMES, make_project, save_photo
+from tiny_project import NAMES, make_project, save_photo, tables
 
 Said = dict[str, Any]
 
@@ -203,25 +203,6 @@ def test_a_second_build_changes_nothing(copy: Path) -> None:
     build(Project.open(copy), workers=0, watch=Listen())
     assert tables(copy) == before
     assert len(heard) <= 1
-
-
-def tables(folder: Path) -> dict[str, list[Any]]:
-    """Give all rows of a project, without what differs between two builds: when a photo was asked for."""
-    names = (
-        "listings",
-        "listing_photos",
-        "checks",
-        "findings",
-        "duplicates",
-        "labels",
-        "classes",
-        "samples",
-        "predictions",
-    )
-    with Project.open(folder).catalog() as catalog:
-        found = {name: catalog.rows(f"SELECT * FROM {name} ORDER BY ALL") for name in names}
-        found["files"] = catalog.rows("SELECT * EXCLUDE (stage_version, message, modified) FROM files ORDER BY ALL")
-        return found
 
 
 def add_ads(folder: Path, rows: list[tuple[str, ...]]) -> None:
