@@ -205,6 +205,21 @@ def test_a_second_build_changes_nothing(copy: Path) -> None:
     assert len(heard) <= 1
 
 
+def test_a_report_is_drawn_when_something_that_it_shows_has_changed(copy: Path) -> None:
+    page = copy / "report.html"
+    page.write_text("as it was", encoding="utf-8")
+    assert build(Project.open(copy), workers=0)["report"]["text"] == str(page)
+    assert page.read_text(encoding="utf-8") == "as it was"
+    page.unlink()
+    build(Project.open(copy), workers=0, only=("report",))
+    assert "<img" in page.read_text(encoding="utf-8")
+    page.write_text("as it was", encoding="utf-8")
+    settings = copy / "carspotter.toml"
+    settings.write_text(settings.read_text(encoding="utf-8").replace('"tiny"', '"other"'), encoding="utf-8")
+    build(Project.open(copy), workers=0, only=("report",))
+    assert "other" in page.read_text(encoding="utf-8")
+
+
 def add_ads(folder: Path, rows: list[tuple[str, ...]]) -> None:
     with (folder / "cars.csv").open("a", newline="", encoding="utf-8") as file:
         csv.writer(file).writerows(rows)
