@@ -61,9 +61,7 @@ def close(found: np.ndarray, wanted: np.ndarray) -> bool:
     return bool(np.allclose(found, wanted, rtol=0.02, atol=0.02 * np.abs(wanted).max()))
 
 
-def test_an_identifier_starts_with_the_features_and_classes_of_a_bundle(
-    bundle: ModelBundle, tiny_run: Path
-) -> None:
+def test_an_identifier_starts_with_the_features_and_classes_of_a_bundle(bundle: ModelBundle, tiny_run: Path) -> None:
     task = IdentifierTask(load_recipe(tiny_run / "recipe.json", [f"model.start={bundle.folder}", FIXED]))
     model, trained = task.build_model(), task.build_model(blank=True)
     trained.load_state_dict(load_checkpoint(tiny_run / BEST).averaged)
