@@ -83,14 +83,21 @@ class _Firefox:
 
 
 @contextmanager
-def chromium() -> Iterator[Driver]:
-    """Start Chromium."""
+def started() -> Iterator[Any]:
+    """Start Chromium, as Playwright gives it."""
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as driver:
         browser = driver.chromium.launch(executable_path=CHROMIUM, args=list(SWITCHES))
-        yield _Chromium(browser)
+        yield browser
         browser.close()
+
+
+@contextmanager
+def chromium() -> Iterator[Driver]:
+    """Start Chromium as a driver of one page."""
+    with started() as browser:
+        yield _Chromium(browser)
 
 
 @contextmanager

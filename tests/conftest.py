@@ -9,7 +9,9 @@ import csv
 import json
 import os
 import shutil
-from collections.abc import Callable
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -110,7 +112,7 @@ def bundles(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     return {"finder": folder / "finder", "identifier": folder / "identifier"}
 
 
-Once = Callable[[str, Callable[[Path], None]], Path]
+Once = Callable[[str, Callable[[Path], object]], Path]
 
 
 @pytest.fixture(scope="session")
@@ -119,7 +121,7 @@ def once(tmp_path_factory: pytest.TempPathFactory) -> Once:
     base = tmp_path_factory.getbasetemp()
     base = base.parent if os.environ.get("PYTEST_XDIST_WORKER") else base
 
-    def made(name: str, make: Callable[[Path], None]) -> Path:
+    def made(name: str, make: Callable[[Path], object]) -> Path:
         folder, whole = base / "once" / name, base / "once" / f"{name}.whole"
         folder.parent.mkdir(exist_ok=True)
         with FileLock(base / f"{name}.lock"):
@@ -130,6 +132,39 @@ def once(tmp_path_factory: pytest.TempPathFactory) -> Once:
         return folder
 
     return made
+
+
+@pytest.fixture(scope="session")
+def tiny_run(drawn_data: Path, once: Once) -> Path:
+    """The run of a short training on the drawn data, with a head for colours; nobody changes it."""
+    from carspotter.training.trainer import train
+
+    changes = ["card.licence=free for tests", 'model.heads=["color"]']
+    return once("tiny-run", lambda folder: train(drawn_data / "recipe.toml", changes, folder))
+
+
+# As if these were not installed: an export needs its own extra alone.
+EXPORT = """
+import sys
+for name in "lightning_fabric tensorboard sklearn skimage cleanlab duckdb pyarrow scipy".split():
+    sys.modules[name] = None
+from carspotter.export.onnx import export
+print(export(*sys.argv[1:]).name)
+"""
+
+
+@pytest.fixture(scope="session")
+def tiny_exported(tiny_run: Path, once: Once) -> Path:
+    """The bundle of the tiny run, exported by a program without the packages that an export does not need."""
+    from waiting import NEVER_S
+
+    def make(folder: Path) -> None:
+        program = [sys.executable, "-c", EXPORT, str(tiny_run), str(folder)]
+        done = subprocess.run(program, capture_output=True, text=True, timeout=NEVER_S)
+        assert done.returncode == 0, done.stderr
+        assert done.stdout.split() == ["tiny"]
+
+    return once("tiny-exported", make)
 
 
 @pytest.fixture(scope="session")
@@ -155,3 +190,18 @@ def showroom_walk(once: Once) -> Path:
     from get_started import walk
 
     return once("showroom-walk", walk)
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    """Chromium, as Playwright gives it, or a skip where there is none.
+
+    One a module: as long as Playwright runs, nothing else in the thread may run a loop of asyncio.
+    """
+    pytest.importorskip("playwright.sync_api")
+    from browsers import CHROMIUM, started
+
+    if CHROMIUM is None:
+        pytest.skip("there is no chromium to drive")
+    with started() as found:
+        yield found

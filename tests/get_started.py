@@ -11,9 +11,7 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
-from typer.testing import CliRunner
-
-from carspotter.cli.main import app
+import commands
 
 PAGE = Path(__file__).parent.parent / "docs" / "get-started.md"
 
@@ -22,10 +20,8 @@ def call(words: list[str]) -> tuple[int, str]:
     """Run a command in this process; give its exit code, and what it says on both streams."""
     if words[0] == "build":
         words = [*words, "--workers", "0"]
-    width = "80" if words[0] == "identify" else "100"  # as wide as the pages show it
-    done = CliRunner(env={"COLUMNS": width}).invoke(app, words)
-    assert done.exception is None or isinstance(done.exception, SystemExit), done.exception
-    return done.exit_code, done.output
+    done = commands.call(*words, columns=80 if words[0] == "identify" else 100)  # as wide as the pages show it
+    return done.code, done.err + done.out
 
 
 def shell_blocks(page: Path) -> Iterator[str]:

@@ -9,13 +9,13 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from waiting import NEVER_S
 
 ROOT = Path(__file__).parent.parent
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 
 pytestmark = pytest.mark.skipif(importlib.util.find_spec("zensical") is None, reason="the extra docs is not installed")
 
@@ -51,23 +51,19 @@ def test_the_site_has_its_pages_and_loads_nothing_from_elsewhere(site: Path) -> 
     assert "Messages of ProjectError" in pages["troubleshooting"]
 
 
-@pytest.mark.skipif(CHROMIUM is None, reason="there is no chromium to drive")
-def test_search_answers_from_files_without_a_network(site: Path) -> None:
-    playwright = pytest.importorskip("playwright.sync_api")
-    with playwright.sync_playwright() as driver:
-        browser = driver.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        page = browser.new_context(offline=True).new_page()
-        page.set_default_timeout(1000 * NEVER_S)
-        asked: list[str] = []
-        page.on("request", lambda request: asked.append(request.url))
-        page.goto((site / "index.html").as_uri())
-        page.get_by_role("button", name="Search").click()
-        page.get_by_role("combobox", name="Search").fill("quarantine")
-        page.get_by_role("option", name="Damaged files").wait_for()  # a section of another page
-        browser.close()
+def test_search_answers_from_files_without_a_network(site: Path, browser: Any) -> None:
+    page = browser.new_context(offline=True).new_page()
+    page.set_default_timeout(1000 * NEVER_S)
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(request.url))
+    page.goto((site / "index.html").as_uri())
+    page.get_by_role("button", name="Search").click()
+    page.get_by_role("combobox", name="Search").fill("quarantine")
+    page.get_by_role("option", name="Damaged files").wait_for()  # a section of another page
     assert [url for url in asked if not url.startswith(("file:", "data:", "blob:", "about:"))] == []
 
 
+@pytest.mark.slow  # a second build of the site; test_docs.py finds a dead link among the pages themselves
 def test_a_dead_link_is_an_error(tmp_path: Path) -> None:
     done = build(tmp_path, planted="[a section](serving.md#that-is-not-there)")
     assert done.returncode != 0

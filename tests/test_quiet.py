@@ -16,12 +16,12 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from commands import COMMAND
 from tiny_bundles import draw_photo
 from tiny_project import make_project
 from waiting import NEVER_S
 
 OWN_NETWORK = Path(__file__).with_name("own_network.py")
-COMMAND = (sys.executable, "-m", "carspotter.cli.main")
 
 
 def _can_unshare() -> bool:

@@ -6,10 +6,12 @@ import functools
 import shutil
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
 
+from carspotter.project.folder import Project
 from tiny_bundles import BACKGROUNDS, draw_photo, tiny_finder, tiny_identifier
 
 # Two makes and three models that the bundled list knows, each of a colour that the tiny networks tell apart.
@@ -114,3 +116,30 @@ def _flawed(folder: Path) -> list[tuple[str, ...]]:
         ("", "VW", "Polo", "", "1000_1.jpg"),
         ("1000", "BMW", "X5", "", "1000_2.jpg"),
     ]
+
+
+TABLES = (
+    "listings",
+    "listing_photos",
+    "checks",
+    "findings",
+    "embeddings",
+    "duplicates",
+    "labels",
+    "classes",
+    "samples",
+    "predictions",
+)
+
+
+def tables(folder: Path) -> dict[str, list[dict[str, Any]]]:
+    """Give all rows of a project, without what differs between two builds: when a photo was asked for."""
+    with Project.open(folder).catalog() as catalog:
+        found = {name: catalog.rows(f"SELECT * FROM {name} ORDER BY ALL") for name in TABLES}
+        found["files"] = catalog.rows("SELECT * EXCLUDE (stage_version, message, modified) FROM files ORDER BY ALL")
+    return {name: [plain(row) for row in rows] for name, rows in found.items()}
+
+
+def plain(row: dict[str, Any]) -> dict[str, Any]:
+    """Give the vectors of a row as lists, so that rows can be compared."""
+    return {name: value.tolist() if hasattr(value, "tolist") else value for name, value in row.items()}

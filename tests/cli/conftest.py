@@ -2,16 +2,14 @@
 
 import os
 import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from PIL import Image
-from typer.testing import CliRunner
 
-from carspotter.cli.main import app
-from tiny_bundles import BACKGROUNDS, draw_photo, tiny_finder, tiny_identifier
+from commands import COMMAND, Said, call
+from tiny_bundles import BACKGROUNDS, draw_photo
 from waiting import NEVER_S
 
 RED = ("red", (100, 200, 500, 500))
@@ -21,33 +19,21 @@ BLUE = ("blue", (600, 100, 780, 250))
 class Cli:
     """Call the command on tiny bundles, inside this process or as a program of its own."""
 
-    def __init__(self, bundles: Path) -> None:
-        engine = ["--engine", "onnxruntime", "--threads", "1"]
-        self.options = ["--finder", str(bundles / "finder"), "--identifier", str(bundles / "identifier"), *engine]
+    def __init__(self, bundles: dict[str, Path]) -> None:
+        named = [word for task, folder in bundles.items() for word in (f"--{task}", str(folder))]
+        self.options = [*named, "--engine", "onnxruntime", "--threads", "1"]
 
-    def identify(self, *arguments: object, input: bytes | None = None) -> "Result":
-        done = CliRunner().invoke(app, ["identify", *self.options, *map(str, arguments)], input=input)
-        assert done.exception is None or isinstance(done.exception, SystemExit), done.exception
-        return Result(done.exit_code, done.stdout, done.stderr)
+    def identify(self, *arguments: object, input: bytes | None = None) -> Said:
+        return call("identify", *self.options, *arguments, input=input)
 
     def words(self, *arguments: object) -> list[str]:
         """Give the words that start `identify` as a program."""
-        return [sys.executable, "-m", "carspotter.cli.main", "identify", *self.options, *map(str, arguments)]
-
-
-class Result:
-    """What a command said."""
-
-    def __init__(self, code: int, out: str, err: str) -> None:
-        self.code, self.out, self.err = code, out, err
+        return [*COMMAND, "identify", *self.options, *map(str, arguments)]
 
 
 @pytest.fixture(scope="session")
-def cli(tmp_path_factory: pytest.TempPathFactory) -> Cli:
-    folder = tmp_path_factory.mktemp("bundles")
-    tiny_finder(folder / "finder")
-    tiny_identifier(folder / "identifier")
-    return Cli(folder)
+def cli(bundles: dict[str, Path]) -> Cli:
+    return Cli(bundles)
 
 
 @pytest.fixture

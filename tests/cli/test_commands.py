@@ -8,22 +8,16 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from typer.testing import CliRunner
 
 import carspotter
 from carspotter import __version__
-from carspotter.cli.main import app
 from carspotter.cli.train import missing
 from carspotter.errors import MissingExtraError
+from commands import call
 from tiny_bundles import tiny_finder, tiny_identifier
 from waiting import NEVER_S
 
 Program = Callable[..., "subprocess.CompletedProcess[bytes]"]
-
-
-def call(*arguments: object) -> tuple[int, str, str]:
-    done = CliRunner().invoke(app, list(map(str, arguments)))
-    return done.exit_code, done.stdout, done.stderr
 
 
 def test_help_names_the_commands() -> None:
@@ -40,9 +34,9 @@ def test_version_of_a_program(program: Program) -> None:
 def test_a_photo_in_place_of_a_command_is_told_which_command_takes_it(tmp_path: Path) -> None:
     photo = tmp_path / "my car.jpg"
     photo.touch()
-    done = CliRunner().invoke(app, [str(photo)])
-    assert done.exit_code == 2
-    assert f"Did you mean: carspotter identify '{photo}'" in done.stderr
+    done = call(photo)
+    assert done.code == 2
+    assert f"Did you mean: carspotter identify '{photo}'" in done.err
 
 
 def test_help_is_light() -> None:

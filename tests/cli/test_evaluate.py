@@ -8,23 +8,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from typer.testing import CliRunner
 
-from carspotter.cli.main import app
 from carspotter.evaluation.predictions import Predictions
+from commands import call
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
-
-
-def run(*words: str | Path) -> tuple[int, str, str]:
-    result = CliRunner().invoke(app, [str(word) for word in words])
-    return result.exit_code, result.stdout, result.stderr
 
 
 @pytest.fixture(scope="module")
 def trained(drawn_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("evaluate")
-    code, said, wrong = run(
+    code, said, wrong = call(
         "train",
         drawn_data / "recipe.toml",
         "--out",
@@ -39,7 +33,7 @@ def trained(drawn_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def evaluated(trained: Path, drawn_data: Path) -> Path:
-    code, said, wrong = run(
+    code, said, wrong = call(
         "evaluate",
         trained,
         "--labels",
@@ -80,11 +74,11 @@ def test_runs_are_compared_and_joined(evaluated: Path, tmp_path: Path) -> None:
         name="guesses", taxonomy=table.taxonomy, photos=table.photos, probabilities=random, truth=table.truth
     )
     other.save(tmp_path / "other" / "predictions.parquet")
-    code, said, wrong = run("compare", evaluated, tmp_path / "other")
+    code, said, wrong = call("compare", evaluated, tmp_path / "other")
     assert code == 0, wrong
     assert "guesses" in said
     assert "McNemar" in said
-    code, said, wrong = run(
+    code, said, wrong = call(
         "compare",
         evaluated,
         tmp_path / "other",
@@ -106,7 +100,7 @@ def test_a_photo_that_cannot_be_read_is_left_out_and_said(trained: Path, drawn_d
     (tmp_path / "bad.jpg").write_text("no photo")
     (tmp_path / "labels.csv").write_text(f"path,make\n{photo},Round\nbad.jpg,Flat\nnone.jpg,Flat\n")
     words = ("evaluate", trained, "--labels", tmp_path / "labels.csv", "--split", "", "--out", tmp_path / "out")
-    code, said, wrong = run(*words, "--json")
+    code, said, wrong = call(*words, "--json")
     assert code == 0, wrong
     assert "left out: bad.jpg" in wrong
     assert "left out: none.jpg" in wrong
@@ -121,12 +115,12 @@ def test_a_photo_that_cannot_be_read_is_left_out_and_said(trained: Path, drawn_d
     [(["--split", "nowhere"], "no row with split 'nowhere'"), (["--classes", "none.csv"], "none.csv cannot be read")],
 )
 def test_wrong_arguments(trained: Path, drawn_data: Path, words: list[str], message: str) -> None:
-    code, _, wrong = run("evaluate", trained, "--labels", drawn_data / "photos" / "labels.csv", *words)
+    code, _, wrong = call("evaluate", trained, "--labels", drawn_data / "photos" / "labels.csv", *words)
     assert code == 1
     assert message in wrong
     assert len(wrong.strip().splitlines()) == 1
 
 
 def test_labels_and_shards_exclude_each_other(trained: Path) -> None:
-    assert run("evaluate", trained)[0] == 2
-    assert run("compare", trained / "nothing.parquet", trained / "nothing.parquet")[0] == 1
+    assert call("evaluate", trained)[0] == 2
+    assert call("compare", trained / "nothing.parquet", trained / "nothing.parquet")[0] == 1

@@ -2,26 +2,18 @@
 
 import json
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
-from typer.testing import CliRunner
 
-from carspotter.cli.main import app
 from carspotter.cli.project import _TAKES
 from carspotter.sources import showroom
+from commands import COMMAND, call
 from get_started import copy_of
 from tiny_project import make_project
 from tools.showroom.listings import ShowroomSettings
 from tools.showroom.pack import pack
 from waiting import NEVER_S
-
-
-def call(*words: object) -> tuple[int, str, str]:
-    done = CliRunner().invoke(app, [str(word) for word in words])
-    assert done.exception is None or isinstance(done.exception, SystemExit), done.exception
-    return done.exit_code, done.stdout, done.stderr
 
 
 @pytest.fixture(scope="module")
@@ -181,7 +173,7 @@ def test_the_demo_leaves_a_project_of_somebodys_own_alone(tmp_path: Path) -> Non
 
 def test_a_build_runs_as_a_program_with_workers(tmp_path: Path) -> None:
     folder = make_project(tmp_path / "program")
-    words = [sys.executable, "-m", "carspotter.cli.main", "build", str(folder), "--until", "locate", "--json"]
+    words = [*COMMAND, "build", str(folder), "--until", "locate", "--json"]
     done = subprocess.run(words, capture_output=True, text=True, timeout=NEVER_S)
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["locate"]["done"] == 50

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import functools
 import json
-import os
 import re
 import signal
 import socket
 import subprocess
-import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,20 +16,15 @@ from pathlib import Path
 import httpx
 import pytest
 
+from commands import COMMAND, call
 from serving.conftest import RED, jpeg
-from tiny_bundles import tiny_finder, tiny_identifier
 from waiting import NEVER_S, until
 
-COMMAND = (sys.executable, "-m", "carspotter.cli.main")
 
-
-@pytest.fixture(scope="module")
-def bundles(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+@pytest.fixture
+def named(bundles: dict[str, Path]) -> list[str]:
     """The options that name tiny bundles."""
-    folder = tmp_path_factory.mktemp("bundles")
-    tiny_finder(folder / "finder")
-    tiny_identifier(folder / "identifier")
-    return ["--finder", str(folder / "finder"), "--identifier", str(folder / "identifier")]
+    return [word for task, folder in bundles.items() for word in (f"--{task}", str(folder))]
 
 
 @contextmanager
@@ -56,23 +49,36 @@ def ask(url: str, **more: object) -> httpx.Response:
     return httpx.post(f"{url}/v1/photos", timeout=NEVER_S, trust_env=False, **photo | more)  # type: ignore[arg-type]
 
 
-def test_it_answers_from_its_first_line_on_and_logs_lines_of_json(bundles: list[str]) -> None:
-    with started(*bundles) as (process, url):
-        answer = ask(url, params={"top": 1})
+def test_it_answers_who_has_a_key_from_its_first_line_on_and_logs_lines_of_json(
+    named: list[str], tmp_path: Path
+) -> None:
+    file = tmp_path / "keys"
+    made = call("key", "shop", "--file", file)
+    key = made.out.strip()
+    assert key not in file.read_text() + made.err
+    again = call("key", "shop", "--file", file)
+    assert again.code == 2
+    assert "already" in again.err
+    with started(*named, "--keys", str(file)) as (process, url):
+        headers = {"content-type": "image/jpeg", "authorization": f"Bearer {key}"}
+        answer = ask(url, headers=headers, params={"top": 1})
         assert answer.status_code == 200
+        assert ask(url).status_code == 401
         assert "server" not in answer.headers
         process.terminate()
         _, logged = process.communicate(timeout=NEVER_S)
     assert process.returncode in (0, -signal.SIGTERM)
     lines = [json.loads(line) for line in logged.splitlines()]
-    (request,) = [line for line in lines if line["event"] == "request"]
+    request, refused = [line for line in lines if line["event"] == "request"]
+    assert refused["status"] == 401
+    assert key not in logged
     assert request["status"] == 200
     assert request["request_id"] == answer.headers["x-request-id"]
     assert "top" not in json.dumps(request)  # no query, whoever sent it
 
 
-def test_sigterm_finishes_what_was_accepted(bundles: list[str]) -> None:
-    with started(*bundles, "--wait-ms", "3000", "--batch", "4", "--workers", "1") as (process, url):
+def test_sigterm_finishes_what_was_accepted(named: list[str]) -> None:
+    with started(*named, "--wait-ms", "3000", "--batch", "4", "--workers", "1") as (process, url):
         answers: list[httpx.Response] = []
         asking = threading.Thread(target=lambda: answers.append(ask(url)))
         asking.start()
@@ -94,37 +100,22 @@ def test_sigterm_finishes_what_was_accepted(bundles: list[str]) -> None:
         (["--timeout", "0"], 2, "0"),
     ],
 )
-def test_what_it_does_not_start_with(options: list[str], code: int, words: str, tmp_path: Path) -> None:
-    done = subprocess.run([*COMMAND, "serve", *options], capture_output=True, text=True, cwd=tmp_path, check=False)
-    assert done.returncode == code
-    assert words in done.stderr
-    assert "Traceback" not in done.stderr
+def test_what_it_does_not_start_with(
+    options: list[str], code: int, words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    done = call("serve", *options)
+    assert done.code == code
+    assert words in done.err
+    assert "Traceback" not in done.err
 
 
-def test_a_port_that_is_taken(bundles: list[str]) -> None:
+def test_a_port_that_is_taken(named: list[str]) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         port = str(taken.getsockname()[1])
-        done = subprocess.run(
-            [*COMMAND, "serve", "--port", port, *bundles], capture_output=True, text=True, check=False
-        )
+        done = subprocess.run([*COMMAND, "serve", "--port", port, *named], capture_output=True, text=True, check=False)
     assert done.returncode == 1
     assert f"port {port}" in done.stderr.splitlines()[-1]
     assert "Traceback" not in done.stderr
-
-
-def test_a_key_is_printed_once_and_opens_the_service(bundles: list[str], tmp_path: Path) -> None:
-    file = tmp_path / "keys"
-    made = subprocess.run(
-        [*COMMAND, "key", "shop", "--file", str(file)], capture_output=True, text=True, check=True, env=os.environ
-    )
-    key = made.stdout.strip()
-    assert key not in file.read_text() + made.stderr
-    with started(*bundles, "--keys", str(file)) as (_, url):
-        assert ask(url).status_code == 401
-        headers = {"content-type": "image/jpeg", "authorization": f"Bearer {key}"}
-        assert ask(url, headers=headers).status_code == 200
-    again = subprocess.run([*COMMAND, "key", "shop", "--file", str(file)], capture_output=True, text=True, check=False)
-    assert again.returncode == 2
-    assert "already" in again.stderr

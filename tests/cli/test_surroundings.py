@@ -10,13 +10,11 @@ import sys
 from pathlib import Path
 
 import pytest
-from typer.testing import CliRunner
 
-from carspotter.cli.main import app
+from commands import COMMAND, call
 from tiny_project import make_project
 from waiting import NEVER_S
 
-COMMAND = (sys.executable, "-m", "carspotter.cli.main")
 NAMELESS = ("unshare", "-U", "--map-user=4321")
 
 
@@ -43,7 +41,7 @@ def error_of(told: tuple[int, str, str]) -> str:
 @pytest.fixture(scope="module")
 def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = make_project(tmp_path_factory.mktemp("surroundings"))
-    assert run("import", folder)[0] == 0
+    assert call("import", folder).code == 0
     return folder
 
 
@@ -73,7 +71,7 @@ def test_without_a_home_the_cache_is_asked_for() -> None:
 def test_a_home_that_is_nobodys(project: Path, tmp_path: Path) -> None:
     settings = (project / "carspotter.toml").read_text().replace('"bundles/finder"', '"~nobody-of-this-name/finder"')
     (tmp_path / "carspotter.toml").write_text(settings)
-    assert "~nobody-of-this-name" in error_of(run("check", tmp_path)) or run("status", tmp_path)[0] == 0
+    assert "~nobody-of-this-name" in error_of(call("check", tmp_path))
 
 
 @pytest.mark.parametrize("words", [("status",), ("identify", "car.jpg"), ("init", "x", "--from", "showroom")])
@@ -108,12 +106,12 @@ def test_a_terminal_of_little_knowledge(more: dict[str, str], project: Path) -> 
 
 @pytest.mark.parametrize("text", ["[/a]", "[bold]x", ":car:", "a[link=x]", "\\[b]"])
 def test_what_strangers_wrote_is_shown_as_it_is(text: str, project: Path) -> None:
-    done = CliRunner().invoke(app, ["sql", f"SELECT '{text}' AS \"{text}\"", "--project", str(project)])
-    assert done.exit_code == 0, done.exception
-    assert [line.strip() for line in done.stdout.splitlines()] == [text, text]
-    told = CliRunner().invoke(app, ["sql", f"SELECT '{text}' AS \"{text}\"", "--project", str(project), "--json"])
-    assert json.loads(told.stdout) == [{text: text}]
+    words = ("sql", f"SELECT '{text}' AS \"{text}\"", "--project", project)
+    done = call(*words)
+    assert done.code == 0, done.err
+    assert [line.strip() for line in done.out.splitlines()] == [text, text]
+    assert json.loads(call(*words, "--json").out) == [{text: text}]
 
 
 def test_a_name_with_line_breaks_is_one_line() -> None:
-    error_of(run("status", "a\nb\x1b[31m"))
+    error_of(call("status", "a\nb\x1b[31m"))

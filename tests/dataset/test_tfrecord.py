@@ -12,8 +12,6 @@ from typing import BinaryIO
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tfrecord.reader import tfrecord_loader
-from tfrecord.writer import TFRecordWriter
 
 from carspotter.dataset.reader import read_tfrecord
 from carspotter.dataset.samples import Sample, to_record
@@ -86,6 +84,8 @@ def test_each_cut_within_a_record_is_found(cut: int) -> None:
 
 
 def test_a_length_beyond_all_bounds_is_not_read() -> None:
+    from tfrecord.writer import TFRecordWriter
+
     # Eight bytes and their checksum, which is right.
     length = struct.pack("<Q", 1 << 40)
     checksum = TFRecordWriter.masked_crc(length)
@@ -97,6 +97,8 @@ EXAMPLE = {"image/encoded": [b"\xff\xd8\xff"], "image/class/label": [7], "image/
 
 
 def test_the_tfrecord_package_reads_it(tmp_path: Path) -> None:
+    from tfrecord.reader import tfrecord_loader
+
     path = tmp_path / "x.tfrecord"
     path.write_bytes(encode_records([encode_example(EXAMPLE)] * 2))
     kinds = {"image/encoded": "byte", "image/class/label": "int", "image/object/bbox/xmin": "float"}
@@ -108,6 +110,8 @@ def test_the_tfrecord_package_reads_it(tmp_path: Path) -> None:
 
 
 def test_we_read_what_the_tfrecord_package_writes(tmp_path: Path) -> None:
+    from tfrecord.writer import TFRecordWriter
+
     writer = TFRecordWriter(str(tmp_path / "x.tfrecord"))
     writer.write({"text": (b"abc", "byte"), "numbers": ([1, -2], "int"), "floats": ([0.5], "float")})
     writer.close()
@@ -152,6 +156,8 @@ SAMPLE = Sample(
 
 
 def test_files_of_earlier_versions_hold_the_same_records(tmp_path: Path) -> None:
+    from tfrecord.reader import tfrecord_loader
+
     (tmp_path / "before.tfrecord").write_bytes(EARLIER)
     (tmp_path / "after.tfrecord").write_bytes(encode_records([to_record(SAMPLE)]))
     before, after = (list(tfrecord_loader(str(tmp_path / f"{name}.tfrecord"), None)) for name in ("before", "after"))

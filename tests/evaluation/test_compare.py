@@ -7,8 +7,6 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
-from scipy.optimize import minimize
-from scipy.stats import binomtest
 
 from carspotter.errors import EvaluationError
 from carspotter.evaluation.compare import compare, ensemble, fit_weights
@@ -20,6 +18,8 @@ Maker = Callable[..., Predictions]
 
 
 def test_two_models_of_the_same_classes(made: Maker) -> None:
+    from scipy.stats import binomtest
+
     a, b = made(seed=1, name="a"), made(seed=2, name="b", skill=3.2)
     found = compare([a, b.take(np.arange(len(b))[::-1])])
     known = a.truth >= 0
@@ -128,6 +128,8 @@ def test_an_ensemble_of_nothing_is_refused() -> None:
 
 
 def test_the_weights_are_those_that_a_general_optimiser_finds(made: Maker) -> None:
+    from scipy.optimize import minimize
+
     tables = [made(seed=i, skill=skill, name=f"{i}") for i, skill in enumerate((2.0, 3.0, 2.6, 0.0))]
     weights = fit_weights(tables)
     assert weights.sum() == pytest.approx(1)

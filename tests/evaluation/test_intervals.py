@@ -8,8 +8,6 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from scipy.stats import binomtest
-from sklearn.metrics import roc_auc_score
 
 from carspotter.evaluation.intervals import Share, auroc, grouped_interval, holm, mcnemar, paired_difference
 from carspotter.runtime.intervals import wilson
@@ -17,6 +15,8 @@ from carspotter.runtime.intervals import wilson
 
 @given(st.integers(1, 5000).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n))))
 def test_wilson_is_scipys(case: tuple[int, int]) -> None:
+    from scipy.stats import binomtest
+
     count, total = case
     known = binomtest(count, total).proportion_ci(0.95, method="wilson")
     share = Share(count=count, total=total)
@@ -38,12 +38,16 @@ def test_an_impossible_share_is_refused(count: int, total: int) -> None:
 
 @given(st.integers(0, 300), st.integers(0, 300))
 def test_mcnemar_is_the_binomial_test(only_a: int, only_b: int) -> None:
+    from scipy.stats import binomtest
+
     known = binomtest(only_a, only_a + only_b).pvalue if only_a + only_b else 1.0
     assert mcnemar(only_a, only_b) == pytest.approx(known, rel=1e-9)
     assert mcnemar(only_a, only_b) == mcnemar(only_b, only_a)
 
 
 def test_mcnemar_holds_for_many_photos() -> None:
+    from scipy.stats import binomtest
+
     assert mcnemar(5000, 5200) == pytest.approx(binomtest(5000, 10_200).pvalue, rel=1e-6)
     assert mcnemar(0, 3000) == 0.0
 
@@ -108,6 +112,8 @@ scores = st.lists(st.integers(0, 8), min_size=2, max_size=40)
 
 @given(scores, scores)
 def test_auroc_is_scikit_learns(positives: list[int], negatives: list[int]) -> None:
+    from sklearn.metrics import roc_auc_score
+
     truth = [1] * len(positives) + [0] * len(negatives)
     estimate = auroc(positives, negatives)
     assert estimate.value == pytest.approx(roc_auc_score(truth, positives + negatives))

@@ -12,8 +12,6 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from sklearn.metrics import f1_score, precision_recall_fscore_support, roc_auc_score, top_k_accuracy_score
-from sklearn.metrics import log_loss as sklearn_log_loss
 
 from carspotter.errors import EvaluationError
 from carspotter.evaluation.ads import ad_figures, fuse_ads
@@ -35,6 +33,9 @@ def labelled(table: Predictions) -> tuple[np.ndarray, np.ndarray]:
 
 
 def test_top_1_top_5_and_log_loss_are_scikit_learns(table: Predictions) -> None:
+    from sklearn.metrics import log_loss as sklearn_log_loss
+    from sklearn.metrics import top_k_accuracy_score
+
     truth, p = labelled(table)
     figures = evaluate(table)
     every = np.arange(len(table.taxonomy))
@@ -65,6 +66,8 @@ def test_levels_count_only_the_photos_that_are_labelled_there(table: Predictions
 
 
 def test_the_figures_of_classes_are_scikit_learns(table: Predictions) -> None:
+    from sklearn.metrics import precision_recall_fscore_support
+
     truth, p = labelled(table)
     precision, recall, f1, support = precision_recall_fscore_support(truth, p.argmax(1), labels=range(7))
     figures = evaluate(table)
@@ -80,6 +83,8 @@ pairs = st.lists(st.tuples(st.integers(0, 4), st.integers(0, 4)), min_size=1, ma
 
 @given(pairs)
 def test_macro_f1_is_scikit_learns_over_the_classes_that_occur(cells: list[tuple[int, int]]) -> None:
+    from sklearn.metrics import f1_score
+
     truth, answer = np.array(cells).T
     known = f1_score(truth, answer, labels=np.unique(truth), average="macro", zero_division=0)
     estimate = macro_f1(truth, answer, 5)
@@ -253,6 +258,8 @@ def test_groups_widen_intervals_as_ads_do_and_are_no_ads(made: Maker, tmp_path: 
 
 
 def test_the_unknown_score_is_judged_by_its_auroc(made: Maker) -> None:
+    from sklearn.metrics import roc_auc_score
+
     known, unknown = made(200, skill=4.0), made(150, skill=0.0, seed=9)
     estimate = unknown_auroc(known, unknown, "make")
     scores = [1 - table.at("make").max(1) for table in (unknown, known)]

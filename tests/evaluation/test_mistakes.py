@@ -9,7 +9,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from sklearn.metrics import confusion_matrix
 
 from carspotter.errors import EvaluationError
 from carspotter.evaluation.metrics import class_names
@@ -31,6 +30,8 @@ Maker = Callable[..., Predictions]
 
 
 def test_confusions_are_the_cells_beside_the_diagonal(table: Predictions) -> None:
+    from sklearn.metrics import confusion_matrix
+
     known = table.truth >= 0
     matrix = confusion_matrix(table.truth[known], table.probabilities[known].argmax(1), labels=range(7))
     names = class_names(table.taxonomy)

@@ -22,6 +22,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageCms
 
+from browsers import CHROMIUM
 from carspotter.cli.browser import browser as browser_command
 from carspotter.errors import BundleError, StorageError
 from carspotter.export.browser import MANIFEST, PAGE, WEB, build_site, cache_folder, page_html
@@ -31,8 +32,6 @@ from serving.conftest import RED, jpeg
 from tiny_bundles import TOY_COLOR
 from waiting import NEVER_S
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-SWITCHES = ("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking")
 EXAMPLES = ("front-left", "back-right", "two-cars", "right", "interior", "wheel")
 TOLERANCE = 0.02  # of a probability: decoders differ by about one of 255 where they scale
 DESK, PHONE = (1360, 900), (390, 844)
@@ -209,15 +208,6 @@ def serve() -> Iterator[Serving]:
         server.shutdown()
         thread.join()
         server.server_close()
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    playwright = pytest.importorskip("playwright.sync_api")
-    with playwright.sync_playwright() as driver:
-        chromium = driver.chromium.launch(executable_path=CHROMIUM, args=list(SWITCHES))
-        yield chromium
-        chromium.close()
 
 
 @pytest.fixture(scope="module")

@@ -8,12 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from typer.testing import CliRunner
 
 from carspotter.cli.export_photos import DRAWN, read_inputs
-from carspotter.cli.main import app
 from carspotter.errors import BundleError
 from carspotter.runtime.bundle import ModelBundle
+from commands import call
 from review_project import review_project
 from tiny_bundles import COLORS, draw_photo, tiny_finder, tiny_identifier
 
@@ -47,10 +46,10 @@ def test_a_bundle_is_exported_and_compared(tmp_path: Path, photos: Path) -> None
     listed = table(photos, "path", "x1", "y1", "x2", "y2")
     out = tmp_path / "out"
     words = ["export", tmp_path / "source", "--precision", "float16", "--photos", listed, "--out", out]
-    done = CliRunner().invoke(app, list(map(str, words)))
-    assert done.exit_code == 0, done.stderr
-    assert done.stdout.strip() == str(out)
-    assert "agreement" in done.stderr
+    done = call(*words)
+    assert done.code == 0, done.err
+    assert done.out.strip() == str(out)
+    assert "agreement" in done.err
     assert ModelBundle.load(out).precision == "float16"
 
 
@@ -109,15 +108,15 @@ def test_a_finder_has_no_classes(tmp_path: Path, photos: Path) -> None:
 
 
 def test_what_is_neither_run_nor_bundle_is_named(tmp_path: Path) -> None:
-    done = CliRunner().invoke(app, ["export", str(tmp_path), "--out", str(tmp_path / "out")])
-    assert done.exit_code == 1
-    assert "is neither a run (recipe.json), a bundle (bundle.json) nor a project (carspotter.toml)" in done.stderr
+    done = call("export", tmp_path, "--out", tmp_path / "out")
+    assert done.code == 1
+    assert "is neither a run (recipe.json), a bundle (bundle.json) nor a project (carspotter.toml)" in done.err
 
 
 def test_int8_without_photos_says_what_to_give(tmp_path: Path) -> None:
     tiny_identifier(tmp_path / "source")
     words = ["export", tmp_path / "source", "--precision", "int8", "--out", tmp_path / "out"]
-    done = CliRunner().invoke(app, list(map(str, words)))
-    assert done.exit_code == 1
-    assert "give --photos FOLDER, CSV or PROJECT" in done.stderr
+    done = call(*words)
+    assert done.code == 1
+    assert "give --photos FOLDER, CSV or PROJECT" in done.err
     assert not (tmp_path / "out").exists()

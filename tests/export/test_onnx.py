@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -22,41 +20,31 @@ from carspotter.training.checkpoint import BEST, load_checkpoint
 from carspotter.training.identifier.task import IdentifierTask, predict
 from carspotter.training.norms import fuse_norms
 from carspotter.training.recipe import load_recipe
-from carspotter.training.trainer import train
-from waiting import NEVER_S
 
 
 @pytest.fixture(scope="module")
-def run(drawn_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    out = tmp_path_factory.mktemp("runs") / "tiny"
-    train(drawn_data / "recipe.toml", ["card.licence=free for tests", 'model.heads=["color"]'], out)
-    return out
-
-
-@pytest.fixture(scope="module")
-def bundle(run: Path, tmp_path_factory: pytest.TempPathFactory) -> ModelBundle:
-    return export(run, tmp_path_factory.mktemp("bundles") / "tiny")
+def bundle(tiny_exported: Path) -> ModelBundle:
+    return ModelBundle.load(tiny_exported)
 
 
 def test_the_bundle_says_what_it_is(bundle: ModelBundle) -> None:
-    again = ModelBundle.load(bundle.folder)
-    assert (again.task, again.name, again.preprocessing.width) == ("identifier", "tiny", 64)
-    assert again.taxonomy.names("make") == ("Flat", "Round") or set(again.taxonomy.names("make")) == {"Flat", "Round"}
-    assert set(again.calibration["thresholds"]) == {"make", "model", "generation", "year"}
-    assert set(again.calibration) == {"thresholds", "color"}, "temperatures are in the graph"
-    assert again.attributes == {"color": ("Blue", "Red")}
-    assert again.card["licence"] == "free for tests"
-    assert "choosing part: top1" in again.card["figures"]
+    assert (bundle.task, bundle.name, bundle.preprocessing.width) == ("identifier", "tiny", 64)
+    assert set(bundle.taxonomy.names("make")) == {"Flat", "Round"}
+    assert set(bundle.calibration["thresholds"]) == {"make", "model", "generation", "year"}
+    assert set(bundle.calibration) == {"thresholds", "color"}, "temperatures are in the graph"
+    assert bundle.attributes == {"color": ("Blue", "Red")}
+    assert bundle.card["licence"] == "free for tests"
+    assert "choosing part: top1" in bundle.card["figures"]
 
 
 @pytest.mark.parametrize("engine", ["onnxruntime", "openvino"])
-def test_engines_answer_as_the_network_does(bundle: ModelBundle, run: Path, engine: str) -> None:
+def test_engines_answer_as_the_network_does(bundle: ModelBundle, tiny_run: Path, engine: str) -> None:
     if engine == "openvino":
         pytest.importorskip("openvino")
-    recipe = load_recipe(run / "recipe.json")
+    recipe = load_recipe(tiny_run / "recipe.json")
     task = IdentifierTask(recipe)
     model = task.build_model()
-    model.load_state_dict(load_checkpoint(run / BEST).averaged)
+    model.load_state_dict(load_checkpoint(tiny_run / BEST).averaged)
     logits, extras = predict(model, task.holdout.images)
     calibration = task.calibrate(model)[0]
     wanted = softmax(logits.double().numpy() / calibration["temperature"])
@@ -116,19 +104,3 @@ def test_fused_norms_change_nothing(drawn_data: Path) -> None:
 def test_no_run(tmp_path: Path) -> None:
     with pytest.raises(TrainingError, match="is no run"):
         export(tmp_path, tmp_path / "bundle")
-
-
-WITHOUT = """
-import sys
-for name in "lightning_fabric tensorboard sklearn skimage cleanlab duckdb pyarrow scipy".split():
-    sys.modules[name] = None  # as if it were not installed
-from carspotter.export.onnx import export
-print(export(*sys.argv[1:]).name)
-"""
-
-
-def test_an_export_needs_its_own_extra_alone(run: Path, tmp_path: Path) -> None:
-    program = [sys.executable, "-c", WITHOUT, str(run), str(tmp_path / "bundle")]
-    done = subprocess.run(program, capture_output=True, text=True, timeout=NEVER_S)
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.split() == ["tiny"]

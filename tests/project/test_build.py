@@ -24,7 +24,7 @@ from carspotter.project.report import LARGER, VIEW_HEIGHT
 from carspotter.recognition.ad import answer_ad
 from carspotter.recognition.recognizer import Recognizer
 from carspotter.runtime.bundle import ModelBundle
-from tiny_project import NAMES, make_project, save_photo
+from tiny_project import NAMES, make_project, save_photo, tables
 
 Said = dict[str, Any]
 
@@ -205,23 +205,19 @@ def test_a_second_build_changes_nothing(copy: Path) -> None:
     assert len(heard) <= 1
 
 
-def tables(folder: Path) -> dict[str, list[Any]]:
-    """Give all rows of a project, without what differs between two builds: when a photo was asked for."""
-    names = (
-        "listings",
-        "listing_photos",
-        "checks",
-        "findings",
-        "duplicates",
-        "labels",
-        "classes",
-        "samples",
-        "predictions",
-    )
-    with Project.open(folder).catalog() as catalog:
-        found = {name: catalog.rows(f"SELECT * FROM {name} ORDER BY ALL") for name in names}
-        found["files"] = catalog.rows("SELECT * EXCLUDE (stage_version, message, modified) FROM files ORDER BY ALL")
-        return found
+def test_a_report_is_drawn_when_something_that_it_shows_has_changed(copy: Path) -> None:
+    page = copy / "report.html"
+    page.write_text("as it was", encoding="utf-8")
+    assert build(Project.open(copy), workers=0)["report"]["text"] == str(page)
+    assert page.read_text(encoding="utf-8") == "as it was"
+    page.unlink()
+    build(Project.open(copy), workers=0, only=("report",))
+    assert "<img" in page.read_text(encoding="utf-8")
+    page.write_text("as it was", encoding="utf-8")
+    settings = copy / "carspotter.toml"
+    settings.write_text(settings.read_text(encoding="utf-8").replace('"tiny"', '"other"'), encoding="utf-8")
+    build(Project.open(copy), workers=0, only=("report",))
+    assert "other" in page.read_text(encoding="utf-8")
 
 
 def add_ads(folder: Path, rows: list[tuple[str, ...]]) -> None:

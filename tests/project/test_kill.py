@@ -10,7 +10,7 @@ import pytest
 from carspotter.errors import CatalogError
 from carspotter.project.folder import Project
 from carspotter.project.pipeline import STEPS, build
-from tiny_project import make_project
+from tiny_project import make_project, tables
 from waiting import NEVER_S
 
 TESTS = Path(__file__).parent.parent
@@ -53,25 +53,6 @@ NAMES = tuple(step.name for step in STEPS)
 QUICK = ("locate", "split")
 
 
-def tables(folder: Path) -> dict[str, list]:
-    names = (
-        "listings",
-        "listing_photos",
-        "checks",
-        "findings",
-        "embeddings",
-        "duplicates",
-        "labels",
-        "classes",
-        "samples",
-    )
-    with Project.open(folder).catalog() as catalog:
-        found = {name: catalog.rows(f"SELECT * FROM {name} ORDER BY 1") for name in names}
-        found["files"] = catalog.rows("SELECT * EXCLUDE (stage_version, message, modified) FROM files ORDER BY 1")
-        found["predictions"] = catalog.rows("SELECT * FROM predictions ORDER BY 1")
-        return found
-
-
 @pytest.fixture(scope="module")
 def undisturbed(tiny_built: Path) -> dict[str, list]:
     return tables(tiny_built)
@@ -87,15 +68,7 @@ def test_a_killed_step_is_finished_by_the_next_build(step: str, undisturbed: dic
     done = subprocess.run([sys.executable, str(program), str(folder), step], timeout=NEVER_S, capture_output=True)
     assert done.returncode == -9, done.stderr.decode()[-2000:]
     build(Project.open(folder), until=None if step == "report" else "shard", workers=0)
-    again = tables(folder)
-    assert {name: plain(rows) for name, rows in again.items()} == {
-        name: plain(rows) for name, rows in undisturbed.items()
-    }
-
-
-def plain(rows: list[dict]) -> list[dict]:
-    """Give vectors as lists, so that rows can be compared."""
-    return [{key: value.tolist() if hasattr(value, "tolist") else value for key, value in row.items()} for row in rows]
+    assert tables(folder) == undisturbed
 
 
 HOLD = """
@@ -141,6 +114,4 @@ def test_a_full_disk_loses_nothing(tmp_path: Path, undisturbed: dict[str, list])
         again = tables(folder)
     finally:
         subprocess.run(["umount", "-l", str(disk)], check=True)
-    assert {name: plain(rows) for name, rows in again.items()} == {
-        name: plain(rows) for name, rows in undisturbed.items()
-    }
+    assert again == undisturbed

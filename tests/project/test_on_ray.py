@@ -1,7 +1,6 @@
 """A build whose row stages run on Ray: the tables and, byte for byte, the shards of a build in this process."""
 
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -9,6 +8,7 @@ import pytest
 import tiny_project
 from carspotter.project.folder import Project
 from carspotter.project.pipeline import build
+from commands import COMMAND
 
 TABLES = ("files", "checks", "findings", "embeddings", "duplicates", "labels", "classes", "samples")
 
@@ -32,7 +32,7 @@ def test_a_build_on_ray_gives_the_same_tables_and_shards(tmp_path: Path, monkeyp
     here, there = (tiny_project.make_project(tmp_path / name) for name in ("here", "there"))
     build(Project.open(here), until="shard", workers=0)
     # In a fresh interpreter: Ray's threads stay out of this one.
-    command = [sys.executable, "-m", "carspotter.cli.main", "build", str(there), "--until", "shard", "--on", "ray"]
+    command = [*COMMAND, "build", str(there), "--until", "shard", "--on", "ray"]
     done = subprocess.run([*command, "--workers", "2"], capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr[-2000:]
     assert statuses(there) == statuses(here)

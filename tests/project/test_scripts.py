@@ -6,16 +6,14 @@ import csv
 import json
 import unicodedata
 from pathlib import Path
-from typing import Any
 
 import pytest
-from typer.testing import CliRunner
 
-from carspotter.cli.main import app
 from carspotter.dataset.manifest import load_manifest
 from carspotter.project.folder import Project
 from carspotter.project.pipeline import build
 from carspotter.runtime.bundle import ModelBundle
+from commands import call
 from tiny_bundles import tiny_finder, tiny_identifier
 from tiny_project import SETTINGS, UNBLURRED, save_photo
 
@@ -70,10 +68,10 @@ def _write_words(folder: Path) -> None:
         writer.writerows(row | {"becomes_make": row["make"], "becomes_model": row["model"]} for row in rows)
 
 
-def run(*arguments: str) -> Any:
-    result = CliRunner().invoke(app, list(arguments))
-    assert result.exit_code == 0, result.output
-    return result
+def run(*arguments: str) -> str:
+    done = call(*arguments)
+    assert done.code == 0, done.err
+    return done.out + done.err
 
 
 def test_every_photo_is_of_its_class(project: Path) -> None:
@@ -96,7 +94,7 @@ def test_page_bundle_and_shards_have_the_names(project: Path) -> None:
 @pytest.mark.parametrize("form", ["coco", "label-studio", "huggingface"])
 def test_other_tools_get_the_names(form: str, project: Path, tmp_path: Path) -> None:
     out = tmp_path / "出力 გატანა"
-    said = run("export-dataset", str(project), "--to", form, "--out", str(out)).output
+    said = run("export-dataset", str(project), "--to", form, "--out", str(out))
     assert f"import-labels '{project}' FILE" in said.replace("\n", "")
     text = "".join(path.read_text(encoding="utf-8") for path in out.rglob("*.json*"))
     assert all(name in text for name in CLASSES)
@@ -106,7 +104,7 @@ def test_other_tools_get_the_names(form: str, project: Path, tmp_path: Path) -> 
 def test_identify_says_and_draws_the_name(project: Path, tmp_path: Path) -> None:
     photo = project / "ფოტო 照片" / "广告-0 صورة 0.jpg"
     bundles = ["--finder", str(project / "bundles" / "finder"), "--identifier", str(project / "models" / "learned")]
-    said = json.loads(run("identify", str(photo), *bundles, "--json", "--draw", str(tmp_path / "画 🚗")).output)
+    said = json.loads(run("identify", str(photo), *bundles, "--json", "--draw", str(tmp_path / "画 🚗")))
     assert said["vehicles"][0]["answer"]["name"] == "奇瑞 瑞虎 8"
     assert Path(said["photo"]) == photo
     assert Path(said["drawn"]) == tmp_path / "画 🚗" / "广告-0 صورة 0.jpg"
@@ -114,4 +112,4 @@ def test_identify_says_and_draws_the_name(project: Path, tmp_path: Path) -> None
 
 
 def test_advice_can_be_pasted_into_a_shell(project: Path) -> None:
-    assert f"carspotter doubts '{project}'" in run("status", str(project)).output.replace("\n", "")
+    assert f"carspotter doubts '{project}'" in run("status", str(project)).replace("\n", "")

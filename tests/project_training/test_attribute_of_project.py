@@ -10,9 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from fastapi.testclient import TestClient
-from typer.testing import CliRunner
 
-from carspotter.cli.main import app
 from carspotter.crops import cut, decode_side, read_photo
 from carspotter.errors import BundleError, DatasetError
 from carspotter.project.folder import Project
@@ -27,16 +25,11 @@ from carspotter.runtime.bundle import READS, ModelBundle, shipped
 from carspotter.runtime.manifest import sha256
 from carspotter.serving.app import create_app
 from carspotter.serving.settings import ServeSettings
+from commands import call
 from tiny_project import SETTINGS, UNBLURRED, make_project
 
 SIDES = {"10": "front", "11": "right", "12": "back"}
 """The side that a person sees, by the beginning of the ad's number, which is the colour of its car."""
-
-
-def run(*words: object) -> tuple[int, str, str]:
-    done = CliRunner().invoke(app, [str(word) for word in words])
-    assert done.exception is None or isinstance(done.exception, SystemExit), done.exception
-    return done.exit_code, done.stdout, done.stderr
 
 
 @pytest.fixture(scope="module")
@@ -65,7 +58,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def trained(project: Path) -> dict[str, Path]:
     """The folder of each bundle that the command wrote, by its task."""
     for task in ("kind", "viewpoint", "state"):
-        code, out, err = run("train", project, "--task", task)
+        code, out, err = call("train", project, "--task", task)
         assert code == 0, err
         assert f"The bundle: {project / 'models' / task}" in out
         # As the settings of the project name it, whichever folder the command was called in.
@@ -91,7 +84,7 @@ def test_the_bundles_say_what_was_labelled(project: Path, trained: dict[str, Pat
     assert ModelBundle.load(trained["state"]).attributes == {"state": ("new", "used")}
     bundles = [word for name in ("finder", "identifier") for word in (f"--{name}", project / "bundles" / name)]
     own = [word for task in ("viewpoint", "state") for word in ("--attribute", trained[task])]
-    code, out, err = run("identify", project / "pictures/1101_0.jpg", *bundles, *own, "--json")
+    code, out, err = call("identify", project / "pictures/1101_0.jpg", *bundles, *own, "--json")
     assert code == 0, err
     (vehicle,) = json.loads(out)["vehicles"]
     assert vehicle["viewpoint"]["name"] == "right"
@@ -111,7 +104,7 @@ def test_what_the_build_has_asked_the_identifier_is_not_asked_again(project: Pat
 
 
 def test_merged_sides_are_no_viewpoint_of_a_build(project: Path, tmp_path: Path) -> None:
-    code, out, err = run("train", project, "--task", "viewpoint", "--merge-sides", "--out", tmp_path / "merged")
+    code, out, err = call("train", project, "--task", "viewpoint", "--merge-sides", "--out", tmp_path / "merged")
     assert code == 0, err
     assert "In a build" not in out
     with pytest.raises(BundleError, match="says the viewpoint 'side'; a build takes the eight sides: front"):

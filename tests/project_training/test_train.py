@@ -8,22 +8,20 @@ import re
 import shutil
 import signal
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
-from typer.testing import CliRunner, Result
 
 pytest.importorskip("torch", reason="training needs the extra `train`")
 pytest.importorskip("onnxscript", reason="exporting needs the extra `export`")
 
 from carspotter.catalog.lock import TRAINING, ProjectLock
-from carspotter.cli.main import app
 from carspotter.dataset.manifest import load_manifest
 from carspotter.errors import ProjectError
 from carspotter.project.folder import Project
 from carspotter.project.pipeline import build
 from carspotter.runtime.bundle import ModelBundle, shipped
+from commands import COMMAND, Said, call
 from tiny_project import SETTINGS, UNBLURRED, make_project
 
 TINY = """
@@ -49,23 +47,23 @@ epochs = 3
 width = 32
 height = 32
 """
+LONGER = ("--epochs", 12, "--seed", 3)
 
 
 @pytest.fixture
 def project(tiny_built: Path, tmp_path: Path) -> Path:
-    folder = tmp_path / "cars"
-    shutil.copytree(tiny_built, folder)
-    (tmp_path / "tiny.toml").write_text(TINY, encoding="utf-8")
-    return folder
+    return copied(tiny_built, tmp_path)
 
 
-def command(*words: object) -> Result:
-    return CliRunner().invoke(app, ["train", *map(str, words)])
+def copied(project: Path, folder: Path) -> Path:
+    """Copy a project below a folder, and write a recipe beside it."""
+    (folder / "tiny.toml").write_text(TINY, encoding="utf-8")
+    return Path(shutil.copytree(project, folder / "cars"))
 
 
-def train(project: Path, *words: object, recipe: bool = True) -> Result:
+def train(project: Path, *words: object, recipe: bool = True) -> Said:
     """Run the command with its stderr a log."""
-    return command(project, *(("--recipe", project.parent / "tiny.toml") if recipe else ()), *words)
+    return call("train", project, *(("--recipe", project.parent / "tiny.toml") if recipe else ()), *words)
 
 
 def lines_of(project: Path) -> list[dict[str, float]]:
@@ -73,14 +71,46 @@ def lines_of(project: Path) -> list[dict[str, float]]:
     return [json.loads(line) for line in text.splitlines()]
 
 
-def test_a_project_becomes_a_bundle_that_is_judged_and_compared(project: Path) -> None:
-    done = train(project)
-    assert done.exit_code == 0, done.stderr
-    assert "classes to learn from" in done.stderr
-    assert "3 epochs of" in done.stderr
-    assert "epoch 3 of 3: loss" in done.stderr
-    assert "test photos right" in done.stdout
-    assert "models/learned" in done.stdout
+@pytest.fixture(scope="module")
+def trained(tiny_built: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[dict[str, float]], Said]:
+    """A project whose training was killed in its second epoch and went on, what its log held then, and what was said.
+
+    Nobody changes it.
+    """
+    project = copied(tiny_built, tmp_path_factory.mktemp("trained"))
+    words = ("--recipe", project.parent / "tiny.toml", *LONGER)
+    with subprocess.Popen(
+        [*COMMAND, "train", str(project), *map(str, words)], stderr=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stderr is not None
+        for line in process.stderr:
+            if line.startswith("epoch 2 of 12"):
+                break
+        os.kill(process.pid, signal.SIGKILL)
+    before = lines_of(project)
+    assert not (project / "models" / "trained").exists(), "a bundle is whole or not there"
+    return project, before, train(project, *LONGER)
+
+
+Trained = tuple[Path, list[dict[str, float]], Said]
+
+
+def test_a_killed_training_goes_on_with_the_same_command(trained: Trained) -> None:
+    project, before, done = trained
+    assert done.code == 0, done.err
+    assert "goes on" in done.err
+    assert "epoch 1 of 12" not in done.err
+    assert lines_of(project)[: len(before)] == before
+    assert lines_of(project)[-1]["epoch"] == 12
+
+
+def test_a_project_becomes_a_bundle_that_is_judged_and_compared(trained: Trained) -> None:
+    project, _, done = trained
+    assert "classes to learn from" in done.err
+    assert "12 epochs of" in done.err
+    assert "epoch 12 of 12: loss" in done.err
+    assert "test photos right" in done.out
+    assert "models/learned" in done.out
     bundle = ModelBundle.load(project / "models" / "trained")
     assert bundle.taxonomy is not None
     assert set(bundle.taxonomy.classes) == set(ModelBundle.load(project / "models" / "learned").taxonomy.classes)
@@ -91,65 +121,47 @@ def test_a_project_becomes_a_bundle_that_is_judged_and_compared(project: Path) -
     result = json.loads((project / "runs" / "trained" / "result.json").read_text(encoding="utf-8"))
     assert set(result["figures"]) == {"validation", "test"}
 
-    again = train(project)
-    assert again.stdout == done.stdout, "what is done is said again, not done again"
-    assert "--fresh trains anew" in again.stderr
-    other = train(project, "--epochs", 2, "--set", "train.lr=1e-3")
-    assert other.exit_code == 1
-    assert "epochs (was None, is 2); changes (was [], is ['train.lr=1e-3'])" in other.stderr
-    assert len(other.stderr.strip().splitlines()[-1:]) == 1
+    again = train(project, *LONGER)
+    assert again.out == done.out, "what is done is said again, not done again"
+    assert "--fresh trains anew" in again.err
+    other = train(project, "--epochs", 2, "--seed", 3, "--set", "train.lr=1e-3")
+    assert other.code == 1
+    assert "epochs (was 12, is 2); changes (was [], is ['train.lr=1e-3'])" in other.err
     failed = train(project, "--set", "model.start=nowhere", "--fresh")
-    assert failed.exit_code == 1
-    assert train(project).stdout == done.stdout, "a training that cannot begin costs nothing of the one before"
+    assert failed.code == 1
+    assert train(project, *LONGER).out == done.out, "a training that cannot begin costs nothing of the one before"
+
+
+def test_a_fresh_training_on_a_split_without_validation_holds_photos_of_train_out(
+    trained: Trained, tmp_path: Path
+) -> None:
+    project = copied(trained[0], tmp_path)
+    parts = "\n[split]\ntrain = 0.7\nvalidation = 0.0\ntest = 0.3\n"
+    (project / "carspotter.toml").write_text(SETTINGS + UNBLURRED + parts, encoding="utf-8")
+    shutil.rmtree(project / "catalog" / "samples")  # else photos stay in the part that they were in
+    build(Project.open(project), until="shard", workers=0)
     learning = ("--set", "train.class_weights=balanced", "--set", "model.layers=last-2")
-    fresh = train(project, "--epochs", 2, "--size", 48, "--fresh", *learning)
-    assert fresh.exit_code == 0, fresh.stderr
-    assert "what learns: the head and the last 2 layers; rare classes weigh more, balanced" in fresh.stderr
-    assert [line["epoch"] for line in lines_of(project)] == [1, 2]
+    done = train(project, "--minutes", 500, "--size", 48, "--fresh", *learning)
+    assert done.code == 0, done.err
+    said = re.search(r"(\d+) photos of 3 classes to learn from, (\d+) to choose by, (\d+) to judge on", done.err)
+    assert said is not None, done.err
+    learnt, held, judged = map(int, said.groups())
+    shards = load_manifest(str(project / "shards")).counts
+    assert not sum(shards.get("validation", {}).values())
+    assert held > 0
+    assert learnt + held == sum(shards["train"].values())
+    assert judged == sum(shards["test"].values())
+    assert "what learns: the head and the last 2 layers; rare classes weigh more, balanced" in done.err
+    assert [line["epoch"] for line in lines_of(project)] == [1, 2, 3]
     assert ModelBundle.load(project / "models" / "trained").preprocessing.width == 48
 
 
 def test_a_second_training_at_the_same_time_is_refused(project: Path) -> None:
     with ProjectLock(project, TRAINING):
         done = train(project)
-    assert done.exit_code == 1
-    assert f"is being trained on by process {os.getpid()}; wait until it has finished, or stop it" in done.stderr
+    assert done.code == 1
+    assert f"is being trained on by process {os.getpid()}; wait until it has finished, or stop it" in done.err
     assert not (project / "runs").exists()
-
-
-def test_a_split_without_validation_holds_photos_of_train_out(tmp_path: Path) -> None:
-    parts = "\n[split]\ntrain = 0.7\nvalidation = 0.0\ntest = 0.3\n"
-    project = make_project(tmp_path / "cars", settings=SETTINGS + UNBLURRED + parts)
-    (tmp_path / "tiny.toml").write_text(TINY, encoding="utf-8")
-    build(Project.open(project), until="shard", workers=0)
-    done = train(project, "--minutes", 5)
-    assert done.exit_code == 0, done.stderr
-    said = re.search(r"(\d+) photos of 3 classes to learn from, (\d+) to choose by, (\d+) to judge on", done.stderr)
-    assert said is not None, done.stderr
-    learnt, held, judged = map(int, said.groups())
-    shards = load_manifest(str(project / "shards")).counts
-    assert held > 0
-    assert learnt + held == sum(shards["train"].values())
-    assert judged == sum(shards["test"].values())
-
-
-def test_a_killed_training_goes_on_with_the_same_command(project: Path) -> None:
-    words = ("--recipe", project.parent / "tiny.toml", "--epochs", 12, "--seed", 3)
-    program = [sys.executable, "-m", "carspotter.cli.main", "train", str(project), *map(str, words)]
-    with subprocess.Popen(program, stderr=subprocess.PIPE, text=True) as process:
-        assert process.stderr is not None
-        for line in process.stderr:
-            if line.startswith("epoch 2 of 12"):
-                break
-        os.kill(process.pid, signal.SIGKILL)
-    before = [json.loads(line) for line in (project / "runs/trained/log.jsonl").read_text().splitlines()]
-    assert not (project / "models" / "trained").exists(), "a bundle is whole or not there"
-    done = train(project, "--epochs", 12, "--seed", 3)
-    assert done.exit_code == 0, done.stderr
-    assert "goes on" in done.stderr
-    assert "epoch 1 of 12" not in done.stderr
-    assert lines_of(project)[: len(before)] == before
-    assert lines_of(project)[-1]["epoch"] == 12
 
 
 def test_what_cannot_be_trained_is_said_in_one_line(project: Path, tmp_path: Path) -> None:
@@ -167,9 +179,9 @@ def test_what_cannot_be_trained_is_said_in_one_line(project: Path, tmp_path: Pat
     build(Project.open(project), until="shard", workers=0)
     cases.append((train(project), "0 classes have photos to learn from, 2 are needed"))
     for done, words in cases:
-        assert done.exit_code == 1, done.stderr
-        assert words in done.stderr.splitlines()[-1]
-        assert "Traceback" not in done.stderr
+        assert done.code == 1, done.err
+        assert words in done.err.splitlines()[-1]
+        assert "Traceback" not in done.err
 
 
 def test_options_of_a_project_are_none_of_a_recipe(project: Path) -> None:
@@ -179,9 +191,9 @@ def test_options_of_a_project_are_none_of_a_recipe(project: Path) -> None:
         (project, "--out", "x"),
         (project, "--resume"),
     ):
-        done = command(*words)
-        assert done.exit_code == 2
-        assert "a project" in done.stderr
+        done = call("train", *words)
+        assert done.code == 2
+        assert "a project" in done.err
 
 
 def test_a_project_named_as_an_identifier_is_the_better_of_its_bundles(project: Path) -> None:
@@ -208,19 +220,19 @@ def test_a_project_named_as_an_identifier_is_the_better_of_its_bundles(project: 
 
 
 def test_commands_take_a_project_for_its_bundle(project: Path) -> None:
-    judged = CliRunner().invoke(app, ["evaluate", str(project)])
-    assert judged.exit_code == 0, judged.stderr
+    judged = call("evaluate", project)
+    assert judged.code == 0, judged.err
     assert (project / "models" / "learned" / "test" / "report.html").is_file()
     photo = next((project / "photos").rglob("*.*"), None) or next(project.rglob("*.jpg"))
     words = ["identify", str(photo), "--identifier", str(project), "--finder", str(project / "bundles" / "finder")]
-    asked = CliRunner().invoke(app, [*words, "--json"])
-    assert asked.exit_code == 0, asked.stderr
-    assert '"learned"' in asked.stdout
+    asked = call(*words, "--json")
+    assert asked.code == 0, asked.err
+    assert '"learned"' in asked.out
 
 
 def test_what_the_shipped_network_knew_stays_and_strangers_have_a_bar(project: Path) -> None:
-    done = train(project, "--epochs", 1, recipe=False)
-    assert done.exit_code == 0, done.stderr
+    done = train(project, "--epochs", 1, "--size", 96, recipe=False)
+    assert done.code == 0, done.err
     bundle, start = ModelBundle.load(project / "models" / "trained"), shipped("identifier")
     assert bundle.head is not None
     assert bundle.head.profiles is not None, "what the start says of models tells strangers best"
@@ -231,5 +243,5 @@ def test_what_the_shipped_network_knew_stays_and_strangers_have_a_bar(project: P
     assert set(bundle.attributes) == {name for name, share in agreement.items() if share >= 0.95}
     for name in ("colour", "body"):
         line = "kept from the shipped identifier" if name in bundle.attributes else "changed them too much"
-        assert re.search(f"{line}.*{name}", done.stdout)
+        assert re.search(f"{line}.*{name}", done.out)
         assert (name in bundle.calibration) == (name in bundle.attributes)

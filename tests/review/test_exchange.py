@@ -8,14 +8,13 @@ from pathlib import Path
 
 import pytest
 from PIL import Image
-from typer.testing import CliRunner
 
-from carspotter.cli.main import app
 from carspotter.dataset.exchange import FORMS, file_name_of, read_labels
 from carspotter.errors import DatasetError, ProjectError
 from carspotter.project.folder import Project
 from carspotter.project.pipeline import build
 from carspotter.review.exchange import export_dataset, import_labels
+from commands import call
 from tiny_project import make_project
 
 
@@ -168,13 +167,13 @@ def test_a_photo_on_its_side_is_written_upright(project: Project, tmp_path: Path
 
 
 def test_the_commands_say_what_to_do_next(project: Project, tmp_path: Path) -> None:
-    run = CliRunner().invoke
-    done = run(app, ["export-dataset", str(project.folder), "--to", "coco", "--out", str(tmp_path / "out")])
-    assert (done.exit_code, "COCODetectionDataset" in done.stdout) == (0, True)
-    again = run(app, ["export-dataset", str(project.folder), "--to", "coco", "--out", str(tmp_path / "out")])
-    assert (again.exit_code, "holds something already" in again.stderr) == (1, True)
-    back = run(app, ["import-labels", str(project.folder), str(tmp_path / "out" / "labels.json"), "--person", "Ann"])
-    assert (back.exit_code, "unchanged. Next: carspotter build" in back.stdout) == (0, True)
+    words = ("export-dataset", project.folder, "--to", "coco", "--out", tmp_path / "out")
+    done = call(*words)
+    assert (done.code, "COCODetectionDataset" in done.out) == (0, True)
+    again = call(*words)
+    assert (again.code, "holds something already" in again.err) == (1, True)
+    back = call("import-labels", project.folder, tmp_path / "out" / "labels.json", "--person", "Ann")
+    assert (back.code, "unchanged. Next: carspotter build" in back.out) == (0, True)
 
 
 def test_a_project_without_a_dataset_says_what_to_run(tmp_path: Path) -> None:

@@ -29,8 +29,6 @@ from carspotter.review.decisions import DecisionStore
 from review_project import review_project
 from waiting import NEVER_S
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-
 
 class Wire(comm.BaseComm):  # type: ignore[misc]
     """The comm of a kernel whose messages are kept for whoever reads them next."""
@@ -252,26 +250,22 @@ def kernel(labeller: Labeller, text: str) -> str:
     return json.dumps(answers)
 
 
-@pytest.mark.skipif(CHROMIUM is None, reason="no chromium on this machine")
-def test_ten_photos_by_keyboard_in_a_page(host: str, project: Project) -> None:
-    playwright = pytest.importorskip("playwright.sync_api")
+def test_ten_photos_by_keyboard_in_a_page(host: str, project: Project, browser: Any) -> None:
     labeller = Labeller(project, person="Ann")
-    with playwright.sync_playwright() as started:
-        browser = started.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"])
-        page = browser.new_page()
-        page.set_default_timeout(1000 * NEVER_S)
-        page.expose_function("kernel", partial(kernel, labeller))
-        page.goto(host)
-        photos = []
-        for key in "eidoeidoei":
-            page.wait_for_selector(".photo img")
-            photos.append(page.get_attribute(".photo", "data-photo"))
-            page.press(".spot", key)
-        page.wait_for_selector(".top:has-text('10 of 24')")
-        page.press(".spot", "z")
-        page.wait_for_selector(".top:has-text('9 of 24')")
-        page.wait_for_selector(f".photo[data-photo='{photos[-1]}']")
-        browser.close()
+    page = browser.new_page()
+    page.set_default_timeout(1000 * NEVER_S)
+    page.expose_function("kernel", partial(kernel, labeller))
+    page.goto(host)
+    photos = []
+    for key in "eidoeidoei":
+        page.wait_for_selector(".photo img")
+        photos.append(page.get_attribute(".photo", "data-photo"))
+        page.press(".spot", key)
+    page.wait_for_selector(".top:has-text('10 of 24')")
+    page.press(".spot", "z")
+    page.wait_for_selector(".top:has-text('9 of 24')")
+    page.wait_for_selector(f".photo[data-photo='{photos[-1]}']")
+    page.close()
     assert len(set(photos)) == 10
     decisions = DecisionStore(project.labels / "decisions.jsonl").decisions()
     assert [decision.photo_id for decision in decisions] == photos[:-1]
@@ -279,24 +273,20 @@ def test_ten_photos_by_keyboard_in_a_page(host: str, project: Project) -> None:
     labeller.close()
 
 
-@pytest.mark.skipif(CHROMIUM is None, reason="no chromium on this machine")
-def test_a_doubt_is_decided_beside_all_photos_of_its_ad(host: str, project: Project) -> None:
-    playwright = pytest.importorskip("playwright.sync_api")
+def test_a_doubt_is_decided_beside_all_photos_of_its_ad(host: str, project: Project, browser: Any) -> None:
     write_doubts(project.labels / "doubts.csv", [Doubt(photo_id="1/0", ad_id="1", is_ad=True, given="x", score=0.1)])
     labeller = Labeller(project, "class", queue="doubts", person="Ann")
-    with playwright.sync_playwright() as started:
-        browser = started.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"])
-        page = browser.new_page()
-        page.set_default_timeout(1000 * NEVER_S)
-        page.expose_function("kernel", partial(kernel, labeller))
-        page.goto(host)
-        page.wait_for_selector(".photo[data-photo='1/0']")
-        for number in range(4):
-            page.click(f".album button[title='1/{number}']:has(img)")
-            page.wait_for_selector(f".photo[data-photo='1/{number}']")
-        page.press(".spot", "u")
-        page.wait_for_selector(".top:has-text('All decided')")
-        page.wait_for_selector(".top:has-text('1 of 1')")
-        browser.close()
+    page = browser.new_page()
+    page.set_default_timeout(1000 * NEVER_S)
+    page.expose_function("kernel", partial(kernel, labeller))
+    page.goto(host)
+    page.wait_for_selector(".photo[data-photo='1/0']")
+    for number in range(4):
+        page.click(f".album button[title='1/{number}']:has(img)")
+        page.wait_for_selector(f".photo[data-photo='1/{number}']")
+    page.press(".spot", "u")
+    page.wait_for_selector(".top:has-text('All decided')")
+    page.wait_for_selector(".top:has-text('1 of 1')")
+    page.close()
     assert [(each["ad"], each["says"]) for each in labeller.decisions] == [("1", "undecidable")]
     labeller.close()

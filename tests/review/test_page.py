@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from browsers import CHROMIUM, SWITCHES
+from browsers import CHROMIUM
 from carspotter.labels.doubts import Doubt, write_doubts
 from carspotter.project.folder import Project
 from carspotter.project.pipeline import build
@@ -19,16 +19,6 @@ from review_project import review_process, review_project, served
 from waiting import NEVER_S
 
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no chromium on this machine")
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    """Start the browser once."""
-    playwright = pytest.importorskip("playwright.sync_api")
-    with playwright.sync_playwright() as started:
-        browser = started.chromium.launch(executable_path=CHROMIUM, args=list(SWITCHES))
-        yield browser
-        browser.close()
 
 
 @pytest.fixture

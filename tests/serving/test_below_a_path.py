@@ -6,7 +6,6 @@ The proxy is a small one of our own on loopback. One takes the path away before 
 from __future__ import annotations
 
 import asyncio
-import shutil
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -26,8 +25,6 @@ from serving.conftest import RED, Serve, jpeg
 from waiting import NEVER_S
 
 PATH = "/cars"
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-SWITCHES = ["--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking", "--disable-sync"]
 
 
 @contextmanager
@@ -77,17 +74,6 @@ def below(request: pytest.FixtureRequest, serve: Serve, tmp_path: Path) -> Itera
     service = serve(feedback=tmp_path / "feedback", root_path="" if request.param else PATH)
     with proxy(service.url, strips=request.param) as address:
         yield address
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    playwright = pytest.importorskip("playwright.sync_api")
-    if CHROMIUM is None:
-        pytest.skip("there is no chromium to drive")
-    with playwright.sync_playwright() as driver:
-        chromium = driver.chromium.launch(executable_path=CHROMIUM, args=SWITCHES)
-        yield chromium
-        chromium.close()
 
 
 @contextmanager

@@ -19,7 +19,7 @@ import pytest
 from PIL import Image
 
 from alike import alike
-from browsers import CHROMIUM, SWITCHES
+from browsers import CHROMIUM
 from carspotter.recognition.recognizer import Recognizer
 from carspotter.serving.keys import add_key
 from carspotter.serving.settings import ServeSettings
@@ -36,14 +36,6 @@ BLUE = ("blue", (560, 60, 780, 190))
 SHIPPED = Path(__file__).parent.parent.parent / "src" / "carspotter" / "models" / "finder" / "bundle.json"
 
 Open = Callable[..., Any]
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    with playwright.sync_playwright() as driver:
-        chromium = driver.chromium.launch(executable_path=CHROMIUM, args=list(SWITCHES))
-        yield chromium
-        chromium.close()
 
 
 class Watch:

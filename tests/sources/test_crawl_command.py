@@ -5,14 +5,13 @@ import sys
 from pathlib import Path
 
 import pytest
-from typer.testing import CliRunner
 
 pytest.importorskip("scrapy")
 sys.path.insert(0, str(Path(__file__).parent))
 from crawl_site import Site, json_ld, served
 
 from carspotter.cli.building import WARNED
-from carspotter.cli.main import app
+from commands import call
 
 CARS = [f"/car/9000{n}" for n in range(4)]
 
@@ -27,12 +26,6 @@ def make_project(folder: Path, site: Site, **more: object) -> Path:
     lines = [f"{name} = {json.dumps(value)}" for name, value in settings.items()]
     (folder / "carspotter.toml").write_text("[[sources]]\n" + "\n".join(lines) + "\n")
     return folder
-
-
-def call(*words: object) -> tuple[int, str, str]:
-    done = CliRunner().invoke(app, [str(word) for word in words])
-    assert done.exception is None or isinstance(done.exception, SystemExit), done.exception
-    return done.exit_code, done.stdout, done.stderr
 
 
 def n_listings(project: Path) -> int:

@@ -19,7 +19,7 @@ from carspotter.project.pipeline import STEPS, build, preview
 from carspotter.review.decisions import DECISIONS, Decision, DecisionStore
 from carspotter.runtime.bundle import ModelBundle
 from carspotter.taxonomy import Taxon
-from tiny_project import MODELS, SETTINGS, UNBLURRED, make_project, save_photo
+from tiny_project import MODELS, SETTINGS, UNBLURRED, make_project, plain, save_photo
 from waiting import NEVER_S
 
 SECOND = """
@@ -168,11 +168,7 @@ STATE = {
 
 
 def state(folder: Path) -> dict[str, list[dict[str, Any]]]:
-    return {name: [_plain(row) for row in ask(folder, sql)] for name, sql in STATE.items()}
-
-
-def _plain(row: dict[str, Any]) -> dict[str, Any]:
-    return {name: value.tolist() if hasattr(value, "tolist") else value for name, value in row.items()}
+    return {name: [plain(row) for row in ask(folder, sql)] for name, sql in STATE.items()}
 
 
 def splits(folder: Path) -> dict[str, tuple[str, str]]:

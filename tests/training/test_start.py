@@ -41,15 +41,8 @@ MOBILE = "model.backbone=tf_mobilenetv3_small_100"
 
 
 @pytest.fixture(scope="module")
-def run(drawn_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    out = tmp_path_factory.mktemp("runs") / "tiny"
-    train(drawn_data / "recipe.toml", [ONE_EPOCH, "train.lr=1e-2"], out)
-    return out
-
-
-@pytest.fixture(scope="module")
-def bundle(run: Path, tmp_path_factory: pytest.TempPathFactory) -> ModelBundle:
-    return export(run, tmp_path_factory.mktemp("bundles") / "tiny")
+def bundle(tiny_exported: Path) -> ModelBundle:
+    return ModelBundle.load(tiny_exported)
 
 
 @pytest.fixture(scope="module")
@@ -68,12 +61,10 @@ def close(found: np.ndarray, wanted: np.ndarray) -> bool:
     return bool(np.allclose(found, wanted, rtol=0.02, atol=0.02 * np.abs(wanted).max()))
 
 
-def test_an_identifier_starts_with_the_features_and_classes_of_a_bundle(
-    bundle: ModelBundle, run: Path, drawn_data: Path
-) -> None:
-    task = IdentifierTask(load_recipe(drawn_data / "recipe.toml", [f"model.start={bundle.folder}", FIXED]))
+def test_an_identifier_starts_with_the_features_and_classes_of_a_bundle(bundle: ModelBundle, tiny_run: Path) -> None:
+    task = IdentifierTask(load_recipe(tiny_run / "recipe.json", [f"model.start={bundle.folder}", FIXED]))
     model, trained = task.build_model(), task.build_model(blank=True)
-    trained.load_state_dict(load_checkpoint(run / BEST).averaged)
+    trained.load_state_dict(load_checkpoint(tiny_run / BEST).averaged)
     assert not close(features(task.build_model(blank=True)), features(trained)), "random weights must not pass"
     assert close(features(model), features(trained))
     assert np.allclose(model.head.weight.detach(), trained.head.weight.detach(), atol=1e-3)

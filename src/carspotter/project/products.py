@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from carspotter import __version__
+from carspotter.catalog.tables import TABLES
 from carspotter.evaluation.ads import ad_figures
 from carspotter.evaluation.curves import calibration_error
 from carspotter.evaluation.evaluating import truths
@@ -20,6 +22,7 @@ from carspotter.project.report import write_report as draw_report
 from carspotter.recognition.gallery import Gallery, learn
 from carspotter.recognition.gallery_bundle import save_gallery
 from carspotter.review.apply import PHOTO_LABELS
+from carspotter.runtime import blur
 from carspotter.runtime.bundle import ModelBundle
 from carspotter.runtime.intervals import wilson
 from carspotter.taxonomy import Taxon, Taxonomy
@@ -283,6 +286,24 @@ def write_shards(build: Build) -> Mapping[str, Any]:
     return build.whole("shard", reads=(SAMPLED,), writes=(), settings=settings, work=work)
 
 
+SHOWN = (
+    *(f"SELECT * FROM {name}" for name in TABLES if name not in ("embeddings", "files")),
+    "SELECT * EXCLUDE (stage_version, message, modified) FROM files",  # a photo may have been asked for again in vain
+)
+"""What the report shows: every table, but for the vectors."""
+
+
 def write_report(build: Build) -> Mapping[str, Any]:
-    """Draw the report; it is drawn at each build, since it is quick and shows everything."""
-    return {"text": str(draw_report(build.project, build.catalog, build.journal))}
+    """Draw the report, unless nothing that it shows has changed: plates and faces are looked for in its pictures."""
+    project, journal = build.project, build.journal
+
+    def work() -> Mapping[str, Any]:
+        draw_report(project, build.catalog, journal)
+        return {}
+
+    if not project.report.exists():
+        journal.forget("report")
+    said = {name: dict(journal.stats(name)) for name in ("deduplicate", "split", "learn", "shard")}
+    settings = [__version__, project.settings.name, project.settings.share, blur.KINDS, said]
+    build.whole("report", reads=SHOWN, writes=(), settings=settings, work=work)
+    return {"text": str(project.report)}

@@ -25,14 +25,6 @@ from carspotter.training.trainer import LOG, Training, train
 SHORT = "phases=[{epochs=6, width=48, height=48}]"
 
 
-@pytest.fixture(scope="module")
-def short_run(drawn_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A short training, which no test changes."""
-    run = tmp_path_factory.mktemp("runs") / "short"
-    train(drawn_data / "recipe.toml", [SHORT], run)
-    return run
-
-
 def rewritten(drawn_data: Path, folder: Path, **columns: object) -> str:
     """Write the labels anew with more columns, each a function of the row, and return the change of the recipe."""
     with (drawn_data / "photos" / "labels.csv").open() as file:
@@ -132,8 +124,8 @@ def test_each_lever_learns(drawn_data: Path, tmp_path: Path, changes: list[str])
     assert max(line["top1"] for line in lines) >= 0.5  # chance: 0.25
 
 
-def test_a_student_follows_its_teachers(short_run: Path, drawn_data: Path, tmp_path: Path) -> None:
-    teacher = Path(shutil.copytree(short_run, tmp_path / "teacher"))
+def test_a_student_follows_its_teachers(tiny_run: Path, drawn_data: Path, tmp_path: Path) -> None:
+    teacher = Path(shutil.copytree(tiny_run, tmp_path / "teacher"))
     saved = load_checkpoint(teacher / BEST)
     saved.averaged["head.weight"].zero_()
     saved.averaged["head.bias"].copy_(torch.tensor([0, 0, 9, 0]))  # a teacher that always says the third class
@@ -148,12 +140,12 @@ def test_a_student_follows_its_teachers(short_run: Path, drawn_data: Path, tmp_p
 
 
 def test_teachers_are_asked_together_and_in_our_order_of_classes(
-    short_run: Path, drawn_data: Path, tmp_path: Path
+    tiny_run: Path, drawn_data: Path, tmp_path: Path
 ) -> None:
     train(drawn_data / "recipe.toml", ["phases=[{epochs=2, width=48, height=48}]", "seed=2"], tmp_path / "other")
     header, *rows = (drawn_data / "taxonomy.csv").read_text().splitlines()
     (tmp_path / "turned.csv").write_text("\n".join([header, *rows[::-1]]) + "\n")
-    runs = [str(short_run), str(tmp_path / "other")]
+    runs = [str(tiny_run), str(tmp_path / "other")]
     changes = [f"data.taxonomy={tmp_path / 'turned.csv'}", f"data.teachers={runs}"]
     recipe = load_recipe(drawn_data / "recipe.toml", changes)
     side = recipe.input.height
@@ -162,28 +154,28 @@ def test_teachers_are_asked_together_and_in_our_order_of_classes(
     said = Teacher(open_teachers(recipe, taxonomy), len(taxonomy))(pixels)
     alone = []
     for run in runs:
-        network = IdentifierTask(load_recipe(drawn_data / "recipe.toml")).build_model(blank=True).eval()
+        network = IdentifierTask(load_recipe(Path(run) / "recipe.json")).build_model(blank=True).eval()
         network.load_state_dict(load_checkpoint(Path(run) / BEST).kept)
         alone.append(network(pixels)[0].softmax(1))
     assert torch.allclose(said, torch.stack(alone).mean(0).flip(1), atol=1e-4)
 
 
-def test_a_teacher_of_other_classes_is_refused(short_run: Path, drawn_data: Path, tmp_path: Path) -> None:
+def test_a_teacher_of_other_classes_is_refused(tiny_run: Path, drawn_data: Path, tmp_path: Path) -> None:
     (tmp_path / "others.csv").write_text("class_id,make,model\n" + "".join(f"{n},Other,M{n}\n" for n in range(1, 5)))
-    changes = [f"data.taxonomy={tmp_path / 'others.csv'}", f"data.teachers=['{short_run}']"]
+    changes = [f"data.taxonomy={tmp_path / 'others.csv'}", f"data.teachers=['{tiny_run}']"]
     recipe = load_recipe(drawn_data / "recipe.toml", changes)
     with pytest.raises(RecipeError, match="none of the classes"):
         open_teachers(recipe, load_taxonomy(tmp_path / "others.csv")[0])
 
 
-def test_a_run_can_go_on_from_another_with_more_classes(short_run: Path, drawn_data: Path, tmp_path: Path) -> None:
+def test_a_run_can_go_on_from_another_with_more_classes(tiny_run: Path, drawn_data: Path, tmp_path: Path) -> None:
     classes = (drawn_data / "taxonomy.csv").read_text().splitlines()
     header, *rest = classes
     odd = ",".join({"class_id": "5", "make": "Square", "model": "Red"}.get(name, "") for name in header.split(","))
     (tmp_path / "classes.csv").write_text("\n".join([header, odd, *rest]) + "\n")
-    changes = [f"data.taxonomy={tmp_path / 'classes.csv'}", f"model.start={short_run}"]
+    changes = [f"data.taxonomy={tmp_path / 'classes.csv'}", f"model.start={tiny_run}"]
     model = IdentifierTask(load_recipe(drawn_data / "recipe.toml", changes)).build_model()
-    first = load_checkpoint(short_run / BEST).averaged
+    first = load_checkpoint(tiny_run / BEST).averaged
     assert torch.equal(model.head.weight[1:], first["head.weight"])
     assert torch.equal(model.backbone.conv_stem.weight, first["backbone.conv_stem.weight"])
     with pytest.raises(RecipeError, match="another backbone"):
