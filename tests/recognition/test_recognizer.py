@@ -14,9 +14,10 @@ from alike import alike
 from carspotter.errors import BundleError
 from carspotter.geometry import BoundingBox
 from carspotter.recognition import recognizer as module
+from carspotter.recognition.candidates import why_no_vehicle
 from carspotter.recognition.finder import Finding
 from carspotter.recognition.identifier import NO_CAR
-from carspotter.recognition.recognizer import Recognizer, why_no_vehicle
+from carspotter.recognition.recognizer import Recognizer
 from carspotter.records import KINDS, Detection, Kind, Prediction
 from hostile import hostile_files
 from tiny_bundles import ATTRIBUTES, BACKGROUNDS, TOY_COLOR, draw_photo

@@ -113,7 +113,7 @@ class _Planned:
 def _planned(project: Project, wish: Wish, *, photos: Photos, mark: str, saved: bool, started: float) -> _Planned:
     """Choose the recipe of a new run, or take that of a saved one, and time some of its steps."""
     from carspotter.training import plan as planning
-    from carspotter.training.recipe import load_recipe
+    from carspotter.training.recipe_file import load_recipe
     from carspotter.training.task import RECIPE, open_task
 
     run = project.run

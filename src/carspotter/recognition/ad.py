@@ -18,11 +18,11 @@ from numpy.typing import NDArray
 from carspotter.recognition.ad_score import AdScore, score_ad
 from carspotter.recognition.ad_views import VIEWS, find_copies, lead_of, views_of
 from carspotter.recognition.attributes import SHOWN, Attributes
+from carspotter.recognition.candidates import why_no_vehicle
 from carspotter.recognition.declared import Comparison, Declared, DeclaredWords, Evidence, compare
 from carspotter.recognition.declared_attributes import SeenWords, are_near, compare_attribute
 from carspotter.recognition.fusion import find_outlier_colours, find_outlier_photos, fuse, fuse_words, mean_direction
 from carspotter.recognition.identifier import NO_CAR, Identification, Identifier
-from carspotter.recognition.recognizer import why_no_vehicle
 from carspotter.records import Answer, Attribute, Candidate, Prediction, named
 from carspotter.taxonomy import LEVELS, Taxon, Taxonomy
 

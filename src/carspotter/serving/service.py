@@ -26,8 +26,8 @@ from carspotter.labels.attribute_words import find_word
 from carspotter.pixels import decode
 from carspotter.recognition import declared as declaring
 from carspotter.recognition.ad import AdAnswer, answer_ad
+from carspotter.recognition.candidates import why_no_vehicle
 from carspotter.recognition.locate import Selection
-from carspotter.recognition.recognizer import why_no_vehicle
 from carspotter.records import PhotoError, Prediction
 from carspotter.runtime.blur import Blurrer, Find, without
 from carspotter.serving.batching import FAULTY, Batcher, QueueFullError, StoppingError

@@ -20,7 +20,8 @@ import torch
 from carspotter.errors import TrainingError
 from carspotter.training.identifier.model import load_backbone, parameter_groups
 from carspotter.training.identifier.task import IdentifierTask
-from carspotter.training.recipe import Phase, Recipe, load_recipe
+from carspotter.training.recipe import Phase, Recipe
+from carspotter.training.recipe_file import load_recipe
 from carspotter.training.task import Task
 
 STEPS = {"fine-tune": 96, "imagenet": 600}

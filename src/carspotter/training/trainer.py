@@ -36,7 +36,8 @@ from carspotter.training.device import chooses_bfloat16, environment, open_fabri
 from carspotter.training.identifier.model import FURTHER, parameter_groups
 from carspotter.training.norms import blend_folded, estimate_norms
 from carspotter.training.progress import Clock, epoch_line
-from carspotter.training.recipe import BASELINES, Phase, Recipe, load_recipe
+from carspotter.training.recipe import BASELINES, Phase, Recipe
+from carspotter.training.recipe_file import load_recipe
 from carspotter.training.start import NOTICE, notice_of, seen_by_start
 from carspotter.training.task import LOG, RECIPE, Task, open_task
 
