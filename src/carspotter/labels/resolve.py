@@ -18,7 +18,9 @@ from carspotter.labels.corrections import Corrections, Words, words_of
 from carspotter.labels.described import cars_in, is_of_another
 from carspotter.labels.generations import Found, makes_of, of_make
 from carspotter.labels.known import Known, Make
-from carspotter.labels.models import MakeWords, Match, Models, NearMiss, is_body, parted
+from carspotter.labels.make_words import MakeWords
+from carspotter.labels.models import Match, Models, NearMiss
+from carspotter.labels.spellings import is_body, parted
 from carspotter.labels.words import digits, key, lookalike, tokens
 from carspotter.taxonomy import Taxon
 
