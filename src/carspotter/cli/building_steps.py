@@ -83,9 +83,9 @@ def split(
     as_json: JsonOption = False,
 ) -> None:
     """Split into train, validation and test by ad and duplicate group, with a leak certificate."""
-    from carspotter.project.curate import forget_split
     from carspotter.project.folder import Project
     from carspotter.project.pipeline import build
+    from carspotter.project.split import forget_split
 
     opened = Project.open(project)
     with display() as watch:

@@ -12,9 +12,14 @@ from typing import Any
 
 from carspotter.errors import ProjectError, suggestion
 from carspotter.progress import Quiet, Watch
-from carspotter.project import curate, doubting, fetching, intake, products
+from carspotter.project import doubting, fetching, intake, products
 from carspotter.project.build import Build, Journal
+from carspotter.project.classes import choose_classes
+from carspotter.project.deduplicate import group_duplicates
 from carspotter.project.folder import Project
+from carspotter.project.look import look_at_photos
+from carspotter.project.resolve import resolve_labels
+from carspotter.project.split import split_dataset
 from carspotter.sources.crawl import source as crawl
 from carspotter.sources.crawl.report import CrawlReport
 from carspotter.sources.crawl.settings import CrawlSettings
@@ -32,18 +37,18 @@ class Step:
 STEPS: tuple[Step, ...] = (
     Step(name="import", about="read the listings of every source", work=intake.import_listings),
     Step(name="fetch", about="fetch photographs that are not on disk", work=fetching.fetch_photos),
-    Step(name="locate", about="check, locate and embed photos, each decoded once", work=curate.look_at_photos),
-    Step(name="deduplicate", about="group photos that show the same picture", work=curate.group_duplicates),
-    Step(name="resolve", about="turn sellers' words into taxa", work=curate.resolve_labels),
-    Step(name="classes", about="choose the classes", work=curate.choose_classes),
-    Step(name="split", about="split without leaks", work=curate.split_dataset),
+    Step(name="locate", about="check, locate and embed photos, each decoded once", work=look_at_photos),
+    Step(name="deduplicate", about="group photos that show the same picture", work=group_duplicates),
+    Step(name="resolve", about="turn sellers' words into taxa", work=resolve_labels),
+    Step(name="classes", about="choose the classes", work=choose_classes),
+    Step(name="split", about="split without leaks", work=split_dataset),
     Step(name="learn", about="fit the classes on embeddings", work=products.learn_classes),
     Step(name="shard", about="write the dataset for training", work=products.write_shards),
     Step(name="report", about="draw the report", work=products.write_report),
 )
 """The steps of a build, in order."""
 
-CHECK = Step(name="check", about="check photos", work=lambda build: curate.look_at_photos(build, ("checks",)))
+CHECK = Step(name="check", about="check photos", work=lambda build: look_at_photos(build, ("checks",)))
 PARTS: tuple[Step, ...] = (CHECK, Step(name="doubts", about="find labels to be doubted", work=doubting.find))
 """What can be asked for alone: the first half of `locate`, and what needs a person afterwards."""
 
