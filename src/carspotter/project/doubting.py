@@ -16,7 +16,8 @@ from carspotter.labels.doubts import Doubt, write_doubts
 from carspotter.labels.noise import Doubts, find_doubts, out_of_fold
 from carspotter.labels.outliers import find_outliers
 from carspotter.project.build import Build
-from carspotter.project.products import class_taxa, embedded
+from carspotter.project.classes import class_taxa
+from carspotter.project.learn import embedded
 from carspotter.recognition.fusion import fuse
 from carspotter.recognition.probes import fit_probe
 from carspotter.review.apply import decided

@@ -12,13 +12,16 @@ from typing import Any
 
 from carspotter.errors import ProjectError, suggestion
 from carspotter.progress import Quiet, Watch
-from carspotter.project import doubting, fetching, intake, products
+from carspotter.project import doubting, fetching, intake
 from carspotter.project.build import Build, Journal
 from carspotter.project.classes import choose_classes
 from carspotter.project.deduplicate import group_duplicates
 from carspotter.project.folder import Project
+from carspotter.project.learn import learn_classes
 from carspotter.project.look import look_at_photos
+from carspotter.project.report import write_report
 from carspotter.project.resolve import resolve_labels
+from carspotter.project.shard import write_shards
 from carspotter.project.split import split_dataset
 from carspotter.sources.crawl import source as crawl
 from carspotter.sources.crawl.report import CrawlReport
@@ -34,6 +37,11 @@ class Step:
     work: Callable[[Build], Mapping[str, Any]]
 
 
+def _report(build: Build) -> Mapping[str, Any]:
+    """Draw the report; it is drawn at each build, since it is quick and shows everything."""
+    return {"text": str(write_report(build.project, build.catalog, build.journal))}
+
+
 STEPS: tuple[Step, ...] = (
     Step(name="import", about="read the listings of every source", work=intake.import_listings),
     Step(name="fetch", about="fetch photographs that are not on disk", work=fetching.fetch_photos),
@@ -42,9 +50,9 @@ STEPS: tuple[Step, ...] = (
     Step(name="resolve", about="turn sellers' words into taxa", work=resolve_labels),
     Step(name="classes", about="choose the classes", work=choose_classes),
     Step(name="split", about="split without leaks", work=split_dataset),
-    Step(name="learn", about="fit the classes on embeddings", work=products.learn_classes),
-    Step(name="shard", about="write the dataset for training", work=products.write_shards),
-    Step(name="report", about="draw the report", work=products.write_report),
+    Step(name="learn", about="fit the classes on embeddings", work=learn_classes),
+    Step(name="shard", about="write the dataset for training", work=write_shards),
+    Step(name="report", about="draw the report", work=_report),
 )
 """The steps of a build, in order."""
 

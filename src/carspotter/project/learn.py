@@ -1,4 +1,4 @@
-"""The last steps of a build: a learned bundle, shards, the report."""
+"""The step learn: fit a linear head on the embeddings of the samples, judge it on what it did not see, and save it."""
 
 from __future__ import annotations
 
@@ -14,12 +14,10 @@ from carspotter.evaluation.evaluating import truths
 from carspotter.evaluation.metrics import in_top, rank_of
 from carspotter.evaluation.predictions import UNLABELLED, Predictions
 from carspotter.evaluation.strangers import stranger_figures
-from carspotter.labels.classes import cut
 from carspotter.project.build import Build
-from carspotter.project.report import write_report as draw_report
+from carspotter.project.classes import class_taxa
 from carspotter.recognition.gallery import Gallery, learn
 from carspotter.recognition.gallery_bundle import save_gallery
-from carspotter.review.apply import PHOTO_LABELS
 from carspotter.runtime.bundle import ModelBundle
 from carspotter.runtime.intervals import wilson
 from carspotter.taxonomy import Taxon, Taxonomy
@@ -28,11 +26,6 @@ Row = dict[str, Any]
 
 LEAST_CLASSES = 1
 TOP = 5
-
-SAMPLED = f"""SELECT s.photo_id, s.ad_id, s.class_name, s.split, f.path, f.sha256, v.x1, v.y1, v.x2, v.y2, v.viewpoint,
-k.make, k.model, k.generation, k.year, w.said_by
-FROM samples s JOIN files f USING (photo_id) JOIN findings v USING (photo_id)
-LEFT JOIN ({PHOTO_LABELS}) w ON w.photo_id = s.photo_id LEFT JOIN classes k ON k.taxon = w.name WHERE s.status = 'ok'"""
 
 
 def learn_classes(build: Build) -> Mapping[str, Any]:
@@ -106,22 +99,6 @@ def _nothing_to_learn(min_photos: int, min_ads: int) -> str:
         "To learn from less, down to one photo a class, set min_photos = 1 and min_ads = 1 under [classes] in "
         "carspotter.toml, and train = 1.0, validation = 0.0 and test = 0.0 under [split]; then build again"
     )
-
-
-def class_taxa(build: Build) -> dict[str, Taxon]:
-    """Return the taxon of each class."""
-    rows = build.catalog.rows(
-        """SELECT class_name, make, model, generation, year FROM classes
-        WHERE status IN ('ok', 'merged') ORDER BY class_name, status DESC, taxon"""
-    )
-    level = build.project.settings.classes.level
-    taxa: dict[str, Taxon] = {}
-    for row in rows:
-        taxon = cut(Taxon(make=row["make"], model=row["model"], generation=row["generation"], year=row["year"]), level)
-        if taxon.name() == row["class_name"]:  # not what a person merged into it
-            taxa[taxon.name()] = taxon
-        taxa.setdefault(row["class_name"], taxon)
-    return taxa
 
 
 def base_bundle(build: Build) -> ModelBundle:
@@ -251,38 +228,3 @@ def held_out_figures(gallery: Gallery) -> dict[str, float]:
         "ECE": calibration_error(table.probabilities.max(1), right),
     }
     return {name: round(float(share), 4) for name, share in shares.items()}
-
-
-def write_shards(build: Build) -> Mapping[str, Any]:
-    """Write the dataset for training."""
-    from carspotter.dataset.shards import write
-
-    settings = build.project.settings.shards
-
-    def work() -> Mapping[str, Any]:
-        rows = build.catalog.rows(f"{SAMPLED} ORDER BY s.photo_id")
-        names = sorted({row["class_name"] for row in rows})
-        for row in rows:
-            row["class_index"] = names.index(row["class_name"])
-        taxa = class_taxa(build)
-        manifest = write(
-            rows,
-            settings,
-            build.project.shards,
-            network=base_bundle(build).preprocessing,
-            root=build.project.folder,
-            on=build.on,
-            workers=build.workers,
-            progress=build.watch.advance,
-            taxonomy=Taxonomy(tuple(taxa[name] for name in names)) if names else None,
-        )
-        return manifest.stats()
-
-    if not (build.project.shards / "manifest.json").exists():
-        build.journal.forget("shard")
-    return build.whole("shard", reads=(SAMPLED,), writes=(), settings=settings, work=work)
-
-
-def write_report(build: Build) -> Mapping[str, Any]:
-    """Draw the report; it is drawn at each build, since it is quick and shows everything."""
-    return {"text": str(draw_report(build.project, build.catalog, build.journal))}
