@@ -20,8 +20,19 @@ from waiting import NEVER_S
 SOURCE = Path(__file__).parent.parent / "src" / "carspotter"
 
 VOCABULARY = {"errors", "geometry", "taxonomy", "records", "headers", "pixels", "srgb", "hashes", "settings"}
-VOCABULARY |= {"storage", "storage_errors", "web", "web_policy", "webdav", "cores", "thumbnails", "crops", "csv_rows"}
-VOCABULARY |= {"quality", "progress"}
+VOCABULARY |= {
+    "storage",
+    "storage_errors",
+    "web",
+    "web_policy",
+    "web_url",
+    "webdav",
+    "cores",
+    "thumbnails",
+    "crops",
+    "csv_rows",
+}
+VOCABULARY |= {"quality", "progress", "opening"}
 ENGINES = {"runtime", "catalog", "compute"}
 STAGES = {"sources", "photos", "labels", "dataset", "recognition", "training", "export", "evaluation"}
 WHOLE = {"project", "project_training"}
@@ -54,6 +65,7 @@ DOORS: dict[str, tuple[str, ...]] = {
     "numpy": ("",),
     "PIL": (
         "pixels",
+        "opening",
         "srgb",
         "hashes",
         "photos",
@@ -65,11 +77,11 @@ DOORS: dict[str, tuple[str, ...]] = {
         "evaluation.gallery",
         "serving.feedback",
     ),
-    "pillow_heif": ("pixels",),
+    "pillow_heif": ("opening",),
     "fsspec": ("storage",),
     "jinja2": ("project.report", "evaluation.report"),
     "aiohttp": ("web",),
-    "yarl": ("web",),  # aiohttp's own URLs, so that signed ones arrive unchanged
+    "yarl": ("web", "web_url"),  # aiohttp's own URLs, so that signed ones arrive unchanged
     "duckdb": ("catalog",),
     "pyarrow": ("catalog", "sources.lines", "evaluation.predictions"),
     "ray": ("compute",),
@@ -77,7 +89,7 @@ DOORS: dict[str, tuple[str, ...]] = {
     "protego": ("sources.crawl.spider", "photos.robots"),  # Scrapy's own reader of robots.txt
     "extruct": ("sources.crawl.data",),
     "lxml": ("sources.crawl.data",),
-    "json5": ("sources.crawl.data",),
+    "json5": ("sources.crawl.json_text",),
     "rapidfuzz": ("labels",),
     "google": ("dataset.tfrecord",),  # protobuf
     "google_crc32c": ("dataset.tfrecord",),
