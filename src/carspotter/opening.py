@@ -148,6 +148,7 @@ _quiet_filters: warnings.catch_warnings[None] | None = None
 
 @contextmanager
 def quiet_pillow() -> Iterator[None]:
+    """Keep Pillow's warnings from the process while any thread is inside."""
     global _quiet_users, _quiet_filters
     with _quiet_lock:
         _quiet_users += 1

@@ -102,7 +102,7 @@ def write_shard(task: Task, crops: Mapping[int, Row]) -> Shard:
         classes=dict(sorted(counts.items())),
         errors=tuple(errors),
     )
-    storage.write(join(task.folder, f"{task.name}.json"), json_bytes(asdict(shard)))
+    storage.write_json(join(task.folder, f"{task.name}.json"), asdict(shard))
     return shard
 
 
@@ -124,11 +124,6 @@ def _tar(samples: Iterable[Sample]) -> bytes:
                 member.size = len(content)
                 tar.addfile(member, BytesIO(content))
     return buffer.getvalue()
-
-
-def json_bytes(content: Any) -> bytes:
-    """Return JSON as the files beside shards hold it."""
-    return (json.dumps(content, indent=1, ensure_ascii=False) + "\n").encode(errors="surrogateescape")
 
 
 def plan(rows: Iterable[Row], settings: ShardSettings, target: Preprocessing, first: int) -> str:

@@ -18,7 +18,7 @@ from carspotter import compute, storage
 from carspotter.csv_rows import csv_text
 from carspotter.dataset.cutting import CROPS, Cutting
 from carspotter.dataset.manifest import MANIFEST, UNFINISHED, Manifest, Shard, join, load_manifest
-from carspotter.dataset.shard import SUFFIX, Task, json_bytes, plan, read_shard, standing, write_shard
+from carspotter.dataset.shard import SUFFIX, Task, plan, read_shard, standing, write_shard
 from carspotter.dataset.shard_settings import Format as Format
 from carspotter.dataset.shard_settings import ShardSettings as ShardSettings
 from carspotter.errors import DatasetError
@@ -198,9 +198,9 @@ def _cutter(
 
 
 def _write_words(manifest: Manifest, taxonomy: Taxonomy | None) -> None:
-    storage.write(join(manifest.folder, "classes.json"), json_bytes(list(manifest.classes)))
+    storage.write_json(join(manifest.folder, "classes.json"), list(manifest.classes))
     if taxonomy is not None:
-        storage.write(join(manifest.folder, "taxonomy.json"), json_bytes(taxonomy.to_dict()))
+        storage.write_json(join(manifest.folder, "taxonomy.json"), taxonomy.to_dict())
     text = csv_text(manifest.errors, _ERROR_COLUMNS)
     storage.write(join(manifest.folder, "errors.csv"), text.encode(errors="surrogateescape"))
 

@@ -18,8 +18,6 @@ from carspotter.errors import IMAGE_CODES, typed
 from carspotter.project.folder import Project
 from carspotter.project.settings import ProjectSettings
 
-Row = Mapping[str, Any]
-
 _MANY = 0.2
 """Share of the photos that come to a step from which on it is worth a look that so many stop there."""
 _NAMED = 3

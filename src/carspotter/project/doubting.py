@@ -24,8 +24,6 @@ from carspotter.review.apply import decided
 from carspotter.review.imported import open_decisions
 from carspotter.taxonomy import Taxon, Taxonomy
 
-Row = dict[str, Any]
-
 STRENGTH = 0.1
 """L2 penalty of the probe that judges labels: a stronger one follows wrong labels less (docs/labels.md)."""
 LEAST_PHOTOS = 20

@@ -27,6 +27,7 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 from torch.utils.tensorboard import SummaryWriter
 
+from carspotter import storage
 from carspotter.errors import TrainingError
 from carspotter.progress import Quiet, Watch
 from carspotter.runtime.seen import SEEN_FILE, to_bytes
@@ -87,7 +88,7 @@ def _fit_baseline(recipe: Recipe, run: Path) -> str:
 
     table = run_baseline(recipe, method=cast(Any, recipe.task), test=recipe.data.test)
     path = table.save(run / HOLDOUT)
-    (run / RECIPE).write_text(json.dumps(recipe.to_dict(), indent=2) + "\n", encoding="utf-8")
+    storage.write_json(run / RECIPE, recipe.to_dict())
     hit, known = table.right_at()
     right = float(hit[known].mean()) if known.any() else math.nan
     return f"{path}: top-1 {right:.4f} of {int(known.sum())} held-out photos"
@@ -170,9 +171,9 @@ class Training:
         if not self.fabric.is_global_zero:
             return
         # As resolved, with `--set` and `extends` applied: the file alone repeats the run.
-        (self.run / RECIPE).write_text(json.dumps(self.recipe.to_dict(), indent=2) + "\n", encoding="utf-8")
+        storage.write_json(self.run / RECIPE, self.recipe.to_dict())
         said = environment(self.device) | {"data": self.task.fingerprint, "seed": self.recipe.seed}
-        (self.run / ENVIRONMENT).write_text(json.dumps(said, indent=2) + "\n", encoding="utf-8")
+        storage.write_json(self.run / ENVIRONMENT, said)
         if self.task.taxonomy is not None:
             self.task.taxonomy.save(self.run / TAXONOMY)
         seen = getattr(self.task, "seen", None)
