@@ -111,6 +111,7 @@ def _fit(
 ) -> Gallery:
     vectors, said = (np.asarray(samples[name], dtype=np.float32) for name in ("embedding", "said"))
     number = {name: index for index, name in enumerate(known)}
+    # -1: a class without a photo in train cannot be learnt, and its other photos calibrate nothing.
     label = np.array([number.get(name, -1) for name in samples["class_name"]], dtype=np.int64)
     train, validation = (np.flatnonzero((part == name) & (label >= 0)) for name in ("train", "validation"))
     held_out = (vectors[validation], label[validation], said[validation]) if len(validation) else None
@@ -127,6 +128,7 @@ def _fit(
 
 def _judged(samples: Mapping[str, Any], taxa: Mapping[str, Taxon], *, gallery: Gallery, name: str) -> Predictions:
     """Return what the gallery answers for the photos that it did not learn from, beside their labels."""
+    # Photos learnt from would look better than any that comes later.
     others = np.flatnonzero(np.asarray(samples["split"], dtype=str) != "train")
     about = {column: np.asarray(samples[column], dtype=str)[others] for column in ("split", "ad_id", "class_name")}
     truth, levels = truths([taxa[class_name] for class_name in about["class_name"]], gallery.taxonomy)
@@ -148,6 +150,7 @@ def _rows(table: Predictions, known: Sequence[str]) -> Iterator[Row]:
         table.photos, table.truth, table.probabilities, table.about["split"], table.about["class_name"], strict=True
     ):
         best = int(p.argmax())
+        # Without a class of its own a photo has no rank: 0 or the last would enter means.
         rank = {} if truth < 0 else {"rank": rank_of(p, int(truth))}
         yield {
             "photo_id": str(photo),
@@ -166,6 +169,7 @@ def figures(table: Predictions) -> dict[str, Any]:
     Photos of a class that has none in `train` cannot be right: they are counted in `not_learned` alone.
     """
     test = table.take(table.about["split"] == "test")
+    # Said apart, so that a top-1 speaks of classes that could be answered.
     labelled = test.take(test.truth != UNLABELLED)
     stats = {"test": len(labelled), "not_learned": len(test) - len(labelled)}
     ads = ad_figures(labelled)
