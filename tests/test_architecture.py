@@ -131,8 +131,9 @@ FORBIDDEN_NAMES = {"util", "utils", "helper", "helpers", "common", "core", "base
 # Methods that torch calls; what they take and give stands in the docstring of their class.
 CALLED_BY_TORCH = {"forward", "train"}
 
-MAX_FUNCTION_LINES = 60
-MAX_FILE_LINES = 500
+MAX_FUNCTION_LINES = 50
+MAX_FILE_LINES = 360
+MAX_FILE_LINES_BESIDE = 400  # of tools/, which draws and is read less often
 MAX_POSITIONAL = 4
 # (module or module:function, budget) → reason. Empty is the aim.
 BUDGET_EXCEPTIONS: dict[tuple[str, str], str] = {}
@@ -312,13 +313,13 @@ def n_positional(function: Function) -> int:
     return len(names) - (bool(names) and names[0] in {"self", "cls"})
 
 
-def over_budget(modules: Iterable[Module]) -> Iterator[tuple[tuple[str, str], str]]:
+def over_budget(modules: Iterable[Module], file_lines: int = MAX_FILE_LINES) -> Iterator[tuple[tuple[str, str], str]]:
     """Yield what is over a budget, whether excepted or not: its key in BUDGET_EXCEPTIONS and the message."""
     for module in modules:
         documented = (n for n in ast.walk(module.tree) if isinstance(n, ast.Module | ast.ClassDef | Function))
         n_lines = module.n_lines - sum(docstring_lines(node) for node in documented)
-        if n_lines > MAX_FILE_LINES:
-            yield (module.name, "file"), f"{module.name}: {n_lines} lines without docstrings, at most {MAX_FILE_LINES}"
+        if n_lines > file_lines:
+            yield (module.name, "file"), f"{module.name}: {n_lines} lines without docstrings, at most {file_lines}"
         for function in functions(module):
             where = f"{module.name}:{function.name}"
             # The body alone: a command's options, one a line, are its documentation.
@@ -329,9 +330,9 @@ def over_budget(modules: Iterable[Module]) -> Iterator[tuple[tuple[str, str], st
                 yield (where, "positional"), f"{where}: {n} positional parameters, at most {MAX_POSITIONAL}"
 
 
-def budget_violations(modules: Iterable[Module]) -> list[str]:
+def budget_violations(modules: Iterable[Module], file_lines: int = MAX_FILE_LINES) -> list[str]:
     """Find functions and files that are too long, and functions with too many positional parameters."""
-    return [message for key, message in over_budget(modules) if key not in BUDGET_EXCEPTIONS]
+    return [message for key, message in over_budget(modules, file_lines) if key not in BUDGET_EXCEPTIONS]
 
 
 def docstring_violations(modules: Iterable[Module]) -> list[str]:
@@ -438,7 +439,8 @@ def test_the_project_keeps(rule: str, modules: list[Module]) -> None:
 def test_what_is_beside_the_package_keeps_the_habits(rule: str) -> None:
     modules = read_modules(SOURCE.parent.parent / "tools")
     assert modules
-    assert RULES[rule](modules) == []
+    found = budget_violations(modules, MAX_FILE_LINES_BESIDE) if rule == "budgets" else RULES[rule](modules)
+    assert found == []
 
 
 def test_every_part_in_a_layer_exists(modules: list[Module]) -> None:
@@ -519,8 +521,8 @@ BAD_SOURCES = [
     ("cycles", {"a": "from . import b", "b": "from . import c", "c": "from .a import x"}, "a → b → c → a"),
     ("file names", {"training.utils": ""}, "says nothing"),
     ("file names", {"helpers.thing": ""}, "says nothing"),
-    ("budgets", {"geometry": LONG}, "61 lines"),
-    ("budgets", {"geometry": "x = 1\n" * (MAX_FILE_LINES + 1)}, "501 lines"),
+    ("budgets", {"geometry": LONG}, f"{MAX_FUNCTION_LINES + 1} lines"),
+    ("budgets", {"geometry": "x = 1\n" * (MAX_FILE_LINES + 1)}, f"{MAX_FILE_LINES + 1} lines"),
     ("budgets", {"geometry": "class A:\n    def f(self, a, b, c, d, e): ..."}, "5 positional"),
     ("docstrings", {"geometry": "x = 1"}, "no module docstring"),
     ("docstrings", {"geometry": '"""Doc."""\ndef area(): ...'}, "area: no docstring"),
