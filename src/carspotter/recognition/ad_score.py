@@ -10,6 +10,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from carspotter.progress import counted
 from carspotter.recognition.ad_views import INTERIOR, lead_worth, views_of
 from carspotter.records import Prediction
 
@@ -100,7 +101,7 @@ def _views(photos: Mapping[int, Prediction]) -> ScorePart:
 def _number(photos: Mapping[int, Prediction]) -> ScorePart:
     # Linear up to `ENOUGH`: each photo is worth as much as the first, and one beyond it nothing.
     n = min(len(photos), ENOUGH)
-    count = f"{len(photos)} different photo{'' if len(photos) == 1 else 's'}"
+    count = counted(len(photos), "different photo")
     return ScorePart(name="number", points=10 * n / ENOUGH, most=10, why="" if n == ENOUGH else f"only {count}")
 
 

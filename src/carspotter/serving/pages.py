@@ -1,7 +1,7 @@
 """The web pages: one frame with head and navigation, and what each page puts into it.
 
 A page's file begins with what it adds to the head; behind its line `<!-- body: … -->`, which says where the skip link
-leads, its body stands.
+leads, its body stands. `program.html` is what pages that ask have at their end.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ def page_html(name: str) -> str:
     link = f'<a href="{PAGES[name]}">'
     frame = _read("frame").replace(link, f'{link[:-1]} aria-current="page">')
     parts = {"<!-- head -->\n": head, "<!-- skip -->": skip, "<!-- body -->\n": body}
+    parts["  <!-- program -->\n"] = _read("program")
     for mark, part in parts.items():
         frame = frame.replace(mark, part)
     return frame
