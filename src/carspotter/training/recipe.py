@@ -1,8 +1,7 @@
-"""The recipe of a training: a frozen dataclass, read from TOML and `key=value` overrides.
+"""The recipe of a training: a frozen dataclass, with a section for each of its parts.
 
-Every setting of a training stands here and nowhere else; unknown keys are errors that offer the nearest known one.
-Paths, in a recipe and in changes, count from where the process stands; a read recipe has them absolute. This module
-reads no photo and needs no torch.
+Every setting of a training stands here and nowhere else. `recipe_file` reads it from TOML and `key=value` overrides.
+This module reads nothing and needs no torch.
 """
 
 from __future__ import annotations
