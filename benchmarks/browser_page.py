@@ -30,7 +30,8 @@ from playwright.sync_api import sync_playwright
 from carspotter.export.browser import build_site, cache_folder
 from carspotter.geometry import BoundingBox
 from carspotter.pixels import decode
-from carspotter.recognition.recognizer import Recognizer, why_no_vehicle
+from carspotter.recognition.candidates import why_no_vehicle
+from carspotter.recognition.recognizer import Recognizer
 from carspotter.runtime.bundle import ModelBundle, Task, shipped
 from measure import parser, percentiles, report
 

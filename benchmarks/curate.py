@@ -30,7 +30,7 @@ from carspotter.crops import decode_side
 from carspotter.photos.checks import CheckSettings
 from carspotter.photos.duplicates import find_duplicates
 from carspotter.pixels import decode
-from carspotter.project.curate import CHECKED
+from carspotter.project.deduplicate import CHECKED
 from carspotter.project.folder import Project, create
 from carspotter.project.locate import LocateSettings, LocateStage
 from carspotter.runtime.bundle import shipped

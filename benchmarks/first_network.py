@@ -16,7 +16,7 @@ from carspotter.training.checkpoint import BEST, TAXONOMY, load_checkpoint
 from carspotter.training.identifier.model import build_identifier
 from carspotter.training.identifier.source import preprocessing_of
 from carspotter.training.identifier.task import ExportedIdentifier
-from carspotter.training.recipe import load_recipe
+from carspotter.training.recipe_file import load_recipe
 from measure import parser
 
 CARD = {

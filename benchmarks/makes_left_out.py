@@ -19,7 +19,7 @@ from carspotter.training.checkpoint import TAXONOMY
 from carspotter.training.identifier.model import Identifier
 from carspotter.training.identifier.source import Kept
 from carspotter.training.identifier.task import IdentifierTask, predict
-from carspotter.training.recipe import load_recipe
+from carspotter.training.recipe_file import load_recipe
 from measure import parser, report
 
 MAKES, FEWEST, MOST = 30, 8, 200

@@ -24,7 +24,8 @@ from torchvision import transforms
 from torchvision.datasets import ImageFolder
 
 from carspotter.training.identifier.task import IdentifierTask
-from carspotter.training.recipe import Recipe, load_recipe
+from carspotter.training.recipe import Recipe
+from carspotter.training.recipe_file import load_recipe
 from carspotter.training.trainer import Training
 from measure import CORES, parser, report
 

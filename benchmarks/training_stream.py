@@ -31,7 +31,7 @@ from carspotter.dataset.shards import ShardSettings, write
 from carspotter.pixels import Preprocessing, decode
 from carspotter.training.identifier.source import Drawing, Drawn, PhotoSource
 from carspotter.training.identifier.task import IdentifierTask
-from carspotter.training.recipe import load_recipe
+from carspotter.training.recipe_file import load_recipe
 from carspotter.training.trainer import Training
 from measure import parser, report
 
@@ -172,7 +172,7 @@ EPOCH = """
 import json, sys, time
 from pathlib import Path
 import torch
-from carspotter.training.recipe import load_recipe
+from carspotter.training.recipe_file import load_recipe
 from carspotter.training.task import open_task
 from carspotter.training.trainer import Training
 

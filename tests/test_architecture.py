@@ -20,8 +20,19 @@ from waiting import NEVER_S
 SOURCE = Path(__file__).parent.parent / "src" / "carspotter"
 
 VOCABULARY = {"errors", "geometry", "taxonomy", "records", "headers", "pixels", "srgb", "hashes", "settings"}
-VOCABULARY |= {"storage", "storage_errors", "web", "web_policy", "webdav", "cores", "thumbnails", "crops", "csv_rows"}
-VOCABULARY |= {"quality", "progress"}
+VOCABULARY |= {
+    "storage",
+    "storage_errors",
+    "web",
+    "web_policy",
+    "web_url",
+    "webdav",
+    "cores",
+    "thumbnails",
+    "crops",
+    "csv_rows",
+}
+VOCABULARY |= {"quality", "progress", "opening"}
 ENGINES = {"runtime", "catalog", "compute"}
 STAGES = {"sources", "photos", "labels", "dataset", "recognition", "training", "export", "evaluation"}
 WHOLE = {"project", "project_training"}
@@ -54,6 +65,7 @@ DOORS: dict[str, tuple[str, ...]] = {
     "numpy": ("",),
     "PIL": (
         "pixels",
+        "opening",
         "srgb",
         "hashes",
         "photos",
@@ -65,11 +77,11 @@ DOORS: dict[str, tuple[str, ...]] = {
         "evaluation.gallery",
         "serving.feedback",
     ),
-    "pillow_heif": ("pixels",),
+    "pillow_heif": ("opening",),
     "fsspec": ("storage",),
     "jinja2": ("project.report", "evaluation.report"),
     "aiohttp": ("web",),
-    "yarl": ("web",),  # aiohttp's own URLs, so that signed ones arrive unchanged
+    "yarl": ("web", "web_url"),  # aiohttp's own URLs, so that signed ones arrive unchanged
     "duckdb": ("catalog",),
     "pyarrow": ("catalog", "sources.lines", "evaluation.predictions"),
     "ray": ("compute",),
@@ -77,7 +89,7 @@ DOORS: dict[str, tuple[str, ...]] = {
     "protego": ("sources.crawl.spider", "photos.robots"),  # Scrapy's own reader of robots.txt
     "extruct": ("sources.crawl.data",),
     "lxml": ("sources.crawl.data",),
-    "json5": ("sources.crawl.data",),
+    "json5": ("sources.crawl.json_text",),
     "rapidfuzz": ("labels",),
     "google": ("dataset.tfrecord",),  # protobuf
     "google_crc32c": ("dataset.tfrecord",),
@@ -119,8 +131,9 @@ FORBIDDEN_NAMES = {"util", "utils", "helper", "helpers", "common", "core", "base
 # Methods that torch calls; what they take and give stands in the docstring of their class.
 CALLED_BY_TORCH = {"forward", "train"}
 
-MAX_FUNCTION_LINES = 60
-MAX_FILE_LINES = 500
+MAX_FUNCTION_LINES = 50
+MAX_FILE_LINES = 360
+MAX_FILE_LINES_BESIDE = 400  # of tools/, which draws and is read less often
 MAX_POSITIONAL = 4
 # (module or module:function, budget) → reason. Empty is the aim.
 BUDGET_EXCEPTIONS: dict[tuple[str, str], str] = {}
@@ -300,13 +313,13 @@ def n_positional(function: Function) -> int:
     return len(names) - (bool(names) and names[0] in {"self", "cls"})
 
 
-def over_budget(modules: Iterable[Module]) -> Iterator[tuple[tuple[str, str], str]]:
+def over_budget(modules: Iterable[Module], file_lines: int = MAX_FILE_LINES) -> Iterator[tuple[tuple[str, str], str]]:
     """Yield what is over a budget, whether excepted or not: its key in BUDGET_EXCEPTIONS and the message."""
     for module in modules:
         documented = (n for n in ast.walk(module.tree) if isinstance(n, ast.Module | ast.ClassDef | Function))
         n_lines = module.n_lines - sum(docstring_lines(node) for node in documented)
-        if n_lines > MAX_FILE_LINES:
-            yield (module.name, "file"), f"{module.name}: {n_lines} lines without docstrings, at most {MAX_FILE_LINES}"
+        if n_lines > file_lines:
+            yield (module.name, "file"), f"{module.name}: {n_lines} lines without docstrings, at most {file_lines}"
         for function in functions(module):
             where = f"{module.name}:{function.name}"
             # The body alone: a command's options, one a line, are its documentation.
@@ -317,9 +330,9 @@ def over_budget(modules: Iterable[Module]) -> Iterator[tuple[tuple[str, str], st
                 yield (where, "positional"), f"{where}: {n} positional parameters, at most {MAX_POSITIONAL}"
 
 
-def budget_violations(modules: Iterable[Module]) -> list[str]:
+def budget_violations(modules: Iterable[Module], file_lines: int = MAX_FILE_LINES) -> list[str]:
     """Find functions and files that are too long, and functions with too many positional parameters."""
-    return [message for key, message in over_budget(modules) if key not in BUDGET_EXCEPTIONS]
+    return [message for key, message in over_budget(modules, file_lines) if key not in BUDGET_EXCEPTIONS]
 
 
 def docstring_violations(modules: Iterable[Module]) -> list[str]:
@@ -426,7 +439,8 @@ def test_the_project_keeps(rule: str, modules: list[Module]) -> None:
 def test_what_is_beside_the_package_keeps_the_habits(rule: str) -> None:
     modules = read_modules(SOURCE.parent.parent / "tools")
     assert modules
-    assert RULES[rule](modules) == []
+    found = budget_violations(modules, MAX_FILE_LINES_BESIDE) if rule == "budgets" else RULES[rule](modules)
+    assert found == []
 
 
 def test_every_part_in_a_layer_exists(modules: list[Module]) -> None:
@@ -507,8 +521,8 @@ BAD_SOURCES = [
     ("cycles", {"a": "from . import b", "b": "from . import c", "c": "from .a import x"}, "a → b → c → a"),
     ("file names", {"training.utils": ""}, "says nothing"),
     ("file names", {"helpers.thing": ""}, "says nothing"),
-    ("budgets", {"geometry": LONG}, "61 lines"),
-    ("budgets", {"geometry": "x = 1\n" * (MAX_FILE_LINES + 1)}, "501 lines"),
+    ("budgets", {"geometry": LONG}, f"{MAX_FUNCTION_LINES + 1} lines"),
+    ("budgets", {"geometry": "x = 1\n" * (MAX_FILE_LINES + 1)}, f"{MAX_FILE_LINES + 1} lines"),
     ("budgets", {"geometry": "class A:\n    def f(self, a, b, c, d, e): ..."}, "5 positional"),
     ("docstrings", {"geometry": "x = 1"}, "no module docstring"),
     ("docstrings", {"geometry": '"""Doc."""\ndef area(): ...'}, "area: no docstring"),

@@ -25,6 +25,7 @@ from carspotter import storage_errors, web
 from carspotter.errors import StorageError
 from carspotter.web import fetch
 from carspotter.web_policy import UrlPolicy, is_public
+from carspotter.web_url import Target
 from waiting import NEVER_S
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="only Linux answers on all of 127.0.0.0/8")
@@ -794,7 +795,7 @@ def test_another_address_that_answers_is_left_before_anything_is_said() -> None:
 
     async def attempt() -> tuple[int, list[bytes]]:
         async with serving(INSIDE) as server:
-            target = web._Target(scheme="http", host=INSIDE, port=server.port, path="/")
+            target = Target(scheme="http", host=INSIDE, port=server.port, path="/")
             async with aiohttp.ClientSession(connector=web._pinned(target, [IPv4Address(OUTSIDE)])) as session:
                 with pytest.raises(aiohttp.ClientConnectionError, match="another address answered"):
                     await session.get(target.url)

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from carspotter.errors import CarspotterError
+from carspotter.geometry import BoundingBox
 
 Rows = list[tuple[int, dict[str, str]]]
 
@@ -73,6 +74,14 @@ def csv_text(rows: Iterable[Mapping[str, Any]], columns: Sequence[str]) -> str:
     writer.writeheader()
     writer.writerows(rows)
     return text.getvalue()
+
+
+def box_of(row: Mapping[str, str], *, error: type[CarspotterError], where: str) -> BoundingBox | None:
+    """Return the box in a row's cells x1, y1, x2, y2, None where all are empty; raises `error` for half a box."""
+    try:
+        return BoundingBox.of_cells(row)
+    except ValueError as problem:
+        raise error(f"{where}: {problem}") from problem
 
 
 def _delimiter(text: str) -> str:

@@ -78,13 +78,6 @@ def dhash(pixels: NDArray[np.uint8]) -> int:
     return int(_POWERS[(small[:, 1:] > small[:, :-1]).ravel()].sum(dtype=np.uint64))
 
 
-def distance(one: int | NDArray[np.uint64], other: int | NDArray[np.uint64]) -> NDArray[np.uint8]:
-    """Count the bits in which hashes differ (Hamming distance, 0..64); arrays broadcast."""
-    # Ones of the exclusive or are the bits that differ.
-    difference = np.bitwise_xor(np.asarray(one, dtype=np.uint64), np.asarray(other, dtype=np.uint64))
-    return count_bits(difference)
-
-
 def may_repeat(values: NDArray[Any]) -> NDArray[np.bool_]:
     """Return which of (n,) hashable values may occur more than once: all that do, by chance one that does not.
 

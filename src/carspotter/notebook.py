@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from carspotter import storage
 from carspotter.pixels import check_pixels, decode
+from carspotter.recognition.candidates import why_no_vehicle
 from carspotter.recognition.drawing import draw
-from carspotter.recognition.recognizer import why_no_vehicle
 from carspotter.records import Prediction, Vehicle
 from carspotter.review.notebook import Labeller
 from carspotter.thumbnails import SCREEN_QUALITY, data_uri

@@ -7,53 +7,30 @@ ImageError and nothing else. It reads no file, opens no URL and normalizes nothi
 
 from __future__ import annotations
 
-import threading
-import warnings
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from hashlib import blake2b
-from importlib import import_module
-from io import BytesIO
 from math import ceil, floor
 from typing import Any, Literal, get_args
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
-from carspotter.errors import BundleError, ImageCode, ImageError, suggestion
+from carspotter.errors import BundleError, ImageError, suggestion
 from carspotter.geometry import BoundingBox
-from carspotter.headers import check_pieces, count_scans, lacks_end, lacks_scans, orientation, sniff, unsupported
+from carspotter.headers import check_pieces, lacks_end, orientation, sniff
+from carspotter.opening import DAMAGE, check_scans, check_size, draft, explain, open_image, quiet_pillow, with_end
+from carspotter.opening import MAX_PIXELS as MAX_PIXELS
+from carspotter.opening import MAX_SIDE as MAX_SIDE
 from carspotter.settings import read_section
-from carspotter.srgb import METADATA_ERRORS, to_srgb
+from carspotter.srgb import to_srgb
 
 Pixels = npt.NDArray[np.uint8]
 Fit = Literal["squash", "letterbox"]
 
-# 50 megapixels, as today's phones and cameras have (the 108 and 200 of some are a special mode, 12 by default).
-# A hostile PNG of twice the size took 1 GB and 1.7 s; imgproxy allows 50, thumbor 75. A server may want to pass less.
-# The 0.4 over: sensors of 50 megapixels give up to 8192 x 6144.
-MAX_PIXELS = 50_400_000
-# JPEG's own limit. Pillow keeps a pointer a row, so that 1 x 100 000 000 pixels would cost 800 MB of pointers.
-MAX_SIDE = 65_535
-# A progressive JPEG passes over all its pixels once a scan: tiny files with hundreds of scans keep a decoder busy for
-# minutes (libjpeg-turbo's advisory LJT-01-005). Encoders write about 10 scans, which a photo at the limit may have.
-_MAX_SCANNED_PIXELS = 20 * MAX_PIXELS
-_FILLING = 512  # bytes that stand in for blocks of a JPEG, to see whether any are missing, before each of its markers
 # The customary grey of letterboxed detectors (YOLO): about the mean of photographs, so that bars draw no edges.
 LETTERBOX_GREY = 114
 
-# Format of Pillow → the module that reads it, imported when the first such photo comes: the others stay closed. TIFF is
-# not among them: Pillow copies what each tag points to, so that 65 535 tags on one place of a file exhaust the memory.
-_PLUGINS = {
-    "JPEG": "PIL.JpegImagePlugin",
-    "PNG": "PIL.PngImagePlugin",
-    "WEBP": "PIL.WebPImagePlugin",
-    "AVIF": "PIL.AvifImagePlugin",
-    "GIF": "PIL.GifImagePlugin",
-    "BMP": "PIL.BmpImagePlugin",
-}
 
 # EXIF orientation → the step that brings a photo upright (Exif 2.32, 4.6.4).
 _UPRIGHT = {
@@ -65,8 +42,6 @@ _UPRIGHT = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-
-_DAMAGE = (*METADATA_ERRORS, Image.DecompressionBombError)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -124,28 +99,28 @@ def decode(data: bytes, *, min_side: int | None = None, max_pixels: int = MAX_PI
     """
     # By the first bytes, never by a name or a header of HTTP: both are often wrong.
     form = sniff(data)
-    with _quiet_pillow():
+    with quiet_pillow():
         try:
             # Before Pillow reads anything: a header in a million pieces would keep it busy for minutes.
             check_pieces(data, form)
-            image = _open(data, form)
+            image = open_image(data, form)
             width, height = image.size
-            _check_size(width, height, max_pixels)
+            check_size(width, height, max_pixels)
             if form == "JPEG":
-                _check_scans(data, width * height)
-                _draft(image, min_side)
+                check_scans(data, width * height)
+                draft(image, min_side)
             image.load()
             if form == "HEIC":  # its reader may correct the size while it decodes
                 width, height = image.size
-                _check_size(width, height, max_pixels)
+                check_size(width, height, max_pixels)
             turn = _UPRIGHT.get(orientation(image.info.get("exif")))
             image = to_srgb(image)
         except MemoryError as error:
             raise ImageError(f"{form} photo does not fit into memory", "too-large") from error
-        except _DAMAGE as error:
-            whole = _with_end(data, min_side) if form == "JPEG" and lacks_end(data, form) else None
+        except DAMAGE as error:
+            whole = with_end(data, min_side) if form == "JPEG" and lacks_end(data, form) else None
             if whole is None:
-                raise _explain(error, data, form, max_pixels) from error
+                raise explain(error, data, form, max_pixels) from error
             return decode(whole, min_side=min_side, max_pixels=max_pixels)
     if turn is not None:
         image = image.transpose(turn)
@@ -159,9 +134,9 @@ def decode(data: bytes, *, min_side: int | None = None, max_pixels: int = MAX_PI
 def is_upright(data: bytes) -> bool:
     """Return whether a photo is shown as it is stored, by its EXIF; reads no pixels. Raises ImageError."""
     form = sniff(data)
-    with _quiet_pillow():
+    with quiet_pillow():
         check_pieces(data, form)
-        return orientation(_open(data, form).info.get("exif")) not in _UPRIGHT
+        return orientation(open_image(data, form).info.get("exif")) not in _UPRIGHT
 
 
 def network_input(pixels: Pixels, preprocessing: Preprocessing, box: BoundingBox | None = None) -> Pixels:
@@ -245,122 +220,3 @@ def check_pixels(pixels: Pixels) -> None:
 
 
 # ---- opening
-
-
-def _open(data: bytes, form: str) -> Image.Image:
-    if form == "HEIC":
-        try:
-            # Its class is called without registering it, which would change Pillow for everyone in this process.
-            from pillow_heif import HeifImageFile
-        except ImportError as error:
-            words = 'HEIC needs a library that is missing here (run: pip install "carspotter[heic]")'
-            raise unsupported(words) from error
-        heif: Image.Image = HeifImageFile(BytesIO(data))  # type: ignore[no-untyped-call]
-        return heif
-    import_module(_PLUGINS[form])
-    return Image.open(BytesIO(data), formats=(form,))
-
-
-def _check_size(width: int, height: int, max_pixels: int) -> None:
-    if width < 1 or height < 1:
-        raise ImageError(f"photo of {width}x{height}: there is no pixel", "broken")
-    if width * height > max_pixels:
-        million = max_pixels / 1e6
-        raise ImageError(f"photo of {width}x{height} is over the limit of {million:g} million pixels", "too-large")
-    if max(width, height) > MAX_SIDE:
-        raise ImageError(f"photo of {width}x{height} is over the limit of {MAX_SIDE} pixels a side", "too-large")
-
-
-def _check_scans(data: bytes, n_pixels: int) -> None:
-    n_scans = count_scans(data)
-    if n_scans * n_pixels > _MAX_SCANNED_PIXELS:
-        raise ImageError(f"JPEG with {n_scans} scans of {n_pixels} pixels: a bomb, or damaged", "too-large")
-
-
-def _with_end(data: bytes, min_side: int | None) -> bytes | None:
-    """Return a JPEG with the end marker that it lacks, or None where more is missing; browsers show such a photo whole.
-
-    Where a scan is missing, all blocks of the others may be there, so that scans are counted by what they bring. Where
-    all blocks are there, what follows them changes no pixel; where some are not, the last ones are read from it.
-    What follows is bits of either kind in turn (libjpeg itself fills in zeros) and the restart markers that are next:
-    a decoder that awaits one reads no block before it. It is decoded at the scale of the photo itself, so that a
-    damaged file costs about three good ones.
-    """
-    start = data.removesuffix(b"\xff")
-    # A file cut in the middle of the marker ends in FF, which would escape the new one.
-    whole = start + b"\xff\xd9"
-    last = max(range(8), key=lambda number: start.rfind(bytes((0xFF, 0xD0 + number))))
-    markers = [bytes((0xFF, 0xD0 + (last + 1 + number) % 8)) for number in range(8)]
-
-    if lacks_scans(data):
-        return None
-
-    def seen(filling: bytes) -> bytes:
-        image = _open(start + filling + b"\xff\xd9", "JPEG")
-        _draft(image, min_side)
-        image.load()
-        return blake2b(image.tobytes()).digest()
-
-    try:
-        first = seen(b"")
-        # Two opposite patterns: where blocks are missing they decode to different pixels, and the digests differ.
-        fillings = ((bits * _FILLING).join([b"", *markers, b""]) for bits in (b"\xaa", b"\x55"))
-        # Digests, not pictures: three photos of 50 megapixels would take 450 MB.
-        return whole if all(seen(filling) == first for filling in fillings) else None
-    except (MemoryError, *_DAMAGE):
-        return None
-
-
-def _draft(image: Image.Image, min_side: int | None) -> None:
-    if min_side is None:
-        return
-    width, height = image.size
-    # The shorter side decides, so that a panorama is not shrunk below what the network needs.
-    factor = min(width, height) // max(min_side, 1)
-    for step in (8, 4, 2):  # the scales that libjpeg decodes at
-        if factor >= step:
-            image.draft(None, (width // step, height // step))
-            return
-
-
-def _explain(error: Exception, data: bytes, form: str, max_pixels: int) -> ImageError:
-    """Make an ImageError of what a reader raised, and tell a missing end from damage."""
-    if isinstance(error, Image.DecompressionBombError):  # Pillow's own limit comes first, and only its sizes are in it
-        return ImageError(f"{form} photo is over the limit of {max_pixels / 1e6:g} million pixels", "too-large")
-    text = " ".join(str(error).split()) or type(error).__name__
-    code: ImageCode = "broken"
-    if "too large" in text.lower() or "too much memory" in text.lower():
-        code = "too-large"
-    elif "truncated" in text.lower() or lacks_end(data, form):
-        code = "truncated"
-    if isinstance(error, UnidentifiedImageError):
-        text = "its header cannot be read"
-    what = {"truncated": "is truncated", "too-large": "is too large", "broken": "is broken"}[code]
-    return ImageError(f"{form} photo {what} ({len(data)} bytes): {text[:120]}", code)
-
-
-# Pillow warns of damaged metadata and of sizes that we check ourselves. Filters belong to the whole process, so that
-# two threads must not each put back what they found: the first one in silences Pillow, the last one out restores.
-_quiet_lock = threading.Lock()
-_quiet_users = 0
-_quiet_filters: warnings.catch_warnings[None] | None = None
-
-
-@contextmanager
-def _quiet_pillow() -> Iterator[None]:
-    global _quiet_users, _quiet_filters
-    with _quiet_lock:
-        _quiet_users += 1
-        # Only the first of several threads finds the filters as the program had set them.
-        if _quiet_filters is None:
-            _quiet_filters = warnings.catch_warnings()
-            _quiet_filters.__enter__()
-            warnings.filterwarnings("ignore", module=r"PIL\.|pillow_heif")
-    try:
-        yield
-    finally:
-        with _quiet_lock:
-            _quiet_users -= 1
-            if _quiet_users == 0 and _quiet_filters is not None:
-                _quiet_filters.__exit__(None, None, None)
-                _quiet_filters = None

@@ -44,3 +44,8 @@ def duration(seconds: float) -> str:
         return f"{seconds:.0f} s"
     minutes = round(seconds / 60)
     return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60} min"
+
+
+def counted(number: int, one: str, many: str = "") -> str:
+    """Write how many of a thing: "1 photo", "1,200 photos"; `many` by default has an s."""
+    return f"{number:,} {one if number == 1 else many or one + 's'}"

@@ -9,6 +9,7 @@ of the machine.
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -97,6 +98,17 @@ def write(url: str | Path, data: bytes) -> None:
             return
         filesystem, inner = _filesystem(text)
         filesystem.pipe_file(inner, data)
+
+
+def write_json(url: str | Path, content: Any) -> None:
+    """Write a file of JSON for programs and people, as `write` does."""
+    write(url, json_bytes(content))
+
+
+def json_bytes(content: Any, *, nan: bool = True) -> bytes:
+    """Return JSON as files hold it; without `nan` raises ValueError for numbers that JSON does not know."""
+    text = json.dumps(content, indent=2, ensure_ascii=False, allow_nan=nan)
+    return (text + "\n").encode(errors="surrogateescape")  # a file's name may hold bytes that are no text
 
 
 def list_files(url: str | Path, suffixes: Collection[str], *, recursive: bool = True) -> list[str]:

@@ -208,6 +208,7 @@ class Taxonomy:
         values = np.asarray(probabilities)
         if values.ndim < 1 or values.shape[-1] != len(self.classes):
             raise TaxonomyError(f"probabilities of shape {values.shape}; the last side must be {len(self.classes)}")
+        # Classes of one taxon stand together in `order`, so that one pass sums each run: no matrix of classes by names.
         sums: npt.NDArray[np.floating[Any]] = np.add.reduceat(values[..., order], starts, axis=-1)
         return sums
 
@@ -223,6 +224,7 @@ class Taxonomy:
         for level in LEVELS:
             values = np.asarray(sums[level])
             if above is not None:
+                # Other branches fall below every probability and cannot be chosen.
                 values = np.where(self._parents[level] == way[above][:, None], values, -1.0)
             way[level] = values.argmax(axis=-1)
             above = level
@@ -341,6 +343,7 @@ def _number(classes: Iterable[Taxon], level: Level) -> tuple[tuple[str, ...], np
 def _runs(index: npt.NDArray[np.intp]) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]:
     """Return the classes (n_classes,) ordered by what they are summed to, and where each sum begins."""
     order = np.argsort(index, kind="stable")
+    # A run begins where the number changes; -1 in front begins the first.
     return order, np.flatnonzero(np.diff(index[order], prepend=-1))
 
 

@@ -11,30 +11,22 @@ from __future__ import annotations
 import asyncio
 import errno
 import logging
-import re
 import socket
 import sys
 import zlib
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
-from ipaddress import IPv4Address, IPv6Address, ip_address
+from ipaddress import ip_address
 from typing import TYPE_CHECKING, Any, Protocol
-from urllib.parse import SplitResult, quote, urljoin, urlsplit, urlunsplit
+from urllib.parse import urljoin
 from urllib.request import getproxies, proxy_bypass
 
 from carspotter.errors import StorageError
-from carspotter.web_policy import (
-    DEFAULT_PORTS,
-    Address,
-    AnswerError,
-    BrokenOffError,
-    PrivateAddressError,
-    RedirectedError,
-    UrlPolicy,
-)
+from carspotter.web_policy import Address, AnswerError, BrokenOffError, PrivateAddressError, RedirectedError, UrlPolicy
+from carspotter.web_url import TREACHEROUS, Target, parse, refused, tidied
 
 if TYPE_CHECKING:
     from aiohttp import ClientResponse, TCPConnector
@@ -49,18 +41,7 @@ _EXPECTED: Mapping[str, tuple[int, ...]] = {
     "MKCOL": (200, 201, 301, 405),
 }
 _REDIRECTS = (301, 302, 303, 307, 308)
-# What browsers and servers agree on; a signed URL of an object store has some 1500 characters.
-_MAX_URL = 4096
-_MAX_HOST = 253  # RFC 1035: 255 octets with lengths and root
 _CHUNK_BYTES = 1 << 16
-
-# What may stand in a path or query beside letters and digits: all that browsers leave alone there, too.
-_PATH, _QUERY = "/%:@!$&'()*+,;=~[]|", "/?%:@!$&'()*+,;=~[]|{}^`"
-# Characters that parsers of URLs drop, or read as another character.
-_TREACHEROUS = re.compile(r"[\x00-\x20\x7f\\]")
-_LABEL = re.compile(r"[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?")
-# WHATWG URL, "ends in a number": libraries read such a host as an IPv4 address, each in its own way.
-_NUMBER = re.compile(r"\d+|0x[0-9a-f]*")
 
 
 class Resolver(Protocol):
@@ -85,22 +66,6 @@ class SystemResolver:
         return [str(entry[4][0]) for entry in found]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Target:
-    """A URL that was parsed and checked, except its host's addresses; `host` is ASCII in lower case."""
-
-    scheme: str
-    host: str
-    port: int
-    path: str
-
-    @property
-    def url(self) -> str:
-        """The URL put together again from checked parts: no second parser can find another host in it."""
-        host = f"[{self.host}]" if ":" in self.host else self.host
-        return f"{self.scheme}://{host}:{self.port}{self.path}"
-
-
 def user_agent(contact: str = "") -> str:
     """Return the User-Agent, with a contact where there is one."""
     version = sys.modules["carspotter"].__version__  # not imported: the package's face stands above everything
@@ -115,7 +80,7 @@ async def fetch(
     Raises StorageError; `storage_errors.reason` says why in a word: "private-address" for an address that the policy
     refuses, "forbidden" for what else it refuses, and for every refusal of a strict one.
     """
-    target = _parse(url, policy, "the URL")
+    target = parse(url, policy, "the URL")
     first = (target.scheme, target.host, target.port)
     try:
         async with asyncio.timeout(policy.timeout_s):
@@ -140,86 +105,7 @@ def _without_password(policy: UrlPolicy) -> UrlPolicy:
 # ---- what may be asked
 
 
-def _parse(url: str, policy: UrlPolicy, name: str) -> _Target:
-    """Take a URL apart, refusing whatever two parsers could read differently; `name` is the URL's in messages."""
-    if len(url) > _MAX_URL:
-        raise _refused(f"{name} has {len(url)} characters; at most {_MAX_URL} are allowed")
-    if not policy.is_strict:
-        url = _tidied(url)
-    if _TREACHEROUS.search(url):
-        raise _refused(f"{name} holds a space, a backslash or a control character; write them as %20, %5C and so on")
-    parts = _split(url, name)
-    scheme = parts.scheme
-    if scheme not in policy.schemes:
-        raise _refused(f"{name} has the scheme {scheme[:20]!r}; allowed: {', '.join(policy.schemes)}")
-    if "@" in parts.netloc and policy.is_strict:
-        raise _refused(f"{name} holds a user name or a password; give one without")
-    host = _host(parts, name)
-    port = DEFAULT_PORTS[scheme] if parts.port is None else parts.port
-    if not policy.allows_host(host):
-        raise _refused(f"{host} is not among the hosts that are allowed")
-    if not port or (policy.ports is not None and port not in policy.ports):
-        allowed = "1 to 65535" if policy.ports is None else ", ".join(map(str, policy.ports))
-        raise _refused(f"{host}: port {port} is not allowed; allowed: {allowed}")
-    # The escapes of a redirect's raw bytes are given back as those bytes; the fragment is the browser's.
-    path = quote(parts.path or "/", safe=_PATH, errors="surrogateescape")
-    query = quote(parts.query, safe=_QUERY, errors="surrogateescape")
-    return _Target(scheme=scheme, host=host, port=port, path=f"{path}?{query}" if query else path)
-
-
-def ascii_host(host: str) -> str:
-    """Return a host in any letters as DNS knows it ("xn--…"); raises ValueError where it can be none."""
-    from yarl import URL
-
-    return URL.build(scheme="http", host=host).raw_host or ""
-
-
-def _tidied(url: str) -> str:
-    """Return a URL as people and sites write it in the spelling that `_parse` takes: what browsers do as well."""
-    before, mark, query = re.sub(r"[\t\r\n]", "", url.strip()).replace(" ", "%20").partition("?")
-    url = before.replace("\\", "/") + mark + query.replace("\\", "%5C")
-    with suppress(ValueError):
-        parts = urlsplit(url)
-        host = parts.hostname or ""
-        if not host.isascii():
-            url = urlunsplit(parts._replace(netloc=parts.netloc.lower().replace(host, ascii_host(host))))
-    return url
-
-
-def _split(url: str, name: str) -> SplitResult:
-    with suppress(ValueError):
-        url.encode(errors="surrogateescape")  # JSON may hold half a pair, which no server can be sent
-        parts = urlsplit(url)
-        if parts.port is None or parts.port >= 0:  # reading the port may raise as well
-            return parts
-    raise _refused(f"{name} is no URL: its host or its port is malformed")
-
-
-def _host(parts: SplitResult, name: str) -> str:
-    """Return the host, an address in its one normal spelling or a name; raises for every other spelling."""
-    host = parts.hostname or ""
-    if not host:
-        raise _refused(f"{name} names no host")
-    if not host.isascii():
-        raise _refused(f"{name} has a host that is not ASCII; write its xn-- form")
-    if parts.netloc.startswith("["):
-        with suppress(ValueError):
-            address = IPv6Address(host)
-            if address.scope_id is None:
-                return str(address)
-        raise _refused(f"{name} has an IPv6 address that is malformed or has a zone")
-    host = host.removesuffix(".")
-    labels = host.split(".")
-    if _NUMBER.fullmatch(labels[-1]):
-        with suppress(ValueError):
-            return str(IPv4Address(host))  # four decimal numbers without leading zeros, or ValueError
-        raise _refused(f"{name} spells an IPv4 address oddly; write four decimal numbers")
-    if len(host) > _MAX_HOST or not all(_LABEL.fullmatch(label) for label in labels):
-        raise _refused(f"{name} has a host that is no host name")
-    return host
-
-
-async def _addresses(target: _Target, policy: UrlPolicy, resolver: Resolver) -> list[Address]:
+async def _addresses(target: Target, policy: UrlPolicy, resolver: Resolver) -> list[Address]:
     """Resolve a host once and return its addresses that are allowed; for a strict policy all must be.
 
     To a stranger, unknown hosts and private addresses are one message: the difference would tell the names inside.
@@ -238,22 +124,14 @@ async def _addresses(target: _Target, policy: UrlPolicy, resolver: Resolver) -> 
         return allowed
     _log.debug("%s has addresses that are refused, of %d", target.host, len(found))
     if policy.is_strict:
-        raise _refused(f"{target.host} leads to no public address")
+        raise refused(f"{target.host} leads to no public address")
     raise StorageError(f"{target.host} leads to no public address") from PrivateAddressError(errno.EACCES, "private")
-
-
-def _refused(text: str) -> StorageError:
-    error = StorageError(text)
-    error.__cause__ = PermissionError(
-        errno.EACCES, "refused by the policy for URLs"
-    )  # what `storage_errors.reason` reads
-    return error
 
 
 # ---- asking
 
 
-async def _hop(target: _Target, policy: UrlPolicy, resolver: Resolver, *, method: str, body: bytes) -> bytes | _Target:
+async def _hop(target: Target, policy: UrlPolicy, resolver: Resolver, *, method: str, body: bytes) -> bytes | Target:
     """Ask one URL; return the answer, or where it has gone."""
     connector, is_proxied = await _connector(target, policy, resolver)
     from aiohttp import ClientConnectorCertificateError, ClientConnectorError, ClientError, ClientSession, ClientTimeout
@@ -287,7 +165,7 @@ async def _hop(target: _Target, policy: UrlPolicy, resolver: Resolver, *, method
         raise StorageError(words) from BrokenOffError(type(error).__name__)
 
 
-async def _connector(target: _Target, policy: UrlPolicy, resolver: Resolver) -> tuple[TCPConnector | None, bool]:
+async def _connector(target: Target, policy: UrlPolicy, resolver: Resolver) -> tuple[TCPConnector | None, bool]:
     """Return what connects to a host, None for any address, and whether a proxy of the environment is asked.
 
     Behind a proxy names are its business: one that is known here and private is refused, but nothing can be pinned.
@@ -304,7 +182,7 @@ async def _connector(target: _Target, policy: UrlPolicy, resolver: Resolver) -> 
     return (None, True) if is_proxied else (_pinned(target, addresses), False)
 
 
-async def _read(response: ClientResponse, target: _Target, policy: UrlPolicy, method: str) -> bytes | _Target:
+async def _read(response: ClientResponse, target: Target, policy: UrlPolicy, method: str) -> bytes | Target:
     status = response.status
     if status in _REDIRECTS and status not in _EXPECTED[method]:
         return _next(response.headers.get("Location", ""), target, policy)
@@ -325,37 +203,37 @@ async def _read(response: ClientResponse, target: _Target, policy: UrlPolicy, me
     return bytes(data)
 
 
-def _unpacker(encoding: str, target: _Target, policy: UrlPolicy) -> Any:
+def _unpacker(encoding: str, target: Target, policy: UrlPolicy) -> Any:
     """Return what unpacks an answer that was packed although nobody asked for it: some servers do."""
     if policy.is_strict or encoding not in ("gzip", "x-gzip", "deflate"):
-        raise _refused(f"{target.host} sent a compressed answer, which was not asked for")
+        raise refused(f"{target.host} sent a compressed answer, which was not asked for")
     return zlib.decompressobj(wbits=47)  # gzip or zlib, as its first bytes say
 
 
-def _next(location: str, target: _Target, policy: UrlPolicy) -> _Target:
+def _next(location: str, target: Target, policy: UrlPolicy) -> Target:
     """Return where a redirect leads, checked like the first URL; the answer's other headers are forgotten."""
     name = f"the redirect of {target.host}"
     if not location:
-        raise _refused(f"{name} says not where to")
+        raise refused(f"{name} says not where to")
     url = location
-    if not _TREACHEROUS.search(location):  # urljoin would drop such characters, and hide them from `_parse`
+    if not TREACHEROUS.search(location):  # urljoin would drop such characters, and hide them from `parse`
         with suppress(ValueError):
             url = urljoin(target.url, location)
     elif not policy.is_strict:
-        url = urljoin(target.url, _tidied(location))
-    following = _parse(url, policy, name)
+        url = urljoin(target.url, tidied(location))
+    following = parse(url, policy, name)
     if policy.is_strict and target.scheme == "https" and following.scheme == "http":
-        raise _refused(f"{name} leads from https to http")
+        raise refused(f"{name} leads from https to http")
     return following
 
 
-def _too_long(target: _Target, policy: UrlPolicy) -> StorageError:
+def _too_long(target: Target, policy: UrlPolicy) -> StorageError:
     error = StorageError(f"{target.host} sent more than {policy.max_bytes / 2**20:g} MiB; is it a photo?")
     error.__cause__ = OSError(errno.EFBIG, "over the limit")  # what `storage_errors.reason` reads
     return error
 
 
-def _pinned(target: _Target, addresses: Sequence[Address]) -> TCPConnector:
+def _pinned(target: Target, addresses: Sequence[Address]) -> TCPConnector:
     """Make a connector that reaches these addresses only, whatever the name has come to mean meanwhile."""
     from aiohttp import ClientConnectionError, TCPConnector
 
@@ -375,7 +253,7 @@ def _pinned(target: _Target, addresses: Sequence[Address]) -> TCPConnector:
 class _Checked:
     """Answer aiohttp's questions about one host with the addresses that were checked; implements its resolver."""
 
-    def __init__(self, target: _Target, addresses: Sequence[Address]) -> None:
+    def __init__(self, target: Target, addresses: Sequence[Address]) -> None:
         self._target = target
         self._addresses = addresses
 

@@ -26,7 +26,8 @@ from browsers import CHROMIUM
 from carspotter.cli.browser import browser as browser_command
 from carspotter.errors import BundleError, StorageError
 from carspotter.export.browser import MANIFEST, PAGE, WEB, build_site, cache_folder, page_html
-from carspotter.recognition.recognizer import Recognizer, why_no_vehicle
+from carspotter.recognition.candidates import why_no_vehicle
+from carspotter.recognition.recognizer import Recognizer
 from carspotter.runtime.bundle import ModelBundle, shipped
 from serving.conftest import RED, jpeg
 from tiny_bundles import TOY_COLOR

@@ -19,7 +19,7 @@ from carspotter.taxonomy import LEVELS
 from carspotter.training.checkpoint import BEST, load_checkpoint
 from carspotter.training.identifier.task import IdentifierTask, predict
 from carspotter.training.norms import fuse_norms
-from carspotter.training.recipe import load_recipe
+from carspotter.training.recipe_file import load_recipe
 
 
 @pytest.fixture(scope="module")

@@ -6,7 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from carspotter.errors import LabelError
-from carspotter.labels.noise import ALWAYS, deal_folds, find_doubts, fuse_ads, out_of_fold
+from carspotter.labels.folds import ALWAYS, deal_folds
+from carspotter.labels.noise import find_doubts, fuse_ads, out_of_fold
 from carspotter.recognition.fusion import fuse_words
 
 NAMES = ("Audi A4", "Audi S4", "BMW M3", "Fiat Panda")

@@ -17,7 +17,7 @@ from carspotter.dataset.reader import read_tfrecord, read_webdataset
 from carspotter.errors import CatalogError, ProjectError
 from carspotter.labels.corrections import BECOMES
 from carspotter.pixels import decode
-from carspotter.project import curate
+from carspotter.project import resolve
 from carspotter.project.folder import Project
 from carspotter.project.pipeline import STEPS, build
 from carspotter.project.report import LARGER, VIEW_HEIGHT
@@ -273,7 +273,7 @@ def test_labels_are_the_same_however_many_are_made_at_a_time(copy: Path, monkeyp
     with Catalog.open(copy) as catalog:  # as if all but a few had been labelled otherwise
         catalog.append("labels", [{"ad_id": row["ad_id"], "status": "ok"} for row in before[:-3]])
         catalog.append("labels", [{"ad_id": "gone", "status": "ok"}])
-    monkeypatch.setattr(curate, "AT_ONCE", 4)
+    monkeypatch.setattr(resolve, "AT_ONCE", 4)
     build(Project.open(copy), only=("resolve",))
     assert labels() == before
     assert (copy / "labels" / "unresolved.csv").read_bytes() == unresolved

@@ -21,7 +21,7 @@ from carspotter.project.settings import load_settings
 from carspotter.project.template import settings_text
 from carspotter.review.decisions import DecisionStore
 from carspotter.review.imported import read_reviewed
-from carspotter.training.recipe import load_recipe
+from carspotter.training.recipe_file import load_recipe
 
 RECIPES = Path(__file__).parent.parent.parent / "recipes"
 PROJECT = settings_text(Path("p"), ["cars.csv"])

@@ -13,10 +13,11 @@ from PIL import Image
 from alike import alike
 from carspotter.errors import BundleError
 from carspotter.geometry import BoundingBox
-from carspotter.recognition import recognizer as module
+from carspotter.recognition import candidates
+from carspotter.recognition.candidates import why_no_vehicle
 from carspotter.recognition.finder import Finding
 from carspotter.recognition.identifier import NO_CAR
-from carspotter.recognition.recognizer import Recognizer, why_no_vehicle
+from carspotter.recognition.recognizer import Recognizer
 from carspotter.records import KINDS, Detection, Kind, Prediction
 from hostile import hostile_files
 from tiny_bundles import ATTRIBUTES, BACKGROUNDS, TOY_COLOR, draw_photo
@@ -287,7 +288,7 @@ def test_a_bundle_for_the_other_task_is_refused(bundles: dict[str, Path]) -> Non
 
 
 def test_kinds_have_words_for_no_vehicle() -> None:
-    assert set(module._NO_VEHICLE) == set(KINDS)
+    assert set(candidates._NO_VEHICLE) == set(KINDS)
 
 
 def test_photos_together_are_each_selected_by_themselves(recognizer: Recognizer) -> None:

@@ -5,11 +5,12 @@ import json
 import shutil
 from contextlib import redirect_stdout
 from pathlib import Path
+from typing import get_args
 
 import pytest
 from PIL import Image
 
-from carspotter.dataset.exchange import FORMS, file_name_of, read_labels
+from carspotter.dataset.exchange import Form, file_name_of, read_labels
 from carspotter.errors import DatasetError, ProjectError
 from carspotter.project.folder import Project
 from carspotter.project.pipeline import build
@@ -97,7 +98,7 @@ def annotated(out: Path, form: str, change: dict[str, str | None]) -> Path:
     return path
 
 
-@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("form", get_args(Form))
 def test_corrected_labels_come_back_and_the_next_build_obeys(project: Project, tmp_path: Path, form: str) -> None:
     before = labels_of(project)
     one, other, *_ = sorted(name for name, label in before.items() if label == "Audi A4")

@@ -12,11 +12,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from carspotter.serving.pages import PAGES as LINKS
+from carspotter.serving.pages import page_html
 from tools.showroom import examples
 
 ROOT = Path(__file__).parent.parent.parent
 WEB = ROOT / "src" / "carspotter" / "serving" / "web"
-PAGES = ("photo.html", "ad.html", "docs.html")
+PAGES = tuple(f"{name}.html" for name in LINKS)
 SCRIPTS = ("photo.js", "ad.js", "carspotter.js", "draw.js", "take.js", "answer.js", "known.js", "docs.js")
 FILES = (*PAGES, *SCRIPTS, "style.css", "favicon.svg")
 ROUTES = {"./", "ad", "docs", "openapi.json"}
@@ -74,7 +76,7 @@ def parse(text: str) -> Page:
 
 
 def read(name: str) -> str:
-    return (WEB / name).read_text(encoding="utf-8")
+    return page_html(name.removesuffix(".html")) if name in PAGES else (WEB / name).read_text(encoding="utf-8")
 
 
 @pytest.fixture(scope="module", params=PAGES)
@@ -114,6 +116,20 @@ def test_all_that_a_page_names_is_there(page: Page) -> None:
     for name in ("for", "aria-labelledby", "aria-describedby"):
         for _, value in page.having(name):
             assert set(value.split()) <= ids, f"{name}={value}"
+
+
+def test_the_navigation_says_which_page_is_shown(page: Page) -> None:
+    (here,) = [attributes["href"] for tag, attributes in page.elements if attributes.get("aria-current") == "page"]
+    assert here in LINKS.values()
+    assert [value for tag, value in page.having("href") if tag == "a" and value in LINKS.values()][1:4] == [
+        "./",
+        "ad",
+        "docs",
+    ]
+
+
+def test_no_mark_of_the_frame_is_left() -> None:
+    assert [name for name in ("photo.html", "ad.html") if "<!--" in read(name)] == []
 
 
 def test_examples_that_are_named_are_there(page: Page) -> None:

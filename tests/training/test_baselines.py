@@ -19,7 +19,7 @@ from carspotter.training.baselines import Baseline, HogSettings, fit_features, f
 from carspotter.training.features import CHUNK, embed_all, embed_with
 from carspotter.training.identifier.source import LabelledPhotos
 from carspotter.training.linear import FitSettings, Linear
-from carspotter.training.recipe import load_recipe
+from carspotter.training.recipe_file import load_recipe
 
 SMALL = HogSettings(width=32, height=24)
 

@@ -23,7 +23,8 @@ from carspotter.training.plan import (
     in_words,
     phases_of,
 )
-from carspotter.training.recipe import Phase, load_recipe
+from carspotter.training.recipe import Phase
+from carspotter.training.recipe_file import load_recipe
 
 PACE = Pace(step=2.0, judge=5.0, device="the CPU")
 PHOTOS = Photos(train=100, validation=20, test=20, classes=5)

@@ -21,7 +21,7 @@ from carspotter.errors import RecipeError
 from carspotter.training.checkpoint import LAST, load_checkpoint
 from carspotter.training.device import open_fabric
 from carspotter.training.identifier.task import IdentifierTask
-from carspotter.training.recipe import load_recipe
+from carspotter.training.recipe_file import load_recipe
 from carspotter.training.trainer import LOG, Training, train
 from waiting import NEVER_S
 

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from carspotter.errors import RecipeError
-from carspotter.training.recipe import BASELINES, load_recipe, shipped_recipes
+from carspotter.training.recipe import BASELINES
+from carspotter.training.recipe_file import load_recipe, shipped_recipes
 
 ROOT = Path(__file__).parents[2]
 

@@ -29,7 +29,7 @@ from carspotter.training.finder.task import FinderTask  # noqa: E402
 from carspotter.training.identifier.model import Identifier, build_identifier  # noqa: E402
 from carspotter.training.identifier.task import IdentifierTask  # noqa: E402
 from carspotter.training.norms import are_folded, fuse_norms  # noqa: E402
-from carspotter.training.recipe import load_recipe  # noqa: E402
+from carspotter.training.recipe_file import load_recipe  # noqa: E402
 from carspotter.training.start import Start, notice_of, open_start, read_weights, take_backbone, take_classes  # noqa: E402
 from carspotter.training.trainer import LOG, train  # noqa: E402
 

@@ -15,7 +15,7 @@ from carspotter.errors import RecipeError, TrainingError
 from carspotter.training.checkpoint import BEST, LAST, load_checkpoint
 from carspotter.training.identifier.task import IdentifierTask, predict
 from carspotter.training.norms import are_folded, estimate_norms
-from carspotter.training.recipe import load_recipe
+from carspotter.training.recipe_file import load_recipe
 from carspotter.training.trainer import LOG, RECIPE, Training, train
 
 

@@ -25,7 +25,7 @@ RECIPES = [
 
 def weights_that_learn(run: Path) -> dict[str, int]:
     """Count the weights of a run's backbone: those that its recipe lets learn, and all."""
-    from carspotter.training.recipe import load_recipe
+    from carspotter.training.recipe_file import load_recipe
     from carspotter.training.task import open_task
 
     task = open_task(load_recipe(run / "recipe.json"), run)

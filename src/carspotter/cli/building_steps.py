@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from carspotter.cli.building import display, finish, print_json, sentence
-from carspotter.cli.project import JsonOption, OnOption, ProjectArgument, WorkersOption
+from carspotter.cli.options import JsonOption, ProjectArgument, Run, WorkersOption, option, with_options
 from carspotter.errors import typed
 
 STEP_COMMANDS: tuple[tuple[str, tuple[str, ...], str], ...] = (
@@ -53,24 +53,16 @@ def import_(
 def step_command(steps: tuple[str, ...], help_text: str) -> Callable[..., None]:
     """Make the function of a command that does some steps of a project."""
 
-    def command(
-        project: ProjectArgument = Path(),
-        *,
-        on: OnOption = "local",
-        workers: WorkersOption = None,
-        as_json: JsonOption = False,
-    ) -> None:
+    def command(project: ProjectArgument = Path(), *, run: Run) -> None:
         from carspotter.project.folder import Project
-        from carspotter.project.pipeline import build
 
-        with display() as watch:
-            stats = build(Project.open(project), only=steps, on=on, workers=workers, watch=watch)
-        finish(stats, as_json=as_json)
+        run.finish(run.steps(Project.open(project), only=steps))
 
     command.__doc__ = help_text
-    return command
+    return with_options(command)
 
 
+@with_options
 def split(
     project: ProjectArgument = Path(),
     *,
@@ -78,23 +70,19 @@ def split(
         bool,
         typer.Option("--anew", help="Deal out all photos anew, also those that stand in a split: for other classes."),
     ] = False,
-    on: OnOption = "local",
-    workers: WorkersOption = None,
-    as_json: JsonOption = False,
+    run: Run,
 ) -> None:
     """Split into train, validation and test by ad and duplicate group, with a leak certificate."""
-    from carspotter.project.curate import forget_split
     from carspotter.project.folder import Project
-    from carspotter.project.pipeline import build
+    from carspotter.project.split import forget_split
 
     opened = Project.open(project)
-    with display() as watch:
-        if anew:
-            forget_split(opened)
-        stats = build(opened, only=("split",), on=on, workers=workers, watch=watch)
-    finish(stats, as_json=as_json)
+    if anew:
+        forget_split(opened)
+    run.finish(run.steps(opened, only=("split",)))
 
 
+@with_options
 def check(
     project: ProjectArgument = Path(),
     *,
@@ -102,48 +90,38 @@ def check(
         bool,
         typer.Option("--fix", help="Re-encode what can be saved, move the rest to quarantine/; nothing is deleted."),
     ] = False,
-    on: OnOption = "local",
-    workers: WorkersOption = None,
-    as_json: JsonOption = False,
+    run: Run,
 ) -> None:
     """Check photos: unreadable, truncated, too small, dark, blurred, placeholder."""
     from carspotter.project.fetching import fix_photos
     from carspotter.project.folder import Project
-    from carspotter.project.pipeline import build
 
     opened = Project.open(project)
-    with display() as watch:
-        stats = build(opened, only=("check",), on=on, workers=workers, watch=watch)
-        if fix:
-            stats["fix"] = fix_photos(opened)
-            typer.echo(sentence(stats["fix"]), err=True)
-    finish(stats, as_json=as_json)
+    stats = run.steps(opened, only=("check",))
+    if fix:
+        stats["fix"] = fix_photos(opened)
+        typer.echo(sentence(stats["fix"]), err=True)
+    run.finish(stats)
 
 
+@with_options
 def fetch(
     project: ProjectArgument = Path(),
     *,
     again: Annotated[
         list[str] | None,
-        typer.Option(
+        option(
             "--again",
             metavar="STATUS",
-            show_default=False,
             help="Ask once more for photos of this status, such as missing, gone or unsupported-format.",
         ),
     ] = None,
-    on: OnOption = "local",
-    workers: WorkersOption = None,
-    as_json: JsonOption = False,
+    run: Run,
 ) -> None:
     """Fetch photographs that are not on disk, each once; what failed for a while is tried again."""
     from carspotter.project.folder import Project
-    from carspotter.project.pipeline import build
 
-    opened = Project.open(project)
-    with display() as watch:
-        stats = build(opened, only=("fetch",), again=tuple(again or ()), on=on, workers=workers, watch=watch)
-    finish(stats, as_json=as_json)
+    run.finish(run.steps(Project.open(project), only=("fetch",), again=tuple(again or ())))
 
 
 def finder_rows(

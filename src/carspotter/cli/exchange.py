@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 import typer
 
 from carspotter.cli.building import display, print_json
-from carspotter.cli.project import JsonOption, ProjectArgument
+from carspotter.cli.options import JsonOption, ProjectArgument
 from carspotter.errors import typed
 
 _OPENS = {

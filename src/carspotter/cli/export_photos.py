@@ -6,7 +6,7 @@ where no box is given; a finder gets whole photos. Without photos it takes cars 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from carspotter import storage
 from carspotter.crops import crop_of, cut, decode_side, read_photo
-from carspotter.csv_rows import read_csv
+from carspotter.csv_rows import box_of, read_csv
 from carspotter.errors import BundleError, ImageError, StorageError
 from carspotter.geometry import SIDES, BoundingBox
 from carspotter.pixels import DecodedPhoto
@@ -125,14 +125,7 @@ def _listed(photos: str) -> list[Named]:
 
 def _of_table(path: Path) -> Iterator[Named]:
     for number, row in read_csv(path, ("path",), error=BundleError, where=f"--photos {path}"):
-        yield str(path.parent / row["path"]), _box(row, f"{path} line {number}")
-
-
-def _box(row: Mapping[str, str], where: str) -> BoundingBox | None:
-    try:
-        return BoundingBox.of_cells(row)
-    except ValueError as error:
-        raise BundleError(f"{where}: {error}") from error
+        yield str(path.parent / row["path"]), box_of(row, error=BundleError, where=f"{path} line {number}")
 
 
 def _of_project(folder: Path) -> Iterator[Named]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,14 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from carspotter.cli.options import (
-    AttributesOption,
-    EngineOption,
-    FinderOption,
-    IdentifierOption,
-    PrecisionOption,
-    option,
-)
+from carspotter.cli.options import Networks, option, with_options
 from carspotter.errors import StorageError, typed
 
 if TYPE_CHECKING:
@@ -77,9 +70,6 @@ _Draw = Annotated[
 ]
 _Blur = Annotated[bool, typer.Option("--blur", help="Hide number plates and faces on the pictures of --draw.")]
 _Top = Annotated[int, typer.Option(min=1, help="Candidates per level.")]
-_Threshold = Annotated[
-    float | None, option(help="Least probability of an answer; by default as calibrated.", min=0, max=1)
-]
 _Select = Annotated[Literal["all", "largest", "center"], typer.Option(help="Which vehicles of a photo.")]
 _Recursive = Annotated[bool, typer.Option(help="Look into the folders of a folder.")]
 _Threads = Annotated[int | None, option(help="Threads to use; by default all cores.", min=1)]
@@ -88,6 +78,7 @@ _Server = Annotated[str | None, option(help="Ask this service (carspotter serve)
 _Key = Annotated[str | None, option("--key", envvar="CARSPOTTER_KEY", help="API key for the service.")]
 
 
+@with_options
 def identify(
     photos: _Photos,
     *,
@@ -96,15 +87,10 @@ def identify(
     draw: _Draw = None,
     blur: _Blur = False,
     top: _Top = 5,
-    threshold: _Threshold = None,
     select: _Select = "largest",
     recursive: _Recursive = True,
-    precision: PrecisionOption = "float32",
-    engine: EngineOption = "auto",
+    networks: Networks,
     threads: _Threads = None,
-    finder: FinderOption = None,
-    identifier: IdentifierOption = None,
-    attribute: AttributesOption = None,
     detector: _Detector = None,
     server: _Server = None,
     key: _Key = None,
@@ -114,7 +100,7 @@ def identify(
     Says make, model, generation and year as far as it is sure, the viewpoint and the box.
     """
     from carspotter.cli.drawings import Drawings
-    from carspotter.cli.inputs import chosen_bundle, gather, is_folder
+    from carspotter.cli.inputs import gather, is_folder
 
     if as_json and as_jsonl:
         raise typer.BadParameter("--json and --jsonl exclude each other")
@@ -127,34 +113,13 @@ def identify(
     if not sources:
         raise typer.Exit(1)
     drawings = Drawings.plan(draw, sources, blur=blur) if draw is not None else None
+    own = {name: value for name, value in (("detector", detector), ("threads", threads)) if value is not None}
     recognizer: Recognizer | RemoteRecognizer
-    if server is not None:
-        _refuse_local(
-            finder=finder,
-            identifier=identifier,
-            attribute=attribute or None,
-            detector=detector,
-            threads=threads,
-            threshold=threshold,
-            engine=None if engine == "auto" else engine,
-            precision=None if precision == "float32" else precision,
-        )
-        recognizer = _remote(server, key, select=select, top=top)
+    if server is None:
+        recognizer = networks.open(select=select, top=top, **own)
     else:
-        from carspotter.recognition.recognizer import Recognizer
-
-        recognizer = Recognizer.open(
-            finder=finder,
-            identifier=chosen_bundle(identifier),
-            attributes=attribute or (),
-            precision=precision,
-            engine=engine,
-            threads=threads,
-            select=select,
-            threshold=threshold,
-            top=top,
-            detector=detector,
-        )
+        _refuse_local([*networks.given(), *own])
+        recognizer = _remote(server, key, select=select, top=top)
     form: _Form = "jsonl" if as_jsonl else "json" if as_json else "text"
     tally = _Tally()
     with closing(_results(recognizer, sources, drawings=drawings, tally=tally, form=form)) as results:
@@ -167,11 +132,11 @@ def identify(
 _Form = Literal["text", "json", "jsonl"]
 
 
-def _refuse_local(**options: object) -> None:
-    """Raise where an option is set that only this machine's own networks could obey."""
-    given = [f"--{name}" for name, value in options.items() if value is not None]
+def _refuse_local(given: Sequence[str]) -> None:
+    """Raise where an option is given that only this machine's own networks could obey."""
     if given:
-        raise typer.BadParameter(f"--server excludes {', '.join(given)}: the service has its own")
+        names = ", ".join(f"--{name}" for name in given)
+        raise typer.BadParameter(f"--server excludes {names}: the service has its own")
 
 
 def _remote(server: str, key: str | None, *, select: str, top: int) -> RemoteRecognizer:

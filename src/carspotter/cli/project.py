@@ -10,24 +10,14 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from carspotter import storage
-from carspotter.cli.building import display, finish, print_json, show_advice
-from carspotter.cli.options import require
+from carspotter.cli.building import display, print_json, show_advice
+from carspotter.cli.options import JsonOption, ProjectArgument, Run, WorkersOption, option, require, with_options
 from carspotter.errors import ProjectError, typed
 
 if TYPE_CHECKING:
     from carspotter.catalog.funnel import Funnel
     from carspotter.project.advice import Advice
     from carspotter.project.folder import Project
-
-ProjectArgument = Annotated[Path, typer.Argument(help="The project's folder.")]
-OnOption = Annotated[
-    str,
-    typer.Option("--on", metavar="WHERE", help="Where row stages run: local, ray (started here), or ray://host:port."),
-]
-WorkersOption = Annotated[
-    int | None, typer.Option("--workers", min=0, help="Worker processes; by default one per core.", show_default=False)
-]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON on stdout.")]
 
 _TAKES = "Building 100 drawn ads with 505 photographs: half a minute on two cores, and 20 MB in {folder}."
 
@@ -70,28 +60,23 @@ def _create(project: Path, sources: Sequence[str]) -> None:
     create(project, text)
 
 
+@with_options
 def build(
     project: ProjectArgument = Path(),
     *,
-    until: Annotated[
-        str | None, typer.Option("--until", metavar="STEP", help="Stop after this step.", show_default=False)
-    ] = None,
-    on: OnOption = "local",
-    workers: WorkersOption = None,
-    as_json: JsonOption = False,
+    until: Annotated[str | None, option("--until", metavar="STEP", help="Stop after this step.")] = None,
+    run: Run,
 ) -> None:
     """Do every pending step of a project in order; a killed build goes on where it was."""
     from carspotter.project.folder import Project
-    from carspotter.project.pipeline import build as run
 
     opened = Project.open(project)
-    with display() as watch:
-        stats = run(opened, until=until, on=on, workers=workers, watch=watch)
-    if not as_json:
+    stats = run.steps(opened, until=until)
+    if not run.as_json:
         if "report" in stats:
             typer.echo(opened.report)
         show_advice(_asked(opened)[1], err=True)
-    finish(stats, as_json=as_json)
+    run.finish(stats)
 
 
 def status(project: ProjectArgument = Path(), *, as_json: JsonOption = False) -> None:

@@ -9,16 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from carspotter.cli.inputs import chosen_bundle
-from carspotter.cli.options import (
-    AttributesOption,
-    EngineOption,
-    FinderOption,
-    IdentifierOption,
-    PrecisionOption,
-    option,
-    require,
-)
+from carspotter.cli.options import Networks, option, require, with_options
 
 if TYPE_CHECKING:
     from carspotter.serving.settings import ServeSettings
@@ -53,12 +44,12 @@ _Timeout = Annotated[float, typer.Option(min=0.05, help="Deadline of a request i
 _Bytes = Annotated[float, typer.Option(min=0.001, help="Largest photo in MiB.")]
 _Pixels = Annotated[float, typer.Option(min=0.001, help="Largest photo in million pixels.")]
 _Photos = Annotated[int, typer.Option(min=1, help="Most photos of an ad.")]
-_Threshold = Annotated[float | None, option(help="Least probability of an answer.", min=0, max=1)]
 _Device = Annotated[Literal["cpu", "cuda"], typer.Option(help="Where they run.")]
 _Threads = Annotated[int, typer.Option(min=1, help="Threads of one run of a network.")]
 _Level = Annotated[Literal["debug", "info", "warning", "error"], typer.Option(help="Least log level.")]
 
 
+@with_options
 def serve(
     *,
     host: _Host = "127.0.0.1",
@@ -80,14 +71,9 @@ def serve(
     max_mib: _Bytes = 20.0,
     max_megapixels: _Pixels = 50.4,
     max_photos: _Photos = 40,
-    threshold: _Threshold = None,
-    precision: PrecisionOption = "float32",
-    engine: EngineOption = "auto",
     device: _Device = "cpu",
     threads: _Threads = 1,
-    finder: FinderOption = None,
-    identifier: IdentifierOption = None,
-    attribute: AttributesOption = None,
+    networks: Networks,
     log_level: _Level = "info",
 ) -> None:
     """Serve the HTTP API and the web pages.
@@ -95,7 +81,6 @@ def serve(
     Logs go to stderr as JSON lines; SIGTERM finishes what was accepted.
     """
     require("serve", "fastapi", "uvicorn", "httptools", "prometheus_client", "python_multipart")
-    from carspotter.recognition.recognizer import Recognizer
     from carspotter.serving.settings import MEGABYTE, ServeSettings
 
     try:
@@ -120,16 +105,10 @@ def serve(
         )
     except ValueError as error:
         raise typer.BadParameter(str(error)) from error
-    recognizer = Recognizer.open(
-        finder=finder,
-        identifier=chosen_bundle(identifier),
-        attributes=attribute or (),
-        precision=precision,
-        engine=engine,
+    recognizer = networks.open(
         device=device,
         threads=threads,
         max_concurrency=settings.n_workers,
-        threshold=threshold,
         top=TOP,
         with_hashes=True,
         max_pixels=settings.max_pixels,

@@ -12,7 +12,7 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
-from carspotter.recognition.recognizer import why_no_vehicle
+from carspotter.recognition.candidates import why_no_vehicle
 from carspotter.records import UNKNOWN_VIEWPOINT, Candidate, Prediction, Vehicle
 
 if TYPE_CHECKING:

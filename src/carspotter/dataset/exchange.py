@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
 from pathlib import Path, PurePosixPath
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 from urllib.parse import parse_qs, quote, unquote, urlsplit
 from xml.sax.saxutils import quoteattr
 
@@ -20,7 +20,6 @@ from carspotter.errors import DatasetError
 from carspotter.geometry import BoundingBox
 
 Form = Literal["coco", "label-studio", "huggingface"]
-FORMS: tuple[Form, ...] = get_args(Form)
 
 _MOST_LETTERS = 100  # of a file's name, below what any file system takes
 

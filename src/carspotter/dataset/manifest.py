@@ -100,7 +100,7 @@ class Manifest:
             "classes": self.classes,
             "shards": [asdict(shard) for shard in self.shards],
         }
-        return (json.dumps(content, indent=1, ensure_ascii=False) + "\n").encode()
+        return storage.json_bytes(content)
 
 
 UNFINISHED = (json.dumps({"format": FORMAT, "complete": False}) + "\n").encode()

@@ -20,7 +20,7 @@ import numpy.typing as npt
 from carspotter import storage
 from carspotter.cores import cores
 from carspotter.crops import crop_of
-from carspotter.csv_rows import read_csv
+from carspotter.csv_rows import box_of, read_csv
 from carspotter.dataset.manifest import load_classes, load_manifest
 from carspotter.dataset.reader import read_shards
 from carspotter.errors import EvaluationError, ImageError, StorageError, TaxonomyError
@@ -85,7 +85,7 @@ def from_labels(labels: Path, *, split: str = "", classes: Path | None = None) -
                 read=lambda path=path: storage.read(path),  # type: ignore[misc]
                 taxon=of_class or _taxon(row),
                 label=_label_of(row, of_class),
-                box=_box(row, labels),
+                box=box_of(row, error=EvaluationError, where=f"{labels}: {row['path']}"),
                 is_class=bool(row.get("class_id")) or not classes,
                 about={
                     "path": row["path"],
@@ -306,13 +306,6 @@ def _names(rows: Sequence[Mapping[str, str]], labels: Path) -> list[str]:
     if twice is not None:
         raise EvaluationError(f"{labels}: {twice} occurs {names.count(twice)} times; each vehicle is judged once")
     return names
-
-
-def _box(row: Mapping[str, str], where: Path) -> BoundingBox | None:
-    try:
-        return BoundingBox.of_cells(row)
-    except ValueError as error:
-        raise EvaluationError(f"{where}: {row['path']}: {error}") from error
 
 
 def _taxon(row: Mapping[str, str]) -> Taxon | None:

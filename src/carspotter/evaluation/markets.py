@@ -64,6 +64,7 @@ def market_figures(predictions: Predictions) -> tuple[MarketFigures, ...]:
     sources = labelled.about["source"]
     names, counts = np.unique(sources, return_counts=True)
     found = [_market(str(name), labelled.take(sources == name)) for name in names]
+    # Markets of few photos have wide intervals each; together they say how rare makes fare.
     small = names[counts < LEAST_PHOTOS]
     if len(small) > 1:
         found.append(_market(SMALL, labelled.take(np.isin(sources, small))))
@@ -71,10 +72,13 @@ def market_figures(predictions: Predictions) -> tuple[MarketFigures, ...]:
 
 
 def _market(name: str, table: Predictions) -> MarketFigures:
+    # Along the way down, as products answer: the best model of all could be of another make.
     way = _way(table)
     model_known = table.about["label_model"] != ""
     make, model = way["make"] == table.about["label_make"], way["model"] == table.about["label_model"]
+    # A model that the taxonomy lacks cannot be named: told apart, it is no mistake of the network.
     is_class = np.isin(table.about["label_model"], table.taxonomy.names("model"))
+    # float64: means over many photos lose digits in float32.
     best = table.at("make").max(axis=1).astype(np.float64)
     answered, right, by_level = _answers(table)
     hit, is_labelled = table.right_at()
@@ -113,6 +117,7 @@ def _answers(table: Predictions) -> tuple[Bools, Bools, dict[Level, Share]]:
     by_level: dict[Level, Share] = {}
     said, deepest = table.about["answer"], np.full(len(table), "", dtype=str)
     for level in LEVELS:
+        # Each photo is judged at the level of its own answer, and at no other.
         here, label = depth == level, table.about[f"label_{level}"]
         by_level[level] = Share.of((said == label)[here & (label != "")])
         # Where the label ends higher up, the answer is right as far as is known when it lies below.
@@ -123,11 +128,13 @@ def _answers(table: Predictions) -> tuple[Bools, Bools, dict[Level, Share]]:
 
 def _lies_below(names: Texts, above: Texts) -> Bools:
     pairs = zip(names.tolist(), above.tolist(), strict=True)
+    # With a blank behind both, "Audi A4" lies below "Audi" and not below "Audi A".
     return np.array([f"{name} ".startswith(f"{top} ") for name, top in pairs], bool)
 
 
 def _by_ad(right: Bools, counted: Bools, table: Predictions) -> Estimate:
     """Return a share of the counted photos with an interval that takes their ads into account."""
+    # A photo without an ad is an ad of its own: it varies with no other.
     ads = table.about.get("ad_id", table.photos)[counted]
     groups = np.unique(np.where(ads == "", table.photos[counted], ads), return_inverse=True)[1]
     low, high = grouped_interval(right[counted], groups)

@@ -86,6 +86,7 @@ class Predictions:
         """Return the probabilities (n, names) of the classes or of a level's taxa."""
         if depth == "class":
             return self.probabilities
+        # Summed when asked for, not stored: a table could otherwise hold levels that contradict its classes.
         return np.asarray(self.taxonomy.sum_to(depth, self.probabilities), np.float32)
 
     def truth_at(self, depth: Depth) -> Ints:
@@ -98,6 +99,7 @@ class Predictions:
         Every accuracy of the project is counted from these two.
         """
         truth = self.truth_at(depth)
+        # What has no label here is neither right nor wrong, and leaves the share.
         known = truth != UNLABELLED
         return (self.at(depth).argmax(1) == truth) & known, known
 
@@ -107,6 +109,7 @@ class Predictions:
         columns: dict[str, Any] = {"photo": self.photos, "truth": self.truth}
         columns |= {f"truth_{level}": truth for level, truth in self.levels.items()}
         columns |= dict(self.about)
+        # A list of fixed size: each value stands once, without the offsets of lists.
         flat = pa.array(self.probabilities.ravel())
         columns["probabilities"] = pa.FixedSizeListArray.from_arrays(flat, self.probabilities.shape[1])
         said = {"format": FORMAT, "name": self.name, "taxonomy": self.taxonomy.to_dict()}
@@ -163,6 +166,7 @@ class Predictions:
 
     def _level(self, level: Level, given: Any) -> Ints:
         """Take the truth of a level from the class where that is known, else what was given."""
+        # One place more than there are classes: a truth of -1 reads the last one, which is UNLABELLED.
         of_class = np.append(self.taxonomy.index(level), UNLABELLED)[self.truth].astype(np.int64)
         if given is None:
             return of_class
@@ -178,6 +182,7 @@ class Predictions:
         odd = [name for name, texts in self.about.items() if texts.shape != (n,) or name in _OWN]
         if odd:
             raise EvaluationError(f"predictions {self.name}: column {odd[0]!r} must have another name or {n} values")
+        # A hundredth leaves room for sums of float16; logits given by mistake are far from 1.
         if n and not np.allclose(self.probabilities.sum(axis=1), 1, atol=1e-2):
             raise EvaluationError(f"predictions {self.name}: probabilities must sum to 1 for each photo")
         if len(np.unique(self.photos)) != n:
@@ -191,6 +196,7 @@ def same_photos(tables: Sequence[Predictions]) -> list[Predictions]:
         raise EvaluationError(f"{' and '.join(table.name for table in tables)} have no photo in common")
     result = []
     for table in tables:
+        # By name: row i is the same photo in each table, which paired tests need.
         order = np.argsort(table.photos, kind="stable")
         result.append(table.take(order[np.isin(table.photos[order], sorted(shared))]))
     return result

@@ -5,7 +5,6 @@ It counts nothing itself. The page needs no other file and no network; what come
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -110,7 +109,7 @@ def write_report(
         version=__version__,
     )
     page = Path(path) / "report.html"
-    storage.write(page.with_name("metrics.json"), (json.dumps(said, ensure_ascii=False, indent=1) + "\n").encode())
+    storage.write_json(page.with_name("metrics.json"), said)
     for name, picture in drawn.items():
         storage.write(page.with_name(f"{name}.svg"), alone(picture))
     storage.write(page, html.encode())

@@ -10,6 +10,7 @@ from __future__ import annotations
 import gzip
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -81,12 +82,13 @@ def build_site(out: Path, *, finder: ModelBundle, identifier: ModelBundle, cache
 
 
 def page_html() -> str:
-    """Return the HTML of the page; a photo is chosen as on the service's page, whose section is put in."""
-    photo = (WEB / "photo.html").read_text(encoding="utf-8")
-    start = photo.index('  <section class="take"')
-    end = photo.index("</section>\n", start) + len("</section>\n")
-    take = photo[start:end].replace('src="static/', 'src="')
-    return (PAGE / "index.html").read_text(encoding="utf-8").replace("  <!-- take -->\n", take)
+    """Return the HTML of the page; its forms for a photo and for an answer are those of the service's page."""
+    photo = (WEB / "photo.html").read_text(encoding="utf-8").replace('src="static/', 'src="')
+    page = (PAGE / "index.html").read_text(encoding="utf-8")
+    for name in ("take", "result"):
+        (section,) = re.findall(rf'^  <section [^>]*class="{name}".*?</section>\n', photo, re.MULTILINE | re.DOTALL)
+        page = page.replace(f"  <!-- {name} -->\n", section)
+    return page
 
 
 def cache_folder() -> Path:

@@ -30,7 +30,8 @@ from carspotter.runtime.session import open_session
 from carspotter.taxonomy import Taxonomy
 from carspotter.training.checkpoint import BEST, TAXONOMY, load_checkpoint
 from carspotter.training.norms import fuse_norms
-from carspotter.training.recipe import Recipe, load_recipe
+from carspotter.training.recipe import Recipe
+from carspotter.training.recipe_file import load_recipe
 from carspotter.training.start import read_notice, read_seen
 from carspotter.training.task import RECIPE, Task, open_task
 

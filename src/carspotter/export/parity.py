@@ -6,7 +6,6 @@ and reads no photos.
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -145,7 +144,7 @@ def compare(
 def write_report(parity: Parity, folder: Path) -> None:
     """Write `parity.json` and `PARITY.md` into a folder."""
     content = {**asdict(parity), "missed": parity.misses()}
-    storage.write(str(folder / "parity.json"), (json.dumps(content, indent=2) + "\n").encode())
+    storage.write_json(str(folder / "parity.json"), content)
     storage.write(str(folder / "PARITY.md"), report_page(parity).encode())
 
 

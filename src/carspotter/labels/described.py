@@ -10,10 +10,9 @@ from collections.abc import Callable, Iterator
 
 from carspotter.labels.generations import is_counted
 from carspotter.labels.known import Known, Make
-from carspotter.labels.models import Models, is_telling
-from carspotter.labels.words import GENERIC, common_words, tokens
-
-Tokens = tuple[str, ...]
+from carspotter.labels.models import Models
+from carspotter.labels.spellings import is_telling
+from carspotter.labels.words import GENERIC, Tokens, common_words, tokens
 
 _MAKE_WORDS = 4
 _AHEAD = 5  # words of a name behind its make

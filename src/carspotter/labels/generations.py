@@ -17,9 +17,7 @@ from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
 
-from carspotter.labels.words import common_words, digits, key, sound, tokens
-
-Tokens = tuple[str, ...]
+from carspotter.labels.words import Tokens, common_words, digits, key, sound, tokens
 
 _LETTER_AND_NUMBER = re.compile(r"[A-Z](\d{3}|[6-9]\d)")  # "E 211" is a W211, "Land Cruiser 80" a J80; "30 d" no G30
 _RANGE = re.compile(r"Mk(\d+)-(\d+)")

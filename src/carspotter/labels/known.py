@@ -17,7 +17,7 @@ from typing import Any
 from carspotter.labels.words import key, tokens
 from carspotter.taxonomy import Taxon, Taxonomy
 
-_FIRST_YEAR, _LAST_YEAR = 1880, 2200
+_LAST_YEAR = 2200
 _GENERATION = re.compile(r"(\d{4})\s*[-–]\s*(\d{4}|)")
 
 

@@ -6,52 +6,21 @@ what they hold, what they nearly are. What remains is named as the seller wrote 
 
 from __future__ import annotations
 
-import re
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-from carspotter.errors import MissingExtraError
-from carspotter.labels.generations import Generations
-from carspotter.labels.known import Known, Make
-from carspotter.labels.words import GENERIC, digits, key, sound, tidy, tokens
-
-Tokens = tuple[str, ...]
-
-
-def _words(text: str) -> frozenset[str]:
-    return frozenset(text.split())
-
+from carspotter.labels.known import Make
+from carspotter.labels.spellings import DOUBTFUL, SHORTEST_FUZZY, is_telling, nearest, number_apart, seller_name
+from carspotter.labels.words import GENERIC, Tokens, key, sound, tokens
 
 # How much each way assumes; they rank and are no probabilities.
 SCORES = {"exact": 1.0, "alias": 0.98, "pattern": 0.95, "prefix": 0.9, "sound": 0.85, "inside": 0.8, "seller": 0.5}
 _OFTEN_SCORE = 0.7  # an unknown name that many sellers write
-_FUZZY_WEIGHT = 0.9
+FUZZY_WEIGHT = 0.9
 
 # Measured by leaving each known model out and by planting typos, RESULTS.md: one wrong letter of four passes.
-_SURE, _MARGIN = 0.75, 0.1
-_DOUBTFUL = 0.7
-_HALF_SURE = 0.6  # for a make of three letters one of which is wrong; the model must fit too
-_SHORTEST_FUZZY = 4
+SURE, MARGIN = 0.75, 0.1
 _PER_DROPPED_WORD = 0.03
-_LONGEST_NAME = 3  # words of a name as a seller wrote it
-
-# Words in front of a name or behind it that name a body or trim of many models, also where a model is called so.
-_NOT_INSIDE = _words(
-    "cabrio cabriolet city classic convertible coupe cross electric estate expert family gt hatch liberty limited "
-    "move one partner rapid roadster safari sedan senator spider sport sprinter spyder titan van vision wagon"
-)
-_ENGINE_WORDS = _words(
-    "16v 4matic 4motion 4wd 4x4 aut auto automatic automatik avtomat awd bluehdi cabrio cabriolet cdi combi coupe crdi "
-    "d4d dci diesel dizel dsg ecoboost estate ev fsi gas gdi hatchback hdi hev hybrid jtd kombi limousine manual mpi "
-    "phev quattro sedan station stationwagon suv tce tdci tdi tfsi touring tsi turbo universal van variant "
-    "wagon xdrive"
-)
-_NO_MODEL = _words(
-    "class series model "
-    "all altele altro altul andere another autre drugaya drugie drugoe inne inoe inshaya inshe model na nan none null "
-    "other others otra otro sonstige undefined unknown"
-)
-_NAME_AND_NUMBER = re.compile(r"([^\W\d_]{3,})(\d+)")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,7 +66,7 @@ class Models:
         words, more = self._plain_classes(words), self._plain_classes(more)
         hit = self._longer(words, self._plain(words, more)) or self._without_make(words, more) or self._alike(words)
         if hit is None:
-            parted = tuple(part for word in words for part in _parted(word))
+            parted = tuple(part for word in words for part in number_apart(word))
             hit = (self._plain(parted, more) or self._without_make(parted, more)) if parted != words else None
         if hit is not None:
             return hit
@@ -162,9 +131,9 @@ class Models:
             start, rest = key(words[:count]), key(words[count:])
             ends = {name.removeprefix(start): name for name in self._telling if name.startswith(start)}
             for end, score in nearest(rest, [end for end in ends if end]):
-                if score >= _SURE:
+                if score >= SURE:
                     model = self._make.models[ends[end]]
-                    return Match(model=model, method="fuzzy", score=round(score * _FUZZY_WEIGHT, 4))
+                    return Match(model=model, method="fuzzy", score=round(score * FUZZY_WEIGHT, 4))
         return hit
 
     def _name(self, spelling: str) -> str | None:
@@ -199,7 +168,7 @@ class Models:
         """Return the one model whose name sounds like what the words begin with."""
         for count in range(len(words), 0, -1):
             said = sound(key(words[:count]))
-            names = self._sounds.get(said, set()) if len(said) >= _SHORTEST_FUZZY else set()
+            names = self._sounds.get(said, set()) if len(said) >= SHORTEST_FUZZY else set()
             if len(names) == 1:
                 return Match(model=next(iter(names)), method="sound", score=SCORES["sound"])
         return None
@@ -223,9 +192,9 @@ class Models:
         best = ranked[0] if ranked else ("", 0.0)
         # "Grand Cherokee L" is no rival of "Grand Cherokee": a seller who means the longer name writes it.
         second = max((score for name, score in ranked[1:] if not name.startswith(best[0])), default=0.0)
-        if best[1] >= _SURE and best[1] - second >= _MARGIN:
-            return Match(model=best[0], method="fuzzy", score=round(best[1] * _FUZZY_WEIGHT, 4))
-        return NearMiss(name=seller_name(words) if best[1] < _DOUBTFUL else None, guesses=tuple(ranked[:3]))
+        if best[1] >= SURE and best[1] - second >= MARGIN:
+            return Match(model=best[0], method="fuzzy", score=round(best[1] * FUZZY_WEIGHT, 4))
+        return NearMiss(name=seller_name(words) if best[1] < DOUBTFUL else None, guesses=tuple(ranked[:3]))
 
     def _ranked(self, words: Tokens) -> list[tuple[str, float]]:
         """Return models whose spelling is near to the words or to their beginning, best first."""
@@ -249,163 +218,3 @@ def _glued(word: str) -> Tokens:
 
 
 _LONGEST_GLUED = 3  # "glcklasse"
-
-
-class MakeWords:
-    """Find makes in words, and the makes that have a model."""
-
-    def __init__(self, known: Known) -> None:
-        self._known = known
-        self._owners: dict[str, dict[str, str]] = {}
-        self._sounds: dict[str, set[str]] = {}
-        for spelling, name in known.spellings.items():
-            self._sounds.setdefault(sound(spelling), set()).add(name)
-        for make in known.makes.values():
-            for spelling, model in make.models.items():
-                self._owners.setdefault(spelling, {})[make.name] = model
-
-    def find(self, make: Tokens, model: Tokens) -> tuple[Make, Tokens, float] | None:
-        """Return the make that is named, the words that are left for the model, and how sure that is, 0..1."""
-        if make:
-            if (whole := self._known.make_of(make)) is not None:
-                longer = self._known.make_of((*make, *model[:1]))  # "BMW" and "Alpina B3"
-                return (whole, model, 1.0) if longer in (None, whole) else (longer, model[1:], 1.0)
-            if (start := self._known.starts_with_make(make)) is not None:
-                is_mistyped = likeness(key(make), start[0].spellings) >= _SURE  # "Mercedes-Bnz": the rest is no model
-                return start[0], model if is_mistyped else (*make[start[1] :], *model), 1.0
-            if (near := self._fuzzy(make, model)) is not None:
-                return near
-        if model and (start := self._known.starts_with_make(model)) is not None:
-            return start[0], model[start[1] :], 1.0
-        if make:
-            return self._by_both(make, model)
-        for at in range(1, len(model)):
-            if len(model[at]) > 1 and (start := self._known.starts_with_make(model[at:])) is not None:
-                return start[0], (*model[at + start[1] :], *model[:at]), SCORES["inside"]
-        return None
-
-    def _fuzzy(self, make: Tokens, model: Tokens) -> tuple[Make, Tokens, float] | None:
-        alike = self._sounds.get(sound(key(make)), set())
-        if len(alike) == 1:
-            return self._known.makes[next(iter(alike))], model, SCORES["sound"]
-        ranked = self._ranked(make)
-        second = ranked[1][1] if len(ranked) > 1 else 0.0
-        if ranked and ranked[0][1] >= _SURE and ranked[0][1] - second >= _MARGIN:
-            return self._known.makes[ranked[0][0]], model, ranked[0][1] * _FUZZY_WEIGHT
-        return None
-
-    def _by_both(self, make: Tokens, model: Tokens) -> tuple[Make, Tokens, float] | None:
-        """Return the only make that has the model and is somewhat like the word for the make: "Adi", "A4"."""
-        for count in range(len(model), 0, -1):
-            owners = self._owners.get(key(model[:count]), {})
-            scores = {owner: likeness(key(make), self._known.makes[owner].spellings) for owner in owners}
-            likely = [owner for owner, score in scores.items() if score >= _HALF_SURE]
-            if len(likely) == 1:
-                return self._known.makes[likely[0]], model, scores[likely[0]] * _FUZZY_WEIGHT
-        return None
-
-    def near(self, words: Tokens) -> list[str]:
-        """Return the makes that words are near to, with scores, for people."""
-        return [f"{name} ({score:.2f})" for name, score in self._ranked(words)] + [
-            f"{make} {model}" for make, model in self.models(words)
-        ]
-
-    def _ranked(self, words: Tokens) -> list[tuple[str, float]]:
-        best: dict[str, float] = {}
-        for spelling, score in nearest(key(words), [*self._known.spellings]):
-            name = self._known.spellings[spelling]
-            best[name] = max(best.get(name, 0.0), score)
-        return sorted(best.items(), key=lambda item: (-item[1], item[0]))
-
-    def models(self, words: Tokens) -> list[tuple[str, str]]:
-        """Return makes and models whose names, specific enough, begin the words."""
-        for count in range(len(words), 0, -1):
-            spelling = key(words[:count])
-            if is_telling(spelling) and spelling in self._owners:
-                return sorted(self._owners[spelling].items())
-        return []
-
-    def by_model(self, words: Tokens) -> Make | None:
-        """Return the only make that has the model that words begin with, or None."""
-        owners = {make for make, _ in self.models(words)}
-        return self._known.makes[owners.pop()] if len(owners) == 1 else None
-
-
-def nearest(spelling: str, known: Sequence[str]) -> list[tuple[str, float]]:
-    """Return known spellings with the same digits, and their likeness 0..1 by edits and swaps of neighbours."""
-    try:
-        from rapidfuzz import process
-        from rapidfuzz.distance import OSA
-    except ImportError as error:
-        raise MissingExtraError("rapidfuzz", "data") from error
-    letters = _letters(spelling)
-    if len(letters) < _SHORTEST_FUZZY:  # an XC70 is no C70, and a QX50 no Q50
-        return []
-    found: Iterable[tuple[str, float, int]] = process.extract(
-        spelling, known, scorer=OSA.normalized_similarity, score_cutoff=_DOUBTFUL, limit=10
-    )
-    same = [word for word, _, _ in found if digits(word) == digits(spelling) and len(_letters(word)) >= _SHORTEST_FUZZY]
-    scored = [(word, float(OSA.normalized_similarity(letters, _letters(word)))) for word in same]
-    return sorted(scored, key=lambda item: (-item[1], item[0]))
-
-
-def likeness(spelling: str, known: Iterable[str]) -> float:
-    """Return how like a spelling is to the most like of known ones, 0..1."""
-    try:
-        from rapidfuzz.distance import OSA
-    except ImportError as error:
-        raise MissingExtraError("rapidfuzz", "data") from error
-    return max((float(OSA.normalized_similarity(spelling, word)) for word in known), default=0.0)
-
-
-def _letters(spelling: str) -> str:
-    return "".join(letter for letter in spelling if not letter.isdecimal())
-
-
-def seller_name(words: Tokens) -> str | None:
-    """Return a model as the seller wrote it, without engine, gearbox and body, or None where it says nothing."""
-    kept: list[str] = []
-    for at, word in enumerate(words[:_LONGEST_NAME]):
-        after = words[at + 1] if at + 1 < len(words) else ""
-        # "Atto 3" is a name; the numbers of "Atto 1.6" and "Atto 105 hp" are not of it.
-        is_engine = word.isdecimal() and (len(word) > 1 or after.isdecimal())
-        if kept and (word in _ENGINE_WORDS or is_engine):
-            break
-        kept.append(word)
-    if not kept or (len(kept) == 1 and (kept[0] in _NO_MODEL or kept[0] in _ENGINE_WORDS)):
-        return None
-    spelling = key(kept)
-    if len(spelling) < 2 or (spelling.isdecimal() and len(spelling) < _SHORTEST_NUMBER):
-        return None
-    return tidy(tuple(kept))
-
-
-_SHORTEST_NUMBER = 3  # "16" or "20" are more likely an engine than an unknown model
-
-
-def is_telling(spelling: str) -> bool:
-    """Return whether a name is one wherever it stands: four letters, or letters with digits, and no body or trim."""
-    has_digit, has_letter = bool(digits(spelling)), not spelling.isdecimal()
-    return (
-        spelling not in _NOT_INSIDE
-        and has_letter
-        and (len(spelling) >= _SHORTEST_FUZZY or (has_digit and len(spelling) > 1))
-    )
-
-
-def is_body(model: str) -> bool:
-    """Return whether a model is called like a body or trim of many others: "Cabriolet", "Coupe"."""
-    return key(tokens(model)) in _NOT_INSIDE
-
-
-def parted(words: Tokens, models: Collection[str], table: Generations) -> Tokens:
-    """Return words as generations are read in them: "golf7" is two, "klasse c" is "c class"; names stay whole."""
-    parts: list[str] = []
-    for word in words:
-        parts += (word,) if word in models or (word,) in table.codes else _parted(word)
-    return tuple(parts)
-
-
-def _parted(word: str) -> Tokens:
-    match = _NAME_AND_NUMBER.fullmatch(word)
-    return (match[1], match[2]) if match else (word,)

@@ -10,58 +10,32 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 from carspotter.catalog.tables import OK
 from carspotter.labels.corrections import Corrections, Words, words_of
 from carspotter.labels.described import cars_in, is_of_another
-from carspotter.labels.generations import Found, makes_of, of_make
+from carspotter.labels.generations import makes_of, of_make
 from carspotter.labels.known import Known, Make
-from carspotter.labels.models import MakeWords, Match, Models, NearMiss, is_body, parted
-from carspotter.labels.words import digits, key, lookalike, tokens
+from carspotter.labels.make_words import MakeWords
+from carspotter.labels.models import Match, Models, NearMiss
+from carspotter.labels.resolution import ADVICE, DOUBTED, FROM_CODE, checked, is_foreign, unhyphened, without
+from carspotter.labels.resolution import UNRESOLVED as UNRESOLVED
+from carspotter.labels.resolution import Resolution as Resolution
+from carspotter.labels.spellings import parted
+from carspotter.labels.words import key, lookalike, tokens
 from carspotter.taxonomy import Taxon
 
 OFTEN = 20
 """Ads from which on an unknown model of a known make is a name: some 8 photos each make a class of 150."""
 
-UNRESOLVED = "unresolved"
 
 _YEAR = re.compile(r"(?<!\d)(19[5-9]\d|20[0-4]\d)(?!\d)")
 # Scores rank how much was assumed; they are no probabilities.
 _FROM_TITLE = 0.9
 _FROM_DESCRIPTION = 0.7
 _FROM_MODEL_ALONE = 0.8
-_FROM_CODE = 0.9
-_DOUBTED = 0.6
-_ADVICE = "write what it is into labels/words.csv"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Resolution:
-    """Which taxon words name: score 0..1, how it was found, and status "ok" or "unresolved" with a message.
-
-    `method` is "person", "exact", "alias", "pattern", "prefix", "sound", "inside", "fuzzy", "code" (of a type),
-    "seller" (unknown model, as written), "title" or "description" (where the car was named) or "none". An unresolved
-    one may still know its make.
-    """
-
-    make: str | None = None
-    model: str | None = None
-    generation: str | None = None
-    year: int | None = None
-    score: float = 0.0
-    method: str = "none"
-    said_by: str = "seller"
-    status: str = OK
-    message: str | None = None
-
-    @property
-    def name(self) -> str | None:
-        """Return the full name down to the year, or None where make or model are missing."""
-        if self.make is None or self.model is None:
-            return None
-        return Taxon(make=self.make, model=self.model, generation=self.generation, year=self.year).name()
 
 
 class Resolver:
@@ -170,7 +144,7 @@ class Resolver:
         found = self._makes.find(make_words, model_words)
         if found is not None:
             make, rest, sureness = found
-            return _unhyphened(self._of_make(make, rest, more, sureness), words)
+            return unhyphened(self._of_make(make, rest, more, sureness), words)
         if not make_words and (alone := self._makes.by_model(model_words or more)):
             return self._of_make(alone, model_words or more, more if model_words else (), _FROM_MODEL_ALONE)
         if not make_words and (coded := self._by_code((*model_words, *more))):
@@ -179,7 +153,7 @@ class Resolver:
         if not said:
             return Resolution(status=UNRESOLVED, message="neither make nor model is given, nor a title")
         near = self._makes.near(make_words or model_words)
-        return Resolution(status=UNRESOLVED, message=f"no known make in {said!r}; {_guesses(near)}{_ADVICE}")
+        return Resolution(status=UNRESOLVED, message=f"no known make in {said!r}; {_guesses(near)}{ADVICE}")
 
     def _by_code(self, words: tuple[str, ...]) -> Make | None:
         """Return the only make that has a code in the words."""
@@ -190,10 +164,10 @@ class Resolver:
         models = self._models_of(make)
         every = parted((*words, *more), make.models, of_make(make.name))
         codes = of_make(make.name).find(every)
-        sureness = min(sureness, _DOUBTED) if _is_foreign(every, make) else sureness
-        hit = self._hit(models, *_without(codes, words, more, make))
+        sureness = min(sureness, DOUBTED) if is_foreign(every, make) else sureness
+        hit = self._hit(models, *without(codes, words, more, make))
         if isinstance(hit, Match):
-            return _checked(make, hit, every, codes, sureness=sureness)
+            return checked(make, hit, every, codes, sureness=sureness)
         owners = {code.model for found in codes for code in found.codes if code.alone}
         if len(owners) == 1:
             model = owners.pop()
@@ -202,11 +176,11 @@ class Resolver:
                 make=make.name,
                 model=model,
                 generation=code.type if code else None,
-                score=round(_FROM_CODE * sureness, 4),
+                score=round(FROM_CODE * sureness, 4),
                 method="code",
             )
         if not (words or more):
-            return Resolution(make=make.name, status=UNRESOLVED, message=f"{make.name} without a model; {_ADVICE}")
+            return Resolution(make=make.name, status=UNRESOLVED, message=f"{make.name} without a model; {ADVICE}")
         said = " ".join(words or more)
         near = [f"{other} {model}" for other, model in self._makes.models(words or more) if other != make.name]
         start = self._known.starts_with_make(words or more)
@@ -217,7 +191,7 @@ class Resolver:
             return Resolution(
                 make=make.name,
                 status=UNRESOLVED,
-                message=f"no known model of {make.name} in {said!r}; {guesses}{_ADVICE}",
+                message=f"no known model of {make.name} in {said!r}; {guesses}{ADVICE}",
             )
         return Resolution(make=make.name, model=hit.name, score=round(hit.score * sureness, 4), method="seller")
 
@@ -258,7 +232,7 @@ class Resolver:
         if found.status != OK or found.said_by == "person":
             return found
         if is_of_another(title, self._known):
-            message = f"{title!r} offers or seeks something of {found.make} {found.model}; {_ADVICE}"
+            message = f"{title!r} offers or seeks something of {found.make} {found.model}; {ADVICE}"
             return Resolution(status=UNRESOLVED, message=message)
         return replace(found, score=round(found.score * _FROM_TITLE, 4), method="title")
 
@@ -306,78 +280,6 @@ def label_rows(
             "message": found.message,
         }
         yield {name: value for name, value in row.items() if value is not None}
-
-
-def _unhyphened(found: Resolution, words: Words) -> Resolution:
-    """Return a "Corsa E" as the generation that it is: the electric one is a "Corsa-e"."""
-    base = (found.model or "").removesuffix("-e")
-    codes = of_make(found.make or "").codes.get(("e",), ())
-    code = next((code for code in codes if code.model == base != found.model), None)
-    if code is None or any("-e" in (word or "").casefold() for word in words):
-        return found
-    return replace(found, model=base, generation=code.type, score=min(found.score, _FROM_CODE), method="prefix")
-
-
-def _without(
-    codes: Iterable[Found], words: tuple[str, ...], more: tuple[str, ...], make: Make
-) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Return words without codes that name no model, so that "C292" is not read by its letter."""
-    spellings = {found.spelling for found in codes if found.telling and found.spelling not in make.models}
-    return _left(words, spellings), _left(more, spellings)
-
-
-def _is_foreign(words: tuple[str, ...], make: Make) -> bool:
-    """Return whether words hold a code of another make, long enough to be no engine of this one: a "Golf W205"."""
-    return any(
-        make.name not in owners and len(digits(code)) > _ENGINE_DIGITS and code not in make.models
-        for code, owners in makes_of(words).items()
-    )
-
-
-_ENGINE_DIGITS = 2  # R32 is a Skyline, and an engine of a Golf
-
-
-def _left(words: tuple[str, ...], spellings: Collection[str]) -> tuple[str, ...]:
-    kept: list[str] = []
-    for word in words:
-        if kept and key([kept[-1], word]) in spellings and kept[-1].isalpha():
-            kept.pop()
-        elif word not in spellings:
-            kept.append(word)
-    return tuple(kept)
-
-
-def _checked(make: Make, hit: Match, words: tuple[str, ...], codes: Iterable[Found], *, sureness: float) -> Resolution:
-    """Return a model with its type, or say that a code is of another one."""
-    table = of_make(make.name)
-    codes = [found for found in codes if found.telling and found.spelling not in make.models]
-    owners = [{code.model for code in found.codes} for found in codes]
-    alone = {code.model for found in codes for code in found.codes if code.alone}
-    model, score, method = hit.model, hit.score, hit.method
-    if len(alone) == 1 and not any(model in models for models in owners):
-        other = next(iter(alone))
-        if other.startswith(f"{model} ") or is_body(model):  # a C292 is a GLE Coupe, an 8V Cabriolet an A3
-            model, score, method = other, min(score, _FROM_CODE), "code"
-    if method == "seller" and len(alone) == 1:
-        model, score, method = alone.pop(), _FROM_CODE, "code"
-    against = [found for found, models in zip(codes, owners, strict=True) if model not in models]
-    strong = next((found for found in against if found.strong), None)
-    if strong is not None:
-        others = ", ".join(sorted({code.model for code in strong.codes}))
-        return Resolution(
-            make=make.name,
-            status=UNRESOLVED,
-            message=f"{make.name} {model} beside {strong.spelling.upper()}, which is of {others}; {_ADVICE}",
-        )
-    code = None if against else table.of(model, words, make.models)
-    score = min(score, _DOUBTED) if against else score
-    return Resolution(
-        make=make.name,
-        model=model,
-        generation=code.type if code else None,
-        score=round(score * sureness, 4),
-        method=method,
-    )
 
 
 def _year(title: str, model: str | None) -> int | None:

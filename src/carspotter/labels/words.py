@@ -12,6 +12,9 @@ import unicodedata
 from functools import cache
 from importlib.resources import files
 
+Tokens = tuple[str, ...]
+"""The plain words of a text."""
+
 # How Russian and Ukrainian letters are usually written in Latin ones; the aliases go through the same table, so that
 # it need not agree with any one standard.
 _CYRILLIC = {

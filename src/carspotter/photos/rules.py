@@ -185,7 +185,7 @@ def _origin(url: str) -> tuple[str, int]:
         parts = urlsplit(url)
         host, port = (parts.hostname or "").removesuffix("."), parts.port
         if not host.isascii():
-            from carspotter.web import ascii_host
+            from carspotter.web_url import ascii_host
 
             host = ascii_host(host)
     except ValueError:

@@ -15,10 +15,9 @@ from carspotter.catalog.catalog import Catalog
 from carspotter.catalog.funnel import STOPS, Funnel
 from carspotter.catalog.tables import OK
 from carspotter.errors import IMAGE_CODES, typed
+from carspotter.progress import counted
 from carspotter.project.folder import Project
 from carspotter.project.settings import ProjectSettings
-
-Row = Mapping[str, Any]
 
 _MANY = 0.2
 """Share of the photos that come to a step from which on it is worth a look that so many stop there."""
@@ -88,7 +87,7 @@ def _rejected(catalog: Catalog, name: str) -> Iterator[Advice]:
     if row["n"]:
         yield Advice(
             photos=row["n"],
-            text=f"{_counted(row['n'], 'listing was', 'listings were')} rejected ({row['message']}): mend the source; "
+            text=f"{counted(row['n'], 'listing was', 'listings were')} rejected ({row['message']}): mend the source; "
             f"all: `carspotter sql \"SELECT ad_id, message FROM listings WHERE status <> 'ok'\" --project {name}`",
         )
 
@@ -147,7 +146,7 @@ def _unresolved(catalog: Catalog, stopped: Mapping[str, int]) -> Iterator[Advice
         first = ", ".join(f"{row['words']!r} ({row['n']})" for row in rows[:_NAMED])
         yield Advice(
             photos=sum(n for reason, n in stopped.items() if reason != "pending"),
-            text=f"the words of {_counted(ads, 'ad', 'ads')} name no make and model that is known, most often {first}: "
+            text=f"the words of {counted(ads, 'ad')} name no make and model that is known, most often {first}: "
             "fill in labels/unresolved.csv and save it as labels/words.csv",
         )
 
@@ -171,9 +170,9 @@ def _left_out(catalog: Catalog, settings: ProjectSettings, stopped: Mapping[str,
     )
     yield Advice(
         photos=few,
-        text=f"{_counted(len(rows), 'model has', 'models have')} too few photos for a class, {_photos(few)} in all; "
+        text=f"{counted(len(rows), 'model has', 'models have')} too few photos for a class, {_photos(few)} in all; "
         f"the largest, {largest['name']}, has {_photos(largest['photos'])} of "
-        f"{_counted(largest['ads'], 'ad', 'ads')}, while {limits}: {remedy}",
+        f"{counted(largest['ads'], 'ad')}, while {limits}: {remedy}",
     )
 
 
@@ -210,7 +209,7 @@ def _lacking(project: Project, catalog: Catalog, name: str) -> Iterator[Advice]:
     if rows:
         classes, first = len({row["class_name"] for row in rows}), rows[0]
         yield Advice(
-            text=f"{_counted(classes, 'class has', 'classes have')} no photo in one of the splits, such as "
+            text=f"{counted(classes, 'class has', 'classes have')} no photo in one of the splits, such as "
             f"{first['class_name']} in {first['split']}: photos stay where they were dealt out when the classes were "
             f"others; `carspotter split {name} --anew` deals all of them out anew, after which `carspotter build "
             f"{name}` learns and measures on other photos than before"
@@ -248,8 +247,4 @@ def _listed(counts: Mapping[str, int]) -> str:
 
 
 def _photos(number: int) -> str:
-    return _counted(number, "photo", "photos")
-
-
-def _counted(number: int, one: str, many: str) -> str:
-    return f"{number:,} {one if number == 1 else many}"
+    return counted(number, "photo")

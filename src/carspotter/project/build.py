@@ -116,4 +116,4 @@ class Journal:
     def finish(self, step: str, mark: str, stats: Mapping[str, Any]) -> None:
         """Note that a step is finished."""
         self._steps[step] = {"fingerprint": mark, "said": dict(stats)}
-        storage.write(self._path, (json.dumps(self._steps, indent=2, ensure_ascii=False) + "\n").encode())
+        storage.write_json(self._path, self._steps)

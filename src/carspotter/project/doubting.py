@@ -16,14 +16,13 @@ from carspotter.labels.doubts import Doubt, write_doubts
 from carspotter.labels.noise import Doubts, find_doubts, out_of_fold
 from carspotter.labels.outliers import find_outliers
 from carspotter.project.build import Build
-from carspotter.project.products import class_taxa, embedded
+from carspotter.project.classes import class_taxa
+from carspotter.project.learn import embedded
 from carspotter.recognition.fusion import fuse
 from carspotter.recognition.probes import fit_probe
 from carspotter.review.apply import decided
 from carspotter.review.imported import open_decisions
 from carspotter.taxonomy import Taxon, Taxonomy
-
-Row = dict[str, Any]
 
 STRENGTH = 0.1
 """L2 penalty of the probe that judges labels: a stronger one follows wrong labels less (docs/labels.md)."""

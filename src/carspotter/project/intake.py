@@ -14,6 +14,7 @@ from typing import Any
 
 from carspotter import storage
 from carspotter.errors import SourceError
+from carspotter.progress import counted
 from carspotter.project.build import Build
 from carspotter.project.folder import Project
 from carspotter.project.settings import SourceSettings, known_sources, remember
@@ -101,20 +102,16 @@ def _silent_ads(build: Build, merged: set[str]) -> list[str]:
     stats = []
     if bare:
         stats.append(
-            f"{_count(bare[0]['n'], 'ad')} without any photo: {_some([row['ad_id'] for row in bare], bare[0]['n'])}"
+            f"{counted(bare[0]['n'], 'ad')} without any photo: {_some([row['ad_id'] for row in bare], bare[0]['n'])}"
         )
     if merged:
         first = _some(sorted(merged)[:3], len(merged))
-        stats.append(f"{_count(len(merged), 'ad')} of several rows that name one car but differ otherwise: {first}")
+        stats.append(f"{counted(len(merged), 'ad')} of several rows that name one car but differ otherwise: {first}")
     return stats
 
 
 def _some(names: Sequence[str], total: int) -> str:
     return ", ".join(names) + (", …" if total > len(names) else "")
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
 def portable(ad: Ad, folder: Path) -> Ad:

@@ -10,11 +10,22 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from carspotter import __version__
+from carspotter.catalog.tables import TABLES
 from carspotter.errors import ProjectError, suggestion
 from carspotter.progress import Quiet, Watch
-from carspotter.project import curate, doubting, fetching, intake, products
+from carspotter.project import doubting, fetching, intake
 from carspotter.project.build import Build, Journal
+from carspotter.project.classes import choose_classes
+from carspotter.project.deduplicate import group_duplicates
 from carspotter.project.folder import Project
+from carspotter.project.learn import learn_classes
+from carspotter.project.look import look_at_photos
+from carspotter.project.report import write_report
+from carspotter.project.resolve import resolve_labels
+from carspotter.project.shard import write_shards
+from carspotter.project.split import split_dataset
+from carspotter.runtime import blur
 from carspotter.sources.crawl import source as crawl
 from carspotter.sources.crawl.report import CrawlReport
 from carspotter.sources.crawl.settings import CrawlSettings
@@ -29,21 +40,44 @@ class Step:
     work: Callable[[Build], Mapping[str, Any]]
 
 
+_SHOWN = (
+    *(f"SELECT * FROM {name}" for name in TABLES if name not in ("embeddings", "files")),
+    "SELECT * EXCLUDE (stage_version, message, modified) FROM files",  # a photo may have been asked for again in vain
+)
+"""What the report shows: every table, but for the vectors."""
+
+
+def _report(build: Build) -> Mapping[str, Any]:
+    """Draw the report, unless nothing that it shows has changed: plates and faces are looked for in its pictures."""
+    project, journal = build.project, build.journal
+
+    def work() -> Mapping[str, Any]:
+        write_report(project, build.catalog, journal)
+        return {}
+
+    if not project.report.exists():
+        journal.forget("report")
+    said = {name: dict(journal.stats(name)) for name in ("deduplicate", "split", "learn", "shard")}
+    settings = [__version__, project.settings.name, project.settings.share, blur.KINDS, said]
+    build.whole("report", reads=_SHOWN, writes=(), settings=settings, work=work)
+    return {"text": str(project.report)}
+
+
 STEPS: tuple[Step, ...] = (
     Step(name="import", about="read the listings of every source", work=intake.import_listings),
     Step(name="fetch", about="fetch photographs that are not on disk", work=fetching.fetch_photos),
-    Step(name="locate", about="check, locate and embed photos, each decoded once", work=curate.look_at_photos),
-    Step(name="deduplicate", about="group photos that show the same picture", work=curate.group_duplicates),
-    Step(name="resolve", about="turn sellers' words into taxa", work=curate.resolve_labels),
-    Step(name="classes", about="choose the classes", work=curate.choose_classes),
-    Step(name="split", about="split without leaks", work=curate.split_dataset),
-    Step(name="learn", about="fit the classes on embeddings", work=products.learn_classes),
-    Step(name="shard", about="write the dataset for training", work=products.write_shards),
-    Step(name="report", about="draw the report", work=products.write_report),
+    Step(name="locate", about="check, locate and embed photos, each decoded once", work=look_at_photos),
+    Step(name="deduplicate", about="group photos that show the same picture", work=group_duplicates),
+    Step(name="resolve", about="turn sellers' words into taxa", work=resolve_labels),
+    Step(name="classes", about="choose the classes", work=choose_classes),
+    Step(name="split", about="split without leaks", work=split_dataset),
+    Step(name="learn", about="fit the classes on embeddings", work=learn_classes),
+    Step(name="shard", about="write the dataset for training", work=write_shards),
+    Step(name="report", about="draw the report", work=_report),
 )
 """The steps of a build, in order."""
 
-CHECK = Step(name="check", about="check photos", work=lambda build: curate.look_at_photos(build, ("checks",)))
+CHECK = Step(name="check", about="check photos", work=lambda build: look_at_photos(build, ("checks",)))
 PARTS: tuple[Step, ...] = (CHECK, Step(name="doubts", about="find labels to be doubted", work=doubting.find))
 """What can be asked for alone: the first half of `locate`, and what needs a person afterwards."""
 

@@ -139,8 +139,7 @@ def remember(folder: Path, sources: Iterable[KnownSource]) -> None:
     """Write what the sources are known as; those that are no longer in the settings stay known."""
     now = list(sources)
     left = [old for old in _read(folder / FILE) if not any(old.prefix == source.prefix for source in now)]
-    text = json.dumps([asdict(source) for source in (*now, *left)], indent=2, ensure_ascii=False)
-    storage.write(folder / FILE, (text + "\n").encode())
+    storage.write_json(folder / FILE, [asdict(source) for source in (*now, *left)])
 
 
 def _read(path: Path) -> list[KnownSource]:

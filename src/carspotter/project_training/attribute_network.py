@@ -104,7 +104,7 @@ def hog_base() -> Base:
 
 def recipe_of(settings: AttributeSettings, out: Path) -> Recipe:
     """Return the recipe of a network for an attribute; its labels are the run's. Raises RecipeError."""
-    from carspotter.training.recipe import load_recipe
+    from carspotter.training.recipe_file import load_recipe
 
     recipe = load_recipe(
         "small-cnn" if settings.how == "scratch" else "fine-tune-attribute",

@@ -63,6 +63,7 @@ def log_of(settings: AttributeSettings, out: Path) -> Path | None:
 def _long_enough(recipe: Recipe, n_photos: int) -> Recipe:
     """Give a network from nothing as many epochs as make `LEAST_STEPS`: of few photos an epoch is a few steps."""
     phase = recipe.phases[-1]
+    # Rounded up; of fewer photos than a batch an epoch is still one step.
     needed = -(-LEAST_STEPS // max(1, n_photos // recipe.train.batch))
     return replace(recipe, phases=(replace(phase, epochs=min(max(phase.epochs, needed), MOST_EPOCHS)),))
 

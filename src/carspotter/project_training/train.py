@@ -113,7 +113,7 @@ class _Planned:
 def _planned(project: Project, wish: Wish, *, photos: Photos, mark: str, saved: bool, started: float) -> _Planned:
     """Choose the recipe of a new run, or take that of a saved one, and time some of its steps."""
     from carspotter.training import plan as planning
-    from carspotter.training.recipe import load_recipe
+    from carspotter.training.recipe_file import load_recipe
     from carspotter.training.task import RECIPE, open_task
 
     run = project.run
@@ -213,8 +213,8 @@ def _begin(run: Path, wish: Wish, mark: str, recipe: Recipe) -> None:
     from carspotter.training.task import RECIPE
 
     shutil.rmtree(run, ignore_errors=True)
-    storage.write(run / RECIPE, (json.dumps(recipe.to_dict(), indent=2) + "\n").encode())
-    storage.write(run / PLAN, (json.dumps({"wish": wish.to_dict(), "data": mark}, indent=2) + "\n").encode())
+    storage.write_json(run / RECIPE, recipe.to_dict())
+    storage.write_json(run / PLAN, {"wish": wish.to_dict(), "data": mark})
 
 
 def _done(run: Path, project: Project) -> Result | None:
@@ -280,7 +280,7 @@ def _judge(project: Project, run: Path, photos: Photos, *, watch: Watch, said: S
         words=(*words, *said),
         figures=figures,
     )
-    storage.write(run / RESULT, (json.dumps(asdict(result), indent=2, ensure_ascii=False) + "\n").encode())
+    storage.write_json(run / RESULT, asdict(result))
     watch.end("evaluate", {"text": f"{words[0]}"})
     return result
 

@@ -18,11 +18,11 @@ from numpy.typing import NDArray
 from carspotter.recognition.ad_score import AdScore, score_ad
 from carspotter.recognition.ad_views import VIEWS, find_copies, lead_of, views_of
 from carspotter.recognition.attributes import SHOWN, Attributes
+from carspotter.recognition.candidates import why_no_vehicle
 from carspotter.recognition.declared import Comparison, Declared, DeclaredWords, Evidence, compare
 from carspotter.recognition.declared_attributes import SeenWords, are_near, compare_attribute
 from carspotter.recognition.fusion import find_outlier_colours, find_outlier_photos, fuse, fuse_words, mean_direction
 from carspotter.recognition.identifier import NO_CAR, Identification, Identifier
-from carspotter.recognition.recognizer import why_no_vehicle
 from carspotter.records import Answer, Attribute, Candidate, Prediction, named
 from carspotter.taxonomy import LEVELS, Taxon, Taxonomy
 
@@ -135,12 +135,15 @@ def answer_ad(
     answer that says so. Raises ValueError for identified vehicles without probabilities, as read back from JSON.
     """
     attributes = attributes or Attributes(identifier.bundle)
+    # Copies first: a photo shown twice would have two votes in all that follows.
     copies = find_copies(predictions)
     voices = _voices(predictions, copies)
+    # Then other cars by name, then by colour among what is left, so that a wrong car moves no colour.
     strangers = _strangers(voices, identifier)
     voices = voices.without(list(strangers))
     strangers |= (repainted := _other_colours(predictions, voices, attributes))
     voices = voices.without(list(repainted))
+    # What remains are photos of one car, and one answer is made of them.
     together = _together(voices, identifier)
     photos = tuple(
         _photo(index, prediction, copies=copies, strangers=strangers, voices=voices)
@@ -179,6 +182,7 @@ def _voices(predictions: Sequence[Prediction], copies: Mapping[int, int]) -> _Vo
     indices, probabilities, embeddings = [], [], []
     for index, prediction in enumerate(predictions):
         vehicle = prediction.vehicles[0] if prediction.vehicles else None
+        # Without candidates a vehicle was too small or no car: it has nothing to vote with.
         if vehicle is None or index in copies or not any(vehicle.levels.values()):
             continue
         if vehicle.probabilities is None or vehicle.embedding is None:
@@ -215,6 +219,7 @@ def _other_colours(predictions: Sequence[Prediction], voices: _Voices, attribute
     heard = {index: values for index, values in said.items() if values}
     if not words or not heard:
         return {}
+    # Grey and silver are one paint in two lights: only colours that are not near speak against a photo.
     near = np.array([[are_near(one, other) for other in words] for one in words])
     indices = list(heard)
     reasons = {}
@@ -250,6 +255,7 @@ def _together(voices: _Voices, identifier: Identifier) -> Identification | None:
 def _called(said: Sequence[Answer | None]) -> Answer | None:
     """Return what the network under a learned head calls more than half of the photos; None where it does not."""
     votes = Counter((each.level, each.name) for each in said if each is not None)
+    # More than half of all photos, not of those that say something: one confident photo decides nothing.
     best, count = votes.most_common(1)[0] if votes else (None, 0)
     alike = [each for each in said if each is not None and (each.level, each.name) == best]
     return max(alike, key=lambda each: each.probability) if 2 * count > len(said) else None
@@ -262,6 +268,7 @@ def _looks(predictions: Sequence[Prediction], voices: _Voices, attributes: Attri
         said = {index: predictions[index].vehicles[0].attributes.get(name) for index in voices.indices}
         heard = {index: values for index, values in said.items() if values}
         if heard:
+            # float64: the logarithms of many small probabilities are summed.
             probabilities = np.array(list(heard.values()), np.float64)
             together = fuse_words(probabilities)
             looks[name] = SeenWords(

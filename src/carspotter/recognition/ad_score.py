@@ -10,6 +10,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from carspotter.progress import counted
 from carspotter.recognition.ad_views import INTERIOR, lead_worth, views_of
 from carspotter.records import Prediction
 
@@ -98,14 +99,16 @@ def _views(photos: Mapping[int, Prediction]) -> ScorePart:
 
 
 def _number(photos: Mapping[int, Prediction]) -> ScorePart:
+    # Linear up to `ENOUGH`: each photo is worth as much as the first, and one beyond it nothing.
     n = min(len(photos), ENOUGH)
-    count = f"{len(photos)} different photo{'' if len(photos) == 1 else 's'}"
+    count = counted(len(photos), "different photo")
     return ScorePart(name="number", points=10 * n / ENOUGH, most=10, why="" if n == ENOUGH else f"only {count}")
 
 
 def _measured(photos: Mapping[int, Prediction], good: Ramp, *, name: str, most: int, fault: str) -> ScorePart:
     shares = {index: good(photo) for index, photo in photos.items()}
     bad = [index for index, share in shares.items() if share < 1]
+    # The mean, so that one blurred photo among twenty costs a twentieth.
     points = most * sum(shares.values()) / max(1, len(shares))
     return ScorePart(name=name, points=points, most=most, why=f"{_numbers(bad)} {fault}" if bad else "")
 
@@ -113,6 +116,7 @@ def _measured(photos: Mapping[int, Prediction], good: Ramp, *, name: str, most: 
 def _sharp(photo: Prediction) -> float:
     if photo.quality is None:
         return 1.0
+    # A ramp and no step: two photos that look alike must not differ by all the points.
     return _ramp((photo.quality.sharpness - BLURRED) / (SHARP - BLURRED))
 
 
@@ -120,6 +124,7 @@ def _lit(photo: Prediction) -> float:
     if photo.quality is None:
         return 1.0
     brightness = photo.quality.brightness
+    # The nearer of both ends counts: a photo is too dark or too bright, never both.
     return _ramp(min(brightness - DIM, BRIGHT - brightness) / MARGIN)
 
 
@@ -130,10 +135,12 @@ def _ramp(value: float) -> float:
 def _lead(photos: Mapping[int, Prediction]) -> ScorePart:
     """Compare the first photo with the one that would lead best."""
     worth = {index: lead_worth(photo) for index, photo in photos.items()}
+    # Of equals the earlier one, so that the order shown is not found fault with.
     best = max(worth, key=lambda index: (worth[index], -index), default=0)
     if not worth or not worth[best]:
         return ScorePart(name="lead photo", points=0.0, most=10, why="no photo shows the whole car")
     first = min(photos)
+    # Where photo 0 is a copy or another car, whatever comes next did not lead the ad.
     share = min(1.0, worth[first] / worth[best]) if first == 0 else 0.0
     # A photo that is nearly as good is no fault: the order of sides is a matter of taste.
     is_good = share >= 0.8
@@ -146,6 +153,7 @@ def _order(photos: Mapping[int, Prediction]) -> ScorePart:
     outside = [index for index, photo in photos.items() if photo.kind and photo.kind.name == "exterior"]
     inside = [index for index in photos if index not in outside]
     pairs = [(one, other) for one in outside for other in inside]
+    # Pairs, as Kendall's tau counts: one interior too early costs little, all of them first cost everything.
     right = sum(one < other for one, other in pairs)
     share = right / len(pairs) if pairs else 1.0
     why = "" if share == 1 else "photos of the inside and of details stand before those of the outside"

@@ -98,9 +98,11 @@ def choose(
     They score at least `score`, have finite corners in the right order, and overlap no better one by more than `iou`.
     Overlap does not change when an axis is stretched, so relative boxes do as well as pixels.
     """
+    # By score first: thousands of anchors become tens before boxes are compared by pairs.
     candidates = np.flatnonzero(scores >= score)
     boxes = boxes.astype(np.float64)  # a stray corner of 1e30 has an area that float32 cannot hold
     candidates = candidates[are_boxes(boxes[candidates])]
+    # Bounded, since suppression compares all pairs; stable, so that equals come out alike on every engine.
     best = candidates[np.argsort(-scores[candidates], kind="stable")[:_MAX_CANDIDATES]]
     return np.asarray(best[suppress(boxes[best], scores[best], iou)], dtype=np.intp)
 
@@ -145,6 +147,7 @@ def make_detector(
 
 def prepare(pixels: NDArray[np.uint8], form: TensorSpec, input_form: InputForm) -> NDArray[Any]:
     """Return a batch of one, of the network's type and layout, from RGB pixels (h, w, 3) of its size."""
+    # OpenCV's order, which networks of its time were trained in.
     channels = pixels[..., ::-1] if input_form.colors == "bgr" else pixels
     values: NDArray[Any] = channels.astype(form.dtype)
     if input_form.divisor != 1:
@@ -195,6 +198,7 @@ def _plain_rows(outputs: Mapping[str, NDArray[Any]], preprocessing: Preprocessin
             f"detector answered boxes {boxes.shape} with scores {outputs['scores'].shape}; allowed: {_FORMS}"
         )
     boxes = boxes.reshape(-1, 4)
+    # Pixels or shares is not said by the file: a corner far above 1 can only be pixels.
     if boxes.size and np.nanmax(np.abs(boxes)) > _RELATIVE_LIMIT:
         boxes = boxes / [preprocessing.width, preprocessing.height, preprocessing.width, preprocessing.height]
     return boxes, scores

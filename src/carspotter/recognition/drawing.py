@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
 from carspotter.geometry import BoundingBox
+from carspotter.recognition.candidates import why_no_vehicle
 from carspotter.recognition.letters import Font, drawable
-from carspotter.recognition.recognizer import why_no_vehicle
 from carspotter.records import UNKNOWN_VIEWPOINT, Prediction, Vehicle
 
 Colour = tuple[int, int, int]

@@ -7,15 +7,26 @@ decodes no photo and finds no vehicle; `gallery_bundle` writes the head beside a
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from carspotter.errors import BundleError
-from carspotter.recognition.probes import Classes, Floats, fit_probe, fit_prototypes
-from carspotter.recognition.unknown import FOLDS, Fit, Seen, profiles, refuse, refuse_blindly
+from carspotter.recognition.probes import Classes
+from carspotter.recognition.trials import (
+    MANY,
+    STRENGTHS,
+    HeldOut,
+    LearnedBy,
+    Way,
+    deal_parts,
+    fitter,
+    tested_rows,
+    tried,
+)
+from carspotter.recognition.unknown import Seen, refuse, refuse_blindly
 from carspotter.runtime.calibration import PRECISION, SURE_Z, calibrate, softmax
 from carspotter.runtime.head import Head
 from carspotter.runtime.intervals import wilson
@@ -23,14 +34,6 @@ from carspotter.runtime.refusal import Refusal
 from carspotter.taxonomy import Taxonomy
 
 Method = Literal["auto", "probe", "prototypes"]
-LearnedBy = Literal["probe", "prototypes"]
-
-STRENGTHS = (1.0, 0.3, 0.1, 0.03, 0.01, 0.003)
-"""Strengths of the L2 penalty to choose from, strongest first: each fit begins where the stronger one ended."""
-
-# Without validation photos each fifth part is judged by a head fitted on the others; of many photos one part will do.
-_PARTS = FOLDS
-_MANY = 4000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,17 +91,6 @@ class Gallery:
         return softmax(logits / self.calibration["temperature"])
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Trial:
-    """One way to fit, judged on photos that were held out."""
-
-    method: LearnedBy
-    strength: float
-    logits: NDArray[np.float64]
-    accuracy: float
-    loss: float
-
-
 def learn(
     embeddings: ArrayLike,
     classes: ArrayLike,
@@ -125,18 +117,18 @@ def learn(
         )
     held = _held(validation, said is not None, taxonomy)
     # Validation photos, where given, judge alone; else the photos judge each other in turn.
-    parts = None if held is not None else _parts(y, groups, settings.seed)
-    if parts is not None and not _tested(parts).any():
+    parts = None if held is not None else deal_parts(y, groups, settings.seed)
+    if parts is not None and not tested_rows(parts).any():
         return _unjudged(seen, y, taxonomy, settings)
-    trials = _judged(_way(settings), seen, y, taxonomy, held=held, parts=parts)
-    truth = held[1] if held is not None else y[_tested(parts)]
+    trials = tried(_way(settings), seen, y, taxonomy, held=held, parts=parts)
+    truth = held[1] if held is not None else y[tested_rows(parts)]
     # Few photos give many equal accuracies; the loss then says which head is surer of what is right.
     best = max(trials, key=lambda trial: (trial.accuracy, -trial.loss))
-    fit = _fit(best.method, best.strength)
+    fit = fitter(best.method, best.strength)
     # Calibrated on the logits of heads that had not seen these photos, as the product's will not have.
     calibration = _calibrated(best.logits, truth, taxonomy)
     # All parts of few photos, one part of many: leaving classes out means a fit each time.
-    most = None if len(y) < _MANY else 1
+    most = None if len(y) < MANY else 1
     refusal = refuse(fit, seen, y, held=held, parts=parts, most=most, seed=settings.seed)
     judged = f"{len(truth)} validation photos" if held is not None else f"{len(truth)} photos, held out in turn"
     return Gallery(
@@ -194,58 +186,19 @@ def adopt(
 # ---- choosing
 
 
-_Way = tuple[LearnedBy, tuple[float, ...]]
-_Held = tuple[Seen, Classes]
-
-
-def _way(settings: LearnSettings) -> _Way:
+def _way(settings: LearnSettings) -> Way:
     if settings.method == "prototypes":
         return "prototypes", (0.0,)
     return "probe", (settings.strength,) if settings.strength else STRENGTHS
 
 
-def _held(validation: tuple[ArrayLike, ...] | None, with_said: bool, taxonomy: Taxonomy) -> _Held | None:
+def _held(validation: tuple[ArrayLike, ...] | None, with_said: bool, taxonomy: Taxonomy) -> HeldOut | None:
     if validation is None or not len(np.asarray(validation[1])):
         return None
     if len(validation) != 2 + with_said:
         raise BundleError(f"validation has {len(validation)} arrays; it needs `said` where the photos to learn have it")
     x, y, *said = validation
     return _checked(x, y, said[0] if said else None, taxonomy=taxonomy, what="validation")
-
-
-def _judged(
-    way: _Way, seen: Seen, y: Classes, taxonomy: Taxonomy, *, held: _Held | None, parts: Classes | None
-) -> list[_Trial]:
-    """Fit with each strength and judge each fit by what it did not learn from."""
-    method, strengths = way
-    x = seen.embeddings
-    truth = held[1] if held is not None else y[_tested(parts)]
-    logits = np.zeros((len(strengths), len(truth), len(taxonomy)), np.float64)
-    for learnt, tested, judged in _rounds(x, held, parts):
-        start: Head | None = None
-        for number, strength in enumerate(strengths):
-            # Each weaker penalty starts at the stronger one's optimum, which is near: a fraction of the steps.
-            start = _head(method, x[learnt], y[learnt], n_classes=len(taxonomy), strength=strength, start=start)
-            logits[number, judged] = start.logits(tested)
-    return [_trial(method, strength, logits[number], truth) for number, strength in enumerate(strengths)]
-
-
-def _rounds(
-    x: Floats, held: _Held | None, parts: Classes | None
-) -> list[tuple[NDArray[np.bool_], Floats, NDArray[np.bool_]]]:
-    """Return rows to learn from, embeddings to judge, and which rows of the judged these are."""
-    if held is not None or parts is None:
-        assert held is not None
-        return [(np.ones(len(x), bool), held[0].embeddings, np.ones(len(held[1]), bool))]
-    tested = _tested(parts)
-    # -1 differs from each part, so that a class's only group is always learnt from.
-    return [(parts != part, x[parts == part], parts[tested] == part) for part in np.unique(parts[tested]).tolist()]
-
-
-def _tested(parts: Classes | None) -> NDArray[np.bool_]:
-    assert parts is not None
-    # A fifth of 4000 photos is 800, on which 95 % right is known to 1.5 points; five fits would only cost time.
-    return (parts >= 0) if len(parts) < _MANY else (parts == 0)
 
 
 def _unjudged(seen: Seen, y: Classes, taxonomy: Taxonomy, settings: LearnSettings) -> Gallery:
@@ -256,7 +209,7 @@ def _unjudged(seen: Seen, y: Classes, taxonomy: Taxonomy, settings: LearnSetting
     method: LearnedBy = "probe" if settings.method == "probe" else "prototypes"
     # With one photo a class nothing shows how much to trust it: the strongest penalty keeps the weights small.
     strength = (settings.strength or STRENGTHS[0]) if method == "probe" else 0.0
-    fit = _fit(method, strength)
+    fit = fitter(method, strength)
     refusal = refuse_blindly(fit, seen, y, seed=settings.seed)
     return Gallery(
         method=method,
@@ -283,56 +236,10 @@ def _bar(refusal: Refusal | None) -> dict[str, float]:
     return {} if refusal is None else {"evidence": round(refusal.least, 4)}
 
 
-def _fit(method: LearnedBy, strength: float) -> Fit:
-    def fit(seen: Seen, y: Classes, rows: Classes) -> Head:
-        head = _head(method, seen.embeddings, y, n_classes=len(rows), strength=strength, start=None)
-        return head if seen.said is None else replace(head, profiles=profiles(seen.said, y, len(rows)))
-
-    return fit
-
-
-def _trial(method: LearnedBy, strength: float, logits: NDArray[np.float64], truth: Classes) -> _Trial:
-    # At temperature 1: trials are compared before any is calibrated, all alike.
-    likelihood = softmax(logits)[np.arange(len(truth)), truth]
-    return _Trial(
-        method=method,
-        strength=strength,
-        logits=logits,
-        accuracy=float((logits.argmax(axis=1) == truth).mean()),
-        loss=float(-np.log(likelihood + 1e-12).mean()),
-    )
-
-
-def _head(method: LearnedBy, x: Floats, y: Classes, *, n_classes: int, strength: float, start: Head | None) -> Head:
-    if method == "prototypes":
-        return fit_prototypes(x, y, n_classes)
-    return fit_probe(x, y, n_classes, strength=strength, start=start)
-
-
 def _rounded(head: Head) -> Head:
     """Return the head as its file will hold it, so that what is answered now is what the bundle answers."""
     seen = None if head.profiles is None else head.profiles.astype(np.float16).astype(np.float32)
     return Head(weights=head.weights.astype(np.float16).astype(np.float32), bias=head.bias, profiles=seen)
-
-
-def _parts(y: Classes, groups: Sequence[Any] | None, seed: int) -> Classes:
-    """Deal groups of photos out to `_PARTS` parts, class by class; -1 always learns: a class's only group."""
-    names = np.arange(len(y)) if groups is None else np.unique(np.asarray(groups), return_inverse=True)[1]
-    if len(names) != len(y):
-        raise BundleError(f"{len(names)} groups for {len(y)} photos; each photo needs one")
-    # Groups, not photos, are shuffled: photos of one ad must not be learnt and judged at once.
-    order = np.random.default_rng(seed).permutation(int(names.max()) + 1)
-    part = np.full(len(order), -1, np.int64)
-    dealt = 0  # each class begins where the one before ended, so that no part takes the only other photo of all
-    for each in np.unique(y).tolist():
-        members = np.unique(names[y == each])
-        # In the shuffled order within the class, not in that of the names.
-        members = members[np.argsort(order[members])]
-        if len(members) > 1:
-            # A group that an earlier class dealt out stays where it is: it has photos of both classes.
-            part[members] = np.where(part[members] < 0, (dealt + np.arange(len(members))) % _PARTS, part[members])
-            dealt += len(members)
-    return part[names]
 
 
 def _checked(

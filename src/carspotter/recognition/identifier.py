@@ -134,6 +134,7 @@ class Identifier:
         `evidence` the vehicle is taken for one of the classes; `called` is what the network under a head would answer.
         """
         attributes = attributes or {}
+        # Sums over classes, so that levels agree: a make is never less likely than one of its models.
         levels = {level: self.taxonomy.sum_to(level, probabilities) for level in LEVELS}
         way = {level: int(best[0]) for level, best in self.taxonomy.descend(_rows(levels)).items()}
         refusal = self._refusal(attributes, evidence, called)
@@ -160,6 +161,7 @@ class Identifier:
         if self._below is None:
             return [None] * len(probabilities)
         answers = [self._below.judge(each, np.zeros(1, np.float32)).answer for each in probabilities]
+        # Makes do not count: an Audi that we do not know is a stranger though we know other Audis.
         ours = {name.casefold() for level in LEVELS[1:] for name in self._names[level]}
         return [None if answer is None or answer.name.casefold() in ours else answer for answer in answers]
 
@@ -176,6 +178,7 @@ class Identifier:
     def _candidates(self, level: Level, values: NDArray[np.floating], first: int) -> tuple[Candidate, ...]:
         # A stable sort keeps the taxonomy's order between equals: the same photo gives the same list on every engine.
         ranked = np.argsort(-values, kind="stable")[: self._top + 1].tolist()
+        # The way down comes first, though another branch may have a likelier model: the list begins with the answer.
         best = [first, *(i for i in ranked if i != first)][: self._top]
         names = self._names[level]
         return tuple(Candidate(name=names[i], probability=float(values[i])) for i in best)
@@ -186,6 +189,7 @@ class Identifier:
         It may lie below a level that misses its threshold: thresholds are calibrated level by level, and the make's may
         be the stricter.
         """
+        # Deepest first: the first level that is sure enough says the most.
         for level in reversed(LEVELS):
             best = way[level]
             probability = float(levels[level][best])

@@ -100,6 +100,7 @@ class Readers:
         if self.kind is None or not photos:
             return list(findings)
         size = self.kind.bundle.preprocessing
+        # The whole photo, not a crop: what kind of photo it is shows in what surrounds a vehicle.
         said = self.kind.probabilities(np.stack([cut(photo, size) for photo in photos]))
         return [self._kind(finding, row) for finding, row in zip(findings, said, strict=True)]
 
@@ -107,6 +108,7 @@ class Readers:
         """Replace what the finder said of each vehicle's viewpoint; None where the reader is not sure."""
         if self.viewpoint is None or not detections:
             return tuple(detections)
+        # A side that the reader is not sure of is none, not the finder's: two networks would answer in one column.
         said = self.viewpoint.of_boxes([photo] * len(detections), detections)
         return tuple(
             replace(
@@ -117,6 +119,7 @@ class Readers:
 
     def _kind(self, finding: Finding, said: NDArray[np.float64]) -> Finding:
         assert self.kind is not None
+        # In the order of `KINDS`, whose first is the one that the gate compares.
         known = _placed(said, self.kind.words, KINDS)
         best = int(np.argmax(known))
         return replace(finding, kind=Kind(name=KINDS[best], probability=known[best]), kind_probabilities=known)
@@ -138,6 +141,7 @@ def open_readers(
     """
     known, readers = list(opened), []
     for bundle in [ModelBundle.load(folder) for folder in folders]:
+        # A head on the shipped identifier costs no second network: the one that is open answers its embedding.
         session = next((session for other, session in known if bundle.has_network_of(other)), None)
         if session is None:
             session = bundle.open_session(

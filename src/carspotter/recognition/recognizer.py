@@ -10,7 +10,7 @@ import time
 from collections import deque
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,20 +18,20 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from carspotter import storage
 from carspotter.cores import cores
-from carspotter.crops import decode_side, read_photo, shrunk
-from carspotter.errors import CarspotterError, suggestion
-from carspotter.hashes import dhash, greyscale, phash
-from carspotter.pixels import MAX_PIXELS, DecodedPhoto, check_pixels
-from carspotter.quality import scores
+from carspotter.crops import decode_side
+from carspotter.errors import suggestion
+from carspotter.pixels import MAX_PIXELS
 from carspotter.recognition.attributes import SHOWN, Attributes
+from carspotter.recognition.candidates import CERTAIN_BOX, MAX_ENLARGEMENT, Candidate, candidates_in
+from carspotter.recognition.candidates import why_no_vehicle as why_no_vehicle
 from carspotter.recognition.finder import Finder, Finding
 from carspotter.recognition.identifier import DEFAULT_TOP, NO_CAR, Identification, Identifier
+from carspotter.recognition.loading import Loaded, Photo, load, milliseconds_since
 from carspotter.recognition.locate import SELECTIONS, Selection, gate_of
 from carspotter.recognition.readers import Readers, open_readers
 from carspotter.recognition.view import View, see
-from carspotter.records import Detection, PhotoError, Prediction, Quality, Vehicle
+from carspotter.records import Prediction, Vehicle
 from carspotter.runtime.bundle import ModelBundle, Task, shipped
 from carspotter.runtime.session import Arithmetic, Device, Engine
 from carspotter.taxonomy import LEVELS
@@ -39,38 +39,9 @@ from carspotter.taxonomy import LEVELS
 if TYPE_CHECKING:
     from carspotter.recognition.detector import Detector
 
-Photo = str | Path | bytes | NDArray[np.uint8]
-
-CERTAIN_BOX = 0.8
-"""A vehicle with this score is identified though the photo failed the gate: a close-up of a front is a `detail` by its
-kind and still shows grille and badge. Chosen by hand; the finder's calibration may set `certain_box`."""
-
-MAX_ENLARGEMENT = 224 / 48
-"""A crop that must be enlarged more than this to fill the identifier's input is not identified: at 224 px, a vehicle
-whose shorter side has less than 48 px of the decoded photo. People cannot tell makes there either. Chosen by hand."""
 
 CROPS_AT_ONCE = 16
 """Crops in one run of the identifier: as many as a batch of photos has with one vehicle each."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Loaded:
-    """A photo that was read and decoded, or the error."""
-
-    name: str
-    decoded: DecodedPhoto | None
-    error: PhotoError | None
-    milliseconds: float
-    hashes: tuple[int, int] | None = None
-    quality: Quality | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Candidate:
-    """A vehicle that may be answered: its detection in decoded pixels and, where it is not identified, why."""
-
-    detection: Detection
-    refusal: str | None
 
 
 class Recognizer:
@@ -111,7 +82,11 @@ class Recognizer:
         self._threads = threads or min(4, cores())
         self._side = decode_side(identifier.preprocessing, finder.bundle.preprocessing)
         self._gate = gate_of(self.readers.kind.bundle if self.readers.kind else finder.bundle)
-        self._certain_box = finder.bundle.share("certain_box", CERTAIN_BOX)
+        self._bars = {
+            "gate": self._gate,
+            "certain_box": finder.bundle.share("certain_box", CERTAIN_BOX),
+            "smallest": min(identifier.preprocessing.width, identifier.preprocessing.height) / MAX_ENLARGEMENT,
+        }
 
     @classmethod
     def open(
@@ -188,7 +163,7 @@ class Recognizer:
         if batch_size < 1:
             raise ValueError(f"batch_size={batch_size}: must be at least 1")
         source = iter(photos)
-        window: deque[Future[_Loaded]] = deque()
+        window: deque[Future[Loaded]] = deque()
         with ThreadPoolExecutor(self._threads, thread_name_prefix="decode") as pool:
             try:
                 while True:
@@ -202,73 +177,23 @@ class Recognizer:
                 for future in window:
                     future.cancel()
 
-    def _load(self, photo: Photo) -> _Loaded:
-        start = time.perf_counter()
-        decoded, error = None, None
-        try:
-            decoded = self._decode(photo)
-        except CarspotterError as problem:
-            error = PhotoError.of(problem)
-        hashes, quality = _described(decoded.pixels) if self.with_hashes and decoded else (None, None)
-        took = _since(start)
-        return _Loaded(
-            name=_name(photo), decoded=decoded, error=error, milliseconds=took, hashes=hashes, quality=quality
-        )
+    def _load(self, photo: Photo) -> Loaded:
+        return load(photo, self._side, max_pixels=self.max_pixels, with_hashes=self.with_hashes)
 
-    def _decode(self, photo: Photo) -> DecodedPhoto:
-        if isinstance(photo, np.ndarray):
-            check_pixels(photo)
-            return shrunk(DecodedPhoto(pixels=photo, width=photo.shape[1], height=photo.shape[0]), self._side)
-        data = photo if isinstance(photo, bytes) else storage.read(photo)
-        return read_photo(data, self._side, max_pixels=self.max_pixels)
-
-    def _answer(self, batch: Sequence[_Loaded], selects: Sequence[Selection] | None = None) -> list[Prediction]:
+    def _answer(self, batch: Sequence[Loaded], selects: Sequence[Selection] | None = None) -> list[Prediction]:
         photos = [loaded.decoded for loaded in batch if loaded.decoded is not None]
         hows = [how for how, loaded in zip(selects or [self.select] * len(batch), batch, strict=True) if loaded.decoded]
         start = time.perf_counter()
         views = see(photos, self.finder, least=self._gate, selects=hows, detector=self.detector, readers=self.readers)
-        find_ms = _since(start) / max(1, len(photos))
+        find_ms = milliseconds_since(start) / max(1, len(photos))
         start = time.perf_counter()
-        candidates = [self._candidates(view) for view in views]
+        candidates = [candidates_in(view, **self._bars) for view in views]
         vehicles = self._identify(views, candidates)
-        identify_ms = _since(start) / max(1, len(photos))
+        identify_ms = milliseconds_since(start) / max(1, len(photos))
         found = iter(zip((view.finding for view in views), vehicles, strict=True))
         return [self._prediction(loaded, found, find=find_ms, identify=identify_ms) for loaded in batch]
 
-    def _candidates(self, view: View) -> list[_Candidate]:
-        """Decide which vehicles are listed and which of them are identified.
-
-        Exterior and detail photos list their vehicles. Interiors and photos of other things list none, whatever the
-        boxes: the car seen through a windscreen is not for sale. Identified is a vehicle whose photo passes the gate,
-        or whose own box is so certain that the kind does not matter.
-        """
-        if not view.passes and view.finding.kind.name not in ("exterior", "detail"):
-            return []
-        return [
-            _Candidate(detection=each, refusal=self._gate_refusal(each, view) or self._size_refusal(each, view.photo))
-            for each in view.vehicles
-        ]
-
-    def _gate_refusal(self, detection: Detection, view: View) -> str | None:
-        finding = view.finding
-        if view.passes or detection.score >= self._certain_box:
-            return None
-        if finding.kind.name == "detail":
-            return _NO_VEHICLE["detail"]
-        return (
-            f"not surely a photo of a vehicle's outside: {finding.kind_probabilities[0]:.2f} is below {self._gate:.2f}"
-        )
-
-    def _size_refusal(self, detection: Detection, photo: DecodedPhoto) -> str | None:
-        side = min(detection.box.width, detection.box.height)
-        least = min(self.identifier.preprocessing.width, self.identifier.preprocessing.height) / MAX_ENLARGEMENT
-        if side >= least:
-            return None
-        # People count in the photo they gave, not in the one we decoded smaller.
-        given, needed = side / photo.scale, least / photo.scale
-        return f"too small to identify: its shorter side has {given:.0f} px of this photo, {needed:.0f} are needed"
-
-    def _identify(self, views: Sequence[View], candidates: Sequence[Sequence[_Candidate]]) -> list[tuple[Vehicle, ...]]:
+    def _identify(self, views: Sequence[View], candidates: Sequence[Sequence[Candidate]]) -> list[tuple[Vehicle, ...]]:
         wanted = [
             (view, candidate)
             for view, found in zip(views, candidates, strict=True)
@@ -283,7 +208,7 @@ class Recognizer:
         ]
 
     def _readings(
-        self, wanted: Sequence[tuple[View, _Candidate]], found: Sequence[Identification]
+        self, wanted: Sequence[tuple[View, Candidate]], found: Sequence[Identification]
     ) -> list[dict[str, NDArray[np.float64]]]:
         """Return the probabilities (k,) of each reader's words for each vehicle, by the reader's name."""
         said: list[dict[str, NDArray[np.float64]]] = [{} for _ in wanted]
@@ -299,7 +224,7 @@ class Recognizer:
                     said[place][name] = row
         return said
 
-    def _identifications(self, wanted: Sequence[tuple[View, _Candidate]]) -> list[Identification]:
+    def _identifications(self, wanted: Sequence[tuple[View, Candidate]]) -> list[Identification]:
         """Run the crops through the identifier, some at a time: a car park with `all` must not fill the memory."""
         target = self.identifier.preprocessing
         results: list[Identification] = []
@@ -314,7 +239,7 @@ class Recognizer:
     def _vehicle(
         self,
         view: View,
-        candidate: _Candidate,
+        candidate: Candidate,
         identification: Identification | None,
         said: Mapping[str, NDArray[np.float64]],
     ) -> Vehicle:
@@ -350,7 +275,7 @@ class Recognizer:
         )
 
     def _prediction(
-        self, loaded: _Loaded, found: Iterator[tuple[Finding, tuple[Vehicle, ...]]], *, find: float, identify: float
+        self, loaded: Loaded, found: Iterator[tuple[Finding, tuple[Vehicle, ...]]], *, find: float, identify: float
     ) -> Prediction:
         milliseconds = {"decode": loaded.milliseconds}
         if loaded.decoded is None:
@@ -369,28 +294,6 @@ class Recognizer:
         )
 
 
-_NO_VEHICLE = {
-    "interior": "an interior: no whole vehicle to identify",
-    "detail": "a detail: no whole vehicle to identify",
-    "exterior": "no vehicle found",
-    "other": "no vehicle found",
-}
-
-
-def why_no_vehicle(prediction: Prediction) -> str | None:
-    """Return in words why a readable photo lists no vehicle; None where it lists one, or could not be read."""
-    if prediction.vehicles or prediction.error is not None or prediction.kind is None:
-        return None
-    return _NO_VEHICLE[prediction.kind.name]
-
-
-def _described(pixels: NDArray[np.uint8]) -> tuple[tuple[int, int], Quality]:
-    grey = greyscale(pixels)
-    measured = scores(grey)
-    quality = Quality(brightness=measured["brightness"], sharpness=measured["sharpness"])
-    return (phash(grey), dhash(grey)), quality
-
-
 def _bundle(task: Task, folder: str | Path | None) -> ModelBundle:
     return shipped(task) if folder is None else ModelBundle.load(Path(folder))
 
@@ -399,13 +302,3 @@ def _detector(name: str, engine: Engine, threads: int | None) -> Detector:
     from carspotter.recognition.detector import open_detector  # rarely used, so not loaded by everyone
 
     return open_detector(name, engine=engine, threads=threads)
-
-
-def _name(photo: Photo) -> str:
-    if isinstance(photo, np.ndarray):
-        return "<array>"
-    return "<bytes>" if isinstance(photo, bytes) else str(photo)
-
-
-def _since(start: float) -> float:
-    return (time.perf_counter() - start) * 1000

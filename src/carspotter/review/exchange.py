@@ -29,8 +29,9 @@ from carspotter.labels.resolve import Resolver
 from carspotter.pixels import decode, is_upright
 from carspotter.progress import Quiet, Watch
 from carspotter.project.build import Build, Journal
+from carspotter.project.classes import class_taxa
 from carspotter.project.folder import Project
-from carspotter.project.products import SAMPLED, class_taxa
+from carspotter.project.shard import SAMPLED
 from carspotter.review.decisions import RELABEL, Decision
 from carspotter.review.imported import open_decisions
 from carspotter.runtime.blur import Blur, Blurrer

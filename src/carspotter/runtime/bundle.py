@@ -31,7 +31,6 @@ from carspotter.runtime.manifest import (
     check_calibration,
     check_file,
     check_task,
-    json_bytes,
     network_files,
     read_json,
     read_manifest,
@@ -161,9 +160,9 @@ class ModelBundle:
         written = contents | {
             **({} if self.head is None else {HEAD_FILE: self.head.to_bytes()}),
             **({SEEN_FILE: self.seen} if self.seen else {}),
-            "card.json": json_bytes(self.card),
+            "card.json": storage.json_bytes(self.card, nan=False),
             "CARD.md": render_card(self.card, name=self.name, task=self.task).encode(),
-            "bundle.json": json_bytes(self._manifest(contents)),
+            "bundle.json": storage.json_bytes(self._manifest(contents), nan=False),
         }
         for name, content in written.items():
             storage.write(str(folder / name), content)
@@ -217,7 +216,7 @@ class ModelBundle:
         if self.task == "attribute":
             seen["calibration"] = dict(self.calibration)
             head = self.head.to_bytes() if self.head is not None else b""
-        return f"{self.name}@{sha256(network + (weights or b'') + head + json_bytes(seen))[:12]}"
+        return f"{self.name}@{sha256(network + (weights or b'') + head + storage.json_bytes(seen, nan=False))[:12]}"
 
     def has_network_of(self, other: ModelBundle) -> bool:
         """Return whether both bundles hold the same network, whatever their heads are. Raises BundleError."""

@@ -153,11 +153,6 @@ def read_json(path: Path) -> dict[str, Any]:
     return value
 
 
-def json_bytes(value: Mapping[str, Any]) -> bytes:
-    """Return a JSON object as a file of a bundle holds it."""
-    return (json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode()
-
-
 def sha256(data: bytes) -> str:
     """Return a checksum in hexadecimal digits."""
     import hashlib  # loads OpenSSL, 7 to 24 ms, which reading a bundle does not need

@@ -10,13 +10,11 @@ import asyncio
 import re
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
-from pathlib import Path
 from typing import Annotated, Any
 from urllib.parse import quote
 
-from fastapi import Depends, FastAPI, Header, Query, Request, Response
-from fastapi.responses import FileResponse, HTMLResponse, JSONResponse
-from fastapi.staticfiles import StaticFiles
+from fastapi import FastAPI, Query, Request, Response
+from fastapi.responses import JSONResponse
 from pydantic import ValidationError
 from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp
@@ -29,34 +27,21 @@ from carspotter.recognition.recognizer import Recognizer
 from carspotter.records import PhotoError, Prediction
 from carspotter.runtime.blur import KINDS
 from carspotter.runtime.bundle import ModelBundle
-from carspotter.serving import metrics, problems, reference, schemas
+from carspotter.serving import metrics, problems, schemas
 from carspotter.serving.below import Below
 from carspotter.serving.gate import Gate
+from carspotter.serving.openapi import FILE, ONE_PHOTO, URL, describe, problems_of, route
+from carspotter.serving.pages import add_pages
 from carspotter.serving.problems import ProblemError, problem_of_photo, request_id_of
 from carspotter.serving.service import Service, body_of, milliseconds_since, trimmed
 from carspotter.serving.settings import LIVE, READY, ServeSettings
 from carspotter.serving.uploads import Upload
-
-WEB = Path(__file__).parent / "web"
 
 _DESCRIPTION = (
     "Names make, model, generation and year, the viewpoint and the box of each vehicle in a photo, and says so when a "
     "photo does not tell."
 )
 _FEEDBACK_BYTES = 4096
-_FILE = {"type": "string", "format": "binary"}
-_URL = {"type": "string", "examples": ["https://example.com/car.jpg"]}
-
-
-_ONE_PHOTO: dict[str, Any] = {
-    "multipart/form-data": {
-        "schema": {"type": "object", "properties": {"photo": _FILE}, "required": ["photo"]},
-        "encoding": {"photo": {"contentType": "image/*"}},
-    },
-    "image/*": {"schema": _FILE},
-    "application/octet-stream": {"schema": _FILE},
-    "application/json": {"schema": {"type": "object", "properties": {"url": _URL}, "required": ["url"]}},
-}
 
 
 def create_app(settings: ServeSettings, recognizer: Recognizer) -> ASGIApp:
@@ -90,8 +75,8 @@ def create_app(settings: ServeSettings, recognizer: Recognizer) -> ASGIApp:
     if service.feedback is not None:
         _add_feedback(app, service)
     _add_probes(app, service)
-    _add_pages(app)
-    _describe(app, needs_key=service.keys is not None)
+    add_pages(app)
+    describe(app, needs_key=service.keys is not None)
     # Outside of FastAPI, so that its answer to an unforeseen error passes the gate as well; CORS outside of the gate,
     # so that a page may read why it was not let in.
     gate = Gate(app, keys=service.keys, metrics=service.metrics, room=service.room)
@@ -111,7 +96,7 @@ def create_app(settings: ServeSettings, recognizer: Recognizer) -> ASGIApp:
 
 
 def _add_photos(app: FastAPI, service: Service) -> None:
-    @app.post("/v1/photos", **_route("Recognise one photo", _ONE_PHOTO, schemas.PredictionShape))
+    @app.post("/v1/photos", **route("Recognise one photo", ONE_PHOTO, schemas.PredictionShape))
     async def photos(
         request: Request,
         top: Annotated[int, Query(ge=1, le=20, description="Candidates of each level.")] = 5,
@@ -138,7 +123,7 @@ def _add_ads(app: FastAPI, service: Service) -> None:
         "type": "object",
         "required": ["photos"],
         "properties": {
-            "photos": {"type": "array", "items": _FILE, "minItems": 1, "maxItems": most},
+            "photos": {"type": "array", "items": FILE, "minItems": 1, "maxItems": most},
             "declared": {
                 "type": "string",
                 "description": "JSON of make, model, year, colour, body, title.",
@@ -154,14 +139,14 @@ def _add_ads(app: FastAPI, service: Service) -> None:
                 "type": "array",
                 "minItems": 1,
                 "maxItems": most,
-                "items": {"type": "object", "properties": {"url": _URL}, "required": ["url"]},
+                "items": {"type": "object", "properties": {"url": URL}, "required": ["url"]},
             },
             "declared": by_words,
         },
     }
     body = {"multipart/form-data": {"schema": form}, "application/json": {"schema": by_url}}
 
-    @app.post("/v1/ads", **_route("Recognise the vehicle of an ad from all its photos", body, schemas.AdShape))
+    @app.post("/v1/ads", **route("Recognise the vehicle of an ad from all its photos", body, schemas.AdShape))
     async def ads(
         request: Request, top: Annotated[int, Query(ge=1, le=20, description="Candidates of each level.")] = 5
     ) -> JSONResponse:
@@ -179,17 +164,17 @@ def _add_ads(app: FastAPI, service: Service) -> None:
 
 
 def _add_blur(app: FastAPI, service: Service) -> None:
-    route = _route("Hide the number plates and faces of a photo", _ONE_PHOTO, None)
-    route["responses"][200] = {
+    said = route("Hide the number plates and faces of a photo", ONE_PHOTO, None)
+    said["responses"][200] = {
         "description": "The photo, upright and without metadata.",
-        "content": {"image/jpeg": {"schema": _FILE}},
+        "content": {"image/jpeg": {"schema": FILE}},
         "headers": {
             name: {"description": f"How many {words} were found.", "schema": {"type": "integer"}}
             for name, words in (("x-plates", "number plates"), ("x-faces", "faces"))
         },
     }
 
-    @app.post("/v1/blur", response_class=Response, **route)
+    @app.post("/v1/blur", response_class=Response, **said)
     async def blur(request: Request) -> Response:
         async with service.receive(request, is_ad=False) as came:
             (upload,) = came.uploads
@@ -208,7 +193,7 @@ def _jpeg_name(name: str) -> str:
 
 
 def _add_models(app: FastAPI, service: Service) -> None:
-    @app.get("/v1/models", response_model=schemas.ModelsShape, responses=_problems(401))
+    @app.get("/v1/models", response_model=schemas.ModelsShape, responses=problems_of(401))
     async def models() -> dict[str, Any]:
         """Return which bundles answer, and what the service takes."""
         settings, asked = service.settings, service.recognizer
@@ -222,7 +207,7 @@ def _add_models(app: FastAPI, service: Service) -> None:
             "feedback": service.feedback is not None,
         }
 
-    @app.get("/v1/taxonomy", responses={200: {"model": schemas.TaxonomyShape}, **_problems(401)})
+    @app.get("/v1/taxonomy", responses={200: {"model": schemas.TaxonomyShape}, **problems_of(401)})
     async def taxonomy() -> JSONResponse:
         """Say all that can be named."""
         return JSONResponse(service.recognizer.identifier.taxonomy.to_dict())
@@ -246,7 +231,7 @@ def _add_feedback(app: FastAPI, service: Service) -> None:
     more = {"requestBody": {"required": True, "content": {"application/json": {"schema": shape}}}}
     statuses = (401, 404, 408, 413, 422, 429, 500, 503)
 
-    @app.post("/v1/feedback", status_code=204, responses=_problems(*statuses), openapi_extra=more)
+    @app.post("/v1/feedback", status_code=204, responses=problems_of(*statuses), openapi_extra=more)
     async def say(request: Request) -> Response:
         """Say of an answer of the last ten minutes whether it was right; this keeps its photo."""
         data = await service.receive_words(request, _FEEDBACK_BYTES)
@@ -258,7 +243,7 @@ def _add_feedback(app: FastAPI, service: Service) -> None:
         return Response(status_code=204)
 
 
-# ---- probes and pages
+# ---- probes
 
 
 def _add_probes(app: FastAPI, service: Service) -> None:
@@ -269,7 +254,7 @@ def _add_probes(app: FastAPI, service: Service) -> None:
         return {"status": "ok"}
 
     @app.head(READY, include_in_schema=False)
-    @app.get(READY, responses=_problems(503))
+    @app.get(READY, responses=problems_of(503))
     async def readyz() -> dict[str, str]:
         """Return whether photos are answered now."""
         if not service.is_ready:
@@ -281,78 +266,7 @@ def _add_probes(app: FastAPI, service: Service) -> None:
         return Response(service.metrics.text(), media_type=metrics.CONTENT_TYPE)
 
 
-def _add_pages(app: FastAPI) -> None:
-    for path, name in (("/", "photo.html"), ("/ad", "ad.html")):
-        app.add_api_route(path, _page(WEB / name), include_in_schema=False, methods=["GET", "HEAD"])
-    app.add_api_route("/docs", _reference(app), include_in_schema=False, methods=["GET", "HEAD"])
-    app.mount("/static", StaticFiles(directory=WEB, check_dir=False))
-
-
-def _page(file: Path) -> Any:
-    async def page() -> FileResponse:
-        return FileResponse(file, headers={"cache-control": "no-cache"})
-
-    return page
-
-
-def _reference(app: FastAPI) -> Any:
-    """Make the page of the API: `docs.html` with the words of the OpenAPI document, written once."""
-    made: list[str] = []
-
-    async def page() -> HTMLResponse:
-        if not made:
-            words, contents = reference.html(app.openapi())
-            frame = (WEB / "docs.html").read_text(encoding="utf-8")
-            made.append(frame.replace("<!-- contents -->", contents).replace("<!-- reference -->", words))
-        return HTMLResponse(made[0], headers={"cache-control": "no-cache"})
-
-    return page
-
-
 # ---- what the routes share
-
-
-async def _take_deadline(
-    request: Request,
-    x_timeout_s: Annotated[
-        float | None, Header(gt=0, allow_inf_nan=False, description="Seconds to wait at most.")
-    ] = None,
-) -> None:
-    request.state.timeout_s = x_timeout_s
-
-
-def _route(summary: str, body: dict[str, Any], shape: type[Any] | None) -> dict[str, Any]:
-    return {
-        "summary": summary,
-        "dependencies": [Depends(_take_deadline)],
-        "responses": {200: {"model": shape}, **_problems(*(status for status in schemas.PROBLEMS if status != 404))},
-        "openapi_extra": {"requestBody": {"required": True, "content": body}},
-    }
-
-
-def _problems(*statuses: int | str) -> dict[int | str, dict[str, Any]]:
-    return {status: schemas.PROBLEMS[status] for status in statuses}
-
-
-def _describe(app: FastAPI, *, needs_key: bool) -> None:
-    """Put the shape of a problem among the schemas, since responses name it by reference, and how a key is sent."""
-    made = app.openapi
-
-    def openapi() -> dict[str, Any]:
-        content = made()
-        parts = content.setdefault("components", {})
-        shape = schemas.ProblemShape.model_json_schema(ref_template="#/components/schemas/{model}")
-        parts.setdefault("schemas", {}).setdefault("ProblemShape", shape)
-        if needs_key:
-            bearer, header = (
-                {"type": "http", "scheme": "bearer"},
-                {"type": "apiKey", "in": "header", "name": "X-API-Key"},
-            )
-            parts["securitySchemes"] = {"bearer": bearer, "key": header}
-            content["security"] = [{"bearer": []}, {"key": []}]
-        return content
-
-    app.openapi = openapi  # type: ignore[method-assign]
 
 
 def _unread(error: CarspotterError) -> Prediction:

@@ -14,7 +14,6 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from functools import partial
-from ipaddress import ip_network
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
@@ -26,24 +25,24 @@ from carspotter.labels.attribute_words import find_word
 from carspotter.pixels import decode
 from carspotter.recognition import declared as declaring
 from carspotter.recognition.ad import AdAnswer, answer_ad
+from carspotter.recognition.candidates import why_no_vehicle
 from carspotter.recognition.locate import Selection
-from carspotter.recognition.recognizer import why_no_vehicle
 from carspotter.records import PhotoError, Prediction
 from carspotter.runtime.blur import Blurrer, Find, without
 from carspotter.serving.batching import FAULTY, Batcher, QueueFullError, StoppingError
+from carspotter.serving.by_url import fetch_photos
 from carspotter.serving.feedback import Feedback, FullError, encode
 from carspotter.serving.keys import Rates, read_keys
 from carspotter.serving.metrics import Metrics
 from carspotter.serving.problems import DEADLINE, FAULT, QUEUE_FULL, ProblemError, problem_of_photo
 from carspotter.serving.schemas import DeclaredWords
 from carspotter.serving.settings import ServeSettings
-from carspotter.serving.uploads import BodyReader, MemoryUse, Upload, readable
+from carspotter.serving.uploads import BodyReader, Upload
 
 if TYPE_CHECKING:
     from carspotter.labels.resolve import Resolver
     from carspotter.recognition.recognizer import Recognizer
 
-_URLS_AT_ONCE = 4
 _SWEEP_S = 30.0
 _LEAST_TIMEOUT_S = 0.05
 
@@ -135,7 +134,7 @@ class Service:
             self._charge(request, len(received.uploads) + len(received.urls))
             uploads: Sequence[Upload | CarspotterError] = received.uploads
             if received.urls:
-                uploads = await self._race(request, self._fetch(received.urls, hold))
+                uploads = await self._race(request, fetch_photos(received.urls, hold, self.settings))
             yield PhotoRequest(uploads=uploads, fields=received.fields)
 
     async def receive_words(self, request: Request, limit: int) -> bytes:
@@ -310,42 +309,6 @@ class Service:
         """Return the time that is left for a request: the service's, or what the client wants to wait."""
         limit = min(self.settings.timeout_s, request.state.timeout_s or self.settings.timeout_s)
         return max(_LEAST_TIMEOUT_S, limit - milliseconds_since(request) / 1000)
-
-    async def _fetch(self, urls: Sequence[str], hold: MemoryUse) -> list[Upload | CarspotterError]:
-        """Fetch photos by URL through the guard, some at a time; what cannot be read is its error."""
-        from carspotter.web import fetch
-        from carspotter.web_policy import UrlPolicy
-
-        networks = tuple(map(ip_network, self.settings.allow_networks))
-        policy = UrlPolicy(
-            max_bytes=self.settings.max_bytes,
-            timeout_s=self.settings.timeout_s,
-            allow_hosts=self.settings.allow_hosts,
-            allow_networks=networks,
-            ports=None if networks else (80, 443),
-        )
-        gate = asyncio.Semaphore(_URLS_AT_ONCE)
-
-        async def one(url: str) -> Upload | CarspotterError:
-            async with gate:
-                hold.add(policy.max_bytes)  # as much as may come; then as much as came
-                came = 0
-                try:
-                    data = await fetch(url, policy)
-                    came = len(data)
-                    return Upload(data=data, name=readable(url))
-                except CarspotterError as error:
-                    return error
-                finally:
-                    hold.drop(policy.max_bytes - came)
-
-        tasks = [asyncio.ensure_future(one(url)) for url in urls]
-        try:
-            return list(await asyncio.gather(*tasks))
-        finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
 
 
 def body_of(prediction: Prediction) -> dict[str, Any]:

@@ -92,3 +92,14 @@ def environment(device: torch.device) -> dict[str, Any]:
         "processes": int(os.environ.get("WORLD_SIZE", "1")),
         **gpu,
     }
+
+
+def to_device(batch: Any, device: torch.device) -> Any:
+    """Return a batch, of tensors in dictionaries and lists at any depth, on a device."""
+    if isinstance(batch, Tensor):
+        return batch.to(device, non_blocking=True)
+    if isinstance(batch, dict):
+        return {key: to_device(value, device) for key, value in batch.items()}
+    if isinstance(batch, tuple | list):
+        return type(batch)(to_device(value, device) for value in batch)
+    return batch

@@ -18,9 +18,11 @@ from typing import Any, cast
 import torch
 
 from carspotter.errors import TrainingError
+from carspotter.progress import counted
 from carspotter.training.identifier.model import load_backbone, parameter_groups
 from carspotter.training.identifier.task import IdentifierTask
-from carspotter.training.recipe import Phase, Recipe, load_recipe
+from carspotter.training.recipe import Phase, Recipe
+from carspotter.training.recipe_file import load_recipe
 from carspotter.training.task import Task
 
 STEPS = {"fine-tune": 96, "imagenet": 600}
@@ -212,7 +214,7 @@ def in_words(recipe: Recipe, photos: Photos, steps: int, *, pace: Pace) -> list[
         f"{recipe.model.backbone} from {begun}, {sizes} px, batches of {recipe.train.batch}, "
         f"{precision or recipe.train.precision}, on {pace.device}",
         *([f"what learns: {learns}"] if (learns := _learns(recipe)) else []),
-        f"{_counted(recipe.epochs, 'epoch')} of {_counted(steps, 'step')}{_early(recipe)}; "
+        f"{counted(recipe.epochs, 'epoch')} of {counted(steps, 'step')}{_early(recipe)}; "
         f"a step takes {pace.step:.2f} s here",
     ]
 
@@ -224,16 +226,12 @@ def _learns(recipe: Recipe) -> str:
     if layers == "head":
         parts.append("the head alone")
     elif layers != "all":
-        parts.append(f"the head and the last {_counted(int(layers.removeprefix('last-')), 'layer')}")
+        parts.append(f"the head and the last {counted(int(layers.removeprefix('last-')), 'layer')}")
     if stages:
-        parts.append(f"the head and the last {_counted(stages, 'stage')}")
+        parts.append(f"the head and the last {counted(stages, 'stage')}")
     if weights:
         parts.append(f"rare classes weigh more, {weights if weights == 'balanced' else f'by the power {weights:g}'}")
     return "; ".join(parts)
-
-
-def _counted(number: int, one: str) -> str:
-    return f"{number} {one}{'' if number == 1 else 's'}"
 
 
 def _scaled(phase: Phase, recipe: Recipe, size: int) -> dict[str, int]:

@@ -24,19 +24,21 @@ from typing import Any, cast
 import torch
 from lightning_fabric import Fabric
 from torch import Tensor, nn
-from torch.optim.swa_utils import get_ema_multi_avg_fn
 from torch.utils.tensorboard import SummaryWriter
 
+from carspotter import storage
 from carspotter.errors import TrainingError
 from carspotter.progress import Quiet, Watch
 from carspotter.runtime.seen import SEEN_FILE, to_bytes
 from carspotter.storage import replacing
+from carspotter.training.averaging import average
 from carspotter.training.checkpoint import BEST, LAST, TAXONOMY, Checkpoint, load_checkpoint
-from carspotter.training.device import chooses_bfloat16, environment, open_fabric
+from carspotter.training.device import chooses_bfloat16, environment, open_fabric, to_device
 from carspotter.training.identifier.model import FURTHER, parameter_groups
 from carspotter.training.norms import blend_folded, estimate_norms
 from carspotter.training.progress import Clock, epoch_line
-from carspotter.training.recipe import BASELINES, Phase, Recipe, load_recipe
+from carspotter.training.recipe import BASELINES, Phase, Recipe
+from carspotter.training.recipe_file import load_recipe
 from carspotter.training.start import NOTICE, notice_of, seen_by_start
 from carspotter.training.task import LOG, RECIPE, Task, open_task
 
@@ -86,7 +88,7 @@ def _fit_baseline(recipe: Recipe, run: Path) -> str:
 
     table = run_baseline(recipe, method=cast(Any, recipe.task), test=recipe.data.test)
     path = table.save(run / HOLDOUT)
-    (run / RECIPE).write_text(json.dumps(recipe.to_dict(), indent=2) + "\n", encoding="utf-8")
+    storage.write_json(run / RECIPE, recipe.to_dict())
     hit, known = table.right_at()
     right = float(hit[known].mean()) if known.any() else math.nan
     return f"{path}: top-1 {right:.4f} of {int(known.sum())} held-out photos"
@@ -137,7 +139,7 @@ class Training:
         few = itertools.islice(batches, max(1, math.ceil(NORM_PHOTOS / self.recipe.train.batch)))
         self.model.eval()
         # The loss is computed for its forward pass alone; nothing is learnt from it.
-        looks = (functools.partial(self.task.loss, self.model, _to(batch, self.device)) for batch in few)
+        looks = (functools.partial(self.task.loss, self.model, to_device(batch, self.device)) for batch in few)
         estimate_norms(cast(nn.Module, self.model.backbone), looks)
 
     def go_on(self, resume: bool = True) -> None:
@@ -169,9 +171,9 @@ class Training:
         if not self.fabric.is_global_zero:
             return
         # As resolved, with `--set` and `extends` applied: the file alone repeats the run.
-        (self.run / RECIPE).write_text(json.dumps(self.recipe.to_dict(), indent=2) + "\n", encoding="utf-8")
+        storage.write_json(self.run / RECIPE, self.recipe.to_dict())
         said = environment(self.device) | {"data": self.task.fingerprint, "seed": self.recipe.seed}
-        (self.run / ENVIRONMENT).write_text(json.dumps(said, indent=2) + "\n", encoding="utf-8")
+        storage.write_json(self.run / ENVIRONMENT, said)
         if self.task.taxonomy is not None:
             self.task.taxonomy.save(self.run / TAXONOMY)
         seen = getattr(self.task, "seen", None)
@@ -261,7 +263,7 @@ class Training:
         total, count = 0.0, 0
         part = (self.fabric.global_rank, self.fabric.world_size)
         for batch in self.task.batches(phase, self.epoch, self.recipe.seed, part):
-            batch = _to(batch, self.device)
+            batch = to_device(batch, self.device)
             if self.autocast is None:
                 self.autocast = self._chooses_bfloat16(batch)
             total += self._step_or_explain(batch, phase)
@@ -302,7 +304,7 @@ class Training:
             raise self._diverged("gradient", norm)  # before it gets into the weights, and they into a checkpoint
         self.optimizer.step()
         self.step += 1
-        self._average()
+        average(self.averaged, self.model, ema=self.recipe.train.ema, step=self.step)
         return value
 
     def _diverged(self, what: str, value: float) -> TrainingError:
@@ -334,19 +336,6 @@ class Training:
         for group in self.optimizer.param_groups:
             # Set from the step alone, without a scheduler whose state would have to be saved.
             group["lr"] = settings.lr * group["lr_scale"] * factor
-
-    @torch.no_grad()
-    def _average(self) -> None:
-        # Young averages forget faster, or the first random head would linger: the (1 + t) / (10 + t) of TensorFlow.
-        decay = min(self.recipe.train.ema, (1 + self.step) / (10 + self.step))
-        pairs = list(zip(self.averaged.state_dict().values(), self.model.state_dict().values(), strict=True))
-        # All tensors in one call: a loop over hundreds of small ones would cost as much as the step.
-        means, values = zip(*(pair for pair in pairs if pair[0].dtype.is_floating_point), strict=True)
-        get_ema_multi_avg_fn(decay)(means, values, 0)
-        for mean, value in pairs:
-            if not mean.dtype.is_floating_point:
-                # Counters are integers, of which no mean is taken.
-                mean.copy_(value)
 
     def _save(self, kept: nn.Module, is_best: bool) -> None:
         # Everything that the next epoch depends on, so that a resumed run is the same run.
@@ -386,13 +375,3 @@ class Training:
             self.board.add_scalar(key, value, self.epoch)
         self.board.flush()
         logger.info("%s", "  ".join(f"{key} {value:.4g}" for key, value in line.items()))
-
-
-def _to(batch: Any, device: torch.device) -> Any:
-    if isinstance(batch, Tensor):
-        return batch.to(device, non_blocking=True)
-    if isinstance(batch, dict):
-        return {key: _to(value, device) for key, value in batch.items()}
-    if isinstance(batch, tuple | list):
-        return type(batch)(_to(value, device) for value in batch)
-    return batch

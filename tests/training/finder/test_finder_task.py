@@ -21,7 +21,7 @@ from carspotter.training.finder.model import Finder, FinderOutput, cell_centers,
 from carspotter.training.finder.pictures import group_weights  # noqa: E402
 from carspotter.training.finder.task import FinderTask  # noqa: E402
 from carspotter.training.identifier.model import choose_layers, load_backbone  # noqa: E402
-from carspotter.training.recipe import load_recipe  # noqa: E402
+from carspotter.training.recipe_file import load_recipe  # noqa: E402
 from carspotter.training.trainer import train  # noqa: E402
 
 

@@ -15,7 +15,8 @@ from carspotter.training.identifier import data
 from carspotter.training.identifier.holdout import split_holdout, take_fraction
 from carspotter.training.identifier.source import LabelledPhotos, batches_of
 from carspotter.training.identifier.targets import Nodes
-from carspotter.training.recipe import AugmentSettings, DataSettings, InputSettings, load_recipe
+from carspotter.training.recipe import AugmentSettings, DataSettings, InputSettings
+from carspotter.training.recipe_file import load_recipe
 
 NODES = Nodes(
     Taxonomy(

@@ -19,7 +19,8 @@ from carspotter.training.identifier.mixing import mix
 from carspotter.training.identifier.targets import Nodes, mirrored
 from carspotter.training.identifier.task import IdentifierTask, predict
 from carspotter.training.identifier.teachers import Teacher, open_teachers
-from carspotter.training.recipe import AugmentSettings, load_recipe
+from carspotter.training.recipe import AugmentSettings
+from carspotter.training.recipe_file import load_recipe
 from carspotter.training.trainer import LOG, Training, train
 
 SHORT = "phases=[{epochs=6, width=48, height=48}]"

@@ -10,7 +10,7 @@ import pytest
 
 from carspotter.errors import RecipeError
 from carspotter.training.identifier.data import load_labels
-from carspotter.training.recipe import load_recipe
+from carspotter.training.recipe_file import load_recipe
 
 WORDS = {"train": "Training", "validation": "val", "test": "TEST"}
 

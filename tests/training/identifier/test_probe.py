@@ -16,7 +16,7 @@ from carspotter.training.identifier.probe import fit_heads, resized, still_featu
 from carspotter.training.identifier.targets import Nodes
 from carspotter.training.identifier.task import IdentifierTask
 from carspotter.training.norms import blend_folded, fuse_norms
-from carspotter.training.recipe import load_recipe
+from carspotter.training.recipe_file import load_recipe
 from carspotter.training.trainer import LOG, train
 from training.identifier.test_identifier_task import rewritten
 

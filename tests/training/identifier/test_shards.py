@@ -16,7 +16,7 @@ from carspotter.errors import DatasetError, RecipeError
 from carspotter.evaluation.evaluating import from_shards
 from carspotter.taxonomy import Taxon, Taxonomy
 from carspotter.training.identifier.task import IdentifierTask
-from carspotter.training.recipe import load_recipe
+from carspotter.training.recipe_file import load_recipe
 from carspotter.training.trainer import LOG, train
 
 TAXONOMY = Taxonomy(tuple(Taxon(make=make, model=color) for make in ("Round", "Flat") for color in ("Red", "Blue")))

@@ -16,7 +16,7 @@ from carspotter.errors import DatasetError, RecipeError
 from carspotter.export.onnx import export
 from carspotter.training.identifier.source import Drawing, Kept, Streamed
 from carspotter.training.identifier.task import IdentifierTask
-from carspotter.training.recipe import load_recipe
+from carspotter.training.recipe_file import load_recipe
 from carspotter.training.trainer import LOG, train
 from training.identifier.test_identifier_task import rewritten
 from training.identifier.test_shards import recipe_of, shards_of

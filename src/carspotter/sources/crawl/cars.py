@@ -13,7 +13,8 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlsplit
 
-from carspotter.sources.crawl.data import Described, Document, Item
+from carspotter.sources.crawl.data import Document
+from carspotter.sources.crawl.things import Described, Item
 
 CARS = frozenset(("car", "vehicle", "motorizedvehicle", "busorcoach", "motorcycle", "usedcar", "automobile"))
 PRODUCTS = frozenset(("product", "individualproduct", "productmodel", "productgroup", "someproducts"))

@@ -70,7 +70,7 @@ def read_state(place: Path) -> dict[str, Any] | None:
 
 def write_state(place: Path, state: Mapping[str, Any]) -> None:
     """Write what a crawl ended with."""
-    storage.write(place / STATE, (json.dumps(state) + "\n").encode())
+    storage.write_json(place / STATE, state)
 
 
 def set_aside(place: Path, pages: Sequence[Mapping[str, Any]]) -> None:

@@ -8,7 +8,6 @@ pages failed, or whose limit was raised, is not done. Photos are not fetched her
 from __future__ import annotations
 
 import json
-import logging
 import multiprocessing
 from collections.abc import Callable, Iterator
 from hashlib import blake2b
@@ -24,7 +23,6 @@ from carspotter.sources.crawl.settings import CrawlSettings
 from carspotter.sources.listing import Ad
 
 _LOOK_EVERY_S = 0.2
-_log = logging.getLogger(__name__)
 
 Progress = Callable[[int, int], None]
 

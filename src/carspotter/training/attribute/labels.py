@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from carspotter import storage
-from carspotter.csv_rows import csv_text, read_csv
+from carspotter.csv_rows import box_of, csv_text, read_csv
 from carspotter.errors import DatasetError, StorageError, suggestion
 from carspotter.geometry import SIDES, BoundingBox
 from carspotter.headers import SUFFIXES
@@ -63,7 +63,7 @@ def read_table(path: Path, column: str) -> list[Labelled]:
             label=row[label],
             group=row[group] if group else "",
             split=_split(row.get("split", ""), f"{path} line {line}"),
-            box=_box(row, f"{path} line {line}"),
+            box=box_of(row, error=DatasetError, where=f"{path} line {line}"),
         )
         for line, row in rows
         if row[label]
@@ -201,13 +201,6 @@ def _split(word: str, where: str) -> str:
     if word and word not in SPLITS:
         raise DatasetError(f"{where}: split is {word!r}; allowed: {', '.join(SPLITS)}, or nothing")
     return word
-
-
-def _box(row: Mapping[str, str], where: str) -> BoundingBox | None:
-    try:
-        return BoundingBox.of_cells(row)
-    except ValueError as error:
-        raise DatasetError(f"{where}: {error}") from error
 
 
 def _listed(counts: Mapping[str, int]) -> str:

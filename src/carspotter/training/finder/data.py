@@ -28,7 +28,6 @@ from carspotter.training.finder.masks import Mask, cut_out_mask
 
 FloatArray = npt.NDArray[np.float32]
 
-COLUMNS = ("path", "part", "source", "kind", "viewpoint", *SIDES, "ignore", "ad_id")
 CUT_OUTS = "cut-outs"
 """The source of photos of one vehicle on black."""
 REQUIRED = ("path", "kind", "viewpoint", *SIDES)

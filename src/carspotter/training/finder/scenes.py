@@ -101,10 +101,12 @@ def parked_row(background: Picture, cut_outs: list[LabelledPhoto], rng: np.rando
     """Paste cut-outs side by side at one height, each hiding a part of the one before it, as cars for sale stand."""
     scene = Scene.on(background)
     height, width = background.pixels.shape[:2]
+    # Uniform in the logarithm: as many rows of half the size as of the whole.
     size = float(np.exp(rng.uniform(*np.log(ROW_WIDTHS)))) * width
     x, ground = rng.uniform(-0.3, 0.2) * width, rng.uniform(0.5, 1.0) * height
     step = rng.uniform(0.5, 1.1)
     for cut_out in cut_outs:
+        # 1.7 is width over height of a car seen at an angle: cars of a row have one height, not one width.
         own = size * rng.uniform(0.9, 1.1) * _aspect_of(cut_out) / 1.7
         box = np.array([x, ground - own / _aspect_of(cut_out), x + own, ground], dtype=np.float32)
         _paste_cut_out(scene, cut_out, rng, box)
@@ -124,6 +126,7 @@ def side_by_side(
     offset = np.array([cut, 0, cut, 0] if beside else [0, cut, 0, cut], dtype=np.float32)
     return Picture(
         pixels=np.concatenate([left.pixels, right.pixels], axis=1 if beside else 0),
+        # -1: of two kinds neither is the picture's, and its kind is not learnt.
         kind=left.kind if left.kind == right.kind else -1,
         boxes=np.concatenate([left.boxes, right.boxes + offset]),
         views=np.concatenate([left.views, right.views]),
@@ -136,6 +139,7 @@ def plain_background(size: tuple[int, int], rng: np.random.Generator) -> Picture
     """Draw a background of two colours that run into each other, with some grain."""
     top, bottom = rng.uniform(0, 255, (2, 1, 1, 3))
     ramp = np.linspace(0, 1, size[1])[:, None, None]
+    # With grain, or a smooth ground would say "no photograph".
     values = top + (bottom - top) * ramp + rng.standard_normal((size[1], size[0], 1)) * rng.uniform(0, 12)
     return empty_picture(np.clip(values, 0, 255).astype(np.uint8), EXTERIOR)
 
@@ -170,6 +174,7 @@ def _paste(scene: Scene, crop: LabelledPhoto, rng: np.random.Generator, *, is_ve
     where = _free_place(scene, aspect, (WIDTHS[0] * width, WIDTHS[1] * width), rng, most=MOST_OVERLAP)
     if where is None:
         return
+    # The box lands on `where`, so that the label is exact; what the crop shows around it lies outside.
     target = _whole_crop(where, box[0], pixels.shape[:2]) if is_vehicle else where
     _blend(scene.picture.pixels, pixels, target, rng)
     x1, y1, x2, y2 = np.maximum(np.round(where), 0).astype(int)
@@ -186,10 +191,12 @@ def _free_place(
     """Return a box (4,) of the aspect ratio that overlaps no vehicle by more than `most`; None where none is hit on."""
     height, width = scene.picture.pixels.shape[:2]
     for _ in range(TRIES):
+        # Uniform in the logarithm, as sizes are in photographs: small ones are not drowned by large.
         new_width = float(np.exp(rng.uniform(*np.log(widths))))
         new_height = new_width / aspect
         if new_height > height:
             continue
+        # A little beyond the picture as well: vehicles are cut by its edge.
         x, y = rng.uniform(-0.06, 1.06) * (width - new_width), rng.uniform(-0.06, 1.06) * (height - new_height)
         where = np.array([x, y, x + new_width, y + new_height], dtype=np.float32)
         if scene.has_room(where, most):
@@ -201,6 +208,7 @@ def _anywhere(scene: Scene, crop: LabelledPhoto, rng: np.random.Generator) -> Fl
     width = scene.picture.pixels.shape[1]
     own = float(crop.boxes[0, 2] - crop.boxes[0, 0])
     least = 0.1 * width
+    # No larger than its pixels bear: a blurred car would be known by its blur.
     widths = (least, max(least * 1.1, min(WIDTHS[1] * width, ENLARGED * own)))
     return _free_place(scene, _aspect_of(crop) * rng.uniform(0.92, 1.08), widths, rng, most=MOST_OVERLAP_CUT_OUT)
 
@@ -222,14 +230,17 @@ def _paste_cut_out(scene: Scene, cut_out: LabelledPhoto, rng: np.random.Generato
         pixels, mask, views = pixels[:, ::-1], mask[:, ::-1], flip_views(views)
     inside = (slice(top - y1, bottom - y1), slice(left - x1, right - x1))
     size = (x2 - x1, y2 - y1)
+    # Another light than the ground's, as shade and sun give.
     light = np.float32(rng.uniform(0.75, 1.2))
     patch = np.clip(resize(np.ascontiguousarray(pixels), size)[inside] * light, 0, 255)
     alpha = resize(mask.astype(np.uint8) * np.uint8(255), size)[inside][..., None].astype(np.float32) / 255
     under = canvas[top:bottom, left:right].astype(np.float32)
     canvas[top:bottom, left:right] = under + (patch - under) * alpha
     shape = np.zeros((height, width), dtype=np.bool_)
+    # Half covered is covered: the box of what is left follows the edge that is seen.
     shape[top:bottom, left:right] = alpha[..., 0] > 0.5
     scene.hide(shape)
+    # The share within the picture: of a fender alone no side can be told.
     left_over = (right - left) * (bottom - top) / (size[0] * size[1])
     scene.add(where, views * (left_over >= VIEW_VISIBLE), shape, ignore=left_over < VISIBLE)
 
@@ -251,6 +262,7 @@ def _aspect(view: FloatArray) -> tuple[float, float]:
 def _whole_crop(target: FloatArray, box: FloatArray, shape: tuple[int, ...]) -> FloatArray:
     """Return where the whole crop lies when its box lies at `target`."""
     scale = (target[2:] - target[:2]) / (box[2:] - box[:2])
+    # The same stretch as maps the box onto the target, applied to the whole crop.
     start = target[:2] - box[:2] * scale
     return np.concatenate([start, start + np.array([shape[1], shape[0]]) * scale]).astype(np.float32)
 
@@ -261,6 +273,7 @@ def _blend(canvas: Pixels, pixels: Pixels, target: FloatArray, rng: np.random.Ge
     if x2 - x1 < 4 or y2 - y1 < 4:
         return
     resized = resize(np.ascontiguousarray(pixels), (x2 - x1, y2 - y1)).astype(np.float32)
+    # A drawn fade: a seam of one width would be learnt as the sign of a vehicle.
     fade = rng.uniform(0.01, 0.06)
     alpha = _ramp(y2 - y1, fade)[:, None, None] * _ramp(x2 - x1, fade)[None, :, None]
     left, top = max(x1, 0), max(y1, 0)
@@ -272,6 +285,7 @@ def _blend(canvas: Pixels, pixels: Pixels, target: FloatArray, rng: np.random.Ge
 
 def _ramp(length: int, fade: float) -> FloatArray:
     """Return (length,) that rises from 0 to 1 and falls again, over `fade` of the length at each end."""
+    # At the middles of pixels, so that both ends fade alike.
     position = (np.arange(length, dtype=np.float32) + 0.5) / length
     ramp: FloatArray = np.clip(np.minimum(position, 1 - position) / np.float32(fade), 0, 1)
     return ramp

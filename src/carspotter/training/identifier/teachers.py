@@ -20,7 +20,8 @@ from carspotter.training.checkpoint import BEST, TAXONOMY, load_checkpoint
 from carspotter.training.identifier.model import Identifier, build_identifier
 from carspotter.training.identifier.probe import resized
 from carspotter.training.norms import fuse_norms
-from carspotter.training.recipe import Recipe, load_recipe
+from carspotter.training.recipe import Recipe
+from carspotter.training.recipe_file import load_recipe
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

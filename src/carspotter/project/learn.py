@@ -1,4 +1,4 @@
-"""The last steps of a build: a learned bundle, shards, the report."""
+"""The step learn: fit a linear head on the embeddings of the samples, judge it on what it did not see, and save it."""
 
 from __future__ import annotations
 
@@ -8,21 +8,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from carspotter import __version__
-from carspotter.catalog.tables import TABLES
 from carspotter.evaluation.ads import ad_figures
 from carspotter.evaluation.curves import calibration_error
 from carspotter.evaluation.evaluating import truths
 from carspotter.evaluation.metrics import in_top, rank_of
 from carspotter.evaluation.predictions import UNLABELLED, Predictions
 from carspotter.evaluation.strangers import stranger_figures
-from carspotter.labels.classes import cut
 from carspotter.project.build import Build
-from carspotter.project.report import write_report as draw_report
+from carspotter.project.classes import class_taxa
 from carspotter.recognition.gallery import Gallery, learn
 from carspotter.recognition.gallery_bundle import save_gallery
-from carspotter.review.apply import PHOTO_LABELS
-from carspotter.runtime import blur
 from carspotter.runtime.bundle import ModelBundle
 from carspotter.runtime.intervals import wilson
 from carspotter.taxonomy import Taxon, Taxonomy
@@ -31,11 +26,6 @@ Row = dict[str, Any]
 
 LEAST_CLASSES = 1
 TOP = 5
-
-SAMPLED = f"""SELECT s.photo_id, s.ad_id, s.class_name, s.split, f.path, f.sha256, v.x1, v.y1, v.x2, v.y2, v.viewpoint,
-k.make, k.model, k.generation, k.year, w.said_by
-FROM samples s JOIN files f USING (photo_id) JOIN findings v USING (photo_id)
-LEFT JOIN ({PHOTO_LABELS}) w ON w.photo_id = s.photo_id LEFT JOIN classes k ON k.taxon = w.name WHERE s.status = 'ok'"""
 
 
 def learn_classes(build: Build) -> Mapping[str, Any]:
@@ -111,22 +101,6 @@ def _nothing_to_learn(min_photos: int, min_ads: int) -> str:
     )
 
 
-def class_taxa(build: Build) -> dict[str, Taxon]:
-    """Return the taxon of each class."""
-    rows = build.catalog.rows(
-        """SELECT class_name, make, model, generation, year FROM classes
-        WHERE status IN ('ok', 'merged') ORDER BY class_name, status DESC, taxon"""
-    )
-    level = build.project.settings.classes.level
-    taxa: dict[str, Taxon] = {}
-    for row in rows:
-        taxon = cut(Taxon(make=row["make"], model=row["model"], generation=row["generation"], year=row["year"]), level)
-        if taxon.name() == row["class_name"]:  # not what a person merged into it
-            taxa[taxon.name()] = taxon
-        taxa.setdefault(row["class_name"], taxon)
-    return taxa
-
-
 def base_bundle(build: Build) -> ModelBundle:
     """Return the identifier whose embeddings a project uses."""
     return build.project.settings.locate.bundle("identifier")
@@ -137,6 +111,7 @@ def _fit(
 ) -> Gallery:
     vectors, said = (np.asarray(samples[name], dtype=np.float32) for name in ("embedding", "said"))
     number = {name: index for index, name in enumerate(known)}
+    # -1: a class without a photo in train cannot be learnt, and its other photos calibrate nothing.
     label = np.array([number.get(name, -1) for name in samples["class_name"]], dtype=np.int64)
     train, validation = (np.flatnonzero((part == name) & (label >= 0)) for name in ("train", "validation"))
     held_out = (vectors[validation], label[validation], said[validation]) if len(validation) else None
@@ -153,6 +128,7 @@ def _fit(
 
 def _judged(samples: Mapping[str, Any], taxa: Mapping[str, Taxon], *, gallery: Gallery, name: str) -> Predictions:
     """Return what the gallery answers for the photos that it did not learn from, beside their labels."""
+    # Photos learnt from would look better than any that comes later.
     others = np.flatnonzero(np.asarray(samples["split"], dtype=str) != "train")
     about = {column: np.asarray(samples[column], dtype=str)[others] for column in ("split", "ad_id", "class_name")}
     truth, levels = truths([taxa[class_name] for class_name in about["class_name"]], gallery.taxonomy)
@@ -174,6 +150,7 @@ def _rows(table: Predictions, known: Sequence[str]) -> Iterator[Row]:
         table.photos, table.truth, table.probabilities, table.about["split"], table.about["class_name"], strict=True
     ):
         best = int(p.argmax())
+        # Without a class of its own a photo has no rank: 0 or the last would enter means.
         rank = {} if truth < 0 else {"rank": rank_of(p, int(truth))}
         yield {
             "photo_id": str(photo),
@@ -192,6 +169,7 @@ def figures(table: Predictions) -> dict[str, Any]:
     Photos of a class that has none in `train` cannot be right: they are counted in `not_learned` alone.
     """
     test = table.take(table.about["split"] == "test")
+    # Said apart, so that a top-1 speaks of classes that could be answered.
     labelled = test.take(test.truth != UNLABELLED)
     stats = {"test": len(labelled), "not_learned": len(test) - len(labelled)}
     ads = ad_figures(labelled)
@@ -254,56 +232,3 @@ def held_out_figures(gallery: Gallery) -> dict[str, float]:
         "ECE": calibration_error(table.probabilities.max(1), right),
     }
     return {name: round(float(share), 4) for name, share in shares.items()}
-
-
-def write_shards(build: Build) -> Mapping[str, Any]:
-    """Write the dataset for training."""
-    from carspotter.dataset.shards import write
-
-    settings = build.project.settings.shards
-
-    def work() -> Mapping[str, Any]:
-        rows = build.catalog.rows(f"{SAMPLED} ORDER BY s.photo_id")
-        names = sorted({row["class_name"] for row in rows})
-        for row in rows:
-            row["class_index"] = names.index(row["class_name"])
-        taxa = class_taxa(build)
-        manifest = write(
-            rows,
-            settings,
-            build.project.shards,
-            network=base_bundle(build).preprocessing,
-            root=build.project.folder,
-            on=build.on,
-            workers=build.workers,
-            progress=build.watch.advance,
-            taxonomy=Taxonomy(tuple(taxa[name] for name in names)) if names else None,
-        )
-        return manifest.stats()
-
-    if not (build.project.shards / "manifest.json").exists():
-        build.journal.forget("shard")
-    return build.whole("shard", reads=(SAMPLED,), writes=(), settings=settings, work=work)
-
-
-SHOWN = (
-    *(f"SELECT * FROM {name}" for name in TABLES if name not in ("embeddings", "files")),
-    "SELECT * EXCLUDE (stage_version, message, modified) FROM files",  # a photo may have been asked for again in vain
-)
-"""What the report shows: every table, but for the vectors."""
-
-
-def write_report(build: Build) -> Mapping[str, Any]:
-    """Draw the report, unless nothing that it shows has changed: plates and faces are looked for in its pictures."""
-    project, journal = build.project, build.journal
-
-    def work() -> Mapping[str, Any]:
-        draw_report(project, build.catalog, journal)
-        return {}
-
-    if not project.report.exists():
-        journal.forget("report")
-    said = {name: dict(journal.stats(name)) for name in ("deduplicate", "split", "learn", "shard")}
-    settings = [__version__, project.settings.name, project.settings.share, blur.KINDS, said]
-    build.whole("report", reads=SHOWN, writes=(), settings=settings, work=work)
-    return {"text": str(project.report)}
