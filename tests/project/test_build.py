@@ -15,6 +15,9 @@ from carspotter.catalog.catalog import Catalog
 from carspotter.catalog.funnel import funnel
 from carspotter.dataset.reader import read_tfrecord, read_webdataset
 from carspotter.errors import CatalogError, ProjectError
+from carspotter.evaluation.evaluating import from_shards
+from carspotter.evaluation.metrics import SEEN
+from carspotter.evaluation.predictions import Predictions
 from carspotter.labels.corrections import BECOMES
 from carspotter.pixels import decode
 from carspotter.project import curate
@@ -24,6 +27,7 @@ from carspotter.project.report import LARGER, VIEW_HEIGHT
 from carspotter.recognition.ad import answer_ad
 from carspotter.recognition.recognizer import Recognizer
 from carspotter.runtime.bundle import ModelBundle
+from carspotter.runtime.seen import SEEN_FILE, hashes_of, to_bytes
 from tiny_project import NAMES, make_project, save_photo
 
 Said = dict[str, Any]
@@ -135,6 +139,22 @@ def test_one_class_is_learnt_and_the_others_are_none_of_it(copy: Path) -> None:
     stats = build(Project.open(copy), workers=0)
     assert "photos of 1 class:" in stats["learn"]["text"]
     recognizer = Recognizer.open(finder=copy / "bundles" / "finder", identifier=copy / "models" / "learned")
+def test_learn_says_which_test_photos_its_network_has_learnt_from(copy: Path) -> None:
+    """The network under the head learnt from four of the test photos: the words are those of `train`."""
+    crops = from_shards(str(copy / "shards"), split="test")[:4]
+    known = hashes_of([decode(photo.read()).pixels for photo in crops])
+    (copy / "bundles" / "identifier" / SEEN_FILE).write_bytes(to_bytes(known))
+    shutil.rmtree(copy / "catalog" / "embeddings")
+    stats = build(Project.open(copy), until="learn", workers=0)["learn"]
+    table = Predictions.load(Project.open(copy).predictions)
+    test = table.take(table.about["split"] == "test")
+    seen = set(test.photos[test.about[SEEN] == "yes"])
+    assert {photo.name for photo in crops} <= seen
+    right, rest = test.right_at()[0][test.about[SEEN] == "no"], len(test) - len(seen)
+    said = f"the network has learnt from {len(seen)} of them, or from copies, before this training; of the other {rest}"
+    assert f"{said} {right.mean():.1%} are right" in stats["text"]
+
+
     photos = {}
     for color in NAMES:
         save_photo(copy / f"{color}.jpg", color, seed=91)

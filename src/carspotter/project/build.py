@@ -38,7 +38,8 @@ class Build:
     def embeddings(self) -> str:
         """Return the SQL of the embeddings that the project's networks made; those of other weights do not mix in."""
         version = versions(self.project.settings.locate)["embeddings"].replace("'", "''")
-        return f"(SELECT photo_id, embedding, said FROM embeddings WHERE status = 'ok' AND stage_version = '{version}')"
+        columns = "photo_id, embedding, said, seen"
+        return f"(SELECT {columns} FROM embeddings WHERE status = 'ok' AND stage_version = '{version}')"
 
     def rows(self, stage: compute.RowStage, *, workers: int | None = None) -> Mapping[str, Any]:
         """Run a row stage over the rows that lack its facts and say how many it did; `workers` is for it alone."""

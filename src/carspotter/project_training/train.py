@@ -23,7 +23,7 @@ from carspotter.dataset.manifest import load_manifest
 from carspotter.errors import EvaluationError, ProjectError, TrainingError, typed
 from carspotter.evaluation import evaluating
 from carspotter.evaluation.compare import Pair, compare
-from carspotter.evaluation.metrics import evaluate
+from carspotter.evaluation.metrics import evaluate, seen_in_words
 from carspotter.evaluation.predictions import Predictions
 from carspotter.progress import Watch, duration
 from carspotter.project.build import Journal
@@ -288,13 +288,9 @@ def _judge(project: Project, run: Path, photos: Photos, *, watch: Watch, said: S
 def judged(table: Predictions, rival: Predictions | None) -> list[str]:
     """Say how many test photos are right, how many without those known to the network, and whether one is better."""
     figures = evaluate(table)
-    top1, seen = figures.top1, figures.seen
+    top1 = figures.top1
     said = [f"{top1.value:.1%} of {top1.total} test photos right ({top1.low:.1%} to {top1.high:.1%})"]
-    if seen is not None and seen.photos:
-        rest = seen.top1
-        said.append(f"the network has learnt from {seen.photos} of them, or from copies, before this training")
-        if rest.total:
-            said.append(f"of the other {rest.total} {rest.value:.1%} are right ({rest.low:.1%} to {rest.high:.1%})")
+    said += seen_in_words(figures.seen)
     if rival is None:
         return said
     try:
