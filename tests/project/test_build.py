@@ -96,6 +96,12 @@ def test_the_funnel_adds_up(catalog: Catalog) -> None:
     assert stopped["split"] == {"duplicate": 1}
 
 
+def test_a_build_tells_the_numbers_of_the_status(built: tuple[Path, Said], catalog: Catalog) -> None:
+    """The truncated photo shows no vehicle either: it stops at the check, and is counted there alone."""
+    stopped = {stage.name: dict(stage.stopped) for stage in funnel(catalog).stages}
+    assert built[1]["locate"]["stopped"] == {**stopped["check"], **stopped["locate"]}
+
+
 def test_ads_and_copies_stay_together(catalog: Catalog) -> None:
     rows = catalog.rows("SELECT ad_id, count(DISTINCT split) AS n FROM samples WHERE split IS NOT NULL GROUP BY ad_id")
     assert {row["n"] for row in rows} == {1}
@@ -133,12 +139,6 @@ def test_learn_writes_a_bundle_that_identify_uses(built: tuple[Path, Said], tmp_
     assert figures["classes left out in turn: AUROC"] == stats["learn"]["strangers_auroc"]
 
 
-def test_one_class_is_learnt_and_the_others_are_none_of_it(copy: Path) -> None:
-    rows = (copy / "cars.csv").read_text(encoding="utf-8").splitlines()
-    (copy / "cars.csv").write_text("\n".join([rows[0], *(row for row in rows if "A4 Avant" in row)]), encoding="utf-8")
-    stats = build(Project.open(copy), workers=0)
-    assert "photos of 1 class:" in stats["learn"]["text"]
-    recognizer = Recognizer.open(finder=copy / "bundles" / "finder", identifier=copy / "models" / "learned")
 def test_learn_says_which_test_photos_its_network_has_learnt_from(copy: Path) -> None:
     """The network under the head learnt from four of the test photos: the words are those of `train`."""
     crops = from_shards(str(copy / "shards"), split="test")[:4]
@@ -155,6 +155,12 @@ def test_learn_says_which_test_photos_its_network_has_learnt_from(copy: Path) ->
     assert f"{said} {right.mean():.1%} are right" in stats["text"]
 
 
+def test_one_class_is_learnt_and_the_others_are_none_of_it(copy: Path) -> None:
+    rows = (copy / "cars.csv").read_text(encoding="utf-8").splitlines()
+    (copy / "cars.csv").write_text("\n".join([rows[0], *(row for row in rows if "A4 Avant" in row)]), encoding="utf-8")
+    stats = build(Project.open(copy), workers=0)
+    assert "photos of 1 class:" in stats["learn"]["text"]
+    recognizer = Recognizer.open(finder=copy / "bundles" / "finder", identifier=copy / "models" / "learned")
     photos = {}
     for color in NAMES:
         save_photo(copy / f"{color}.jpg", color, seed=91)
@@ -220,8 +226,12 @@ def test_a_second_build_changes_nothing(copy: Path) -> None:
         def end(self, step: str, stats: Any) -> None: ...
 
     # The missing photo is asked for again; nothing else is done.
-    build(Project.open(copy), workers=0, watch=Listen())
+    stats = build(Project.open(copy), workers=0, watch=Listen())
     assert tables(copy) == before
+    unchanged = {name for name, words in stats.items() if "unchanged" in words}
+    assert unchanged == {"deduplicate", "resolve", "classes", "split", "learn", "shard"}
+    assert stats["split"]["samples"] == 45, "a program still has the figures"
+    assert stats["locate"] == {"done": 0}
     assert len(heard) <= 1
 
 
@@ -264,7 +274,9 @@ def test_a_threshold_is_applied_without_looking_again(copy: Path) -> None:
     text = (copy / "carspotter.toml").read_text()
     (copy / "carspotter.toml").write_text(text.replace("[check]", "[check]\nmin_side = 301"))
     stats = build(Project.open(copy), until="locate", workers=0)
-    assert stats["locate"] == {"done": 0, "judged anew": 48}
+    stopped = {"too-small": 48, "truncated": 1, "unsupported-format": 1}
+    assert stats["locate"] == {"done": 0, "judged anew": 48, "stopped": stopped}
+    assert build(Project.open(copy), until="locate", workers=0)["locate"] == {"done": 0}, "judged once"
     with Project.open(copy).catalog() as catalog:
         assert catalog.rows("SELECT DISTINCT status FROM checks WHERE width IS NOT NULL") == [{"status": "too-small"}]
     (copy / "carspotter.toml").write_text(text)
