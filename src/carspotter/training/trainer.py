@@ -35,7 +35,7 @@ from carspotter.training.checkpoint import BEST, LAST, TAXONOMY, Checkpoint, loa
 from carspotter.training.device import chooses_bfloat16, environment, open_fabric
 from carspotter.training.identifier.model import FURTHER, parameter_groups
 from carspotter.training.norms import blend_folded, estimate_norms
-from carspotter.training.progress import Clock, epoch_line
+from carspotter.training.progress import Clock, Foretold, epoch_line
 from carspotter.training.recipe import BASELINES, Phase, Recipe, load_recipe
 from carspotter.training.start import NOTICE, notice_of, seen_by_start
 from carspotter.training.task import LOG, RECIPE, Task, open_task
@@ -112,6 +112,7 @@ class Training:
         self.network, self.optimizer = self.fabric.setup(self.model, optimizer)
         self.epoch = self.step = self.best_epoch = self.first_step = 0
         self.best, self.best_loss = -math.inf, math.inf
+        self.place: float = 0  # in the schedule of the learning rate, in steps: a budget may be ahead of the steps
         self.task_name = "figure"
         # Gradients of different data would be averaged without any error.
         if self.fabric.broadcast(task.fingerprint) != task.fingerprint:
@@ -184,15 +185,15 @@ class Training:
         if notice := notice_of(self.recipe):
             (self.run / NOTICE).write_text(notice, encoding="utf-8")
 
-    def fit(self, seconds: float = math.inf) -> None:
+    def fit(self, seconds: float = math.inf, foretold: Foretold | None = None) -> None:
         """Train until the recipe's last epoch, with a checkpoint and a line in the log after each.
 
         With `train.patience` it stops when the figure has not risen for that many epochs. `seconds` are a budget of
-        wall time, counted over all resumed parts: when steps are slower than was thought, the learning rate falls with
-        the time, so that its schedule ends with the budget, whole.
+        wall time for this and what follows it, counted over all resumed parts: when work is slower than was foretold,
+        the learning rate falls with the time, so that its schedule ends whole, and before what follows must begin.
         """
         patience = self.recipe.train.patience
-        self.clock.limit(seconds)
+        self.clock.limit(seconds, foretold)
         self.first_step = self.step  # of this part of the run, by which the time that is left is told
         if self.recipe.train.probe and not self.lines:
             self._judge({})  # what fitted heads reach by themselves, which learning must beat
@@ -214,6 +215,7 @@ class Training:
         # stop.
         figures = self.task.evaluate(kept) if self.fabric.is_global_zero else {}
         figures = self.fabric.broadcast(figures)
+        self.clock.did(self.clock.foretold.judge)
         self.task_name, primary = next(iter(figures.items()))
         loss = figures.get("held-out loss", math.inf)
         # Strictly better: of equal epochs the first is kept, and patience is not renewed by standing still. Of few
@@ -266,6 +268,7 @@ class Training:
                 self.autocast = self._chooses_bfloat16(batch)
             total += self._step_or_explain(batch, phase)
             count += 1
+            self.clock.did(self.clock.foretold.step * phase.width * phase.height / self._pixels())
             if self.fabric.is_global_zero:
                 self.watch.advance(self.step - self.first_step, self.n_steps - self.first_step)
             if self.clock.is_over():
@@ -275,6 +278,10 @@ class Training:
         return float(mean) if isinstance(mean, Tensor) else total / max(1, count)
 
     def _step_or_explain(self, batch: Any, phase: Phase) -> float:
+    def _pixels(self) -> int:
+        """Return the pixels of the last phase, of which a step was timed."""
+        return self.recipe.phases[-1].width * self.recipe.phases[-1].height
+
         """Take a step; turn running out of memory into an error that says which setting to lower."""
         try:
             return self._train_step(batch)
@@ -327,7 +334,8 @@ class Training:
         settings = self.recipe.train
         # At least one step, by which is divided below.
         rise = max(1, round(settings.warmup * self.n_steps))
-        step = max(self.step, self.clock.share() * self.n_steps)
+        # Never back: a machine that is idle again lengthens what is left of the schedule, and repeats none of it.
+        self.place = step = max(self.place, self.step, self.clock.share() * self.n_steps)
         done = (step - rise) / max(1, self.n_steps - rise)
         # step + 1: at 0 the first batch would teach nothing.
         factor = min(1.0, (step + 1) / rise) if step < rise else 0.01 + 0.99 * (1 + math.cos(math.pi * done)) / 2
