@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import json
 import time
@@ -18,6 +19,7 @@ from carspotter.training.norms import are_folded, estimate_norms
 from carspotter.training.progress import Clock, Foretold
 from carspotter.training.recipe import load_recipe
 from carspotter.training.trainer import LOG, RECIPE, Training, train
+from full_disk import no_room_for
 
 
 def losses(run: Path) -> list[float]:
@@ -207,6 +209,17 @@ def test_a_budget_ends_a_training_with_the_end_of_its_schedule(drawn_data: Path,
     assert again.clock.spent() > 1e-9, "what was spent before a restart counts"
     again.fit(1e-9)
     assert again.epoch == 1
+
+
+def test_a_checkpoint_stays_as_it_was_where_the_new_one_has_no_room(run: Path, tmp_path: Path) -> None:
+    saved = load_checkpoint(run / LAST)
+    saved.save(tmp_path / LAST)
+    before = (tmp_path / LAST).read_bytes()
+    larger = dataclasses.replace(saved, model={"weight": torch.zeros(1_000_000)})
+    with no_room_for(max(1_000_000, len(before))), pytest.raises(TrainingError, match="what was there before is whole"):
+        larger.save(tmp_path / LAST)
+    assert [path.name for path in tmp_path.iterdir()] == [LAST]
+    assert (tmp_path / LAST).read_bytes() == before
 
 
 class Hours:

@@ -17,6 +17,7 @@ import numpy.typing as npt
 
 from carspotter.errors import EvaluationError, MissingExtraError, TaxonomyError
 from carspotter.storage import replacing
+from carspotter.storage_errors import refusal
 from carspotter.taxonomy import LEVELS, Level, Taxonomy
 
 FORMAT = 1
@@ -118,7 +119,7 @@ class Predictions:
             with replacing(path) as temporary, temporary.open("wb") as file:
                 pq.write_table(table, file, compression="zstd")
         except OSError as error:
-            raise EvaluationError(f"predictions {path} cannot be written: {error.strerror or error}") from error
+            raise EvaluationError(f"predictions {path} cannot be written: {refusal(error)}") from error
         return path
 
     @classmethod

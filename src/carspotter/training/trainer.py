@@ -27,6 +27,7 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 from torch.utils.tensorboard import SummaryWriter
 
+from carspotter import storage
 from carspotter.errors import TrainingError
 from carspotter.progress import Quiet, Watch
 from carspotter.runtime.seen import SEEN_FILE, to_bytes
@@ -86,7 +87,7 @@ def _fit_baseline(recipe: Recipe, run: Path) -> str:
 
     table = run_baseline(recipe, method=cast(Any, recipe.task), test=recipe.data.test)
     path = table.save(run / HOLDOUT)
-    (run / RECIPE).write_text(json.dumps(recipe.to_dict(), indent=2) + "\n", encoding="utf-8")
+    storage.write(run / RECIPE, (json.dumps(recipe.to_dict(), indent=2) + "\n").encode())
     hit, known = table.right_at()
     right = float(hit[known].mean()) if known.any() else math.nan
     return f"{path}: top-1 {right:.4f} of {int(known.sum())} held-out photos"
@@ -111,8 +112,8 @@ class Training:
         optimizer = torch.optim.AdamW(parameter_groups(self.model, recipe.train), lr=recipe.train.lr)
         self.network, self.optimizer = self.fabric.setup(self.model, optimizer)
         self.epoch = self.step = self.best_epoch = self.first_step = 0
-        self.best, self.best_loss = -math.inf, math.inf
         self.place: float = 0  # in the schedule of the learning rate, in steps: a budget may be ahead of the steps
+        self.best, self.best_loss = -math.inf, math.inf
         self.task_name = "figure"
         # Gradients of different data would be averaged without any error.
         if self.fabric.broadcast(task.fingerprint) != task.fingerprint:
@@ -163,16 +164,16 @@ class Training:
         # The choice of precision comes along: another one halfway would make another run of it.
         self.autocast, self.lines = saved.autocast, list(saved.log)
         if self.lines and self.fabric.is_global_zero:
-            (self.run / LOG).write_text("".join(self.lines), encoding="utf-8")
+            storage.write(self.run / LOG, "".join(self.lines).encode())
 
     def describe(self) -> None:
         """Write the resolved recipe, the classes, the notice and what the run runs on into its folder."""
         if not self.fabric.is_global_zero:
             return
         # As resolved, with `--set` and `extends` applied: the file alone repeats the run.
-        (self.run / RECIPE).write_text(json.dumps(self.recipe.to_dict(), indent=2) + "\n", encoding="utf-8")
+        storage.write(self.run / RECIPE, (json.dumps(self.recipe.to_dict(), indent=2) + "\n").encode())
         said = environment(self.device) | {"data": self.task.fingerprint, "seed": self.recipe.seed}
-        (self.run / ENVIRONMENT).write_text(json.dumps(said, indent=2) + "\n", encoding="utf-8")
+        storage.write(self.run / ENVIRONMENT, (json.dumps(said, indent=2) + "\n").encode())
         if self.task.taxonomy is not None:
             self.task.taxonomy.save(self.run / TAXONOMY)
         seen = getattr(self.task, "seen", None)
@@ -181,9 +182,9 @@ class Training:
             if hashes is None:
                 logger.info("photos that are streamed are not hashed: the bundle will not say which it has seen")
             else:
-                (self.run / SEEN_FILE).write_bytes(to_bytes(hashes, seen_by_start(self.recipe)))
+                storage.write(self.run / SEEN_FILE, to_bytes(hashes, seen_by_start(self.recipe)))
         if notice := notice_of(self.recipe):
-            (self.run / NOTICE).write_text(notice, encoding="utf-8")
+            storage.write(self.run / NOTICE, notice.encode())
 
     def fit(self, seconds: float = math.inf, foretold: Foretold | None = None) -> None:
         """Train until the recipe's last epoch, with a checkpoint and a line in the log after each.
@@ -214,8 +215,8 @@ class Training:
         # One process judges and all get its figures: else they could disagree on the best epoch and on when to
         # stop.
         figures = self.task.evaluate(kept) if self.fabric.is_global_zero else {}
-        figures = self.fabric.broadcast(figures)
         self.clock.did(self.clock.foretold.judge)
+        figures = self.fabric.broadcast(figures)
         self.task_name, primary = next(iter(figures.items()))
         loss = figures.get("held-out loss", math.inf)
         # Strictly better: of equal epochs the first is kept, and patience is not renewed by standing still. Of few
@@ -228,7 +229,7 @@ class Training:
             self._note(line)
             self.watch.say(epoch_line(self.epoch, self.recipe.epochs, line, is_best=is_best))
             self._save(kept, is_best)
-            (self.run / LOG).write_text("".join(self.lines), encoding="utf-8")
+            storage.write(self.run / LOG, "".join(self.lines).encode())
         # No process begins an epoch whose predecessor is not on the disk.
         self.fabric.barrier()
 
@@ -267,8 +268,8 @@ class Training:
             if self.autocast is None:
                 self.autocast = self._chooses_bfloat16(batch)
             total += self._step_or_explain(batch, phase)
-            count += 1
             self.clock.did(self.clock.foretold.step * phase.width * phase.height / self._pixels())
+            count += 1
             if self.fabric.is_global_zero:
                 self.watch.advance(self.step - self.first_step, self.n_steps - self.first_step)
             if self.clock.is_over():
@@ -277,11 +278,11 @@ class Training:
         mean = self.fabric.all_reduce(torch.tensor(total / max(1, count)))
         return float(mean) if isinstance(mean, Tensor) else total / max(1, count)
 
-    def _step_or_explain(self, batch: Any, phase: Phase) -> float:
     def _pixels(self) -> int:
         """Return the pixels of the last phase, of which a step was timed."""
         return self.recipe.phases[-1].width * self.recipe.phases[-1].height
 
+    def _step_or_explain(self, batch: Any, phase: Phase) -> float:
         """Take a step; turn running out of memory into an error that says which setting to lower."""
         try:
             return self._train_step(batch)
