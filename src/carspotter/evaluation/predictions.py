@@ -128,7 +128,8 @@ class Predictions:
         _, pq = _pyarrow()
         try:
             with Path(path).open("rb") as file:
-                table = pq.read_table(file)
+                # In this thread alone: a library's threads that outlive the program's end may abort it there.
+                table = pq.ParquetFile(file, pre_buffer=False).read(use_threads=False)
         except (OSError, ValueError) as error:
             raise EvaluationError(f"predictions {path} cannot be read: {str(error).splitlines()[0]}") from error
         said = (table.schema.metadata or {}).get(_META)
