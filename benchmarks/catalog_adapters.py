@@ -192,10 +192,10 @@ def signed(rows: Any) -> Any:
     """Reread hashes as signed numbers: Delta and SQLite have no others."""
     import pyarrow as pa
 
-    if "phash" not in rows.column_names:
-        return rows
-    hashes = pa.array(rows["phash"].to_numpy().view(np.int64))
-    return rows.set_column(rows.column_names.index("phash"), "phash", hashes)
+    for place, field in enumerate(rows.schema):
+        if field.type == pa.uint64():
+            rows = rows.set_column(place, field.name, pa.array(rows.column(place).to_numpy().view(np.int64)))
+    return rows
 
 
 class Delta(Library):

@@ -5,11 +5,10 @@ any other class. The descriptions must not know the true labels: frozen ImageNet
 the shipped identifier's embeddings on test photos, which it never saw. The photos are crops already, squashed to
 224 px, so that published figures, which start from whole photographs, are not quite comparable.
 
-    CARSPOTTER_WEIGHTS=… OMP_NUM_THREADS=1 python benchmarks/label_noise.py ../shared/data/stanford-cars --cache FOLDER
+    OMP_NUM_THREADS=1 python benchmarks/label_noise.py ../shared/data/stanford-cars --cache FOLDER
 """
 
 import csv
-import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -142,15 +141,12 @@ def identifier_embeddings(paths: list[Path]) -> Array:
 
 def imagenet_embeddings(paths: list[Path]) -> Array:
     """Describe photos by EfficientNet-Lite0 as ImageNet left it, as (n, 1280) of unit length."""
-    import timm
     import torch
-    from safetensors.torch import load_file
+
+    from carspotter.training.weights import pretrained
 
     torch.set_num_threads(1)
-    network = timm.create_model("tf_efficientnet_lite0", num_classes=0)
-    weights = Path(os.environ.get("CARSPOTTER_WEIGHTS", ".")) / "tf_efficientnet_lite0.safetensors"
-    network.load_state_dict(load_file(weights), strict=False)
-    network = network.eval().to(memory_format=torch.channels_last)
+    network = pretrained("tf_efficientnet_lite0").eval().to(memory_format=torch.channels_last)
     settings: Any = network.pretrained_cfg
     mean, std = (torch.tensor(settings[name]).view(3, 1, 1) for name in ("mean", "std"))
     found = []

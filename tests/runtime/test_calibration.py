@@ -14,6 +14,7 @@ from carspotter.runtime.calibration import (
     fit_temperature,
     lowest_threshold,
     softmax,
+    stands_for,
 )
 from carspotter.runtime.intervals import wilson
 from carspotter.taxonomy import LEVELS, Taxon, Taxonomy
@@ -87,6 +88,36 @@ def test_heavy_photos_decide_the_temperature() -> None:
     assert fit_temperature(logits, targets, weights=weights) == pytest.approx(2.5, rel=0.06)
 
 
+def test_a_class_of_which_too_many_are_held_out_does_not_make_the_rest_too_modest() -> None:
+    # Sure and right on a common class, lost on a rare one, of which half is held out instead of a tenth.
+    common, rare = answers(1.0), answers(1.0)
+    lost = np.roll(rare[1][:400], 1)
+    taxonomy = Taxonomy(tuple(Taxon(make=f"{part}{name}") for part in ("common", "rare") for name in "ABCDE"))
+    logits = np.zeros((4400, 10))
+    logits[:4000, :5], logits[4000:, :5] = common[0], rare[0][:400]
+    logits[:, 5:] = logits[:, :5].min()
+    targets = np.concatenate([common[1], lost + 5])
+    learnt = np.array([36_000 // 5] * 5 + [80] * 5)
+    weights = stands_for(targets, learnt)
+    assert weights[:4000] == pytest.approx(10, rel=0.1)
+    assert weights[4000:] == pytest.approx(2, rel=0.1)
+    plain, modest = calibrate(logits, targets, taxonomy)
+    true, error = calibrate(logits, targets, taxonomy, weights=weights)
+    assert true["temperature"] < plain["temperature"]
+    seen = softmax(logits[:4000] / true["temperature"])
+    before = softmax(logits[:4000] / plain["temperature"])
+    right = seen.argmax(1) == targets[:4000]
+    assert expected_calibration_error(seen.max(1), right) < expected_calibration_error(before.max(1), right)
+    assert 0 < error < modest
+
+
+def test_weights_count_as_so_many_photos_in_the_error() -> None:
+    confidence, right = np.array([0.9, 0.9, 0.6]), np.array([True, False, True])
+    weighted = expected_calibration_error(confidence, right, weights=np.array([2.0, 1.0, 3.0]))
+    often = [0, 0, 1, 2, 2, 2]
+    assert weighted == pytest.approx(expected_calibration_error(confidence[often], right[often]))
+
+
 DEEP = Taxonomy((Taxon(make="A"), Taxon(make="A", model="x"), Taxon(make="B", model="y"), Taxon(make="B", model="z")))
 
 
@@ -155,7 +186,7 @@ def test_a_large_easy_source_does_not_vouch_for_a_hard_one() -> None:
     sources = ["easy"] * 4000 + ["hard"] * 1000
     together, _ = calibrate(logits, targets, taxonomy)
     apart, _ = calibrate(logits, targets, taxonomy, sources=sources)
-    assert apart["temperature"] > together["temperature"]  # the hard source counts as the root of its photos
+    assert apart["temperature"] == together["temperature"]  # one for all: it makes probabilities true on average
     assert apart["thresholds"]["make"] > together["thresholds"]["make"]
     probabilities = softmax(logits / apart["temperature"])[4000:]
     answered = probabilities.max(1) >= apart["thresholds"]["make"] - 5e-4  # it is rounded to three places

@@ -88,43 +88,61 @@ def lowest_threshold(
     return float(tried[enough][0]) if enough.any() else None
 
 
-def expected_calibration_error(confidence: Floats, right: Bools, bins: int = 15) -> float:
-    """Average |accuracy - confidence| over equal bins of confidence, weighted by their photos (Naeini et al. 2015)."""
+def expected_calibration_error(
+    confidence: Floats, right: Bools, bins: int = 15, *, weights: Floats | None = None
+) -> float:
+    """Average |accuracy - confidence| over equal bins of confidence, weighted by their photos (Naeini et al. 2015).
+
+    `weights` (n,) say how many photos each stands for, 1 without them.
+    """
     # Bins of equal width, as in the literature: figures can be compared.
     number = np.minimum((confidence * bins).astype(int), bins - 1)
-    error = 0.0
-    # An empty bin weighs nothing and has no mean.
-    for index in np.unique(number):
-        members = number == index
-        error += members.mean() * abs(float(right[members].mean()) - float(confidence[members].mean()))
-    return error
+    gaps = (right - confidence) * (1 if weights is None else weights / weights.mean())
+    # A bin's share times its mean gap is its sum of gaps over all photos; the signs within a bin cancel.
+    return float(np.abs(np.bincount(number, weights=gaps)).sum() / max(len(gaps), 1))
 
 
 def calibrate(
-    logits: Floats, targets: Ints, taxonomy: Taxonomy, *, members: Bools | None = None, sources: Sequence[str] = ()
+    logits: Floats,
+    targets: Ints,
+    taxonomy: Taxonomy,
+    *,
+    members: Bools | None = None,
+    sources: Sequence[str] = (),
+    weights: Floats | None = None,
 ) -> tuple[dict[str, Any], float]:
     """Return a bundle's `temperature` and `thresholds` by level, and the calibration error that is left.
 
     `logits` (n, n_classes) are of photos that were not learnt from, `targets` (n,) their classes, or with `members`
-    (m, n_classes) rows of it: sets of classes, for photos of which only the make or the model is known. `sources` (n,)
-    name the market of each: in the temperature one counts as the root of its photos, in the thresholds by itself.
+    (m, n_classes) rows of it: sets of classes, for photos of which only the make or the model is known. `weights` (n,)
+    say how many photos each stands for, in the temperature and the error (`stands_for`). `sources` (n,) name the market
+    of each: thresholds are judged in each by itself, and by the photos as they are, so that rare classes, of which too
+    many are held out, count as the strangers that they nearly are.
     """
-    names = np.asarray(sources if len(sources) else [""] * len(targets), dtype=str)
-    photos = np.unique(names, return_inverse=True)[1]
-    # Each market counts as the root of its photos: a large one leads, and does not silence the others.
-    weights = 1 / np.sqrt(np.bincount(photos))[photos]
     # Rounded before it is used, so that thresholds are chosen on what the bundle will calculate.
     temperature = round(fit_temperature(logits, targets, members=members, weights=weights), 4)
     probabilities = softmax(logits / temperature)
     truths = {level: _truth(taxonomy.index(level), targets, members) for level in LEVELS}
-    thresholds = choose_thresholds(probabilities, truths, taxonomy, sources=names.tolist())
+    thresholds = choose_thresholds(probabilities, truths, taxonomy, sources=sources)
     # Only a label of a single class says whether the answered class is right.
     known = np.ones(len(targets), bool) if members is None else members[targets].sum(axis=1) == 1
     # Of sets with several classes this names the first one; `known` leaves those out below.
     best = targets if members is None else members[targets].argmax(axis=1)
     right = probabilities.argmax(1) == best
-    error = expected_calibration_error(probabilities.max(1)[known], right[known]) if known.any() else math.nan
-    return {"temperature": temperature, "thresholds": thresholds}, float(error)
+    counts = np.ones(len(targets)) if weights is None else np.asarray(weights, np.float64)
+    error = expected_calibration_error(probabilities.max(1)[known], right[known], weights=counts[known])
+    return {"temperature": temperature, "thresholds": thresholds}, error if known.any() else math.nan
+
+
+def stands_for(held: Ints, learnt: Ints) -> Floats:
+    """Return how many photos each held-out one (n,) stands for, by its target: all of the target through those held.
+
+    `held` (n,) are targets of held-out photos, `learnt` (m,) counts the others of each target. Each target gives whole
+    groups, at least one, so that of a class with few photos a large part is held out, and a plain mean over what is
+    held out asks too often for what is hardest (Horvitz and Thompson 1952).
+    """
+    out = np.bincount(held, minlength=len(learnt))
+    return np.asarray((out + learnt)[held] / out[held], np.float64)
 
 
 def choose_thresholds(

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from carspotter.errors import RecipeError
 from carspotter.runtime.bundle import TASK_OUTPUTS
-from carspotter.runtime.calibration import calibrate
+from carspotter.runtime.calibration import calibrate, stands_for
 from carspotter.runtime.seen import Hashes, hashes_of
 from carspotter.taxonomy import Taxonomy
 from carspotter.training.identifier import data, losses
@@ -237,7 +237,10 @@ class IdentifierTask:
         known = np.asarray(members[self.holdout.targets].sum(axis=1) < members.shape[1])
         held = self.holdout.take(known)
         logits = answered.double().numpy()[known]
-        calibration, error = calibrate(logits, held.targets, self.taxonomy, members=members, sources=held.sources)
+        weights = stands_for(held.targets, self.photos.counts(len(members)))
+        calibration, error = calibrate(
+            logits, held.targets, self.taxonomy, members=members, sources=held.sources, weights=weights
+        )
         calibration |= calibrate_heads(extras, self.holdout.extras, self.words)
         return calibration, {**figures, "ECE": error}
 
