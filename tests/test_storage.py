@@ -16,6 +16,7 @@ import pytest
 
 from carspotter import storage, storage_errors
 from carspotter.errors import StorageError
+from full_disk import no_room_for
 from waiting import NEVER_S
 
 
@@ -177,6 +178,25 @@ def test_a_failed_write_leaves_nothing(tmp_path):
     assert "folder" in failure(storage.write, str(tmp_path / "folder"), b"data")
     assert "cannot be written" in failure(storage.write, str(_file(tmp_path) / "b.bin"), b"data")
     assert sorted(one.name for one in tmp_path.iterdir()) == ["file", "folder"]
+
+
+def test_what_the_system_refuses_to_write_is_said_with_what_to_do():
+    full = OSError(errno.ENOSPC, "No space left on device")
+    assert storage_errors.refusal(full) == "No space left on device; make room, then run the same command again"
+    assert storage_errors.refusal(OSError(errno.EROFS, "Read-only file system")).endswith(
+        "; name a folder that may be written"
+    )
+    assert storage_errors.refusal(OSError("odd")) == "odd"
+
+
+def test_files_that_belong_together_are_all_new_or_all_old(tmp_path):
+    storage.write_together(tmp_path, {"a": b"1", "b": b"1", "last": b"1"})
+    with no_room_for(1_000_000):
+        said = failure(storage.write_together, tmp_path, {"a": b"2", "b": b"2" * 2_000_000, "last": b"2"}, gone=["a"])
+    assert "cannot be written" in said
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == dict.fromkeys(("a", "b", "last"), b"1")
+    storage.write_together(tmp_path, {"a": b"3", "last": b"3"}, gone=["b"])
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == {"a": b"3", "last": b"3"}
 
 
 def _file(folder):

@@ -16,8 +16,8 @@ import shutil
 import stat
 import time
 from base64 import b64encode
-from collections.abc import Awaitable, Callable, Collection, Iterator
-from contextlib import contextmanager
+from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -109,6 +109,26 @@ def json_bytes(content: Any, *, nan: bool = True) -> bytes:
     """Return JSON as files hold it; without `nan` raises ValueError for numbers that JSON does not know."""
     text = json.dumps(content, indent=2, ensure_ascii=False, allow_nan=nan)
     return (text + "\n").encode(errors="surrogateescape")  # a file's name may hold bytes that are no text
+
+
+def write_together(folder: Path, contents: Mapping[str, bytes], *, gone: Collection[str] = ()) -> None:
+    """Write files of a local folder that belong together; the last one says that the others are whole.
+
+    All are on the disk under temporary names before the first takes its place, so that a full disk leaves what stood
+    there. The files that are `gone` are removed. Raises StorageError.
+    """
+    *_, manifest = contents
+    with failures("written", str(folder), TIMEOUT_S), ExitStack() as stack:
+        folder.mkdir(parents=True, exist_ok=True)
+        temporaries = {name: folder / f".{uuid4().hex[:8]}.part" for name in contents}
+        for name, temporary in temporaries.items():
+            stack.callback(temporary.unlink, missing_ok=True)
+            temporary.write_bytes(contents[name])
+        # A reader must not meet the old manifest beside new files while they are replaced.
+        for name in (manifest, *gone):
+            (folder / name).unlink(missing_ok=True)
+        for name, temporary in temporaries.items():
+            temporary.replace(folder / name)
 
 
 def list_files(url: str | Path, suffixes: Collection[str], *, recursive: bool = True) -> list[str]:

@@ -203,7 +203,8 @@ def failures(verb: str, url: str, timeout_s: float) -> Iterator[None]:
     except NotADirectoryError as error:
         raise StorageError(f"{name} cannot be {verb}: it is a file, not a folder") from error
     except PermissionError as error:
-        raise StorageError(f"{name} cannot be {verb}: permission denied{credentials(url)}") from error
+        hint = credentials(url) or (f"; {_PLACE}" if verb == "written" else "")
+        raise StorageError(f"{name} cannot be {verb}: permission denied{hint}") from error
     except TimeoutError as error:
         raise StorageError(f"{name} cannot be {verb}: no complete answer within {timeout_s:g} s") from error
     except NotImplementedError as error:
@@ -212,6 +213,18 @@ def failures(verb: str, url: str, timeout_s: float) -> Iterator[None]:
         raise StorageError(f"{name} cannot be {verb}: {_words(error, url, timeout_s)}") from error
     except _foreign_errors() as error:
         raise StorageError(f"{name} cannot be {verb}: {_words(error, url, timeout_s)}") from error
+
+
+def refusal(error: OSError) -> str:
+    """Return what the system refused to write, in its own words, and what to do about it."""
+    said = (error.strerror or str(error)).strip("[]")
+    remedy = _REMEDIES.get(errno.errorcode.get(error.errno or 0, ""))
+    return f"{said}; {remedy}" if remedy else said
+
+
+_ROOM = "make room, then run the same command again"
+_PLACE = "name a folder that may be written"
+_REMEDIES: Mapping[str, str] = {"ENOSPC": _ROOM, "EDQUOT": _ROOM, "EROFS": _PLACE, "EACCES": _PLACE, "EPERM": _PLACE}
 
 
 def _foreign_errors() -> tuple[type[Exception], ...]:
@@ -245,5 +258,5 @@ def _words(error: Exception, url: str, timeout_s: float) -> str:
     if "Timeout" in type(error).__name__:
         return f"no complete answer within {timeout_s:g} s"
     if isinstance(error, OSError) and error.strerror:
-        return error.strerror.strip("[]")
+        return refusal(error)
     return (" ".join(str(error).split()) or type(error).__name__).replace(url, shown(url))[:200]

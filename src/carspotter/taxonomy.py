@@ -23,6 +23,7 @@ import numpy.typing as npt
 from carspotter.errors import TaxonomyError, suggestion
 from carspotter.settings import read_section
 from carspotter.storage import replacing
+from carspotter.storage_errors import refusal
 
 Level = Literal["make", "model", "generation", "year"]
 LEVELS: tuple[Level, ...] = get_args(Level)
@@ -158,14 +159,18 @@ class Taxonomy:
     def save(self, path: str | Path) -> None:
         """Write the taxonomy as JSON, a class a line, by way of a temporary name."""
         path = Path(path)
+        try:
+            with replacing(path) as temporary:
+                temporary.write_bytes(self.to_bytes())
+        except OSError as error:
+            raise TaxonomyError(f"taxonomy {path} cannot be written: {refusal(error)}") from error
+
+    def to_bytes(self) -> bytes:
+        """Return the taxonomy's file: JSON, a class a line."""
         lines = ",\n    ".join(json.dumps(taxon.to_dict(), ensure_ascii=False) for taxon in self.classes)
         head = f'{{\n  "format": {FORMAT},\n  "levels": {json.dumps(LEVELS)},\n  "classes": [\n    {lines}\n  ],\n'
         text = head + f'  "aliases": {json.dumps(dict(self.aliases), ensure_ascii=False)}\n}}\n'
-        try:
-            with replacing(path) as temporary:
-                temporary.write_text(text, encoding="utf-8")
-        except OSError as error:
-            raise TaxonomyError(f"taxonomy {path} cannot be written: {error}") from error
+        return text.encode()
 
     def to_dict(self) -> dict[str, Any]:
         """Return the taxonomy as JSON values."""

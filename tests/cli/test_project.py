@@ -30,8 +30,12 @@ def test_build_says_what_each_step_did(project: Path) -> None:
     assert code == 0
     assert json.loads(out)["split"]["samples"] == 45
     lines = {line.split()[0]: line for line in err.splitlines()}
-    assert "leak certificate: 0 ads" in lines["split"]
     assert lines["locate"].endswith("each decoded once: nothing to do"), "what a step does is said with what it did"
+    assert lines["split"] == "split       split without leaks: unchanged", "no figures of a run that was none"
+    steps = {name for name, line in lines.items() if line.endswith(": unchanged")}
+    assert steps == {"deduplicate", "resolve", "classes", "split", "learn", "shard"}
+    shown = call("status", project)[1]
+    assert "learn: probe on" in shown
 
 
 def test_status_prints_the_funnel(project: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -33,6 +34,20 @@ def test_a_table_comes_back_as_it_was_saved(table: Predictions, tmp_path: Path) 
         name: texts.tolist() for name, texts in table.about.items()
     }
     assert [each.name for each in path.parent.iterdir()] == ["test.parquet"]
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="this system does not list threads")
+def test_reading_a_table_starts_no_thread(table: Predictions, tmp_path: Path) -> None:
+    """One that outlives the main thread may abort the program at its end."""
+    program = f"""
+import os, pyarrow.parquet
+from carspotter.evaluation.predictions import Predictions
+before = len(os.listdir("/proc/self/task"))
+Predictions.load({str(table.save(tmp_path / "test.parquet"))!r})
+print(len(os.listdir("/proc/self/task")) - before)
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout == "0\n"
 
 
 def test_an_empty_table_comes_back(by_hand: Maker, tmp_path: Path) -> None:

@@ -15,6 +15,9 @@ from carspotter.catalog.catalog import Catalog
 from carspotter.catalog.funnel import funnel
 from carspotter.dataset.reader import read_tfrecord, read_webdataset
 from carspotter.errors import CatalogError, ProjectError
+from carspotter.evaluation.evaluating import from_shards
+from carspotter.evaluation.metrics import SEEN
+from carspotter.evaluation.predictions import Predictions
 from carspotter.labels.corrections import BECOMES
 from carspotter.pixels import decode
 from carspotter.project import resolve
@@ -24,6 +27,7 @@ from carspotter.project.report import LARGER, VIEW_HEIGHT
 from carspotter.recognition.ad import answer_ad
 from carspotter.recognition.recognizer import Recognizer
 from carspotter.runtime.bundle import ModelBundle
+from carspotter.runtime.seen import SEEN_FILE, hashes_of, to_bytes
 from tiny_project import NAMES, make_project, save_photo, tables
 
 Said = dict[str, Any]
@@ -92,6 +96,12 @@ def test_the_funnel_adds_up(catalog: Catalog) -> None:
     assert stopped["split"] == {"duplicate": 1}
 
 
+def test_a_build_tells_the_numbers_of_the_status(built: tuple[Path, Said], catalog: Catalog) -> None:
+    """The truncated photo shows no vehicle either: it stops at the check, and is counted there alone."""
+    stopped = {stage.name: dict(stage.stopped) for stage in funnel(catalog).stages}
+    assert built[1]["locate"]["stopped"] == {**stopped["check"], **stopped["locate"]}
+
+
 def test_ads_and_copies_stay_together(catalog: Catalog) -> None:
     rows = catalog.rows("SELECT ad_id, count(DISTINCT split) AS n FROM samples WHERE split IS NOT NULL GROUP BY ad_id")
     assert {row["n"] for row in rows} == {1}
@@ -127,6 +137,22 @@ def test_learn_writes_a_bundle_that_identify_uses(built: tuple[Path, Said], tmp_
     held = next(name for name in figures if name.startswith("top-1, on "))
     assert figures[held] == 1.0
     assert figures["classes left out in turn: AUROC"] == stats["learn"]["strangers_auroc"]
+
+
+def test_learn_says_which_test_photos_its_network_has_learnt_from(copy: Path) -> None:
+    """The network under the head learnt from four of the test photos: the words are those of `train`."""
+    crops = from_shards(str(copy / "shards"), split="test")[:4]
+    known = hashes_of([decode(photo.read()).pixels for photo in crops])
+    (copy / "bundles" / "identifier" / SEEN_FILE).write_bytes(to_bytes(known))
+    shutil.rmtree(copy / "catalog" / "embeddings")
+    stats = build(Project.open(copy), until="learn", workers=0)["learn"]
+    table = Predictions.load(Project.open(copy).predictions)
+    test = table.take(table.about["split"] == "test")
+    seen = set(test.photos[test.about[SEEN] == "yes"])
+    assert {photo.name for photo in crops} <= seen
+    right, rest = test.right_at()[0][test.about[SEEN] == "no"], len(test) - len(seen)
+    said = f"the network has learnt from {len(seen)} of them, or from copies, before this training; of the other {rest}"
+    assert f"{said} {right.mean():.1%} are right" in stats["text"]
 
 
 def test_one_class_is_learnt_and_the_others_are_none_of_it(copy: Path) -> None:
@@ -200,8 +226,12 @@ def test_a_second_build_changes_nothing(copy: Path) -> None:
         def end(self, step: str, stats: Any) -> None: ...
 
     # The missing photo is asked for again; nothing else is done.
-    build(Project.open(copy), workers=0, watch=Listen())
+    stats = build(Project.open(copy), workers=0, watch=Listen())
     assert tables(copy) == before
+    unchanged = {name for name, words in stats.items() if "unchanged" in words}
+    assert unchanged == {"deduplicate", "resolve", "classes", "split", "learn", "shard"}
+    assert stats["split"]["samples"] == 45, "a program still has the figures"
+    assert stats["locate"] == {"done": 0}
     assert len(heard) <= 1
 
 
@@ -240,7 +270,9 @@ def test_a_threshold_is_applied_without_looking_again(copy: Path) -> None:
     text = (copy / "carspotter.toml").read_text()
     (copy / "carspotter.toml").write_text(text.replace("[check]", "[check]\nmin_side = 301"))
     stats = build(Project.open(copy), until="locate", workers=0)
-    assert stats["locate"] == {"done": 0, "judged anew": 48}
+    stopped = {"too-small": 48, "truncated": 1, "unsupported-format": 1}
+    assert stats["locate"] == {"done": 0, "judged anew": 48, "stopped": stopped}
+    assert build(Project.open(copy), until="locate", workers=0)["locate"] == {"done": 0}, "judged once"
     with Project.open(copy).catalog() as catalog:
         assert catalog.rows("SELECT DISTINCT status FROM checks WHERE width IS NOT NULL") == [{"status": "too-small"}]
     (copy / "carspotter.toml").write_text(text)

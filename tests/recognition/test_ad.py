@@ -321,8 +321,18 @@ def test_views_and_lead(identifier: Identifier) -> None:
     answer = answer_ad(photos, identifier)
     assert answer.seen == ("front-right", "back", "interior")
     assert set(answer.seen) | set(answer.missing) == set(VIEWS)
+    assert not set(answer.seen) & set(answer.missing)
     assert answer.lead == 3
     assert roles(answer) == ["interior", "view", "view", "view", "detail", "unreadable"]
+
+
+def test_an_interior_that_a_photo_may_show_is_neither_seen_nor_missing(identifier: Identifier) -> None:
+    outside = photo(identifier, said(BETA), side="back")
+    assert "interior" in answer_ad([outside], identifier).missing
+    near = answer_ad([outside, photo(identifier, kind="detail")], identifier)
+    assert "interior" not in {*near.seen, *near.missing}
+    foreign = answer_ad([outside, photo(identifier, kind="other")], identifier)
+    assert "interior" in foreign.missing
 
 
 def test_an_unsure_viewpoint_is_not_seen(identifier: Identifier) -> None:

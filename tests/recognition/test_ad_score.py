@@ -1,5 +1,7 @@
 """The score of an ad's photos: each fault costs points, says so with its photo, and nothing else is blamed."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -69,6 +71,23 @@ def test_each_fault_costs_points_and_is_named(photos: tuple[Prediction, ...], pa
     found = score(*photos)
     assert found.total < 100
     assert faults(found)[part].startswith(why)
+
+
+@pytest.mark.parametrize(
+    ("last", "why"),
+    [
+        ([photo("detail")] * 3, ""),  # dashboards from near are told so
+        ([replace(photo("interior"), kind=Kind(name="interior", probability=0.4))], ""),
+        ([], "no photo shows the interior"),
+        ([photo("other")], "no photo shows the interior"),
+    ],
+)
+def test_the_interior_is_missed_only_where_no_photo_may_show_it(last: list[Prediction], why: str) -> None:
+    assert faults(score(*WHOLE[:-1], *last)).get("views", "") == why
+
+
+def test_a_detail_of_another_car_shows_no_interior_of_this_one() -> None:
+    assert faults(score(*WHOLE[:-1], photo("detail"), others=(7,)))["views"] == "no photo shows the interior"
 
 
 def test_copies_and_other_cars_are_named_and_count_for_nothing_else() -> None:

@@ -19,6 +19,7 @@ from carspotter.records import KINDS, VIEWPOINTS
 from carspotter.runtime.bundle import FORMAT, ModelBundle, list_bundles, shipped
 from carspotter.runtime.head import Head
 from carspotter.taxonomy import LEVELS, Taxonomy
+from full_disk import no_room_for
 from tiny_bundles import (
     ATTRIBUTES,
     CARD,
@@ -54,6 +55,15 @@ def test_a_folder_that_cannot_be_is_a_storage_error(tmp_path: Path) -> None:
     for folder in (tmp_path / "file", tmp_path / "file" / "below"):
         with pytest.raises(StorageError, match="cannot be written"):
             bundle.save(folder, b"network")
+
+
+def test_a_bundle_stays_as_it_was_where_the_new_one_has_no_room(tmp_path: Path) -> None:
+    bundle = tiny_finder(tmp_path)
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    with no_room_for(1_000_000), pytest.raises(StorageError, match="cannot be written"):
+        bundle.save(tmp_path, b"a larger network" * 100_000)
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+    assert ModelBundle.load(tmp_path).version == bundle.version
 
 
 def test_an_unsaved_bundle_has_no_path() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import json
 import time
@@ -15,8 +16,10 @@ from carspotter.errors import RecipeError, TrainingError
 from carspotter.training.checkpoint import BEST, LAST, load_checkpoint
 from carspotter.training.identifier.task import IdentifierTask, predict
 from carspotter.training.norms import are_folded, estimate_norms
+from carspotter.training.progress import Clock, Foretold
 from carspotter.training.recipe_file import load_recipe
 from carspotter.training.trainer import LOG, RECIPE, Training, train
+from full_disk import no_room_for
 
 
 def losses(run: Path) -> list[float]:
@@ -206,3 +209,80 @@ def test_a_budget_ends_a_training_with_the_end_of_its_schedule(drawn_data: Path,
     assert again.clock.spent() > 1e-9, "what was spent before a restart counts"
     again.fit(1e-9)
     assert again.epoch == 1
+
+
+def test_a_checkpoint_stays_as_it_was_where_the_new_one_has_no_room(run: Path, tmp_path: Path) -> None:
+    saved = load_checkpoint(run / LAST)
+    saved.save(tmp_path / LAST)
+    before = (tmp_path / LAST).read_bytes()
+    larger = dataclasses.replace(saved, model={"weight": torch.zeros(1_000_000)})
+    with no_room_for(max(1_000_000, len(before))), pytest.raises(TrainingError, match="what was there before is whole"):
+        larger.save(tmp_path / LAST)
+    assert [path.name for path in tmp_path.iterdir()] == [LAST]
+    assert (tmp_path / LAST).read_bytes() == before
+
+
+class Hours:
+    """A clock that moves by what the work is said to take, and by nothing else."""
+
+    def __init__(self) -> None:
+        self.seconds = 0.0
+
+    def __call__(self) -> float:
+        return self.seconds
+
+
+def throttled(training: Training, hours: Hours, *, step: float, judge: float) -> list[float]:
+    """Let each step and each judging take so many seconds by the given clock; return the steps' learning rates."""
+    learn, evaluate, rates = training._train_step, training.task.evaluate, []
+
+    def slow_step(batch: object) -> float:
+        loss = learn(batch)
+        hours.seconds += step
+        rates.append(training.optimizer.param_groups[0]["lr"])
+        return loss
+
+    def slow_evaluate(model: nn.Module) -> dict[str, float]:
+        hours.seconds += judge
+        return dict(evaluate(model))
+
+    training._train_step = slow_step  # type: ignore[method-assign]
+    training.task.evaluate = slow_evaluate  # type: ignore[method-assign]
+    return rates
+
+
+# Foretold: a step takes 2 s, judging 10 s, and what follows 60 s. The rest is as the test says.
+FORETOLD = Foretold(step=2.0, judge=10.0, after=60.0)
+
+
+@pytest.mark.parametrize("slower", [1.0, 3.0])
+def test_a_budget_is_kept_on_a_machine_that_got_busy(drawn_data: Path, tmp_path: Path, slower: float) -> None:
+    recipe = load_recipe(drawn_data / "recipe.toml", ["phases=[{epochs=15, width=32, height=32}]"])
+    training = Training(recipe, IdentifierTask(recipe), tmp_path)
+    hours = Hours()
+    training.clock = Clock(now=hours)
+    rates = throttled(training, hours, step=2 * slower, judge=10 * slower)
+    budget = 400.0
+    training.fit(budget, FORETOLD)
+    whole = hours.seconds + (60 - 10) * slower  # the last look at the best network has been had by now
+    assert whole <= budget + 2 * slower, "what follows ends in time, but for the step under way"
+    assert whole > 0.75 * budget or training.epoch == 15, "and no time is wasted"
+    assert min(rates) == rates[-1]
+    assert rates[-1] < 0.1 * max(rates), "the schedule came to its end"
+    peak = rates.index(max(rates))
+    assert rates[peak:] == sorted(rates[peak:], reverse=True), "and never went back"
+
+
+def test_a_machine_that_is_busy_for_a_while_costs_no_more_than_that() -> None:
+    hours = Hours()
+    clock = Clock(now=hours)
+    clock.limit(1000, FORETOLD)
+    for took in [10.0] * 10:
+        hours.seconds += took
+        clock.did(2.0)
+    assert clock.slower() == 5
+    for _ in range(200):
+        hours.seconds += 2.0
+        clock.did(2.0)
+    assert clock.slower() < 1.1
+    assert not clock.is_over()

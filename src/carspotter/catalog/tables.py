@@ -139,7 +139,8 @@ _ALL = (
         key="photo_id",
         growth="facts",
         about="what the identifier says of the crop of each vehicle that passed the gate: embedding, colour, body, and "
-        "what its network says of its own models (`said`: their probabilities, 0 below a thousandth)",
+        "what its network says of its own models (`said`: their probabilities, 0 below a thousandth); `seen`: it has "
+        "learnt from this photo, empty where that is not known",
         columns={
             "photo_id": "text",
             "bundle": "text",
@@ -149,6 +150,7 @@ _ALL = (
             "colour_probability": "number",
             "body": "text",
             "body_probability": "number",
+            "seen": "truth",
             **_STATUS,
         },
     ),

@@ -102,6 +102,8 @@ _APART = ("warnings", "examples")  # what a step says in lines of their own
 
 def sentence(stats: Mapping[str, Any]) -> str:
     """Write what a step said as one line: "300 listings, 1508 photos; 12 broken-row"."""
+    if "unchanged" in stats:
+        return "unchanged"
     if "text" in stats:
         return str(stats["text"])
     stats = {name: value for name, value in stats.items() if name not in _APART}

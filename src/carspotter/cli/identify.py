@@ -24,10 +24,11 @@ if TYPE_CHECKING:
 
 @dataclass(slots=True, kw_only=True)
 class _Tally:
-    """How many photos were answered, how many could not be read, and the last of these."""
+    """How many photos were answered, how many could not be read or drawn, and the last that was not read."""
 
     read: int = 0
     failed: int = 0
+    undrawn: int = 0
     last: str = ""
 
     def count(self, prediction: Prediction) -> None:
@@ -124,7 +125,7 @@ def identify(
     tally = _Tally()
     with closing(_results(recognizer, sources, drawings=drawings, tally=tally, form=form)) as results:
         _write(results, form, is_single=is_single)
-    if draw is not None and form == "text":
+    if draw is not None and form == "text" and tally.undrawn < max(1, tally.read):
         typer.echo(f"Drawn: {typed(draw)}")
     _close(tally)
 
@@ -166,6 +167,7 @@ def _results(
             named = replace(prediction, photo=source.name)
             tally.count(named)
             drawn = drawings.write(source, named) if drawings and named.error is None else None
+            tally.undrawn += drawings is not None and named.error is None and drawn is None
             yield _Result(prediction=named, drawn=drawn)
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from carspotter import storage
-from carspotter.cli.building import display, print_json, show_advice
+from carspotter.cli.building import display, print_json, sentence, show_advice
 from carspotter.cli.options import JsonOption, ProjectArgument, Run, WorkersOption, option, require, with_options
 from carspotter.errors import ProjectError, typed
 
@@ -80,15 +80,20 @@ def build(
 
 
 def status(project: ProjectArgument = Path(), *, as_json: JsonOption = False) -> None:
-    """Print how many photos stand at each step, why the others stopped, and what to do next."""
+    """Print how many photos stand at each step, why the others stopped, what was learned, and what to do next."""
     from carspotter.cli.funnel import show_funnel
+    from carspotter.project.build import Journal
     from carspotter.project.folder import Project
 
-    found, advices = _asked(Project.open(project))
+    opened = Project.open(project)
+    found, advices = _asked(opened)
+    learned = Journal(opened.folder).stats("learn")
     if as_json:
-        print_json(found.to_dict() | {"advice": [asdict(advice) for advice in advices]})
+        print_json(found.to_dict() | {"learn": dict(learned), "advice": [asdict(advice) for advice in advices]})
     else:
         show_funnel(found)
+        if learned:
+            typer.echo(f"learn: {sentence(learned)}")
         show_advice(advices)
 
 

@@ -176,6 +176,16 @@ def seen_figures(predictions: Predictions) -> SeenFigures | None:
     return SeenFigures(photos=int(seen.sum()), top1=right("class"), levels={level: right(level) for level in LEVELS})
 
 
+def seen_in_words(figures: SeenFigures | None) -> list[str]:
+    """Say how many of the photos the network has learnt from, and what is right on the others; nothing for none."""
+    if figures is None or not figures.photos:
+        return []
+    said = [f"the network has learnt from {figures.photos} of them, or from copies, before this training"]
+    if (rest := figures.top1).total:
+        said.append(f"of the other {rest.total} {rest.value:.1%} are right ({rest.low:.1%} to {rest.high:.1%})")
+    return said
+
+
 def class_names(taxonomy: Taxonomy) -> tuple[str, ...]:
     """Return a name for each class that no other has: the full name, with its body where two would be alike."""
     names = [taxon.name() for taxon in taxonomy.classes]

@@ -19,6 +19,7 @@ from carspotter.evaluation.intervals import Share
 from carspotter.evaluation.metrics import names_at
 from carspotter.evaluation.predictions import UNLABELLED, Depth, Predictions
 from carspotter.storage import replacing
+from carspotter.storage_errors import refusal
 from carspotter.taxonomy import LEVELS, Level, Taxon
 
 DEEPEST_FIRST: tuple[Depth, ...] = ("class", *reversed(LEVELS))
@@ -248,7 +249,7 @@ def write_review(path: str | Path, rows: Iterable[Mistake], predictions: Predict
         with replacing(path) as temporary:
             temporary.write_text(csv_text(cells, COLUMNS), encoding="utf-8")
     except OSError as error:
-        raise EvaluationError(f"review {path} cannot be written: {error.strerror or error}") from error
+        raise EvaluationError(f"review {path} cannot be written: {refusal(error)}") from error
     return path
 
 

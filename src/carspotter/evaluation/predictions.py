@@ -17,6 +17,7 @@ import numpy.typing as npt
 
 from carspotter.errors import EvaluationError, MissingExtraError, TaxonomyError
 from carspotter.storage import replacing
+from carspotter.storage_errors import refusal
 from carspotter.taxonomy import LEVELS, Level, Taxonomy
 
 FORMAT = 1
@@ -121,7 +122,7 @@ class Predictions:
             with replacing(path) as temporary, temporary.open("wb") as file:
                 pq.write_table(table, file, compression="zstd")
         except OSError as error:
-            raise EvaluationError(f"predictions {path} cannot be written: {error.strerror or error}") from error
+            raise EvaluationError(f"predictions {path} cannot be written: {refusal(error)}") from error
         return path
 
     @classmethod
@@ -130,7 +131,8 @@ class Predictions:
         _, pq = _pyarrow()
         try:
             with Path(path).open("rb") as file:
-                table = pq.read_table(file)
+                # In this thread alone: a library's threads that outlive the program's end may abort it there.
+                table = pq.ParquetFile(file, pre_buffer=False).read(use_threads=False)
         except (OSError, ValueError) as error:
             raise EvaluationError(f"predictions {path} cannot be read: {str(error).splitlines()[0]}") from error
         said = (table.schema.metadata or {}).get(_META)

@@ -25,6 +25,7 @@ from typing import Any
 from carspotter import __version__, storage
 from carspotter.errors import BundleError, MissingExtraError, StorageError
 from carspotter.runtime.bundle import ModelBundle, Task
+from carspotter.storage_errors import refusal
 
 PAGE = Path(__file__).parent / "web_browser"
 WEB = Path(__file__).parent.parent / "serving" / "web"
@@ -186,7 +187,7 @@ def _replacing(folder: Path) -> Iterator[Path]:
         with storage.replacing_folder(folder) as part:
             yield part
     except OSError as error:
-        raise StorageError(f"{folder} cannot be written: {error.strerror or error}") from error
+        raise StorageError(f"{folder} cannot be written: {refusal(error)}") from error
 
 
 def _copy_bundle(bundle: ModelBundle, folder: Path) -> None:

@@ -23,6 +23,7 @@ from carspotter.errors import BundleError, MissingExtraError, StorageError, sugg
 from carspotter.export.litert import describe
 from carspotter.export.network import Network
 from carspotter.runtime.bundle import PRECISIONS, ModelBundle
+from carspotter.storage_errors import refusal
 
 logger = logging.getLogger(__name__)
 
@@ -54,7 +55,7 @@ def to_coreml(bundle: ModelBundle, *, precision: str = "float16", out: Path | st
             shutil.rmtree(path)
         model.save(str(path))
     except OSError as error:
-        raise StorageError(f"Core ML package {path} cannot be written: {error.strerror}") from error
+        raise StorageError(f"Core ML package {path} cannot be written: {refusal(error)}") from error
     if bundle.taxonomy is not None:
         bundle.taxonomy.save(path.with_name("taxonomy.json"))
     logger.warning("%s was converted, but not run: Core ML runs on Apple's systems alone; try it on a Mac first", path)

@@ -8,6 +8,7 @@ since the catalogue knows which rows lack its facts.
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, is_dataclass
 from hashlib import blake2b
@@ -16,6 +17,7 @@ from typing import Any
 
 from carspotter import compute, storage
 from carspotter.catalog.catalog import Catalog
+from carspotter.catalog.funnel import funnel
 from carspotter.catalog.tables import ERROR
 from carspotter.progress import Watch
 from carspotter.project.folder import Project
@@ -38,7 +40,8 @@ class Build:
     def embeddings(self) -> str:
         """Return the SQL of the embeddings that the project's networks made; those of other weights do not mix in."""
         version = versions(self.project.settings.locate)["embeddings"].replace("'", "''")
-        return f"(SELECT photo_id, embedding, said FROM embeddings WHERE status = 'ok' AND stage_version = '{version}')"
+        columns = "photo_id, embedding, said, seen"
+        return f"(SELECT {columns} FROM embeddings WHERE status = 'ok' AND stage_version = '{version}')"
 
     def rows(self, stage: compute.RowStage, *, workers: int | None = None) -> Mapping[str, Any]:
         """Run a row stage over the rows that lack its facts and say how many it did; `workers` is for it alone."""
@@ -51,22 +54,29 @@ class Build:
             stats["tried again by the next build"] = summary.errors[ERROR]
         return stats
 
+    def stopped(self, *stages: str) -> Mapping[str, Any]:
+        """Return how many photos stop at these stages of the funnel and why, in the figures of `carspotter status`."""
+        found = [stage.stopped for stage in funnel(self.catalog).stages if stage.name in stages and stage.stopped]
+        return {"stopped": dict(sum(map(Counter, found), Counter[str]()))} if found else {}
+
     def whole(
         self, name: str, *, reads: tuple[str, ...], writes: tuple[str, ...], settings: Any, work: Callable[[], Any]
     ) -> Mapping[str, Any]:
         """Do a whole-catalogue step unless it is done; `reads` and `writes` ask for what it needs and makes.
 
-        What it made counts as well: a snapshot that was moved away is made again.
+        What it made counts as well: a snapshot that was moved away is made again. Of a step that is done the stats are
+        those of then, with `unchanged`.
         """
         before = fingerprint(self.catalog, reads, settings)
         if self.journal.is_done(name, before + fingerprint(self.catalog, writes, None)):
-            return self.journal.stats(name)
+            return {**self.journal.stats(name), UNCHANGED: True}
         stats: Mapping[str, Any] = work()
         self.journal.finish(name, before + fingerprint(self.catalog, writes, None), stats)
         return stats
 
 
 FILE = "steps.json"
+UNCHANGED = "unchanged"
 
 
 def fingerprint(catalog: Catalog, queries: tuple[str, ...], settings: Any) -> str:

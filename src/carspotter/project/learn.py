@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from carspotter.evaluation.ads import ad_figures
 from carspotter.evaluation.curves import calibration_error
 from carspotter.evaluation.evaluating import truths
-from carspotter.evaluation.metrics import in_top, rank_of
+from carspotter.evaluation.metrics import SEEN, in_top, rank_of, seen_figures, seen_in_words
 from carspotter.evaluation.predictions import UNLABELLED, Predictions
 from carspotter.evaluation.strangers import stranger_figures
 from carspotter.project.build import Build
@@ -60,14 +60,14 @@ def learn_classes(build: Build) -> Mapping[str, Any]:
     return build.whole("learn", reads=reads, writes=writes, settings=settings.learn, work=work)
 
 
-EMBEDDED_OF = """SELECT s.photo_id, s.ad_id, s.class_name, s.split, e.stage_version, c.sha256 FROM samples s
+EMBEDDED_OF = """SELECT s.photo_id, s.ad_id, s.class_name, s.split, e.stage_version, e.seen, c.sha256 FROM samples s
 JOIN embeddings e USING (photo_id) JOIN checks c USING (photo_id) WHERE s.status = 'ok' AND e.status = 'ok'"""
 """What the learned classes depend on: the samples, their bytes, and the networks that saw them."""
 
 
 def embedded(build: Build) -> str:
     """Return the SQL of the samples with the embeddings that the project's networks made."""
-    return f"""SELECT s.photo_id, s.ad_id, s.class_name, s.split, e.embedding, e.said FROM samples s
+    return f"""SELECT s.photo_id, s.ad_id, s.class_name, s.split, e.embedding, e.said, e.seen FROM samples s
     JOIN {build.embeddings} e USING (photo_id) WHERE s.status = 'ok'"""
 
 
@@ -82,7 +82,8 @@ def in_words(stats: Mapping[str, Any]) -> str:
     ads = f"{stats['ad_top1']:.1%} of {stats['test_ads']} whole ads"
     not_learned = stats.get("not_learned")
     more = f"; {not_learned} test photos are of classes without photos in train" if not_learned else ""
-    return f"{learned}: {right}, {ads}{more}{_strangers_in_words(stats)}"
+    seen = "".join(f"; {said}" for said in stats.get("seen", ()))
+    return f"{learned}: {right}, {ads}{more}{seen}{_strangers_in_words(stats)}"
 
 
 def _strangers_in_words(stats: Mapping[str, Any]) -> str:
@@ -133,6 +134,9 @@ def _judged(samples: Mapping[str, Any], taxa: Mapping[str, Taxon], *, gallery: G
     about = {column: np.asarray(samples[column], dtype=str)[others] for column in ("split", "ad_id", "class_name")}
     truth, levels = truths([taxa[class_name] for class_name in about["class_name"]], gallery.taxonomy)
     vectors = np.asarray(samples["embedding"], dtype=np.float32).reshape(len(samples["split"]), -1)[others]
+    seen = [samples["seen"][position] for position in others]
+    if all(each is not None for each in seen):
+        about[SEEN] = np.where(np.array(seen, bool), "yes", "no")
     return Predictions(
         name=name,
         taxonomy=gallery.taxonomy,
@@ -171,7 +175,7 @@ def figures(table: Predictions) -> dict[str, Any]:
     test = table.take(table.about["split"] == "test")
     # Said apart, so that a top-1 speaks of classes that could be answered.
     labelled = test.take(test.truth != UNLABELLED)
-    stats = {"test": len(labelled), "not_learned": len(test) - len(labelled)}
+    stats: dict[str, Any] = {"test": len(labelled), "not_learned": len(test) - len(labelled)}
     ads = ad_figures(labelled)
     if ads is None:
         return stats
@@ -182,6 +186,7 @@ def figures(table: Predictions) -> dict[str, Any]:
         "test_top5": float(top5.mean()),
         "test_ads": whole.total,
         "ad_top1": whole.value,
+        **({"seen": seen} if (seen := seen_in_words(seen_figures(labelled))) else {}),
     }
 
 

@@ -30,6 +30,7 @@ from carspotter.recognition.view import View, see
 from carspotter.records import KINDS, VIEWPOINTS
 from carspotter.runtime.attribute import KIND, name_of
 from carspotter.runtime.bundle import ModelBundle, Task, shipped
+from carspotter.runtime.seen import are_seen, from_bytes, hashes_of
 from carspotter.runtime.session import ARITHMETICS
 
 Row = dict[str, Any]
@@ -37,7 +38,7 @@ Row = dict[str, Any]
 CHECK_VERSION = "1"
 """Grows when the scores of a check mean something else; thresholds are applied to stored scores."""
 LOCATE_VERSION = "1"
-EMBED_VERSION = "3"  # 2: with colour and body; 3: with what the network says of its own models
+EMBED_VERSION = "4"  # 2: with colour and body; 3: with what the network says of its own models; 4: with `seen`
 
 LEAST_SAID = 1e-3
 """Smaller probabilities of the network's own models are stored as 0: they tell nothing, and zeros take no room."""
@@ -255,17 +256,25 @@ def _embedding_rows(located: Sequence[tuple[_Opened, View | None]], identifier: 
 
 
 def _described(crops: Sequence[NDArray[np.uint8]], identifier: Identifier) -> list[Row]:
-    """Return of each crop its embedding, what the network says of its models, and the likeliest colour and body."""
+    """Return of each crop what the network says: embedding, its own models, colour, body, whether it has seen it."""
     if not crops:
         return []
     described = []
+    learnt = _learnt_from(crops, identifier.bundle.seen)
     words = {name: identifier.bundle.attributes[name] for name in SHOWN if name in identifier.bundle.attributes}
-    for answer in identifier.identify(np.stack(crops)):
+    for answer, seen in zip(identifier.identify(np.stack(crops)), learnt, strict=True):
         assert answer.said is not None  # whatever `identify` answers has it
         said = np.where(answer.said < LEAST_SAID, 0, answer.said)
-        row: Row = {"embedding": answer.embedding.astype(np.float16), "said": said.astype(np.float16)}
+        row: Row = {"embedding": answer.embedding.astype(np.float16), "said": said.astype(np.float16), **seen}
         for name, known in words.items():
             best = int(np.argmax(answer.attributes[name]))
             row |= {name: known[best], f"{name}_probability": float(answer.attributes[name][best])}
         described.append(row)
     return described
+
+
+def _learnt_from(crops: Sequence[NDArray[np.uint8]], seen: bytes) -> list[Row]:
+    """Return for each crop whether the network has learnt from it, nothing where its bundle does not say."""
+    if not seen:
+        return [{} for _ in crops]
+    return [{"seen": bool(each)} for each in are_seen(hashes_of(crops), from_bytes(seen))]

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from carspotter.photos.checks import CheckSettings, judge
-from carspotter.project.build import Build
+from carspotter.project.build import UNCHANGED, Build
 from carspotter.project.locate import LocateSettings, LocateStage
 from carspotter.sources.sync import forget_changed
 
@@ -27,12 +27,15 @@ def look_at_photos(build: Build, parts: tuple[str, ...] | None = None) -> Mappin
         **({"parts": parts} if parts else {}),  # type: ignore[arg-type]
     )
     stats = {**build.rows(look), **({"changed on disk": changed} if changed else {})}
-    judged = _judge_photos(build)["changed"]
-    return {**stats, **({"judged anew": judged} if judged else {})}
+    judged = _judge_photos(build)
+    stats |= {"judged anew": judged} if judged else {}
+    # By the funnel: a photo that fails both ways stops at the check, and is counted once.
+    stopped = build.stopped("check", *(() if parts == ("checks",) else ("locate",))) if any(stats.values()) else {}
+    return {**stats, **stopped}
 
 
-def _judge_photos(build: Build) -> Mapping[str, Any]:
-    """Apply thresholds to stored scores where settings have changed, so that nothing is decoded again."""
+def _judge_photos(build: Build) -> int:
+    """Apply thresholds to stored scores where settings have changed, and return how many rows that changes."""
     settings = build.project.settings
 
     def work() -> Mapping[str, Any]:
@@ -43,7 +46,8 @@ def _judge_photos(build: Build) -> Mapping[str, Any]:
         return {"changed": len(checks) + len(findings)}
 
     # Only a change of settings makes work: a new photo was judged when it was looked at.
-    return build.whole("judge", reads=(), writes=(), settings=[settings.check, settings.locate.least()], work=work)
+    done = build.whole("judge", reads=(), writes=(), settings=[settings.check, settings.locate.least()], work=work)
+    return 0 if UNCHANGED in done else int(done["changed"])
 
 
 def _judged(settings: CheckSettings) -> Callable[[Row], Row]:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from carspotter.progress import Watch
     from carspotter.project_training.attribute_photos import AttributeSettings, Photos
     from carspotter.training.attribute.task import AttributeTask
+    from carspotter.training.progress import Foretold
     from carspotter.training.recipe import Recipe
     from carspotter.training.trainer import Training
 
@@ -80,13 +81,14 @@ def _fitted(recipe: Recipe, crops: Sequence[Crops], run: Path, *, photos: Photos
     training = Training(recipe, task, run)
     training.watch = watch
     training.go_on()
-    for line in _plan(training, task, photos, minutes):
+    lines, foretold = _plan(training, task, photos, minutes)
+    for line in lines:
         watch.say(f"{'':<12}{line}")
     text = f"the run was stopped and goes on after epoch {training.epoch}" if training.epoch else "the run begins"
     watch.end("plan", {"text": text})
     watch.start("train", "learn from the photos")
     training.describe()
-    training.fit(minutes * 60 or math.inf)
+    training.fit(minutes * 60 or math.inf, foretold)
     text = f"the best of {training.epoch} epochs is {training.best_epoch}, {training.task_name} {training.best:.3f}"
     watch.end("train", {"text": text})
     model = task.build_model(blank=True)
@@ -115,20 +117,25 @@ def _leave_another(run: Path, fingerprint: str, watch: Watch) -> None:
             (run / name).unlink(missing_ok=True)
 
 
-def _plan(training: Training, task: AttributeTask, photos: Photos, minutes: float) -> Sequence[str]:
-    """Say what is going to be done, and about how long it takes: some steps are timed for it."""
+def _plan(
+    training: Training, task: AttributeTask, photos: Photos, minutes: float
+) -> tuple[Sequence[str], Foretold | None]:
+    """Say what is going to be done, and about how long it takes: some steps are timed for it, and judging."""
     from carspotter.progress import duration
     from carspotter.training import plan as planning
+    from carspotter.training.progress import Foretold
 
     recipe, steps = training.recipe, task.steps(training.recipe.phases[0])
     if training.epoch >= recipe.epochs:
-        return ["trained already on these photos with these settings"]
+        return ["trained already on these photos with these settings"], None
     pace = planning.measure(task, recipe)
     parts = {name: int(photos.part(name).sum()) for name in ("train", "validation", "test")}
     counted = planning.Photos(**parts, classes=len(photos.words))
     about = planning.estimate(recipe, steps, pace) * (1 - training.epoch / recipe.epochs)
     most = f", at most {minutes:g} min" if minutes else ""
-    return [
-        *planning.in_words(recipe, counted, steps, pace=pace),
-        f"about {duration(min(about, minutes * 60 or math.inf))}{most}",
-    ]
+    # Every photo is looked at once more, and its mirror image, by the network as it will be served.
+    looks = 2 * sum(parts.values()) / max(1, parts["validation"])
+    foretold = Foretold(step=pace.step, judge=pace.judge, after=pace.judge * looks)
+    about = min(about + foretold.after, minutes * 60 or math.inf)
+    words = [*planning.in_words(recipe, counted, steps, pace=pace), f"about {duration(about)}{most}"]
+    return words, foretold

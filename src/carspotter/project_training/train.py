@@ -23,7 +23,7 @@ from carspotter.dataset.manifest import load_manifest
 from carspotter.errors import EvaluationError, ProjectError, TrainingError, typed
 from carspotter.evaluation import evaluating
 from carspotter.evaluation.compare import Pair, compare
-from carspotter.evaluation.metrics import evaluate
+from carspotter.evaluation.metrics import evaluate, seen_in_words
 from carspotter.evaluation.predictions import Predictions
 from carspotter.progress import Watch, duration
 from carspotter.project.build import Journal
@@ -36,6 +36,7 @@ from carspotter.runtime.bundle import ModelBundle
 if TYPE_CHECKING:
     from carspotter.training.identifier.task import IdentifierTask
     from carspotter.training.plan import Pace, Photos, Wish
+    from carspotter.training.progress import Foretold
     from carspotter.training.recipe import Recipe
 
 PLAN = "plan.json"
@@ -94,7 +95,8 @@ def _train(project: Project, wish: Wish, *, fresh: bool, watch: Watch) -> Result
         training.watch = watch
         training.go_on()
         training.describe()
-    training.fit(planned.budget - (time.monotonic() - started) + training.clock.spent())
+    left = planned.budget - (time.monotonic() - started)
+    training.fit(left + training.clock.spent(), planned.foretold)
     watch.end("train", {"text": f"the best is epoch {training.best_epoch} of {training.epoch}"})
     said = write_bundle(project, planned.task, run)
     return _judge(project, run, photos, watch=watch, said=said)
@@ -102,17 +104,19 @@ def _train(project: Project, wish: Wish, *, fresh: bool, watch: Watch) -> Result
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Planned:
-    """What is going to be trained, how many seconds that may take from its start, and what to say of it."""
+    """What is going to be trained, how many seconds all may take from its start, and what to say of it."""
 
     recipe: Recipe
     task: IdentifierTask
     budget: float
+    foretold: Foretold
     words: tuple[str, ...]
 
 
 def _planned(project: Project, wish: Wish, *, photos: Photos, mark: str, saved: bool, started: float) -> _Planned:
     """Choose the recipe of a new run, or take that of a saved one, and time some of its steps."""
     from carspotter.training import plan as planning
+    from carspotter.training.progress import Foretold
     from carspotter.training.recipe_file import load_recipe
     from carspotter.training.task import RECIPE, open_task
 
@@ -125,15 +129,16 @@ def _planned(project: Project, wish: Wish, *, photos: Photos, mark: str, saved: 
     pace = planning.measure(task, recipe)
     used = photos.held_by(task)
     kept_back = _after(used, pace)
-    budget = wish.minutes * 60 - kept_back if wish.minutes else math.inf
+    budget = wish.minutes * 60 if wish.minutes else math.inf
     if not saved:
-        left = budget - (time.monotonic() - started)
+        left = budget - kept_back - (time.monotonic() - started)
         recipe = planning.epochs_for(recipe, steps, wish=wish, pace=pace, seconds=left)
         _begin(run, wish, mark, recipe)
-    about = min(planning.estimate(recipe, steps, pace), budget) + kept_back
+    about = min(planning.estimate(recipe, steps, pace) + kept_back, budget)
     most = f", at most {wish.minutes:g} min" if wish.minutes else ""
     words = (*planning.in_words(recipe, used, steps, pace=pace), f"about {duration(about)} in all{most}")
-    return _Planned(recipe=recipe, task=task, budget=budget, words=words)
+    foretold = Foretold(step=pace.step, judge=pace.judge, after=kept_back)
+    return _Planned(recipe=recipe, task=task, budget=budget, foretold=foretold, words=words)
 
 
 def _after(photos: Photos, pace: Pace) -> float:
@@ -288,13 +293,9 @@ def _judge(project: Project, run: Path, photos: Photos, *, watch: Watch, said: S
 def judged(table: Predictions, rival: Predictions | None) -> list[str]:
     """Say how many test photos are right, how many without those known to the network, and whether one is better."""
     figures = evaluate(table)
-    top1, seen = figures.top1, figures.seen
+    top1 = figures.top1
     said = [f"{top1.value:.1%} of {top1.total} test photos right ({top1.low:.1%} to {top1.high:.1%})"]
-    if seen is not None and seen.photos:
-        rest = seen.top1
-        said.append(f"the network has learnt from {seen.photos} of them, or from copies, before this training")
-        if rest.total:
-            said.append(f"of the other {rest.total} {rest.value:.1%} are right ({rest.low:.1%} to {rest.high:.1%})")
+    said += seen_in_words(figures.seen)
     if rival is None:
         return said
     try:

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from carspotter.recognition.ad_score import AdScore, score_ad
-from carspotter.recognition.ad_views import VIEWS, find_copies, lead_of, views_of
+from carspotter.recognition.ad_views import VIEWS, find_copies, lead_of, missing_of, views_of
 from carspotter.recognition.attributes import SHOWN, Attributes
 from carspotter.recognition.candidates import why_no_vehicle
 from carspotter.recognition.declared import Comparison, Declared, DeclaredWords, Evidence, compare
@@ -60,10 +60,10 @@ class AdPhoto:
 class AdAnswer:
     """The answer to an ad: one of `answer` and `undecided`, the candidates of each level, and its photos.
 
-    `lead` is the index of the photo that should come first; `seen` and `missing` part the eight viewpoints and
-    "interior". `colour` and `body` are None where the photos are not sure. `score` judges the photos as a set, as a
-    buyer sees them. `probabilities` are those of the
-    identifier's classes, None where no photo shows the vehicle.
+    `lead` is the index of the photo that should come first; `seen` and `missing` name viewpoints and "interior", which
+    is in neither where a photo may show it. `colour` and `body` are None where the photos are not sure. `score` judges
+    the photos as a set, as a buyer sees them. `probabilities` are those of the identifier's classes, None where no
+    photo shows the vehicle.
     """
 
     answer: Answer | None
@@ -162,7 +162,7 @@ def answer_ad(
         body=looks["body"].sure if looks["body"] else None,
         lead=lead_of({index: photo for index, photo in own.items() if photos[index].role == "view"}),
         seen=tuple(view for view in VIEWS if view in seen),
-        missing=tuple(view for view in VIEWS if view not in seen),
+        missing=missing_of(own.values()),
         declared=_declared(declared, _seen(together, voices), identifier.taxonomy, looks=looks, nothing=nothing),
         score=score_ad(predictions, copies=copies, others=_not_this_car(photos)),
         probabilities=tuple(together.probabilities.tolist()) if together else None,

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from carspotter.progress import counted
-from carspotter.recognition.ad_views import INTERIOR, lead_worth, views_of
+from carspotter.recognition.ad_views import INTERIOR, lead_worth, missing_of
 from carspotter.records import Prediction
 
 VIEWS: tuple[tuple[str, frozenset[str], int], ...] = (
@@ -91,8 +91,8 @@ def _none(part: ScorePart) -> ScorePart:
 
 
 def _views(photos: Mapping[int, Prediction]) -> ScorePart:
-    seen = {view for photo in photos.values() for view in views_of(photo)}
-    missing = [(name, points) for name, views, points in VIEWS if not views & seen]
+    absent = frozenset(missing_of(photos.values()))
+    missing = [(name, points) for name, views, points in VIEWS if views <= absent]
     most = sum(points for _, _, points in VIEWS)
     why = f"no photo shows {_listed([name for name, _ in missing])}" if missing else ""
     return ScorePart(name="views", points=most - sum(points for _, points in missing), most=most, why=why)

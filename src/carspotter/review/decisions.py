@@ -25,6 +25,7 @@ from uuid import uuid4
 from carspotter.errors import LabelError, StorageError, TaxonomyError, suggestion
 from carspotter.labels.corrections import Words, words_key
 from carspotter.records import KINDS, UNKNOWN_VIEWPOINT, VIEWPOINTS
+from carspotter.storage_errors import refusal
 from carspotter.taxonomy import Taxon
 
 DECISIONS = "decisions.jsonl"
@@ -219,7 +220,7 @@ class DecisionStore:
             _append(self.path, line)
         except OSError as error:
             raise StorageError(
-                f"{self.path} cannot be written: {error.strerror}; the decision was not saved"
+                f"{self.path} cannot be written: {refusal(error)}; the decision was not saved"
             ) from error
         self._catch_up()
 

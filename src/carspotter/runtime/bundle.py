@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from carspotter import storage
-from carspotter.errors import BundleError, StorageError, TaxonomyError
+from carspotter.errors import BundleError, TaxonomyError
 from carspotter.pixels import Preprocessing
 from carspotter.records import KINDS, VIEWPOINTS
 from carspotter.runtime.card import check_card, render_card
@@ -136,36 +136,25 @@ class ModelBundle:
         """Write the folder, the manifest `bundle.json` last, and return the bundle that stands there.
 
         `file` (one of `FILES`; None: the bundle's own) says what `model_bytes` are; `weights` go with an `.xml`, and
-        only with one. Each file is written under a temporary name and renamed; a folder without its manifest is no
+        only with one. What stood there stays until all is on the disk; a folder without its manifest is no
         bundle. Raises StorageError when the folder cannot be written, BundleError for another file or odd weights.
         """
         if file is not None and file != self.file:
             return replace(self, file=file).save(folder, model_bytes, weights=weights)
         contents = network_files(self.file, model_bytes, weights)
         folder = Path(folder)
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            # A reader must not meet the old manifest beside new weights while the parts are replaced.
-            (folder / "bundle.json").unlink(missing_ok=True)
-        except OSError as error:
-            raise StorageError(f"bundle {folder} cannot be written: {error.strerror}") from error
-        for name in {*_FILES_AND_WEIGHTS, NETWORK_FILE, SEEN_FILE} - set(
-            contents
-        ):  # of a bundle that stood here before
-            (folder / name).unlink(missing_ok=True)
-        if self.taxonomy is not None:
-            self.taxonomy.save(folder / "taxonomy.json")
-        if self.network is not None:
-            self.network.save(folder / NETWORK_FILE)
         written = contents | {
+            **({} if self.taxonomy is None else {"taxonomy.json": self.taxonomy.to_bytes()}),
+            **({} if self.network is None else {NETWORK_FILE: self.network.to_bytes()}),
             **({} if self.head is None else {HEAD_FILE: self.head.to_bytes()}),
             **({SEEN_FILE: self.seen} if self.seen else {}),
             "card.json": storage.json_bytes(self.card, nan=False),
             "CARD.md": render_card(self.card, name=self.name, task=self.task).encode(),
             "bundle.json": storage.json_bytes(self._manifest(contents), nan=False),
         }
-        for name, content in written.items():
-            storage.write(str(folder / name), content)
+        # Of a bundle that stood here before, what this one does not have.
+        gone = {*_FILES_AND_WEIGHTS, NETWORK_FILE, SEEN_FILE} - set(written)
+        storage.write_together(folder, written, gone=gone)
         return replace(self, folder=folder)
 
     def _check_head(self) -> None:

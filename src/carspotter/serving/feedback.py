@@ -26,6 +26,7 @@ from carspotter.errors import StorageError
 from carspotter.pixels import Pixels, decode
 from carspotter.records import Prediction
 from carspotter.runtime.blur import Blur
+from carspotter.storage_errors import refusal
 
 KEEP_S = 600.0
 KEEP_BYTES = 64 << 20
@@ -109,7 +110,7 @@ class Feedback:
             finally:
                 os.close(file)
         except OSError as error:
-            raise StorageError(f"{self.folder / LINES} cannot be written: {error.strerror}") from error
+            raise StorageError(f"{self.folder / LINES} cannot be written: {refusal(error)}") from error
 
     def _size_of_folder(self) -> int:
         if self._written is None:

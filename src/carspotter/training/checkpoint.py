@@ -12,6 +12,7 @@ import torch
 
 from carspotter.errors import TrainingError
 from carspotter.storage import replacing
+from carspotter.storage_errors import refusal
 
 LAST = "last.pt"
 BEST = "best.pt"
@@ -53,9 +54,19 @@ class Checkpoint:
         return self.blended or self.averaged
 
     def save(self, path: Path) -> None:
-        """Write under a temporary name, then rename, so that a kill leaves the previous file whole."""
-        with replacing(path) as temporary:
-            torch.save({name: getattr(self, name) for name in self.__slots__}, temporary)
+        """Write under a temporary name, then rename, so that a kill or a full disk leaves the previous file whole.
+
+        Raises TrainingError.
+        """
+        try:
+            with replacing(path) as temporary:
+                torch.save({name: getattr(self, name) for name in self.__slots__}, temporary)
+        except (OSError, RuntimeError) as error:  # what torch cannot write it says in its own way
+            said = refusal(error) if isinstance(error, OSError) else "torch could not write all of it"
+            raise TrainingError(
+                f"checkpoint {path} cannot be written ({said}); what was there before is whole: make room, then run "
+                "the same command again, which goes on after the last whole epoch"
+            ) from error
 
 
 def load_checkpoint(path: Path) -> Checkpoint:

@@ -36,7 +36,7 @@ from carspotter.training.checkpoint import BEST, LAST, TAXONOMY, Checkpoint, loa
 from carspotter.training.device import chooses_bfloat16, environment, open_fabric, to_device
 from carspotter.training.identifier.model import FURTHER, parameter_groups
 from carspotter.training.norms import blend_folded, estimate_norms
-from carspotter.training.progress import Clock, epoch_line
+from carspotter.training.progress import Clock, Foretold, epoch_line
 from carspotter.training.recipe import BASELINES, Phase, Recipe
 from carspotter.training.recipe_file import load_recipe
 from carspotter.training.start import NOTICE, notice_of, seen_by_start
@@ -113,6 +113,7 @@ class Training:
         optimizer = torch.optim.AdamW(parameter_groups(self.model, recipe.train), lr=recipe.train.lr)
         self.network, self.optimizer = self.fabric.setup(self.model, optimizer)
         self.epoch = self.step = self.best_epoch = self.first_step = 0
+        self.place: float = 0  # in the schedule of the learning rate, in steps: a budget may be ahead of the steps
         self.best, self.best_loss = -math.inf, math.inf
         self.task_name = "figure"
         # Gradients of different data would be averaged without any error.
@@ -164,7 +165,7 @@ class Training:
         # The choice of precision comes along: another one halfway would make another run of it.
         self.autocast, self.lines = saved.autocast, list(saved.log)
         if self.lines and self.fabric.is_global_zero:
-            (self.run / LOG).write_text("".join(self.lines), encoding="utf-8")
+            storage.write(self.run / LOG, "".join(self.lines).encode())
 
     def describe(self) -> None:
         """Write the resolved recipe, the classes, the notice and what the run runs on into its folder."""
@@ -182,19 +183,19 @@ class Training:
             if hashes is None:
                 logger.info("photos that are streamed are not hashed: the bundle will not say which it has seen")
             else:
-                (self.run / SEEN_FILE).write_bytes(to_bytes(hashes, seen_by_start(self.recipe)))
+                storage.write(self.run / SEEN_FILE, to_bytes(hashes, seen_by_start(self.recipe)))
         if notice := notice_of(self.recipe):
-            (self.run / NOTICE).write_text(notice, encoding="utf-8")
+            storage.write(self.run / NOTICE, notice.encode())
 
-    def fit(self, seconds: float = math.inf) -> None:
+    def fit(self, seconds: float = math.inf, foretold: Foretold | None = None) -> None:
         """Train until the recipe's last epoch, with a checkpoint and a line in the log after each.
 
         With `train.patience` it stops when the figure has not risen for that many epochs. `seconds` are a budget of
-        wall time, counted over all resumed parts: when steps are slower than was thought, the learning rate falls with
-        the time, so that its schedule ends with the budget, whole.
+        wall time for this and what follows it, counted over all resumed parts: when work is slower than was foretold,
+        the learning rate falls with the time, so that its schedule ends whole, and before what follows must begin.
         """
         patience = self.recipe.train.patience
-        self.clock.limit(seconds)
+        self.clock.limit(seconds, foretold)
         self.first_step = self.step  # of this part of the run, by which the time that is left is told
         if self.recipe.train.probe and not self.lines:
             self._judge({})  # what fitted heads reach by themselves, which learning must beat
@@ -215,6 +216,7 @@ class Training:
         # One process judges and all get its figures: else they could disagree on the best epoch and on when to
         # stop.
         figures = self.task.evaluate(kept) if self.fabric.is_global_zero else {}
+        self.clock.did(self.clock.foretold.judge)
         figures = self.fabric.broadcast(figures)
         self.task_name, primary = next(iter(figures.items()))
         loss = figures.get("held-out loss", math.inf)
@@ -228,7 +230,7 @@ class Training:
             self._note(line)
             self.watch.say(epoch_line(self.epoch, self.recipe.epochs, line, is_best=is_best))
             self._save(kept, is_best)
-            (self.run / LOG).write_text("".join(self.lines), encoding="utf-8")
+            storage.write(self.run / LOG, "".join(self.lines).encode())
         # No process begins an epoch whose predecessor is not on the disk.
         self.fabric.barrier()
 
@@ -267,6 +269,7 @@ class Training:
             if self.autocast is None:
                 self.autocast = self._chooses_bfloat16(batch)
             total += self._step_or_explain(batch, phase)
+            self.clock.did(self.clock.foretold.step * phase.width * phase.height / self._pixels())
             count += 1
             if self.fabric.is_global_zero:
                 self.watch.advance(self.step - self.first_step, self.n_steps - self.first_step)
@@ -275,6 +278,10 @@ class Training:
         # The mean over processes, all of which saw as many photos.
         mean = self.fabric.all_reduce(torch.tensor(total / max(1, count)))
         return float(mean) if isinstance(mean, Tensor) else total / max(1, count)
+
+    def _pixels(self) -> int:
+        """Return the pixels of the last phase, of which a step was timed."""
+        return self.recipe.phases[-1].width * self.recipe.phases[-1].height
 
     def _step_or_explain(self, batch: Any, phase: Phase) -> float:
         """Take a step; turn running out of memory into an error that says which setting to lower."""
@@ -329,7 +336,8 @@ class Training:
         settings = self.recipe.train
         # At least one step, by which is divided below.
         rise = max(1, round(settings.warmup * self.n_steps))
-        step = max(self.step, self.clock.share() * self.n_steps)
+        # Never back: a machine that is idle again lengthens what is left of the schedule, and repeats none of it.
+        self.place = step = max(self.place, self.step, self.clock.share() * self.n_steps)
         done = (step - rise) / max(1, self.n_steps - rise)
         # step + 1: at 0 the first batch would teach nothing.
         factor = min(1.0, (step + 1) / rise) if step < rise else 0.01 + 0.99 * (1 + math.cos(math.pi * done)) / 2

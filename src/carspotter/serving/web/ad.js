@@ -210,7 +210,7 @@ function views({ views: { seen, missing }, photos }) {
   const chips = missing.map((name) => car.make("li", { class: "chip" }, name));
   return [
     car.make("h3", {}, "Views"),
-    car.topView(counts, { label, interior: seen.includes("interior") }),
+    car.topView(counts, { label, interior: missing.includes("interior") ? false : seen.includes("interior") || null }),
     car.make("p", { class: "soft fine" }, missing.length ? "Missing" : "No view is missing."),
     ...(chips.length ? [car.make("ul", { class: "chips" }, ...chips)] : []),
   ];
