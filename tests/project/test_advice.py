@@ -6,8 +6,8 @@ import shutil
 from dataclasses import replace
 from pathlib import Path
 
-from carspotter.catalog.funnel import funnel
-from carspotter.project.advice import Advice, advise
+from carspotter.catalog.funnel import Funnel, FunnelStage, funnel
+from carspotter.project.advice import Advice, _outside, advise
 from carspotter.project.folder import Project
 from carspotter.project.pipeline import build
 from commands import call
@@ -131,3 +131,10 @@ def test_a_dataset_of_a_size_is_worth_a_training_until_there_is_one(tiny_built: 
         assert "carspotter train" not in "".join(told(**small))
     shutil.copytree(project.learned, project.trained)
     assert "carspotter train" not in "".join(told(**large))
+
+
+def test_one_photo_is_told_of_in_the_singular() -> None:
+    stages = (FunnelStage(name="check", passed=1, stopped={}), FunnelStage(name="locate", passed=0, stopped={}))
+    found = Funnel(listings={"ok": 1}, photos=1, stages=stages, splits={})
+    (told,) = _outside({"detail": 1}, found, "cars")
+    assert told.text.startswith("1 photo shows no whole vehicle (1 detail): ")

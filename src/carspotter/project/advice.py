@@ -77,7 +77,8 @@ def advise(project: Project, catalog: Catalog, found: Funnel) -> tuple[Advice, .
 def _waiting(stops: Mapping[str, Mapping[str, int]], name: str) -> Iterator[Advice]:
     pending = sum(stopped.get("pending", 0) for stopped in stops.values())
     if pending:
-        yield Advice(photos=pending, text=f"{_photos(pending)} wait for a step: run `carspotter build {name}`")
+        waiting = counted(pending, "photo waits", "photos wait")
+        yield Advice(photos=pending, text=f"{waiting} for a step: run `carspotter build {name}`")
 
 
 def _rejected(catalog: Catalog, name: str) -> Iterator[Advice]:
@@ -117,8 +118,8 @@ def _dropped(stopped: Mapping[str, int], found: Funnel, name: str) -> Iterator[A
     if sum(flagged.values()) > _MANY * _came_to("check", found):
         yield Advice(
             photos=sum(flagged.values()),
-            text=f"{_photos(sum(flagged.values()))} were dropped as {_listed(flagged)}: if the report shows good ones "
-            "among them, change the thresholds or `drop` in [check]; no photo is decoded again for it",
+            text=f"{counted(sum(flagged.values()), 'photo was', 'photos were')} dropped as {_listed(flagged)}: "
+            "if the report shows good ones among them, change the thresholds or `drop` in [check]; no photo is decoded again for it",
         )
 
 
@@ -128,8 +129,8 @@ def _outside(stopped: Mapping[str, int], found: Funnel, name: str) -> Iterator[A
     if total > _MANY * _came_to("locate", found):
         yield Advice(
             photos=total,
-            text=f"{_photos(total)} show no whole vehicle ({_listed(dropped)}): look whether that is right with "
-            f"`carspotter review {name} --queue uncertain --task kind`, the least sure first"
+            text=f"{counted(total, 'photo shows', 'photos show')} no whole vehicle ({_listed(dropped)}): "
+            f"look whether that is right with `carspotter review {name} --queue uncertain --task kind`, the least sure first"
             + _needs("fastapi", "review"),
         )
 
