@@ -119,7 +119,8 @@ def _dropped(stopped: Mapping[str, int], found: Funnel, name: str) -> Iterator[A
         yield Advice(
             photos=sum(flagged.values()),
             text=f"{counted(sum(flagged.values()), 'photo was', 'photos were')} dropped as {_listed(flagged)}: "
-            "if the report shows good ones among them, change the thresholds or `drop` in [check]; no photo is decoded again for it",
+            "if the report shows good ones among them, change the thresholds or `drop` in [check]; "
+            "no photo is decoded again for it",
         )
 
 
@@ -130,8 +131,8 @@ def _outside(stopped: Mapping[str, int], found: Funnel, name: str) -> Iterator[A
         yield Advice(
             photos=total,
             text=f"{counted(total, 'photo shows', 'photos show')} no whole vehicle ({_listed(dropped)}): "
-            f"look whether that is right with `carspotter review {name} --queue uncertain --task kind`, the least sure first"
-            + _needs("fastapi", "review"),
+            f"look whether that is right with `carspotter review {name} --queue uncertain --task kind`, "
+            "the least sure first" + _needs("fastapi", "review"),
         )
 
 
