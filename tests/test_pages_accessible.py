@@ -150,6 +150,16 @@ def test_axe_finds_nothing(name: str, sizes: Sizes, driver: Driver, addresses: M
         assert over <= 0, f"{width} px: {over} px too wide"
 
 
+def test_no_word_of_a_button_is_cut_off(driver: Driver, addresses: Mapping[str, str]) -> None:
+    driver.open(addresses["service"] + "/ad")
+    driver.run(UNTIL + ASK)
+    cut = "one => one.offsetParent && one.scrollWidth > one.clientWidth"
+    words = f"return [...document.querySelectorAll('.button')].filter({cut}).map((one) => one.textContent);"
+    for width in (450, 768, 900, 1280):
+        driver.show(width=width, scheme="light")
+        assert driver.run(words) == [], f"{width} px"
+
+
 def test_axe_sees_what_is_wrong(driver: Driver, addresses: Mapping[str, str]) -> None:
     driver.open(addresses["report"])
     driver.show(width=1280, scheme="light")
