@@ -290,6 +290,7 @@ def _append(path: Path, line: bytes) -> None:
     file = os.open(path, _APPEND, 0o666)
     try:
         # A torn line, left by a full disk or a power failure, is ended first: ours must not become a part of it.
+        # A line that another process is writing may look torn, too; then an empty line stands between the two.
         whole = (b"" if _ends_line(path) else b"\n") + line
         if os.write(file, whole) != len(whole):
             raise OSError(28, "No space left on device")
