@@ -117,10 +117,22 @@ def test_init_makes_a_project(tmp_path: Path) -> None:
     code, out, _ = call("init", tmp_path / "new", "--from", tmp_path / "cars.csv")
     assert code == 0
     assert f"carspotter build {tmp_path / 'new'}" in out
+    assert f"{tmp_path / 'cars.csv'}: there is no ad in its first lines" in out
     code, _, err = call("build", tmp_path / "new", "--until", "import")
     assert (code, "there is no ad in it" in err) == (3, True)
     assert call("init", tmp_path / "new", "--from", tmp_path / "cars.csv")[0] == 1
     assert call("init", tmp_path / "none", "--from", "nowhere.txt")[0] == 1
+
+
+def test_init_says_what_a_table_lacks_and_makes_the_project(tmp_path: Path) -> None:
+    (tmp_path / "cars.csv").write_text("nummer,bild,make\n1,a.jpg,Kia\n")
+    code, _, err = call("init", tmp_path / "new", "--from", tmp_path / "cars.csv")
+    assert code == 0
+    assert 'columns = {ad_id = "nummer"}' in " ".join(err.split())
+    assert (tmp_path / "new" / "carspotter.toml").is_file()
+    (tmp_path / "cars.csv").write_text("id,image 1,image 2,brand\n1,a.jpg,b.jpg,Kia\n")
+    _, out, err = call("init", tmp_path / "other", "--from", tmp_path / "cars.csv")
+    assert (f"{tmp_path / 'cars.csv'}: ad_id = id, make = brand, photos = image 1 + image 2" in out, err) == (True, "")
 
 
 @pytest.mark.parametrize("source", ["nowhere.csv", "nowhere.csv.gz", "nowhere.parquet", "nowhere", "nowhere.xlsx"])

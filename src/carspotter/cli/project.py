@@ -12,7 +12,7 @@ import typer
 from carspotter import storage
 from carspotter.cli.building import display, print_json, sentence, show_advice
 from carspotter.cli.options import JsonOption, ProjectArgument, Run, WorkersOption, option, require, with_options
-from carspotter.errors import ProjectError, typed
+from carspotter.errors import CarspotterError, ProjectError, typed
 
 if TYPE_CHECKING:
     from carspotter.catalog.funnel import Funnel
@@ -39,7 +39,25 @@ def init(
     from carspotter.project.folder import SETTINGS
 
     _create(project, source)
+    for table in source:
+        _tell_columns(table, project / SETTINGS)
     typer.echo(f"{project / SETTINGS}: look through it, then run: carspotter build {typed(project)}")
+
+
+def _tell_columns(table: str, settings: Path) -> None:
+    """Say which columns of a table on this disk were understood, or what must be said before a build can read it."""
+    from carspotter.sources.table import TableSettings, understood
+
+    # A packed table would be unpacked whole first, and a remote one fetched: the build does that.
+    if storage.is_url(table) or not Path(table).is_file() or table.casefold().endswith(".gz"):
+        return
+    try:
+        columns = understood(TableSettings(path=table))
+    except CarspotterError as error:
+        typer.secho(f"warning: {error}; before the build, mend the table or {settings}", err=True, fg="yellow")
+        return
+    said = ", ".join(f"{name} = {' + '.join(found)}" for name, found in columns.items())
+    typer.echo(f"{table}: {said}" if said else f"{table}: there is no ad in its first lines")
 
 
 def _create(project: Path, sources: Sequence[str]) -> None:

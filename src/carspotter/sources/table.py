@@ -85,6 +85,13 @@ def read(settings: TableSettings) -> Iterator[Ad]:
             yield reader.ad(record)
 
 
+def understood(settings: TableSettings) -> dict[str, list[str]]:
+    """Return field → the table's columns, from its first records; raises SourceError as `read` does."""
+    with TemporaryDirectory(prefix="carspotter-") as folder:
+        records = _records(settings, local_table(settings.path, Path(folder)))
+        return _resolved(settings, list(islice(records, _FIRST_RECORDS)))
+
+
 def _records(settings: TableSettings, path: Path) -> Iterator[Record]:
     form = form_of(settings.path) if settings.form == "auto" else settings.form
     if form == "parquet":
