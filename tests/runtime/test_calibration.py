@@ -172,6 +172,17 @@ def test_small_sources_together_must_be_surer_than_a_large_one() -> None:
     assert one["model"] <= 0.7 < three["model"] <= 0.8  # 98 of 100 right: enough for one, not for three that may differ
 
 
+def test_one_mistake_among_the_few_sure_answers_of_a_source_silences_no_level() -> None:
+    sure, unsure, mistake = (0.0, 0.0, 0.9, 0.1), (0.2, 0.5, 0.2, 0.1), (0.0, 0.95, 0.03, 0.02)
+    p, truths = photos((3000, sure, 2), (10, (0.0, 0.0, 0.99, 0.01), 2), (50, unsure, 2), (1, mistake, 2))
+    found = choose_thresholds(p, truths, DEEP, sources=["large"] * 3000 + ["few"] * 61)
+    assert 0.95 < found["model"] <= 0.951  # above the mistake; ten right answers promise nothing by themselves
+    p, truths = photos((3000, sure, 2), (60, mistake, 2))
+    found = choose_thresholds(p, truths, DEEP, sources=["large"] * 3000 + ["wrong"] * 60)
+    assert 0.95 < found["model"] <= 0.951  # none of its photos is answered; surer ones of others are
+    assert choose_thresholds(*photos((10, sure, 2)), DEEP)["model"] == 1.0  # alone, ten promise nothing
+
+
 def test_a_level_that_no_photo_judges_is_not_answered() -> None:
     p, truths = photos((100, (0.0, 0.0, 0.9, 0.1), 2))
     truths["model"] = np.full(100, -1)

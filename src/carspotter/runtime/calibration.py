@@ -30,6 +30,8 @@ SURE_Z = 0.8416
 """Quantile 0.8 of the normal distribution: a threshold's promise holds at the lower end of an interval. For a fixed
 threshold the truth falls below in one of five cases; the lowest of many is chosen, so that few photos flatter more. Of
 14 photos that are all right 0.95 may be promised; the mean promised it of one."""
+ABOVE = 1e-4
+"""Thresholds have four digits: one that must lie above a confidence lies so much above it."""
 LOWEST = 0.5
 """No threshold goes below: a name that is more likely wrong than right is not an answer."""
 
@@ -150,6 +152,8 @@ def choose_thresholds(
 ) -> dict[Level, float]:
     """Return for each level the lowest threshold whose answers are right as often as `PRECISION` in every source.
 
+    It holds with `SURE_Z` of all photos together, and of a source as far as its photos can show it.
+
     `probabilities` are (n, n_classes), `truths` (n,) stand in `taxonomy.names(level)`, -1 where unknown. An answer is
     the deepest level that reaches its threshold, so that the deepest is chosen first, and the others for the photos
     that are not answered below. Judged are, in every source of `LEAST_PHOTOS` and in the smaller ones together, what
@@ -198,21 +202,38 @@ def _right(
 
 
 def _by_source(confidence: Floats, right: Bools, asked: Bools, names: npt.NDArray[np.str_]) -> list[float]:
-    """Return the threshold that each source with enough of the asked photos (n,) needs, and the smaller ones together.
+    """Return the thresholds that these need: each source with enough of the asked photos (n,), the smaller ones, all.
 
-    All photos together need one, too. A source whose confidences are all infinite needs none.
+    A source whose confidences are all infinite needs none.
     """
     found, counts = np.unique(names[asked], return_counts=True)
     # The strictest source decides in the end: see `choose_thresholds`.
     large = found[counts >= LEAST_PHOTOS]
     small = asked & ~np.isin(names, large)
-    parts = [(asked & (names == name), PRECISION) for name in large] + [(asked, PRECISION)]
+    parts = [(asked & (names == name), PRECISION) for name in large]
     if small.sum() >= LEAST_PHOTOS and len(large):
         parts.append((small, POOLED_PRECISION))
     parts = [part for part in parts if np.isfinite(confidence[part[0]]).any()]
-    needed = [lowest_threshold(confidence[part], right[part], asks, least=LOWEST, z=SURE_Z) for part, asks in parts]
-    # No threshold keeps the promise: 1.0 is only reached by a certain answer, so that the level falls silent.
-    return [1.0 if each is None else each for each in needed]
+    needed = [_of_source(confidence[part], right[part], asks) for part, asks in parts]
+    if np.isfinite(confidence[asked]).any():
+        whole = lowest_threshold(confidence[asked], right[asked], PRECISION, least=LOWEST, z=SURE_Z)
+        # No threshold keeps the promise: 1.0 is only reached by a certain answer, so that the level falls silent.
+        needed.append(1.0 if whole is None else whole)
+    return needed
+
+
+def _of_source(confidence: Floats, right: Bools, precision: float) -> float:
+    """Return the threshold that one source (n,) needs: the lowest that promises, else the lowest that its photos keep.
+
+    One mistake among few sure answers leaves nothing to promise, and must not silence the level for all the others.
+    """
+    found = lowest_threshold(confidence, right, precision, least=LOWEST, z=SURE_Z)
+    if found is not None:
+        return found
+    found = lowest_threshold(confidence, right, precision, least=LOWEST)
+    # Just above what must not be answered; where even the surest answer is wrong, that is all of them.
+    below = confidence[np.isfinite(confidence) & (confidence < (np.inf if found is None else found))]
+    return min(1.0, float(below.max()) + ABOVE) if len(below) else LOWEST
 
 
 def _truth(index: npt.NDArray[np.intp], targets: Ints, members: Bools | None) -> Ints:
