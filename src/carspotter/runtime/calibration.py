@@ -233,7 +233,7 @@ def _of_source(confidence: Floats, right: Bools, precision: float) -> float:
     found = lowest_threshold(confidence, right, precision, least=LOWEST)
     # Just above what must not be answered; where even the surest answer is wrong, that is all of them.
     below = confidence[np.isfinite(confidence) & (confidence < (np.inf if found is None else found))]
-    return min(1.0, float(below.max()) + ABOVE) if len(below) else LOWEST
+    return min(1.0, max(LOWEST, float(below.max(initial=0.0)) + ABOVE))
 
 
 def _truth(index: npt.NDArray[np.intp], targets: Ints, members: Bools | None) -> Ints:
