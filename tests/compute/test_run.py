@@ -91,7 +91,7 @@ def test_a_row_that_failed_is_tried_once_by_each_later_run(catalog: Catalog, kin
 
 
 def test_a_row_that_hangs_is_an_error_row_and_the_others_are_answered(catalog: Catalog) -> None:
-    summary = run(Count(kind="hangs", writes={"checks": "1"}), catalog, workers=1, batch_size=8, row_s=3.0)
+    summary = run(Count(kind="hangs", writes={"checks": "1"}), catalog, workers=1, batch_size=2, row_s=3.0)
     assert summary.errors == {"error": 1}
     message = "the worker died on this row: it took longer than 3 s"
     assert facts(catalog, "checks") == {**GOOD, "a/00007": ("error", message)}
