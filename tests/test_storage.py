@@ -13,6 +13,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
+from fsspec import filesystem
 
 from carspotter import storage, storage_errors
 from carspotter.errors import StorageError
@@ -233,6 +234,26 @@ def test_list_files(tmp_path):
     assert "it is a file" in failure(storage.list_files, str(tmp_path / "b.jpg"), (".jpg",))
 
 
+@pytest.mark.parametrize(("error", "listed"), [(PermissionError, False), (FileNotFoundError, True)])
+@pytest.mark.parametrize("name", ["", "sub"])
+def test_a_folder_that_may_not_be_read_has_no_missing_files(tmp_path, monkeypatch, name, error, listed):
+    for path in ("a.jpg", "sub/b.jpg", "lost+found/c.jpg"):
+        storage.write(tmp_path / path, b"")
+    scandir = os.scandir
+
+    def refusing(folder):
+        if folder in (str(tmp_path / name), str(tmp_path / "lost+found")):
+            raise error(errno.EACCES, "no", str(folder))
+        return scandir(folder)
+
+    monkeypatch.setattr(os, "scandir", refusing)
+    if listed:
+        assert len(storage.list_files(str(tmp_path), (".jpg",))) == bool(name)
+    else:
+        said = failure(storage.list_files, str(tmp_path), (".jpg",))
+        assert said == f"{tmp_path / name} cannot be listed: permission denied"
+
+
 # ---- HTTP
 
 
@@ -359,6 +380,12 @@ def test_any_file_system_of_fsspec():
     assert "no such" in failure(storage.list_files, "memory://nowhere", (".jpg",))
 
 
+def test_files_are_named_by_the_scheme_that_was_asked(monkeypatch):
+    storage.write("memory://alias/a.jpg", b"data")
+    monkeypatch.setattr(storage, "_filesystem", lambda _: (filesystem("memory"), "/alias"))
+    assert storage.list_files("s3a://alias", (".jpg",)) == ["s3a:///alias/a.jpg"]
+
+
 def test_unknown_schemes():
     assert "unknown scheme htps://; did you mean 'https'?" in failure(storage.read, "htps://a.b/c")
     assert "unknown scheme" in failure(storage.list_files, "quux://a", (".jpg",))
@@ -376,6 +403,7 @@ def test_a_scheme_whose_library_is_missing(monkeypatch):
 EVERYWHERE = {
     "E2BIG",
     "EACCES",
+    "EADDRNOTAVAIL",
     "EAGAIN",
     "EBADF",
     "EBUSY",

@@ -42,6 +42,8 @@ _CHUNK_BYTES = 1 << 18
 # A folder of 100,000 photos is a list of some 40 MB.
 _MAX_ANSWER_BYTES = 256 << 20
 
+# Folders of a disk itself, which nobody but its system may read.
+_OF_DISKS = ("lost+found", "System Volume Information", "$RECYCLE.BIN")
 _DRIVE = re.compile(r"/[A-Za-z][:|](?:/|$)")  # in a `file://` URL of Windows
 _WEBDAV = {"webdav": "http", "webdavs": "https"}
 # Any of these says where botocore finds credentials; without one we ask as nobody, and not a cloud's own address.
@@ -135,7 +137,7 @@ def list_files(url: str | Path, suffixes: Collection[str], *, recursive: bool = 
     """Return the files under a folder, at any depth, that end in one of `suffixes` (".jpg", in any case), sorted.
 
     Names that begin with a dot are left out, folders too, and links to folders are not followed. Without `recursive`
-    only the folder itself is looked at.
+    only the folder itself is looked at. A folder below that may not be read is an error: its files are not gone.
     """
     wanted = tuple(suffix.casefold() for suffix in suffixes)
     text = str(url)
@@ -236,11 +238,16 @@ def replacing_folder(path: Path) -> Iterator[Path]:
 def _walk(folder: Path, *, recursive: bool) -> Iterator[str]:
     if not folder.is_dir():
         raise NotADirectoryError(folder) if folder.exists() else FileNotFoundError(folder)
-    with os.scandir(folder):
-        pass  # os.walk passes over a folder that may not be read; the first one is an error
-    for here, folders, files in os.walk(folder):
-        folders[:] = [name for name in folders if recursive and not name.startswith(".")]
+    for here, folders, files in os.walk(folder, onerror=_not_listed):
+        folders[:] = [name for name in folders if recursive and not name.startswith(".") and name not in _OF_DISKS]
         yield from (str(Path(here, name)) for name in files if not name.startswith("."))
+
+
+def _not_listed(error: OSError) -> None:
+    """Raise what os.walk would pass over, unless the folder has just gone."""
+    if not isinstance(error, FileNotFoundError):
+        with failures("listed", str(error.filename), TIMEOUT_S):
+            raise error
 
 
 # ---- remote files
@@ -286,7 +293,8 @@ def _list_remote(url: str, *, recursive: bool) -> list[str]:
         raise NotADirectoryError(inner) if filesystem.exists(inner) else FileNotFoundError(inner)
     found = filesystem.find(inner, maxdepth=None if recursive else 1)
     shown = [name for name in found if "/." not in "/" + name[len(inner.rstrip("/")) :].lstrip("/")]
-    return [str(filesystem.unstrip_protocol(name)) for name in shown]
+    # By the scheme that was asked: s3fs calls "s3a://bucket" "s3://bucket", which is another place to a source's rules.
+    return [f"{scheme(url)}://{filesystem.unstrip_protocol(name).partition('://')[2]}" for name in shown]
 
 
 def _read_remote(url: str, *, max_bytes: int, timeout_s: float) -> bytes:

@@ -328,7 +328,7 @@ def test_a_table_from_elsewhere_names_its_own_host_and_no_file_of_ours(serve, tm
         "ok",
         refused,
         refused,
-        refused,
+        "missing",  # a path begins at the table's own host
         refused,
         refused,
         "forbidden",

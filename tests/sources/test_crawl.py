@@ -19,6 +19,7 @@ from crawl_site import PAGES, PER_PAGE, Site, json_ld, served
 from carspotter.errors import SourceError
 from carspotter.sources.crawl import source as crawl
 from carspotter.sources.crawl.journal import JOURNAL, STATE, Journal, read_pages
+from carspotter.sources.crawl.report import CrawlReport
 from carspotter.sources.crawl.settings import CrawlSettings
 from carspotter.sources.listing import Ad
 
@@ -93,6 +94,26 @@ def test_a_trap_without_end_is_left(site: Site, tmp_path: Path) -> None:
     with pytest.raises(SourceError, match="12 pages, but no listing among them"):
         list(crawl.read(settings(site, "/calendar/1", max_pages=12), tmp_path))
     assert sum(count for path, count in site.asked.items() if path.startswith("/calendar")) <= 12 + 4
+
+
+def test_the_slowest_host_that_is_named_sets_the_pace() -> None:
+    from protego import Protego
+
+    from carspotter.sources.crawl.spider import _delay_s, _origins
+
+    told = CrawlSettings(start=("https://a.b/x", "http://a.b:1/"), hosts=("a.b", "c.d"), contact="tests@example.com")
+    assert _origins(told) == ["https://a.b", "http://a.b:1", "https://c.d"]
+    slow = Protego.parse("User-agent: *\nCrawl-delay: 7\n")
+    assert _delay_s(told, {"https://a.b": None, "https://c.d": slow}) == 7.0
+    assert _delay_s(told, {"https://a.b": Protego.parse("")}) == told.delay_s
+
+
+def test_addresses_beyond_the_depth_are_told(site: Site) -> None:
+    page = {"url": "x/2", "asked": "x/1", "offers": [], "listings": ["x/2", "x/3", "x/gone"], "pages": ["x/4"]}
+    failed = {"failed": {"HTTP 404": ["x/gone"]}}
+    for depth, remarks in ((1, []), (0, ["2 addresses lie beyond `depth`; raise it and run it again to go on"])):
+        told = CrawlReport.of([{**page, "depth": 0}], failed, settings(site, depth=depth))
+        assert told.remarks()[1:] == remarks
 
 
 @pytest.mark.slow

@@ -1,6 +1,7 @@
 """Rows of listings and photos: what is cleaned, what gets a status, and when two ads of one id are one."""
 
 from datetime import date
+from decimal import Decimal
 
 import pytest
 from hypothesis import given
@@ -70,6 +71,16 @@ def test_years(text, expected):
         ("1,234,567", 1234567),
         ("12,500.50", 12500.5),
         ("12'500.-", 12500),
+        ("12.500", 12500),
+        ("12500.000", 12500),
+        ("12500,000", 12500),
+        ("12 500.125", 12500.125),
+        (12500.125, 12500.125),
+        (Decimal("999.125"), 999.125),
+        (Decimal("12.500"), 12.5),
+        (-5, None),
+        (float("inf"), None),
+        (True, None),
         ("9999", 9999),
         ("10-20", None),
         ("-5", None),

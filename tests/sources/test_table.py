@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+from decimal import Decimal
 from itertools import islice
 from pathlib import Path
 
@@ -108,6 +109,7 @@ def test_one_row_a_photo_with_words(tmp_path):
     found = ads(tmp_path / "t.csv", content, columns={"kind": "view", "viewpoint": "view"}, words=words)
     photos = [photo for ad in found for photo in ad.photos]
     assert [photo["url"] for photo in photos] == [str(tmp_path / "photos" / "7" / f"{k}.jpg") for k in range(3)]
+    assert [photo["position"] for photo in photos] == [0, 1, 2]
     assert [(photo.get("kind"), photo.get("viewpoint")) for photo in photos] == [
         ("interior", None),
         ("exterior", "front-left"),
@@ -130,6 +132,13 @@ def test_where_photos_are(tmp_path):
     ]
     (ad,) = ads(tmp_path / "cars.csv", '1,a,b,c,"d/ü 1"\n', photos="https://h/i/{image_id}.jpg?w=9")
     assert ad.photos[0]["url"] == "https://h/i/d/%C3%BC%201.jpg?w=9"
+    braces = tmp_path / "{x}"
+    braces.mkdir()
+    for photos in ("img/{image_id}.jpg", str(braces / "img" / "{image_id}.jpg")):
+        (ad,) = ads(braces / "cars.csv", "1,a,b,c,p1\n", photos=photos)
+        assert ad.photos[0]["url"] == str(braces / "img" / "p1.jpg")
+    (ad,) = ads(braces / "cars.csv", "1,a,b,c,p1.jpg\n", photos=str(braces))
+    assert ad.photos[0]["url"] == str(braces / "p1.jpg")
     (ad,) = ads(tmp_path / "cars.csv", "1,a,b,c,p1.jpg\n", photos="s3://bucket/photos/")
     assert ad.photos[0]["url"] == "s3://bucket/photos/p1.jpg"
 
@@ -173,6 +182,53 @@ def test_parquet(tmp_path):
     assert names(found[0]) == ["a.jpg", "b.jpg"]
     data = (tmp_path / "caf\udce9.parquet").read_bytes()
     assert "no Parquet file that can be read" in refusal(tmp_path / "u.parquet", data[: len(data) // 2])
+
+
+def parquet_ads(path, **columns):
+    pyarrow = pytest.importorskip("pyarrow")
+    from pyarrow import parquet
+
+    parquet.write_table(pyarrow.table({name: pyarrow.array(*column) for name, column in columns.items()}), path)
+    return ads(path)
+
+
+def test_numbers_of_a_table_are_not_guessed_at(tmp_path):
+    amounts = [Decimal("12500.000"), Decimal("999.125"), Decimal("12.500")]
+    path = tmp_path / "t.parquet"
+    years = [Decimal(2012)] * 3
+    found = parquet_ads(path, id=(years,), make=(["VW"] * 3,), price=(amounts,), year=(years,), images=(["a"] * 3,))
+    assert [ad.listing["price"] for ad in found] == [12500.0, 999.125, 12.5]
+    assert {(ad.listing["ad_id"], ad.listing["year"]) for ad in found} == {("2012", 2012)}
+    rows = '{"id": 1, "make": "VW", "images": "a", "price": 999.125}\n{"id": 2, "make": "VW", "price": "9.990"}\n'
+    assert [ad.listing["price"] for ad in ads(tmp_path / "t.jsonl", rows)] == [999.125, 9990.0]
+
+
+def test_bytes_in_parquet_are_text_or_a_broken_row(tmp_path):
+    photos = [[b"a.jpg", "ü.jpg".encode()], [b"\xff\xd8\xff"], None]
+    makes = [b"Audi", b"Audi", b"\xc4"]
+    found = parquet_ads(tmp_path / "t.parquet", id=([b"1", b"2", b"3"],), make=(makes,), images=(photos,), x=(makes,))
+    assert (found[0].listing["ad_id"], found[0].listing["make"], names(found[0])) == ("1", "Audi", ["a.jpg", "ü.jpg"])
+    assert [(ad.listing["status"], ad.listing["message"], ad.photos) for ad in found[1:]] == [
+        ("broken-row", "line 2: images holds the bytes of photos, not their names", ()),
+        ("broken-row", "line 3: make holds bytes that are no text", ()),
+    ]
+    boxed = [{"bytes": b"\xff", "path": "a.jpg"}, {"bytes": b"\xff", "path": None}]
+    found = parquet_ads(tmp_path / "t.parquet", id=([1, 2],), make=(["VW"] * 2,), images=(boxed,), x=([b"\xff"] * 2,))
+    assert (names(found[0]), "attributes" in found[0].listing) == (["a.jpg"], False)
+    assert found[1].listing["status"] == "broken-row"
+
+
+def test_odd_times_in_parquet_are_text(tmp_path):
+    pyarrow = pytest.importorskip("pyarrow")
+    base = {"id": ([1],), "make": (["VW"],), "images": (["a"],)}
+    for unit, time, shown in (
+        (pyarrow.timestamp("us", tz="Europe/Berlin"), 253402300799000000, "10000-01-01 00:59:59.000000+0100"),
+        (pyarrow.date32(), 10**7, "29349-01-26"),
+    ):
+        (ad,) = parquet_ads(tmp_path / "t.parquet", **base, seen=([time], unit))
+        assert json.loads(ad.listing["attributes"]) == {"seen": shown}
+    with pytest.raises(SourceError, match=r"column 'seen' cannot be read: .*; leave it out"):
+        parquet_ads(tmp_path / "t.parquet", **base, seen=([[10**7]], pyarrow.list_(pyarrow.date32())))
 
 
 @pytest.mark.parametrize(
@@ -223,6 +279,23 @@ def test_a_remote_table():
     storage.write("memory://tables/cars.csv", b"1,a,b,c,p.jpg\n")
     (ad,) = read(TableSettings(path="memory://tables/cars.csv"))
     assert ad.photos[0]["url"] == "memory://tables/p.jpg"
+    storage.write("memory://tables/may/cars.csv", b"1,a,b,c,/m/p.jpg\n")
+    (ad,) = read(TableSettings(path="memory://tables/may/cars.csv"))
+    assert ad.photos[0]["url"] == "memory://tables/m/p.jpg"
+
+
+@pytest.mark.parametrize(
+    ("photos", "urls"),
+    [
+        ("https://cdn.example", ["https://cdn.example/m/1.jpg", "https://b.example/2.jpg"]),
+        ("https://cdn.example/x/{image_id}", ["https://cdn.example/x/m/1.jpg", "https://b.example/2.jpg"]),
+        ("http://h?path={image_id}", ["http://h?path=/m/1.jpg", "http://b.example/2.jpg"]),
+        ("s3://bucket/", ["s3://bucket/m/1.jpg", "s3://bucket/b.example/2.jpg"]),
+    ],
+)
+def test_photos_that_begin_with_a_slash_lie_where_photos_lead(tmp_path, photos, urls):
+    (ad,) = ads(tmp_path / "cars.csv", '1,a,b,c,"/m/1.jpg,//b.example/2.jpg"\n', photos=photos)
+    assert [photo["url"] for photo in ad.photos] == urls
 
 
 def test_a_table_is_a_stream(tmp_path):

@@ -134,6 +134,20 @@ def test_a_header_in_the_middle_and_bytes_of_zero(tmp_path):
     assert found[2].listing["message"] == "line 4: a byte of zero, which no text has"
 
 
+def test_a_line_without_an_end_is_one_broken_row(tmp_path):
+    long = "x" * 250_000
+    rows = f'id,make,images\n1,VW,a.jpg\n2,{long},b.jpg\n3,VW,"c.jpg\n{long}"\n5,VW,e.jpg\n'
+    found = ads(tmp_path / "t.csv", rows)
+    assert [(ad.listing["status"], ad.listing.get("message")) for ad in found] == [
+        ("ok", None),
+        ("broken-row", "line 3: a line of over 100000 characters"),
+        ("broken-row", "line 4: a quote that is not closed"),
+        ("broken-row", "line 5: a line of over 100000 characters"),
+        ("ok", None),
+    ]
+    assert found[-1].listing["ad_id"] == "5"
+
+
 A_B = ["a.jpg", "b.jpg"]
 
 
@@ -168,6 +182,7 @@ A_B = ["a.jpg", "b.jpg"]
         ("https://h/a.jpg;https://h/b.jpg;", ["https://h/a.jpg", "https://h/b.jpg"]),
         ("https://h/a.jpg https://h/b.jpg", ["https://h/a.jpg", "https://h/b.jpg"]),
         ("https://h/a.jpg\nhttps://h/b.jpg", ["https://h/a.jpg", "https://h/b.jpg"]),
+        ("https://h/a.jpg, https://h/b.jpg", ["https://h/a.jpg", "https://h/b.jpg"]),
         ("https://h/a,1.jpg?x=1;2|3", ["https://h/a,1.jpg?x=1;2|3"]),
         ("12.0", ["12"]),
         *((nothing, []) for nothing in ("", " ", "[]", "{}", "()", "nan", "None", "NULL", r"\N", "#N/A", "<NA>")),
@@ -175,6 +190,16 @@ A_B = ["a.jpg", "b.jpg"]
 )
 def test_lists_as_programs_write_them(text, photos):
     assert photo_ids(text, None)[0] == photos
+
+
+def test_a_comma_and_a_blank_between_urls_are_no_hole():
+    assert photo_ids("https://h/a.jpg , https://h/b.jpg,\nhttps://h/c.jpg", None)[1] == 0
+
+
+def test_marks_of_thousands_make_no_two_ids_one(tmp_path):
+    ids = ["1", "1,000", "1,001", "4711.000", "4712.0"]
+    found = ads(tmp_path / "t.csv", "id;make;images\n" + "".join(f"{key};VW;a.jpg\n" for key in ids))
+    assert [ad.listing["ad_id"] for ad in found] == ["1", "1,000", "1,001", "4711", "4712"]
 
 
 def test_words_for_nothing(tmp_path):

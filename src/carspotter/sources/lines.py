@@ -174,11 +174,11 @@ class _Rows:
         with self.path.open(encoding=self.encoding, errors="surrogateescape", newline="") as file:
             ahead: deque[str] = deque()
             for _ in range(self.skip):
-                file.readline(_MAX_RECORD_CHARACTERS)
+                _read_line(file)
             line = self.skip + 1
             while text := _next_line(file, ahead):
                 taken = [text]
-                fields, problem = _parse(text, self.delimiter)
+                fields, problem = _parse(text, self.delimiter) if len(text) <= _MAX_RECORD_CHARACTERS else _TOO_LONG
                 if problem == _OPEN_QUOTE:
                     fields, problem = self._over_lines(file, ahead, taken)
                 if text.strip():
@@ -189,6 +189,8 @@ class _Rows:
         """Add lines to `taken` until they close the quote, or put them back and leave the first one broken."""
         while len(taken) < _MAX_RECORD_LINES and (more := _next_line(file, ahead)):
             taken.append(more)
+            if len(more) > _MAX_RECORD_CHARACTERS:
+                break
             if '"' not in more:
                 continue
             fields, problem = _parse("".join(taken), self.delimiter)
@@ -202,6 +204,7 @@ class _Rows:
 
 
 _OPEN_QUOTE = "a quote that is not closed"
+_TOO_LONG: _Parsed = None, f"a line of over {_MAX_RECORD_CHARACTERS} characters"
 
 
 def _is_text(text: str) -> bool:
@@ -213,7 +216,15 @@ def _is_text(text: str) -> bool:
 
 
 def _next_line(file: TextIO, ahead: deque[str]) -> str:
-    return ahead.popleft() if ahead else file.readline(_MAX_RECORD_CHARACTERS)
+    return ahead.popleft() if ahead else _read_line(file)
+
+
+def _read_line(file: TextIO) -> str:
+    """Read a line; of one over the limit the beginning, which is one character longer than the limit."""
+    text = more = file.readline(_MAX_RECORD_CHARACTERS + 1)
+    while len(more) > _MAX_RECORD_CHARACTERS and more[-1] not in "\r\n":
+        more = file.readline(_MAX_RECORD_CHARACTERS + 1)
+    return text
 
 
 def _parse(text: str, delimiter: str) -> _Parsed:
@@ -277,7 +288,7 @@ def _wide_encoding(start: bytes) -> str | None:
 
 def _first_lines(path: Path, encoding: str) -> list[str]:
     with path.open(encoding=encoding, errors="surrogateescape", newline="") as file:
-        return [line for line in (file.readline(_MAX_RECORD_CHARACTERS) for _ in range(_SNIFFED_LINES)) if line]
+        return [line for line in (_read_line(file) for _ in range(_SNIFFED_LINES)) if line]
 
 
 def _sniff_delimiter(lines: Sequence[str]) -> str:
@@ -327,10 +338,36 @@ def read_parquet(path: Path, *, name: str) -> Iterator[Record]:
         with path.open("rb") as opened, ParquetFile(opened) as file:  # by a name, it reaches only those in UTF-8
             number = 0
             for batch in file.iter_batches(batch_size=_BATCH):
-                for values in batch.to_pylist():
+                columns = {key: _cells(name, key, batch.column(at)) for at, key in enumerate(batch.schema.names)}
+                for row in range(batch.num_rows):
                     number += 1
+                    values = {key: cells[row] for key, cells in columns.items()}
                     yield Record(number=number, line=number, values=values)
     except (ArrowException, OSError) as error:
         raise SourceError(
             f"table {name} is no Parquet file that can be read: {str(error).splitlines()[0][:200]}"
         ) from error
+
+
+def _cells(name: str, key: str, column: Any) -> list[Any]:
+    """Return the values of a column of Parquet; bytes that are UTF-8 are text, as some programs write it."""
+    try:
+        found = column.to_pylist()
+    except (ValueError, OverflowError):  # times that Python's own types do not hold
+        try:
+            found = column.cast("string").to_pylist()
+        except (ValueError, NotImplementedError) as error:
+            said = str(error).splitlines()[0][:200]
+            raise SourceError(f"table {name}: column {key!r} cannot be read: {said}; leave it out") from error
+    return [_decoded(value) for value in found] if "binary" in str(column.type) else list(found)
+
+
+def _decoded(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _decoded(part) for key, part in value.items()}
+    if isinstance(value, list | tuple):
+        return [_decoded(part) for part in value]
+    try:
+        return value.decode() if isinstance(value, bytes) else value
+    except UnicodeDecodeError:
+        return value

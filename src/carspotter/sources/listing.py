@@ -14,6 +14,7 @@ import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -51,8 +52,9 @@ def listing_row(*, ad_id: str, source: str, status: str = OK, message: str | Non
     for name in ("url", "make", "model", "submodel", "body", "title", "description", "currency"):
         row[name] = clean(words.pop(name, None))
     for name, parse in (("year", parse_year), ("price", parse_price)):
-        raw = clean(words.pop(name, None))
-        row[name] = parse(raw) if raw else None
+        value = words.pop(name, None)
+        raw = clean(value)
+        row[name] = parse(value) if raw else None
         if raw and row[name] is None:
             problems.append(f"{name} {raw[:_MAX_RAW]!r} is none")
     row["attributes"] = _json(words.pop("attributes", None))
@@ -199,31 +201,35 @@ def clean(value: Any) -> str | None:
     """
     if value is None or (isinstance(value, float) and math.isnan(value)):
         return None
-    if isinstance(value, float) and value.is_integer():
+    if isinstance(value, float | Decimal) and math.isfinite(value) and value == int(value):
         value = int(value)
     text = value if isinstance(value, str) else _json(value) if isinstance(value, dict | list) else str(value)
     plain = (text or "").encode(errors="replace").decode()
     return " ".join(unicodedata.normalize("NFC", plain).split()) or None
 
 
-def parse_year(text: str) -> int | None:
+def parse_year(value: Any) -> int | None:
     """Return the year in "2012", "2012-05", "05/2012" or a date, or None without a year that a car can have."""
-    match = _YEAR.fullmatch(text.strip())
+    match = _YEAR.fullmatch(clean(value) or "")
     year = int(match[1] or match[2]) if match else 0
     return year if _FIRST_YEAR <= year <= date.today().year + _YEARS_AHEAD else None
 
 
-def parse_price(text: str) -> float | None:
+def parse_price(value: Any) -> float | None:
     """Return the one amount in "12 500", "12.500,00 €" or "$12,500", or None where there is not just one.
 
-    A single separator with three digits behind it parts thousands.
+    A single separator with three digits behind it and at most three before it parts thousands; a number is itself.
     """
-    found = _PRICE.findall(text.replace("\N{NO-BREAK SPACE}", " "))
-    if len(found) != 1 or text.strip().startswith("-"):
+    if isinstance(value, int | float | Decimal) and not isinstance(value, bool):
+        return float(value) if math.isfinite(value) and value >= 0 else None
+    text = clean(value) or ""
+    found = _PRICE.findall(text)
+    if len(found) != 1 or text.startswith("-"):
         return None
     digits = found[0].replace(" ", "").replace("'", "").rstrip(".,")
     mark = max(digits.rfind("."), digits.rfind(","))
-    is_decimal = mark >= 0 and (digits.count(digits[mark]) == 1 and (len(digits) - mark != 4 or _has_both(digits)))
+    is_thousands = len(digits) - mark == 4 and mark <= 3 and not _has_both(digits)
+    is_decimal = mark >= 0 and digits.count(digits[mark]) == 1 and not is_thousands
     whole, part = (digits[:mark], digits[mark + 1 :]) if is_decimal else (digits, "")
     return float(re.sub(r"[.,]", "", whole) + "." + (part or "0"))
 
@@ -254,8 +260,12 @@ def _has_password(url: str) -> bool:
 def _json(value: Mapping[str, Any] | Sequence[Any] | str | None) -> str | None:
     if value is None or isinstance(value, str):
         return value or None
-    text = json.dumps(value, ensure_ascii=False, default=str) if value else None
+    text = json.dumps(value, ensure_ascii=False, default=_word) if value else None
     return text.encode(errors="replace").decode() if text else None
+
+
+def _word(value: Any) -> str | None:
+    return None if isinstance(value, bytes) else str(value)
 
 
 def _without_nulls(row: Row) -> Row:

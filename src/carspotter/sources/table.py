@@ -7,6 +7,7 @@ status. A table is read as a stream, and a remote one is first copied beside the
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import chain, islice
@@ -25,7 +26,7 @@ from carspotter.sources.columns import FIELDS, resolve
 from carspotter.sources.lines import BROKEN, Record, read_csv, read_json_lines, read_parquet
 from carspotter.sources.listing import Ad, Row, clean, listing_row, photo_row, row_key
 from carspotter.sources.table_file import FORMS, Form, form_of, local_table, name_of
-from carspotter.sources.values import is_rounded, number_text, photo_ids, tidy
+from carspotter.sources.values import holds_bytes, is_rounded, number_text, photo_ids, tidy
 
 # Keys of JSON Lines differ from line to line: this many are looked at before a column is called unknown.
 _FIRST_RECORDS = 100
@@ -132,12 +133,13 @@ class _Reader:
         self.file = str(name_of(settings.path))
         self.source = settings.name or f"table:{self.file}"
         self.template = _template_of(settings)
+        self.n_photos: dict[str, int] = {}  # ad → how many of its photos came on lines before
         self.mapped = {column.partition(".")[0] for found in columns.values() for column in found}
 
     def ad(self, record: Record) -> Ad:
-        if record.values is None:
-            problem = f"line {record.line}: {record.problem}"
-            key = row_key(self.file, record.number)
+        problem = record.problem or self.bytes_in(record.values or {})
+        if record.values is None or problem:
+            key, problem = row_key(self.file, record.number), f"line {record.line}: {problem}"
             raw = {"line": record.raw} if record.raw else None
             return Ad(listing_row(ad_id=key, source=self.source, status=BROKEN, message=problem, attributes=raw))
         values = {name: tidy(_value(record.values, found[0])) for name, found in self.columns.items()}
@@ -151,9 +153,7 @@ class _Reader:
         values["year"] = number_text(clean(values.get("year")))
         photos, more = self.photos(ad_id, values, status)
         message = "; ".join(problems + more) or None
-        words: dict[str, Any] = {
-            name: self.translated(name, clean(values[name])) for name in values if name not in _OF_PHOTOS
-        }
+        words: dict[str, Any] = {name: self.translated(name, values[name]) for name in values if name not in _OF_PHOTOS}
         rest = {
             key: value
             for key, value in record.values.items()
@@ -172,9 +172,12 @@ class _Reader:
         problems += ["no photos"] if not unique and "photos" in self.columns else []
         about = {name: self.translated(name, clean(values.get(name))) for name in ("kind", "viewpoint", "split")}
         about["split"] = split_name(about["split"])
+        before = self.n_photos.get(ad_id, 0)
+        if unique:
+            self.n_photos[ad_id] = before + len(unique)
         rows = tuple(
             photo_row(ad_id, self.template(image_id, ad_id), position, status=status, **about)
-            for position, image_id in enumerate(unique)
+            for position, image_id in enumerate(unique, before)
         )
         return tuple({row["photo_id"]: row for row in rows}.values()), problems
 
@@ -185,9 +188,20 @@ class _Reader:
         ]
         return [name for ids, _ in found for name in ids], sum(holes for _, holes in found)
 
-    def translated(self, name: str, value: str | None) -> str | None:
-        words = self.settings.words.get(name)
-        return value if words is None or value is None else words.get(value) or None
+    def bytes_in(self, values: Mapping[str, Any]) -> str | None:
+        """Return which column holds bytes that are no text, as Parquet may, or None."""
+        for name, column in ((name, column) for name, found in self.columns.items() for column in found):
+            if holds_bytes(_value(values, column)):
+                what = "the bytes of photos, not their names" if name == "photos" else "bytes that are no text"
+                return f"{column} holds {what}"
+        return None
+
+    def translated(self, name: str, value: Any) -> Any:
+        """Return a value as it is, or what the settings say for it."""
+        words, said = self.settings.words.get(name), clean(value)
+        if words is None:
+            return value
+        return (words.get(said) or None) if said else None
 
 
 _OF_PHOTOS = ("photos", "kind", "viewpoint", "split")
@@ -209,23 +223,33 @@ def _value(values: Mapping[str, Any], column: str) -> Any:
 class _Place:
     """Where a photo is: what its id and its ad's id make of a URL or path with places, or of a folder."""
 
-    def __init__(self, pattern: str, *, is_folder: bool) -> None:
+    def __init__(self, pattern: str, *, is_folder: bool, is_beside: bool) -> None:
         self.is_folder = is_folder
-        self.is_remote = storage.is_url(pattern) and storage.local_path(pattern) is None
-        self.pattern = pattern if self.is_remote else str((storage.local_path(pattern) or Path(pattern)).absolute())
+        self.scheme = pattern.partition("://")[0] if storage.is_url(pattern) else ""
+        separator = "/" if self.scheme else os.sep
+        self.pattern = pattern.rstrip(separator) + (f"{separator}{{image_id}}" if is_folder else "")
+        # Beside a table with a URL, "/a.jpg" begins at its host, as in a page (RFC 3986).
+        self.root = re.sub(r"(://[^/]*)/.*", r"\1/{image_id}", self.pattern) if is_beside else self.pattern
 
     def __call__(self, image_id: str, ad_id: str) -> str:
+        if storage.is_url(image_id):
+            return image_id
+        return self._remote(image_id, ad_id) if self.scheme else self._local(image_id, ad_id)
+
+    def _remote(self, image_id: str, ad_id: str) -> str:
+        if image_id.startswith("//") and self.scheme.casefold() in ("http", "https"):
+            return f"{self.scheme}:{image_id}"
+        pattern = self.root if image_id.startswith("/") else self.pattern
+        image_id = image_id.lstrip("/") if "/{image_id}" in pattern else image_id
+        return pattern.format(image_id=quote(image_id, safe="/"), ad_id=quote(ad_id, safe=""))
+
+    def _local(self, image_id: str, ad_id: str) -> str:
         # Texts rather than Path: this runs for each of millions of photos, and a Path costs some 10 microseconds.
         is_rooted = image_id[0] in "/\\" or image_id[1:2] == ":"
-        if storage.is_url(image_id) or (is_rooted and Path(image_id).is_absolute()):
+        if is_rooted and Path(image_id).is_absolute():
             return image_id
-        if self.is_remote:
-            ids = {"image_id": quote(image_id, safe="/"), "ad_id": quote(ad_id, safe="")}
-            return f"{self.pattern}/{ids['image_id']}" if self.is_folder else self.pattern.format(**ids)
-        if not self.is_folder:
-            return self.pattern.format(image_id=image_id, ad_id=ad_id)
-        path = f"{self.pattern}{os.sep}{image_id}"
-        if path.casefold().endswith(SUFFIXES):
+        path = self.pattern.format(image_id=image_id, ad_id=ad_id)
+        if not self.is_folder or path.casefold().endswith(SUFFIXES):
             return path
         # os.path, since Path.is_file raises for a name that is too long.
         return next((path + suffix for suffix in SUFFIXES if os.path.isfile(path + suffix)), path)  # noqa: PTH113
@@ -233,20 +257,30 @@ class _Place:
 
 def _template_of(settings: TableSettings) -> _Place:
     """Return the place that `photos` names; paths are relative to the table's folder."""
-    pattern = settings.photos if settings.photos is not None else "."
+    said = settings.photos if settings.photos is not None else "."
+    pattern = _escaped_start(said if storage.local_path(said) is None else str(storage.local_path(said)))
     try:
         names = {name for _, name, _, _ in Formatter().parse(pattern) if name is not None}
     except ValueError as error:
-        raise ValueError(f"photos {pattern!r} is no pattern: {error}") from error
+        raise ValueError(f"photos {said!r} is no pattern: {error}") from error
     for name in names - {"image_id", "ad_id"}:
-        raise ValueError(f"photos {pattern!r} has {{{name}}}; allowed: {{image_id}}, {{ad_id}}")
-    if storage.is_url(pattern):
-        return _Place(pattern.rstrip("/"), is_folder="image_id" not in names)
+        raise ValueError(f"photos {said!r} has {{{name}}}; allowed: {{image_id}}, {{ad_id}}")
     table = storage.local_path(settings.path)
-    if table is None and not Path(pattern).is_absolute():
+    if table is not None and not storage.is_url(pattern):
+        pattern = str(Path(_escaped(str(table.parent.absolute())), pattern))
+    elif not storage.is_url(pattern) and not Path(pattern).is_absolute():
         base = settings.path.partition("?")[0].partition("#")[0].rpartition("/")[0]
-        relative = pattern.removeprefix("./").removeprefix(".")
-        pattern = f"{base}/{relative}".rstrip("/")
-    elif table is not None:
-        pattern = str(table.parent / pattern)
-    return _Place(pattern, is_folder="image_id" not in names)
+        pattern = f"{_escaped(base)}/{Path(pattern).as_posix()}".removesuffix("/.")
+    return _Place(pattern, is_folder="image_id" not in names, is_beside=settings.photos is None)
+
+
+def _escaped(text: str) -> str:
+    return text.replace("{", "{{").replace("}", "}}")
+
+
+def _escaped_start(pattern: str) -> str:
+    """Escape the braces of the folders that are there: a name may have them."""
+    before = re.split(r"\{(?:image|ad)_id\}", pattern)[0]
+    folders = [folder for folder in (Path(before), *Path(before).parents) if before.startswith(str(folder))]
+    start = next((str(folder) for folder in folders if os.path.isdir(folder)), "")  # noqa: PTH112
+    return _escaped(start) + pattern[len(start) :]

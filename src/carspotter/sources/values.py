@@ -45,21 +45,28 @@ _TOKEN = re.compile(r'"((?:[^"\\]|\\.|"")*)"|\'((?:[^\'\\]|\\.)*)\'|([^,\s][^,]*
 
 
 def tidy(value: Any) -> Any:
-    """Return a value, or None where a program wrote a word for nothing; bytes of zero are left out."""
+    """Return a value, or None for a word for nothing and for bytes that are no text; bytes of zero are left out."""
     if not isinstance(value, str):
-        return value
+        return None if isinstance(value, bytes) else value
     text = value.replace("\0", "")
     return None if text.strip().casefold() in _NOTHING or text.strip() == "NA" else text
 
 
 def number_text(text: str | None) -> str | None:
-    """Return "4711" for "4711.0", as floats write whole numbers."""
-    return re.sub(r"^(\d+)[.,]0+$", r"\1", text) if text else text
+    """Return "4711" for "4711.0", as floats write whole numbers; in "1,000" the comma parts thousands."""
+    return re.sub(r"^(?!\d{1,3}[.,]000$)(\d+)[.,]0+$", r"\1", text) if text else text
 
 
 def is_rounded(text: str) -> bool:
     """Return whether a spreadsheet has rounded a long number, "1.23457E+11", so that several have become one."""
     return re.fullmatch(r"\d[.,]\d+[eE]\+\d+", text) is not None
+
+
+def holds_bytes(value: Any) -> bool:
+    """Return whether a value is, or lists, bytes that are no text, such as photos themselves."""
+    if isinstance(value, Mapping):
+        return _url_of(value) is None and any(isinstance(part, bytes) for part in value.values())
+    return isinstance(value, bytes) or (isinstance(value, list) and any(map(holds_bytes, value)))
 
 
 def photo_ids(value: Any, delimiter: str | None) -> tuple[list[str], int]:
@@ -84,7 +91,7 @@ def _parts(text: str) -> list[Any]:
         return literal
     if "://" in text:
         # A comma stands in URLs too: "https://a/b,c.jpg" is one, "a.jpg, https://…" are two.
-        pieces = re.split(r"\s*[|;]\s*" + _SCHEME + r"|\s+" + _SCHEME + r"|[\r\n]+", text.rstrip("|; "))
+        pieces = re.split(r"\s*[|;]\s*" + _SCHEME + r"|,?\s+" + _SCHEME + r"|[\r\n]+", text.rstrip("|; "))
         return [part for piece in pieces for part in _split_urls(piece)]
     marks = [mark for mark in ("\n", ",", "|", ";", "\t") if mark in text]
     for mark in marks:

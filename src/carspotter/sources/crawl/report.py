@@ -31,6 +31,8 @@ class CrawlReport:
     stopped_by: str = ""
     """The setting that ended it before its end: "limit", "max_pages", or none."""
     depth: int = 0
+    too_deep: int = 0
+    """Addresses that were left, since they lie more than `depth` links from a start page."""
 
     @classmethod
     def of(cls, pages: Sequence[Mapping[str, Any]], outcome: Mapping[str, Any], settings: CrawlSettings) -> CrawlReport:
@@ -41,15 +43,20 @@ class CrawlReport:
             for note in page.get("notes", ()):
                 notes.setdefault(note, []).append(page["url"])
         stopped = "limit" if len(offers) >= settings.limit else "max_pages" if len(pages) >= settings.max_pages else ""
+        read = {url for page in pages for url in (page["url"], page["asked"])}
+        last = [page for page in pages if int(page.get("depth", 0)) >= settings.depth]
+        left = {url for page in last for url in (*page["listings"], *page["pages"])} - read
+        failed = outcome.get("failed", {})
         return cls(
             pages=len(pages),
             listings=len(offers),
             photos=sum(len(offer["photos"]) for _, offer in offers),
             without_photo=[url for url, offer in offers if not offer["photos"]],
-            failed=outcome.get("failed", {}),
+            failed=failed,
             notes=notes,
             stopped_by=stopped,
             depth=settings.depth,
+            too_deep=len(left.difference(*failed.values())),
         )
 
     @classmethod
@@ -112,6 +119,8 @@ class CrawlReport:
             said.append(f"{len(several)} pages of several cars, such as {several[0]}")
         if self.stopped_by:
             said.append(f"stopped by `{self.stopped_by}`; raise it and run it again to go on")
+        elif self.too_deep:
+            said.append(f"{self.too_deep} addresses lie beyond `depth`; raise it and run it again to go on")
         return said
 
 

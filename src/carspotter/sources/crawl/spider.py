@@ -10,7 +10,7 @@ import http.client
 import math
 import re
 import urllib.request
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Mapping
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -42,10 +42,8 @@ _FILES = re.compile(r"\.(?:jpe?g|png|webp|gif|svg|css|js|pdf|zip|mp4|xml|ico|wof
 def crawl_here(settings: CrawlSettings, folder: str, dry: bool, pipe: Connection) -> None:
     """Crawl in this process, which ends with it; sends `pipe` how many listings were found, and at last the outcome."""
     end_with_parent()
-    robots = {origin: _robots(origin, settings) for origin in dict.fromkeys(_origin(url) for url in settings.start)}
-    delays = [float(rules.crawl_delay(settings.user_agent) or 0) for rules in robots.values() if rules is not None]
-    delay_s = max([settings.delay_s, _LEAST_DELAY_S, *filter(math.isfinite, delays)])
-    process = CrawlerProcess(_scrapy_settings(settings, delay_s))
+    robots = {origin: _robots(origin, settings) for origin in _origins(settings)}
+    process = CrawlerProcess(_scrapy_settings(settings, _delay_s(settings, robots)))
     state: dict[str, Any] = {"failed": {}, "verdicts": {}}
     process.crawl(ListingSpider, rules=settings, place=Path(folder), dry=dry, pipe=pipe, state=state, robots=robots)
     process.start()
@@ -73,6 +71,18 @@ def _scrapy_settings(settings: CrawlSettings, delay_s: float) -> dict[str, Any]:
         "LOG_ENABLED": False,
         "REFERER_ENABLED": False,
     }
+
+
+def _origins(settings: CrawlSettings) -> list[str]:
+    """Return the origins that are known ahead: those of the start pages, and the hosts under the first one's scheme."""
+    first = urlsplit(settings.start[0]).scheme
+    return list(dict.fromkeys([*map(_origin, settings.start), *(f"{first}://{host}" for host in settings.hosts)]))
+
+
+def _delay_s(settings: CrawlSettings, robots: Mapping[str, Protego | None]) -> float:
+    """Return the pace for all hosts: the slowest that any of them asks for."""
+    delays = [float(rules.crawl_delay(settings.user_agent) or 0) for rules in robots.values() if rules is not None]
+    return max([settings.delay_s, _LEAST_DELAY_S, *filter(math.isfinite, delays)])
 
 
 def _origin(url: str) -> str:
