@@ -263,6 +263,22 @@ def test_finished_shards_are_kept_and_stale_ones_go(tmp_path: Path) -> None:
     }
 
 
+def test_a_taxonomy_goes_with_its_classes(tmp_path: Path) -> None:
+    write(rows_of(tmp_path, 6), SMALL, tmp_path / "out", root=tmp_path, taxonomy=TAXONOMY)
+    write([], SMALL, tmp_path / "out", root=tmp_path)
+    assert not (tmp_path / "out/taxonomy.json").exists()
+
+
+def test_a_shard_that_lacks_a_photo_for_now_is_written_again(tmp_path: Path) -> None:
+    rows = rows_of(tmp_path, 6)
+    away, broken = (tmp_path / rows[number]["path"] for number in (0, 1))
+    away.rename(tmp_path / "away")
+    broken.write_bytes(b"no photo")
+    assert write(rows, SMALL, tmp_path / "out", root=tmp_path).n_samples == 4
+    (tmp_path / "away").rename(away)
+    assert write(rows, SMALL, tmp_path / "out", root=tmp_path).n_samples == 5
+
+
 KILLED = f"""
 import json, sys
 from pathlib import Path

@@ -186,6 +186,16 @@ def test_an_unused_photo_ties_its_ads():
     assert split_of_ads(samples)["ad3"] == split_of_ads(samples)["ad17"]
 
 
+def test_copies_that_do_not_tie_their_ads_are_one_sample():
+    rows = [*photos_of(30, per_ad=1), *((f"ad{ad}/x", f"ad{ad}", "Audi A4", "banner", ad == 17) for ad in range(30))]
+    photos = columns(rows) | {"tying": [not row[0].endswith("x") for row in rows]}
+    samples = split(photos)
+    assert [photo for photo, status in by_photo(samples, "status").items() if status == "ok" and "x" in photo] == [
+        "ad17/x"
+    ]
+    assert {frozenset(names) for names in split_of_ads(samples).values()} == {frozenset({name}) for name in SPLITS}
+
+
 def test_a_new_ad_follows_the_ad_it_copies():
     rows = photos_of(30)
     first = split(columns(rows))

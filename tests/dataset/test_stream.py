@@ -125,6 +125,12 @@ def test_some_samples_can_be_chosen() -> None:
     assert list(draw(split.choose(np.zeros(44, bool)), Order(seed=0, epoch=0), 5)) == []
 
 
+def test_no_process_is_dealt_a_shard_of_which_nothing_is_chosen() -> None:
+    split = split_of(3, 3).choose(np.arange(6) < 3)
+    parts = [list(draw(split, Order(seed=0, epoch=0, part=(rank, 2)), 3)) for rank in range(2)]
+    assert [len(part) for part in parts] == [3, 3]
+
+
 @pytest.mark.parametrize("workers", [0, 2])
 def test_tars_and_tfrecords_give_the_same_batches_whoever_reads(folders: dict[str, Path], workers: int) -> None:
     found = []

@@ -227,6 +227,13 @@ def test_a_person_wins_over_everything():
     assert resolver.resolve("foo", "bar").status == "unresolved"
 
 
+def test_a_make_that_a_person_named_is_known_from_the_first_row_on():
+    resolver = corrected("Foo,Bar,,Foo Motors,Bar X,,\nFoo,Baz,,foo motors,Baz Y,,\n")
+    assert resolver.resolve(title="Foo Motors Baz Y 2.0, one owner").name == "Foo Motors Baz Y"
+    assert resolver.resolve("Foo Motors", "Bar X").score == 1.0
+    assert resolver.resolve("foo", "bar").name == "Foo Motors Bar X"
+
+
 def test_the_unresolved_list_comes_back_as_corrections(resolver):
     words = [("Foo", "Bar"), ("Ford", "Golf"), ("ford", "GOLF"), ("VW", "Golf"), (None, None)]
     listings = [{"ad_id": str(n), "make": make, "model": model} for n, (make, model) in enumerate(words)]

@@ -111,6 +111,61 @@ def test_no_class_is_told_by_the_sound_of_a_general_word(resolver, word):
 # ---- title and description
 
 
+BEHIND_AN_ENGINE = {
+    "BMW": {
+        "218i Active Tourer": "2 Series Active Tourer",
+        "2er Gran Tourer": "2 Series Gran Tourer",
+        "220d xDrive Gran Tourer": "2 Series Gran Tourer",
+        "Serie 4 420d Gran Coupé": "4 Series Gran Coupe",
+        "840i Gran Coupe": "8 Series",
+        "320d GT": "3 Series Gran Turismo",
+        "535d xDrive Gran Turismo": "5 Series Gran Turismo",
+        "X5 3.0d M Sportpaket": "X5",
+        "320d Touring": "3 Series",
+    },
+    "MINI": {
+        "Cooper Clubman": "Clubman",
+        "One D Countryman": "Countryman",
+        "Cooper SD Countryman ALL4": "Countryman",
+        "John Cooper Works Countryman": "Countryman",
+        "Mini Cooper S Paceman": "Paceman",
+        "One Cabrio": "Cabrio",
+        "Cooper S 2.0": "Cooper",
+    },
+    "Mercedes-Benz": {
+        "AMG GLC 43 4Matic Coupé": "GLC-Class Coupe",
+        "EQS 450+ SUV": "EQS SUV",
+        "AMG GT 63 S 4-Door": "AMG GT 4-Door",
+        "V 250 d Marco Polo": "Marco Polo",
+        "C 220 d T-Modell": "C-Class",
+    },
+    "Audi": {"Q8 55 e-tron": "Q8 e-tron", "e-tron GT quattro": "e-tron GT", "TT 2.5 TFSI RS": "TT RS"},
+    "Volkswagen": {
+        "Golf VII Variant Alltrack": "Golf Alltrack",
+        "Golf 1.4 TSI Plus": "Golf Plus",
+        "Golf Highline Plus": "Golf",
+        "Passat 2.0 TDI CC": "CC",
+        "T5 2.0 TDI Multivan": "Multivan",
+    },
+    "Renault": {"Scenic III Grand": "Grand Scenic", "Megane Grand Scenic": "Grand Scenic"},
+    "Citroën": {"C3 1.2 PureTech Aircross": "C3 Aircross", "C4 Picasso Grand": "Grand C4 Picasso"},
+    "Ford": {"Focus 1.6 TDCi C-Max": "Focus C-Max", "Ka+ 1.2": "Ka+", "Ka 1.2": "Ka"},
+    "Toyota": {"Yaris 1.5 Hybrid Cross": "Yaris Cross", "Aygo x-play": "Aygo", "Prius+ 1.8": "Prius V"},
+    "Nissan": {"Qashqai 2.0 dCi": "Qashqai", "Qashqai+2 2.0 dCi": "Qashqai+2", "Qashqai 2 1.6": "Qashqai+2"},
+    "Chery": {"Tiggo 2.0 4WD": "Tiggo", "Tiggo 7 1.5T": "Tiggo 7"},
+    "Land Rover": {"Range Rover P400 Evoque": "Range Rover Evoque", "Range Rover Vogue": "Range Rover"},
+    "Jeep": {"Grand Cherokee 3.6 L": "Grand Cherokee", "Grand Cherokee L": "Grand Cherokee L"},
+    "Volvo": {"V60 D4 AWD Cross Country": "V60 Cross Country"},
+    "Peugeot": {"206+ 1.4": "206+", "206 1.4": "206"},
+}
+
+
+@pytest.mark.parametrize("make", BEHIND_AN_ENGINE)
+def test_a_longer_name_wins_over_its_beginning_across_an_engine(resolver, make):
+    expected = BEHIND_AN_ENGINE[make]
+    assert {words: resolver.resolve(make, words).model for words in expected} == expected
+
+
 def test_columns_then_title_then_description_each_says_where(resolver):
     text = {"title": "VW Passat Variant B8", "description": "Audi A4 B9"}
     column = resolver.resolve("BMW", "E46", **text)

@@ -188,6 +188,25 @@ def test_shards_are_read_back(built: tuple[Path, Said]) -> None:
         assert 0 < len(train) < 45
 
 
+def test_shards_are_written_again_when_a_photo_comes_back_or_the_identifier_sees_otherwise(copy: Path) -> None:
+    def shard() -> Said:
+        return dict(build(Project.open(copy), only=("shard",), workers=0)["shard"])
+
+    shutil.rmtree(copy / "shards")
+    (copy / "pictures" / "1000_1.jpg").rename(copy / "away")
+    assert shard()["errors"] == 1
+    (copy / "away").rename(copy / "pictures" / "1000_1.jpg")
+    stats = shard()
+    assert (stats["errors"], stats.get("unchanged")) == (0, None)
+    assert shard()["unchanged"]
+    manifest = copy / "bundles" / "identifier" / "bundle.json"
+    content = json.loads(manifest.read_text(encoding="utf-8"))
+    content["preprocessing"]["pad"] += 0.1
+    manifest.write_text(json.dumps(content), encoding="utf-8")
+    assert "unchanged" not in shard()
+    assert json.loads((copy / "shards" / "manifest.json").read_text())["settings"]["target"] == content["preprocessing"]
+
+
 def test_the_report_is_one_file_with_pictures(built: tuple[Path, Said]) -> None:
     html = (built[0] / "report.html").read_text(encoding="utf-8")
     assert "leak certificate: 0 ads, 0 exact, 0 near-duplicates" in html

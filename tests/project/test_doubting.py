@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+from codecs import BOM_UTF8
 from pathlib import Path
 
 import numpy as np
@@ -70,7 +71,7 @@ def project(tmp_path: Path) -> Project:
 
 def decide(project: Project, **decisions: str) -> None:
     """Fill the decisions of rows of `doubts.csv` by their ad, as a person does, and save it as `reviewed.csv`."""
-    with (project.labels / "doubts.csv").open() as file:
+    with (project.labels / "doubts.csv").open(encoding="utf-8-sig") as file:
         rows = list(csv.DictReader(file))
     with (project.labels / "reviewed.csv").open("w", newline="") as file:
         writer = csv.DictWriter(file, list(rows[0]))
@@ -82,7 +83,8 @@ def decide(project: Project, **decisions: str) -> None:
 def test_the_ad_with_the_wrong_label_is_found_and_set_right(project: Project) -> None:
     stats = build(project, only=("doubts",))["doubts"]
     assert stats["ads"] == 1
-    with (project.labels / "doubts.csv").open() as file:
+    assert (project.labels / "doubts.csv").read_bytes().startswith(BOM_UTF8)  # or spreadsheets misread Škoda
+    with (project.labels / "doubts.csv").open(encoding="utf-8-sig") as file:
         row = next(row for row in csv.DictReader(file) if not row["photo_id"])
     assert (row["ad_id"], row["given"], row["becomes_model"]) == (WRONG, "BMW X5", "A4")
     assert stats["text"].endswith(f"next: carspotter review {project.folder} --queue doubts")

@@ -214,7 +214,7 @@ def _of_task(task: Mapping[str, Any]) -> Pairs:
     data = task["data"]
     place = urlsplit(str(data.get("image", "")))
     photo = str(data.get("photo_id") or _base(parse_qs(place.query).get("d", [unquote(place.path)])[0]))
-    values = [result["value"] for result in done[-1]["result"]]
+    values = [result.get("value", {}) for result in done[-1]["result"]]  # a relation of two boxes has none
     labels = [word for value in values for word in value.get("rectanglelabels") or value.get("choices") or ()]
     for label in labels or [None]:
         yield photo, label

@@ -14,6 +14,7 @@ from io import BytesIO
 from typing import Any
 
 from carspotter import storage
+from carspotter.catalog.tables import ERROR
 from carspotter.dataset.crops import Format as ImageFormat
 from carspotter.dataset.manifest import Shard, join
 from carspotter.dataset.samples import Sample, to_members, to_record
@@ -27,6 +28,8 @@ Row = Mapping[str, Any]
 
 # Grows when equal rows and settings give other shards; then no shard of an older version is kept.
 _VERSION = 2
+# Faults of the storage, and of a worker that was ended or ran out of time; a broken photo stays broken.
+_PASSING = (StorageError.code, ERROR)
 SUFFIX: Mapping[Format, str] = {"webdataset": ".tar", "tfrecord": ".tfrecord"}
 
 
@@ -54,10 +57,15 @@ class Task:
 
 
 def standing(task: Task) -> Shard | None:
-    """Return the description of a shard that stands as this task would write it, or None."""
+    """Return the description of a shard that stands as this task would write it, or None.
+
+    One that lacks a photo which could not be read does not stand: another time it may be.
+    """
     shard = read_shard(join(task.folder, f"{task.name}.json"))
     path = storage.local_path(task.folder)
     if shard is None or shard.plan != task.plan or set(shard.files) != set(task.files.values()):
+        return None
+    if any(error["code"] in _PASSING for error in shard.errors):
         return None
     for name, stated in shard.files.items():
         if path is not None and (not (path / name).is_file() or (path / name).stat().st_size != stated["bytes"]):

@@ -75,7 +75,7 @@ def write(
         shards=tuple(shards[task.name] for task in tasks),
     )
     _write_words(manifest, taxonomy)
-    _remove_stale(manifest)
+    _remove_stale(manifest, taxonomy)
     storage.write(join(folder, MANIFEST), manifest.to_bytes())
     return load_manifest(folder)
 
@@ -205,11 +205,13 @@ def _write_words(manifest: Manifest, taxonomy: Taxonomy | None) -> None:
     storage.write(join(manifest.folder, "errors.csv"), text.encode(errors="surrogateescape"))
 
 
-def _remove_stale(manifest: Manifest) -> None:
-    """Remove shards of an earlier, longer dataset from a local folder: only files that a description names as ours."""
+def _remove_stale(manifest: Manifest, taxonomy: Taxonomy | None) -> None:
+    """Remove from a local folder what an earlier, longer dataset left: only files that a description names as ours."""
     path = storage.local_path(manifest.folder)
     if path is None:  # readers go by the manifest, so that a stale remote file costs room and nothing else
         return
+    if taxonomy is None:
+        (path / "taxonomy.json").unlink(missing_ok=True)
     current = {shard.name for shard in manifest.shards}
     wanted = {name for shard in manifest.shards for name in shard.files}
     for described in sorted(path.glob("*-[0-9][0-9][0-9][0-9][0-9][0-9].json")):

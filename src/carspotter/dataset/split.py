@@ -69,12 +69,12 @@ def split(
 
     `photos` has all photos of the catalogue, equally long columns: photo_id, ad_id, class_name (None: not usable, it
     only ties), the columns named in `ties` (None: ties nothing) and, if wanted, `kept` (of a group's usable photos
-    the kept one becomes the sample) and `given` (the part that a source puts the photo in, or None; it counts more
-    than `previous`. An ad, or ads with a common tie, that are given several parts stay in test before validation
-    before train; what was given another part is a "bridge"). `previous` has photo_id, ad_id and split of the last
-    samples, whatever their status; they never move. The rows are those with a class; status is "ok", "duplicate"
-    (another copy is the sample, no split) or "bridge" (the ad's duplicates tie two splits; the split is where the ad
-    stood before, if anywhere).
+    the kept one becomes the sample), `tying` (False: of its copies one is the sample, but they tie no ads) and `given`
+    (the part that a source puts the photo in, or None; it counts more than `previous`. An ad, or ads with a common
+    tie, that are given several parts stay in test before validation before train; what was given another part is a
+    "bridge"). `previous` has photo_id, ad_id and split of the last samples, whatever their status; they never move.
+    The rows are those with a class; status is "ok", "duplicate" (another copy is the sample, no split) or "bridge"
+    (the ad's duplicates tie two splits; the split is where the ad stood before, if anywhere).
     The order of rows decides nothing. Raises DatasetError for missing columns, a photo given twice, or a `previous`
     that has one ad in two splits.
     """
@@ -107,10 +107,8 @@ def _copies(table: Table, usable: Truths, sampled: Truths) -> Numbers:
     the first column of ties says that photos are copies.
     """
     copy_of = np.full(len(table.photo_id), NONE, np.intp)
-    if not len(table.tie):
-        return copy_of
-    rows = np.flatnonzero(usable & (table.tie[0] != NONE))
-    tie = table.tie[0, rows]
+    rows = np.flatnonzero(usable & (table.copy != NONE))
+    tie = table.copy[rows]
     # By tie, then the best candidate first: the last key is the first to sort by.
     order = np.lexsort((rows, ~table.kept[rows], ~sampled[rows], tie))
     rows, tie = rows[order], tie[order]

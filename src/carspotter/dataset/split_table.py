@@ -20,7 +20,10 @@ Given = Literal["auto", "given", "new"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Table:
-    """All photos sorted by photo_id, their words as numbers; `tie` is (n_ties, n_photos), NONE where there is none."""
+    """All photos sorted by photo_id, their words as numbers; `tie` is (n_ties, n_photos), NONE where there is none.
+
+    `copy` (n_photos,) is the first of the ties, also of photos that are not to tie their ads.
+    """
 
     photo_id: Texts
     ads: Texts
@@ -28,6 +31,7 @@ class Table:
     classes: Texts
     class_: Numbers
     tie: Numbers
+    copy: Numbers
     kept: Truths
 
     @property
@@ -60,17 +64,24 @@ class Table:
             # Numbers go on from column to column: a group and a second kind of tie must not meet in one number.
             tie.append(np.where(numbers == NONE, NONE, numbers + n_ties))
             n_ties += len(names)
-        kept = photos.get("kept")
-        flags = np.zeros(len(ids), bool) if kept is None else np.array([k is True or k == 1 for k in kept], bool)[order]
+        found = np.stack(tie) if tie else np.zeros((0, len(ids)), np.intp)
         return cls(
             photo_id=ids,
             ads=ads,
             ad=ad,
             classes=classes,
             class_=class_,
-            kept=flags,
-            tie=np.stack(tie) if tie else np.zeros((0, len(ids)), np.intp),
+            kept=_flags(photos, "kept", order, otherwise=False),
+            tie=np.where(_flags(photos, "tying", order, otherwise=True), found, NONE),
+            copy=found[0] if len(found) else np.full(len(ids), NONE, np.intp),
         )
+
+
+def _flags(photos: Columns, name: str, order: Numbers, *, otherwise: bool) -> Truths:
+    """Return a column of truths, one that is not there as a constant."""
+    if (flags := photos.get(name)) is None:
+        return np.full(len(order), otherwise)
+    return np.array([flag is True or flag == 1 for flag in flags], bool)[order]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -183,10 +183,11 @@ def _once(sizes: Sequence[int], opened: Callable[[int], Iterator[Place]], order:
 def _own(shards: list[int], sizes: Sequence[int], part: tuple[int, int]) -> list[int] | None:
     """Deal the shards to the processes, each to the one with the fewest samples; None: there are too few."""
     rank, world = part
-    if len(shards) < world:
+    filled = [shard for shard in shards if sizes[shard]]  # of a shard without a chosen sample nobody could live
+    if len(filled) < world:
         return None
     loads, dealt = [0] * world, [list[int]() for _ in range(world)]
-    for shard in shards:
+    for shard in filled:
         least = loads.index(min(loads))
         loads[least] += sizes[shard]
         dealt[least].append(shard)

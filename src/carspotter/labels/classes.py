@@ -112,7 +112,7 @@ def classes(photos: Columns, *, settings: ClassSettings | None = None, merges: I
     """
     settings = settings or ClassSettings()
     found = _taxa(photos)
-    names = _names(found)
+    names = names_of(found)
     _check_only(settings.only, names)
     ends = _ends(merges, names)
     drafts = [_draft(taxon, ends, names, settings) for taxon in found]
@@ -189,8 +189,8 @@ def cut(taxon: Taxon, level: ClassLevel) -> Taxon:
     return taxon.up_to(level)
 
 
-def _names(found: Iterable[Taxon]) -> dict[str, Taxon]:
-    """Return every name that photos have at any level."""
+def names_of(found: Iterable[Taxon]) -> dict[str, Taxon]:
+    """Return every name that photos have at any level, each as the taxon that it names."""
     return {cut.name(): cut for taxon in found for cut in reversed(_levels(taxon))}
 
 

@@ -73,7 +73,7 @@ class Doubt:
 
 def write_doubts(path: str | Path, doubts: Iterable[Doubt]) -> None:
     """Write doubts as CSV, `decision` empty. Raises StorageError."""
-    storage.write(path, to_csv([doubt.cells() for doubt in doubts], COLUMNS).encode())
+    storage.write(path, to_csv([doubt.cells() for doubt in doubts], COLUMNS).encode("utf-8-sig"))
 
 
 def _number(value: float | None) -> str:

@@ -6,11 +6,20 @@ what they hold, what they nearly are. What remains is named as the seller wrote 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from carspotter.labels.known import Make
-from carspotter.labels.spellings import DOUBTFUL, SHORTEST_FUZZY, is_telling, nearest, number_apart, seller_name
+from carspotter.labels.spellings import (
+    DOUBTFUL,
+    SHORTEST_FUZZY,
+    is_engine,
+    is_telling,
+    nearest,
+    number_apart,
+    seller_name,
+)
 from carspotter.labels.words import GENERIC, Tokens, key, sound, tokens
 
 # How much each way assumes; they rank and are no probabilities.
@@ -114,20 +123,43 @@ class Models:
         name, count = None, 0
         for count in range(len(every), 0, -1):
             name = self._name(key(every[:count]))
-            if name is not None:
+            if name is not None and not self._cuts_litres(every, count):
                 break
         pattern = self._pattern(words, taken=len(" ".join(every[:count])) if name else 0)
         if pattern is not None:
-            return pattern
+            return self._across(every, pattern)
         if name is None:
             return None
-        return self._hit(name, key(every[:count]), is_whole=count >= len(words))
+        return self._across(every, self._hit(name, key(every[:count]), is_whole=count >= len(words)))
+
+    def _cuts_litres(self, words: Tokens, count: int) -> bool:
+        """Return whether a name of so many words has the first digit of an engine: a "Qashqai 2.0" is no Qashqai+2."""
+        last, fraction, after = (*words[count - 1 : count + 2], "", "")[:3]
+        is_engine = last.isdecimal() and _FRACTION.fullmatch(fraction) and not _FRACTION.fullmatch(after)
+        return bool(is_engine and len(last) == 1 and self._name(key(words[: count - 1])))
+
+    def _across(self, words: Tokens, hit: Match) -> Match:
+        """Return the longer name that an engine tears apart, "V60 D4 Cross Country", instead of its beginning."""
+        name = tokens(hit.model)
+        for start in range(1, len(words)):
+            for stop in range(min(len(words), start + _LONGEST_END), start, -1):
+                end = key(words[start:stop])
+                longer = self._make.models.get(key(name) + end, hit.model)
+                # One letter is a trim or litres, "Grand Cherokee 3.6 L", and a number an engine.
+                if longer != hit.model and len(end) > 1 and not end.isdecimal():
+                    return Match(model=longer, method="inside", score=SCORES["inside"])
+            if words[start] not in name and not is_engine(words[start]):
+                break
+        return hit
 
     def _longer(self, words: Tokens, hit: Match | None) -> Match | None:
         """Return the longer name that words nearly are, "Golf Sportvan", instead of the one that they begin with."""
         if hit is None or hit.method != "prefix":
             return hit
-        for count in range(1, len(words)):
+        first = next(count for count in range(len(words) - 1, 0, -1) if self._name(key(words[:count])))
+        if self._name(key(words[:first])) != hit.model:
+            return hit
+        for count in range(first, len(words)):
             start, rest = key(words[:count]), key(words[count:])
             ends = {name.removeprefix(start): name for name in self._telling if name.startswith(start)}
             for end, score in nearest(rest, [end for end in ends if end]):
@@ -208,6 +240,8 @@ class Models:
 
 
 _KINDS = frozenset(GENERIC.values())
+_FRACTION = re.compile(r"\d[a-z]?")  # of 2.0 or 1.5T
+_LONGEST_END = 3  # words: "S-Cross" is two
 
 
 def _glued(word: str) -> Tokens:

@@ -54,6 +54,9 @@ class Resolver:
         """
         self._known = known or Known.bundled()
         self._corrections = corrections or Corrections()
+        # Makes that a person named are known from the first row on, or labels would depend on the order of rows.
+        fresh = [taxon for taxon in self._corrections.taxa.values() if self._known.make_of(tokens(taxon.make)) is None]
+        self._known.add(taxon.up_to("model") for taxon in fresh)
         self._models = {name: Models(make) for name, make in self._known.makes.items()}
         self._makes = MakeWords(self._known)
         self._answers: dict[tuple[str | None, ...], Resolution] = {}
@@ -122,10 +125,7 @@ class Resolver:
         return max(answers, key=lambda answer: (answer.status == OK, answer.score))
 
     def _by_person(self, taxon: Taxon) -> Resolution:
-        make = self._known.make_of(tokens(taxon.make))
-        if make is None:
-            self._known.add([taxon.up_to("model")])
-            make = self._known.makes[taxon.make]
+        make = self._known.make_of(tokens(taxon.make)) or self._known.makes[taxon.make]
         model = make.models.get(key(tokens(taxon.model)), taxon.model) or ""
         code = of_make(make.name).of(model, tokens(f"{model} {taxon.generation}"), make.models)
         generation = code.type if taxon.generation and code else taxon.generation
@@ -196,8 +196,6 @@ class Resolver:
         return Resolution(make=make.name, model=hit.name, score=round(hit.score * sureness, 4), method="seller")
 
     def _models_of(self, make: Make) -> Models:
-        if make.name not in self._models:
-            self._models[make.name] = Models(make)  # of a make that a person named
         return self._models[make.name]
 
     def _hit(self, models: Models, words: tuple[str, ...], more: tuple[str, ...]) -> Match | NearMiss:

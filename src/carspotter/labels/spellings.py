@@ -27,10 +27,10 @@ _NOT_INSIDE = _words(
     "move one partner rapid roadster safari sedan senator spider sport sprinter spyder titan van vision wagon"
 )
 _ENGINE_WORDS = _words(
-    "16v 4matic 4motion 4wd 4x4 aut auto automatic automatik avtomat awd bluehdi cabrio cabriolet cdi combi coupe crdi "
-    "d4d dci diesel dizel dsg ecoboost estate ev fsi gas gdi hatchback hdi hev hybrid jtd kombi limousine manual mpi "
-    "phev quattro sedan station stationwagon suv tce tdci tdi tfsi touring tsi turbo universal van variant "
-    "wagon xdrive"
+    "16v 4matic 4motion 4wd 4x4 aut auto automatic automatik avtomat awd bluehdi bluetec cabrio cabriolet cdi combi "
+    "coupe crdi d4d dci diesel dizel dsg ecoboost estate ev fsi gas gdi hatchback hdi hev hybrid jtd kombi limousine "
+    "manual mpi multijet phev puretech quattro sedan station stationwagon suv tce tdci tdi tfsi touring tsi turbo "
+    "universal van variant wagon xdrive"
 )
 _NO_MODEL = _words(
     "class series model "
@@ -100,6 +100,14 @@ def is_telling(spelling: str) -> bool:
         and has_letter
         and (len(spelling) >= SHORTEST_FUZZY or (has_digit and len(spelling) > 1))
     )
+
+
+def is_engine(word: str) -> bool:
+    """Return whether a word may be of an engine, a gearbox, a drive or a body, or count a generation."""
+    return len(word) <= _LONGEST_TRIM or bool(digits(word)) or word in _ENGINE_WORDS
+
+
+_LONGEST_TRIM = 3  # letters: SE, AWD, III
 
 
 def is_body(model: str) -> bool:

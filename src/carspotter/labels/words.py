@@ -64,6 +64,7 @@ _FROM_GREEK = str.maketrans(_GREEK)
 # Capital letters that look the same in both scripts: a "С4" or "Х5" is often typed in Cyrillic.
 _LOOKALIKES = str.maketrans("АВЕКМНОРСТУХІавекмнорстухі", "ABEKMHOPCTYXIabekmhopctyxi")
 _TOKEN = re.compile(r"[^\W_]+")
+_PLUS = re.compile(r"(?<=\w)\+(?!\w)")  # a "Ka+" is no Ka
 _CYRILLIC_WORD = re.compile(r"[^\W\d_]*[\u0400-\u04ff]\w*")
 
 
@@ -71,6 +72,7 @@ def tokens(text: str | None) -> tuple[str, ...]:
     """Return the words of a text in lower case, without accents, in Latin letters; "" and None give none."""
     if not text:
         return ()
+    text = _PLUS.sub(" plus", text)
     if text.isascii():  # what follows would change nothing, and most words are
         return tuple(_TOKEN.findall(text.lower().replace("'", "").replace("`", "")))
     folded = unicodedata.normalize("NFKC", text).casefold()

@@ -8,10 +8,10 @@ from typing import Any
 
 from carspotter.catalog.tables import OK
 from carspotter.evaluation.mistakes import confused_pairs
-from carspotter.labels.classes import classes, cut, read_merges
+from carspotter.labels.classes import MERGED, classes, names_of, read_merges
 from carspotter.project.build import Build
 from carspotter.review.apply import PHOTO_LABELS
-from carspotter.taxonomy import Taxon
+from carspotter.taxonomy import LEVELS, Taxon
 
 USABLE = f"""SELECT p.photo_id, p.ad_id, w.name AS taxon, w.make, w.model, w.generation, w.year
 FROM listing_photos p JOIN listings l USING (ad_id) JOIN files f USING (photo_id) JOIN checks c USING (photo_id)
@@ -45,16 +45,7 @@ def choose_classes(build: Build) -> Mapping[str, Any]:
 
 
 def class_taxa(build: Build) -> dict[str, Taxon]:
-    """Return the taxon of each class."""
-    rows = build.catalog.rows(
-        """SELECT class_name, make, model, generation, year FROM classes
-        WHERE status IN ('ok', 'merged') ORDER BY class_name, status DESC, taxon"""
-    )
-    level = build.project.settings.classes.level
-    taxa: dict[str, Taxon] = {}
-    for row in rows:
-        taxon = cut(Taxon(make=row["make"], model=row["model"], generation=row["generation"], year=row["year"]), level)
-        if taxon.name() == row["class_name"]:  # not what a person merged into it
-            taxa[taxon.name()] = taxon
-        taxa.setdefault(row["class_name"], taxon)
-    return taxa
+    """Return the taxon of each class: the one that it names, whichever taxa a person merged into it."""
+    rows = build.catalog.rows(f"SELECT class_name, status, {', '.join(LEVELS)} FROM classes ORDER BY class_name, taxon")
+    names = names_of(Taxon(**{level: row[level] for level in LEVELS}) for row in rows)
+    return {row["class_name"]: names[row["class_name"]] for row in rows if row["status"] in (OK, MERGED)}

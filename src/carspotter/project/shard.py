@@ -21,7 +21,7 @@ def write_shards(build: Build) -> Mapping[str, Any]:
     """Write the dataset for training."""
     from carspotter.dataset.shards import write
 
-    settings = build.project.settings.shards
+    settings, network = build.project.settings.shards, base_bundle(build).preprocessing
 
     def work() -> Mapping[str, Any]:
         rows = build.catalog.rows(f"{SAMPLED} ORDER BY s.photo_id")
@@ -33,7 +33,7 @@ def write_shards(build: Build) -> Mapping[str, Any]:
             rows,
             settings,
             build.project.shards,
-            network=base_bundle(build).preprocessing,
+            network=network,
             root=build.project.folder,
             on=build.on,
             workers=build.workers,
@@ -42,6 +42,8 @@ def write_shards(build: Build) -> Mapping[str, Any]:
         )
         return manifest.stats()
 
-    if not (build.project.shards / "manifest.json").exists():
+    # A photo that could not be read may be readable by now.
+    if not (build.project.shards / "manifest.json").exists() or build.journal.stats("shard").get("errors"):
         build.journal.forget("shard")
-    return build.whole("shard", reads=(SAMPLED,), writes=(), settings=settings, work=work)
+    seen = [settings, settings.target(network).to_dict()]
+    return build.whole("shard", reads=(SAMPLED,), writes=(), settings=seen, work=work)

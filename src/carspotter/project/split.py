@@ -10,6 +10,7 @@ import numpy as np
 
 from carspotter.catalog.tables import OK
 from carspotter.dataset.certificate import MAX_DISTANCE, LeakCertificate, certificate
+from carspotter.dataset.columns import texts
 from carspotter.dataset.split import SplitSettings, split
 from carspotter.project.build import Build
 from carspotter.project.classes import USABLE
@@ -30,12 +31,13 @@ AND c.photo_id NOT IN (
     GROUP BY d.group_id HAVING count(DISTINCT p.ad_id) >= {CROWD}))"""
 """Photos whose copies tie ads: also dark and blurred ones, but no placeholders, error pages and banners."""
 
-SPLIT_READS = f"""SELECT p.photo_id, p.ad_id, CASE WHEN t.photo_id IS NOT NULL THEN d.group_id END AS group_id,
+SPLIT_READS = f"""SELECT p.photo_id, p.ad_id, d.group_id, t.photo_id IS NOT NULL AS tying,
 coalesce(d.kept, true) AS kept, k.class_name, p.split AS given
 FROM listing_photos p LEFT JOIN duplicates d USING (photo_id) LEFT JOIN ({TYING}) t ON t.photo_id = p.photo_id
 LEFT JOIN ({USABLE}) u ON u.photo_id = p.photo_id
 LEFT JOIN (SELECT taxon, class_name FROM classes WHERE status IN ('ok', 'merged')) k ON k.taxon = u.taxon"""
-"""Every photo, since an unused one ties ads too; `class_name` only of those that may be samples."""
+"""Every photo, since an unused one ties ads too; `class_name` only of those that may be samples. Of copies one is, also
+where they are not `tying`."""
 
 
 def split_dataset(build: Build) -> Mapping[str, Any]:
@@ -94,6 +96,10 @@ def _absent(samples: Mapping[str, Any], previous: Mapping[str, Any]) -> dict[str
     gone = now[np.searchsorted(now[:-1], old)] != old
     rows = [at for at in np.flatnonzero(gone).tolist() if previous["split"][at]]
     kept = {name: [previous[name][at] for at in rows] for name in ("photo_id", "ad_id", "class_name", "split")}
+    # An ad may have moved to where its source puts it: what comes back must not stand elsewhere than its ad.
+    ads, placed = set(kept["ad_id"]), zip(samples["ad_id"], samples["split"], strict=True)
+    split_of = {ad: split for ad, split in placed if split and ad in ads}
+    kept["split"] = [split_of.get(ad, split) for ad, split in zip(kept["ad_id"], kept["split"], strict=True)]
     unknown = [None] * len(rows)
     return kept | {"group_id": unknown, "status": [ABSENT] * len(rows), "message": unknown}
 
@@ -143,13 +149,18 @@ def _learnt_from(build: Build) -> list[str]:
 def certify(build: Build, samples: Mapping[str, Any]) -> LeakCertificate:
     """Count what stands in two splits, from the raw ads, bytes and hashes rather than from the groups of the split."""
     facts = build.catalog.columns(
-        f"""SELECT p.photo_id, p.ad_id, CASE WHEN t.sha256 IN {AGAIN} THEN t.sha256 END AS sha256,
-        coalesce(t.phash, 0) AS phash, coalesce(t.contrast >= ? AND t.phash IS NOT NULL, false) AS hashed
-        FROM listing_photos p LEFT JOIN ({TYING}) t USING (photo_id) ORDER BY photo_id""",
+        f"""SELECT p.photo_id, p.ad_id, CASE WHEN c.sha256 IN {AGAIN} THEN c.sha256 END AS sha256,
+        coalesce(c.phash, 0) AS phash, coalesce(c.contrast >= ? AND c.phash IS NOT NULL, false) AS hashed,
+        t.photo_id IS NOT NULL AS tying FROM listing_photos p LEFT JOIN checks c USING (photo_id)
+        LEFT JOIN (SELECT photo_id FROM ({TYING})) t USING (photo_id) ORDER BY photo_id""",
         build.project.settings.duplicates.min_contrast,
     )
-    hashed = np.asarray(facts["hashed"], bool)
+    ids, counts = texts(facts["photo_id"]), np.asarray(facts.pop("tying"), bool)
+    # What ties no ads leaks nevertheless where it is a sample itself: a banner that stands in two splits.
+    counts[np.searchsorted(ids, texts(samples["photo_id"])[texts(samples["status"]) == OK])] = True
+    facts["sha256"] = np.where(counts, texts(facts["sha256"]), "")
+    hashed = np.asarray(facts.pop("hashed"), bool) & counts
     # The same texts, not read twice.
-    near = {"photo_id": np.asarray(facts["photo_id"])[hashed], "phash": np.asarray(facts.pop("phash"))[hashed]}
+    near = {"photo_id": ids[hashed], "phash": np.asarray(facts.pop("phash"))[hashed]}
     distance = min(MAX_DISTANCE, build.project.settings.duplicates.same)
     return certificate(samples, ads=facts, exact=facts, near=near, distance=distance)
