@@ -137,7 +137,7 @@ def once(tmp_path_factory: pytest.TempPathFactory) -> Once:
 @pytest.fixture(scope="session")
 def tiny_run(drawn_data: Path, once: Once) -> Path:
     """The run of a short training on the drawn data, with a head for colours; nobody changes it."""
-    from carspotter.training.trainer import train
+    from carspotter.training.run import train
 
     changes = ["card.licence=free for tests", 'model.heads=["color"]']
     return once("tiny-run", lambda folder: train(drawn_data / "recipe.toml", changes, folder))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +13,7 @@ import torch
 
 from carspotter.errors import TrainingError
 from carspotter.export.network import Network
-from carspotter.export.onnx import export
+from carspotter.export.onnx import best_of, card_of, export
 from carspotter.export.quantize import SMALL, halve_weights
 from carspotter.runtime.bundle import ModelBundle
 from carspotter.runtime.calibration import softmax
@@ -20,6 +22,7 @@ from carspotter.training.checkpoint import BEST, load_checkpoint
 from carspotter.training.identifier.task import IdentifierTask, predict
 from carspotter.training.norms import fuse_norms
 from carspotter.training.recipe_file import load_recipe
+from carspotter.training.task import RECIPE
 
 
 @pytest.fixture(scope="module")
@@ -99,6 +102,35 @@ def test_fused_norms_change_nothing(drawn_data: Path) -> None:
         after = fused(pixels)[0]
     assert not any(isinstance(module, torch.nn.BatchNorm2d) for module in fused.modules())
     assert torch.allclose(before, after, atol=1e-4)
+
+
+def test_labels_that_changed_since_the_run_are_told(
+    tiny_run: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    recipe = load_recipe(tiny_run / RECIPE)
+    task, table = IdentifierTask(recipe), Path(recipe.data.labels)
+    checkpoint = best_of(tiny_run, task)[1]
+    assert "note" not in card_of(recipe, task, {}, checkpoint)["data"]
+    assert not caplog.records
+    rows = table.read_text().strip().replace("\n", f"\n{table.parent}/").splitlines()
+    (tmp_path / "labels.csv").write_text("\n".join(rows[:-1]))
+    moved = replace(recipe, data=replace(recipe.data, labels=str(tmp_path / "labels.csv")))
+    other = IdentifierTask(moved)
+    assert best_of(tiny_run, other)[1].fingerprint != other.fingerprint
+    assert "labels or recipe are others than those that the run learnt by" in caplog.text
+    data = card_of(recipe, other, {}, checkpoint)["data"]
+    assert data["fingerprint"] == task.fingerprint
+    assert "photos it learnt from" in data["note"]
+    (tmp_path / "labels.csv").write_text("\n".join([*rows[:-1], rows[-1].rsplit(",", 1)[0] + ",Green"]))
+    with pytest.raises(TrainingError, match="the labels have other words than the run learnt"):
+        best_of(tiny_run, IdentifierTask(moved))
+
+
+def test_a_figure_of_no_photo_is_left_out_of_the_card(tiny_run: Path) -> None:
+    recipe, checkpoint = load_recipe(tiny_run / RECIPE), load_checkpoint(tiny_run / BEST)
+    figures = {"top1": 0.5, "head.color": math.nan}
+    card = card_of(recipe, IdentifierTask(recipe), figures, checkpoint)
+    assert card["figures"] == {"choosing part: top1": 0.5}
 
 
 def test_no_run(tmp_path: Path) -> None:

@@ -20,6 +20,7 @@ from carspotter.progress import Quiet
 from carspotter.project.locate import LocateSettings, versions
 from carspotter.project_training.attribute import train_attribute
 from carspotter.project_training.attribute_look import NEW, Answers
+from carspotter.project_training.attribute_network import recipe_of
 from carspotter.project_training.attribute_photos import AttributeSettings
 from carspotter.project_training.attribute_rows import read_labels
 from carspotter.recognition.recognizer import Recognizer
@@ -130,7 +131,7 @@ def test_hog_and_a_head_join_in_an_ensemble_that_is_fitted_on_validation(tmp_pat
     [
         ({"how": "head", "backbone": "resnet18"}, r"head takes no --backbone \(resnet18\)"),
         ({"how": "scratch", "backbone": "resnet18"}, "add --how features or fine-tune"),
-        ({"how": "features"}, "features needs --backbone NAME"),
+        ({"how": "features"}, "features needs --backbone NAME, one of timm's, such as resnet50$"),
         ({"how": "hog", "epochs": 3}, "hog has no epochs: leave --epochs out"),
         ({"how": "head", "minutes": 3.0}, "leave --minutes out, or add --how fine-tune or scratch"),
         ({"how": "cnn"}, "way 'cnn' is unknown"),
@@ -265,6 +266,33 @@ def test_another_bundle_is_not_written_over(tmp_path: Path) -> None:
     shutil.copytree(str(shipped("finder").folder), tmp_path / "out")
     with pytest.raises(DatasetError, match="holds another bundle"):
         train_attribute(labels, tmp_path / "out", AttributeSettings(task="side"), Said())
+
+
+def test_a_network_that_takes_one_size_alone_gets_it(tmp_path: Path) -> None:
+    pytest.importorskip("torch", reason="training needs the extra `train`")
+    recipe = recipe_of(AttributeSettings(task="side", how="fine-tune", backbone="vit_tiny_patch16_384"), tmp_path)
+    assert {(part.width, part.height) for part in (recipe.input, *recipe.phases)} == {(384, 384)}
+
+
+def test_labels_to_choose_by_and_words_tell_runs_apart(tmp_path: Path) -> None:
+    pytest.importorskip("torch", reason="training needs the extra `train`")
+    from carspotter.training.attribute.task import AttributeTask
+    from carspotter.training.recipe_file import load_recipe
+
+    rows = [("a", "train"), ("b", "train"), ("a", "validation"), ("b", "validation"), ("b", "test")]
+    crops = np.arange(5, dtype=np.uint8)[:, None, None, None] * np.ones((1, 4, 4, 3), np.uint8)
+    recipe = load_recipe("small-cnn", [f"data.labels={tmp_path / 'l.csv'}"])
+
+    def mark(changed: int | None = None, label: str = "", pixels: np.ndarray = crops) -> str:
+        said = [(label if number == changed else word, part) for number, (word, part) in enumerate(rows)]
+        lines = [f"{number}.png,{word},{part}" for number, (word, part) in enumerate(said)]
+        (tmp_path / "l.csv").write_text("\n".join(["photo,label,split", *lines]), encoding="utf-8")
+        return AttributeTask(recipe, pixels, pixels).fingerprint
+
+    seen = np.where(np.arange(5)[:, None, None, None] == 3, 255, crops).astype(np.uint8)
+    marks = [mark(), mark(1, "a"), mark(3, "a"), mark(3, "c"), mark(4, "c"), mark(pixels=seen)]
+    assert len(set(marks)) == len(marks)
+    assert mark() == mark(4, "a") == marks[0], "what is judged on at the end decides nothing"
 
 
 def test_groups_and_equal_files_are_never_torn_apart(tmp_path: Path) -> None:

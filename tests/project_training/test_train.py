@@ -9,6 +9,7 @@ import shutil
 import signal
 import subprocess
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -20,6 +21,7 @@ from carspotter.dataset.manifest import load_manifest
 from carspotter.errors import ProjectError
 from carspotter.project.folder import Project
 from carspotter.project.pipeline import build
+from carspotter.project_training.bundle import _words
 from carspotter.runtime.bundle import ModelBundle, shipped
 from commands import COMMAND, Said, call
 from tiny_project import SETTINGS, UNBLURRED, make_project
@@ -228,6 +230,22 @@ def test_commands_take_a_project_for_its_bundle(project: Path) -> None:
     asked = call(*words, "--json")
     assert asked.code == 0, asked.err
     assert '"learned"' in asked.out
+
+
+@pytest.mark.parametrize(
+    ("lost", "says"),
+    [
+        ({}, []),
+        ({"subject": 0.3}, ["whether it is a car at all (30% as before)"]),
+        ({"model": 0.4, "body": 0.5}, ["the names of strangers (40% as before), body (50% as before)"]),
+    ],
+)
+def test_what_the_training_lost_is_said(lost: dict[str, float], says: list[str]) -> None:
+    agreement = {"model": 0.99, "subject": 0.99, "colour": 0.99, "body": 0.97} | lost
+    gallery = SimpleNamespace(refusal=object())
+    said = _words(agreement, gallery, 0.95)  # type: ignore[arg-type]
+    assert said[0] == f"kept from the shipped identifier: {'colour' if 'body' in lost else 'colour, body'}"
+    assert said[1:] == [f"left out, since the training has changed them too much: {words}" for words in says]
 
 
 def test_what_the_shipped_network_knew_stays_and_strangers_have_a_bar(project: Path) -> None:

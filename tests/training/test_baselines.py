@@ -243,6 +243,19 @@ def test_photos_of_which_only_the_make_is_known_are_asked_and_not_learnt(drawn_d
     assert table.levels["model"].tolist() == [-1, -1]
 
 
+def test_two_vehicles_of_a_photo_are_two_rows(drawn_data: Path, tmp_path: Path) -> None:
+    folder, boxes = drawn_data / "photos", ("0,0,48,72", "48,0,96,72")
+    rows = [f"{folder}/{n}.png,{part},{n % 4 + 1},{box}" for n, part in ((8, "train"), (9, "test")) for box in boxes]
+    rows += [f"{folder}/{n}.png,train,{n % 4 + 1},,,," for n in range(10, 30)]
+    rows += [f"{folder}/9.png,test,2,,,,"] * 2  # without boxes
+    (tmp_path / "labels.csv").write_text("\n".join(["path,split,class_id,x1,y1,x2,y2", *rows]))
+    recipe = load_recipe(drawn_data / "recipe.toml", [f"data.labels={tmp_path / 'labels.csv'}"])
+    table = run_baseline(recipe, method="hog", test="test", hog=SMALL)
+    photo = f"{folder}/9.png"
+    assert table.photos.tolist() == [f"{photo} 0 0 48 72", f"{photo} 48 0 96 72", f"{photo}#2", f"{photo}#3"]
+    assert table.about["path"].tolist() == [photo] * 4
+
+
 def test_a_split_without_rows_is_an_error(drawn_data: Path) -> None:
     recipe = load_recipe(drawn_data / "recipe.toml")
     with pytest.raises(RecipeError, match="no row with split 'nowhere'"):

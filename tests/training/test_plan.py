@@ -23,7 +23,7 @@ from carspotter.training.plan import (
     in_words,
     phases_of,
 )
-from carspotter.training.recipe import Phase
+from carspotter.training.recipe import Phase, Recipe
 from carspotter.training.recipe_file import load_recipe
 
 PACE = Pace(step=2.0, judge=5.0, device="the CPU")
@@ -77,6 +77,23 @@ def test_a_size_scales_every_phase_and_what_a_person_sets_goes_before_all() -> N
     recipe = begin(Wish(size=128, recipe="imagenet", changes=("model.weights=", "train.batch=4")), "x", PHOTOS, {})
     assert (recipe.input.width, recipe.input.height, recipe.train.batch) == (128, 128, 4)
     assert sizes(recipe.phases) == [(96, 5), (96, 6), (112, 7)], "no phase is too small to see a car"
+
+
+def test_a_backbone_of_ones_own_gets_phases_that_it_can_learn_by() -> None:
+    def begun(backbone: str, **wishes: int) -> Recipe:
+        return begin(Wish(backbone=backbone, changes=("model.weights=",), **wishes), "x", PHOTOS, {})
+
+    assert [phase.frozen for phase in begun("resnet10t").phases] == [0, 0, 2]
+    regnet = begun("regnetx_002")
+    assert [phase.frozen for phase in regnet.phases] == [0, 0, 0], "its stages are not known, so that none stands still"
+    assert sizes(regnet.phases) == [(112, 5), (144, 6), (192, 7)]
+    vit = begun("vit_tiny_patch16_224")
+    assert (vit.input.width, vit.input.height) == (224, 224)
+    assert sizes(vit.phases) == [(224, 5), (224, 6), (224, 7)], "the one size that it takes"
+    with pytest.raises(RecipeError, match=r"takes 224x224 px alone, and not 192x192; .* without --size"):
+        begun("vit_tiny_patch16_224", size=192)
+    with pytest.raises(RecipeError, match="RegNet has no stages to freeze; use 0"):
+        begin(Wish(recipe="imagenet", changes=("model.weights=", "model.backbone=regnetx_002")), "x", PHOTOS, {})
 
 
 def test_weights_that_cannot_be_had_are_an_error_before_any_photo_is_read(tmp_path: Path) -> None:

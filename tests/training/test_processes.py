@@ -22,7 +22,9 @@ from carspotter.training.checkpoint import LAST, load_checkpoint
 from carspotter.training.device import open_fabric
 from carspotter.training.identifier.task import IdentifierTask
 from carspotter.training.recipe_file import load_recipe
-from carspotter.training.trainer import LOG, Training, train
+from carspotter.training.run import train
+from carspotter.training.task import LOG
+from carspotter.training.trainer import Training
 from waiting import NEVER_S
 
 # A network without batch norm, whose statistics each process would take from its own half, and nothing at random.
@@ -42,7 +44,7 @@ FORKED = """
 import os, sys
 import lightning_fabric, timm, torch
 from carspotter.cli.main import app
-from carspotter.training import trainer
+from carspotter.training import run
 rank = 0 if os.fork() else 1
 os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank)}
 code = 1
@@ -112,7 +114,7 @@ def test_a_batch_that_cannot_be_shared_is_refused(drawn_data: Path, monkeypatch:
 # As two hosts see it: each process has a folder of its own, and what is said of the second one.
 APART = """
 import os, sys
-from carspotter.training.trainer import train
+from carspotter.training.run import train
 recipe, folder, second, *changes = sys.argv[1:]
 rank = os.environ["RANK"]
 train(recipe, changes + ([second] if second and rank == "1" else []), f"{folder}/{rank}", resume=True)

@@ -30,8 +30,9 @@ from carspotter.training.identifier.model import Identifier, build_identifier  #
 from carspotter.training.identifier.task import IdentifierTask  # noqa: E402
 from carspotter.training.norms import are_folded, fuse_norms  # noqa: E402
 from carspotter.training.recipe_file import load_recipe  # noqa: E402
+from carspotter.training.run import train  # noqa: E402
 from carspotter.training.start import Start, notice_of, open_start, read_weights, take_backbone, take_classes  # noqa: E402
-from carspotter.training.trainer import LOG, train  # noqa: E402
+from carspotter.training.task import LOG  # noqa: E402
 
 ONE_EPOCH = "phases=[{epochs=1, width=32, height=32}]"
 FIXED = "model.norms=fixed"

@@ -13,12 +13,16 @@ import torch
 from torch import nn
 
 from carspotter.errors import RecipeError, TrainingError
+from carspotter.runtime.seen import SEEN_FILE, to_bytes
 from carspotter.training.checkpoint import BEST, LAST, load_checkpoint
 from carspotter.training.identifier.task import IdentifierTask, predict
 from carspotter.training.norms import are_folded, estimate_norms
 from carspotter.training.progress import Clock, Foretold
 from carspotter.training.recipe_file import load_recipe
-from carspotter.training.trainer import LOG, RECIPE, Training, train
+from carspotter.training.run import train
+from carspotter.training.start import NOTICE
+from carspotter.training.task import LOG, RECIPE
+from carspotter.training.trainer import Training
 from full_disk import no_room_for
 
 
@@ -209,6 +213,51 @@ def test_a_budget_ends_a_training_with_the_end_of_its_schedule(drawn_data: Path,
     assert again.clock.spent() > 1e-9, "what was spent before a restart counts"
     again.fit(1e-9)
     assert again.epoch == 1
+
+
+def test_a_schedule_is_not_thrown_back_by_a_restart(drawn_data: Path, tmp_path: Path) -> None:
+    recipe = load_recipe(drawn_data / "recipe.toml")
+    training, hours = Training(recipe, IdentifierTask(recipe), tmp_path), Hours()
+    training.clock = Clock(now=hours)
+    throttled(training, hours, step=10.0, judge=10.0)
+    training.fit(60.0)
+    saved = load_checkpoint(tmp_path / LAST)
+    assert (saved.epoch, saved.place) == (1, training.n_steps), "the judging took what was left"
+    again = Training(recipe, IdentifierTask(recipe), tmp_path)
+    again.go_on()
+    again.fit(1e9)
+    assert again.epoch == 1, "nothing is learnt after the end of the schedule, whatever the time"
+    dataclasses.replace(saved, place=training.n_steps / 2).save(tmp_path / LAST)
+    again = Training(recipe, IdentifierTask(recipe), tmp_path)
+    again.go_on()
+    rates = throttled(again, hours, step=10.0, judge=10.0)
+    again.fit(1e9)
+    assert again.epoch == 4
+    assert max(rates) < 0.6 * recipe.train.lr, "half of the schedule was behind it"
+
+
+def test_a_checkpoint_of_before_is_read(run: Path, tmp_path: Path) -> None:
+    state = torch.load(run / LAST, weights_only=True)
+    del state["place"]
+    torch.save(state, tmp_path / LAST)
+    assert load_checkpoint(tmp_path / LAST).place == 0
+
+
+def test_what_a_stopped_run_left_is_not_taken_for_ones_own(drawn_data: Path, tmp_path: Path) -> None:
+    recipe = load_recipe(drawn_data / "recipe.toml")
+    training = Training(recipe, IdentifierTask(recipe), tmp_path)
+    for name in (SEEN_FILE, NOTICE):
+        (tmp_path / name).write_bytes(b"of other labels")
+    training.describe()
+    assert (tmp_path / SEEN_FILE).read_bytes() == to_bytes(training.task.seen())
+    assert not (tmp_path / NOTICE).exists()
+    (tmp_path / SEEN_FILE).write_bytes(b"of these labels")
+    training.lines = ["of a checkpoint that was restored"]
+    training.describe()
+    assert (tmp_path / SEEN_FILE).read_bytes() == b"of these labels", "photos are hashed once"
+    training.lines, training.task.seen = [], lambda: None  # type: ignore[method-assign]
+    training.describe()
+    assert not (tmp_path / SEEN_FILE).exists(), "photos that are streamed are not hashed"
 
 
 def test_a_checkpoint_stays_as_it_was_where_the_new_one_has_no_room(run: Path, tmp_path: Path) -> None:

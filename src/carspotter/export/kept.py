@@ -19,14 +19,13 @@ from torch import nn
 
 from carspotter.export.answers import raw_outputs
 from carspotter.export.network import temperatures
-from carspotter.export.onnx import card_of, finish, preprocessing_of, to_onnx
+from carspotter.export.onnx import best_of, card_of, finish, preprocessing_of, to_onnx
 from carspotter.pixels import Preprocessing
 from carspotter.runtime.bundle import NETWORK, ModelBundle
 from carspotter.runtime.calibration import softmax
 from carspotter.runtime.head import Head
 from carspotter.runtime.seen import to_bytes
 from carspotter.taxonomy import Taxonomy
-from carspotter.training.checkpoint import BEST, load_checkpoint
 from carspotter.training.identifier.model import Identifier, load_backbone
 from carspotter.training.identifier.probe import resized
 from carspotter.training.identifier.source import LabelledPhotos
@@ -78,10 +77,8 @@ def export_kept(run: Path, task: IdentifierTask, base: ModelBundle | None) -> Ex
 
     Raises TrainingError where the file differs from the network.
     """
-    model = task.build_model(blank=True)
-    checkpoint = load_checkpoint(run / BEST)
-    model.load_state_dict(checkpoint.kept)
-    model.eval().to(task.device)
+    found, checkpoint = best_of(run, task)
+    model = cast(Identifier, found).to(task.device)
     calibration, figures = task.calibrate(model)
     whole, agreement, names, attributes = model, dict[str, float](), task.taxonomy, dict(task.attributes)
     if base is not None:
@@ -106,7 +103,7 @@ def export_kept(run: Path, task: IdentifierTask, base: ModelBundle | None) -> Ex
         attributes=attributes,
         calibration={**{key: left[key] for key in attributes if key in left}, NETWORK: left.get("thresholds", {})},
         preprocessing=preprocessing_of(task.recipe),
-        card=card_of(task.recipe, task, figures, checkpoint.epoch) | ({"notice": notice} if notice else {}),
+        card=card_of(task.recipe, task, figures, checkpoint) | ({"notice": notice} if notice else {}),
         seen=to_bytes(read_seen(run)),
         head=_head(model, of_sample),
         learnt=_answers(of_sample, sample.targets, names, softness),

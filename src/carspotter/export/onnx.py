@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import io
 import logging
+import math
 import tempfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -28,7 +29,7 @@ from carspotter.runtime.bundle import ModelBundle
 from carspotter.runtime.seen import to_bytes
 from carspotter.runtime.session import open_session
 from carspotter.taxonomy import Taxonomy
-from carspotter.training.checkpoint import BEST, TAXONOMY, load_checkpoint
+from carspotter.training.checkpoint import BEST, TAXONOMY, Checkpoint, fill, load_checkpoint
 from carspotter.training.norms import fuse_norms
 from carspotter.training.recipe import Recipe
 from carspotter.training.recipe_file import load_recipe
@@ -39,6 +40,10 @@ logger = logging.getLogger(__name__)
 OPSET = 18  # the lowest that torch's exporter writes without converting; OpenVINO and LiteRT read it
 TOLERANCE = 0.02
 """Largest difference between the file and the network in any output: float16 keeps 11 bits of each weight."""
+CHANGED = (
+    "labels or recipe are others than those that the run learnt by, so that photos it learnt from may be among those "
+    "that thresholds and figures are of"
+)
 
 
 def export(run: str | Path, out: str | Path, *, task: Task | None = None) -> ModelBundle:
@@ -56,10 +61,7 @@ def export(run: str | Path, out: str | Path, *, task: Task | None = None) -> Mod
         raise TrainingError(f"{run} is {what}")
     task = task or open_task(recipe, run)
     _check_classes(task, run)
-    model = task.build_model(blank=True)
-    checkpoint = load_checkpoint(run / BEST)
-    model.load_state_dict(checkpoint.kept)
-    model.eval()
+    model, checkpoint = best_of(run, task)
     calibration, figures = task.calibrate(model)
     network = to_onnx(task.export_module(model), recipe, raw_outputs(task.taxonomy, task.attributes))
     content, calibration = finish(network, calibration, taxonomy=task.taxonomy, attributes=task.attributes)
@@ -72,7 +74,7 @@ def export(run: str | Path, out: str | Path, *, task: Task | None = None) -> Mod
         attributes=task.attributes,
         calibration=calibration,
         seen=to_bytes(read_seen(run)),
-        card=card_of(recipe, task, figures, checkpoint.epoch) | ({"notice": notice} if notice else {}),
+        card=card_of(recipe, task, figures, checkpoint) | ({"notice": notice} if notice else {}),
     )
     return bundle.save(out, content)
 
@@ -93,6 +95,18 @@ def finish(
         finish_identifier(model, taxonomy, temperature=float(left.pop("temperature", 1.0)), attributes=each)
     onnx.checker.check_model(model, full_check=True)
     return bytes(model.SerializeToString()), left
+
+
+def best_of(run: Path, task: Task) -> tuple[nn.Module, Checkpoint]:
+    """Return the best network of a run and its checkpoint; warn where the task's data are not those of the run.
+
+    Raises TrainingError where the labels have other words than the run learnt.
+    """
+    model, checkpoint = task.build_model(blank=True), load_checkpoint(run / BEST)
+    fill(model, checkpoint.kept, run)
+    if checkpoint.fingerprint != task.fingerprint:
+        logger.warning("%s: %s; restore them and export again", run, CHANGED)
+    return model.eval(), checkpoint
 
 
 def _check_classes(task: Task, run: Path) -> None:
@@ -158,15 +172,18 @@ def preprocessing_of(recipe: Recipe) -> Preprocessing:
     return Preprocessing(width=size.width, height=size.height, fit=size.fit, pad=size.pad)
 
 
-def card_of(recipe: Recipe, task: Task, figures: dict[str, float], epochs: int) -> dict[str, Any]:
+def card_of(recipe: Recipe, task: Task, figures: Mapping[str, float], checkpoint: Checkpoint) -> dict[str, Any]:
     """Fill the card: words from the recipe, figures on the part held out from learning, by which
     epoch and thresholds were chosen: a little too good."""
-    card = recipe.card
-    chosen = {f"choosing part: {name}": round(float(value), 4) for name, value in figures.items()}
+    card, learnt, epochs = recipe.card, checkpoint.fingerprint, checkpoint.epoch
+    # Of a head without a labelled photo among those held out there is no figure.
+    known = {name: value for name, value in figures.items() if math.isfinite(value)}
+    chosen = {f"choosing part: {name}": round(float(value), 4) for name, value in known.items()}
+    changed = {"note": CHANGED} if learnt != task.fingerprint else {}
     return {
         "use": card.use,
         "licence": card.licence,
-        "data": {"source": card.data, "fingerprint": task.fingerprint},
+        "data": {"source": card.data, "fingerprint": learnt, **changed},
         "recipe": {"claim": recipe.claim, "backbone": recipe.model.backbone, "epochs": epochs, "seed": recipe.seed},
         "figures": chosen,
         "retrain": card.retrain,

@@ -112,6 +112,10 @@ def recipe_of(settings: AttributeSettings, out: Path) -> Recipe:
     )
     if settings.epochs:
         recipe = replace(recipe, phases=(replace(recipe.phases[-1], epochs=settings.epochs),))
+    if settings.backbone:
+        from carspotter.training.plan import at_fixed_size
+
+        recipe = at_fixed_size(recipe)
     return recipe
 
 

@@ -36,7 +36,7 @@ class AttributeSettings:
         if self.how not in HOWS:
             raise DatasetError(f"way {self.how!r} is unknown; {suggestion(self.how, HOWS)}")
         if self.how == "features" and not self.backbone:
-            raise DatasetError("features needs --backbone NAME, one of timm's, such as resnet50.a1_in1k")
+            raise DatasetError("features needs --backbone NAME, one of timm's, such as resnet50")
         if self.backbone and self.how not in ("features", "fine-tune"):
             raise DatasetError(f"{self.how} takes no --backbone ({self.backbone}); add --how features or fine-tune")
         if (self.epochs or self.minutes) and not self.learns:

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from carspotter.training.identifier.task import IdentifierTask
 
 IDENTIFIER: Final = "identifier"
+_CALLED = {"model": "the names of strangers", SUBJECT: "whether it is a car at all"}
 
 
 def write_bundle(project: Project, task: IdentifierTask, run: Path) -> list[str]:
@@ -86,10 +87,9 @@ def _figures(gallery: Gallery, agreement: Mapping[str, float]) -> dict[str, floa
 
 
 def _words(agreement: Mapping[str, float], gallery: Gallery, least: float) -> list[str]:
-    """Say which words of the start were kept, and whether strangers are refused."""
-    of_people = {name: share for name, share in agreement.items() if name not in ("model", SUBJECT)}
-    kept = [name for name, share in of_people.items() if share >= least]
-    lost = [f"{name} ({share:.0%} as before)" for name, share in of_people.items() if share < least]
+    """Say which words of the start were kept, what was lost, and whether strangers are refused."""
+    kept = [name for name, share in agreement.items() if share >= least and name not in _CALLED]
+    lost = [f"{_CALLED.get(name, name)} ({share:.0%} as before)" for name, share in agreement.items() if share < least]
     said = [f"kept from the shipped identifier: {', '.join(kept)}"] if kept else []
     said += [f"left out, since the training has changed them too much: {', '.join(lost)}"] if lost else []
     if gallery.refusal is None:

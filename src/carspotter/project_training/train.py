@@ -95,8 +95,8 @@ def _train(project: Project, wish: Wish, *, fresh: bool, watch: Watch) -> Result
         training.watch = watch
         training.go_on()
         training.describe()
-    left = planned.budget - (time.monotonic() - started)
-    training.fit(left + training.clock.spent(), planned.foretold)
+    # What learning took before a restart counts already: the budget is that of the whole run.
+    training.fit(planned.budget - (time.monotonic() - started), planned.foretold)
     watch.end("train", {"text": f"the best is epoch {training.best_epoch} of {training.epoch}"})
     said = write_bundle(project, planned.task, run)
     return _judge(project, run, photos, watch=watch, said=said)

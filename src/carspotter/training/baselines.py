@@ -8,7 +8,8 @@ again while the classifier is fitted.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -22,6 +23,7 @@ from torch import nn
 
 from carspotter.errors import MissingExtraError, RecipeError, TrainingError
 from carspotter.evaluation.predictions import UNLABELLED, Predictions
+from carspotter.geometry import SIDES
 from carspotter.runtime.calibration import softmax
 from carspotter.taxonomy import LEVELS
 from carspotter.training.features import CHUNK, Embed, Images, embed_all, embed_with
@@ -144,7 +146,7 @@ def run_baseline(
     photos = found.photos.some()
     # Targets from the number of classes on are sets of classes, for which a plain classifier has no row.
     taxonomy, learnt = found.nodes.taxonomy, photos.take(photos.targets < len(found.nodes.taxonomy))
-    asked = _load_test(recipe, found.nodes, test) if test else found.holdout
+    asked, names = _load_test(recipe, found.nodes, test) if test else (found.holdout, _names(found.holdout.paths))
     if method == "hog":
         settings = hog or HogSettings(fit=fit or FitSettings())
         baseline = fit_hog(learnt, len(taxonomy), settings=settings, seed=recipe.seed)
@@ -155,7 +157,7 @@ def run_baseline(
     return Predictions(
         name=recipe.name,
         taxonomy=taxonomy,
-        photos=np.array(asked.paths),
+        photos=np.array(names),
         probabilities=baseline.probabilities(asked.images).astype(np.float32),
         # Such photos are still judged at the levels where all their classes agree.
         truth=np.where(asked.targets < len(taxonomy), asked.targets, UNLABELLED),
@@ -164,11 +166,22 @@ def run_baseline(
     )
 
 
-def _load_test(recipe: Recipe, nodes: Nodes, split: str) -> LabelledPhotos:
+def _load_test(recipe: Recipe, nodes: Nodes, split: str) -> tuple[LabelledPhotos, list[str]]:
     if recipe.data.shards:
         raise RecipeError(f"baseline: the split {split!r} is read from data.labels; shards have their own holdout")
     labels = Path(recipe.data.labels)
-    return load_photos(labelled_rows(replace(recipe.data, split=split), labels), labels, nodes, recipe.input)
+    rows = labelled_rows(replace(recipe.data, split=split), labels)
+    paths = Counter(row["path"] for row in rows)
+    # Vehicles of one photo are told apart by their boxes, as `evaluate` does: both tables can be compared.
+    boxed = [" ".join(row.get(part) or "" for part in ("path", *SIDES)).strip() for row in rows]
+    names = [row["path"] if paths[row["path"]] == 1 else name for row, name in zip(rows, boxed, strict=True)]
+    return load_photos(rows, labels, nodes, recipe.input), _names(names)
+
+
+def _names(photos: Sequence[str]) -> list[str]:
+    """Return a name of its own for each row: where photos are rows more than once, with the row's number."""
+    counts = Counter(photos)
+    return [name if counts[name] == 1 else f"{name}#{place}" for place, name in enumerate(photos)]
 
 
 def _fit(photos: LabelledPhotos, n_classes: int, *, embed: Embed, settings: FitSettings, seed: int) -> Baseline:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
 from carspotter.errors import TrainingError
 from carspotter.storage import replacing
@@ -35,6 +36,8 @@ class Checkpoint:
     """The held-out loss of the best epoch: it decides between epochs of the same figure."""
     spent: float = 0.0
     """Seconds that learning took so far, of which a budget is the limit."""
+    place: float = 0.0
+    """In the schedule of the learning rate, in steps: a budget may be ahead of the steps."""
     autocast: bool | None = None
     """Whether bfloat16 was chosen: timed again after a restart, the choice might differ."""
     log: tuple[str, ...] = ()
@@ -67,6 +70,17 @@ class Checkpoint:
                 f"checkpoint {path} cannot be written ({said}); what was there before is whole: make room, then run "
                 "the same command again, which goes on after the last whole epoch"
             ) from error
+
+
+def fill(model: nn.Module, state: State, run: Path) -> None:
+    """Load weights of a run into its network. Raises TrainingError where they are of another shape."""
+    try:
+        model.load_state_dict(state)
+    except RuntimeError as error:
+        raise TrainingError(
+            f"{run}: the labels have other words than the run learnt, so that its weights do not fit; restore the "
+            "labels, or train anew"
+        ) from error
 
 
 def load_checkpoint(path: Path) -> Checkpoint:

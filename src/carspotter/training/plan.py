@@ -19,7 +19,7 @@ import torch
 
 from carspotter.errors import TrainingError
 from carspotter.progress import counted
-from carspotter.training.identifier.model import load_backbone, parameter_groups
+from carspotter.training.identifier.model import check_phases, fixed_size, known_stages, load_backbone, parameter_groups
 from carspotter.training.identifier.task import IdentifierTask
 from carspotter.training.recipe import Phase, Recipe
 from carspotter.training.recipe_file import load_recipe
@@ -107,14 +107,35 @@ def begin(wish: Wish, shards: str, photos: Photos, card: Mapping[str, str]) -> R
     own = [f"train.batch={batch}", f"train.lr={rate:.3g}", f"train.patience={PATIENCE[_kind(wish)]}"]
     own = [] if wish.recipe else own
     recipe = load_recipe(name, [*changes, *own, *wish.changes])
+    if recipe.task != "identifier":
+        raise TrainingError(f"recipe {name} is for the task {recipe.task!r}; a project trains an identifier")
+    return _suited(recipe, wish)
+
+
+def _suited(recipe: Recipe, wish: Wish) -> Recipe:
+    """Return a recipe with the size that was asked for, and with phases that the backbone asked for can learn by."""
     if wish.size:
         square = dataclasses.replace(recipe.input, width=wish.size, height=wish.size)
         phases = [dataclasses.replace(phase, **_scaled(phase, recipe, wish.size)) for phase in recipe.phases]
         recipe = dataclasses.replace(recipe, input=square, phases=tuple(phases))
-    if recipe.task != "identifier":
-        raise TrainingError(f"recipe {name} is for the task {recipe.task!r}; a project trains an identifier")
-    load_backbone(recipe.model)
+    backbone = load_backbone(recipe.model)
+    if wish.backbone and not known_stages(backbone):
+        phases = [dataclasses.replace(phase, frozen=0) for phase in recipe.phases]
+        recipe = dataclasses.replace(recipe, phases=tuple(phases))
+    if wish.backbone and not wish.size:
+        recipe = at_fixed_size(recipe)
+    check_phases(recipe, backbone)
     return recipe
+
+
+def at_fixed_size(recipe: Recipe) -> Recipe:
+    """Return a recipe with input and phases at the size of its backbone, where that takes no other."""
+    size = fixed_size(recipe.model.backbone)
+    if size is None:
+        return recipe
+    whole = dataclasses.replace(recipe.input, width=size[0], height=size[1])
+    phases = [dataclasses.replace(phase, width=size[0], height=size[1]) for phase in recipe.phases]
+    return dataclasses.replace(recipe, input=whole, phases=tuple(phases))
 
 
 def batch_for(n_photos: int) -> int:

@@ -14,10 +14,8 @@ import itertools
 import json
 import logging
 import math
-import os
 import shutil
 import time
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -32,66 +30,19 @@ from carspotter.progress import Quiet, Watch
 from carspotter.runtime.seen import SEEN_FILE, to_bytes
 from carspotter.storage import replacing
 from carspotter.training.averaging import average
-from carspotter.training.checkpoint import BEST, LAST, TAXONOMY, Checkpoint, load_checkpoint
+from carspotter.training.checkpoint import BEST, LAST, TAXONOMY, Checkpoint, fill, load_checkpoint
 from carspotter.training.device import chooses_bfloat16, environment, open_fabric, to_device
 from carspotter.training.identifier.model import FURTHER, parameter_groups
 from carspotter.training.norms import blend_folded, estimate_norms
 from carspotter.training.progress import Clock, Foretold, epoch_line
-from carspotter.training.recipe import BASELINES, Phase, Recipe
-from carspotter.training.recipe_file import load_recipe
+from carspotter.training.recipe import Phase, Recipe
 from carspotter.training.start import NOTICE, notice_of, seen_by_start
-from carspotter.training.task import LOG, RECIPE, Task, open_task
+from carspotter.training.task import LOG, RECIPE, Task
 
 logger = logging.getLogger(__name__)
 ENVIRONMENT = "environment.json"
-HOLDOUT = "predictions.parquet"
 NORM_PHOTOS = 2048
 """Photos by which the statistics of folded norms are estimated: a mean over 2048 photos is sure to a few per cent."""
-
-
-def train(
-    recipe_path: str | Path,
-    changes: Sequence[str] = (),
-    out: str | Path | None = None,
-    resume: bool = False,
-    *,
-    watch: Watch | None = None,
-) -> str:
-    """Train a recipe; return a line with the run's folder and best figures. Raises RecipeError, TrainingError.
-
-    Of several processes, the others than the first return an empty line.
-    """
-    recipe = load_recipe(recipe_path, changes)
-    run = Path(out) if out else Path("runs") / recipe.name
-    if ((run / LAST).exists() or (run / HOLDOUT).exists()) and not resume:
-        raise TrainingError(f"{run} holds a training already; go on with --resume, or name another folder with --out")
-    if recipe.train.threads:
-        torch.set_num_threads(recipe.train.threads)
-    if recipe.task in BASELINES:
-        return _fit_baseline(recipe, run) if os.environ.get("RANK", "0") == "0" else ""  # one process is enough
-    fabric = open_fabric(recipe)
-    if fabric.is_global_zero:
-        run.mkdir(parents=True, exist_ok=True)
-    training = Training(recipe, open_task(recipe, run), run, fabric)
-    training.watch = watch or training.watch
-    training.go_on(resume)
-    training.describe()
-    training.fit()
-    if not fabric.is_global_zero:
-        return ""
-    return f"{run}: best {training.task_name} {training.best:.4f} after {training.epoch} epochs"
-
-
-def _fit_baseline(recipe: Recipe, run: Path) -> str:
-    """Fit a baseline and write what it says of the held-out photos, for `carspotter compare`."""
-    from carspotter.training.baselines import run_baseline
-
-    table = run_baseline(recipe, method=cast(Any, recipe.task), test=recipe.data.test)
-    path = table.save(run / HOLDOUT)
-    storage.write_json(run / RECIPE, recipe.to_dict())
-    hit, known = table.right_at()
-    right = float(hit[known].mean()) if known.any() else math.nan
-    return f"{path}: top-1 {right:.4f} of {int(known.sum())} held-out photos"
 
 
 class Training:
@@ -155,12 +106,12 @@ class Training:
         """Go on from a checkpoint of the same recipe and data. Raises TrainingError."""
         if saved.fingerprint != self.task.fingerprint:
             raise TrainingError(f"{self.run}: recipe or data differ from what the run began with; use another --out")
-        self.model.load_state_dict(saved.model)
+        fill(self.model, saved.model, self.run)
         self.averaged.load_state_dict(saved.averaged)
         self.first = saved.first
         self.optimizer.load_state_dict(saved.optimizer)
         self.epoch, self.step, self.best, self.best_epoch = saved.epoch, saved.step, saved.best, saved.best_epoch
-        self.best_loss = saved.best_loss
+        self.best_loss, self.place = saved.best_loss, saved.place
         self.clock = Clock(spent=saved.spent)
         # The choice of precision comes along: another one halfway would make another run of it.
         self.autocast, self.lines = saved.autocast, list(saved.log)
@@ -175,17 +126,25 @@ class Training:
         storage.write_json(self.run / RECIPE, self.recipe.to_dict())
         said = environment(self.device) | {"data": self.task.fingerprint, "seed": self.recipe.seed}
         storage.write_json(self.run / ENVIRONMENT, said)
-        if self.task.taxonomy is not None:
+        if self.task.taxonomy is None:
+            (self.run / TAXONOMY).unlink(missing_ok=True)  # of an identifier that was stopped in the same folder
+        else:
             self.task.taxonomy.save(self.run / TAXONOMY)
+        notice = notice_of(self.recipe)
+        _put(self.run / NOTICE, notice.encode() if notice else None)
+        # Hashed once: of a checkpoint that was restored they are those of the same photos.
+        if not (self.lines and (self.run / SEEN_FILE).exists()):
+            _put(self.run / SEEN_FILE, self._seen())
+
+    def _seen(self) -> bytes | None:
+        """Return the hashes of what is learnt from, and of what the start has learnt from; None where not known."""
         seen = getattr(self.task, "seen", None)
-        if seen is not None and not (self.run / SEEN_FILE).exists():
-            hashes = seen()
-            if hashes is None:
-                logger.info("photos that are streamed are not hashed: the bundle will not say which it has seen")
-            else:
-                storage.write(self.run / SEEN_FILE, to_bytes(hashes, seen_by_start(self.recipe)))
-        if notice := notice_of(self.recipe):
-            storage.write(self.run / NOTICE, notice.encode())
+        hashes = seen() if seen is not None else None
+        if hashes is not None:
+            return to_bytes(hashes, seen_by_start(self.recipe))
+        if seen is not None:
+            logger.info("photos that are streamed are not hashed: the bundle will not say which it has seen")
+        return None
 
     def fit(self, seconds: float = math.inf, foretold: Foretold | None = None) -> None:
         """Train until the recipe's last epoch, with a checkpoint and a line in the log after each.
@@ -200,7 +159,7 @@ class Training:
         if self.recipe.train.probe and not self.lines:
             self._judge({})  # what fitted heads reach by themselves, which learning must beat
         # One is judged at least, or there would be nothing to keep.
-        while self.epoch < self.recipe.epochs and not (self.clock.is_over() and self.lines):
+        while self.epoch < self.recipe.epochs and not (self.lines and self._is_over()):
             if patience and self.epoch - self.best_epoch >= patience:
                 break
             started = time.monotonic()
@@ -210,6 +169,11 @@ class Training:
         if self.fabric.is_global_zero:
             self._finish()
 
+    def _is_over(self) -> bool:
+        """Return whether the budget is spent, or was before a restart: a schedule at its end teaches nothing more."""
+        # Without a budget the place is that of the steps.
+        return self.clock.is_over() or self.place > max(self.step, self.n_steps - 1)
+
     def _judge(self, said: dict[str, float]) -> None:
         """Judge the network as it is, keep it where it is the best so far, and write checkpoint and log."""
         kept = self._kept()
@@ -217,6 +181,7 @@ class Training:
         # stop.
         figures = self.task.evaluate(kept) if self.fabric.is_global_zero else {}
         self.clock.did(self.clock.foretold.judge)
+        self._move()
         figures = self.fabric.broadcast(figures)
         self.task_name, primary = next(iter(figures.items()))
         loss = figures.get("held-out loss", math.inf)
@@ -336,8 +301,7 @@ class Training:
         settings = self.recipe.train
         # At least one step, by which is divided below.
         rise = max(1, round(settings.warmup * self.n_steps))
-        # Never back: a machine that is idle again lengthens what is left of the schedule, and repeats none of it.
-        self.place = step = max(self.place, self.step, self.clock.share() * self.n_steps)
+        step = self._move()
         done = (step - rise) / max(1, self.n_steps - rise)
         # step + 1: at 0 the first batch would teach nothing.
         factor = min(1.0, (step + 1) / rise) if step < rise else 0.01 + 0.99 * (1 + math.cos(math.pi * done)) / 2
@@ -345,11 +309,18 @@ class Training:
             # Set from the step alone, without a scheduler whose state would have to be saved.
             group["lr"] = settings.lr * group["lr_scale"] * factor
 
+    def _move(self) -> float:
+        """Return the place in the schedule, moved to where steps and budget are, whichever is further."""
+        # Never back: a machine that is idle again lengthens what is left of the schedule, and repeats none of it.
+        self.place = max(self.place, self.step, self.clock.share() * self.n_steps)
+        return self.place
+
     def _save(self, kept: nn.Module, is_best: bool) -> None:
         # Everything that the next epoch depends on, so that a resumed run is the same run.
         checkpoint = Checkpoint(
             epoch=self.epoch,
             step=self.step,
+            place=self.place,
             model=self.model.state_dict(),
             averaged=self.averaged.state_dict(),
             optimizer=self.optimizer.state_dict(),
@@ -383,3 +354,11 @@ class Training:
             self.board.add_scalar(key, value, self.epoch)
         self.board.flush()
         logger.info("%s", "  ".join(f"{key} {value:.4g}" for key, value in line.items()))
+
+
+def _put(path: Path, content: bytes | None) -> None:
+    """Write a file; with nothing to write, take away that of a run that was stopped in the same folder."""
+    if content is None:
+        path.unlink(missing_ok=True)
+    else:
+        storage.write(path, content)

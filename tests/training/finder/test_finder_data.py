@@ -85,6 +85,17 @@ def test_loading_shrinks_pixels_and_boxes_alike(tmp_path: Path) -> None:
         _ = first.image
 
 
+@pytest.mark.parametrize("content", [b"no photo", None])
+def test_a_photo_that_cannot_be_read_is_named(tmp_path: Path, content: bytes | None) -> None:
+    write_photos(tmp_path, 1)
+    photo = read_manifest(tmp_path / "photos.csv")[0]
+    (tmp_path / photo.path).unlink()
+    if content is not None:
+        (tmp_path / photo.path).write_bytes(content)
+    with pytest.raises(TrainingError, match=rf"{photo.path} cannot be read: .*; take its rows out"):
+        load(photo, tmp_path, (32, 24))
+
+
 def test_a_mirror_swaps_left_and_right_and_nothing_else() -> None:
     swapped = {name: VIEWPOINTS[int(flip_views(view_mask(name)[None])[0].argmax())] for name in VIEWPOINTS}
     assert swapped["front"] == "front"

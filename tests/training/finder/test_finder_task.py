@@ -22,7 +22,7 @@ from carspotter.training.finder.pictures import group_weights  # noqa: E402
 from carspotter.training.finder.task import FinderTask  # noqa: E402
 from carspotter.training.identifier.model import choose_layers, load_backbone  # noqa: E402
 from carspotter.training.recipe_file import load_recipe  # noqa: E402
-from carspotter.training.trainer import train  # noqa: E402
+from carspotter.training.run import train  # noqa: E402
 
 
 @pytest.fixture(scope="module")
@@ -92,7 +92,7 @@ def test_frozen_stages_stand_still_and_answer_the_same(task: FinderTask, model: 
 def test_fixed_norms_are_those_of_the_backbone(task: FinderTask) -> None:
     recipe = dataclasses.replace(task.recipe, model=dataclasses.replace(task.recipe.model, norms="fixed"))
     model = Finder(load_backbone(recipe.model))
-    choose_layers(model, recipe.model)
+    choose_layers(model, recipe)
     model.train()
     before = {name: value.clone() for name, value in model.state_dict().items() if "running_mean" in name}
     task.loss(model, next(task.batches(task.recipe.phases[0], 0, 0)))

@@ -21,7 +21,9 @@ from carspotter.training.identifier.task import IdentifierTask, predict
 from carspotter.training.identifier.teachers import Teacher, open_teachers
 from carspotter.training.recipe import AugmentSettings
 from carspotter.training.recipe_file import load_recipe
-from carspotter.training.trainer import LOG, Training, train
+from carspotter.training.run import train
+from carspotter.training.task import LOG
+from carspotter.training.trainer import Training
 
 SHORT = "phases=[{epochs=6, width=48, height=48}]"
 
@@ -255,6 +257,8 @@ def test_dropout_works_on_every_backbone(drawn_data: Path, backbone: str) -> Non
     def answers(dropout: float, *, learns: bool) -> list[torch.Tensor]:
         size = 160 if backbone == "test_vit" else 64
         changes = [f"model.backbone={backbone}", f"model.dropout={dropout}", "model.layers=head"]
+        changes += [f"input.width={size}", f"input.height={size}"]
+        changes.append(f"phases=[{{epochs=1, width={size}, height={size}}}]")
         model = IdentifierTask(load_recipe(drawn_data / "recipe.toml", changes)).build_model().train(learns)
         pixels = torch.rand(2, 3, size, size, generator=torch.Generator().manual_seed(0)) * 255
         return [model(pixels)[0] for _ in range(2)]
@@ -308,6 +312,18 @@ def test_a_node_needs_a_class_in_the_taxonomy(drawn_data: Path) -> None:
     assert nodes.level("make").tolist() == [*task.taxonomy.index("make").tolist(), 0]
     with pytest.raises(RecipeError, match="neither class_id nor make"):
         nodes.of({"model": "Ball"})
+
+
+@pytest.mark.parametrize(
+    ("size", "frozen", "says"), [(160, 1, "has no stages to freeze"), (64, 0, "takes 160x160 px alone, and not 64x64")]
+)
+def test_what_a_later_phase_cannot_do_is_said_before_the_first(
+    drawn_data: Path, size: int, frozen: int, says: str
+) -> None:
+    phases = f"phases=[{{epochs=1, width=160, height=160}}, {{epochs=1, width={size}, height={size}, frozen={frozen}}}]"
+    changes = ["model.backbone=test_vit", "input.width=160", "input.height=160", phases]
+    with pytest.raises(RecipeError, match=says):
+        IdentifierTask(load_recipe(drawn_data / "recipe.toml", changes)).build_model()
 
 
 @pytest.mark.parametrize("backbone", ["test_resnet", "test_convnext"])

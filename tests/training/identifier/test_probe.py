@@ -17,7 +17,8 @@ from carspotter.training.identifier.targets import Nodes
 from carspotter.training.identifier.task import IdentifierTask
 from carspotter.training.norms import blend_folded, fuse_norms
 from carspotter.training.recipe_file import load_recipe
-from carspotter.training.trainer import LOG, train
+from carspotter.training.run import train
+from carspotter.training.task import LOG
 from training.identifier.test_identifier_task import rewritten
 
 PROBED = ["train.probe=20", "train.probe_decay=0", "phases=[{epochs=1, width=48, height=48}]"]

@@ -17,7 +17,8 @@ from carspotter.evaluation.evaluating import from_shards
 from carspotter.taxonomy import Taxon, Taxonomy
 from carspotter.training.identifier.task import IdentifierTask
 from carspotter.training.recipe_file import load_recipe
-from carspotter.training.trainer import LOG, train
+from carspotter.training.run import train
+from carspotter.training.task import LOG
 
 TAXONOMY = Taxonomy(tuple(Taxon(make=make, model=color) for make in ("Round", "Flat") for color in ("Red", "Blue")))
 

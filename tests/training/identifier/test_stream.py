@@ -17,7 +17,8 @@ from carspotter.export.onnx import export
 from carspotter.training.identifier.source import Drawing, Kept, Streamed
 from carspotter.training.identifier.task import IdentifierTask
 from carspotter.training.recipe_file import load_recipe
-from carspotter.training.trainer import LOG, train
+from carspotter.training.run import train
+from carspotter.training.task import LOG
 from training.identifier.test_identifier_task import rewritten
 from training.identifier.test_shards import recipe_of, shards_of
 

@@ -35,6 +35,8 @@ SMALL = "small-cnn"
 """The name of the one backbone that is not timm's."""
 
 Batch = dict[str, Tensor]
+Part = tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64], npt.NDArray[np.int64]]
+"""Crops (m, h, w, 3), the places in them of a part's photos (n,), and their labels (n,)."""
 
 
 class AttributeTask:
@@ -56,7 +58,11 @@ class AttributeTask:
         self.images, self.places, self.targets = self._load(rows, "train", learnt_size(recipe), learnt)
         held, places, self.truth = self._load(rows, "validation", input_of(recipe), crops)
         self.held = held[places]
-        self.fingerprint = self._fingerprint()
+        self.fingerprint = _fingerprint(
+            (recipe.model, recipe.input, recipe.augment, recipe.train, recipe.phases, recipe.seed, self.words),
+            (self.images, self.places, self.targets),
+            (self.held, np.arange(len(self.held)), self.truth),
+        )
         swap = mirror_of(self.words)
         # A side without its other one: the mirror image of its photos has no label.
         self.augment = recipe.augment if swap is not None else replace(recipe.augment, flip=0.0)
@@ -65,10 +71,8 @@ class AttributeTask:
         # By the root of how rare a label is: of few photos of one, each would else be seen dozens of times.
         self.weights = torch.from_numpy(counts[self.targets] ** -float(recipe.train.balance))
 
-    def _load(
-        self, table: list[Labelled], part: str, size: Preprocessing, crops: npt.NDArray[np.uint8] | None
-    ) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-        """Return crops, the places in them of the photos of a part (n,), and their labels (n,)."""
+    def _load(self, table: list[Labelled], part: str, size: Preprocessing, crops: npt.NDArray[np.uint8] | None) -> Part:
+        """Return the photos of a part."""
         places = np.array([place for place, row in enumerate(table) if row.split == part], np.int64)
         rows = [table[place] for place in places]
         if not rows:
@@ -84,16 +88,6 @@ class AttributeTask:
                 raise RecipeError(f"{row.path}: {error}; take its row out") from error
         return images, np.arange(len(rows)), targets
 
-    def _fingerprint(self) -> str:
-        """Tell recipe and data apart; a thousand crops at a time, which may lie in a file."""
-        digest, recipe = hashlib.sha256(), self.recipe
-        for start in range(0, len(self.places), 1000):
-            digest.update(self.images[self.places[start : start + 1000]].tobytes())
-        digest.update(self.targets.tobytes())
-        learnt = (recipe.model, recipe.input, recipe.augment, recipe.train, recipe.phases, recipe.seed)
-        digest.update(repr(learnt).encode())
-        return digest.hexdigest()
-
     def move(self, device: torch.device) -> None:
         """Leave the photos where they are: each batch goes to the device by itself."""
 
@@ -107,7 +101,7 @@ class AttributeTask:
         nn.init.zeros_(model.head.bias)
         if settings.start:
             take_backbone(model, open_start(self.recipe))
-        choose_layers(model, settings)
+        choose_layers(model, self.recipe)
         return model
 
     def steps(self, phase: Phase) -> int:  # noqa: ARG002  # Task has it
@@ -152,6 +146,17 @@ class AttributeTask:
     def calibrate(self, model: nn.Module) -> tuple[dict[str, Any], dict[str, float]]:
         """Leave calibrating to the head behind the embedding; return the figures."""
         return {}, self.evaluate(model)
+
+
+def _fingerprint(settings: tuple[object, ...], *parts: Part) -> str:
+    """Tell apart settings, words, and the photos to learn from and to choose by: the best epoch depends on both."""
+    digest = hashlib.sha256(repr(settings).encode())
+    for images, places, targets in parts:
+        # A thousand crops at a time, since they may lie in a file.
+        for start in range(0, len(places), 1000):
+            digest.update(images[places[start : start + 1000]].tobytes())
+        digest.update(targets.tobytes())
+    return digest.hexdigest()
 
 
 def input_of(recipe: Recipe) -> Preprocessing:

@@ -20,7 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from carspotter.csv_rows import read_csv
-from carspotter.errors import TrainingError, suggestion
+from carspotter.errors import ImageError, TrainingError, suggestion
 from carspotter.geometry import SIDES, BoundingBox
 from carspotter.pixels import Pixels, Preprocessing, decode, network_input
 from carspotter.records import KINDS, VIEWPOINTS
@@ -89,11 +89,16 @@ def read_manifest(path: Path, *, parts: Iterable[str] = ()) -> list[LabelledPhot
 
 
 def load(photo: LabelledPhoto, root: Path, size: tuple[int, int]) -> LabelledPhoto:
-    """Return the photo with its pixels, upright, shrunk to fit into KEEP times `size` (width, height); boxes alike."""
-    data = (root / photo.path).read_bytes()
+    """Return the photo with its pixels, upright, shrunk to fit into KEEP times `size` (width, height); boxes alike.
+
+    Raises TrainingError for a photo that cannot be read.
+    """
     limits = round(size[0] * KEEP), round(size[1] * KEEP)
-    # libjpeg halves while it decodes, as long as the shorter side keeps enough pixels.
-    decoded = decode(data, min_side=min(limits))
+    try:
+        # libjpeg halves while it decodes, as long as the shorter side keeps enough pixels.
+        decoded = decode((root / photo.path).read_bytes(), min_side=min(limits))
+    except (OSError, ImageError) as error:
+        raise TrainingError(f"{root / photo.path} cannot be read: {error}; take its rows out") from error
     height, width = decoded.pixels.shape[:2]
     # Never enlarged: that would only take memory.
     scale = min(limits[0] / width, limits[1] / height, 1.0)

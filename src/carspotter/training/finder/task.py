@@ -74,7 +74,7 @@ class FinderTask:
         if settings.start:
             start = open_start(self.recipe)
             (take_all if start.task == "finder" else take_backbone)(model, start)
-        choose_layers(model, settings)
+        choose_layers(model, self.recipe)
         return model
 
     def steps(self, phase: Phase) -> int:

@@ -227,16 +227,19 @@ def build_identifier(
         start = open_start(recipe)
         take_backbone(model, start)
         take_classes(model.head, start, taxonomy)
-    choose_layers(model, settings)
+    choose_layers(model, recipe)
     return model
 
 
-def choose_layers(model: Freezable, settings: ModelSettings) -> None:
-    """Choose what learns by `settings.layers` and `settings.stages`; the heads always do.
+def choose_layers(model: Freezable, recipe: Recipe) -> None:
+    """Choose what learns by `model.layers` and `model.stages` of a recipe; the heads always do.
 
-    Norms of the backbone keep their statistics where `settings.norms` says so. Raises RecipeError for a backbone
-    without stages, or with fewer, or with fewer layers, and for folded norms whose statistics would be learnt.
+    Norms of the backbone keep their statistics where `model.norms` says so. Raises RecipeError for a backbone
+    without stages, or with fewer, or with fewer layers, for folded norms whose statistics would be learnt, and for
+    phases that the backbone cannot learn by.
     """
+    settings = recipe.model
+    check_phases(recipe, model.backbone)
     if settings.norms == "learn" and settings.layers != "head" and are_folded(model.backbone):
         raise RecipeError('model.norms: those of the first weights are folded; set model.norms = "fixed" or "estimate"')
     layers, model.has_fixed_norms = settings.layers, settings.norms == "fixed"
@@ -260,6 +263,26 @@ def choose_layers(model: Freezable, settings: ModelSettings) -> None:
         model.at_least_frozen = known - settings.stages
 
 
+def check_phases(recipe: Recipe, backbone: nn.Module) -> None:
+    """Refuse what a backbone cannot do in a later phase, before the first. Raises RecipeError."""
+    if recipe.model.layers != "head" and any(phase.frozen for phase in recipe.phases):
+        stages_of(backbone)
+    name, size = recipe.model.backbone, fixed_size(recipe.model.backbone)
+    given = [(recipe.input.width, recipe.input.height), *((phase.width, phase.height) for phase in recipe.phases)]
+    odd = next((sides for sides in given if sides != size), None)
+    if size is not None and odd is not None:
+        raise RecipeError(
+            f"input and phases: {name} takes {size[0]}x{size[1]} px alone, and not {odd[0]}x{odd[1]}; give all of them "
+            f"that size; of a project: --backbone {name} without --size"
+        )
+
+
+def fixed_size(name: str) -> tuple[int, int] | None:
+    """Return the one size (width, height) that a network of timm takes; None where it takes others, too."""
+    known = timm.models.get_pretrained_cfg(name)
+    return (known.input_size[2], known.input_size[1]) if known is not None and known.fixed_input_size else None
+
+
 def load_backbone(settings: ModelSettings) -> nn.Module:
     """Make a backbone of timm without its classifier and load `settings.weights` into it. Raises RecipeError.
 
@@ -280,16 +303,22 @@ def load_backbone(settings: ModelSettings) -> nn.Module:
 
 
 def stages_of(backbone: nn.Module) -> list[nn.Module]:
-    """Return the stem and the stages, in the order in which pixels pass. Raises RecipeError where it has none.
+    """Return the stem and the stages, in the order in which pixels pass. Raises RecipeError where none are known."""
+    if found := known_stages(backbone):
+        return found
+    raise RecipeError(f"phases.frozen: {type(backbone).__name__} has no stages to freeze; use 0")
 
-    Known are EfficientNets and MobileNets (blocks), ResNets (layers) and ConvNeXts and ResNetV2s (stages) of timm.
+
+def known_stages(backbone: nn.Module) -> list[nn.Module]:
+    """Return the stem and the stages of EfficientNets and MobileNets (blocks), ResNets (layers), and ConvNeXts and
+    ResNetV2s (stages) of timm; nothing of others.
     """
     for stem, stages in (("conv_stem bn1", "blocks"), ("conv1 bn1", "layer1 layer2 layer3 layer4"), ("stem", "stages")):
         if all(hasattr(backbone, name) for name in (*stem.split(), *stages.split())):
             first = nn.Sequential(*(cast(nn.Module, getattr(backbone, name)) for name in stem.split()))
             found = [getattr(backbone, name) for name in stages.split()]
             return [first, *(found if len(found) > 1 else cast(nn.Sequential, found[0]))]
-    raise RecipeError(f"phases.frozen: {type(backbone).__name__} has no stages to freeze; use 0")
+    return []
 
 
 def parameter_groups(model: nn.Module, settings: TrainSettings) -> list[dict[str, object]]:
