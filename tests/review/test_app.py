@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import signal
 import threading
 import urllib.parse
@@ -265,6 +266,19 @@ def test_wrong_beginnings(tmp_path: Path, project: Project) -> None:
         review_app(project.folder, person="")
     with pytest.raises(ProjectError, match="queue random does not ask for 'words'"):
         review_app(project.folder, person="Ann", queue="random", task="words")
+
+
+def test_a_name_that_is_no_utf8_stops_no_folders_review(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    folder = tmp_path / os.fsdecode(b"caf\xe9")
+    folder.mkdir()
+    for name in (b"a.jpg", b"caf\xe9.jpg"):
+        Image.new("RGB", (64, 48)).save(folder / os.fsdecode(name))
+    with served(review_app(folder, person="Ann")) as address:
+        assert call(address, "/v1/session")[1]["project"] == "caf?"
+        assert [item["photo"] for item in call(address, "/v1/items?queue=kind")[1]["items"]] == ["a.jpg"]
+        (folder / "a.jpg").unlink()
+        assert call(address, "/v1/picture?photo=a.jpg")[1]["code"] == "storage"
+    assert r"1 photos are left out, since their names are no UTF-8: 'caf\udce9.jpg'; rename them" in caplog.text
 
 
 def test_learning_from_the_page(tmp_path: Path) -> None:

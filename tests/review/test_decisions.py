@@ -47,6 +47,14 @@ def test_what_is_appended_is_read_back(store: DecisionStore) -> None:
     assert store.decisions(by="Борис") == [said[2]]
 
 
+def test_the_lines_that_the_documentation_shows_are_read(store: DecisionStore) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "labels.md").read_text(encoding="utf-8")
+    (lines,) = (text for text in page.split("```") if '"takes_back"' in text)
+    store.path.parent.mkdir()
+    store.path.write_text(lines.removeprefix("json\n"), encoding="utf-8")
+    assert [decision.says for decision in store.decisions()] == ["detail"]
+
+
 def test_one_that_was_sent_twice_counts_once(store: DecisionStore) -> None:
     decision = kind("1/a", "interior")
     store.append(decision)
@@ -179,6 +187,16 @@ def test_what_most_people_say_holds_and_of_equals_the_newest(store: DecisionStor
     store.append(kind("1", "detail", by="Ann"))  # she thought again: two details, one interior
     assert store.settled("kind")[place].says == "detail"
     assert votes(store.decisions())[place].keys() == {"Bob", "Cid", "Ann"}
+
+
+def test_who_cannot_tell_leaves_a_label_to_those_who_can(store: DecisionStore) -> None:
+    says, audi, place = "undecidable", Taxon(make="Audi", model="A4"), ("class", "photo", "1")
+    store.append(Decision(task="class", photo_id="1", says=says, by="Cid"))
+    assert store.settled("class")[place].says == says
+    store.append(Decision(task="class", photo_id="1", says="relabel", becomes=audi, by="Ann"))
+    for by in ("Bob", "Ann"):
+        store.append(Decision(task="class", photo_id="1", says=says, by=by))
+    assert store.settled("class")[place].said == "Audi A4"
 
 
 @given(st.sampled_from(["kind", "viewpoint"]), st.data(), st.text(min_size=1), st.booleans())

@@ -14,6 +14,7 @@ from carspotter.dataset.exchange import Form, file_name_of, read_labels
 from carspotter.errors import DatasetError, ProjectError
 from carspotter.project.folder import Project
 from carspotter.project.pipeline import build
+from carspotter.review.decisions import DecisionStore
 from carspotter.review.exchange import export_dataset, import_labels
 from commands import call
 from tiny_project import make_project
@@ -93,7 +94,9 @@ def annotated(out: Path, form: str, change: dict[str, str | None]) -> Path:
             (prediction,) = task.pop("predictions")
             label = change.get(task["data"]["photo_id"], prediction["result"][0]["value"]["rectanglelabels"][0])
             prediction["result"][0]["value"]["rectanglelabels"] = [label]
-            task["annotations"] = [{"result": prediction["result"] if label else [], "was_cancelled": False}]
+            relation = {"type": "relation", "from_id": "vehicle", "to_id": "vehicle", "direction": "right"}
+            result = [*(prediction["result"] if label else ()), relation]
+            task["annotations"] = [{"result": result, "was_cancelled": False}]
     path.write_text(json.dumps(content), encoding="utf-8")
     return path
 
@@ -113,6 +116,21 @@ def test_corrected_labels_come_back_and_the_next_build_obeys(project: Project, t
     after = labels_of(project)
     assert after[one] == "Volkswagen Golf"
     assert other not in after
+
+
+def test_the_newest_import_holds_and_so_does_one_that_was_taken_back_before(project: Project, tmp_path: Path) -> None:
+    photo, store = min(labels_of(project)), DecisionStore(project.labels / "decisions.jsonl")
+
+    def imported(label: str) -> dict[str, int]:
+        (tmp_path / "labels.csv").write_text(f"photo_id,label\n{photo},{label}\n", encoding="utf-8")
+        return dict(import_labels(project, tmp_path / "labels.csv", person="Ann"))
+
+    for label in ("Toyota Corolla", "Toyota Yaris", "Toyota Corolla"):
+        assert imported(label) == {"relabelled": 1}
+        assert store.settled("class")["class", "photo", photo].said == label
+    assert imported("Toyota Corolla") == {"unchanged": 1}
+    store.take_back(store.decisions()[-1].id, by="Ann")
+    assert imported("Toyota Corolla") == {"relabelled": 1}
 
 
 def test_a_model_that_no_ad_of_the_project_has_may_be_seen(project: Project, tmp_path: Path) -> None:

@@ -43,7 +43,7 @@ def reviewed(folder: Path, rows: str) -> Path:
 def filled(folder: Path, *actions: str) -> dict[tuple[str, ...], Decision]:
     """Write the doubts, fill in the decisions as a person does in a spreadsheet, and read them."""
     write_doubts(folder / "doubts.csv", DOUBTS)
-    rows = list(csv.DictReader(io.StringIO((folder / "doubts.csv").read_text(encoding="utf-8"))))
+    rows = list(csv.DictReader(io.StringIO((folder / "doubts.csv").read_text(encoding="utf-8-sig"))))
     for row, action in zip(rows, actions, strict=False):
         row["decision"] = action
     with (folder / "reviewed.csv").open("w", newline="", encoding="utf-8") as file:
@@ -82,6 +82,14 @@ def test_an_import_that_a_crash_cut_short_is_ended_by_the_next(tmp_path: Path) -
     path = reviewed(tmp_path, "p,,,keep,,,,,Ann\nq,,,drop,,,,,Ann\n")
     DecisionStore(tmp_path / "decisions.jsonl").append(next(iter(read_reviewed(path).values())))  # and then it crashed
     assert [each.photo_id for each in open_decisions(tmp_path).decisions()] == ["p", "q"]
+
+
+def test_a_review_that_could_not_tell_stands_above_nothing(tmp_path: Path) -> None:
+    DecisionStore(tmp_path / "decisions.jsonl").append(
+        Decision(task="class", says="undecidable", by="Ann", photo_id="p")
+    )
+    reviewed(tmp_path, "p,,,drop,,,,,Ann\n")
+    assert open_decisions(tmp_path).settled("class")["class", "photo", "p"].says == "drop"
 
 
 def test_a_review_stands_above_a_row_which_is_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -156,7 +164,7 @@ def test_any_words_survive_the_file(
 ) -> None:
     folder, taxon = tmp_path_factory.mktemp("words"), Taxon(make="Audi", model=model)
     write_doubts(folder / "doubts.csv", [Doubt(photo_id=photo, ad_id=ad, given="x", score=0.5, suggested=taxon)])
-    (row,) = csv.DictReader(io.StringIO((folder / "doubts.csv").read_text(encoding="utf-8")))
+    (row,) = csv.DictReader(io.StringIO((folder / "doubts.csv").read_text(encoding="utf-8-sig")))
     with (folder / "reviewed.csv").open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, COLUMNS)
         writer.writeheader()

@@ -25,6 +25,7 @@ from carspotter.labels.doubts import Doubt, write_doubts
 from carspotter.notebook import Labeller, show
 from carspotter.project.folder import Project
 from carspotter.records import Answer, Candidate, Kind, PhotoError, Prediction, Vehicle, Viewpoint
+from carspotter.review import decisions as store_of
 from carspotter.review.decisions import DecisionStore
 from review_project import review_project
 from waiting import NEVER_S
@@ -289,4 +290,61 @@ def test_a_doubt_is_decided_beside_all_photos_of_its_ad(host: str, project: Proj
     page.wait_for_selector(".top:has-text('1 of 1')")
     page.close()
     assert [(each["ad"], each["says"]) for each in labeller.decisions] == [("1", "undecidable")]
+    labeller.close()
+
+
+def test_a_known_class_is_no_new_one_however_it_is_typed(host: str, project: Project, browser: Any) -> None:
+    doubted = [Doubt(photo_id=f"{ad}/0", ad_id=str(ad), is_ad=True, given="x", score=0.1) for ad in (1, 2)]
+    write_doubts(project.labels / "doubts.csv", doubted)
+    labeller, held = Labeller(project, "class", queue="doubts", person="Ann"), ["the first question for classes"]
+
+    def slow(text: str) -> str:
+        return "[]" if '"taxa"' in text and held and held.pop() else kernel(labeller, text)
+
+    page = browser.new_page()
+    page.set_default_timeout(1000 * NEVER_S)
+    page.expose_function("kernel", slow)
+    page.goto(host)
+    page.wait_for_selector(".photo img")
+    page.fill(".spot input", "citroen c4")
+    page.press(".spot input", "Enter")
+    page.wait_for_selector(".soft:has-text('The classes are on their way')")
+    page.locator(".spot input").blur()
+    page.focus(".spot input")
+    page.wait_for_selector("datalist option", state="attached")
+    page.press(".spot input", "Enter")
+    page.wait_for_selector(".top:has-text('1 of 2')")
+    page.fill(".spot input", "alfa romeo qqzzx")
+    page.press(".spot input", "Enter")
+    page.wait_for_selector(".soft:has-text('You said Alfa Romeo qqzzx')")
+    page.wait_for_selector(".top:has-text('2 of 2')")
+    page.close()
+    decisions = DecisionStore(project.labels / "decisions.jsonl").decisions()
+    assert [each.becomes.to_dict() for each in decisions if each.becomes] == [
+        {"make": "Citroën", "model": "C4"},
+        {"make": "Alfa Romeo", "model": "qqzzx"},
+    ]
+    labeller.close()
+
+
+def test_a_decision_of_an_ad_that_was_not_saved_is_asked_again(
+    host: str, project: Project, browser: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_doubts(project.labels / "doubts.csv", [Doubt(photo_id="1/0", ad_id="1", is_ad=True, given="x", score=0.1)])
+    labeller = Labeller(project, "class", queue="doubts", person="Ann")
+    page = browser.new_page()
+    page.set_default_timeout(1000 * NEVER_S)
+    page.expose_function("kernel", partial(kernel, labeller))
+    page.goto(host)
+    page.wait_for_selector(".photo[data-photo='1/0']")
+    with monkeypatch.context() as full:
+        full.setattr(store_of, "_append", lambda *_: (_ for _ in ()).throw(OSError(28, "No space left on device")))
+        page.press(".spot", "u")
+        page.wait_for_selector(".soft:has-text('the decision was not saved')")
+    assert page.text_content(".top b") != "All decided"
+    page.press(".spot", "u")
+    page.wait_for_selector(".top:has-text('All decided')")
+    page.wait_for_selector(".soft:has-text('You said undecidable')")
+    page.close()
+    assert labeller.done == 1
     labeller.close()

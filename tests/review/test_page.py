@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from carspotter.project.folder import Project
 from carspotter.project.pipeline import build
 from carspotter.review.app import review_app
 from carspotter.review.decisions import DecisionStore
+from carspotter.review.session import ReviewSession
 from review_project import review_process, review_project, served
 from waiting import NEVER_S
 
@@ -45,6 +47,12 @@ def project(tmp_path: Path) -> Project:
 def said(project: Project) -> list[str]:
     """Read what was said, as it stands on the disk."""
     return [decision.says for decision in DecisionStore(project.labels / "decisions.jsonl").decisions()]
+
+
+def named(project: Project) -> list[str]:
+    """Read the names that labels and words became."""
+    decisions = DecisionStore(project.labels / "decisions.jsonl").decisions()
+    return [decision.becomes.name() for decision in decisions if decision.becomes]
 
 
 def shown(page: Any) -> str:
@@ -134,8 +142,7 @@ def test_enter_before_the_classes_have_come_makes_no_new_class(page: Any, projec
         page.wait_for_selector("#taxa li")
         page.keyboard.press("Enter")
         saved(page)
-    decisions = DecisionStore(project.labels / "decisions.jsonl").decisions()
-    assert [decision.becomes.name() for decision in decisions if decision.becomes] == ["Opel Astra"]
+    assert named(project) == ["Opel Astra"]
 
 
 def test_another_class_is_typed_and_words_too(page: Any, project: Project) -> None:
@@ -156,15 +163,72 @@ def test_another_class_is_typed_and_words_too(page: Any, project: Project) -> No
         page.wait_for_selector("#question:text-is('Done')")
         page.reload()
         page.wait_for_selector("#message:has-text('Well done')")
-    names = [
-        decision.becomes.name()
-        for decision in DecisionStore(project.labels / "decisions.jsonl").decisions()
-        if decision.becomes
-    ]
-    assert names == ["Opel Astra", "Citroën C4"]
+    assert named(project) == ["Opel Astra", "Citroën C4"]
     build(project, only=("resolve",))
     with project.catalog() as catalog:
         assert catalog.rows("SELECT name FROM labels WHERE ad_id = '5'") == [{"name": "Citroën C4 2012"}]
+
+
+def test_a_new_model_of_a_known_make_of_two_words(page: Any, project: Project) -> None:
+    with served(review_app(project.folder, person="Ann", queue="unresolved")) as address:
+        page.goto(address)
+        page.wait_for_selector("#question:has-text('Qqzzx')")
+        page.keyboard.type("alfa romeo qqzzx")
+        page.wait_for_selector("#taxa li:has-text('Alfa Romeo · qqzzx')")
+        page.keyboard.press("Enter")
+        saved(page)
+    assert named(project) == ["Alfa Romeo qqzzx"]
+
+
+def test_what_others_decide_meanwhile_is_not_asked(page: Any, project: Project) -> None:
+    with (
+        served(review_app(project.folder, person="Ann", queue="uncertain", task="kind")) as address,
+        ReviewSession(project.folder, person="Bob") as bob,
+    ):
+        page.goto(address)
+        shown(page)
+        order = [item.photo_id for item in bob.work(bob.query("uncertain", "kind")).items]
+        for number, photo in enumerate(order[1:5]):  # the second is on the screen by then
+            bob.decide({"task": "kind", "photo": photo, "says": "other", "id": f"{number:016}"})
+        with page.expect_response("**/v1/items*"):
+            page.keyboard.press("e")
+        page.wait_for_selector("#count:text-is('5 of 24')")
+        asked = [order[0]]
+        for _ in range(2):
+            asked.append(shown(page))
+            page.keyboard.press("e")
+        saved(page)
+    assert asked == [order[0], order[1], order[5]]
+
+
+def test_a_page_writes_into_no_other_review(page: Any, project: Project, tmp_path: Path) -> None:
+    other = Path(shutil.copytree(project.folder, tmp_path / "other" / "project"))
+    with served(review_app(project.folder, person="Ann")) as address:
+        page.goto(address)
+        shown(page)
+    with served(review_app(other, person="Ann"), port=int(address.rsplit(":", 1)[1])):
+        page.keyboard.press("e")
+        page.wait_for_selector("#saved:has-text('not saved: another review answers here now')")
+    assert not (other / "labels" / "decisions.jsonl").exists()
+
+
+def test_a_label_that_changed_behind_the_page_is_asked_anew(page: Any, project: Project) -> None:
+    doubt(project)
+    app = review_app(project.folder, person="Ann", queue="doubts")
+    with served(app) as address:
+        page.goto(address)
+        page.wait_for_selector("#question:text-is('Is it a BMW X5 2012?')")
+    with ReviewSession(project.folder, person="Bob") as bob:
+        said = {"task": "class", "ad": "1", "says": "relabel", "becomes": {"make": "Audi", "model": "A3"}}
+        decision = bob.decide({**said, "id": "0" * 16})
+        build(project, only=("resolve",))
+        bob.undo(decision.id)
+    with served(review_app(project.folder, person="Ann", queue="doubts"), port=int(address.rsplit(":", 1)[1])):
+        page.keyboard.press("k")
+        page.wait_for_selector("#question:text-is('Is it an Audi A3?')")
+        page.keyboard.press("k")
+        saved(page)
+    assert [(each.by, each.said) for each in bob.store.decisions()] == [("Ann", "Audi A3")]
 
 
 def test_what_is_being_typed_stays_while_a_photo_loads_and_more_is_fetched(page: Any, project: Project) -> None:

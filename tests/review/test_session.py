@@ -96,6 +96,21 @@ def test_nobody_is_asked_what_somebody_decided_but_for_a_random_sample(project: 
         ]
 
 
+def test_two_people_begin_at_different_photos_of_the_same(project: Project) -> None:
+    with (
+        ReviewSession(project, person="Ann", count=20) as ann,
+        ReviewSession(project, person="Bob", count=20) as bob,
+        ReviewSession(project.folder / "photos", person="Ann") as folder,
+        ReviewSession(project.folder / "photos", person="Bob") as other,
+    ):
+        assert photos(folder, "kind") != photos(other, "kind")
+        for queue, same in (("kind", False), ("viewpoint", False), ("random", True)):
+            anns, bobs = photos(ann, queue), photos(bob, queue)
+            assert (anns == bobs) == same
+            assert set(anns) == set(bobs)
+        assert len({each.id for each in (ann, bob, folder, other)}) == 4
+
+
 def test_undone_is_asked_again(project: Project) -> None:
     with ReviewSession(project, person="Ann") as session:
         first = photos(session, "kind")[0]
@@ -221,6 +236,28 @@ def test_to_keep_what_a_person_said_gives_it_again(project: Project) -> None:
     build(project, only=("resolve",))
     with project.catalog() as catalog:
         assert catalog.rows("SELECT photo_id, name FROM reviews") == [{"photo_id": "0/0", "name": "Audi A3"}]
+
+
+def test_who_cannot_tell_changes_no_label(project: Project) -> None:
+    said = {"task": "class", "says": "relabel", "becomes": {"make": "Audi", "model": "A3"}}
+    with ReviewSession(project, person="Ann") as ann, ReviewSession(project, person="Bob") as bob:
+        ann.decide({**said, "ad": "0", "id": "0" * 16})
+        ann.decide({**said, "photo": "1/0", "id": "1" * 16})
+        for number, photo in enumerate(("0/0", "1/0", "2/0")):
+            bob.decide({"task": "class", "says": "undecidable", "photo": photo, "id": f"2{number:015}"})
+    build(project, only=("resolve",))
+    with project.catalog() as catalog:
+        rows = catalog.rows("SELECT photo_id, name FROM reviews ORDER BY photo_id")
+    assert rows == [{"photo_id": photo, "name": "Audi A3"} for photo in ("0/0", "0/1", "0/2", "0/3", "1/0")]
+
+
+def test_a_label_that_is_another_one_by_now_is_not_kept(project: Project) -> None:
+    keep = {"task": "class", "photo": "0/0", "says": "keep"}
+    with ReviewSession(project, person="Ann") as session:
+        session.decide({**keep, "given": "Audi A4 2012", "id": "0" * 16})
+        with pytest.raises(LabelError, match="the label is Audi A4 2012 by now, BMW X5 was on the screen"):
+            session.decide({**keep, "given": "BMW X5", "id": "1" * 16})
+        assert len(session.store.decisions()) == 1
 
 
 def test_words_that_were_decided_are_resolved_at_the_next_build(project: Project) -> None:

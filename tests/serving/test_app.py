@@ -297,6 +297,7 @@ def test_all_that_can_be_named_is_told(service: Running, recognizer: Recognizer)
     content = service.http.get("/v1/taxonomy").json()
     schemas.TaxonomyShape.model_validate(content)
     assert Taxonomy.from_dict(content) == recognizer.identifier.taxonomy
+    assert 'route="/v1/taxonomy"' in service.http.get("/metrics").text
 
 
 def test_feedback_keeps_a_photo_only_when_asked(serve: Callable[..., Running], tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from carspotter.errors import StorageError
 from carspotter.serving.keys import PREFIX, Rates, add_key, digest_of, read_keys
+from carspotter.serving.settings import ServeSettings
 
 
 def test_a_key_is_found_and_stands_nowhere(tmp_path: Path) -> None:
@@ -75,7 +76,7 @@ def test_comments_and_rates_are_read(tmp_path: Path) -> None:
 @given(st.lists(st.tuples(st.floats(0, 2), st.integers(1, 5)), max_size=60))
 def test_no_client_ever_passes_more_than_its_rate(steps: list[tuple[float, int]]) -> None:
     now, passed, start = 0.0, 0, 0.0
-    rates = Rates(rate=3.0, burst=5, clock=lambda: now)
+    rates = Rates(rate=3.0, burst=lambda _: 5, clock=lambda: now)
     for pause_s, photos in steps:
         now += pause_s
         wait_s = rates.take("a", photos)
@@ -89,7 +90,7 @@ def test_no_client_ever_passes_more_than_its_rate(steps: list[tuple[float, int]]
 
 
 def test_clients_have_buckets_of_their_own_and_no_rate_is_no_limit() -> None:
-    rates = Rates(rate=1.0, burst=1, clock=lambda: 0.0)
+    rates = Rates(rate=1.0, burst=lambda _: 1, clock=lambda: 0.0)
     assert rates.take("a", 1) == 0
     assert rates.take("b", 1) == 0
     assert rates.take("a", 1) == pytest.approx(1)
@@ -98,10 +99,18 @@ def test_clients_have_buckets_of_their_own_and_no_rate_is_no_limit() -> None:
 
 def test_a_slow_key_waits_whoever_else_asks() -> None:
     now = 0.0
-    rates = Rates(rate=0.001, burst=1, clock=lambda: now)
+    rates = Rates(rate=0.001, burst=lambda _: 1, clock=lambda: now)
     assert rates.take("slow", 1) == 0
     for number in range(10_001):  # so many that full buckets are looked for
         assert rates.take(f"address {number}", 1) == 0
     now = 1.0
     assert rates.take("fast", 1, rate=1000.0) == 0
     assert rates.take("slow", 1) == pytest.approx(999)
+
+
+def test_a_burst_is_four_seconds_of_the_keys_own_rate_and_an_ad_at_least() -> None:
+    rates = Rates(rate=0.0, burst=ServeSettings().burst_of, clock=lambda: 0.0)
+    assert rates.take("fast", 400, rate=100.0) == 0
+    assert rates.take("fast", 1, rate=100.0) > 0
+    assert rates.take("slow", 40, rate=1.0) == 0
+    assert rates.take("slow", 1, rate=1.0) > 0

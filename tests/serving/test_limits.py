@@ -14,9 +14,10 @@ from typing import Any
 
 import pytest
 
+from carspotter.pixels import decode
 from carspotter.recognition.recognizer import Recognizer
 from carspotter.records import Prediction
-from carspotter.serving import protocol
+from carspotter.serving import feedback, protocol
 from carspotter.serving.keys import add_key, read_keys
 from carspotter.serving.settings import ServeSettings
 from serving.conftest import Held, Running
@@ -305,6 +306,17 @@ def test_the_same_feedback_at_once_is_kept_once(serve: Callable[..., Running], t
         codes = sorted(pool.map(lambda _: service.http.post("/v1/feedback", json=said).status_code, range(4)))
     assert codes == [204, 404, 404, 404]
     assert len((tmp_path / "feedback.jsonl").read_text().splitlines()) == 1
+
+
+def test_feedback_takes_photos_as_large_as_the_service_does(
+    serve: Callable[..., Running], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[dict[str, int]] = []
+    monkeypatch.setattr(feedback, "decode", lambda data, **limits: asked.append(limits) or decode(data, **limits))
+    http = serve(feedback=tmp_path, max_pixels=90_000_000).http
+    said = {"request_id": send(http, "form").headers["x-request-id"], "right": True}
+    assert http.post("/v1/feedback", json=said).status_code == 204
+    assert asked == [{"max_pixels": 90_000_000}]
 
 
 # ---- what else is told

@@ -27,7 +27,7 @@ class Handler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         self.server.asked += 1
-        self.send_response(200 if self.path == "/car.jpg" else 404)
+        self.send_response(200 if self.path.partition("?")[0] == "/car.jpg" else 404)
         self.send_header("content-length", str(len(PHOTO)))
         self.end_headers()
         self.wfile.write(PHOTO)
@@ -56,6 +56,18 @@ def test_a_url_is_answered_where_it_is_allowed(serve: Callable[..., Running], sh
     ad = http.post("/v1/ads", json={"photos": [{"url": f"{shop[1]}/{name}.jpg"} for name in ("car", "other")]}).json()
     assert [photo["role"] for photo in ad["photos"]] == ["view", "unreadable"]
     assert ad["photos"][1]["prediction"]["error"]["type"] == "storage"
+
+
+def test_an_ad_of_photos_that_may_be_large_is_fetched_as_it_fits(
+    serve: Callable[..., Running], shop: tuple[Shop, str]
+) -> None:
+    http = serve(allow_urls=True, allow_networks=("127.0.0.0/8",), max_bytes=1 << 20, uploads=3 << 20).http
+    ad = http.post("/v1/ads", json={"photos": [{"url": f"{shop[1]}/car.jpg?{number}"} for number in range(4)]})
+    assert ad.status_code == 200, ad.text
+    small = serve(allow_urls=True, allow_networks=("127.0.0.0/8",), max_bytes=3 * len(PHOTO), uploads=3 * len(PHOTO))
+    assert small.http.post("/v1/photos", json={"url": f"{shop[1]}/car.jpg"}).status_code == 200
+    ad = small.http.post("/v1/ads", json={"photos": [{"url": f"{shop[1]}/car.jpg?{number}"} for number in range(4)]})
+    problem(ad, 413, "too-large")  # to try again is in vain
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "2130706433", "[::1]", "[::ffff:127.0.0.1]", "0"])

@@ -66,7 +66,7 @@ def review_app(
     app.state.token, app.state.begin = secrets.token_urlsafe(24), {"queue": queue, "task": task}
     install(app)
     app.add_exception_handler(CarspotterError, _known_error)
-    _guard(app, frozenset((*LOOPBACK, *(name.casefold() for name in hosts))))
+    _guard(app, frozenset((*LOOPBACK, *(name.casefold() for name in hosts))), {**_HEADERS, "x-review": session.id})
     _pages(app)
     _questions(app, session)
     _changes(app, session)
@@ -78,17 +78,18 @@ def review_app(
 async def _known_error(request: Request, error: Exception) -> Response:
     known = cast(CarspotterError, error)
     status = next((status for kind, status in _STATUS.items() if isinstance(known, kind)), 500)
-    return tell(request, ProblemError(status, known.code, str(known)))
+    words = str(known).encode(errors="replace").decode()  # a file's name in it may be no UTF-8
+    return tell(request, ProblemError(status, known.code, words))
 
 
-def _guard(app: FastAPI, hosts: frozenset[str]) -> None:
-    """Refuse what does not come from this application's own page, and tell browsers to be strict."""
+def _guard(app: FastAPI, hosts: frozenset[str], headers: Mapping[str, str]) -> None:
+    """Refuse what does not come from this application's own page, and send each answer with these headers."""
 
     @app.middleware("http")
     async def guard(request: Request, answer: Callable[[Request], Awaitable[Response]]) -> Response:
         refusal = _refusal(request, hosts, app.state.token)
         response = tell(request, refusal) if refusal else await answer(request)
-        for name, value in _HEADERS.items():
+        for name, value in headers.items():
             response.headers.setdefault(name, value)
         response.headers.setdefault("Cache-Control", "no-store")
         return response
@@ -141,6 +142,7 @@ def _questions(app: FastAPI, session: ReviewSession) -> None:
             "project": session.name,
             "person": session.person,
             "token": app.state.token,
+            "review": session.id,
             "begin": app.state.begin,
             "queues": {name: list(tasks) for name, tasks in session.tasks.items()},
             "decided": session.counts(),
@@ -178,7 +180,7 @@ def _changes(app: FastAPI, session: ReviewSession) -> None:
         """Put a decision on the disk; it is there when the answer comes."""
         content = await _body(request)
         decision = await run_in_threadpool(session.decide, content)
-        return {"saved": decision.to_dict()}
+        return {"saved": decision.to_dict(), "by_others": session.by_others(decision.task)}
 
     @app.post("/v1/undo")
     async def undo(request: Request) -> dict[str, Any]:
@@ -224,4 +226,5 @@ def _told(work: Work) -> dict[str, Any]:
         "total": work.total,
         "done": work.done,
         "last": [decision.to_dict() for decision in work.last],
+        "by_others": work.by_others,
     }

@@ -14,7 +14,7 @@ from typing import Any
 from carspotter.catalog.catalog import Catalog
 from carspotter.catalog.tables import OK
 from carspotter.labels.corrections import Corrections, words_key
-from carspotter.review.decisions import RELABEL, Decision, DecisionStore, Target
+from carspotter.review.decisions import RELABEL, UNDECIDABLE, Decision, DecisionStore, Target
 
 Row = dict[str, Any]
 
@@ -40,14 +40,14 @@ def decided(settled: Mapping[Target, Decision], photo_id: str | None, ad_id: str
 
 def review_rows(catalog: Catalog, store: DecisionStore) -> list[Row]:
     """Return a row of the table `reviews` for each photo whose label a decision changes, its own or its ad's."""
-    settled = store.settled("class")
+    # A label that nobody can judge from its photo stays as it is, be it what was decided of its ad.
+    settled = {target: each for target, each in store.settled("class").items() if each.says != UNDECIDABLE}
     if not settled:
         return []
     rows = []
     for photo in catalog.rows("SELECT photo_id, ad_id FROM listing_photos ORDER BY photo_id"):
         decision = decided(settled, photo["photo_id"], photo["ad_id"])
-        # A label that nobody can judge from its photo stays as it is, like one that is right.
-        if decision is None or decision.says in ("keep", "undecidable"):
+        if decision is None or decision.says == "keep":
             continue
         row: Row = {"photo_id": photo["photo_id"], "said_by": decision.by, "status": OK}
         if decision.says == RELABEL and decision.becomes is not None:

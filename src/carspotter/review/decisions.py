@@ -35,10 +35,11 @@ TASKS: tuple[Task, ...] = get_args(Task)
 
 RELABEL = "relabel"
 NO_VEHICLE_WORDS = "nothing"
+UNDECIDABLE = "undecidable"
 SAYS: Mapping[Task, tuple[str, ...]] = {
     "kind": KINDS,
     "viewpoint": (*VIEWPOINTS, UNKNOWN_VIEWPOINT),
-    "class": ("keep", RELABEL, "drop", "undecidable"),
+    "class": ("keep", RELABEL, "drop", UNDECIDABLE),
     "words": (RELABEL, NO_VEHICLE_WORDS),
 }
 """What may be said in each task. `relabel` comes with the taxon that it becomes, `undecidable` leaves a label alone."""
@@ -208,9 +209,11 @@ class DecisionStore:
     def settled(self, task: Task) -> dict[Target, Decision]:
         """Return the decision that holds of each target: what most people said, in a tie the newest.
 
-        A person's newest word counts, as it does in `votes`.
+        A person's newest word counts, as it does in `votes`. "undecidable" is a word only where nobody could tell.
         """
-        return {target: _most(list(of_target.values())) for target, of_target in votes(self.decisions(task)).items()}
+        said = self.decisions(task)
+        told = [decision for decision in said if decision.says != UNDECIDABLE]
+        return {target: _most(list(of.values())) for part in (said, told) for target, of in votes(part).items()}
 
     def _write(self, content: Mapping[str, Any]) -> None:
         line = _encode(content)

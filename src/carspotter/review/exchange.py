@@ -13,7 +13,6 @@ import shutil
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
-from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
@@ -128,34 +127,32 @@ def import_labels(project: Project, path: Path, *, person: str) -> Mapping[str, 
     taxa |= _named(label for label in labels.values() if label is not None and label not in taxa)
     _refuse_unknown(labels, taxa, path)
     store, stats = open_decisions(project.labels), Counter[str]()
+    known = {each.photo_id: each.said for each in store.decisions("class", by=person)}  # the newest of each photo
     by_name = {file_name_of(row["photo_id"], ""): row for row in rows} | {row["photo_id"]: row for row in rows}
     for name, label in labels.items():
         row = by_name.get(name) or by_name.get(name.rpartition(".")[0])
         if row is None:
             stats["not in the dataset"] += 1
             continue
-        stats[_note(store, row, label, taxa=taxa, person=person)] += 1
+        decision = _decision(row, label, taxa=taxa, person=person)
+        # The same correction twice is one decision: the file may be imported again.
+        if label == row["class_name"] or known.get(row["photo_id"]) == decision.said:
+            stats["unchanged"] += 1
+            continue
+        store.append(decision)
+        stats["dropped" if label is None else "relabelled"] += 1
     return dict(stats)
 
 
-def _note(store: Any, row: Row, label: str | None, *, taxa: Mapping[str, Taxon], person: str) -> str:
-    if label == row["class_name"]:
-        return "unchanged"
-    says = "drop" if label is None else RELABEL
-    # The same correction twice is one decision: the file may be imported again.
-    mark = blake2b(f"{row['photo_id']}|{label}|{person}".encode(errors="replace"), digest_size=16).hexdigest()
-    store.append(
-        Decision(
-            task="class",
-            says=says,
-            by=person,
-            photo_id=row["photo_id"],
-            becomes=None if label is None else taxa[label],
-            given=row["class_name"],
-            id=mark,
-        )
+def _decision(row: Row, label: str | None, *, taxa: Mapping[str, Taxon], person: str) -> Decision:
+    return Decision(
+        task="class",
+        says="drop" if label is None else RELABEL,
+        by=person,
+        photo_id=row["photo_id"],
+        becomes=None if label is None else taxa[label],
+        given=row["class_name"],
     )
-    return "dropped" if label is None else "relabelled"
 
 
 def _known_taxa(catalog: Catalog) -> dict[str, Taxon]:

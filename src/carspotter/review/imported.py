@@ -18,7 +18,7 @@ from pathlib import Path
 from carspotter.errors import LabelError, StorageError, suggestion
 from carspotter.labels.corrections import rows_of, taxon_of
 from carspotter.labels.doubts import COLUMNS, NEEDED
-from carspotter.review.decisions import DECISIONS, RELABEL, Decision, DecisionStore, Target, votes
+from carspotter.review.decisions import DECISIONS, RELABEL, UNDECIDABLE, Decision, DecisionStore, Target, votes
 
 log = logging.getLogger("carspotter.review")
 
@@ -41,7 +41,7 @@ def open_decisions(labels: Path) -> DecisionStore:
 
 def _import(path: Path, store: DecisionStore) -> None:
     fresh, differing = read_reviewed(path), []
-    said = votes(store.decisions("class"))
+    said = votes(each for each in store.decisions("class") if each.says != UNDECIDABLE)
     for target, decision in fresh.items():
         known = said.get(target, {})
         reviewed = [each for each in known.values() if not each.id.startswith(_ID)]

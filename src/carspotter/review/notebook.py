@@ -79,8 +79,9 @@ class Labeller(anywidget.AnyWidget):
         try:
             self._do(content if isinstance(content, Mapping) else {})
         except CarspotterError as error:
-            about = content.get("photo") if isinstance(content, Mapping) else None
-            self.send({"type": "error", "text": str(error), "about": about})
+            asked = content if isinstance(content, Mapping) else {}
+            about = {"of": asked.get("type"), "photo": asked.get("photo"), "id": asked.get("id")}
+            self.send({"type": "error", "text": str(error), **about})
 
     def _do(self, content: Mapping[str, Any]) -> None:
         wanted = content.get("type")

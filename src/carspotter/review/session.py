@@ -7,6 +7,7 @@ notebook: both show what it says.
 from __future__ import annotations
 
 import getpass
+import hashlib
 import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
@@ -19,7 +20,7 @@ from carspotter.errors import LabelError, ProjectError
 from carspotter.project.folder import SETTINGS, Project
 from carspotter.review.agreement import Agreement, measure_agreement
 from carspotter.review.decisions import RELABEL, TASKS, Decision, Target, Task, check_person, now, votes
-from carspotter.review.folder_queues import FolderQueues
+from carspotter.review.folder_queues import FolderQueues, random_place
 from carspotter.review.project_queues import ProjectQueues
 from carspotter.review.queue import Item, QueueQuery
 from carspotter.thumbnails import screen_picture
@@ -40,12 +41,16 @@ def user_name() -> str:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Work:
-    """The next items, how many the queue has, how many of those are decided, and by this person the last ones."""
+    """The next items, how many the queue has, how many of those are decided, and by this person the last ones.
+
+    `by_others` is the number of decisions of the task that others made.
+    """
 
     items: tuple[Item, ...]
     total: int
     done: int
     last: tuple[Decision, ...] = ()
+    by_others: int = 0
 
 
 class ReviewSession:
@@ -78,6 +83,12 @@ class ReviewSession:
         """Close the catalogue; decisions are on the disk already."""
         self._queues.close()
 
+    @property
+    def id(self) -> str:
+        """Return what tells this review from one of another person or place: two folders may share a name."""
+        who = f"{self.person}\n{self._queues.folder.resolve()}"
+        return hashlib.sha256(who.encode(errors="surrogateescape")).hexdigest()[:16]
+
     def query(self, queue: str, task: str | None = None) -> QueueQuery:
         """Name a queue; raises ProjectError for one that there is not."""
         query = QueueQuery(queue=queue, task=task, count=self._count, seed=self._seed)  # type: ignore[arg-type]
@@ -100,12 +111,20 @@ class ReviewSession:
         open_ = [item for item in items if item.target not in decided and (item.words is None or item.given is None)]
         said = self.store.decisions(query.asks, by=self.person)[-BATCH:]
         shown = self._known(self._queues.with_albums(open_[:limit]))
-        return Work(items=tuple(shown), total=len(items), done=len(items) - len(open_), last=tuple(said))
+        done, by_others = len(items) - len(open_), self.by_others(query.asks)
+        return Work(items=tuple(shown), total=len(items), done=done, last=tuple(said), by_others=by_others)
+
+    def by_others(self, task: Task) -> int:
+        """Return how many decisions of a task others made: where it changed, some of what is open may be decided."""
+        return sum(decision.by != self.person for decision in self.store.decisions(task))
 
     def _of(self, query: QueueQuery, *, fresh: bool) -> list[Item]:
         with self._lock:
             if fresh or query not in self._read:
-                self._read[query] = self._known(self._queues.items(query))
+                items = self._known(self._queues.items(query))
+                if query.queue in ("kind", "viewpoint"):  # in any order: so two people begin at different photos
+                    items.sort(key=lambda item: random_place(query.seed, f"{self.person}:{item.photo_id}"))
+                self._read[query] = items
             return self._read[query]
 
     def _known(self, items: Iterable[Item]) -> list[Item]:
@@ -123,14 +142,18 @@ class ReviewSession:
         """Put a decision on the disk and return it; `content` is what `Decision.to_dict` writes, but who and when.
 
         To keep a label that a person gave is to give it again, or the photo would fall back to its ad's. Raises
-        LabelError for what may not be said or a photo that there is not, StorageError when not saved.
+        LabelError for what may not be said, a photo that there is not, or a label (`given`) that is another one by now;
+        StorageError when not saved.
         """
         decision = Decision.from_dict({**content, "by": self.person, "at": now(), "given": None})
         item = self._item(decision)
         if decision.task == "class":
             given = item.given
+            name = given.name() if given else None
+            if content.get("given", name) != name:
+                raise LabelError(f"the label is {name} by now, {content['given']} was on the screen; decide again")
             ad_id = item.ad_id if decision.photo_id else decision.ad_id
-            decision = replace(decision, given=given.name() if given else None, ad_id=ad_id)
+            decision = replace(decision, given=name, ad_id=ad_id)
             if decision.says == "keep" and item.is_reviewed and given is not None:
                 decision = replace(decision, says=RELABEL, becomes=given)
         self.store.append(decision)

@@ -20,13 +20,14 @@ async def fetch_photos(urls: Sequence[str], hold: MemoryUse, settings: ServeSett
 
     networks = tuple(map(ip_network, settings.allow_networks))
     policy = UrlPolicy(
-        max_bytes=settings.max_bytes,
+        max_bytes=min(settings.max_bytes, settings.uploads - hold.bytes),
         timeout_s=settings.timeout_s,
         allow_hosts=settings.allow_hosts,
         allow_networks=networks,
         ports=None if networks else (80, 443),
     )
-    gate = asyncio.Semaphore(_URLS_AT_ONCE)
+    # Each is counted as large as it may be: half of all that may be held stays for what has come, and for others.
+    gate = asyncio.Semaphore(max(1, min(_URLS_AT_ONCE, settings.uploads // (2 * policy.max_bytes))))
 
     async def one(url: str) -> Upload | CarspotterError:
         async with gate:

@@ -23,7 +23,7 @@ from PIL import Image
 
 from carspotter import storage
 from carspotter.errors import StorageError
-from carspotter.pixels import Pixels, decode
+from carspotter.pixels import MAX_PIXELS, Pixels, decode
 from carspotter.records import Prediction
 from carspotter.runtime.blur import Blur
 from carspotter.storage_errors import refusal
@@ -54,6 +54,7 @@ class Feedback:
 
     folder: Path
     blur: Blur | None = None
+    max_pixels: int = MAX_PIXELS
     _held: OrderedDict[str, _Held] = field(default_factory=OrderedDict)
     _bytes: int = 0
     _written: int | None = None
@@ -84,7 +85,7 @@ class Feedback:
             return False
         if self._size_of_folder() > FOLDER_BYTES:
             raise FullError(f"{self.folder} holds over {FOLDER_BYTES >> 20} MiB")
-        pixels = decode(held.photo).pixels
+        pixels = decode(held.photo, max_pixels=self.max_pixels).pixels
         encoded = encode(pixels if self.blur is None else self.blur(pixels))
         storage.write(self.folder / f"{request_id}.jpg", encoded)
         line: dict[str, Any] = {

@@ -38,6 +38,7 @@ _ROUTES = frozenset(
         "/v1/ads",
         "/v1/blur",
         "/v1/models",
+        "/v1/taxonomy",
         "/v1/feedback",
     )
 )

@@ -118,10 +118,10 @@ class _Bucket:
 
 @dataclass(slots=True, kw_only=True)
 class Rates:
-    """Count photos of each client against a rate: a token bucket for each, filled `rate` times a second to `burst`."""
+    """Count photos of each client: a token bucket for each, filled `rate` times a second up to `burst(rate)`."""
 
     rate: float
-    burst: int
+    burst: Callable[[float], int]
     clock: Callable[[], float] = time.monotonic
     _buckets: dict[str, _Bucket] = field(default_factory=dict)
 
@@ -136,8 +136,9 @@ class Rates:
         now = self.clock()
         if len(self._buckets) > _MOST_BUCKETS:
             self._forget(now)
-        bucket = self._buckets.setdefault(client, _Bucket(tokens=self.burst, at=now, rate=rate))
-        bucket.tokens = min(self.burst, bucket.tokens + (now - bucket.at) * rate)
+        burst = self.burst(rate)
+        bucket = self._buckets.setdefault(client, _Bucket(tokens=burst, at=now, rate=rate))
+        bucket.tokens = min(burst, bucket.tokens + (now - bucket.at) * rate)
         bucket.at, bucket.rate = now, rate
         if bucket.tokens + 1e-9 < photos:
             return (photos - bucket.tokens) / rate
@@ -146,5 +147,5 @@ class Rates:
 
     def _forget(self, now: float) -> None:
         """Drop the buckets that are full again by now: a new one would be as full."""
-        left = {name: b for name, b in self._buckets.items() if b.tokens + (now - b.at) * b.rate < self.burst}
+        left = {name: b for name, b in self._buckets.items() if b.tokens + (now - b.at) * b.rate < self.burst(b.rate)}
         self._buckets = left

@@ -8,6 +8,7 @@ would not be needed. It knows no route.
 from __future__ import annotations
 
 import asyncio
+import errno
 import socket
 from typing import Any
 
@@ -26,7 +27,7 @@ answer, while the rest of its body is read and thrown away."""
 def bind(app: Any, *, host: str, port: int, **options: Any) -> tuple[uvicorn.Server, socket.socket]:
     """Return a server and its listening socket, to be run with `server.run(sockets=[socket])`.
 
-    `options` are uvicorn's. Raises CarspotterError where the port is taken.
+    `options` are uvicorn's. Raises CarspotterError where the port is taken, or the host is none of this machine's.
     """
     config = uvicorn.Config(
         app,
@@ -41,15 +42,21 @@ def bind(app: Any, *, host: str, port: int, **options: Any) -> tuple[uvicorn.Ser
     )
     try:
         bound = config.bind_socket()
-    except SystemExit as error:  # uvicorn's way to say so; its log has said why
-        raise CarspotterError(
-            f"cannot listen on {host} port {port}: it is taken, or not allowed; choose another with --port"
-        ) from error
+    except (SystemExit, TypeError) as error:  # uvicorn's way to say so; its log has said why
+        raise CarspotterError(f"cannot listen on {host} port {port}: {_refusal(error)}") from error
     # Connections inherit it. asyncio sets it by itself, but not where a socket was bound outside of it: an answer's
     # body would wait 40 ms for the client to acknowledge its head.
     bound.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     bound.listen(config.backlog)  # now, not when the loop runs: a client that reads the address may connect at once
     return uvicorn.Server(config), bound
+
+
+def _refusal(error: BaseException) -> str:
+    """Return why a socket was not bound, and what to do; TypeError is what the system says of a name that is none."""
+    cause = error.__context__ if isinstance(error, SystemExit) else error
+    if isinstance(cause, (socket.gaierror, TypeError)) or getattr(cause, "errno", None) == errno.EADDRNOTAVAIL:
+        return "no address of this machine has that name; choose another with --host"
+    return "it is taken, or not allowed; choose another with --port"
 
 
 class BoundedProtocol(HttpToolsProtocol):

@@ -76,7 +76,7 @@ class Service:
         self.settings = settings
         self.recognizer = recognizer
         self.keys = None if settings.keys is None else read_keys(settings.keys)
-        self.rates = Rates(rate=settings.rate, burst=settings.n_burst)
+        self.rates = Rates(rate=settings.rate, burst=settings.burst_of)
         self.inbox = BodyReader(settings)
         self.blurrer = Blurrer.open(threads=1)
         self.feedback = self._feedback()
@@ -91,7 +91,8 @@ class Service:
     def _feedback(self) -> Feedback | None:
         if self.settings.feedback is None:
             return None
-        return Feedback(folder=self.settings.feedback, blur=self.blurrer.blur if self.settings.blur else None)
+        blur = self.blurrer.blur if self.settings.blur else None
+        return Feedback(folder=self.settings.feedback, blur=blur, max_pixels=self.settings.max_pixels)
 
     @property
     def is_ready(self) -> bool:

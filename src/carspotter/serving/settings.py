@@ -93,7 +93,6 @@ class ServeSettings:
         """Return how long a server that ends waits for its answers: a request's deadline, and what writing takes."""
         return round(self.timeout_s) + SPARE_S
 
-    @property
-    def n_burst(self) -> int:
-        """Return how many photos a key may send at once after a rest."""
-        return self.burst or max(self.max_photos, round(4 * self.rate))
+    def burst_of(self, rate: float) -> int:
+        """Return how many photos a key of this rate may send at once after a rest."""
+        return self.burst or max(self.max_photos, round(4 * rate))

@@ -90,8 +90,10 @@ class BodyReader:
         finally:
             self.held -= hold.bytes
 
-    def take(self, size: int) -> None:
-        """Count bytes; raises ProblemError when all requests together hold too much."""
+    def take(self, size: int, *, own: int) -> None:
+        """Count bytes; raises ProblemError when all requests together hold too much, or one that holds `own` would."""
+        if own + size > self._settings.uploads:
+            raise _too_large(self._settings.uploads)
         if self.held + size > self._settings.uploads:
             raise ProblemError(429, BUSY, "too many bytes are being sent at once; try again", retry_after_s=1)
         self.held += size
@@ -175,8 +177,8 @@ class MemoryUse:
         self.bytes = 0
 
     def add(self, size: int) -> None:
-        """Count more bytes; raises ProblemError when all requests together hold too much."""
-        self._inbox.take(size)
+        """Count more bytes; raises ProblemError when they are too many, for this request or for all together."""
+        self._inbox.take(size, own=self.bytes)
         self.bytes += size
 
     def drop(self, size: int) -> None:

@@ -18,6 +18,7 @@ const STYLE = `.spot { font: 14px/1.45 system-ui, sans-serif; outline: none; max
 
 const make = (tag, properties = {}, ...inside) => { const node = Object.assign(document.createElement(tag), properties); node.append(...inside); return node; };
 const newId = () => Array.from(crypto.getRandomValues(new Uint8Array(16)), byte => byte.toString(16).padStart(2, "0")).join("");
+const fold = text => text.normalize("NFD").replace(/\p{M}/gu, "").toLowerCase();
 const taxonName = ({make, model, generation, year}) => [make, model, year ?? generation].filter(part => part != null).join(" ");
 
 function render({model, el}) {
@@ -40,13 +41,13 @@ function render({model, el}) {
     photo.replaceChildren();
     if (album !== item?.key) { album = item?.key; look = null; }
     shots.replaceChildren(...(item?.album ?? []).map(shot => thumb(item, shot)));
+    says.textContent = note;
     if (!item) return;
     const view = look ?? item, url = pictures.get(view.photo);
     if (url) photo.append(make("img", {src: url, alt: `photo ${view.photo}`}));
     else photo.append(make("span", {className: "soft", textContent: failed.get(view.photo) ?? "loading …"}));
     photo.dataset.photo = url ? view.photo : "";
     if (url && view.box && task !== "kind") photo.insertAdjacentHTML("beforeend", `<svg viewBox="0 0 ${Number(view.size[0])} ${Number(view.size[1])}"><rect x="${view.box[0] * view.size[0]}" y="${view.box[1] * view.size[1]}" width="${(view.box[2] - view.box[0]) * view.size[0]}" height="${(view.box[3] - view.box[1]) * view.size[1]}"/></svg>`);
-    says.textContent = note;
     for (const each of [view, ...items().slice(0, 6)]) if (each.photo && !pictures.has(each.photo)) { pictures.set(each.photo, null); model.send({type: "picture", photo: each.photo}); }
   }
 
@@ -72,6 +73,15 @@ function render({model, el}) {
     draw();
   }
 
+  function taxonOf(parts) {
+    const typed = fold(parts.join(" ")), found = taxa.find(each => fold(each.name) === typed);
+    if (found) return found.taxon;
+    // A known make may be of several words, and is spelled as it is known.
+    const make = taxa.map(each => each.taxon.make).filter(each => `${typed} `.startsWith(fold(`${each} `))).sort((a, b) => b.length - a.length)[0] ?? parts[0];
+    const model = parts.slice(make.split(/\s+/).length).join(" ");
+    return {make, ...(model ? {model} : {})};
+  }
+
   function undo() {
     const id = [...decided.values()].pop() ?? model.get("last").at(-1);
     if (id) model.send({type: "undo", id});
@@ -86,9 +96,8 @@ function render({model, el}) {
       event.stopPropagation();
       if (event.key === "Escape") { input.value = ""; root.focus(); }
       if (event.key !== "Enter" || !input.value.trim()) return;
-      const typed = input.value.trim(), known = taxa?.find(each => each.name.toLowerCase() === typed.toLowerCase());
-      const [first, ...rest] = typed.split(/\s+/);
-      decide("relabel", known?.taxon ?? {make: first, ...(rest.length ? {model: rest.join(" ")} : {})});
+      if (!taxa) { note = "The classes are on their way; then Enter again."; return draw(); }  // a known one could be taken for a new one
+      decide("relabel", taxonOf(input.value.trim().split(/\s+/)));
       input.value = ""; root.focus();
     };
     row.append(input, names);
@@ -109,7 +118,12 @@ function render({model, el}) {
     }
     else if (content.type === "undone") { decided.delete(content.item.key); back = [content.item]; note = "Taken back."; draw(); }
     else if (content.type === "taxa") { taxa = content.taxa.map(each => ({...each, name: taxonName(each.taxon)})); names.replaceChildren(...taxa.map(each => make("option", {value: each.name}))); }
-    else if (content.type === "error") { if (pictures.get(content.about) === null) failed.set(content.about, content.text); note = content.text; for (const [key] of decided) if (key.endsWith(content.about)) decided.delete(key); draw(); }
+    else if (content.type === "error") {
+      note = content.text;
+      if (content.of === "picture" && pictures.get(content.photo) === null) failed.set(content.photo, content.text);
+      for (const [key, id] of decided) if (content.of === "decide" && id === content.id) decided.delete(key);
+      draw();
+    }
   });
   model.on("change:items", draw); model.on("change:done", draw);
   draw();

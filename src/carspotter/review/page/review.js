@@ -11,17 +11,19 @@ const QUESTIONS = {kind: "What does the photo show?", viewpoint: "Which side is 
 const TITLES = {random: "Random sample", uncertain: "Uncertain first", kind: "Kind", viewpoint: "Viewpoint", doubts: "Doubts first", unresolved: "Unresolved words"};
 
 const state = {session: null, queue: "kind", task: "kind", items: [], seen: new Set(), total: 0, done: 0, history: [], exhausted: false, hint: false, box: true,
-  look: null, round: 0, filling: null};
+  look: null, round: 0, filling: null, byOthers: 0};
 const pictures = new Map();  // photo → {bitmap, promise}
 
 // ---- talking to the server
 
-async function ask(path, query = {}) {
+async function get(path, query = {}) {
   const answer = await fetch(`${path}?${new URLSearchParams(query)}`);
-  const content = await answer.json();
-  if (!answer.ok) throw new Error(content.detail ?? answer.statusText);
-  return content;
+  if (!answer.ok) throw new Error((await answer.json()).detail ?? answer.statusText);
+  if (state.session && answer.headers.get("X-Review") !== state.session.review)  // of another person, project or folder
+    throw new Error("another review answers here now; reload the page, or start the old one again");
+  return answer;
 }
+const ask = async (path, query) => (await get(path, query)).json();
 
 const outbox = [];
 let sending = false;
@@ -43,7 +45,7 @@ async function send() {
     } catch { answer = {ok: false, status: 0}; }
     if (answer.ok) { outbox.shift(); resolve(content); tries = 0; showSaved(); continue; }
     if (content.code === "wrong-token") {  // the review was started anew meanwhile
-      try { state.session = await ask("v1/session"); if (!tries++) continue; } catch { /* tried again below */ }
+      try { state.session = await ask("v1/session"); if (!tries++) continue; } catch (error) { content = {detail: error.message}; }  // tried again below
     } else if (answer.status >= 400 && answer.status < 500) {
       outbox.shift(); reject(new Error(content.detail ?? "refused")); tries = 0; showSaved(); continue;
     }
@@ -75,7 +77,7 @@ async function load() {
     const work = await ask("v1/items", {queue: state.queue, task: state.task, limit: 60, fresh: true});
     if (round !== state.round) return;
     state.history = work.last.map(entry => ({entry}));
-    Object.assign(state, {total: work.total, done: work.done});
+    count(work);
     take(work.items);
     show();
   } catch (error) { if (round === state.round) message(error.message, "Nothing to decide yet"); }
@@ -88,16 +90,29 @@ function take(items) {
   return fresh.length;
 }
 
-function refill() {
-  if (state.filling || state.exhausted || state.items.length >= FEW) return;
-  const round = state.round, known = state.items.length + outbox.length;
-  state.filling = ask("v1/items", {queue: state.queue, task: state.task, limit: Math.min(500, known + 60)}).then(work => {
+function count(work) { Object.assign(state, {total: work.total, done: work.done, byOthers: work.by_others}); }
+
+// `anew`: others have decided meanwhile, so that what is held is looked through again.
+function refill(anew = false) {
+  if (state.filling || (!anew && (state.exhausted || state.items.length >= FEW))) return;
+  const round = state.round, known = state.items.length + outbox.length, limit = Math.min(500, known + (anew ? FEW : 60));
+  const last = state.history.at(-1), idle = !outbox.length;
+  state.filling = ask("v1/items", {queue: state.queue, task: state.task, limit}).then(work => {
     if (round !== state.round) return;
     const wasEmpty = !state.items.length;  // then nothing is looked at; else what is being typed must stay
-    state.exhausted = take(work.items) === 0;
+    if (idle && !outbox.length && last === state.history.at(-1)) dropDecided(work);
+    if (state.items.length < FEW) state.exhausted = take(work.items) === 0;
     state.filling = null;
     if (wasEmpty) show(); else preload();
   }).catch(() => { if (round === state.round) state.filling = null; });
+}
+
+function dropDecided(work) {  // by others; what is looked at stays
+  const open = new Set(work.items.map(item => item.key)), gone = state.items.slice(1).filter(item => !open.has(item.key));
+  gone.forEach(item => state.seen.delete(item.key));
+  state.items = state.items.filter(item => !gone.includes(item));
+  count(work);
+  showProgress();
 }
 
 // ---- pictures
@@ -106,8 +121,7 @@ function picture(photo) {
   let held = pictures.get(photo);
   if (!held) {
     held = {bitmap: null, failed: null};
-    held.promise = fetch(`v1/picture?${new URLSearchParams({photo})}`).then(async answer => {
-      if (!answer.ok) throw new Error((await answer.json()).detail);
+    held.promise = get("v1/picture", {photo}).then(async answer => {
       held.bitmap = await createImageBitmap(await answer.blob());
     }).catch(error => { held.failed = error.message; });
     pictures.set(photo, held);
@@ -307,13 +321,17 @@ function decide(says, name, since) {
   closeSearch();
   const body = {id: newId(), task: item.task, ...says, shown: state.hint || item.suggested != null};
   if (item.task === "words") body.words = item.words; else if (item.is_ad) body.ad = item.ad; else body.photo = item.photo;
+  if (item.task === "class") body.given = item.given;
   const record = {entry: body, item};
   state.history.push(record);
   state.done++;
   const round = state.round;
-  post("v1/decisions", body).catch(error => {
+  post("v1/decisions", body).then(({by_others: byOthers}) => {
+    if (round === state.round && byOthers !== state.byOthers && state.queue !== "random") refill(true);  // of a sample everybody is asked all
+  }, error => {
     toast(`Not taken: ${error.message}`);
     if (round !== state.round || !state.history.includes(record)) return;
+    if (item.task === "class") return load();  // its label may be another one by now
     state.history.splice(state.history.indexOf(record), 1);
     state.done--; state.items.unshift(item); show();
   });
@@ -391,11 +409,17 @@ function findChoices() {
   const typed = $("taxon").value.trim(), words = fold(typed).split(/[^\p{L}\p{N}]+/u).filter(Boolean);
   const needsModel = state.task === "words";
   choices = !words.length ? [] : taxa.filter(row => (row.taxon.model || !needsModel) && words.every(word => row.words.some(each => each.startsWith(word)))).slice(0, 8);
-  const parts = typed.split(/\s+/);
-  if (parts.length > 1 && !choices.some(row => fold(row.name) === fold(typed)))
-    choices = [...choices.slice(0, 7), {taxon: {make: parts[0], model: parts.slice(1).join(" ")}, name: `${parts[0]} · ${parts.slice(1).join(" ")}`, note: "new: make · model"}];
+  const {make, model} = makeAndModel(typed);
+  if (model && !choices.some(row => fold(row.name) === fold(typed)))
+    choices = [...choices.slice(0, 7), {taxon: {make, model}, name: `${make} · ${model}`, note: "new: make · model"}];
   chosen = 0;
   drawChoices();
+}
+
+function makeAndModel(typed) {  // a known make may be of several words, and is spelled as it is known
+  const parts = typed.split(/\s+/), folded = fold(`${parts.join(" ")} `);
+  const make = taxa.map(row => row.taxon.make).filter(each => folded.startsWith(fold(`${each} `))).sort((a, b) => b.length - a.length)[0] ?? parts[0];
+  return {make, model: parts.slice(make.split(/\s+/).length).join(" ")};
 }
 
 function drawChoices() {
@@ -489,7 +513,7 @@ async function learn() {
       if (!now.running) toast(now.error ?? `Learned: ${now.said}`);
     }
     taxa = null;
-    if (!state.items.length || ["uncertain", "unresolved"].includes(state.queue)) load();
+    if (!state.items.length || state.queue === "uncertain" || ["class", "words"].includes(state.task)) load();
   } catch (error) { toast(error.message); }
   $("learn").textContent = "Learn"; $("learn").disabled = false;
 }
