@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -114,6 +115,17 @@ def test_an_ensemble_is_the_weighted_mean(made: Maker) -> None:
     assert np.array_equal(both.levels["make"], a.levels["make"][order])
     equal = ensemble([a, b])
     assert equal.probabilities == pytest.approx(((a.probabilities + b.probabilities) / 2)[order], abs=1e-6)
+
+
+def test_an_ensemble_takes_no_models_answers_for_its_own(made: Maker) -> None:
+    first, second = (
+        replace(table, about={**table.about, "answer": words, "answer_level": words, "seen": words})
+        for table, words in ((made(4, name="a"), ["yes", "yes", "no", "no"]), (made(4, name="b"), ["yes", "no"] * 2))
+    )
+    both = ensemble([first, second]).about
+    assert set(both) == set(first.about) - {"answer", "answer_level"}
+    assert both["seen"].tolist() == ["yes", "yes", "yes", "no"]
+    assert "seen" not in ensemble([first, made(4, name="c")]).about, "of the third nobody knows"
 
 
 @pytest.mark.parametrize("weights", [[1.0], [0.7, 0.7], [1.5, -0.5], [np.nan, 1.0]])

@@ -22,6 +22,7 @@ TAXONOMY = Taxonomy(
     )
 )
 A4 = "Audi A4"
+TT = Taxon(make="Audi", model="TT")
 SURE = {"audi": (0.7, 0.1, 0.1, 0.1), "2002": (0.05, 0.8, 0.1, 0.05), "opel": (0.1, 0.05, 0.05, 0.8)}
 
 Photo = tuple[str, str, tuple[str, str, str, str], tuple[str, str]]
@@ -78,6 +79,28 @@ def test_answers_are_judged_as_deep_as_they_go_or_as_the_label_is_known() -> Non
         "generation": (0, 0),
         "year": (1, 2),
     }
+
+
+@pytest.mark.parametrize(
+    ("label", "answer", "is_right"),
+    [
+        (("VW", "VW Golf", "", ""), ("year", "VW Golf Plus 2012"), False),
+        (("VW", "VW Golf Plus", "", ""), ("year", "VW Golf Plus 2012"), True),
+        (("VW", "", "", ""), ("generation", "VW Golf VI"), True),
+        (("VW", "VW Golf", "", "VW Golf 2010"), ("year", "VW Golf VI 2010"), True),
+        (("VW", "VW Golf", "", "VW Golf 2011"), ("year", "VW Golf VI 2010"), False),
+        (("VW", "VW Golf", "VW Golf V", "VW Golf V 2010"), ("year", "VW Golf VI 2010"), False),
+    ],
+)
+def test_an_answer_lies_below_a_label_by_the_taxonomy(
+    label: tuple[str, str, str, str], answer: tuple[str, str], is_right: bool
+) -> None:
+    golf = Taxon(make="VW", model="Golf", generation="VI", year=2010)
+    taxonomy = Taxonomy((golf, Taxon(make="VW", model="Golf Plus", year=2012), Taxon(make="VW", model="Golf"), TT))
+    made = replace(answers(("Here", "opel", label, answer)), taxonomy=taxonomy, levels={})
+    here = only(market_figures(made))["Here"]
+    assert counts(here.right) == (is_right, 1)
+    assert counts(here.by_level["year"]) == (is_right and bool(label[3]), bool(label[3]))
 
 
 def test_each_market_is_apart_and_the_small_ones_are_also_together() -> None:

@@ -15,7 +15,7 @@ from carspotter.recognition.ad import AdAnswer, answer_ad
 from carspotter.recognition.ad_views import VIEWS
 from carspotter.recognition.attributes import Attributes
 from carspotter.recognition.declared import DeclaredWords
-from carspotter.recognition.declared_attributes import NEAR, is_near
+from carspotter.recognition.declared_attributes import NEAR, are_near, is_near
 from carspotter.recognition.fusion import find_outlier_photos, fuse, fuse_words
 from carspotter.recognition.identifier import NO_CAR, Identifier
 from carspotter.recognition.recognizer import Recognizer
@@ -629,6 +629,9 @@ def test_a_declared_body_and_photos_that_decide(identifier: Identifier) -> None:
 def test_near_words_are_near_both_ways() -> None:
     assert is_near("grey", "silver")
     assert is_near("Silver", "GREY")
+    assert are_near("Silver", "GREY")
+    assert are_near("Red", "red")
+    assert not are_near("Red", "blue")
     assert is_near("Coupe", "convertible")
     assert not is_near("red", "blue")
     assert not is_near("sedan", "pickup")

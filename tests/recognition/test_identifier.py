@@ -247,6 +247,23 @@ def test_a_make_without_a_model_repeats_its_name_at_every_level() -> None:
     assert (found.answer.level, found.answer.name, found.answer.probability) == ("make", "Audi", pytest.approx(0.9))
 
 
+@pytest.mark.parametrize(
+    ("own", "called"),
+    [
+        (Taxon(make="Audi", model="A4", generation="B8", year=2010), None),  # it is ours
+        (Taxon(make="audi", model="a4"), None),  # it lies below ours
+        (Taxon(make="Audi"), None),
+        (Taxon(make="Audi", model="A4", generation="B8", year=2012), "Audi A4 B8 2010"),
+        (Taxon(make="Audi", model="A6"), "Audi A4 B8 2010"),
+    ],
+)
+def test_a_stranger_is_called_nothing_that_a_class_of_ours_holds(own: Taxon, called: str | None) -> None:
+    head = Head(weights=np.zeros((1, 2), np.float32), bias=np.zeros(1, np.float32))
+    learnt = replace(bundle(), head=head, taxonomy=Taxonomy((own,)), network=TAXONOMY)
+    (found,) = Identifier(learnt, RuleSession(0.9, 0.1, 0.0, 0.0, 0.0)).identify(CROPS)
+    assert (found.called.name if found.called else None) == called
+
+
 # ---- what is told besides names
 
 

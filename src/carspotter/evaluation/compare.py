@@ -15,8 +15,8 @@ import numpy.typing as npt
 
 from carspotter.errors import EvaluationError
 from carspotter.evaluation.intervals import Estimate, Share, holm, mcnemar, paired_difference
-from carspotter.evaluation.metrics import Evaluation, evaluate, plain
-from carspotter.evaluation.predictions import DEPTHS, UNLABELLED, Depth, Predictions, in_common, same_photos
+from carspotter.evaluation.metrics import SEEN, Evaluation, evaluate, plain
+from carspotter.evaluation.predictions import DEPTHS, UNLABELLED, Depth, Predictions, Texts, in_common, same_photos
 from carspotter.taxonomy import Taxonomy
 
 Bools = npt.NDArray[np.bool_]
@@ -109,7 +109,8 @@ def ensemble(
 ) -> Predictions:
     """Return the weighted mean of several tables' probabilities on the photos in common; equal weights by default.
 
-    Raises EvaluationError for weights that are negative, not one a table, or do not sum to 1.
+    It has no answers, since it has no thresholds; a photo is seen where any of the models has learnt from it. Raises
+    EvaluationError for weights that are negative, not one a table, or do not sum to 1.
     """
     if not tables:
         raise EvaluationError("an ensemble needs at least one prediction table")
@@ -130,7 +131,7 @@ def ensemble(
         probabilities=np.asarray(mean, np.float32),
         truth=first.truth,
         levels=first.levels,
-        about=first.about,
+        about=_about(shared),
         attribute=first.attribute,
     )
 
@@ -171,6 +172,15 @@ def _named(tables: Sequence[Predictions]) -> list[Predictions]:
     if twice is not None:
         raise EvaluationError(f"two prediction tables are called {twice!r}; give each a name of its own")
     return list(tables)
+
+
+def _about(tables: Sequence[Predictions]) -> dict[str, Texts]:
+    """Return the columns that say something of the photos themselves, and whether any model has seen each."""
+    of_one_model = ("answer", "answer_level", SEEN)
+    about = {name: texts for name, texts in tables[0].about.items() if name not in of_one_model}
+    if all(SEEN in table.about for table in tables):
+        about[SEEN] = np.where(np.any([table.about[SEEN] == "yes" for table in tables], axis=0), "yes", "no")
+    return about
 
 
 def _right_by_name(tables: list[Predictions], depth: Depth) -> Bools:

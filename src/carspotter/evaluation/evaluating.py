@@ -6,13 +6,13 @@ runtime as in serving. What is computed from the table is the business of `evalu
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
-from typing import cast
 
 import numpy as np
 import numpy.typing as npt
@@ -23,7 +23,7 @@ from carspotter.crops import crop_of
 from carspotter.csv_rows import box_of, read_csv
 from carspotter.dataset.manifest import load_classes, load_manifest
 from carspotter.dataset.reader import read_shards
-from carspotter.errors import EvaluationError, ImageError, StorageError, TaxonomyError
+from carspotter.errors import EvaluationError, ImageError, StorageError, TaxonomyError, suggestion
 from carspotter.evaluation.metrics import SEEN
 from carspotter.evaluation.mistakes import sample_mistakes, write_review
 from carspotter.evaluation.pictures import read_log
@@ -42,6 +42,7 @@ Pixels = npt.NDArray[np.uint8]
 
 TABLE, REPORT, REVIEW = "predictions.parquet", "report.html", "review.csv"
 BATCH = 16
+_SPAN = re.compile(r"\d{4}\s*[-–]\s*(\d{4})?")
 REVIEWED = 200
 """Mistakes that are drawn for people to judge: the share of undecidable ones is then known to about 7 points."""
 
@@ -67,25 +68,28 @@ def from_labels(labels: Path, *, split: str = "", classes: Path | None = None) -
     """Read the photos of a labels CSV: path, class_id (a row of `classes`) or make, model, …; split, box, ad_id, view.
 
     A column `source` (or `market`) names where each comes from, to be judged apart. Raises EvaluationError for a file
-    that cannot be read, or none of whose rows has the split.
+    that cannot be read, or none of whose rows has the split, a class_id that `classes` lacks and a year that is none.
     """
     rows = _rows(labels, "path")
     rows = [row for row in rows if not split or split_name(row.get("split")) == split_name(split)]
     if not rows:
         raise EvaluationError(f"{labels}: no row with split {split!r}")
-    taxa = {row["class_id"]: _taxon(row) for row in _rows(classes, "class_id")} if classes else {}
+    taxa = {row["class_id"]: _taxon(row, str(classes)) for row in _rows(classes, "class_id")} if classes else {}
     names = _names(rows, labels)
     photos = []
     for name, row in zip(names, rows, strict=True):
-        path = labels.parent / row["path"]
-        of_class = taxa.get(row.get("class_id") or "")
+        path, where = labels.parent / row["path"], f"{labels}: {row['path']}"
+        class_id = (row.get("class_id") or "") if classes else ""
+        if class_id and class_id not in taxa:
+            raise EvaluationError(f"{where}: class_id {class_id!r} is not in {classes}; {suggestion(class_id, taxa)}")
+        of_class = taxa.get(class_id)
         photos.append(
             LabelledPhoto(
                 name=name,
                 read=lambda path=path: storage.read(path),  # type: ignore[misc]
-                taxon=of_class or _taxon(row),
-                label=_label_of(row, of_class),
-                box=box_of(row, error=EvaluationError, where=f"{labels}: {row['path']}"),
+                taxon=of_class or _taxon(row, where),
+                label=_label_of(row, of_class, where),
+                box=box_of(row, error=EvaluationError, where=where),
                 is_class=bool(row.get("class_id")) or not classes,
                 about={
                     "path": row["path"],
@@ -179,10 +183,10 @@ def _label(taxon: Taxon | None, level: Level) -> str:
     return taxon.up_to(level).name(level) if taxon and getattr(taxon, level) is not None else ""
 
 
-def _label_of(row: Mapping[str, str], of_class: Taxon | None) -> Taxon | None:
+def _label_of(row: Mapping[str, str], of_class: Taxon | None, where: str) -> Taxon | None:
     """Return what a row and its class say together: of a class without a year the row may know it."""
     known = of_class.to_dict() if of_class else {}
-    return _taxon({**row, **{level: str(known[level]) for level in LEVELS if level in known}})
+    return _taxon({**row, **{part: str(value) for part, value in known.items()}}, where)
 
 
 def truths(
@@ -190,11 +194,12 @@ def truths(
 ) -> tuple[npt.NDArray[np.int64], dict[Level, npt.NDArray[np.int64]]]:
     """Return the class of each taxon (n,), and its number at each level (n,), -1 where the taxonomy lacks it.
 
-    A taxon of which only the make is known has a truth at that level alone.
+    A taxon of which only the make is known has a truth at that level alone; one that may be of several classes has no
+    class.
     """
-    classes = {taxon.up_to("year"): number for number, taxon in enumerate(taxonomy.classes)}
+    classes = {taxon: _class_of(taxon, taxonomy.classes) for taxon in set(taxa) if taxon}
     numbers = {level: {name: n for n, name in enumerate(taxonomy.names(level))} for level in LEVELS}
-    truth = [_class_of(taxon, classes) if taxon else UNLABELLED for taxon in taxa]
+    truth = [classes[taxon] if taxon else UNLABELLED for taxon in taxa]
     levels = {
         level: np.array(
             [
@@ -246,15 +251,38 @@ def write_evaluation(
     return out / REPORT
 
 
-def _class_of(taxon: Taxon, classes: Mapping[Taxon, int]) -> int:
-    """Return the class of a taxon, whatever its body; a label deeper than the classes belongs to its parent's."""
-    levels = ("year", "generation", "model") if taxon.model else ("make",)
-    parts = (taxon.up_to(cast(Level, level)) for level in levels)
-    return next((classes[part] for part in parts if part in classes), UNLABELLED)
+def _class_of(taxon: Taxon, classes: Sequence[Taxon]) -> int:
+    """Return the class of a taxon: itself, or the deepest that agrees with it; UNLABELLED where it may be several.
+
+    A label deeper than the classes belongs to its parent's. A body matters only where classes differ in nothing else.
+    """
+    if taxon in classes:
+        return classes.index(taxon)
+    agreeing = [each for each in classes if _agrees(each, taxon)]
+    # Deepest first: a class that ends at its model holds only what no deeper one does.
+    for part in ("year", "generation", "make"):
+        found = [each for each in agreeing if getattr(each, part) is not None]
+        if found:
+            found = [each for each in found if (each.body or "").casefold() == (taxon.body or "").casefold()] or found
+            # A generation is told by the label, or by the year; else the photo may be of another one.
+            is_known = len(found) == 1 and (part != "generation" or taxon.generation is not None)
+            return classes.index(found[0]) if is_known else UNLABELLED
+    return UNLABELLED
+
+
+def _agrees(found: Taxon, taxon: Taxon) -> bool:
+    """Return whether a class says no more than a taxon; a generation that the taxon lacks may be that of the class."""
+    return (
+        (found.make, found.model) == (taxon.make, taxon.model)
+        and (found.generation is None or taxon.generation in (None, found.generation))
+        and found.year in (None, taxon.year)
+    )
 
 
 def _knows(taxon: Taxon, level: Level) -> bool:
-    return all(getattr(taxon, part) is not None for part in LEVELS[: LEVELS.index(level) + 1] if part != "generation")
+    """Return whether a taxon says what its name at a level needs: beside a year the generation may be missing."""
+    needed = LEVELS[: LEVELS.index(level) + 1]
+    return all(getattr(taxon, part) is not None for part in needed if part == level or part != "generation")
 
 
 def _fitted(bundle: ModelBundle, crops: Pixels) -> Pixels:
@@ -308,17 +336,26 @@ def _names(rows: Sequence[Mapping[str, str]], labels: Path) -> list[str]:
     return names
 
 
-def _taxon(row: Mapping[str, str]) -> Taxon | None:
-    """Make the taxon of a row of make, model, generation and year; None without a make."""
+def _taxon(row: Mapping[str, str], where: str) -> Taxon | None:
+    """Make the taxon of a row of make, model, generation, year and body; None without a make."""
     if not row.get("make"):
         return None
-    model, year = row.get("model") or None, row.get("year") or ""
+    model, year = row.get("model") or None, _year(row.get("year") or "", where)
     try:
         return Taxon(
             make=row["make"],
             model=model,
             generation=(row.get("generation") or None) if model else None,
-            year=int(year) if model and year.isdecimal() else None,
+            year=year if model else None,
+            body=row.get("body") or None,
         )
     except TaxonomyError as error:
-        raise EvaluationError(f"labels: {error}") from error
+        raise EvaluationError(f"{where}: {error}") from error
+
+
+def _year(text: str, where: str) -> int | None:
+    if not text or _SPAN.fullmatch(text):  # of several years it is none
+        return None
+    if not text.isdecimal():
+        raise EvaluationError(f'{where}: year is {text!r}; it must be a whole number, a span ("2006-2014") or empty')
+    return int(text)

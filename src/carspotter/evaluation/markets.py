@@ -6,8 +6,8 @@ a make that the taxonomy lacks counts as wrong; answers are those that were give
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -16,7 +16,7 @@ from carspotter.evaluation.curves import CurvePoint, calibration_error, coverage
 from carspotter.evaluation.intervals import Estimate, Share, grouped_interval
 from carspotter.evaluation.predictions import Predictions, Texts
 from carspotter.runtime.calibration import LEAST_PHOTOS
-from carspotter.taxonomy import LEVELS, Level
+from carspotter.taxonomy import LEVELS, Level, Taxon
 
 SMALL = f"those under {LEAST_PHOTOS} photos"
 """Names the markets that have too few photos each, taken together."""
@@ -115,21 +115,26 @@ def _answers(table: Predictions) -> tuple[Bools, Bools, dict[Level, Share]]:
     answered = depth != ""
     right = np.zeros(len(table), bool)
     by_level: dict[Level, Share] = {}
-    said, deepest = table.about["answer"], np.full(len(table), "", dtype=str)
-    for level in LEVELS:
+    labels = np.stack([table.about[f"label_{level}"] for level in LEVELS], axis=1)
+    for place, level in enumerate(LEVELS):
         # Each photo is judged at the level of its own answer, and at no other.
-        here, label = depth == level, table.about[f"label_{level}"]
-        by_level[level] = Share.of((said == label)[here & (label != "")])
-        # Where the label ends higher up, the answer is right as far as is known when it lies below.
-        right |= here & np.where(label != "", said == label, _lies_below(said, deepest))
-        deepest = np.where(label != "", label, deepest)
+        here = depth == level
+        taxa = {taxon.name(level): taxon.up_to(level) for taxon in table.taxonomy.classes}
+        pairs = zip(table.about["answer"][here].tolist(), labels[here, : place + 1].tolist(), strict=True)
+        right[here] = [name in taxa and _agrees(taxa[name], label) for name, label in pairs]
+        by_level[level] = Share.of(right[here & (labels[:, place] != "")])
     return answered, right, by_level
 
 
-def _lies_below(names: Texts, above: Texts) -> Bools:
-    pairs = zip(names.tolist(), above.tolist(), strict=True)
-    # With a blank behind both, "Audi A4" lies below "Audi" and not below "Audi A".
-    return np.array([f"{name} ".startswith(f"{top} ") for name, top in pairs], bool)
+def _agrees(answer: Taxon, label: Sequence[str]) -> bool:
+    """Return whether an answer is what a label says down to its level, "" where it says nothing.
+
+    By the taxonomy and not by the names' beginnings: a Golf Plus is no Golf.
+    """
+    said = {level: name for level, name in zip(LEVELS, label, strict=False) if name}
+    deepest = [*said][-1]
+    # A generation that the label lacks agrees: its "C-Class 2015" is "C-Class W205 2015".
+    return (answer if "generation" in said else replace(answer, generation=None)).name(deepest) == said[deepest]
 
 
 def _by_ad(right: Bools, counted: Bools, table: Predictions) -> Estimate:

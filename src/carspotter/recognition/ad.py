@@ -316,14 +316,15 @@ def _photo(
         return AdPhoto(prediction=prediction, role="duplicate", duplicate_of=copies[index], why=_COPY)
     if index in strangers:
         return AdPhoto(prediction=prediction, role="other-vehicle", why=strangers[index])
-    role = _role(prediction)
+    role = role_of(prediction)
     if index in voices.indices:
         return AdPhoto(prediction=prediction, role=role, weight=1 / len(voices.indices))
     refusal = prediction.vehicles[0].undecided if prediction.vehicles else why_no_vehicle(prediction)
     return AdPhoto(prediction=prediction, role=role, why=refusal)
 
 
-def _role(prediction: Prediction) -> Role:
+def role_of(prediction: Prediction) -> Role:
+    """Return what a photo by itself shows; of a vehicle that is no car something other."""
     if prediction.vehicles and prediction.vehicles[0].undecided == NO_CAR:
         return "other"
     kind = prediction.kind.name if prediction.kind else "other"

@@ -5,7 +5,7 @@ The facts of a build are put together as predictions, and judged as the service 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from typing import Any
@@ -14,6 +14,7 @@ import numpy as np
 
 from carspotter.catalog.catalog import Catalog
 from carspotter.geometry import BoundingBox
+from carspotter.recognition.ad import role_of
 from carspotter.recognition.ad_score import AdScore, score_ad
 from carspotter.recognition.declared_attributes import are_near
 from carspotter.recognition.fusion import find_outlier_colours
@@ -57,9 +58,12 @@ def scored_ads(catalog: Catalog) -> list[ScoredAd]:
 
 def _scored(ad_id: str, photos: Sequence[Row]) -> ScoredAd:
     predictions = [_prediction(row) for row in photos]
-    nothing = {i for i, photo in enumerate(predictions) if photo.error or (photo.kind and photo.kind.name == "other")}
-    score = score_ad(predictions, copies=_copies(photos), others=nothing | _other_colours(photos).keys())
-    return ScoredAd(ad_id=ad_id, score=score, photos=tuple(photos))
+    copies = _copies(photos)
+    # A photo without a kind was not looked at yet: nothing speaks against it.
+    nothing = {i for i, photo in enumerate(predictions) if photo.error or (photo.kind and role_of(photo) == "other")}
+    # As in `answer_ad`: a copy neither votes on the colour nor loses points a second time.
+    others = (nothing - copies.keys()) | _other_colours(photos, without=copies).keys()
+    return ScoredAd(ad_id=ad_id, score=score_ad(predictions, copies=copies, others=others), photos=tuple(photos))
 
 
 def _prediction(row: Row) -> Prediction:
@@ -98,9 +102,13 @@ def _copies(photos: Sequence[Row]) -> dict[int, int]:
     return copies
 
 
-def _other_colours(photos: Sequence[Row]) -> dict[int, str]:
+def _other_colours(photos: Sequence[Row], *, without: Container[int]) -> dict[int, str]:
     """Return the photos of a vehicle of clearly another colour than the rest, each with the reason in words."""
-    seen = [index for index, row in enumerate(photos) if row["colour"] is not None and row["kind"] == "exterior"]
+    seen = [
+        index
+        for index, row in enumerate(photos)
+        if row["colour"] is not None and row["kind"] == "exterior" and index not in without
+    ]
     words = sorted({photos[index]["colour"] for index in seen})
     if len(words) < 2:
         return {}

@@ -76,7 +76,7 @@ NEAR: frozenset[frozenset[str]] = frozenset(
 
 def are_near(one: str, other: str) -> bool:
     """Return whether two words are one, or are not distinguished surely enough to contradict each other."""
-    return one == other or frozenset((one, other)) in NEAR
+    return one.casefold() == other.casefold() or is_near(one, other)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

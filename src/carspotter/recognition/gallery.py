@@ -45,7 +45,7 @@ class LearnSettings:
     strength: float = 0.0
     """L2 penalty of the probe; 0: it is chosen on photos that are not learnt from."""
     name: str = "learned"
-    """Name of the learned bundle, and of its folder in `models/`."""
+    """Name of the learned bundle, and of its folder in `models/`; not `trained`, which `carspotter train` writes."""
     seed: int = 0
     """Of the folds on which strength and thresholds are chosen."""
 
@@ -56,6 +56,8 @@ class LearnSettings:
             raise ValueError(f"strength is {self.strength}; it must be over 0, or 0 to have it chosen")
         if not self.name.strip() or {"/", "\\"} & set(self.name) or self.name.startswith("."):
             raise ValueError(f"name is {self.name!r}; it names a folder, so it must be a word without slashes")
+        if self.name.casefold() == "trained":  # some disks do not tell upper from lower case
+            raise ValueError(f"name is {self.name!r}, the bundle that `carspotter train` writes; give another name")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

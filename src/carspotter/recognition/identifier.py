@@ -19,7 +19,7 @@ from carspotter.errors import BundleError, suggestion
 from carspotter.records import Answer, Candidate
 from carspotter.runtime.bundle import CAR, NETWORK, SUBJECT
 from carspotter.runtime.classes import class_probabilities, evidence_of, head_temperature
-from carspotter.taxonomy import LEVELS, Level
+from carspotter.taxonomy import LEVELS, Level, Taxonomy
 
 if TYPE_CHECKING:
     from carspotter.runtime.bundle import ModelBundle
@@ -98,6 +98,7 @@ class Identifier:
         self._names = {level: taxonomy.names(level) for level in LEVELS}
         self._repeats = {level: taxonomy.repeats(level) for level in LEVELS}
         self._below = _network(bundle, session)
+        self._ours: frozenset[str] = _ours(taxonomy, bundle.network) if bundle.network else frozenset()
 
     def identify(self, crops: NDArray[np.uint8]) -> list[Identification]:
         """Identify crops (n, H, W, 3) in the bundle's input size, in order."""
@@ -156,14 +157,12 @@ class Identifier:
         return [None] * len(outputs["embedding"]) if found is None else found.tolist()
 
     def _called(self, outputs: Mapping[str, NDArray[np.floating]]) -> list[Answer | None]:
-        """Return what the network under the head answers (n,); None where it is not sure, or names a class of ours."""
+        """Return what the network under the head answers (n,); None where it is not sure, or names what is ours."""
         probabilities = outputs["probabilities"].astype(np.float64)
         if self._below is None:
             return [None] * len(probabilities)
         answers = [self._below.judge(each, np.zeros(1, np.float32)).answer for each in probabilities]
-        # Makes do not count: an Audi that we do not know is a stranger though we know other Audis.
-        ours = {name.casefold() for level in LEVELS[1:] for name in self._names[level]}
-        return [None if answer is None or answer.name.casefold() in ours else answer for answer in answers]
+        return [None if answer is None or answer.name.casefold() in self._ours else answer for answer in answers]
 
     def _refusal(
         self, attributes: Mapping[str, NDArray[np.float32]], evidence: float | None, called: Answer | None
@@ -214,6 +213,17 @@ def _network(bundle: ModelBundle, session: Session) -> Identifier | None:
     thresholds = bundle.calibration.get(NETWORK, {})
     own = replace(bundle, head=None, network=None, taxonomy=bundle.network, calibration={"thresholds": thresholds})
     return Identifier(own, session)
+
+
+def _ours(own: Taxonomy, network: Taxonomy) -> frozenset[str]:
+    """Return, casefolded, what may be a class of our own: the names of those and above them, and a network's below."""
+    classes = {taxon.name().casefold() for taxon in own.classes}
+    # Makes do not count: an Audi that we do not know is a stranger though we know other Audis.
+    ours = {name.casefold() for level in LEVELS[1:] for name in own.names(level)}
+    for taxon in network.classes:
+        way = [taxon.name(level).casefold() for level in LEVELS]
+        ours |= {name for place, name in enumerate(way) if not classes.isdisjoint(way[: place + 1])}
+    return frozenset(ours)
 
 
 def _rows(levels: Mapping[Level, NDArray[np.floating]]) -> dict[Level, NDArray[np.floating]]:
