@@ -53,7 +53,7 @@ environment](sources.md#where-photos-may-be).
 RECIPE_HEAD = """
 ## A recipe
 
-Paths count from the recipe's folder; those that `--set` gives from the current folder. [Train my
+Paths count from the current folder, whether the file or `--set` gives them. [Train my
 own](training.md#train-a-network) says what to choose.
 
 | key | type | default | |

@@ -96,6 +96,33 @@ def test_train_wants_key_and_value() -> None:
     assert "KEY=VALUE" in err
 
 
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["train", "project", "--how", "scratch"], "--how goes with --task NAME"),
+        (["train", "project", "--merge-sides"], "--merge-sides goes with --task NAME"),
+        (["train", "project", "--task", ""], "--task is empty"),
+        (["train", "recipe.toml", "--out", "project"], "project is a project"),
+        (["export", "identifier", "--out", "project"], "project is a project"),
+        (["export", "identifier", "--classes", "classes.csv", "--out", "out"], "add --labels"),
+        (["export", "run", "--photos", "photos", "--out", "out"], "--photos is for what is converted"),
+        (["evaluate", "run", "--shards", "shards", "--out", "project"], "project is a project"),
+        (["evaluate", "run", "--shards", "shards", "--classes", "classes.csv"], "--classes says what"),
+        (["compare", "one", "other", "--out", "both.parquet"], "add --ensemble"),
+        (["serve", "--allow-host", "example.com"], "add --allow-urls"),
+    ],
+)
+def test_options_that_would_do_nothing_or_harm_are_refused(
+    words: list[str], message: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for file in ("project/carspotter.toml", "run/recipe.json"):
+        (tmp_path / file).parent.mkdir()
+        (tmp_path / file).touch()
+    code, _, err = call(*words)
+    assert (code, message in " ".join(err.split())) == (2, True), err
+
+
 def test_a_missing_extra_names_its_install_command() -> None:
     error = missing(ModuleNotFoundError("no", name="torch.nn"), "train")
     assert isinstance(error, MissingExtraError)

@@ -143,6 +143,12 @@ def test_init_makes_no_project_of_what_is_not_there(tmp_path: Path, source: str)
     assert not (tmp_path / "new").exists()
 
 
+def test_init_makes_no_project_of_a_source_without_a_name(tmp_path: Path) -> None:
+    code, _, err = call("init", tmp_path / "new", "--from", "")
+    assert (code, "source '' is not there" in err) == (1, True)
+    assert not (tmp_path / "new").exists()
+
+
 def test_init_unpacks_the_showroom_into_the_project(tmp_path: Path) -> None:
     assert call("init", tmp_path / "new", "--from", "showroom")[0] == 0
     code, out, err = call("build", tmp_path / "new", "--until", "fetch", "--json")

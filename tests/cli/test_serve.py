@@ -119,3 +119,11 @@ def test_a_port_that_is_taken(named: list[str]) -> None:
     assert done.returncode == 1
     assert f"port {port}" in done.stderr.splitlines()[-1]
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("host", ["192.0.2.1", "x" * 300])
+def test_a_host_that_is_none_of_this_machines(host: str, named: list[str]) -> None:
+    words = [*COMMAND, "serve", "--host", host, "--port", "0", *named]
+    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert "no address of this machine has that name; choose another with --host" in done.stderr.splitlines()[-1]

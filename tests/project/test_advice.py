@@ -7,7 +7,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from carspotter.catalog.funnel import Funnel, FunnelStage, funnel
-from carspotter.project.advice import Advice, _outside, advise
+from carspotter.photos.fetch import LASTING
+from carspotter.project.advice import _FETCH, Advice, _outside, advise
 from carspotter.project.folder import Project
 from carspotter.project.pipeline import build
 from commands import call
@@ -105,6 +106,16 @@ def test_an_empty_file_of_a_server_is_not_called_a_page(tiny_built: Path, tmp_pa
     told = the(advice_of(copy), "empty (0 bytes)")
     assert "a page" not in told.text
     assert "--again not-a-photo" in told.text
+
+
+def test_what_a_build_leaves_alone_is_asked_for_by_its_status(tiny_built: Path, tmp_path: Path) -> None:
+    for status in set(LASTING) - {"ok"}:
+        assert f"`carspotter fetch {{project}} --again {status}`" in _FETCH[status]
+    copy = Path(shutil.copytree(tiny_built, tmp_path / "copy"))
+    with Project.open(copy).catalog() as catalog, catalog.writer():
+        photo = catalog.rows("SELECT photo_id FROM files WHERE status = 'ok' ORDER BY photo_id LIMIT 1")[0]["photo_id"]
+        catalog.append("files", [{"photo_id": photo, "status": "quarantined", "message": "torn"}], version="1.x")
+    assert f"`carspotter fetch {copy} --again quarantined`" in the(advice_of(copy), "quarantined (torn)").text
 
 
 def test_a_build_that_was_not_finished_says_so(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ import pytest
 from carspotter.project.fetching import fix_photos
 from carspotter.project.folder import Project
 from carspotter.project.pipeline import build
-from tiny_project import make_project
+from tiny_project import make_project, write_table
 
 COPIED = "\n[fetch]\ncopy_local = true\n"
 
@@ -39,3 +39,18 @@ def test_photos_are_saved_or_set_aside(tmp_path: Path, is_copied: bool) -> None:
     # The next build takes the saved photo as it is, and does not ask for the other again.
     assert build(Project.open(folder), workers=0)["locate"] == {"done": 0}
     assert fix_photos(Project.open(folder))["saved"] == 0
+
+
+def test_photos_of_one_name_are_saved_beside_each_other(tmp_path: Path) -> None:
+    folder = make_project(tmp_path / "project")
+    for place, source in (("a", "1000_0.jpg"), ("b", "1100_0.jpg")):
+        (folder / "pictures" / place).mkdir()
+        whole = (folder / "pictures" / source).read_bytes()
+        (folder / "pictures" / place / "1.jpg").write_bytes(whole[: len(whole) * 9 // 10])
+    write_table(folder, [("1", "VW", "Golf", "", "a/1.jpg, b/1.jpg")])
+    build(Project.open(folder), until="locate", workers=0)
+    assert fix_photos(Project.open(folder))["saved"] == 2
+    with Project.open(folder).catalog() as catalog:
+        rows = catalog.rows("SELECT path, sha256 FROM files")
+    assert len({row["path"] for row in rows}) == len({row["sha256"] for row in rows}) == 2
+    assert "changed on the disk" not in build(Project.open(folder), until="fetch", workers=0)["fetch"]

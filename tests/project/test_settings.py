@@ -1,6 +1,7 @@
 """carspotter.toml: what it may say, what it must not, and the text that `init` writes."""
 
 import dataclasses
+import os
 import re
 from pathlib import Path
 
@@ -8,7 +9,7 @@ import pytest
 
 from carspotter.errors import ProjectError
 from carspotter.project.folder import Project, create
-from carspotter.project.settings import ProjectSettings, load_settings
+from carspotter.project.settings import ProjectSettings, known_sources, load_settings, remember
 from carspotter.project.template import settings_text
 
 
@@ -27,6 +28,7 @@ def written(tmp_path: Path, text: str) -> Path:
         ("[locate]\ngate = 1.5", "locate: gate is 1.5; it must be from 0 to 1"),
         ("[split]\ntrain = 0.9", "split: train, validation and test add up to 1.2"),
         ('[classes]\nlevel = "modle"', r"classes: level: 'modle' is not possible; did you mean 'model'\?"),
+        ("[learn]\nname = 'Trained'", "learn: name is 'Trained', the bundle that `carspotter train` writes"),
         ("name = 3", "name: expected a text, got 3"),
         ("[sources]\nkind = 'table'", r"sources is a table; write \[\[sources\]\]"),
         ("[[sources]]\npath = 'x'", r"sources\[0\]: kind must be given; allowed: table, folders"),
@@ -106,6 +108,20 @@ def test_init_knows_the_official_files_of_stanford_cars(tmp_path: Path, inner: s
     assert "cars_meta" not in settings_text(tmp_path / "p", [str(tmp_path / "cars")])
 
 
+def test_init_refuses_a_name_that_no_settings_can_hold(tmp_path: Path) -> None:
+    for folder, source in (("p", b"caf\xe9.csv"), (os.fsdecode(b"caf\xe9"), b"cars.csv")):
+        with pytest.raises(ProjectError, match=r"caf\\udce9(\.csv)?' is not UTF-8"):
+            settings_text(tmp_path / folder, [os.fsdecode(source)])
+
+
 def test_init_refuses_a_workbook(tmp_path: Path) -> None:
     with pytest.raises(ProjectError, match="is a workbook; export it as CSV"):
         settings_text(tmp_path, ["cars.xlsx"])
+
+
+def test_a_new_source_has_no_ids_of_one_that_was_renamed(tmp_path: Path) -> None:
+    for tables in (["a.csv", "x/b.csv"], ["a.csv", "x/c.csv"], ["a.csv", "x/c.csv", "y/b.csv"]):
+        text = "".join(f'[[sources]]\nkind = "table"\npath = "{table}"\n' for table in tables)
+        known = known_sources(tmp_path, load_settings(written(tmp_path, text)).sources)
+        remember(tmp_path, known, {source.prefix for source in known})
+    assert [source.prefix for source in known] == ["", "table:b.csv:", "table:y/b.csv:"]

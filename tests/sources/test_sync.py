@@ -315,6 +315,48 @@ def test_a_source_that_cannot_be_read_keeps_its_ads(market: Market) -> None:
     assert len(ask(market.folder, "SELECT * FROM listings")) == 14
 
 
+def test_sources_that_cannot_be_read_at_their_new_places_keep_their_ads(market: Market) -> None:
+    run(market.folder, until="import")
+    before = {row["ad_id"] for row in ask(market.folder, "SELECT ad_id FROM listings")}
+    settings = market.folder / "carspotter.toml"
+    text = settings.read_text()
+    away = text.replace('path = "cars.csv"', 'path = "away.csv"')
+    for wrong in (away, away.replace('path = "dealer/cars.csv"', 'path = "dealer/away.csv"')):
+        settings.write_text(wrong)
+        assert run(market.folder, until="import")["import"]["ads"] == {"changed": 0, "new": 0, "gone": 0}
+    settings.write_text(away)
+    (market.folder / "cars.csv").rename(market.folder / "away.csv")
+    stats = run(market.folder, until="import")["import"]
+    assert stats["ads"] == {"changed": 0, "new": 0, "gone": 0}
+    assert "source away.csv is taken for cars.csv under another name" in stats["warnings"][0]
+    assert {row["ad_id"] for row in ask(market.folder, "SELECT ad_id FROM listings")} == before
+    assert "warnings" not in run(market.folder, until="import")["import"]
+
+
+def test_another_table_inherits_nothing_of_one_that_was_taken_out(market: Market) -> None:
+    settings = market.folder / "carspotter.toml"
+    text = settings.read_text()
+    second = text[text.rindex("[[sources]]") : text.index("[check]")]
+
+    def ids(written: str) -> set[str]:
+        settings.write_text(written)
+        assert "warnings" not in run(market.folder, until="import")["import"]
+        return {row["ad_id"] for row in ask(market.folder, "SELECT ad_id FROM listings")}
+
+    alone, none = text.replace(second, ""), text[: text.index("[[sources]]")] + text[text.index("[check]") :]
+    other = alone.replace('path = "cars.csv"', 'path = "dealer/cars.csv"')
+    first = ids(alone)
+    assert ids(none) == set()
+    assert {ad_id.rpartition(":")[0] for ad_id in ids(other)} == {"table:cars.csv"}
+    assert ids(none) == set()
+    assert ids(alone) == first, "it is back, and what it was"
+    # In one build nobody can tell it from a renaming; what the warning advises sets it right.
+    settings.write_text(other.replace("dealer/", "./dealer/"))
+    assert "add it again with another path" in run(market.folder, until="import")["import"]["warnings"][0]
+    assert ids(none) == set()
+    assert not ids(other.replace("dealer/", "dealer/../dealer/")) & first
+
+
 def test_a_preview_changes_nothing(market: Market) -> None:
     run(market.folder, until="import")
     market.rows[0]["1"] = ("red" if market.rows[0]["1"][0] != "red" else "blue", market.rows[0]["1"][1])

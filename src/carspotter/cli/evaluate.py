@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from carspotter.cli.drawings import blurring
-from carspotter.cli.inputs import chosen_bundle
+from carspotter.cli.inputs import check_out, chosen_bundle
 from carspotter.cli.progress import watched
 from carspotter.cli.train import missing
 
@@ -56,6 +56,9 @@ def evaluate(
     model = folder
     if bool(labels) == bool(shards):
         raise typer.BadParameter("give --labels or --shards, one of the two")
+    if classes and not labels:
+        raise typer.BadParameter("--classes says what each class_id of --labels is; shards say it themselves")
+    check_out(out)
     from carspotter.evaluation import evaluating
     from carspotter.evaluation.predictions import Predictions
     from carspotter.runtime.bundle import ModelBundle
@@ -99,6 +102,8 @@ def compare(
     from carspotter.evaluation import compare as comparing
     from carspotter.evaluation.predictions import Predictions
 
+    if out and not weights_from:
+        raise typer.BadParameter("--out is for the table of an ensemble; add --ensemble for each run")
     if weights_from and len(weights_from) != len(runs):
         raise typer.BadParameter(f"--ensemble: {len(weights_from)} tables for {len(runs)} runs; give one for each")
     tables = _named([Predictions.load(_table_of(run)) for run in runs], runs)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from carspotter.cli.inputs import chosen_bundle
+from carspotter.cli.inputs import check_out, chosen_bundle
 from carspotter.cli.train import missing
 from carspotter.errors import BundleError
 
@@ -52,6 +52,9 @@ def export(
 
     A run is written as ONNX first. What answers too differently from its source is not written, and is an error.
     """
+    check_out(out)
+    if classes and not labels:
+        raise typer.BadParameter("--classes says what each class_id of --labels is; add --labels")
     source = source if source in _SHIPPED else chosen_bundle(source) or source
     is_run = source not in _SHIPPED and (Path(source) / "recipe.json").is_file()
     is_bundle = source in _SHIPPED or (Path(source) / "bundle.json").is_file()
@@ -63,6 +66,10 @@ def export(
         )
     try:
         if not is_bundle and to == "onnx" and precision == "float32":
+            if photos or labels:
+                raise typer.BadParameter(
+                    f"{'--photos' if photos else '--labels'} is for what is converted; a run is written as it is"
+                )
             from carspotter.export.onnx import export as write
 
             write(source, out)

@@ -30,6 +30,12 @@ def chosen_bundle(folder: str | Path | None) -> str | None:
     return bundle_folder(folder)
 
 
+def check_out(out: Path | None) -> None:
+    """Raise typer.BadParameter for a folder to write to that is a project's: files of one name would be replaced."""
+    if out is not None and (out / "carspotter.toml").is_file():
+        raise typer.BadParameter(f"--out {out} is a project, and holds files of its own; name another folder")
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Source:
     """A photo to recognize: the name shown for it, and its path, URL or bytes."""
@@ -50,6 +56,8 @@ def is_folder(argument: str) -> bool:
     """Return whether an argument names many photos: a local folder, or a URL that ends with a slash."""
     if storage.is_url(argument):
         return argument.endswith("/")
+    if not argument:  # as of a variable of the shell that is not set; to Path it is the current folder
+        return False
     try:
         return argument != STDIN and Path(argument).is_dir()
     except OSError:  # a name too long, or inside a folder that may not be entered: reading it says so

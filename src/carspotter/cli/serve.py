@@ -80,6 +80,9 @@ def serve(
 
     Logs go to stderr as JSON lines; SIGTERM finishes what was accepted.
     """
+    if (allow_host or allow_network) and not allow_urls:
+        given = "--allow-host" if allow_host else "--allow-network"
+        raise typer.BadParameter(f"{given} says which photos may be read by URL; add --allow-urls")
     require("serve", "fastapi", "uvicorn", "httptools", "prometheus_client", "python_multipart")
     from carspotter.serving.settings import MEGABYTE, ServeSettings
 

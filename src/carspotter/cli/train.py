@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 import typer
 
 from carspotter.cli.building import display
+from carspotter.cli.inputs import check_out
 from carspotter.errors import MissingExtraError, typed
 
 # The heavy packages of the extras `train` and `export`, by the name they are imported with.
@@ -19,7 +20,7 @@ def _of_project(words: str, **limits: Any) -> Any:
 
 
 _Task = Annotated[
-    str,
+    str | None,
     typer.Option(
         "--task",
         metavar="NAME",
@@ -29,8 +30,12 @@ _Task = Annotated[
     ),
 ]
 _How = Annotated[
-    Literal["head", "fine-tune", "scratch", "features", "hog"],
-    typer.Option("--how", help="With --task: a head on shipped features, a network, frozen features, HOG."),
+    Literal["head", "fine-tune", "scratch", "features", "hog"] | None,
+    typer.Option(
+        "--how",
+        help="With --task: a head on shipped features (the default), a network, frozen features, HOG.",
+        show_default=False,
+    ),
 ]
 _Merge = Annotated[
     bool, typer.Option("--merge-sides", help="With --task: left and right are one, five sides of eight.")
@@ -74,28 +79,33 @@ def train(
         typer.Option("--out", help="Of a recipe: folder of the run; by default under runs/.", show_default=False),
     ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Of a recipe: go on from the newest checkpoint.")] = False,
-    task: _Task = "",
-    how: _How = "head",
+    task: _Task = None,
+    how: _How = None,
     merge_sides: _Merge = False,
 ) -> None:
     """Train a network on a project, in one command, or from a recipe; with --task an attribute of your own.
 
     A project's training goes on by itself where it was stopped, and ends with the bundle models/trained.
     """
-    if task:
+    check_out(out)
+    if task is not None:
         from carspotter.cli.train_attribute import train_attribute
 
+        if not task:  # as of a variable of the shell that is not set; the training of a project takes hours
+            raise typer.BadParameter("--task is empty; name what is to be learnt, such as colour")
         if recipe or size or changes or resume or fresh:
             raise typer.BadParameter(
                 "--task goes with --how, --backbone, --epochs, --minutes, --merge-sides, --seed and --out"
             )
-        options = {"how": how, "backbone": backbone or "", "epochs": epochs or 0, "seed": seed or 0}
+        options = {"how": how or "head", "backbone": backbone or "", "epochs": epochs or 0, "seed": seed or 0}
         options["minutes"] = minutes or 0.0
         try:
             train_attribute(what, task, out, merge_sides=merge_sides, **options)
         except ModuleNotFoundError as error:
             raise missing(error, "train") from error
         return
+    if how or merge_sides:
+        raise typer.BadParameter(f"{'--how' if how else '--merge-sides'} goes with --task NAME, an attribute to learn")
     for change in changes or ():
         if "=" not in change:
             raise typer.BadParameter(f"--set {change}: write it as KEY=VALUE, such as train.lr=1e-3")
@@ -111,7 +121,7 @@ def train(
     if given:
         raise typer.BadParameter(f"--{given} is for a project, and {what} is no folder; change a recipe with --set")
     try:
-        from carspotter.training.trainer import train as run
+        from carspotter.training.run import train as run
     except ModuleNotFoundError as error:
         raise missing(error, "train") from error
     with display() as watch:

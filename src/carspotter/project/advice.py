@@ -33,15 +33,24 @@ _FETCH: Mapping[str, str] = {
         "the server asks for a name and a password, or refuses these: set CARSPOTTER_WEBDAV_USER and "
         "CARSPOTTER_WEBDAV_PASSWORD for WebDAV, or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY for S3"
     ),
-    "missing": "see what `path` and `photos` of the source in carspotter.toml lead to",
+    "missing": (
+        "see what `path` and `photos` of the source in carspotter.toml lead to; what a server lacked is asked for "
+        "again by `carspotter fetch {project} --again missing`"
+    ),
     "gone": "its server has them no more; ask once more with `carspotter fetch {project} --again gone`",
     "not-a-photo": (
         "look whether the server wants a log-in, or whether these are broken files; once that is mended: "
         "`carspotter fetch {project} --again not-a-photo`"
     ),
+    "quarantined": (
+        "they were set aside in quarantine/, quarantine.csv there says why; mend the originals, then run "
+        "`carspotter fetch {project} --again quarantined`"
+    ),
     "private-address": "if these are your own servers, name them under `allow` in [fetch]",
     "robots": "the site forbids robots to fetch them; ask its owner for the photos",
-    "too-large": "raise `max_bytes` in [fetch] if you want them",
+    "too-large": (
+        "if you want them, raise `max_bytes` in [fetch] and run `carspotter fetch {project} --again too-large`"
+    ),
     "no-space": "make room on the disk, then run `carspotter build {project}`",
     "timeout": _WAITING,
     "unreachable": _WAITING,

@@ -157,7 +157,7 @@ def _save(project: Project, row: Row) -> Row | None:
     repaired = repair(data)
     if repaired is None:
         return None
-    name = Path(row["path"]).stem
+    name = f"{Path(row['path']).stem}-{row['photo_id'].rpartition('/')[2]}"  # photos of one ad may have one name
     path = save_repaired(repaired, project.photos / folder_name(row["ad_id"]), name=name)
     return {
         "photo_id": row["photo_id"],

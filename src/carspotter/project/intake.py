@@ -17,10 +17,11 @@ from carspotter.errors import SourceError
 from carspotter.progress import counted
 from carspotter.project.build import Build
 from carspotter.project.folder import Project
-from carspotter.project.settings import SourceSettings, known_sources, remember
+from carspotter.project.settings import KnownSource, SourceSettings, known_sources, listed_still, remember, remembered
 from carspotter.records import photo_id
 from carspotter.sources.listing import Ad
 from carspotter.sources.sync import Difference, Sync
+from carspotter.storage_errors import shown
 
 _TOLD_EVERY = 20_000  # ads
 
@@ -41,32 +42,62 @@ def what_would_change(build: Build) -> Mapping[str, Any]:
 
 
 def _synchronise(build: Build, *, dry: bool) -> tuple[dict[str, Any], Difference]:
-    project = build.project
-    sources = known_sources(project.folder, project.settings.sources)
-    if not dry:
-        remember(project.folder, sources)
+    folder, settings = build.project.folder, build.project.settings.sources
+    before = remembered(folder)
+    sources = known_sources(folder, settings)
+    owned = {known.prefix: known for known in before}  # a source is at a new place once it was read there
+    unread: list[KnownSource] = []
     sync = Sync(build.catalog, dry=dry)
     warnings: list[str] = []
-    n_ads = 0  # how many there will be, no source says before its end
-    for known, source in zip(sources, project.settings.sources, strict=True):
-        n_before = n_ads
-        try:
-            for ad in read_source(build, source):
-                sync.add(portable(ad, project.folder), source=known.name, prefix=known.prefix)
-                n_ads += 1
-                if n_ads % _TOLD_EVERY == 0:
-                    build.watch.advance(n_ads, n_ads)
-        except SourceError as error:
-            if sync.was_empty and len(sources) == 1:
-                raise
-            warnings.append(f"source {known.name} cannot be read, its ads stay as they were: {error}")
-        else:
+    n_ads = 0
+    for known, source in zip(sources, settings, strict=True):
+        n_here, error = _read_into(sync, build, known, source, n_before=n_ads)
+        n_ads += n_here
+        if error is None:
+            warnings += _taken_for(owned.get(known.prefix), known)
+            owned[known.prefix] = known
             sync.complete(known.name)
-            if n_ads == n_before:
+            if not n_here:
                 warnings.append(f"source {known.name}: there is no ad in it")
             warnings += _crawl_problems(build, source)
-    difference = sync.finish({known.name for known in sources})
+            continue
+        if sync.was_empty and len(sources) == 1:
+            raise error
+        warnings.append(f"source {known.name} cannot be read, its ads stay as they were: {error}")
+        unread.append(known)
+        if n_here:
+            owned.setdefault(known.prefix, known)
+    listed = listed_still(before, sources, unread)
+    if not dry:
+        remember(folder, owned.values(), listed)
+    difference = sync.finish({known.name for known in (*sources, *owned.values()) if known.prefix in listed})
     return {**_in_numbers(difference, first=sync.was_empty), **warned(warnings)}, difference
+
+
+def _read_into(
+    sync: Sync, build: Build, known: KnownSource, source: SourceSettings, *, n_before: int
+) -> tuple[int, SourceError | None]:
+    """Hand the ads of a source to `sync`; return how many there were, and what ended them too early."""
+    n_ads = n_before  # how many there will be, no source says before its end
+    try:
+        for n_ads, ad in enumerate(read_source(build, source), n_before + 1):
+            sync.add(portable(ad, build.project.folder), source=known.name, prefix=known.prefix)
+            if n_ads % _TOLD_EVERY == 0:
+                build.watch.advance(n_ads, n_ads)
+    except SourceError as error:
+        return n_ads - n_before, error
+    return n_ads - n_before, None
+
+
+def _taken_for(old: KnownSource | None, new: KnownSource) -> list[str]:
+    """Say of a source that it has inherited the ads of one that left: it may be another one after all."""
+    if old is None or (before := shown(old.place)) == (now := shown(new.place)):  # no secret, such as a new signature
+        return []
+    return [
+        f"source {now} is taken for {before} under another name: its ads have the ids of those, and what was "
+        "decided of them; if it is another source, take it out of carspotter.toml, build, and add it again with "
+        "another path or start page"
+    ]
 
 
 def _crawl_problems(build: Build, source: SourceSettings) -> list[str]:

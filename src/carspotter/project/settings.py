@@ -6,7 +6,7 @@ Sources have names, by which ads are known; `sources.json` remembers them, so th
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -106,45 +106,59 @@ FILE = "sources.json"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KnownSource:
-    """A source: its `kind` and `place` as the settings say them, its `name`, and the `prefix` of its ads' ids."""
+    """A source: its `kind` and `place` as the settings say them, its `name`, and the `prefix` of its ads' ids.
+
+    `listed` says whether the settings named it when sources were last read.
+    """
 
     kind: str
     place: str
     name: str
     prefix: str
+    listed: bool = True
 
 
 def known_sources(folder: Path, settings: Sequence[SourceSettings]) -> list[KnownSource]:
     """Return what each source of the settings is known as, in their order; new ones get a name of their own."""
-    before = _read(folder / FILE)
+    before = remembered(folder)
     found: list[KnownSource | None] = []
     for source in settings:
         same = next((known for known in before if _is(known, source) and known not in found), None)
         found.append(same)
     gone = [known for known in before if known not in found]
     for index, source in enumerate(settings):
-        renamed = [known for known in gone if known.kind == source.kind]
+        # One that was taken out before is another source, whose ids, and decisions about them, are not to be had.
+        renamed = [known for known in gone if known.listed and known.kind == source.kind]
         alone = sum(place is None and other.kind == source.kind for place, other in zip(found, settings, strict=True))
         if found[index] is None and len(renamed) == alone == 1:  # one went and one came: the same under another name
             found[index] = renamed[0]
             gone.remove(renamed[0])
     known: list[KnownSource] = []
     for source, old in zip(settings, found, strict=True):
-        others = [*known, *(other for other in found[len(known) + 1 :] if other is not None), *gone]
-        known.append(_known(source, old, others))
+        known.append(_known(source, old, [*known, *(other for other in before if other is not old)]))
     return known
 
 
-def remember(folder: Path, sources: Iterable[KnownSource]) -> None:
-    """Write what the sources are known as; those that are no longer in the settings stay known."""
-    now = list(sources)
-    left = [old for old in _read(folder / FILE) if not any(old.prefix == source.prefix for source in now)]
-    storage.write_json(folder / FILE, [asdict(source) for source in (*now, *left)])
+def listed_still(before: Sequence[KnownSource], now: Sequence[KnownSource], unread: Sequence[KnownSource]) -> set[str]:
+    """Return the prefixes of the sources whose ads are not to be retired: of all `now`, and of some that left.
+
+    A new source that is `unread` may be any of its kind that left, at another place.
+    """
+    known = {source.prefix for source in before}
+    kinds = {source.kind for source in unread if source.prefix not in known}
+    return {source.prefix for source in (*now, *(old for old in before if old.listed and old.kind in kinds))}
 
 
-def _read(path: Path) -> list[KnownSource]:
+def remember(folder: Path, sources: Iterable[KnownSource], listed: Container[str]) -> None:
+    """Write what sources are known as; `listed` are the prefixes of those whose ads are listed still."""
+    known = [replace(source, listed=source.prefix in listed) for source in sources]
+    storage.write_json(folder / FILE, [asdict(source) for source in known])
+
+
+def remembered(folder: Path) -> list[KnownSource]:
+    """Return what the sources of a project were known as when they were last read; none where nothing tells."""
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads((folder / FILE).read_text(encoding="utf-8"))
         return [KnownSource(**entry) for entry in content]
     except (OSError, ValueError, TypeError):
         return []
@@ -161,7 +175,7 @@ def _place(settings: Any) -> str:
 
 
 def _known(source: SourceSettings, old: KnownSource | None, others: Sequence[KnownSource]) -> KnownSource:
-    taken = {other.name for other in others}
+    taken = {word for other in others for word in (other.name, other.prefix.removesuffix(":"))}
     place = _place(source.settings)
     name = next(name for name in _names(source, place) if name not in taken)
     if old is not None:

@@ -96,7 +96,8 @@ def settings_text(folder: Path, sources: Sequence[str]) -> str:
     """Return the text of carspotter.toml for a project that begins with some sources.
 
     A source is a table's path or URL, a folder's path or URL, a site's start page, or the word "showroom", whose ads
-    `sources.showroom.unpack` puts into the project. Raises ProjectError for one that is none of these.
+    `sources.showroom.unpack` puts into the project. Raises ProjectError for one that is none of these, and for names
+    that a settings file cannot hold.
     """
     is_drawn = list(sources) == [showroom.FOLDER]
     return _TEXT.format(
@@ -141,5 +142,7 @@ def _path(folder: Path, source: str) -> str:
 
 
 def _quoted(text: str) -> str:
-    """Write a text as TOML does; its basic strings are JSON's."""
+    """Write a text as TOML does; its basic strings are JSON's. Raises ProjectError for a name that is no text."""
+    if any("\ud800" <= letter <= "\udfff" for letter in text):
+        raise ProjectError(f"{text!r} is not UTF-8, as carspotter.toml is; give the file or folder another name")
     return json.dumps(text, ensure_ascii=False)
