@@ -76,7 +76,7 @@ def _in_text(folder: Path, names: Sequence[str]) -> list[str]:
     odd = sorted(set(names).difference(found))
     if odd:
         words = "%s: %d photos are left out, since their names are no UTF-8: %s%s; rename them"
-        log.warning(words, folder, len(odd), ascii(odd[0]), ", …" if odd[1:] else "")
+        log.warning(words, _as_text(str(folder)), len(odd), ascii(odd[0]), ", …" if odd[1:] else "")
     return found
 
 
