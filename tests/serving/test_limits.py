@@ -188,9 +188,9 @@ def test_a_wrong_deadline(value: str, service: Running) -> None:
 
 
 def test_who_waits_as_told_gets_the_ad_in(serve: Callable[..., Running]) -> None:
-    http = serve(rate=5, burst=3, max_photos=3).http
-    assert ask(http, [PHOTO] * 3).status_code == 200
-    refused = ask(http, [PHOTO] * 3)
+    http = serve(rate=4, burst=3, max_photos=3).http
+    # On a busy machine answers may take as long as the rate needs to refill, but not each time.
+    refused = next(answer for answer in (ask(http, [PHOTO] * 3) for _ in range(20)) if answer.status_code != 200)
     problem(refused, 429, "rate")
     time.sleep(int(refused.headers["retry-after"]))  # what is tested: who waits as told
     assert ask(http, [PHOTO] * 3).status_code == 200
