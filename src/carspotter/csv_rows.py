@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import csv
 import io
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from carspotter.errors import CarspotterError
-from carspotter.geometry import BoundingBox
+from carspotter.geometry import SIDES, BoundingBox
 
 Rows = list[tuple[int, dict[str, str]]]
 
@@ -98,3 +99,10 @@ def _rows(reader: csv.DictReader[str], error: type[CarspotterError], where: str,
             )
         found.append((reader.line_num, {name: (value or "").strip() for name, value in row.items()}))
     return found
+
+
+def names_of(rows: Sequence[Mapping[str, str]]) -> list[str]:
+    """Name each row by its path, and by its box as well where several vehicles of a photo are rows."""
+    paths = Counter(row["path"] for row in rows)
+    boxed = (" ".join(row.get(part) or "" for part in ("path", *SIDES)).strip() for row in rows)
+    return [row["path"] if paths[row["path"]] == 1 else name for row, name in zip(rows, boxed, strict=True)]

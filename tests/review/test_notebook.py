@@ -6,7 +6,7 @@ import base64
 import io
 import shutil
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -251,12 +251,18 @@ def kernel(labeller: Labeller, text: str) -> str:
     return json.dumps(answers)
 
 
-def test_ten_photos_by_keyboard_in_a_page(host: str, project: Project, browser: Any) -> None:
-    labeller = Labeller(project, person="Ann")
+def opened(browser: Any, host: str, answer: Callable[[str], str]) -> Any:
+    """Open the page of a labeller, whose kernel gives these answers."""
     page = browser.new_page()
     page.set_default_timeout(1000 * NEVER_S)
-    page.expose_function("kernel", partial(kernel, labeller))
+    page.expose_function("kernel", answer)
     page.goto(host)
+    return page
+
+
+def test_ten_photos_by_keyboard_in_a_page(host: str, project: Project, browser: Any) -> None:
+    labeller = Labeller(project, person="Ann")
+    page = opened(browser, host, partial(kernel, labeller))
     photos = []
     for key in "eidoeidoei":
         page.wait_for_selector(".photo img")
@@ -277,10 +283,7 @@ def test_ten_photos_by_keyboard_in_a_page(host: str, project: Project, browser: 
 def test_a_doubt_is_decided_beside_all_photos_of_its_ad(host: str, project: Project, browser: Any) -> None:
     write_doubts(project.labels / "doubts.csv", [Doubt(photo_id="1/0", ad_id="1", is_ad=True, given="x", score=0.1)])
     labeller = Labeller(project, "class", queue="doubts", person="Ann")
-    page = browser.new_page()
-    page.set_default_timeout(1000 * NEVER_S)
-    page.expose_function("kernel", partial(kernel, labeller))
-    page.goto(host)
+    page = opened(browser, host, partial(kernel, labeller))
     page.wait_for_selector(".photo[data-photo='1/0']")
     for number in range(4):
         page.click(f".album button[title='1/{number}']:has(img)")
@@ -301,10 +304,7 @@ def test_a_known_class_is_no_new_one_however_it_is_typed(host: str, project: Pro
     def slow(text: str) -> str:
         return "[]" if '"taxa"' in text and held and held.pop() else kernel(labeller, text)
 
-    page = browser.new_page()
-    page.set_default_timeout(1000 * NEVER_S)
-    page.expose_function("kernel", slow)
-    page.goto(host)
+    page = opened(browser, host, slow)
     page.wait_for_selector(".photo img")
     page.fill(".spot input", "citroen c4")
     page.press(".spot input", "Enter")
@@ -332,10 +332,7 @@ def test_a_decision_of_an_ad_that_was_not_saved_is_asked_again(
 ) -> None:
     write_doubts(project.labels / "doubts.csv", [Doubt(photo_id="1/0", ad_id="1", is_ad=True, given="x", score=0.1)])
     labeller = Labeller(project, "class", queue="doubts", person="Ann")
-    page = browser.new_page()
-    page.set_default_timeout(1000 * NEVER_S)
-    page.expose_function("kernel", partial(kernel, labeller))
-    page.goto(host)
+    page = opened(browser, host, partial(kernel, labeller))
     page.wait_for_selector(".photo[data-photo='1/0']")
     with monkeypatch.context() as full:
         full.setattr(store_of, "_append", lambda *_: (_ for _ in ()).throw(OSError(28, "No space left on device")))

@@ -20,7 +20,7 @@ import numpy.typing as npt
 from carspotter import storage
 from carspotter.cores import cores
 from carspotter.crops import crop_of
-from carspotter.csv_rows import box_of, read_csv
+from carspotter.csv_rows import box_of, names_of, read_csv
 from carspotter.dataset.manifest import load_classes, load_manifest
 from carspotter.dataset.reader import read_shards
 from carspotter.errors import EvaluationError, ImageError, StorageError, TaxonomyError, suggestion
@@ -324,12 +324,8 @@ def _rows(path: Path, needed: str) -> list[dict[str, str]]:
 
 
 def _names(rows: Sequence[Mapping[str, str]], labels: Path) -> list[str]:
-    """Name each row by its path, and by its box as well where several vehicles of a photo are rows."""
-    paths = Counter(row["path"] for row in rows)
-    names = [
-        row["path"] if paths[row["path"]] == 1 else " ".join(row.get(part) or "" for part in ("path", *SIDES)).strip()
-        for row in rows
-    ]
+    """Name each row (`names_of`); raises EvaluationError for a vehicle that stands twice."""
+    names = names_of(rows)
     twice = next((name for name, count in Counter(names).items() if count > 1), None)
     if twice is not None:
         raise EvaluationError(f"{labels}: {twice} occurs {names.count(twice)} times; each vehicle is judged once")

@@ -21,9 +21,9 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from carspotter.csv_rows import names_of
 from carspotter.errors import MissingExtraError, RecipeError, TrainingError
 from carspotter.evaluation.predictions import UNLABELLED, Predictions
-from carspotter.geometry import SIDES
 from carspotter.runtime.calibration import softmax
 from carspotter.taxonomy import LEVELS
 from carspotter.training.features import CHUNK, Embed, Images, embed_all, embed_with
@@ -171,11 +171,8 @@ def _load_test(recipe: Recipe, nodes: Nodes, split: str) -> tuple[LabelledPhotos
         raise RecipeError(f"baseline: the split {split!r} is read from data.labels; shards have their own holdout")
     labels = Path(recipe.data.labels)
     rows = labelled_rows(replace(recipe.data, split=split), labels)
-    paths = Counter(row["path"] for row in rows)
-    # Vehicles of one photo are told apart by their boxes, as `evaluate` does: both tables can be compared.
-    boxed = [" ".join(row.get(part) or "" for part in ("path", *SIDES)).strip() for row in rows]
-    names = [row["path"] if paths[row["path"]] == 1 else name for row, name in zip(rows, boxed, strict=True)]
-    return load_photos(rows, labels, nodes, recipe.input), _names(names)
+    # Named as `evaluate` names them: both tables can be compared.
+    return load_photos(rows, labels, nodes, recipe.input), _names(names_of(rows))
 
 
 def _names(photos: Sequence[str]) -> list[str]:
