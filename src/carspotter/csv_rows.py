@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -20,6 +21,9 @@ from carspotter.geometry import SIDES, BoundingBox
 Rows = list[tuple[int, dict[str, str]]]
 
 _DELIMITERS = ",;\t"
+# pandas writes a column of whole numbers with gaps as 2012.0.
+_YEAR = re.compile(r"(\d{4})(?:\.0*)?", re.ASCII)
+_SPAN = re.compile(r"\d{4}\s*[-–]\s*(?:\d{4})?", re.ASCII)
 
 
 def read_csv(path: Path, needed: Sequence[str], *, error: type[CarspotterError], where: str = "") -> Rows:
@@ -83,6 +87,22 @@ def box_of(row: Mapping[str, str], *, error: type[CarspotterError], where: str) 
         return BoundingBox.of_cells(row)
     except ValueError as problem:
         raise error(f"{where}: {problem}") from problem
+
+
+def year_of(
+    text: str, *, error: type[CarspotterError], where: str, column: str = "year", may_span: bool = False
+) -> int | None:
+    """Return the year in a cell, "2012" or "2012.0"; None for an empty one, and for several years that it `may_span`.
+
+    Raises `error` for anything else.
+    """
+    if not text or (may_span and _SPAN.fullmatch(text)):
+        return None
+    match = _YEAR.fullmatch(text)
+    if match is None:
+        allowed = "a year such as 2012, a span such as 2006-2014" if may_span else "a year such as 2012"
+        raise error(f"{where}: {column} is {text!r}; it must be {allowed}, or empty")
+    return int(match[1])
 
 
 def _delimiter(text: str) -> str:

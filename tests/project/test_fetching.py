@@ -337,11 +337,12 @@ def test_a_table_from_elsewhere_names_its_own_host_and_no_file_of_ours(serve, tm
     assert inside.asked == []
 
 
-def test_a_folder_that_the_settings_name_is_open_to_a_table_from_elsewhere(serve, tmp_path):
-    storage.write(tmp_path / "mine" / "a.jpg", PHOTO)
+@pytest.mark.parametrize("name", ["mine", "{mine}"])
+def test_a_folder_that_the_settings_name_is_open_to_a_table_from_elsewhere(serve, tmp_path, name):
+    storage.write(tmp_path / name / "a.jpg", PHOTO)
     storage.write(tmp_path / "secret.jpg", PHOTO)
     server = serve({"/cars.csv": b"id,make,model,photos\n1,Audi,A4,a.jpg\n2,Audi,A4,../secret.jpg\n"})
-    folder = json.dumps(str(tmp_path / "mine"))
+    folder = json.dumps(str(tmp_path / name))
     project = project_of(tmp_path / "p", f'kind = "table"\npath = "{server.url}/cars.csv"\nphotos = {folder}')
     rows, _ = fetched(project)
     assert [rows[ad]["status"] for ad in "12"] == ["ok", "private-address"]

@@ -153,6 +153,6 @@ def _labelled(bundle: ModelBundle, labels: Path, classes: Path | None) -> tuple[
     crops, taxa = [], []
     for photo in from_labels(labels, classes=classes):
         crops.append(crop_of(photo.read(), bundle.preprocessing, photo.box))
-        taxa.append(photo.taxon)
+        taxa.append(photo.taxon if photo.is_class else None)
     truth, _ = truths(taxa, bundle.taxonomy)
     return np.stack(crops), np.asarray(truth, np.int64)

@@ -6,7 +6,6 @@ runtime as in serving. What is computed from the table is the business of `evalu
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -20,7 +19,7 @@ import numpy.typing as npt
 from carspotter import storage
 from carspotter.cores import cores
 from carspotter.crops import crop_of
-from carspotter.csv_rows import box_of, names_of, read_csv
+from carspotter.csv_rows import box_of, names_of, read_csv, year_of
 from carspotter.dataset.manifest import load_classes, load_manifest
 from carspotter.dataset.reader import read_shards
 from carspotter.errors import EvaluationError, ImageError, StorageError, TaxonomyError, suggestion
@@ -42,7 +41,6 @@ Pixels = npt.NDArray[np.uint8]
 
 TABLE, REPORT, REVIEW = "predictions.parquet", "report.html", "review.csv"
 BATCH = 16
-_SPAN = re.compile(r"\d{4}\s*[-–]\s*(\d{4})?")
 REVIEWED = 200
 """Mistakes that are drawn for people to judge: the share of undecidable ones is then known to about 7 points."""
 
@@ -336,7 +334,8 @@ def _taxon(row: Mapping[str, str], where: str) -> Taxon | None:
     """Make the taxon of a row of make, model, generation, year and body; None without a make."""
     if not row.get("make"):
         return None
-    model, year = row.get("model") or None, _year(row.get("year") or "", where)
+    model = row.get("model") or None
+    year = year_of(row.get("year") or "", error=EvaluationError, where=where, may_span=True)
     try:
         return Taxon(
             make=row["make"],
@@ -347,11 +346,3 @@ def _taxon(row: Mapping[str, str], where: str) -> Taxon | None:
         )
     except TaxonomyError as error:
         raise EvaluationError(f"{where}: {error}") from error
-
-
-def _year(text: str, where: str) -> int | None:
-    if not text or _SPAN.fullmatch(text):  # of several years it is none
-        return None
-    if not text.isdecimal():
-        raise EvaluationError(f'{where}: year is {text!r}; it must be a whole number, a span ("2006-2014") or empty')
-    return int(text)

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from carspotter.csv_rows import csv_text, header, parse_csv
+from carspotter.csv_rows import csv_text, header, parse_csv, year_of
 from carspotter.errors import LabelError, TaxonomyError, suggestion
 from carspotter.labels.words import key, tokens
 from carspotter.taxonomy import Taxon
@@ -159,11 +159,8 @@ def taxon_of(row: Mapping[str, str], where: str) -> Taxon | None:
         return None
     if not make:
         raise LabelError(f"{where}: becomes ? {model or '?'}; becomes_make and becomes_model must be given")
-    if year and not (year.isdecimal() and len(year) == 4):
-        raise LabelError(
-            f"{where}: becomes_year is {year!r}; it must be a year such as 2012, or empty for the ad's own"
-        )
+    known_year = year_of(year, error=LabelError, where=where, column="becomes_year")
     try:
-        return Taxon(make=make, model=model or None, generation=generation or None, year=int(year) if year else None)
+        return Taxon(make=make, model=model or None, generation=generation or None, year=known_year)
     except TaxonomyError as error:
         raise LabelError(f"{where}: {error}") from error

@@ -8,7 +8,6 @@ files outside of the project are read and never touched.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from datetime import UTC, datetime
 from functools import reduce
 from hashlib import sha256
@@ -26,9 +25,10 @@ from carspotter.photos.repair import quarantine, repair, save_repaired
 from carspotter.photos.rules import SourceRules, merged
 from carspotter.project.build import Build
 from carspotter.project.folder import Project
-from carspotter.project.intake import warned
+from carspotter.project.intake import placed, warned
 from carspotter.project.locate import LocateStage
 from carspotter.project.settings import SourceSettings, known_sources
+from carspotter.sources.table import folder_of_photos
 
 _STATUSES = "SELECT DISTINCT status FROM files UNION SELECT DISTINCT status FROM checks"
 
@@ -97,14 +97,11 @@ def source_rules(project: Project) -> dict[str, SourceRules]:
 
 
 def _rules_of(project: Project, source: SourceSettings) -> SourceRules:
-    settings = source.settings
-    if hasattr(settings, "path"):
-        settings = replace(settings, path=project.path(settings.path))
+    settings = placed(project, source)
     match source.kind:
         case "table":
-            places = [project.path(place) for place in (settings.path, settings.photos) if place]
             is_own = storage.local_path(settings.path) is not None
-            return SourceRules(is_own=is_own, places=tuple(map(_before_ids, places)))
+            return SourceRules(is_own=is_own, places=(settings.path, folder_of_photos(settings)))
         case "folders":
             is_own = storage.local_path(settings.path) is not None
             return SourceRules(is_own=is_own, places=(settings.path,))
@@ -119,12 +116,6 @@ def _rules_of(project: Project, source: SourceSettings) -> SourceRules:
             )
         case _:
             return SourceRules(is_own=True)
-
-
-def _before_ids(place: str) -> str:
-    """Return what stands before the ids in a pattern, up to its last slash."""
-    before, brace, _ = place.partition("{")
-    return before[: before.rindex("/") + 1] if brace and "/" in before else before
 
 
 Row = dict[str, Any]

@@ -162,12 +162,10 @@ def read_source(build: Build, source: SourceSettings) -> Iterator[Ad]:
     """Yield the ads of one source; its paths count from the project's folder."""
     from carspotter.sources import folders, stanford, table
 
-    project, settings = build.project, source.settings
-    if hasattr(settings, "path"):
-        settings = replace(settings, path=project.path(settings.path))
+    project, settings = build.project, placed(build.project, source)
     match source.kind:
         case "table":
-            yield from table.read(_with_photos(project, settings))
+            yield from table.read(settings)
         case "folders":
             yield from folders.read(settings)
         case "stanford":
@@ -178,8 +176,11 @@ def read_source(build: Build, source: SourceSettings) -> Iterator[Ad]:
             yield from crawl.read(settings, project.crawl, progress=build.watch.advance)
 
 
-def _with_photos(project: Project, settings: Any) -> Any:
-    """Resolve where a table's photo ids lead, when that is a path."""
-    if not settings.photos or storage.is_url(settings.photos):
-        return settings
-    return replace(settings, photos=project.path(settings.photos))
+def placed(project: Project, source: SourceSettings) -> Any:
+    """Return a source's settings with paths that count from the project's folder."""
+    settings = source.settings
+    if hasattr(settings, "path"):
+        settings = replace(settings, path=project.path(settings.path))
+    if source.kind == "table" and settings.photos and not storage.is_url(settings.photos):
+        settings = replace(settings, photos=project.path(settings.photos))
+    return settings

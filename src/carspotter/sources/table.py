@@ -255,6 +255,16 @@ class _Place:
         return next((path + suffix for suffix in SUFFIXES if os.path.isfile(path + suffix)), path)  # noqa: PTH113
 
 
+def folder_of_photos(settings: TableSettings) -> str:
+    """Return the folder, or what of a URL, that all photos of a table lie below: what stands before the first id."""
+    before = ""
+    for literal, name, _, _ in Formatter().parse(_template_of(settings).pattern):
+        before += literal
+        if name is not None:
+            break
+    return before[: max(before.rfind(separator) for separator in ("/", os.sep)) + 1]
+
+
 def _template_of(settings: TableSettings) -> _Place:
     """Return the place that `photos` names; paths are relative to the table's folder."""
     said = settings.photos if settings.photos is not None else "."

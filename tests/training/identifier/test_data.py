@@ -135,6 +135,7 @@ def test_photos_are_drawn_by_weight() -> None:
     [
         ("path,make\nx.png,Lada\n", "no class is a 'Lada'"),
         ("path,class_id\nx.png,9\n", "class_id '9' is not in the taxonomy"),
+        ("path,make,year\nx.png,BMW,12\n", "a row of the labels: year is '12'; it must be a year such as 2012"),
         ("path,class\nx.png,1\n", "lacks the column 'class_id'"),
         ("path,class_id\n", "has no row"),
         (None, "cannot be read"),

@@ -22,7 +22,7 @@ from torch import Tensor
 
 from carspotter.cores import cores
 from carspotter.crops import crop_of
-from carspotter.csv_rows import read_csv
+from carspotter.csv_rows import read_csv, year_of
 from carspotter.errors import ImageError, RecipeError
 from carspotter.geometry import BoundingBox
 from carspotter.taxonomy import Taxon, Taxonomy
@@ -79,7 +79,7 @@ def load_taxonomy(path: Path) -> tuple[Taxonomy, dict[str, int]]:
             make=row["make"],
             model=row["model"] or None,
             generation=row.get("generation") or None,
-            year=_year(row["year"], path) if row.get("year") else None,
+            year=year_of(row.get("year") or "", error=RecipeError, where=f"data: {path}"),
             body=row.get("body") or None,
         )
         for row in rows
@@ -89,12 +89,6 @@ def load_taxonomy(path: Path) -> tuple[Taxonomy, dict[str, int]]:
     if len(ids) < len(rows):
         raise RecipeError(f"data: {path}: a class_id occurs twice")
     return Taxonomy(classes=tuple(taxa)), ids
-
-
-def _year(text: str, path: Path) -> int:
-    if not text.isdecimal():
-        raise RecipeError(f"data: {path}: year is {text!r}; it must be a number or empty")
-    return int(text)
 
 
 def read_rows(path: Path, needed: tuple[str, ...]) -> list[dict[str, str]]:

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from carspotter.csv_rows import year_of
 from carspotter.errors import RecipeError
 from carspotter.taxonomy import LEVELS, Level, Taxonomy
 
@@ -35,7 +36,7 @@ class Nodes:
     def of(self, row: Mapping[str, str]) -> int:
         """Return the node of a row: its `class_id`, or all classes that agree with its make, model, generation, year.
 
-        Raises RecipeError where the taxonomy has no such class.
+        Raises RecipeError where the taxonomy has no such class, and for a year that is none.
         """
         name = row.get("class_id") or ""
         if name:
@@ -61,8 +62,10 @@ class Nodes:
             return len(self._sets) - 1
         if not parts[0]:
             raise RecipeError("a row has neither class_id nor make")
+        year = year_of(parts[-1], error=RecipeError, where="a row of the labels", may_span=True)
+        wanted = (*parts[:-1], str(year or ""))
         known = [[str(getattr(taxon, level) or "") for level in LEVELS] for taxon in self.taxonomy.classes]
-        fits = np.array([_fits(parts, each) for each in known])
+        fits = np.array([_fits(wanted, each) for each in known])
         if not fits.any():
             raise RecipeError(f"no class is a {' '.join(part for part in parts if part)!r}; add it to the taxonomy")
         # The only model of a make is a class: its photos are judged like any labelled with it.
