@@ -193,6 +193,25 @@ def test_a_shard_with_other_samples_than_stated_is_refused(folders: dict[str, Pa
         Reading(split=wrong, target=SIZE).sample((0, 0))
 
 
+@pytest.mark.parametrize("form", ["webdataset", "tfrecord"])
+def test_a_shard_that_is_written_anew_while_it_is_learnt_from_is_refused(
+    drawn_data: Path, tmp_path: Path, form: str
+) -> None:
+    """A build may give other numbers to as many samples of as many classes."""
+    folder = shards_in(drawn_data, tmp_path, form)  # type: ignore[arg-type]
+    reading = Reading(split=opened(folder), target=SIZE)
+    assert reading.sample((0, 0)).class_index is not None
+    later = (folder / "train-000001").with_suffix(".tar" if form == "webdataset" else ".tfrecord")
+    again = tmp_path / "again"
+    again.write_bytes(later.read_bytes())
+    again.replace(later)
+    assert reading.sample((0, 1)).class_index is not None
+    for _ in range(2):
+        with pytest.raises(DatasetError, match=rf"{later.name} was written anew while it was read"):
+            reading.sample((1, 0))
+    assert Reading(split=opened(folder), target=SIZE).sample((1, 0)).image
+
+
 def test_a_checksum_of_a_record_is_compared_when_it_is_read(drawn_data: Path, tmp_path: Path) -> None:
     folder = shards_in(drawn_data, tmp_path / "shards", "tfrecord")
     path = folder / "train-000001.tfrecord"

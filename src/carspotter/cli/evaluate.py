@@ -17,6 +17,9 @@ from carspotter.cli.train import missing
 if TYPE_CHECKING:
     from carspotter.evaluation.predictions import Predictions
 
+SHOWN = 5
+"""Photos that cannot be read, of which each is named."""
+
 
 def evaluate(
     model: Annotated[
@@ -71,8 +74,10 @@ def evaluate(
     bundle = ModelBundle.load(_bundle_of(model))
     other = Predictions.load(_table_of(against)) if against else None
     table, unread = evaluating.predict(bundle, watched(iter(photos), len(photos)))
-    for said in list(unread.values())[:5]:
+    for said in list(unread.values())[:SHOWN]:
         typer.echo(f"carspotter: left out: {said}", err=True)
+    if len(unread) > SHOWN:
+        typer.echo(f"carspotter: left out: {len(unread) - SHOWN} more, of {len(photos)} photos", err=True)
     out = out or model / (split or "all")
     page = evaluating.write_evaluation(
         out,
@@ -106,9 +111,11 @@ def compare(
         raise typer.BadParameter("--out is for the table of an ensemble; add --ensemble for each run")
     if weights_from and len(weights_from) != len(runs):
         raise typer.BadParameter(f"--ensemble: {len(weights_from)} tables for {len(runs)} runs; give one for each")
-    tables = _named([Predictions.load(_table_of(run)) for run in runs], runs)
-    if weights_from:
-        weights = comparing.fit_weights([Predictions.load(_table_of(run)) for run in weights_from])
+    tables = [Predictions.load(_table_of(run)) for run in runs]
+    chosen_by = _in_order([Predictions.load(_table_of(run)) for run in weights_from or ()], tables)
+    tables = _named(tables, runs)
+    if chosen_by:
+        weights = comparing.fit_weights(chosen_by)
         tables.append(comparing.ensemble(tables, weights, name="fitted ensemble"))
         if out:
             tables[-1].save(out)
@@ -128,6 +135,19 @@ def _named(tables: list[Predictions], runs: list[Path]) -> list[Predictions]:
         replace(table, name=str(run)) if names.count(table.name) > 1 else table
         for table, run in zip(tables, runs, strict=True)
     ]
+
+
+def _in_order(validation: list[Predictions], tables: list[Predictions]) -> list[Predictions]:
+    """Put tables in the order of those of the same runs, so that each run gets its own weight; by their names."""
+    asked, given = [table.name for table in tables], [table.name for table in validation]
+    # Seeds of one recipe have one name: then the order says which is whose.
+    if not given or len(set(asked)) < len(asked):
+        return validation
+    if sorted(asked) != sorted(given):
+        raise typer.BadParameter(
+            f"--ensemble: tables of {', '.join(given)} for runs of {', '.join(asked)}; give one of each run"
+        )
+    return sorted(validation, key=lambda table: asked.index(table.name))
 
 
 def _bundle_of(model: Path) -> Path:

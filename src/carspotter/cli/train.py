@@ -149,9 +149,7 @@ def _train_project(folder: Path, wish: dict[str, Any], *, fresh: bool) -> None:
     if result.report:
         typer.echo(f"The report: {typed(result.report)}")
     if result.chosen != TRAINED:
-        typer.echo(
-            "Of the photos to choose by, the bundle that the build learned has no fewer right: it is the one used."
-        )
+        typer.echo("The bundle that the build learned has no fewer photos right: it is the one used.")
     typer.echo(f"Ask it: carspotter identify PHOTO --identifier {folder}")
 
 

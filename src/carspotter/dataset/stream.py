@@ -51,6 +51,8 @@ class ShardedSplit:
     samples: tuple[int, ...]
     cut_for: Preprocessing | None = None
     chosen: npt.NDArray[np.uint8] | None = None
+    stamps: tuple[tuple[int, int] | None, ...] = ()
+    """The size and the time in ns of each file when the split was opened, None for one that is not on a disk."""
 
     def __len__(self) -> int:
         return sum(self.samples) if self.chosen is None else int(np.unpackbits(self.chosen).sum())
@@ -71,9 +73,7 @@ class ShardedSplit:
 
     def choose(self, chosen: npt.NDArray[np.bool_]) -> ShardedSplit:
         """Keep of all samples those that `chosen` (n,) marks."""
-        return ShardedSplit(
-            files=self.files, samples=self.samples, cut_for=self.cut_for, chosen=np.packbits(chosen.astype(bool))
-        )
+        return replace(self, chosen=np.packbits(chosen.astype(bool)))
 
     def places(self, most: int | None = None) -> list[Place]:
         """Return the chosen samples in order, or `most` of them at even distances: shards are shuffled already."""
@@ -93,7 +93,7 @@ def open_split(manifest: Manifest, split: str) -> ShardedSplit:
 
     Raises DatasetError, naming the file, where a shard is missing or has another size than the manifest says.
     """
-    files, samples = [], []
+    files, samples, stamps = [], [], []
     for shard in manifest.shards:
         if shard.split != split or not shard.samples:
             continue
@@ -102,21 +102,29 @@ def open_split(manifest: Manifest, split: str) -> ShardedSplit:
             raise DatasetError(f"{manifest.folder}: shard {shard.name} has neither tar nor TFRecord; write it again")
         files.append(join(manifest.folder, name))
         samples.append(shard.samples)
-        _check_size(files[-1], int(shard.files[name]["bytes"]))
-    return ShardedSplit(files=tuple(files), samples=tuple(samples), cut_for=manifest.cut_for)
+        stamps.append(_stamp(files[-1]))
+        _check_size(files[-1], stamps[-1], int(shard.files[name]["bytes"]))
+    return ShardedSplit(
+        files=tuple(files), samples=tuple(samples), cut_for=manifest.cut_for, stamps=tuple(stamps)
+    )
 
 
-def _check_size(name: str, stated: int) -> None:
+def _stamp(name: str) -> tuple[int, int] | None:
+    """Return the size and the time in ns of a file on a disk, None for one elsewhere. Raises DatasetError."""
     path = storage.local_path(name)
     if path is None:
-        return
+        return None
     try:
-        found = Path(path).stat().st_size
+        found = Path(path).stat()
     except OSError as error:
         raise DatasetError(f"shard {name} cannot be read: {error.strerror}; write the shards again") from error
-    if found != stated:
+    return found.st_size, found.st_mtime_ns
+
+
+def _check_size(name: str, stamp: tuple[int, int] | None, stated: int) -> None:
+    if stamp is not None and stamp[0] != stated:
         raise DatasetError(
-            f"shard {name} has {found} bytes, the manifest says {stated}: cut or damaged; write it again"
+            f"shard {name} has {stamp[0]} bytes, the manifest says {stated}: cut or damaged; write it again"
         )
 
 
@@ -284,17 +292,26 @@ class Reading:
         with self._lock:
             file = self._files.get(shard)
             if file is None:
-                file = self._files[shard] = ShardFile(self.split.files[shard])
-                if len(file) != self.split.samples[shard]:
-                    raise DatasetError(
-                        f"shard {file.name} holds {len(file)} samples, the manifest says {self.split.samples[shard]}: "
-                        "damaged; write the shard again"
-                    )
+                file = self._files[shard] = self._checked(shard)
             self._files.move_to_end(shard)
             if len(self._files) > _OPEN_FILES:
                 # Dropped, not closed: another thread may read it; the last one to let go closes it.
                 self._files.popitem(last=False)
             return file
+
+
+    def _checked(self, shard: int) -> ShardFile:
+        """Open a shard that is as it was when the split was opened. Raises DatasetError."""
+        file, stated = ShardFile(self.split.files[shard]), self.split.samples[shard]
+        # Looked at when it is open: numbers of classes may have moved, which no count of samples would show.
+        if self.split.stamps and _stamp(file.name) != self.split.stamps[shard]:
+            raise DatasetError(f"shard {file.name} was written anew while it was read, as by a build; begin again")
+        if len(file) != stated:
+            raise DatasetError(
+                f"shard {file.name} holds {len(file)} samples, the manifest says {stated}: damaged; write the shard "
+                "again"
+            )
+        return file
 
 
 def numbers(samples: Sequence[Sample], words: Mapping[str, tuple[str, ...]]) -> dict[str, Ints]:

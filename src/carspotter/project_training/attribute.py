@@ -33,7 +33,7 @@ from carspotter.runtime.calibration import softmax
 from carspotter.runtime.head import Head
 from carspotter.taxonomy import Taxon, Taxonomy
 from carspotter.training.attribute.head import FittedHead, choose_gate, fit_head
-from carspotter.training.attribute.labels import GROUP, MERGED, Labelled, check_labels, deal_out, without_repeats
+from carspotter.training.attribute.labels import GROUP, MERGED, Labelled, check_labels, deal_out, without_odd_names, without_repeats
 from carspotter.training.identifier.targets import mirror_of
 from carspotter.training.linear import FitSettings, View
 
@@ -66,7 +66,8 @@ def train_attribute(source: Path, out: Path, settings: AttributeSettings, watch:
     _check_kinds(counts, settings.task)
     watch.say(f"{settings.task}: {_counted(counts)}")
     seen = _look(source, rows, out, settings=settings, watch=watch)
-    check_labels(seen.photos.rows, settings.task)
+    # Once more: what cannot be read may have been all photos of a label.
+    _check_kinds(check_labels(seen.photos.rows, settings.task), settings.task)
     seen.photos = replace(seen.photos, rows=tuple(deal_out(seen.photos.rows, settings.seed)))
     _check_parts(seen.photos, settings.task, watch)
     return _learn(seen, out, settings, watch)
@@ -76,6 +77,7 @@ def _look(source: Path, rows: Sequence[Labelled], out: Path, *, settings: Attrib
     """Look at each photo once; say what is left out and why."""
     of_photo = settings.task == KIND
     rows, torn = without_repeats([replace(row, box=None) for row in rows] if of_photo else rows)
+    rows, odd = without_odd_names(rows)
     watch.start("look", "see each photo once")
     bases, answers = bases_of(settings, out, of_photo=of_photo), Answers(run_of(out))
     _remember(answers, bases, source, rows)
@@ -89,7 +91,7 @@ def _look(source: Path, rows: Sequence[Labelled], out: Path, *, settings: Attrib
     )
     found = looker.look(rows)
     watch.end("look", {"text": f"{len(found.photos.rows)} of {len(rows)} photos can be learnt from"})
-    left_out = torn + found.left_out
+    left_out = torn + odd + found.left_out
     for line in [*left_out[:SHOWN], *([f"{len(left_out) - SHOWN} more"] if len(left_out) > SHOWN else [])]:
         watch.say(f"left out: {line}")
     if left_out and not found.photos.rows:

@@ -267,9 +267,9 @@ def _judge(project: Project, run: Path, photos: Photos, *, watch: Watch, said: S
         figures[split] = {TRAINED: asdict(evaluate(table).top1)}
         if rival is not None:
             figures[split][rival.name] = asdict(evaluate(rival).top1)
+        if not right:  # by the photos to choose by, or without any by those of the test
+            right = {each.name: float(each.right_at()[0].mean()) for each in (table, rival) if each is not None}
         if split == "validation":
-            right = {table.name: float(table.right_at()[0].mean())}
-            right |= {rival.name: float(rival.right_at()[0].mean())} if rival is not None else {}
             continue
         hides = Blurrer.open().blur if project.settings.share.blur else None
         evaluating.write_evaluation(run / split, table, asked, other=rival, log=run / LOG, blur=hides)

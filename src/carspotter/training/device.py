@@ -64,6 +64,12 @@ def chooses_bfloat16(loss: Callable[[], Tensor], model: nn.Module, device: torch
     return seconds[True] < seconds[False]
 
 
+def is_out_of_memory(error: RuntimeError) -> bool:
+    """Return whether memory did not suffice; on a CPU torch raises a plain RuntimeError, known by its words alone."""
+    words = ("can't allocate memory", "not enough memory")  # on Linux and macOS, on Windows
+    return isinstance(error, torch.OutOfMemoryError) or any(said in str(error) for said in words)
+
+
 def _has_bfloat16() -> bool:
     """Return whether the processor may calculate in bfloat16; True where that is not known."""
     if platform.machine().lower() not in ("x86_64", "amd64"):

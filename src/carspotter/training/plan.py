@@ -19,6 +19,7 @@ import torch
 
 from carspotter.errors import TrainingError
 from carspotter.progress import counted
+from carspotter.training.device import is_out_of_memory
 from carspotter.training.identifier.model import check_phases, fixed_size, known_stages, load_backbone, parameter_groups
 from carspotter.training.identifier.task import IdentifierTask
 from carspotter.training.recipe import Phase, Recipe
@@ -171,13 +172,15 @@ def measure(task: Task, recipe: Recipe) -> Pace:
             times.append(time.monotonic() - started)
             if len(times) > TIMED:
                 break
-    except torch.OutOfMemoryError as error:
+        started = time.monotonic()
+        task.evaluate(copy.deepcopy(model).eval())
+    except RuntimeError as error:
+        if not is_out_of_memory(error):
+            raise
         raise TrainingError(
             f"a step with train.batch={recipe.train.batch} and {phase.width}x{phase.height} px needs more memory than "
-            f"the GPU has; add --set train.batch={max(2, recipe.train.batch // 2)}, or a smaller --size"
+            f"there is; add --set train.batch={max(2, recipe.train.batch // 2)}, or a smaller --size"
         ) from error
-    started = time.monotonic()
-    task.evaluate(copy.deepcopy(model).eval())
     judged = time.monotonic()
     # A GPU works while its process waits, so that waiting says nothing there.
     load = (judged - began) / max(1e-3, time.process_time() - worked) if device.type == "cpu" else 1.0

@@ -31,7 +31,7 @@ from carspotter.runtime.seen import SEEN_FILE, to_bytes
 from carspotter.storage import replacing
 from carspotter.training.averaging import average
 from carspotter.training.checkpoint import BEST, LAST, TAXONOMY, Checkpoint, fill, load_checkpoint
-from carspotter.training.device import chooses_bfloat16, environment, open_fabric, to_device
+from carspotter.training.device import chooses_bfloat16, environment, is_out_of_memory, open_fabric, to_device
 from carspotter.training.identifier.model import FURTHER, parameter_groups
 from carspotter.training.norms import blend_folded, estimate_norms
 from carspotter.training.progress import Clock, Foretold, epoch_line
@@ -231,8 +231,6 @@ class Training:
         part = (self.fabric.global_rank, self.fabric.world_size)
         for batch in self.task.batches(phase, self.epoch, self.recipe.seed, part):
             batch = to_device(batch, self.device)
-            if self.autocast is None:
-                self.autocast = self._chooses_bfloat16(batch)
             total += self._step_or_explain(batch, phase)
             self.clock.did(self.clock.foretold.step * phase.width * phase.height / self._pixels())
             count += 1
@@ -251,10 +249,11 @@ class Training:
     def _step_or_explain(self, batch: Any, phase: Phase) -> float:
         """Take a step; turn running out of memory into an error that says which setting to lower."""
         try:
+            if self.autocast is None:
+                self.autocast = self._chooses_bfloat16(batch)
             return self._train_step(batch)
         except RuntimeError as error:
-            # On a CPU torch raises a plain RuntimeError, known by its words alone.
-            if not isinstance(error, torch.OutOfMemoryError) and "not enough memory" not in str(error):
+            if not is_out_of_memory(error):
                 raise
             raise TrainingError(
                 f"{self.run}: out of memory at train.batch={self.recipe.train.batch} with {phase.width}x{phase.height} "

@@ -159,6 +159,11 @@ def test_fingerprint_follows_settings_and_labels(drawn_data: Path, photos: Label
     recipe = load_recipe(drawn_data / "recipe.toml")
     same = load_recipe(drawn_data / "recipe.toml", ["claim=words", "train.threads=2"])
     other = load_recipe(drawn_data / "recipe.toml", ["train.lr=1"])
-    marks = [data.fingerprint(each, photos) for each in (recipe, same, other)]
+    marks = [data.fingerprint(each, photos, photos) for each in (recipe, same, other)]
     assert marks[0] == marks[1] != marks[2]
-    assert data.fingerprint(recipe, photos.take(np.arange(56) > 0)) != marks[0]
+    fewer = photos.take(np.arange(56) > 0)
+    assert data.fingerprint(recipe, fewer, photos) != marks[0]
+    # What the best epoch is chosen by counts too, and which part of a photo is shown.
+    assert data.fingerprint(recipe, photos, fewer) != marks[0]
+    cut = dataclasses.replace(photos, boxes=("0 0 48 36", *photos.boxes[1:]))
+    assert data.fingerprint(recipe, cut, photos) != marks[0]

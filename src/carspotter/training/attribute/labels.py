@@ -17,7 +17,7 @@ from carspotter.csv_rows import box_of, csv_text, read_csv
 from carspotter.errors import DatasetError, StorageError, suggestion
 from carspotter.geometry import SIDES, BoundingBox
 from carspotter.headers import SUFFIXES
-from carspotter.records import SPLITS
+from carspotter.records import SPLITS, split_name
 
 COLUMNS = ("path", "label", "split", "group", *SIDES)
 GROUP = "group "
@@ -125,6 +125,16 @@ def without_repeats(rows: Sequence[Labelled]) -> tuple[list[Labelled], list[str]
     )
 
 
+def without_odd_names(rows: Sequence[Labelled]) -> tuple[list[Labelled], list[str]]:
+    """Keep the photos whose paths are text, as tables and reports must be; say which others there are."""
+    # Bytes that are no UTF-8 are half characters in Python's paths, which come out changed.
+    odd = {row.path for row in rows if (name := str(row.path.resolve())).encode(errors="replace").decode() != name}
+    return (
+        [row for row in rows if row.path not in odd],
+        [f"{ascii(str(path))}: its name is no UTF-8; rename it" for path in sorted(odd)],
+    )
+
+
 def deal_out(rows: Sequence[Labelled], seed: int = 0) -> list[Labelled]:
     """Give each row a part: the one that it, or another of its group, has already, else by shares, label by label.
 
@@ -197,10 +207,10 @@ def _hash(seed: int, group: str) -> str:
 
 
 def _split(word: str, where: str) -> str:
-    word = {"val": "validation", "valid": "validation"}.get(word.lower(), word.lower())
-    if word and word not in SPLITS:
+    part = split_name(word) or ""
+    if part and part not in SPLITS:
         raise DatasetError(f"{where}: split is {word!r}; allowed: {', '.join(SPLITS)}, or nothing")
-    return word
+    return part
 
 
 def _listed(counts: Mapping[str, int]) -> str:

@@ -83,7 +83,7 @@ def read_manifest(path: Path, *, parts: Iterable[str] = ()) -> list[LabelledPhot
     wanted = set(parts)
     grouped: dict[str, list[tuple[str, dict[str, str]]]] = defaultdict(list)
     for place, row in rows:
-        if not wanted or row.get("part", "train") in wanted:
+        if not wanted or (row.get("part") or "train") in wanted:
             grouped[row["path"]].append((place, row))
     return [_read_photo(path, entries) for path, entries in grouped.items()]
 
@@ -143,8 +143,16 @@ def _read_photo(path: str, entries: list[tuple[str, dict[str, str]]]) -> Labelle
         kind=KINDS.index(first["kind"]),
         boxes=np.array([_read_box(where, row) for where, row in with_box], dtype=np.float32).reshape(-1, 4),
         views=np.array([view_mask(row["viewpoint"]) for _, row in with_box], dtype=np.float32).reshape(-1, 8),
-        ignore=np.array([row.get("ignore") in ("1", "true") for _, row in with_box], dtype=np.bool_),
+        ignore=np.array([_is_ignored(where, row) for where, row in with_box], dtype=np.bool_),
     )
+
+
+def _is_ignored(place: str, row: Mapping[str, str]) -> bool:
+    word = (row.get("ignore") or "0").casefold()
+    # 1.0 and True are what pandas writes.
+    if word not in (no := ("0", "0.0", "false")) + (yes := ("1", "1.0", "true")):
+        raise TrainingError(f"{place}: ignore is {row['ignore']!r}; allowed: {', '.join(no + yes)}, or nothing")
+    return word in yes
 
 
 def _read_box(place: str, row: Mapping[str, str]) -> list[float]:

@@ -24,7 +24,7 @@ from carspotter.cores import cores
 from carspotter.crops import crop_of
 from carspotter.csv_rows import read_csv, year_of
 from carspotter.errors import ImageError, RecipeError
-from carspotter.geometry import BoundingBox
+from carspotter.geometry import SIDES, BoundingBox
 from carspotter.taxonomy import Taxon, Taxonomy
 from carspotter.training.identifier.cutting import cut_labels
 from carspotter.training.identifier.holdout import split_holdout, take_fraction
@@ -140,18 +140,24 @@ def load_photos(rows: list[dict[str, str]], labels: Path, nodes: Nodes, size: In
         paths=tuple(row["path"] for row in rows),
         groups=tuple(row.get("group") or row["path"] for row in rows),
         sources=tuple(row.get("source") or "" for row in rows),
+        boxes=tuple(" ".join(row.get(side) or "" for side in SIDES).strip() for row in rows),
     )
 
 
-def fingerprint(recipe: Recipe, photos: PhotoSource | LabelledPhotos, classes: tuple[Taxon, ...] = ()) -> str:
-    """Tell recipe, data and classes apart in 16 letters; folders, phases and words may change without a new one."""
+def fingerprint(
+    recipe: Recipe, photos: PhotoSource | LabelledPhotos, held: LabelledPhotos, classes: tuple[Taxon, ...] = ()
+) -> str:
+    """Tell recipe, data and classes apart in 16 letters; folders, phases and words may change without a new one.
+
+    Photos that are held out count, since the best epoch is chosen by them.
+    """
     settings: dict[str, Any] = recipe.to_dict()
     # What does not change what is learnt from; `data` counts below by what it gave, not by where it lies.
     for free in ("claim", "card", "data", "phases"):
         settings.pop(free)
     for free in ("threads", "workers"):
         settings["train"].pop(free)
-    learnt = (*photos.mark, recipe.data.holdout, recipe.data.teachers)
+    learnt = (*photos.mark, *held.mark, recipe.data.holdout, recipe.data.teachers)
     labels = hashlib.sha256(repr((learnt, classes)).encode()).hexdigest()
     return hashlib.sha256(repr((sorted(settings.items()), labels)).encode()).hexdigest()[:16]
 

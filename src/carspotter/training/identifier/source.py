@@ -40,7 +40,8 @@ class LabelledPhotos:
     """Decoded photos `images` (n, h, w, 3), what they are labelled with, and where they came from.
 
     `targets` (n,) are nodes (`targets.Nodes`); `extras` further labels (n,), -1 where unknown; `groups` names photos
-    that belong together, such as those of an ad, by default each photo by itself; `sources` the market or data set.
+    that belong together, such as those of an ad, by default each photo by itself; `sources` the market or data set;
+    `boxes` what was cut out, as it stood in the labels.
     """
 
     images: Images
@@ -48,6 +49,7 @@ class LabelledPhotos:
     paths: tuple[str, ...]
     groups: tuple[str, ...] = ()
     sources: tuple[str, ...] = ()
+    boxes: tuple[str, ...] = ()
     extras: Mapping[str, npt.NDArray[np.int64]] = field(default_factory=dict)
 
     def __len__(self) -> int:
@@ -57,7 +59,7 @@ class LabelledPhotos:
     def mark(self) -> tuple[object, ...]:
         """Return what tells these photos from others. Not their pixels: hashing gigabytes would delay each start."""
         extras = {name: values.tolist() for name, values in self.extras.items()}
-        return self.paths, self.targets.tolist(), extras
+        return self.paths, self.targets.tolist(), self.boxes, extras
 
     def take(self, chosen: npt.NDArray[np.bool_]) -> LabelledPhotos:
         """Keep the photos that `chosen` (n,) marks."""
@@ -69,6 +71,7 @@ class LabelledPhotos:
             paths=tuple(self.paths[i] for i in kept),
             groups=tuple(self.groups[i] for i in kept) if self.groups else (),
             sources=tuple(self.sources[i] for i in kept) if self.sources else (),
+            boxes=tuple(self.boxes[i] for i in kept) if self.boxes else (),
             extras={name: values[chosen] for name, values in self.extras.items()},
         )
 

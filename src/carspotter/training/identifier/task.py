@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from carspotter.errors import RecipeError
-from carspotter.runtime.bundle import TASK_OUTPUTS
+from carspotter.runtime.bundle import CAR, SUBJECT, TASK_OUTPUTS
 from carspotter.runtime.calibration import calibrate, stands_for
 from carspotter.runtime.seen import Hashes, hashes_of
 from carspotter.taxonomy import Taxonomy
@@ -38,7 +38,7 @@ class IdentifierTask:
         found = load_shards(recipe) if recipe.data.shards else data.load_labels(recipe, run)
         self.taxonomy: Taxonomy = found.nodes.taxonomy
         self.photos, self.holdout, self.words = found.photos, found.holdout, found.words
-        self.fingerprint = data.fingerprint(recipe, self.photos, self.taxonomy.classes)
+        self.fingerprint = data.fingerprint(recipe, self.photos, self.holdout, self.taxonomy.classes)
         self._check()
         self.device = torch.device("cpu")
         self.members = torch.from_numpy(found.nodes.members)
@@ -64,6 +64,8 @@ class IdentifierTask:
             # A head with one word would always be right and teach nothing.
             if len(known) < 2:
                 raise RecipeError(f"model.heads: column {name!r} of the labels has {len(known)} words; two are needed")
+            if name == SUBJECT and CAR not in known:
+                raise RecipeError(f"model.heads: the words of {name!r} are {', '.join(known)}; one must be {CAR!r}")
             # The export names its outputs by the heads: two of one name would be one.
             if name in TASK_OUTPUTS["identifier"]:
                 raise RecipeError(f"model.heads: {name!r} is what every identifier answers; call the column otherwise")
