@@ -253,6 +253,17 @@ def test_patience_ends(service: Service, waits: list[float], asked: str, n_reque
     assert (len(service.requests), waits) == (n_requests, [1] * (n_requests - 1))
 
 
+def test_a_rate_is_waited_for_as_long_as_it_says(service: Service, waits: list[float]) -> None:
+    for _ in range(6):
+        service.problem(429, "rate", "your rate is reached", Retry_After="2")
+    assert Client(service.url).photo(b"photo").kind.name == "exterior"
+    assert waits == [2] * 6
+    for _ in range(99):
+        service.problem(429, "rate", "your rate is reached", Retry_After="30")
+    assert failure(lambda: Client(service.url).photo(b"photo")).problem == "rate"
+    assert len(waits) == 6 + client_module.RATE_WAIT_S / 30 + client_module.TRIES - 1
+
+
 @pytest.mark.parametrize("text", ["soon", "-5", "1e9", "²", "Wed, 21 Oct 2015 07:28:00 GMT", ""])
 def test_a_strange_retry_after_counts_as_none(service: Service, waits: list[float], text: str) -> None:
     service.answers.append((503, {}, {"Retry-After": text.encode().decode("latin-1")}))

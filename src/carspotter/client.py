@@ -34,10 +34,13 @@ Photo = str | Path | bytes
 
 TRIES = 4
 """How often a busy service is asked in all."""
+RATE_WAIT_S = 300.0
+"""How long a reached rate is waited for in all: it says when to come again, so that this is no failed try."""
 
 # 0.5, 1 and 2 s where a busy service names no time; one that asks for more than half a minute is not waited for.
 _FIRST_WAIT_S, _GROWTH, _MAX_WAIT_S = 0.5, 2, 30.0
 _BUSY = (429, 503)
+_RATE = "rate"
 # An ad of 40 photos with 5 candidates a level for each vehicle has some 200 kB.
 _MAX_ANSWER_BYTES = 32 << 20
 _GATEWAY = {502, 504}
@@ -144,19 +147,22 @@ class Client:
 
     def _ask(self, method: str, path: str, body: _Body | None = None, *, has: tuple[str, ...] = ()) -> dict[str, Any]:
         """Ask until the service is no longer busy; return its JSON object, which has these keys."""
-        wait_s = _FIRST_WAIT_S
-        for number in range(1, TRIES + 1):
+        wait_s, number, of_rate_s = _FIRST_WAIT_S, 0, 0.0
+        while True:
             answer, content = self._once(method, path, body)
             if answer.status_code == 200:
                 if not content or not content.keys() >= set(has):
                     raise self._stranger()
                 return content
             busy_s = asked_s(answer.headers.get("Retry-After", "")) if answer.status_code in _BUSY else None
+            if busy_s and content.get("code") == _RATE and of_rate_s < RATE_WAIT_S:
+                of_rate_s += busy_s
+            else:
+                number += 1
             if answer.status_code not in _BUSY or number == TRIES or (busy_s or 0) > _MAX_WAIT_S:
                 raise self._problem(answer, content, busy_s)
             time.sleep(busy_s or wait_s)
             wait_s *= _GROWTH
-        raise AssertionError("the last try returns or raises")
 
     def _once(self, method: str, path: str, body: _Body | None = None) -> tuple[httpx.Response, dict[str, Any]]:
         """Return the answer and its JSON object, empty where it has none."""

@@ -115,6 +115,10 @@ def test_whatever_only_reads_is_answered(catalog: Catalog, sql: str) -> None:
     assert catalog.rows(sql)
 
 
+def test_columns_of_one_name_are_all_told(catalog: Catalog) -> None:
+    assert catalog.rows("SELECT 1 AS a, 2 AS a, 3 AS b, 4 AS a") == [{"a": 1, "a_1": 2, "b": 3, "a_2": 4}]
+
+
 def test_settings_are_ours(catalog: Catalog) -> None:
     sql = "SELECT name, value FROM duckdb_settings()"
     settings = {row["name"]: row["value"] for row in catalog.rows(sql)}

@@ -92,7 +92,16 @@ def test_runs_are_compared_and_joined(evaluated: Path, tmp_path: Path) -> None:
     )
     assert code == 0, wrong
     assert json.loads(said)["names"][-1] == "fitted ensemble"
-    assert Predictions.load(tmp_path / "both.parquet").name == "fitted ensemble"
+    joined = Predictions.load(tmp_path / "both.parquet")
+    assert joined.name == "fitted ensemble"
+    # By name: the order in which a shell lists the tables must not give a run another's weight.
+    words = ["compare", evaluated, tmp_path / "other", "--out", tmp_path / "again.parquet"]
+    swapped = call(*words, "--ensemble", tmp_path / "other", "--ensemble", evaluated)
+    assert swapped.code == 0, swapped.err
+    assert np.allclose(Predictions.load(tmp_path / "again.parquet").probabilities, joined.probabilities)
+    foreign = call(*words, "--ensemble", tmp_path / "both.parquet", "--ensemble", evaluated)
+    assert foreign.code == 2
+    assert "give one of each run" in foreign.err
 
 
 def test_a_photo_that_cannot_be_read_is_left_out_and_said(trained: Path, drawn_data: Path, tmp_path: Path) -> None:
@@ -108,6 +117,9 @@ def test_a_photo_that_cannot_be_read_is_left_out_and_said(trained: Path, drawn_d
     assert figures["photos"] == 1
     assert figures["labelled"] == 0  # a make is no class
     assert figures["levels"][0]["right"]["total"] == 1
+    lines = "".join(f"gone-{number}.jpg,Flat\n" for number in range(7))
+    (tmp_path / "labels.csv").write_text(f"path,make\n{photo},Round\n{lines}")
+    assert "left out: 2 more, of 8 photos" in call(*words).err
 
 
 @pytest.mark.parametrize(

@@ -166,6 +166,16 @@ def test_a_review_is_written_filled_and_counted(table: Predictions, tmp_path: Pa
     assert (review.yes, review.no, review.unsure, review.empty) == (4, 2, 1, 3)
     assert (review.decidable.count, review.decidable.total) == (4, 7)
     assert review.decidable.low < 4 / 7 < review.decidable.high
+    again = read_review(write_review(path, chosen, table))
+    assert again == review, "an evaluation that is run again keeps what a person judged"
+    assert list(path.parent.iterdir()) == [path]
+    write_review(path, sample_mistakes(table, 5, seed=4), table)
+    kept = path.with_name("review-before-1.csv")
+    assert read_review(kept) == review, "other mistakes: the old file stays"
+    path.write_bytes(b"photo\xff")
+    write_review(path, chosen, table)
+    assert path.with_name("review-before-2.csv").read_bytes() == b"photo\xff"
+    assert read_review(path).empty == 10
 
 
 def test_a_sample_is_drawn_from_all_mistakes_by_its_seed(table: Predictions) -> None:

@@ -145,6 +145,17 @@ def test_a_registry_that_is_away_is_told(
     assert not (tmp_path / "site").exists()
 
 
+def test_the_folder_that_one_stands_in_is_left_alone(
+    bundles: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "site").mkdir()
+    monkeypatch.chdir(tmp_path / "site")
+    for out in (Path(), tmp_path / "site", Path("..")):
+        with pytest.raises(StorageError, match="is the folder that you stand in; go one up"):
+            build_site(out, **tiny(bundles), cache=tmp_path / "cache")
+    assert (tmp_path / "site").is_dir()
+
+
 def test_a_folder_of_others_is_left_alone(bundles: dict[str, Path], tmp_path: Path) -> None:
     (tmp_path / "mine.txt").write_text("mine")
     with pytest.raises(StorageError, match="is there and no site of carspotter's; name an empty or a new folder"):

@@ -102,6 +102,21 @@ def test_wrong_photos_are_named(tmp_path: Path, photos: Path) -> None:
         read_inputs(bundle, str(odd), labels=None, classes=None)
 
 
+def test_photos_that_cannot_be_read_are_left_out_and_said(
+    tmp_path: Path, photos: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bundle = tiny_identifier(tmp_path / "source")
+    labels = photos / "photos.csv"
+    found = sorted(path.name for path in photos.glob("*.png"))
+    labels.write_text("path,make\n" + "".join(f"{name},Opel\n" for name in [*found, "gone.png"]))
+    inputs = read_inputs(bundle, None, labels=labels, classes=None)
+    assert len(inputs.compared) == len(found) == 18
+    assert "left out: gone.png" in capsys.readouterr().err
+    labels.write_text("path,make\ngone.png,Opel\n")
+    with pytest.raises(BundleError, match=r"none of 1 photos can be read; gone\.png"):
+        read_inputs(bundle, None, labels=labels, classes=None)
+
+
 def test_a_finder_has_no_classes(tmp_path: Path, photos: Path) -> None:
     with pytest.raises(BundleError, match="a finder has none"):
         read_inputs(tiny_finder(tmp_path / "f"), str(photos), labels=table(photos, "path"), classes=None)

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -196,6 +197,16 @@ def test_photos_that_are_missing_or_no_photos_are_left_out_and_said(tmp_path: Pa
     assert rows[0][0].name in left_out[2]
 
 
+def test_photos_whose_names_are_no_text_are_left_out_and_said(tmp_path: Path) -> None:
+    drawn(tmp_path / "photos", {"a": 220, "b": 20}, 8)
+    odd = os.fsdecode(os.fsencode(tmp_path / "photos" / "a") + b"/caf\xe9.png")
+    shutil.copyfile(tmp_path / "photos" / "a" / "a-0.png", odd)
+    said = Said()
+    train_attribute(tmp_path / "photos", tmp_path / "out", AttributeSettings(task="side"), said)
+    (line,) = [line for line in said.lines if line.startswith("left out")]
+    assert line.endswith("caf\\udce9.png': its name is no UTF-8; rename it")
+
+
 def test_a_second_training_asks_no_network_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     rows, settings = drawn(tmp_path, {"a": 220, "b": 20}, 8), AttributeSettings(task="side")
     first = train_attribute(table(tmp_path / "l.csv", rows[:-1]), tmp_path / "out", settings, Said())
@@ -259,6 +270,14 @@ def test_kinds_are_kinds(tmp_path: Path) -> None:
     labels = table(tmp_path / "labels.csv", drawn(tmp_path, {"exterior": 220, "inside": 20}, 4), "kind")
     with pytest.raises(DatasetError, match="kind 'inside' is none"):
         train_attribute(labels, tmp_path / "out", AttributeSettings(task="kind"), Said())
+    named = {"exterior": 220, "interior": 20, "detail": 90}
+    rows = drawn(tmp_path, named, 4)
+    for path, label in rows:
+        if label == "exterior":
+            path.write_text("words", encoding="utf-8")
+    labels = table(tmp_path / "more.csv", rows, "kind")
+    with pytest.raises(DatasetError, match="exterior"):
+        train_attribute(labels, tmp_path / "o", AttributeSettings(task="kind"), Said())
 
 
 def test_another_bundle_is_not_written_over(tmp_path: Path) -> None:

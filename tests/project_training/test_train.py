@@ -156,6 +156,11 @@ def test_a_fresh_training_on_a_split_without_validation_holds_photos_of_train_ou
     assert "what learns: the head and the last 2 layers; rare classes weigh more, balanced" in done.err
     assert [line["epoch"] for line in lines_of(project)] == [1, 2, 3]
     assert ModelBundle.load(project / "models" / "trained").preprocessing.width == 48
+    # Without photos to choose by the test says which bundle is the better one; ties go to the learned one.
+    result = json.loads((project / "runs" / "trained" / "result.json").read_text(encoding="utf-8"))
+    right = {name: top1["count"] for name, top1 in result["figures"]["test"].items()}
+    assert len(right) == 2
+    assert (result["chosen"] == "trained") == (right.pop("trained") > min(right.values()))
 
 
 def test_a_second_training_at_the_same_time_is_refused(project: Path) -> None:

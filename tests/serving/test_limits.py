@@ -196,6 +196,19 @@ def test_who_waits_as_told_gets_the_ad_in(serve: Callable[..., Running]) -> None
     assert ask(http, [PHOTO] * 3).status_code == 200
 
 
+def test_a_rate_by_address_is_not_passed_by_naming_another(serve: Callable[..., Running]) -> None:
+    http = serve(rate=0.001, burst=3, max_photos=3).http
+    named = [{"X-Forwarded-For": f"1.2.3.{number}"} for number in range(4)]
+    answers = [http.post("/v1/photos", content=PHOTO, headers=headers) for headers in named]
+    assert [answer.status_code for answer in answers] == [200, 200, 200, 429]
+
+
+@pytest.mark.parametrize("origin", ["https://shop.example/", "shop.example", ""])
+def test_an_origin_that_no_browser_sends_is_no_setting(origin: str) -> None:
+    with pytest.raises(ValueError, match=r"cors has .*; write https://shop\.example"):
+        ServeSettings(cors=("*", "http://localhost:3000", origin))
+
+
 def test_a_burst_that_no_ad_fits_into_is_no_setting() -> None:
     with pytest.raises(ValueError, match="an ad of 40 photos"):
         ServeSettings(rate=1, burst=10)

@@ -7,6 +7,7 @@ nothing.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import count
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,9 +18,12 @@ if TYPE_CHECKING:
 
 
 def take_rows(connection: duckdb.DuckDBPyConnection, sql: str, params: list[Any]) -> list[dict[str, Any]]:
-    """Return all rows of a question."""
+    """Return all rows of a question; of columns of one name the second has `_1` behind it, as DuckDB's tables do."""
     connection.execute(sql, params)
-    names = [column[0] for column in connection.description or ()]
+    names: list[str] = []
+    for name, *_ in connection.description or ():
+        others = (f"{name}_{number}" for number in count(1))
+        names.append(name if name not in names else next(other for other in others if other not in names))
     return [dict(zip(names, row, strict=True)) for row in connection.fetchall()]
 
 

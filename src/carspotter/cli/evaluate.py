@@ -10,15 +10,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from carspotter.cli.drawings import blurring
-from carspotter.cli.inputs import check_out, chosen_bundle
+from carspotter.cli.inputs import check_out, chosen_bundle, tell_left_out
 from carspotter.cli.progress import watched
 from carspotter.cli.train import missing
 
 if TYPE_CHECKING:
     from carspotter.evaluation.predictions import Predictions
-
-SHOWN = 5
-"""Photos that cannot be read, of which each is named."""
 
 
 def evaluate(
@@ -74,10 +71,7 @@ def evaluate(
     bundle = ModelBundle.load(_bundle_of(model))
     other = Predictions.load(_table_of(against)) if against else None
     table, unread = evaluating.predict(bundle, watched(iter(photos), len(photos)))
-    for said in list(unread.values())[:SHOWN]:
-        typer.echo(f"carspotter: left out: {said}", err=True)
-    if len(unread) > SHOWN:
-        typer.echo(f"carspotter: left out: {len(unread) - SHOWN} more, of {len(photos)} photos", err=True)
+    tell_left_out(list(unread.values()), len(photos))
     out = out or model / (split or "all")
     page = evaluating.write_evaluation(
         out,

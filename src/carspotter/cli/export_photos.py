@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from carspotter import storage
+from carspotter.cli.inputs import tell_left_out
 from carspotter.crops import crop_of, cut, decode_side, read_photo
 from carspotter.csv_rows import box_of, read_csv
 from carspotter.errors import BundleError, ImageError, StorageError
@@ -69,13 +70,15 @@ class _Cutter:
 
     def read(self, named: list[Named]) -> Images:
         """Return the inputs (n, h, w, 3) of photos; those that cannot be read or show no vehicle are left out."""
-        inputs = []
+        inputs, unread = [], []
         for name, box in named:
             try:
                 photo = read_photo(storage.read(name), self._side)
-            except (ImageError, StorageError):
+            except (ImageError, StorageError) as error:
+                unread.append(f"{name}: {error}")
                 continue
             inputs += self.cut(photo, box)
+        tell_left_out(unread, len(named))
         if not inputs:
             raise BundleError(f"none of {len(named)} photos can be used; is there a vehicle on them?")
         return np.stack(inputs)
@@ -150,9 +153,17 @@ def _labelled(bundle: ModelBundle, labels: Path, classes: Path | None) -> tuple[
 
     if bundle.taxonomy is None:
         raise BundleError("--labels are classes, and a finder has none; leave them out")
-    crops, taxa = [], []
-    for photo in from_labels(labels, classes=classes):
-        crops.append(crop_of(photo.read(), bundle.preprocessing, photo.box))
+    crops, taxa, unread = [], [], []
+    photos = from_labels(labels, classes=classes)
+    for photo in photos:
+        try:
+            crops.append(crop_of(photo.read(), bundle.preprocessing, photo.box))
+        except (ImageError, StorageError) as error:
+            unread.append(f"{photo.name}: {error}")
+            continue
         taxa.append(photo.taxon if photo.is_class else None)
+    tell_left_out(unread, len(photos))
+    if not crops:
+        raise BundleError(f"{labels}: none of {len(photos)} photos can be read; {unread[0]}")
     truth, _ = truths(taxa, bundle.taxonomy)
     return np.stack(crops), np.asarray(truth, np.int64)

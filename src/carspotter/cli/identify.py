@@ -125,7 +125,7 @@ def identify(
     tally = _Tally()
     with closing(_results(recognizer, sources, drawings=drawings, tally=tally, form=form)) as results:
         _write(results, form, is_single=is_single)
-    if draw is not None and form == "text" and tally.undrawn < max(1, tally.read):
+    if draw is not None and form == "text" and tally.undrawn < tally.read:
         typer.echo(f"Drawn: {typed(draw)}")
     _close(tally)
 

@@ -7,7 +7,7 @@ photos themselves are read later.
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from urllib.parse import urlsplit
@@ -19,6 +19,8 @@ from carspotter.errors import StorageError
 from carspotter.headers import SUFFIXES
 
 STDIN = "-"
+SHOWN = 5
+"""Photos that are left out, of which each is named."""
 
 
 def chosen_bundle(folder: str | Path | None) -> str | None:
@@ -34,6 +36,14 @@ def check_out(out: Path | None) -> None:
     """Raise typer.BadParameter for a folder to write to that is a project's: files of one name would be replaced."""
     if out is not None and (out / "carspotter.toml").is_file():
         raise typer.BadParameter(f"--out {out} is a project, and holds files of its own; name another folder")
+
+
+def tell_left_out(lines: Sequence[str], total: int) -> None:
+    """Say on standard error which of `total` photos are left out and why: the first by name, of the others how many."""
+    for line in lines[:SHOWN]:
+        typer.echo(f"carspotter: left out: {line}", err=True)
+    if len(lines) > SHOWN:
+        typer.echo(f"carspotter: left out: {len(lines) - SHOWN} more, of {total} photos", err=True)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -20,8 +20,8 @@ from carspotter.records import PhotoError, Prediction
 REQUESTS_AT_ONCE = 4
 """Enough that one photo is sent while another is recognised, and the service can batch them."""
 
-# These are said of one photo: too large, no picture's format, unreadable, not done within the service's deadline.
-_OF_ONE_PHOTO = (413, 415, 422, 504)
+# These are said of one photo: sent too slowly, too large, no picture's format, unreadable, not done in time.
+_OF_ONE_PHOTO = (408, 413, 415, 422, 504)
 
 
 class RemoteRecognizer:

@@ -55,11 +55,10 @@ def review(
 
 
 def _run(app: Any, *, host: str, port: int, open_: bool) -> None:
-    from carspotter.serving.protocol import bind
+    from carspotter.serving.protocol import address_of, bind
 
     server, bound = bind(app, host=host, port=port, log_level="warning", timeout_graceful_shutdown=3)
-    shown, taken = bound.getsockname()[:2]
-    address = f"http://{f'[{shown}]' if ':' in shown else shown}:{taken}/"
+    address = f"{address_of(bound)}/"
     typer.echo(f"Review at {address}; every decision is saved at once, Ctrl-C ends it.")
     if open_:
         typer.launch(address)

@@ -138,7 +138,7 @@ def key(
 def _run(settings: ServeSettings, recognizer: Any, *, host: str, port: int, level: str) -> None:
     from carspotter.serving.app import create_app
     from carspotter.serving.logs import log_to_stderr
-    from carspotter.serving.protocol import bind
+    from carspotter.serving.protocol import address_of, bind
 
     if settings.keys is None and host not in ("127.0.0.1", "localhost", "::1"):
         typer.echo(f"carspotter: whoever reaches {host} may ask, and no key is wanted; see --keys", err=True)
@@ -152,7 +152,6 @@ def _run(settings: ServeSettings, recognizer: Any, *, host: str, port: int, leve
         limit_concurrency=CONNECTIONS,
         timeout_graceful_shutdown=settings.shutdown_s,
     )
-    shown, taken = bound.getsockname()[:2]
-    print(f"listening on http://{shown}:{taken}", flush=True)
+    print(f"listening on {address_of(bound)}", flush=True)
     logging.getLogger("carspotter.serve").debug("settings %s", settings)
     server.run(sockets=[bound])

@@ -104,9 +104,7 @@ def open_split(manifest: Manifest, split: str) -> ShardedSplit:
         samples.append(shard.samples)
         stamps.append(_stamp(files[-1]))
         _check_size(files[-1], stamps[-1], int(shard.files[name]["bytes"]))
-    return ShardedSplit(
-        files=tuple(files), samples=tuple(samples), cut_for=manifest.cut_for, stamps=tuple(stamps)
-    )
+    return ShardedSplit(files=tuple(files), samples=tuple(samples), cut_for=manifest.cut_for, stamps=tuple(stamps))
 
 
 def _stamp(name: str) -> tuple[int, int] | None:
@@ -298,7 +296,6 @@ class Reading:
                 # Dropped, not closed: another thread may read it; the last one to let go closes it.
                 self._files.popitem(last=False)
             return file
-
 
     def _checked(self, shard: int) -> ShardFile:
         """Open a shard that is as it was when the split was opened. Raises DatasetError."""

@@ -5,6 +5,7 @@ It says where a model is wrong and what to do about it; how often is said by `me
 
 from __future__ import annotations
 
+import logging
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -13,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from carspotter.csv_rows import csv_text, read_csv
+from carspotter.csv_rows import csv_text, parse_csv, read_csv
 from carspotter.errors import EvaluationError
 from carspotter.evaluation.intervals import Share
 from carspotter.evaluation.metrics import names_at
@@ -22,11 +23,13 @@ from carspotter.storage import replacing
 from carspotter.storage_errors import refusal
 from carspotter.taxonomy import LEVELS, Level, Taxon
 
+logger = logging.getLogger(__name__)
 DEEPEST_FIRST: tuple[Depth, ...] = ("class", *reversed(LEVELS))
 CANDIDATES = 5
 CONFUSED = 0.05
 """The least share of each class's photos that must surely go to the other before a merge is suggested."""
 WORDS = ("yes", "no", "unsure")
+KEY = ("photo", "level", "truth", "answer")
 COLUMNS = ("photo", "path", "level", "truth", "answer", "probability", "truth_probability", "decidable")
 
 
@@ -228,10 +231,13 @@ def shared_level(first: Taxon, second: Taxon) -> Level | None:
 def write_review(path: str | Path, rows: Iterable[Mistake], predictions: Predictions) -> Path:
     """Write mistakes as CSV, a row a photo, with an empty column `decidable` for a person: yes, no or unsure.
 
-    The question is: can a person tell from this photo alone which it is? Raises EvaluationError.
+    The question is: can a person tell from this photo alone which it is? What a file of before says of the same
+    mistake stays; one that says of others is kept beside it. Raises EvaluationError.
     """
+    path = Path(path)
+    said = _judged_before(path)
     paths = predictions.about.get("path")
-    cells = (
+    cells = [
         {
             "photo": row.photo,
             # A person opens the photo by its path; its name may be an id.
@@ -241,16 +247,40 @@ def write_review(path: str | Path, rows: Iterable[Mistake], predictions: Predict
             "answer": row.answer,
             "probability": f"{row.probability:.4f}",
             "truth_probability": f"{row.truth_probability:.4f}",
+            "decidable": said.pop((row.photo, row.level, row.truth, row.answer), ""),
         }
         for row in rows
-    )
-    path = Path(path)
+    ]
     try:
+        if said:
+            _set_aside(path)
         with replacing(path) as temporary:
             temporary.write_text(csv_text(cells, COLUMNS), encoding="utf-8")
     except OSError as error:
         raise EvaluationError(f"review {path} cannot be written: {refusal(error)}") from error
     return path
+
+
+def _judged_before(path: Path) -> dict[tuple[str, ...], str]:
+    """Return what a person has filled in, by photo, level, truth and answer."""
+    if not path.is_file():
+        return {}
+    try:
+        rows = parse_csv(path.read_text(encoding="utf-8-sig"), COLUMNS, error=EvaluationError, where=f"review {path}")
+    except (OSError, UnicodeDecodeError, EvaluationError):  # somebody's work may be in it all the same
+        _set_aside(path)
+        return {}
+    return {tuple(row[name] for name in KEY): row["decidable"] for _, row in rows if row["decidable"]}
+
+
+def _set_aside(path: Path) -> None:
+    """Keep a file that a person filled in under the next free name beside it."""
+    number = 1
+    while (kept := path.with_name(f"{path.stem}-before-{number}{path.suffix}")).exists():
+        number += 1
+    path.rename(kept)
+    words = "what is filled in in %s does not fit these mistakes, or cannot be read; it is kept as %s"
+    logger.warning(words, path, kept.name)
 
 
 def read_review(path: str | Path) -> Review:

@@ -177,6 +177,9 @@ def _check_bundle(bundle: ModelBundle, task: Task) -> None:
 
 
 def _check_folder(out: Path) -> None:
+    here = Path.cwd()
+    if out.resolve() in (here, *here.parents):  # it is replaced as a whole
+        raise StorageError(f"{str(out) or '.'} is the folder that you stand in; go one up, and name it from there")
     if out.exists() and not (out.is_dir() and (not any(out.iterdir()) or (out / MANIFEST).is_file())):
         raise StorageError(f"{out} is there and no site of carspotter's; name an empty or a new folder")
 

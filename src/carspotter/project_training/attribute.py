@@ -33,7 +33,15 @@ from carspotter.runtime.calibration import softmax
 from carspotter.runtime.head import Head
 from carspotter.taxonomy import Taxon, Taxonomy
 from carspotter.training.attribute.head import FittedHead, choose_gate, fit_head
-from carspotter.training.attribute.labels import GROUP, MERGED, Labelled, check_labels, deal_out, without_odd_names, without_repeats
+from carspotter.training.attribute.labels import (
+    GROUP,
+    MERGED,
+    Labelled,
+    check_labels,
+    deal_out,
+    without_odd_names,
+    without_repeats,
+)
 from carspotter.training.identifier.targets import mirror_of
 from carspotter.training.linear import FitSettings, View
 

@@ -38,6 +38,8 @@ def bind(app: Any, *, host: str, port: int, **options: Any) -> tuple[uvicorn.Ser
         loop="asyncio",
         access_log=False,
         server_header=False,
+        # Anybody may send X-Forwarded-For: a rate that is counted by address would be counted by what they write.
+        proxy_headers=False,
         **options,
     )
     try:
@@ -49,6 +51,12 @@ def bind(app: Any, *, host: str, port: int, **options: Any) -> tuple[uvicorn.Ser
     bound.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     bound.listen(config.backlog)  # now, not when the loop runs: a client that reads the address may connect at once
     return uvicorn.Server(config), bound
+
+
+def address_of(bound: socket.socket) -> str:
+    """Return the URL of a listening socket."""
+    host, port = bound.getsockname()[:2]
+    return f"http://{f'[{host}]' if ':' in host else host}:{port}"
 
 
 def _refusal(error: BaseException) -> str:

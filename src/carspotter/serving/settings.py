@@ -19,6 +19,7 @@ LIVE, READY = "/livez", "/readyz"
 """Routes that say whether the process lives, and whether it answers photos."""
 SPARE_S = 5
 """Seconds that a server which ends gives answers beyond a request's deadline."""
+_ORIGIN = re.compile(r"[a-z][a-z\d+.-]*://[^/\s]+", re.ASCII | re.IGNORECASE)
 _ROOT_PATH = re.compile(r"(?:/[\w.~-]+)+", re.ASCII)
 
 
@@ -75,6 +76,9 @@ class ServeSettings:
             raise ValueError(f"burst is {self.burst}; an ad of {self.max_photos} photos (max_photos) must pass at once")
         if self.uploads < self.max_bytes:
             raise ValueError(f"uploads is {self.uploads} bytes; one photo of {self.max_bytes} must fit into it")
+        wrong = next((origin for origin in self.cors if origin != "*" and not _ORIGIN.fullmatch(origin)), None)
+        if wrong is not None:  # browsers send it so, and it would never match
+            raise ValueError(f"cors has {wrong!r}; write https://shop.example, with a port if need be and no slash")
         for network in self.allow_networks:
             ip_network(network)  # a ValueError that names it
         if self.root_path and not _ROOT_PATH.fullmatch(self.root_path):

@@ -54,9 +54,21 @@ def test_a_manifest_gives_photos_with_all_their_vehicles(tmp_path: Path) -> None
     assert (none.boxes_known, unknown.boxes_known, two.boxes_known) == (True, False, True)
 
 
+def test_a_manifest_as_pandas_writes_it_is_read_alike(tmp_path: Path) -> None:
+    rows = (
+        "a.jpg,exterior,front,1,2,30,40,0.0,train\na.jpg,exterior,front,5,5,9,9,1.0,\n"
+        "b.jpg,exterior,front,5,5,9,9,True,\nc.jpg,exterior,front,5,5,9,9,False,report\n"
+    )
+    (tmp_path / "m.csv").write_text(HEADER.strip() + ",part\n" + rows)
+    first, second = read_manifest(tmp_path / "m.csv", parts=("train", "choose"))
+    assert [each.tolist() for each in (first.ignore, second.ignore)] == [[False, True], [True]]
+    assert (second.path, second.part) == ("b.jpg", "train")
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
+        (HEADER + "a.jpg,exterior,front,1,2,3,4,maybe\n", "m.csv:2: ignore is 'maybe'; allowed: 0, 0.0, false, 1,"),
         ("path,kind\na.jpg,exterior\n", "column 'viewpoint' is missing"),
         (HEADER + "a.jpg,exteriour,,,,,,\n", "exterior"),
         (HEADER + "a.jpg,exterior,fron,1,2,3,4,0\n", "front"),

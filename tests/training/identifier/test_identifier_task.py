@@ -19,6 +19,7 @@ from carspotter.training.identifier.mixing import mix
 from carspotter.training.identifier.targets import Nodes, mirrored
 from carspotter.training.identifier.task import IdentifierTask, predict
 from carspotter.training.identifier.teachers import Teacher, open_teachers
+from carspotter.training.plan import measure
 from carspotter.training.recipe import AugmentSettings
 from carspotter.training.recipe_file import load_recipe
 from carspotter.training.run import train
@@ -291,17 +292,29 @@ def test_patience_ends_a_training(drawn_data: Path, tmp_path: Path) -> None:
     assert len((tmp_path / "run" / LOG).read_text().splitlines()) < 12
 
 
-def test_running_out_of_memory_says_which_setting_to_lower(drawn_data: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB"),
+        RuntimeError("[enforce fail at alloc_cpu.cpp:127] DefaultCPUAllocator: can't allocate memory: you tried to"),
+        RuntimeError("DefaultCPUAllocator: not enough memory: you tried to allocate 8589934592 bytes."),
+    ],
+)
+def test_running_out_of_memory_says_which_setting_to_lower(
+    drawn_data: Path, tmp_path: Path, error: RuntimeError
+) -> None:
     recipe = load_recipe(drawn_data / "recipe.toml")
     task = IdentifierTask(recipe)
 
     def loss(model: torch.nn.Module, batch: object) -> torch.Tensor:
-        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+        raise error
 
     training = Training(recipe, task, tmp_path)
     task.loss = loss  # type: ignore[method-assign]
     with pytest.raises(TrainingError, match=r"out of memory at train\.batch=8 with 32x32 px; lower train\.batch"):
         training.fit()
+    with pytest.raises(TrainingError, match=r"train\.batch=8 and 32x32 px needs more memory than there is"):
+        measure(task, recipe)
 
 
 def test_a_node_needs_a_class_in_the_taxonomy(drawn_data: Path) -> None:
@@ -379,6 +392,12 @@ def test_odd_labels_are_refused_in_a_line(drawn_data: Path, tmp_path: Path, rows
 def test_a_head_needs_a_column_with_two_words(drawn_data: Path) -> None:
     with pytest.raises(RecipeError, match="column 'viewpoin' of the labels has 0 words"):
         IdentifierTask(load_recipe(drawn_data / "recipe.toml", ["model.heads=['viewpoin']"]))
+
+
+def test_the_head_that_says_whether_it_is_a_car_needs_that_word(drawn_data: Path, tmp_path: Path) -> None:
+    labels = rewritten(drawn_data, tmp_path, subject=lambda row: "vehicle" if row["class_id"] == "1" else "other")
+    with pytest.raises(RecipeError, match="the words of 'subject' are other, vehicle; one must be 'car'"):
+        IdentifierTask(load_recipe(drawn_data / "recipe.toml", [labels, "model.heads=['subject']"]))
 
 
 def test_heads_alone_stay_alone_whatever_the_phase_freezes(drawn_data: Path) -> None:

@@ -24,6 +24,7 @@ const form = car.find("#form");
 const main = car.find("#main");
 let service = { bundles: [], limits: {} };
 let chosen = []; // {file, url}, in the order they are sent
+let shown = []; // URLs of all photos since the page was empty: an answer may still show one that was taken out
 let isDrawn = false;
 let running = null;
 
@@ -35,7 +36,9 @@ function add(files) {
   if (isDrawn) clear();
   isDrawn = false;
   const room = Math.max(0, most() - chosen.length);
-  chosen.push(...files.slice(0, room).map((file) => ({ file, url: URL.createObjectURL(file) })));
+  const added = files.slice(0, room).map((file) => ({ file, url: URL.createObjectURL(file) }));
+  chosen.push(...added);
+  shown.push(...added.map(({ url }) => url));
   const left = files.length - room;
   if (left > 0) car.show(messages, "note", car.make("p", {}, `An ad has at most ${most()} photos; ${left} ${left === 1 ? "was" : "were"} left out.`));
   else messages.replaceChildren();
@@ -44,7 +47,8 @@ function add(files) {
 
 function clear() {
   running?.abort();
-  chosen.forEach(({ url }) => URL.revokeObjectURL(url));
+  shown.forEach((url) => URL.revokeObjectURL(url));
+  shown = [];
   chosen = [];
   // What stands below was said of other photos.
   main.dataset.state = "empty";
@@ -57,7 +61,6 @@ function list() {
     ...chosen.map((one, index) => {
       const remove = car.make("button", { type: "button", class: "remove", "aria-label": `Leave out photo ${index + 1}, ${one.file.name}` }, "×");
       remove.addEventListener("click", () => {
-        URL.revokeObjectURL(one.url);
         chosen = chosen.filter((other) => other !== one);
         list();
         (place.querySelectorAll(".remove")[Math.min(index, chosen.length - 1)] ?? car.find("#files")).focus();

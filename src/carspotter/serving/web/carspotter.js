@@ -142,7 +142,8 @@ async function askForKey(place, problem, signal) {
   await abortable(signal, (resolve) => {
     form.addEventListener("submit", (event) => {
       event.preventDefault();
-      sessionStorage.setItem(KEY, input.value.trim());
+      // A header takes no other letters: what was pasted beside the key must not end in an error for ever.
+      sessionStorage.setItem(KEY, input.value.replace(/[^\x21-\x7e]/g, ""));
       resolve();
     });
   });

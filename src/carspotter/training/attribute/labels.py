@@ -131,7 +131,7 @@ def without_odd_names(rows: Sequence[Labelled]) -> tuple[list[Labelled], list[st
     odd = {row.path for row in rows if (name := str(row.path.resolve())).encode(errors="replace").decode() != name}
     return (
         [row for row in rows if row.path not in odd],
-        [f"{ascii(str(path))}: its name is no UTF-8; rename it" for path in sorted(odd)],
+        [f"{str(path)!a}: its name is no UTF-8; rename it" for path in sorted(odd)],
     )
 
 
