@@ -15,7 +15,7 @@ from typing import Any
 
 from carspotter.catalog.tables import OK
 from carspotter.labels.corrections import Corrections, Words, words_of
-from carspotter.labels.described import cars_in, is_of_another
+from carspotter.labels.described import cars_in, is_of_another, own_words
 from carspotter.labels.generations import makes_of, of_make
 from carspotter.labels.known import Known, Make
 from carspotter.labels.make_words import MakeWords
@@ -94,7 +94,7 @@ class Resolver:
             return found
         make = self._known.makes[found.make or ""]
         table = of_make(make.name)
-        code = table.of(found.model, parted(tokens(text), make.models, table), make.models)
+        code = table.of(found.model, parted(own_words(text), make.models, table), make.models)
         if code is not None:
             return replace(found, generation=code.type)
         return found
@@ -232,7 +232,9 @@ class Resolver:
         if is_of_another(title, self._known):
             message = f"{title!r} offers or seeks something of {found.make} {found.model}; {ADVICE}"
             return Resolution(status=UNRESOLVED, message=message)
-        return replace(found, score=round(found.score * _FROM_TITLE, 4), method="title")
+        # Where the title tells of another car or a part too, `_typed` reads the type from its own words alone.
+        generation = found.generation if own_words(title) == tokens(title) else None
+        return replace(found, generation=generation, score=round(found.score * _FROM_TITLE, 4), method="title")
 
     def _learn(self, seen: Mapping[tuple[str | None, str | None], int]) -> None:
         """Take up names that many sellers write, the most frequent spelling first."""
