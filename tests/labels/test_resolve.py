@@ -128,6 +128,36 @@ def test_a_title_is_read_where_there_is_nothing_else(resolver, title, make, mode
     assert (found.make, found.model, found.year) == (make, model, year)
 
 
+@pytest.mark.parametrize(
+    ("title", "year"),
+    [
+        ("VW Passat 2.0 TDI 1968 ccm 140 PS", None),
+        ("VW Passat 1.968 ccm", None),
+        ("BMW 320d 1995cc", None),
+        ("Toyota Corolla 1998 cm3", None),
+        ("Toyota Corolla 1998 см3", None),
+        ("Audi A4 1984 cm³ TFSI", None),
+        ("Opel Corsa 1950 €", None),
+        ("Opel Corsa € 1950", None),
+        ("Opel Corsa $1999", None),
+        ("Opel Corsa 1950 Euro VB", None),
+        ("Skoda Octavia 2000 km", None),
+        ("VW Golf bj 2004, nur 1999€", 2004),
+        ("VW Golf 2014, 1968ccm", 2014),
+        ("2012 Kia Rio", 2012),
+        ("2014 Kmart", 2014),
+        ("VW Golf 2014 Euro 5", 2014),
+        ("Fiat Panda 2019 km 0", 2019),
+        ("VW Golf 2012 km 150000", 2012),
+        ("VW Golf 2014 €5000", 2014),
+        ("VW Golf 5000 € 2014", 2014),
+        ("VW Golf 1950 € 2004", None),
+    ],
+)
+def test_a_volume_a_price_or_a_mileage_is_no_year(resolver, title, year):
+    assert resolver.resolve("VW", "Golf", title=title).year == year
+
+
 def test_a_title_helps_where_the_model_is_missing(resolver):
     found = resolver.resolve("BMW", "other", title="BMW X5 2010, one owner")
     assert (found.model, found.year, found.status) == ("X5", 2010, "ok")

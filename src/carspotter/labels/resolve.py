@@ -31,7 +31,16 @@ OFTEN = 20
 """Ads from which on an unknown model of a known make is a name: some 8 photos each make a class of 150."""
 
 
-_YEAR = re.compile(r"(?<!\d)(19[5-9]\d|20[0-4]\d)(?!\d)")
+_SIGNS = "[€$£¥₽₴₺₹]"
+# A number in front of one of these is a volume, a weight, a mileage or a price. Between two numbers the latter belong
+# to the second where that is long enough: "2012 km 150000", "2014 €5000"; and "Euro 5" is no price.
+_UNITS = r"(?:ccm|cm[23²³]?|cc|cui|kg|см[23²³]?|куб\w*|кг)(?!\w)"
+_COUNTS = (
+    rf"(?:(?:km|км|miles?|eur|euros?(?!\W?(?:[1-7]|iv|vi?)\b)|usd|chf|pln|zł|zl|kč|kc|czk|ft|huf|lei|ron|kr|sek|nok|dkk|"
+    rf"руб\w*|грн)(?!\w)|{_SIGNS}(?!\d))(?!\W?\s?(?:0\b|\d{{4}}|\d{{1,3}}[ .,']\d{{3}}))"
+)
+_YEAR = re.compile(rf"(?<!\d)(?:19[5-9]\d|20[0-4]\d)(?!\d)(?!\s*(?:{_UNITS}|{_COUNTS}))", re.IGNORECASE)
+_PRICED = re.compile(rf"(?:^|[^\d\s])\s?{_SIGNS}\s*$")  # "€ 1950"; in "5000 € 2014" the sign is of the first
 # Scores rank how much was assumed; they are no probabilities.
 _FROM_TITLE = 0.9
 _FROM_DESCRIPTION = 0.7
@@ -283,8 +292,9 @@ def label_rows(
 
 
 def _year(title: str, model: str | None) -> int | None:
-    """Return the one year that a title names, or None; a Peugeot 2008 is no year."""
-    years = set(_YEAR.findall(title)) - {model}
+    """Return the one year that a title names, or None; a Peugeot 2008 is no year, and 1968 ccm are none."""
+    found = {year[0] for year in _YEAR.finditer(title) if not _PRICED.search(title[: year.start()])}
+    years = found - {model}
     return int(years.pop()) if len(years) == 1 else None
 
 
