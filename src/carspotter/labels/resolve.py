@@ -9,7 +9,7 @@ give the same answer, whatever the order of rows. It opens no catalogue.
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -24,12 +24,13 @@ from carspotter.labels.resolution import ADVICE, DOUBTED, FROM_CODE, checked, is
 from carspotter.labels.resolution import UNRESOLVED as UNRESOLVED
 from carspotter.labels.resolution import Resolution as Resolution
 from carspotter.labels.spellings import parted
-from carspotter.labels.words import key, lookalike, tokens
+from carspotter.labels.words import lookalike, tokens
 from carspotter.taxonomy import Taxon
 
 OFTEN = 20
 """Ads from which on an unknown model of a known make is a name: some 8 photos each make a class of 150."""
-
+MOST_ANSWERS = 100_000
+"""Wordings whose answers are held at a time, of some 3 KB each: a service asks for years."""
 
 _SIGNS = "[€$£¥₽₴₺₹]"
 # A number in front of one of these is a volume, a weight, a mileage or a price. Between two numbers the latter belong
@@ -48,7 +49,7 @@ _FROM_MODEL_ALONE = 0.8
 
 
 class Resolver:
-    """Resolve words by known names and by what people corrected; every distinct wording is worked out once."""
+    """Resolve words by known names and by what people corrected; a wording that is held is not worked out again."""
 
     def __init__(
         self,
@@ -117,9 +118,16 @@ class Resolver:
         return replace(found, year=when, generation=generation)
 
     def _answer(self, words: Words) -> Resolution:
-        answer = self._answers.get(words)
+        return self._once(words, lambda: self._work_out(words))
+
+    def _once(self, place: tuple[str | None, ...], work: Callable[[], Resolution]) -> Resolution:
+        """Return the answer to words, worked out where it is not held; those held are dropped when they are many."""
+        answer = self._answers.get(place)
         if answer is None:
-            answer = self._answers[words] = self._work_out(words)
+            answer = work()
+            if len(self._answers) >= MOST_ANSWERS:
+                self._answers.clear()
+            self._answers[place] = answer
         return answer
 
     def _work_out(self, words: Words) -> Resolution:
@@ -135,13 +143,12 @@ class Resolver:
 
     def _by_person(self, taxon: Taxon) -> Resolution:
         make = self._known.make_of(tokens(taxon.make)) or self._known.makes[taxon.make]
-        model = make.models.get(key(tokens(taxon.model)), taxon.model) or ""
-        code = of_make(make.name).of(model, tokens(f"{model} {taxon.generation}"), make.models)
-        generation = code.type if taxon.generation and code else taxon.generation
+        listed, model = make.spelled(taxon.model or "")
+        code = of_make(make.name).spelled(listed, taxon.generation or "", make.models)
         return Resolution(
             make=make.name,
             model=model,
-            generation=generation,
+            generation=code.type if code else taxon.generation,
             year=taxon.year,
             score=1.0,
             method="person",
@@ -224,15 +231,13 @@ class Resolver:
         return Resolution(make=make, model=model, score=_FROM_DESCRIPTION, method="description")
 
     def _with_title(self, words: Words, title: str, found: Resolution) -> Resolution:
-        place = (*words, title)
-        answer = self._answers.get(place)
-        if answer is None:
+        def work() -> Resolution:
             answer = self._work_out((found.make or words[0], title, None))
             # A whole title always holds some words; only known names in it count.
             is_known = answer.status == OK and answer.method not in ("seller", "sound", "fuzzy")
-            answer = self._from_title(answer, title) if is_known or answer.said_by == "person" else found
-            self._answers[place] = answer
-        return answer
+            return self._from_title(answer, title) if is_known or answer.said_by == "person" else found
+
+        return self._once((*words, title), work)
 
     def _from_title(self, found: Resolution, title: str) -> Resolution:
         """Return what a title says, with less trust than a column has; a part of a car is no car."""
