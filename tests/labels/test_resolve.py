@@ -128,6 +128,36 @@ def test_a_title_is_read_where_there_is_nothing_else(resolver, title, make, mode
     assert (found.make, found.model, found.year) == (make, model, year)
 
 
+@pytest.mark.parametrize(
+    ("title", "year"),
+    [
+        ("VW Passat 2.0 TDI 1968 ccm 140 PS", None),
+        ("VW Passat 1.968 ccm", None),
+        ("BMW 320d 1995cc", None),
+        ("Toyota Corolla 1998 cm3", None),
+        ("Toyota Corolla 1998 см3", None),
+        ("Audi A4 1984 cm³ TFSI", None),
+        ("Opel Corsa 1950 €", None),
+        ("Opel Corsa € 1950", None),
+        ("Opel Corsa $1999", None),
+        ("Opel Corsa 1950 Euro VB", None),
+        ("Skoda Octavia 2000 km", None),
+        ("VW Golf bj 2004, nur 1999€", 2004),
+        ("VW Golf 2014, 1968ccm", 2014),
+        ("2012 Kia Rio", 2012),
+        ("2014 Kmart", 2014),
+        ("VW Golf 2014 Euro 5", 2014),
+        ("Fiat Panda 2019 km 0", 2019),
+        ("VW Golf 2012 km 150000", 2012),
+        ("VW Golf 2014 €5000", 2014),
+        ("VW Golf 5000 € 2014", 2014),
+        ("VW Golf 1950 € 2004", None),
+    ],
+)
+def test_a_volume_a_price_or_a_mileage_is_no_year(resolver, title, year):
+    assert resolver.resolve("VW", "Golf", title=title).year == year
+
+
 def test_a_title_helps_where_the_model_is_missing(resolver):
     found = resolver.resolve("BMW", "other", title="BMW X5 2010, one owner")
     assert (found.model, found.year, found.status) == ("X5", 2010, "ok")
@@ -190,6 +220,16 @@ def test_any_words_give_a_row_that_fits_the_table(resolver, make, model, submode
     assert row == next(label_rows([listing], Resolver(resolver._known)))
 
 
+def test_only_so_many_answers_are_held(resolver, monkeypatch):
+    monkeypatch.setattr("carspotter.labels.resolve.MOST_ANSWERS", 10)
+    small = Resolver(resolver._known)
+    titles = [f"BMW X{number % 7} number {number}" for number in range(50)]
+    found = [small.resolve("BMW", "other", title=title) for title in titles]
+    assert len(small._answers) <= 10
+    monkeypatch.undo()
+    assert found == [resolver.resolve("BMW", "other", title=title) for title in titles]
+
+
 def test_rows_say_who_said_so(resolver):
     listing = {"ad_id": "7", "make": "VW", "model": "Golf", "year": 2010, "source": "shop"}
     row = next(label_rows([listing], resolver))
@@ -225,6 +265,31 @@ def test_a_person_wins_over_everything():
     assert found.name == "Foo Motors Bar X 2003"
     assert found.generation == "2001-2005"
     assert resolver.resolve("foo", "bar").status == "unresolved"
+
+
+@pytest.mark.parametrize(
+    ("make", "model", "generation", "expected"),
+    [
+        ("Audi", "A4", "B8 Allroad", ("A4", "B8 Allroad")),
+        ("Audi", "A4", "B8.5", ("A4", "B8.5")),
+        ("BMW", "3er", "F30 LCI", ("3 Series", "F30 LCI")),
+        ("VW", "Golf", "Mk7 facelift", ("Golf", "Mk7 facelift")),
+        ("VW", "Golf", "Mk7.5", ("Golf", "Mk7.5")),
+        ("VW", "golf", "VII", ("Golf", "Mk7")),
+        ("VW", "Golf", "Mk VII", ("Golf", "Mk7")),
+        ("VW", "Golf", "5G", ("Golf", "Mk7")),
+        ("Audi", "A6", "4G", ("A6", "C7")),
+        ("Mercedes", "C", "W 205", ("C-Class", "W205")),
+        ("VW", "Passat Variant", "3G", ("Passat Variant", "B8")),
+        ("Kia", "Ceed SW", "", ("Ceed SW", None)),
+        ("Kia", "Cee'd", "", ("Ceed", None)),
+        ("MG", "MG4", "", ("4", None)),
+        ("Chrysler", "Town and Country", "", ("Town & Country", None)),
+    ],
+)
+def test_only_another_spelling_of_what_a_person_says_is_replaced(make, model, generation, expected):
+    found = corrected(f"foo,bar,,{make},{model},{generation},\n").resolve("foo", "bar")
+    assert (found.model, found.generation) == expected
 
 
 def test_a_make_that_a_person_named_is_known_from_the_first_row_on():

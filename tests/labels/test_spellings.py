@@ -184,6 +184,28 @@ def test_a_title_says_the_type_of_a_model_that_is_clear(resolver):
 
 
 @pytest.mark.parametrize(
+    ("words", "text"),
+    [
+        (("VW", "Golf"), {"description": "Felgen vom Golf 7 dabei", "year": 2004}),
+        (("VW", "Golf"), {"description": "Nice car, would swap for a Golf 7 GTI"}),
+        (("VW", "Golf"), {"description": "Winterreifen vom Golf 6 dabei"}),
+        (("BMW", "320d"), {"description": "swap for F30 possible"}),
+        (("Mercedes", "E 200"), {"title": "Mercedes E 200, tyres from W211"}),
+        ((), {"title": "Mercedes E 200, tyres from W211"}),
+    ],
+)
+def test_the_type_of_another_car_is_not_this_ones(resolver, words, text):
+    found = resolver.resolve(*words, **text)
+    assert (found.status, found.generation) == ("ok", None)
+
+
+def test_a_type_in_front_of_another_car_counts(resolver):
+    assert resolver.resolve("VW", "Golf", description="Golf VI, scheckheft").generation == "Mk6"
+    assert resolver.resolve("VW", "Golf", description="Golf VI, Tausch gegen Golf 7").generation == "Mk6"
+    assert resolver.resolve(title="VW Golf 7, Winterreifen vom Golf 6").generation == "Mk7"
+
+
+@pytest.mark.parametrize(
     "text",
     [
         "swap for BMW X5",

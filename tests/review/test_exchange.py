@@ -157,6 +157,13 @@ def test_an_unknown_label_is_named_and_nothing_is_noted(project: Project, tmp_pa
         ("a.csv", "photo_id\n1\n", "column 'label' is missing"),
         ("a.csv", "label\nAudi A4\n", "without photo_id and file_name"),
         ("a.csv", "photo_id,label\n1,Audi A4\n1,Audi A3\n", "1 is called 'Audi A4' and 'Audi A3'"),
+        ("a.jsonl", '{"photo_id": "a", "label": 3}', r"a.jsonl: the label of a is 3; it must be the name of a class"),
+        ("a.jsonl", '{"photo_id": "a", "label": 0}', r"a.jsonl: the label of a is 0; it must be the name of a class"),
+        (
+            "a.json",
+            '[{"data": {"photo_id": "a"}, "annotations": [{"result": [{"value": {"choices": [3]}}]}]}]',
+            "a.json: the label of a is 3",
+        ),
         ("a.csv", "\xff\xfe", "cannot be read|column 'label'"),
     ],
 )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,8 @@ from carspotter.geometry import BoundingBox
 from carspotter.recognition.recognizer import Recognizer
 from carspotter.runtime.bundle import ModelBundle
 from carspotter.serving import schemas
+from carspotter.serving.declared import DeclaredReader
+from carspotter.taxonomy import Taxon, Taxonomy
 from serving.conftest import Running, jpeg
 from serving.test_app import PHOTO, problem
 
@@ -96,6 +99,48 @@ def test_declared_words_that_cannot_be_compared(words: dict[str, Any], verdict: 
 )
 def test_wrong_declarations(declared: Any, words: str, service: Running) -> None:
     assert words in problem(ask(service.http, [PHOTO], declared=declared), 422, "wrong-value")
+
+
+@pytest.fixture(scope="module")
+def shipped() -> Taxonomy:
+    return Taxonomy.load(Path(str(files("carspotter") / "models" / "identifier" / "taxonomy.json")))
+
+
+def test_each_model_of_a_bundle_is_read_as_itself(shipped: Taxonomy) -> None:
+    models = sorted({(taxon.make, taxon.model) for taxon in shipped.classes if taxon.model})
+    read = DeclaredReader(shipped, {}).read
+    found = {pair: read(schemas.DeclaredWords(make=pair[0], model=pair[1])) for pair in models}
+    assert [pair for pair, words in found.items() if (words.make, words.model) != pair] == []
+
+
+def test_a_make_that_only_the_bundle_knows_is_no_other_make() -> None:
+    taxonomy = Taxonomy((Taxon(make="Hymer", model="Eriba"),))
+    found = DeclaredReader(taxonomy, {}).read(schemas.DeclaredWords(make="Hymer", model="Eriba"))
+    assert (found.make, found.model) == ("Hymer", "Eriba")
+
+
+@pytest.mark.parametrize(
+    ("make", "model", "expected"),
+    [
+        ("BMW", "Golf", ("BMW", "Golf")),
+        ("Xyzzy", "Nope", ("Xyzzy", "Nope")),
+        ("BMW", "other", ("BMW", None)),
+        ("BMW", "Audi", ("BMW", "Audi")),
+        (None, "BMW", ("BMW", None)),
+        (" ", "-", (None, None)),
+    ],
+)
+def test_what_cannot_be_read_stays_declared(
+    make: str | None, model: str, expected: tuple[str | None, str | None], shipped: Taxonomy
+) -> None:
+    found = DeclaredReader(shipped, {}).read(schemas.DeclaredWords(make=make, model=model))
+    assert (found.make, found.model) == expected
+
+
+def test_a_model_that_the_bundle_does_not_know_does_not_agree(service: Running) -> None:
+    found = ask(service.http, [PHOTO, OTHER_SIDE], declared={"make": "Rubin", "model": "Golf"}).json()["declared"]
+    assert (found["verdict"], found["level"]) == ("cannot-tell", "make")
+    assert "the bundle knows Rubin, but no model 'Golf' of it" in found["why"]
 
 
 def test_too_many_photos_and_none(serve: Callable[..., Running]) -> None:

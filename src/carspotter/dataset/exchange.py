@@ -175,6 +175,8 @@ Pairs = Iterable[tuple[str, str | None]]
 def _joined(path: Path, pairs: Pairs) -> dict[str, str | None]:
     found: dict[str, str | None] = {}
     for photo, label in pairs:
+        if label is not None and not isinstance(label, str):
+            raise DatasetError(f"{path}: the label of {photo} is {label!r}; it must be the name of a class, in quotes")
         if found.setdefault(photo, label) != label:
             raise DatasetError(f"{path}: {photo} is called {found[photo]!r} and {label!r}; keep one of both")
     return found
@@ -184,7 +186,8 @@ def _of_row(path: Path, row: Mapping[str, Any]) -> tuple[str, str | None]:
     photo, file_name = row.get("photo_id"), row.get("file_name")
     if not photo and not file_name:
         raise DatasetError(f"{path}: a row without photo_id and file_name; one of them must say which photo is meant")
-    return str(photo) if photo else _base(str(file_name)), row.get("label") or None
+    label = row.get("label")
+    return str(photo) if photo else _base(str(file_name)), None if label == "" else label
 
 
 def _of_json(path: Path, content: Any) -> Pairs:

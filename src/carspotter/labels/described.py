@@ -37,6 +37,12 @@ def cars_in(
     }
 
 
+def own_words(text: str) -> Tokens:
+    """Return the words of a text before the first that tells of another car or of a part."""
+    words, foreign = tokens(text), ANNOUNCES | (PARTS - _ENGINES)
+    return words[: next((at for at, word in enumerate(words) if word in foreign), len(words))]
+
+
 def is_of_another(title: str, known: Known) -> bool:
     """Return whether a title offers a part of the car that it names, or seeks one: "4 tyres for a VW Golf"."""
     words = tokens(title)

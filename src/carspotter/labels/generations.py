@@ -158,6 +158,12 @@ class Generations:
         family = families.pop()
         return Code(model=model, type=family, family=family, alone=False)
 
+    def spelled(self, model: str, text: str, spellings: Mapping[str, str]) -> Code | None:
+        """Return the type that a text as a whole is a spelling of: "VII" is one, "Mk7 facelift" says more."""
+        said = tuple(word for word in tokens(text) if word not in _GENERATION_WORDS)
+        is_one = len(said) == 1 or any(found.stop - found.start == len(said) for found in self.find(said))
+        return self.of(model, (*tokens(model), *said), spellings) if is_one else None
+
     def _counted(self, model: str, words: Tokens, spellings: Mapping[str, str]) -> Iterator[Code]:
         """Yield the types of numbers, Roman numbers and letters that stand where a generation is written."""
         numbers = self._numbers.get(model, {})

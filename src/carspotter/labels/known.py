@@ -44,6 +44,14 @@ class Make:
                 self.models[spelling] = self.models[own]
                 self.aliases.add(spelling)
 
+    def spelled(self, model: str) -> tuple[str, str]:
+        """Return the listed model that a name leads to, and what to call it: "Passat Variant" says more than Passat."""
+        own = key(tokens(model))
+        listed = self.models.get(own, model)
+        name = key(tokens(listed))
+        says_more = name in own and own not in {name, *(f"{make}{name}" for make in self.spellings)}
+        return listed, model if says_more else listed
+
     def generation(self, model: str, year: int | None) -> str | None:
         """Return the one generation of a model that was built in a year, or None unless there is exactly one."""
         spans = self.generations.get(model, {})

@@ -9,13 +9,13 @@ give the same answer, whatever the order of rows. It opens no catalogue.
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
 from carspotter.catalog.tables import OK
 from carspotter.labels.corrections import Corrections, Words, words_of
-from carspotter.labels.described import cars_in, is_of_another
+from carspotter.labels.described import cars_in, is_of_another, own_words
 from carspotter.labels.generations import makes_of, of_make
 from carspotter.labels.known import Known, Make
 from carspotter.labels.make_words import MakeWords
@@ -24,14 +24,24 @@ from carspotter.labels.resolution import ADVICE, DOUBTED, FROM_CODE, checked, is
 from carspotter.labels.resolution import UNRESOLVED as UNRESOLVED
 from carspotter.labels.resolution import Resolution as Resolution
 from carspotter.labels.spellings import parted
-from carspotter.labels.words import key, lookalike, tokens
+from carspotter.labels.words import lookalike, tokens
 from carspotter.taxonomy import Taxon
 
 OFTEN = 20
 """Ads from which on an unknown model of a known make is a name: some 8 photos each make a class of 150."""
+MOST_ANSWERS = 100_000
+"""Wordings whose answers are held at a time, of some 3 KB each: a service asks for years."""
 
-
-_YEAR = re.compile(r"(?<!\d)(19[5-9]\d|20[0-4]\d)(?!\d)")
+_SIGNS = "[€$£¥₽₴₺₹]"
+# A number in front of one of these is a volume, a weight, a mileage or a price. Between two numbers the latter belong
+# to the second where that is long enough: "2012 km 150000", "2014 €5000"; and "Euro 5" is no price.
+_UNITS = r"(?:ccm|cm[23²³]?|cc|cui|kg|см[23²³]?|куб\w*|кг)(?!\w)"
+_COUNTS = (
+    rf"(?:(?:km|км|miles?|eur|euros?(?!\W?(?:[1-7]|iv|vi?)\b)|usd|chf|pln|zł|zl|kč|kc|czk|ft|huf|lei|ron|kr|sek|nok|dkk|"
+    rf"руб\w*|грн)(?!\w)|{_SIGNS}(?!\d))(?!\W?\s?(?:0\b|\d{{4}}|\d{{1,3}}[ .,']\d{{3}}))"
+)
+_YEAR = re.compile(rf"(?<!\d)(?:19[5-9]\d|20[0-4]\d)(?!\d)(?!\s*(?:{_UNITS}|{_COUNTS}))", re.IGNORECASE)
+_PRICED = re.compile(rf"(?:^|[^\d\s])\s?{_SIGNS}\s*$")  # "€ 1950"; in "5000 € 2014" the sign is of the first
 # Scores rank how much was assumed; they are no probabilities.
 _FROM_TITLE = 0.9
 _FROM_DESCRIPTION = 0.7
@@ -39,7 +49,7 @@ _FROM_MODEL_ALONE = 0.8
 
 
 class Resolver:
-    """Resolve words by known names and by what people corrected; every distinct wording is worked out once."""
+    """Resolve words by known names and by what people corrected; a wording that is held is not worked out again."""
 
     def __init__(
         self,
@@ -94,7 +104,7 @@ class Resolver:
             return found
         make = self._known.makes[found.make or ""]
         table = of_make(make.name)
-        code = table.of(found.model, parted(tokens(text), make.models, table), make.models)
+        code = table.of(found.model, parted(own_words(text), make.models, table), make.models)
         if code is not None:
             return replace(found, generation=code.type)
         return found
@@ -108,9 +118,16 @@ class Resolver:
         return replace(found, year=when, generation=generation)
 
     def _answer(self, words: Words) -> Resolution:
-        answer = self._answers.get(words)
+        return self._once(words, lambda: self._work_out(words))
+
+    def _once(self, place: tuple[str | None, ...], work: Callable[[], Resolution]) -> Resolution:
+        """Return the answer to words, worked out where it is not held; those held are dropped when they are many."""
+        answer = self._answers.get(place)
         if answer is None:
-            answer = self._answers[words] = self._work_out(words)
+            answer = work()
+            if len(self._answers) >= MOST_ANSWERS:
+                self._answers.clear()
+            self._answers[place] = answer
         return answer
 
     def _work_out(self, words: Words) -> Resolution:
@@ -126,13 +143,12 @@ class Resolver:
 
     def _by_person(self, taxon: Taxon) -> Resolution:
         make = self._known.make_of(tokens(taxon.make)) or self._known.makes[taxon.make]
-        model = make.models.get(key(tokens(taxon.model)), taxon.model) or ""
-        code = of_make(make.name).of(model, tokens(f"{model} {taxon.generation}"), make.models)
-        generation = code.type if taxon.generation and code else taxon.generation
+        listed, model = make.spelled(taxon.model or "")
+        code = of_make(make.name).spelled(listed, taxon.generation or "", make.models)
         return Resolution(
             make=make.name,
             model=model,
-            generation=generation,
+            generation=code.type if code else taxon.generation,
             year=taxon.year,
             score=1.0,
             method="person",
@@ -215,15 +231,13 @@ class Resolver:
         return Resolution(make=make, model=model, score=_FROM_DESCRIPTION, method="description")
 
     def _with_title(self, words: Words, title: str, found: Resolution) -> Resolution:
-        place = (*words, title)
-        answer = self._answers.get(place)
-        if answer is None:
+        def work() -> Resolution:
             answer = self._work_out((found.make or words[0], title, None))
             # A whole title always holds some words; only known names in it count.
             is_known = answer.status == OK and answer.method not in ("seller", "sound", "fuzzy")
-            answer = self._from_title(answer, title) if is_known or answer.said_by == "person" else found
-            self._answers[place] = answer
-        return answer
+            return self._from_title(answer, title) if is_known or answer.said_by == "person" else found
+
+        return self._once((*words, title), work)
 
     def _from_title(self, found: Resolution, title: str) -> Resolution:
         """Return what a title says, with less trust than a column has; a part of a car is no car."""
@@ -232,7 +246,9 @@ class Resolver:
         if is_of_another(title, self._known):
             message = f"{title!r} offers or seeks something of {found.make} {found.model}; {ADVICE}"
             return Resolution(status=UNRESOLVED, message=message)
-        return replace(found, score=round(found.score * _FROM_TITLE, 4), method="title")
+        # Where the title tells of another car or a part too, `_typed` reads the type from its own words alone.
+        generation = found.generation if own_words(title) == tokens(title) else None
+        return replace(found, generation=generation, score=round(found.score * _FROM_TITLE, 4), method="title")
 
     def _learn(self, seen: Mapping[tuple[str | None, str | None], int]) -> None:
         """Take up names that many sellers write, the most frequent spelling first."""
@@ -281,8 +297,9 @@ def label_rows(
 
 
 def _year(title: str, model: str | None) -> int | None:
-    """Return the one year that a title names, or None; a Peugeot 2008 is no year."""
-    years = set(_YEAR.findall(title)) - {model}
+    """Return the one year that a title names, or None; a Peugeot 2008 is no year, and 1968 ccm are none."""
+    found = {year[0] for year in _YEAR.finditer(title) if not _PRICED.search(title[: year.start()])}
+    years = found - {model}
     return int(years.pop()) if len(years) == 1 else None
 
 

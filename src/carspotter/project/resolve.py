@@ -19,7 +19,7 @@ from carspotter.review.imported import open_decisions
 
 Row = dict[str, Any]
 
-LABEL_VERSION = "3"
+LABEL_VERSION = "4"
 """Grows when the known names or the rules of `resolve` change, so that labels are made again."""
 
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import threading
 import time
 from collections.abc import AsyncGenerator, Awaitable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -21,9 +20,7 @@ from fastapi import Request
 
 from carspotter.errors import CarspotterError, ImageError, StorageError
 from carspotter.headers import sniff
-from carspotter.labels.attribute_words import find_word
 from carspotter.pixels import decode
-from carspotter.recognition import declared as declaring
 from carspotter.recognition.ad import AdAnswer, answer_ad
 from carspotter.recognition.candidates import why_no_vehicle
 from carspotter.recognition.locate import Selection
@@ -31,6 +28,7 @@ from carspotter.records import PhotoError, Prediction
 from carspotter.runtime.blur import Blurrer, Find, without
 from carspotter.serving.batching import FAULTY, Batcher, QueueFullError, StoppingError
 from carspotter.serving.by_url import fetch_photos
+from carspotter.serving.declared import DeclaredReader
 from carspotter.serving.feedback import Feedback, FullError, encode
 from carspotter.serving.keys import Rates, read_keys
 from carspotter.serving.metrics import Metrics
@@ -40,7 +38,6 @@ from carspotter.serving.settings import ServeSettings
 from carspotter.serving.uploads import BodyReader, Upload
 
 if TYPE_CHECKING:
-    from carspotter.labels.resolve import Resolver
     from carspotter.recognition.recognizer import Recognizer
 
 _SWEEP_S = 30.0
@@ -83,8 +80,7 @@ class Service:
         self.metrics = Metrics(lambda: self.batcher.waiting if self.batcher else 0, lambda: self.inbox.held)
         self.batcher: Batcher | None = None
         self._blurring = 0
-        self._resolver: Resolver | None = None
-        self._resolver_lock = threading.Lock()
+        self._declared = DeclaredReader(recognizer.identifier.taxonomy, recognizer.attributes.words)
         self._pool = ThreadPoolExecutor(settings.n_workers, thread_name_prefix="answer")
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="feedback")
 
@@ -195,34 +191,9 @@ class Service:
         return await self._race(request, asyncio.get_running_loop().run_in_executor(self._pool, work))
 
     def _answer_ad(self, predictions: Sequence[Prediction], words: DeclaredWords | None) -> AdAnswer:
-        declared = None if words is None else self._resolved(words)
+        declared = None if words is None else self._declared.read(words)
         asked = self.recognizer
         return answer_ad(predictions, asked.identifier, declared=declared, attributes=asked.attributes)
-
-    def _resolved(self, words: DeclaredWords) -> declaring.DeclaredWords:
-        """Read sellers' words as a taxon; what cannot be read keeps what was said, for the answer's words."""
-        with self._resolver_lock:
-            if self._resolver is None:
-                from carspotter.labels.resolve import Resolver
-
-                self._resolver = Resolver()
-            found = self._resolver.resolve(words.make, words.model, year=words.year, title=words.title)
-        said = " ".join(str(word) for word in (words.make, words.model, words.year, words.title) if word)
-        return declaring.DeclaredWords(
-            make=found.make,
-            model=found.model,
-            generation=found.generation,
-            year=found.year or words.year,
-            said=said,
-            colour=self._attribute("colour", words.colour),
-            body=self._attribute("body", words.body),
-        )
-
-    def _attribute(self, name: str, said: str | None) -> str | None:
-        """Read a seller's colour or body as one of the words that can be said; what cannot be read stays as it was."""
-        if not said or not said.strip():
-            return None
-        return find_word(name, said, self.recognizer.attributes.words.get(name, ())) or said
 
     def room(self, photos: int = 1) -> ProblemError | None:
         """Return why this many photos would be refused now, None where they would not."""
