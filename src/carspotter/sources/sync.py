@@ -166,8 +166,11 @@ def prune(catalog: Catalog) -> None:
 
 
 STALE = """SELECT f.photo_id FROM files f JOIN checks c USING (photo_id)
-WHERE f.status = 'ok' AND f.sha256 IS NOT NULL AND c.sha256 IS NOT NULL AND c.sha256 <> f.sha256"""
-"""Photos whose bytes are no longer those that were looked at."""
+WHERE f.status = 'ok' AND f.sha256 IS NOT NULL AND (
+    c.sha256 <> f.sha256 OR (c.sha256 IS NULL AND f.bytes > 0 AND c.status NOT IN ('error', 'too-large'))
+)"""
+"""Photos whose bytes are no longer those that were looked at. A check without a checksum had no bytes to look at: an
+empty file, or a disk that was away."""
 
 
 def forget_changed(catalog: Catalog) -> int:
