@@ -17,7 +17,15 @@ from carspotter.errors import SourceError
 from carspotter.progress import counted
 from carspotter.project.build import Build
 from carspotter.project.folder import Project
-from carspotter.project.settings import KnownSource, SourceSettings, known_sources, listed_still, remember, remembered
+from carspotter.project.settings import (
+    KnownSource,
+    SourceSettings,
+    known_sources,
+    listed_still,
+    mistakable,
+    remember,
+    remembered,
+)
 from carspotter.records import photo_id
 from carspotter.sources.listing import Ad
 from carspotter.sources.sync import Difference, Sync
@@ -48,7 +56,7 @@ def _synchronise(build: Build, *, dry: bool) -> tuple[dict[str, Any], Difference
     owned = {known.prefix: known for known in before}  # a source is at a new place once it was read there
     unread: list[KnownSource] = []
     sync = Sync(build.catalog, dry=dry)
-    warnings: list[str] = []
+    warnings = mistakable(before, sources)
     n_ads = 0
     for known, source in zip(sources, settings, strict=True):
         n_here, error = _read_into(sync, build, known, source, n_before=n_ads, dry=dry)
