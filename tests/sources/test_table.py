@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from carspotter.errors import SourceError
 from carspotter.sources.listing import clean, merge
-from carspotter.sources.table import TableSettings, read
+from carspotter.sources.table import TableSettings, read, understood
 from carspotter.sources.values import tidy
 
 CARS = '''\
@@ -246,6 +246,7 @@ def test_odd_times_in_parquet_are_text(tmp_path):
         ("t.xlsx", "PK", {}, "unknown suffix '.xlsx'"),
         ("t.csv", "1,a,b,c,d\n", {"photos": "https://h/{id}.jpg"}, "has {id}; allowed: {image_id}, {ad_id}"),
         ("t.csv", "1,a,b,c,d\n", {"photos": "https://h/{"}, "is no pattern"),
+        ("t.csv", "id,brand,photo\n1,VW,a\n", {"columns": {"ad_id": ""}}, "ad_id is empty; name the column"),
         ("t.csv", "1,a,b,c,d\n", {"delimiter": "::"}, "it must be one character"),
         ("t.csv", "1,a,b,c,d\n", {"form": "xls"}, "allowed: auto, csv, jsonl, parquet"),
     ],
@@ -264,6 +265,21 @@ def test_other_encodings(tmp_path):
     for encoding in ("cp1251", "utf-16"):
         (ad,) = ads(tmp_path / "t.csv", "1,Лада,Нива,,p\n".encode(encoding), encoding=encoding)
         assert ad.listing["make"] == "Лада"
+
+
+@pytest.mark.parametrize("name", ["t.csv", "t.jsonl"])
+def test_a_wide_table_that_is_cut_is_one_error(tmp_path, name):
+    line = "1,a,b,c,d\n" if name == "t.csv" else '{"id": 1, "make": "VW", "photos": "a.jpg"}\n'
+    content = (line * 7_000).encode("utf-16")[:-1]
+    assert f"{name} is cut, or not in utf-16" in refusal(tmp_path / name, content, encoding="utf-16")
+
+
+def test_a_table_whose_first_lines_are_all_broken_is_read_on(tmp_path):
+    lines = ["id,make,model,photo", *["1,Audi,A4,a.jpg,b.jpg"] * 250, "2,Audi,A4,a.jpg"]
+    found = ads(tmp_path / "t.csv", "\n".join(lines))
+    assert [ad.listing["status"] for ad in found] == ["broken-row"] * 250 + ["ok"]
+    assert len({ad.listing["ad_id"] for ad in found}) == 251
+    assert understood(TableSettings(path=str(tmp_path / "t.csv")))["photos"] == ["photo"]
 
 
 def test_wrong_bytes_far_down_are_one_row(tmp_path):

@@ -64,6 +64,8 @@ class TableSettings:
         for key in (*self.columns, *self.words):
             if key not in FIELDS:
                 raise ValueError(f"columns and words: unknown field {key!r}; {suggestion(key, FIELDS, limit=20)}")
+        if self.columns.get("ad_id") == "":
+            raise ValueError("columns: ad_id is empty; name the column that tells one ad from another")
         if self.form not in ("auto", *FORMS.values()):
             raise ValueError(f"form is {self.form!r}; allowed: auto, csv, jsonl, parquet")
         if self.delimiter is not None and len(self.delimiter) != 1:
@@ -80,8 +82,10 @@ def read(settings: TableSettings) -> Iterator[Ad]:
         path = local_table(settings.path, Path(folder))
         records = _records(settings, path)
         first = list(islice(records, _FIRST_RECORDS))
-        columns = _resolved(settings, first)
-        reader = _Reader(settings, columns)
+        while first and all(record.values is None for record in first):  # they name no column
+            yield from map(_Reader(settings, {}).ad, first)
+            first = list(islice(records, _FIRST_RECORDS))
+        reader = _Reader(settings, _resolved(settings, first))
         for record in chain(first, records):
             yield reader.ad(record)
 
@@ -90,10 +94,21 @@ def understood(settings: TableSettings) -> dict[str, list[str]]:
     """Return field → the table's columns, from its first records; raises SourceError as `read` does."""
     with TemporaryDirectory(prefix="carspotter-") as folder:
         records = _records(settings, local_table(settings.path, Path(folder)))
-        return _resolved(settings, list(islice(records, _FIRST_RECORDS)))
+        whole = (record for record in records if record.values is not None)
+        return _resolved(settings, list(islice(whole, _FIRST_RECORDS)))
 
 
 def _records(settings: TableSettings, path: Path) -> Iterator[Record]:
+    try:
+        yield from _read(settings, path)
+    except UnicodeDecodeError as error:  # wide characters: of them no half can be kept as a broken row
+        raise SourceError(
+            f"table {settings.path} is cut, or not in {settings.encoding}: {error.reason}; write it anew, or set "
+            "encoding"
+        ) from error
+
+
+def _read(settings: TableSettings, path: Path) -> Iterator[Record]:
     form = form_of(settings.path) if settings.form == "auto" else settings.form
     if form == "parquet":
         return read_parquet(path, name=settings.path)
