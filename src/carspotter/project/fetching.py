@@ -135,9 +135,12 @@ def fix_photos(project: Project) -> Mapping[str, Any]:
         _append_files(catalog, saved)
         _look_again(project, catalog, saved)
         lost = {row["photo_id"] for row in rows} - {fact["photo_id"] for fact in saved}
-        moved = [fact for row in rows if row["photo_id"] in lost and (fact := _set_aside(project, row)) is not None]
-        _append_files(catalog, moved)
-    return {"saved": len(saved), "quarantined": len(moved), "left where they are": len(lost) - len(moved)}
+        n_moved = 0
+        for row in rows:
+            if row["photo_id"] in lost and (fact := _set_aside(project, row)) is not None:
+                _append_files(catalog, [fact])  # as it comes: the next one may be refused
+                n_moved += 1
+    return {"saved": len(saved), "quarantined": n_moved, "left where they are": len(lost) - n_moved}
 
 
 def _save(project: Project, row: Row) -> Row | None:
@@ -149,7 +152,7 @@ def _save(project: Project, row: Row) -> Row | None:
     if repaired is None:
         return None
     name = f"{Path(row['path']).stem}-{row['photo_id'].rpartition('/')[2]}"  # photos of one ad may have one name
-    path = save_repaired(repaired, project.photos / folder_name(row["ad_id"]), name=name)
+    path = save_repaired(repaired, project.photos / folder_name(row["ad_id"]), name=folder_name(name))
     return {
         "photo_id": row["photo_id"],
         "path": path.relative_to(project.folder).as_posix(),
