@@ -11,6 +11,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from carspotter import storage
 from carspotter.errors import SourceError
 from carspotter.sources.listing import clean, merge
 from carspotter.sources.table import TableSettings, read, understood
@@ -255,6 +256,39 @@ def test_refusals(tmp_path, name, content, settings, message):
     assert message in refusal(tmp_path / name, content, **settings)
 
 
+@pytest.mark.parametrize(
+    ("name", "content", "settings"),
+    [
+        ("t.xlsx", b"", {}),
+        ("t.odd", b"", {}),
+        ("t.csv.gz", b"\x1f\x8b\x08\x00broken", {}),
+        ("t.csv", b"<html>", {}),
+        ("t.csv", b"", {}),
+        ("t.csv", b"number,firm,seen\n1,VW,2\n", {}),
+        ("t.csv", b"number,firm,seen\n1,VW,2\n", {"header": True}),
+        ("t.csv", b'"id,make\n', {"header": True}),
+        ("t.csv", b"id,make,make,photos\n1,VW,VW,a.jpg\n", {}),
+        ("t.csv", b"id,make,photos\n1,VW,a.jpg\n", {"columns": {"model": "modle"}}),
+        ("t.csv", b"id,make,photos\n1,caf\xe9,a.jpg\n", {}),
+        ("t.csv", b"id,make,photos\n1,VW,a.jpg\n", {"encoding": "utf-9"}),
+        ("t.csv", "id,make,photos\n1,VW,a.jpg\n".encode("utf-16"), {}),
+        ("t.csv", ("1,a,b,c,d\n" * 7_000).encode("utf-16")[:-1], {"encoding": "utf-16"}),
+        ("t.jsonl", b"", {}),
+        ("t.jsonl", b"{}", {}),
+        ("t.jsonl", b"[", {}),
+        ("t.parquet", b"PAR", {}),
+    ],
+)
+def test_errors_show_no_password_and_no_signed_query(monkeypatch, name, content, settings):
+    monkeypatch.setattr(storage, "read", lambda *_, **__: content)
+    url = f"https://user:hunter2@host.example/{name}?X-Amz-Signature=SECRET"
+    with pytest.raises(SourceError) as caught:
+        list(read(TableSettings(path=url, **settings)))
+    assert f"table https://host.example/{name}" in str(caught.value)
+    assert "hunter2" not in str(caught.value)
+    assert "SECRET" not in str(caught.value)
+
+
 def test_missing_tables(tmp_path):
     assert "no such file" in refusal(tmp_path / "none.csv")
     assert "a folder" in refusal(tmp_path)
@@ -290,8 +324,6 @@ def test_wrong_bytes_far_down_are_one_row(tmp_path):
 
 
 def test_a_remote_table():
-    from carspotter import storage
-
     storage.write("memory://tables/cars.csv", b"1,a,b,c,p.jpg\n")
     (ad,) = read(TableSettings(path="memory://tables/cars.csv"))
     assert ad.photos[0]["url"] == "memory://tables/p.jpg"

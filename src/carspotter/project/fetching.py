@@ -29,6 +29,7 @@ from carspotter.project.intake import placed, warned
 from carspotter.project.locate import LocateStage
 from carspotter.project.settings import SourceSettings, known_sources
 from carspotter.sources.table import folder_of_photos
+from carspotter.storage_errors import shown
 
 _STATUSES = "SELECT DISTINCT status FROM files UNION SELECT DISTINCT status FROM checks"
 
@@ -66,7 +67,10 @@ def _without_photos(build: Build) -> list[str]:
         AND l.source NOT IN (SELECT source FROM listings JOIN listing_photos USING (ad_id) JOIN files x
           ON x.photo_id = listing_photos.photo_id WHERE x.status = 'ok') GROUP BY ALL ORDER BY ALL"""
     )
-    return [f"source {row['source']}: not one photo is there, {row['n']} {row['status']}, {row['url']}" for row in rows]
+    return [
+        f"source {row['source']}: not one photo is there, {row['n']} {row['status']}, {shown(row['url'])}"
+        for row in rows
+    ]
 
 
 def _check(build: Build) -> None:

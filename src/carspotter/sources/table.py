@@ -27,6 +27,7 @@ from carspotter.sources.lines import BROKEN, Record, read_csv, read_json_lines, 
 from carspotter.sources.listing import Ad, Row, clean, listing_row, photo_row, row_key
 from carspotter.sources.table_file import FORMS, Form, form_of, local_table, name_of
 from carspotter.sources.values import holds_bytes, is_rounded, number_text, photo_ids, tidy
+from carspotter.storage_errors import shown
 
 # Keys of JSON Lines differ from line to line: this many are looked at before a column is called unknown.
 _FIRST_RECORDS = 100
@@ -103,20 +104,20 @@ def _records(settings: TableSettings, path: Path) -> Iterator[Record]:
         yield from _read(settings, path)
     except UnicodeDecodeError as error:  # wide characters: of them no half can be kept as a broken row
         raise SourceError(
-            f"table {settings.path} is cut, or not in {settings.encoding}: {error.reason}; write it anew, or set "
-            "encoding"
+            f"table {shown(settings.path)} is cut, or not in {settings.encoding}: {error.reason}; write it anew, "
+            "or set encoding"
         ) from error
 
 
 def _read(settings: TableSettings, path: Path) -> Iterator[Record]:
     form = form_of(settings.path) if settings.form == "auto" else settings.form
     if form == "parquet":
-        return read_parquet(path, name=settings.path)
+        return read_parquet(path, name=shown(settings.path))
     if form == "jsonl":
-        return read_json_lines(path, name=settings.path, encoding=settings.encoding)
+        return read_json_lines(path, name=shown(settings.path), encoding=settings.encoding)
     return read_csv(
         path,
-        name=settings.path,
+        name=shown(settings.path),
         encoding=settings.encoding,
         delimiter=settings.delimiter,
         header=settings.header,
@@ -130,9 +131,9 @@ def _resolved(settings: TableSettings, first: Sequence[Record]) -> dict[str, lis
     if all(record.values is None for record in first):
         return {}
     if not there:
-        raise SourceError(f"table {settings.path}: its first lines hold nothing, not even the name of a column")
+        raise SourceError(f"table {shown(settings.path)}: its first lines hold nothing, not even the name of a column")
     looks = [key for key in there if any(_is_photo(record.values.get(key)) for record in first if record.values)]
-    return resolve(settings.path, list(there), settings.columns, looks)
+    return resolve(shown(settings.path), list(there), settings.columns, looks)
 
 
 def _is_photo(value: Any) -> bool:
