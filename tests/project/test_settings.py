@@ -123,6 +123,16 @@ def test_init_refuses_a_name_that_no_settings_can_hold(tmp_path: Path) -> None:
             settings_text(tmp_path / folder, [os.fsdecode(source)])
 
 
+def test_init_names_a_link_and_not_where_it_leads_today(tmp_path: Path) -> None:
+    (tmp_path / "real").mkdir()
+    (tmp_path / "real" / "2026-01-01.csv").touch()
+    (tmp_path / "latest.csv").symlink_to(tmp_path / "real" / "2026-01-01.csv")
+    (tmp_path / "here").symlink_to(tmp_path / "real", target_is_directory=True)
+    for source, path in (("latest.csv", "../latest.csv"), ("here/2026-01-01.csv", "../real/2026-01-01.csv")):
+        project = create(tmp_path / source[:4], settings_text(tmp_path / source[:4], [str(tmp_path / source)]))
+        assert project.settings.sources[0].settings.path == path
+
+
 def test_init_refuses_a_workbook(tmp_path: Path) -> None:
     with pytest.raises(ProjectError, match="is a workbook; export it as CSV"):
         settings_text(tmp_path, ["cars.xlsx"])
