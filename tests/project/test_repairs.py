@@ -91,9 +91,12 @@ def test_rows_of_a_disk_that_was_away_are_made_anew(tmp_path: Path) -> None:
     folder = make_project(tmp_path / "project")
     write_table(folder, [("1", "VW", "Golf", "", "1000_0.jpg")])
     build(Project.open(folder), until="fetch", workers=0)
-    with Project.open(folder).catalog() as catalog:
-        photo = catalog.rows("SELECT photo_id FROM files")[0]["photo_id"]
-        for table, version in versions(Project.open(folder).settings.locate).items():  # as they were written before
-            catalog.append(table, [{"photo_id": photo, "status": "storage"}], version=version)
-    assert build(Project.open(folder), until="locate", workers=0)["locate"]["done"] == 1
-    assert [row["status"] for row in tables(folder)["checks"]] == ["ok"]
+    for parts in (("checks", "findings", "embeddings"), ("embeddings",)):
+        with Project.open(folder).catalog() as catalog:
+            photo = catalog.rows("SELECT photo_id FROM files")[0]["photo_id"]
+            for part in parts:  # as they were written before
+                version = versions(Project.open(folder).settings.locate)[part]
+                catalog.append(part, [{"photo_id": photo, "status": "storage"}], version=version)
+        assert build(Project.open(folder), until="locate", workers=0)["locate"]["done"] == 1
+        found = tables(folder)
+        assert [found[part][0]["status"] for part in parts] == ["ok"] * len(parts)
