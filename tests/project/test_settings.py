@@ -129,7 +129,8 @@ def test_init_names_a_link_and_not_where_it_leads_today(tmp_path: Path) -> None:
     (tmp_path / "latest.csv").symlink_to(tmp_path / "real" / "2026-01-01.csv")
     (tmp_path / "here").symlink_to(tmp_path / "real", target_is_directory=True)
     for source, path in (("latest.csv", "../latest.csv"), ("here/2026-01-01.csv", "../real/2026-01-01.csv")):
-        project = create(tmp_path / source[:4], settings_text(tmp_path / source[:4], [str(tmp_path / source)]))
+        folder = tmp_path / f"project-{source[:4]}"
+        project = create(folder, settings_text(folder, [str(tmp_path / source)]))
         assert project.settings.sources[0].settings.path == path
 
 
