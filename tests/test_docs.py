@@ -12,15 +12,19 @@ import sys
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 from PIL import Image
 
-from carspotter import errors
-from carspotter.photos import checks
+from carspotter import errors, storage_errors
+from carspotter.catalog import funnel
+from carspotter.catalog.tables import ERROR, OK
+from carspotter.labels import classes, resolution
+from carspotter.photos import checks, disk, fetch
 from carspotter.pixels import decode
 from carspotter.records import KINDS, VIEWPOINTS
+from carspotter.review.apply import DROPPED
 from carspotter.serving import problems
 from carspotter.sources.showroom import pictures
 from carspotter.taxonomy import LEVELS
@@ -172,7 +176,10 @@ def test_the_messages_that_are_explained_are_still_given() -> None:
 def test_every_reason_to_drop_a_photo_is_explained() -> None:
     page = (ROOT / "docs" / "dropped-photos.md").read_text(encoding="utf-8")
     table = page[: page.index("## Damaged files")]
-    reasons = {*errors.IMAGE_CODES, *checks.FLAGS, *KINDS} - {"exterior", "unreadable"}
+    of_funnel = re.findall(r"THEN '([a-z-]+)'", funnel.STOPS.partition("AS stage")[2])
+    of_files = {*fetch.LASTING, fetch.NOT_ASKED, disk.CHANGED, *get_args(storage_errors.Reason)}
+    of_labels = {resolution.UNRESOLVED, DROPPED, classes.IGNORED, classes.TOO_FEW, classes.TOO_VAGUE}
+    reasons = {*errors.IMAGE_CODES, *checks.FLAGS, *KINDS, *of_funnel, *of_files, *of_labels, ERROR} - {"exterior", OK}
     assert {reason for reason in reasons if f"`{reason}`" not in table} == set()
 
 

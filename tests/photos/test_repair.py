@@ -71,3 +71,13 @@ def test_quarantine_moves_and_notes_why(tmp_path: Path) -> None:
     with (tmp_path / "quarantine" / "quarantine.csv").open(encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     assert [(row["photo_id"], row["status"], row["message"]) for row in rows] == [tuple(photo.values())]
+
+
+def test_names_in_quarantine_are_as_long_as_a_disk_takes(tmp_path: Path) -> None:
+    ids = ["Ж" * 300 + end for end in ("/1", "/2")]
+    for photo_id in ids:
+        path = tmp_path / "a.jpg"
+        path.write_bytes(photo_id.encode())
+        target = quarantine(path, tmp_path / "quarantine", photo={"photo_id": photo_id})
+        assert target.read_bytes() == photo_id.encode()
+    assert len(list((tmp_path / "quarantine").glob("*.jpg"))) == 2

@@ -14,7 +14,7 @@ import pytest
 from carspotter import storage
 from carspotter.errors import ProjectError
 from carspotter.photos.rules import FetchSettings
-from carspotter.project.folder import create
+from carspotter.project.folder import Project, create
 from carspotter.project.pipeline import build
 from hostile import encoded, photo
 
@@ -162,6 +162,21 @@ def test_a_disk_that_was_away_for_a_build_costs_no_second_reading(tmp_path):
     assert [[row[name] for name in kept] for row in after.values()] == [
         [row[name] for name in kept] for row in before.values()
     ]
+
+
+def test_photos_are_copied_once_the_settings_say_so(tmp_path):
+    for name in ("a.jpg", "b.jpg"):
+        (tmp_path / name).write_bytes(PHOTO)
+    project = table(tmp_path, tmp_path / "a.jpg", tmp_path / "b.jpg", fetch="copy_local = false")
+    before, _ = fetched(project)
+    settings = project.folder / "carspotter.toml"
+    settings.write_text(settings.read_text().replace("copy_local = false", "copy_local = true"))
+    project = Project.open(project.folder)
+    after, stats = fetched(project)
+    assert stats == {"done": 2}
+    assert all((project.photos / ad).is_dir() and after[ad]["path"].startswith(f"photos/{ad}/") for ad in after)
+    assert [row["sha256"] for row in after.values()] == [row["sha256"] for row in before.values()]
+    assert fetched(project) == (after, {"done": 0})
 
 
 def test_photos_that_were_not_there_at_first_are_found_when_they_come(tmp_path):

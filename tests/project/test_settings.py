@@ -9,7 +9,16 @@ import pytest
 
 from carspotter.errors import ProjectError
 from carspotter.project.folder import Project, create
-from carspotter.project.settings import ProjectSettings, known_sources, load_settings, remember
+from carspotter.project.settings import (
+    FILE,
+    KnownSource,
+    ProjectSettings,
+    known_sources,
+    load_settings,
+    mistakable,
+    remember,
+    remembered,
+)
 from carspotter.project.template import settings_text
 
 
@@ -114,14 +123,51 @@ def test_init_refuses_a_name_that_no_settings_can_hold(tmp_path: Path) -> None:
             settings_text(tmp_path / folder, [os.fsdecode(source)])
 
 
+def test_init_names_a_link_and_not_where_it_leads_today(tmp_path: Path) -> None:
+    (tmp_path / "real").mkdir()
+    (tmp_path / "real" / "2026-01-01.csv").touch()
+    (tmp_path / "latest.csv").symlink_to(tmp_path / "real" / "2026-01-01.csv")
+    (tmp_path / "here").symlink_to(tmp_path / "real", target_is_directory=True)
+    for source, path in (("latest.csv", "../latest.csv"), ("here/2026-01-01.csv", "../real/2026-01-01.csv")):
+        folder = tmp_path / f"project-{source[:4]}"
+        project = create(folder, settings_text(folder, [str(tmp_path / source)]))
+        assert project.settings.sources[0].settings.path == path
+
+
 def test_init_refuses_a_workbook(tmp_path: Path) -> None:
     with pytest.raises(ProjectError, match="is a workbook; export it as CSV"):
         settings_text(tmp_path, ["cars.xlsx"])
 
 
+def known_of(folder: Path, *tables: str) -> list[KnownSource]:
+    """Read a project of some tables, and remember them."""
+    text = "".join(f'[[sources]]\nkind = "table"\npath = "{table}"\n' for table in tables)
+    known = known_sources(folder, load_settings(written(folder, text)).sources)
+    remember(folder, known, {source.prefix for source in known})
+    return known
+
+
 def test_a_new_source_has_no_ids_of_one_that_was_renamed(tmp_path: Path) -> None:
     for tables in (["a.csv", "x/b.csv"], ["a.csv", "x/c.csv"], ["a.csv", "x/c.csv", "y/b.csv"]):
-        text = "".join(f'[[sources]]\nkind = "table"\npath = "{table}"\n' for table in tables)
-        known = known_sources(tmp_path, load_settings(written(tmp_path, text)).sources)
-        remember(tmp_path, known, {source.prefix for source in known})
+        known = known_of(tmp_path, *tables)
     assert [source.prefix for source in known] == ["", "table:b.csv:", "table:y/b.csv:"]
+
+
+def test_sources_that_moved_together_keep_their_ids(tmp_path: Path) -> None:
+    before = known_of(tmp_path, "../export/a.csv", "../export/b.csv")
+    after = known_of(tmp_path, "../data/b.csv", "../data/a.csv")
+    assert [source.prefix for source in after] == [source.prefix for source in reversed(before)]
+    assert mistakable(before, after) == []
+    others = known_of(tmp_path, "../data/c.csv?key=1", "../data/d.csv")
+    assert not {source.prefix for source in others} & {source.prefix for source in before}
+    (said,) = mistakable(after, others)
+    assert "d.csv are new and ../data/b.csv, ../data/a.csv gone" in said
+
+
+@pytest.mark.parametrize("odd", ['[{"kind": "table", "pl', '[{"kind": "table", "later": 1}]', "5", "\xff"])
+def test_what_sources_were_known_as_is_not_lost_in_silence(tmp_path: Path, odd: str) -> None:
+    assert remembered(tmp_path) == []
+    (tmp_path / FILE).write_text(odd, encoding="latin-1")
+    with pytest.raises(ProjectError, match=r"sources\.json cannot be read: .*; put back the one of before"):
+        known_of(tmp_path, "a.csv")
+    assert (tmp_path / FILE).read_text(encoding="latin-1") == odd

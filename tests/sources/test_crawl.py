@@ -1,5 +1,6 @@
 """Crawls of a served site: what is found, what is never asked for, and that a killed crawl goes on."""
 
+import errno
 import json
 import os
 import signal
@@ -307,10 +308,15 @@ def test_what_ends_lines_elsewhere_ends_no_line_of_the_journal(site: Site, tmp_p
     assert {f"/lines/car/{n}" for n in range(6)} <= urls(site, ads)
 
 
-def test_a_damaged_line_costs_its_page_alone(tmp_path: Path) -> None:
+def full(*_: object) -> int:
+    raise OSError(errno.ENOSPC, "No space left on device")
+
+
+def test_a_damaged_line_costs_its_page_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     page = {"url": "http://x/1", "asked": "http://x/1", "offers": [], "listings": [], "pages": []}
     lines = [json.dumps(page), "\0\0", '{"url": 5}', "[]", json.dumps({**page, "url": "http://x/2"}), '{"url": "torn']
     (tmp_path / JOURNAL).write_text("\n".join(lines))
+    monkeypatch.setattr(Path, "write_bytes", full)  # the whole lines are not to be written anew
     journal = Journal(tmp_path)
     journal.append({**page, "url": "http://x/3"})
     journal.close()

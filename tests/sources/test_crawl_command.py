@@ -10,7 +10,14 @@ pytest.importorskip("scrapy")
 sys.path.insert(0, str(Path(__file__).parent))
 from crawl_site import Site, json_ld, served
 
+from carspotter.catalog.lock import ProjectLock
 from carspotter.cli.building import WARNED
+from carspotter.errors import CatalogError
+from carspotter.project.folder import Project
+from carspotter.project.pipeline import crawl_project, preview
+from carspotter.sources.crawl import source as crawl
+from carspotter.sources.crawl.journal import JOURNAL, STATE
+from carspotter.sources.crawl.report import CrawlReport
 from commands import call
 
 CARS = [f"/car/9000{n}" for n in range(4)]
@@ -79,3 +86,35 @@ def test_a_site_without_an_ad_is_an_error(tmp_path: Path) -> None:
         code, _, err = call("crawl", project)
         assert code != 0
         assert "no listing among them" in err
+
+
+def test_a_crawl_that_is_refused_forgets_nothing_of_the_one_that_runs(tmp_path: Path) -> None:
+    with served() as site:
+        project = Project.open(make_project(tmp_path / "p", site))
+    place = crawl._place(project.settings.sources[0].settings, project.crawl)
+    place.mkdir(parents=True)
+    page = {"url": "http://x/1", "asked": "http://x/1", "offers": [], "listings": [], "pages": []}
+    (place / JOURNAL).write_text(json.dumps(page) + "\n")
+    (place / STATE).write_text(json.dumps(CrawlReport(failed={"HTTP 503": ["http://x/2"]}).state()))
+    before = {path.name: path.read_bytes() for path in place.iterdir()}
+    for again in (True, False):
+        with ProjectLock(project.folder), pytest.raises(CatalogError, match="is being built by"):
+            crawl_project(project, again=again)
+        assert {path.name: path.read_bytes() for path in place.iterdir()} == before
+
+
+def test_a_dry_import_asks_no_site_and_takes_nothing_for_gone(tmp_path: Path) -> None:
+    with served() as site:
+        folder = make_project(tmp_path / "p", site)
+        project = Project.open(folder)
+        stats = preview(project)
+        assert (stats["listings"], len(site.asked), project.crawl.exists()) == (0, 0, False)
+        assert stats["warnings"] == [f"crawl of {site.url}/: not crawled to its end: `carspotter crawl` goes on"]
+        crawl_project(project)
+        site.asked.clear()
+        assert "warnings" not in preview(project)
+        place = crawl._place(project.settings.sources[0].settings, project.crawl)
+        for name in (JOURNAL, STATE):
+            (place / name).unlink()
+        assert preview(project)["ads"] == {"changed": 0, "new": 0, "gone": 0}
+        assert not site.asked

@@ -80,6 +80,8 @@ def test_years(text, expected):
         (Decimal("12.500"), 12.5),
         (-5, None),
         (float("inf"), None),
+        (10**400, None),
+        ("9" * 400, None),
         (True, None),
         ("9999", 9999),
         ("10-20", None),

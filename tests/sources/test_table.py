@@ -11,9 +11,10 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from carspotter import storage
 from carspotter.errors import SourceError
 from carspotter.sources.listing import clean, merge
-from carspotter.sources.table import TableSettings, read
+from carspotter.sources.table import TableSettings, read, understood
 from carspotter.sources.values import tidy
 
 CARS = '''\
@@ -246,12 +247,46 @@ def test_odd_times_in_parquet_are_text(tmp_path):
         ("t.xlsx", "PK", {}, "unknown suffix '.xlsx'"),
         ("t.csv", "1,a,b,c,d\n", {"photos": "https://h/{id}.jpg"}, "has {id}; allowed: {image_id}, {ad_id}"),
         ("t.csv", "1,a,b,c,d\n", {"photos": "https://h/{"}, "is no pattern"),
+        ("t.csv", "id,brand,photo\n1,VW,a\n", {"columns": {"ad_id": ""}}, "ad_id is empty; name the column"),
         ("t.csv", "1,a,b,c,d\n", {"delimiter": "::"}, "it must be one character"),
         ("t.csv", "1,a,b,c,d\n", {"form": "xls"}, "allowed: auto, csv, jsonl, parquet"),
     ],
 )
 def test_refusals(tmp_path, name, content, settings, message):
     assert message in refusal(tmp_path / name, content, **settings)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "settings"),
+    [
+        ("t.xlsx", b"", {}),
+        ("t.odd", b"", {}),
+        ("t.csv.gz", b"\x1f\x8b\x08\x00broken", {}),
+        ("t.csv", b"<html>", {}),
+        ("t.csv", b"", {}),
+        ("t.csv", b"number,firm,seen\n1,VW,2\n", {}),
+        ("t.csv", b"number,firm,seen\n1,VW,2\n", {"header": True}),
+        ("t.csv", b'"id,make\n', {"header": True}),
+        ("t.csv", b"id,make,make,photos\n1,VW,VW,a.jpg\n", {}),
+        ("t.csv", b"id,make,photos\n1,VW,a.jpg\n", {"columns": {"model": "modle"}}),
+        ("t.csv", b"id,make,photos\n1,caf\xe9,a.jpg\n", {}),
+        ("t.csv", b"id,make,photos\n1,VW,a.jpg\n", {"encoding": "utf-9"}),
+        ("t.csv", "id,make,photos\n1,VW,a.jpg\n".encode("utf-16"), {}),
+        ("t.csv", ("1,a,b,c,d\n" * 7_000).encode("utf-16")[:-1], {"encoding": "utf-16"}),
+        ("t.jsonl", b"", {}),
+        ("t.jsonl", b"{}", {}),
+        ("t.jsonl", b"[", {}),
+        ("t.parquet", b"PAR", {}),
+    ],
+)
+def test_errors_show_no_password_and_no_signed_query(monkeypatch, name, content, settings):
+    monkeypatch.setattr(storage, "read", lambda *_, **__: content)
+    url = f"https://user:hunter2@host.example/{name}?X-Amz-Signature=SECRET"
+    with pytest.raises(SourceError) as caught:
+        list(read(TableSettings(path=url, **settings)))
+    assert f"table https://host.example/{name}" in str(caught.value)
+    assert "hunter2" not in str(caught.value)
+    assert "SECRET" not in str(caught.value)
 
 
 def test_missing_tables(tmp_path):
@@ -266,6 +301,21 @@ def test_other_encodings(tmp_path):
         assert ad.listing["make"] == "Лада"
 
 
+@pytest.mark.parametrize("name", ["t.csv", "t.jsonl"])
+def test_a_wide_table_that_is_cut_is_one_error(tmp_path, name):
+    line = "1,a,b,c,d\n" if name == "t.csv" else '{"id": 1, "make": "VW", "photos": "a.jpg"}\n'
+    content = (line * 7_000).encode("utf-16")[:-1]
+    assert f"{name} is cut, or not in utf-16" in refusal(tmp_path / name, content, encoding="utf-16")
+
+
+def test_a_table_whose_first_lines_are_all_broken_is_read_on(tmp_path):
+    lines = ["id,make,model,photo", *["1,Audi,A4,a.jpg,b.jpg"] * 250, "2,Audi,A4,a.jpg"]
+    found = ads(tmp_path / "t.csv", "\n".join(lines))
+    assert [ad.listing["status"] for ad in found] == ["broken-row"] * 250 + ["ok"]
+    assert len({ad.listing["ad_id"] for ad in found}) == 251
+    assert understood(TableSettings(path=str(tmp_path / "t.csv")))["photos"] == ["photo"]
+
+
 def test_wrong_bytes_far_down_are_one_row(tmp_path):
     content = b"1,a,b,c,d\n" * 7_000 + b"2,caf\xe9,b,c,d\n3,a,b,c,d\n"
     found = ads(tmp_path / "t.csv", content)
@@ -274,8 +324,6 @@ def test_wrong_bytes_far_down_are_one_row(tmp_path):
 
 
 def test_a_remote_table():
-    from carspotter import storage
-
     storage.write("memory://tables/cars.csv", b"1,a,b,c,p.jpg\n")
     (ad,) = read(TableSettings(path="memory://tables/cars.csv"))
     assert ad.photos[0]["url"] == "memory://tables/p.jpg"

@@ -83,9 +83,11 @@ class Fetch:
 
     @property
     def reads(self) -> str:
-        """Give the query of the photos of ads that count and have no lasting row in `files`."""
+        """Give the query of the photos of ads that count and have no lasting row in `files`, or no copy yet."""
         lasting = ", ".join(f"'{status}'" for status in LASTING if status not in self.again)
         again = ", ".join(f"'{status}'" for status in self.again if status != OK) or "''"
+        is_elsewhere = "f.modified IS NOT NULL AND NOT starts_with(f.path, 'photos/')"
+        uncopied = is_elsewhere if self.settings.copy_local else "false"
         return f"""
             SELECT p.photo_id, p.ad_id, p.url, l.source, coalesce(f.status, '{NOT_ASKED}') <> '{NOT_ASKED}' AS tried,
                 f.status AS before, f.message AS said, f.path, f.bytes, f.sha256
@@ -93,6 +95,7 @@ class Fetch:
             WHERE p.status = '{OK}' AND l.status = '{OK}' AND (
                 f.status IS NULL OR f.status NOT IN ({lasting or "''"}) OR f.stage_version NOT LIKE '{VERSION}.%'
                 OR (f.status = '{OK}' AND p.photo_id IN (SELECT photo_id FROM checks WHERE status IN ({again})))
+                OR (f.status = '{OK}' AND {uncopied})
             )"""
 
     @property

@@ -20,6 +20,7 @@ from PIL import Image, ImageFile, ImageOps
 
 from carspotter import storage
 from carspotter.errors import StorageError
+from carspotter.photos.names import folder_name
 from carspotter.pixels import MAX_PIXELS
 
 LEAST_WHOLE = 0.7
@@ -100,7 +101,7 @@ def quarantine(path: Path, folder: Path, *, photo: Mapping[str, Any]) -> Path:
 
     `photo` has photo_id, status and message. Raises StorageError where it cannot be moved.
     """
-    target = folder / f"{str(photo['photo_id']).replace('/', '-')}{path.suffix}"
+    target = folder / f"{folder_name(str(photo['photo_id']).replace('/', '-'))}{path.suffix}"
     try:
         folder.mkdir(parents=True, exist_ok=True)
         path.replace(target)

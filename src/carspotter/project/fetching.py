@@ -29,6 +29,7 @@ from carspotter.project.intake import placed, warned
 from carspotter.project.locate import LocateStage
 from carspotter.project.settings import SourceSettings, known_sources
 from carspotter.sources.table import folder_of_photos
+from carspotter.storage_errors import shown
 
 _STATUSES = "SELECT DISTINCT status FROM files UNION SELECT DISTINCT status FROM checks"
 
@@ -66,7 +67,10 @@ def _without_photos(build: Build) -> list[str]:
         AND l.source NOT IN (SELECT source FROM listings JOIN listing_photos USING (ad_id) JOIN files x
           ON x.photo_id = listing_photos.photo_id WHERE x.status = 'ok') GROUP BY ALL ORDER BY ALL"""
     )
-    return [f"source {row['source']}: not one photo is there, {row['n']} {row['status']}, {row['url']}" for row in rows]
+    return [
+        f"source {row['source']}: not one photo is there, {row['n']} {row['status']}, {shown(row['url'])}"
+        for row in rows
+    ]
 
 
 def _check(build: Build) -> None:
@@ -135,9 +139,12 @@ def fix_photos(project: Project) -> Mapping[str, Any]:
         _append_files(catalog, saved)
         _look_again(project, catalog, saved)
         lost = {row["photo_id"] for row in rows} - {fact["photo_id"] for fact in saved}
-        moved = [fact for row in rows if row["photo_id"] in lost and (fact := _set_aside(project, row)) is not None]
-        _append_files(catalog, moved)
-    return {"saved": len(saved), "quarantined": len(moved), "left where they are": len(lost) - len(moved)}
+        n_moved = 0
+        for row in rows:
+            if row["photo_id"] in lost and (fact := _set_aside(project, row)) is not None:
+                _append_files(catalog, [fact])  # as it comes: the next one may be refused
+                n_moved += 1
+    return {"saved": len(saved), "quarantined": n_moved, "left where they are": len(lost) - n_moved}
 
 
 def _save(project: Project, row: Row) -> Row | None:
@@ -149,7 +156,7 @@ def _save(project: Project, row: Row) -> Row | None:
     if repaired is None:
         return None
     name = f"{Path(row['path']).stem}-{row['photo_id'].rpartition('/')[2]}"  # photos of one ad may have one name
-    path = save_repaired(repaired, project.photos / folder_name(row["ad_id"]), name=name)
+    path = save_repaired(repaired, project.photos / folder_name(row["ad_id"]), name=folder_name(name))
     return {
         "photo_id": row["photo_id"],
         "path": path.relative_to(project.folder).as_posix(),

@@ -17,7 +17,15 @@ from carspotter.errors import SourceError
 from carspotter.progress import counted
 from carspotter.project.build import Build
 from carspotter.project.folder import Project
-from carspotter.project.settings import KnownSource, SourceSettings, known_sources, listed_still, remember, remembered
+from carspotter.project.settings import (
+    KnownSource,
+    SourceSettings,
+    known_sources,
+    listed_still,
+    mistakable,
+    remember,
+    remembered,
+)
 from carspotter.records import photo_id
 from carspotter.sources.listing import Ad
 from carspotter.sources.sync import Difference, Sync
@@ -36,7 +44,7 @@ def import_listings(build: Build) -> Mapping[str, Any]:
 
 
 def what_would_change(build: Build) -> Mapping[str, Any]:
-    """Read every source and say what `import_listings` would change, with examples; nothing is written."""
+    """Say what `import_listings` would change, with examples; nothing is written, and no crawled site is asked."""
     stats, difference = _synchronise(build, dry=True)
     return {**stats, "examples": difference.examples}
 
@@ -48,18 +56,20 @@ def _synchronise(build: Build, *, dry: bool) -> tuple[dict[str, Any], Difference
     owned = {known.prefix: known for known in before}  # a source is at a new place once it was read there
     unread: list[KnownSource] = []
     sync = Sync(build.catalog, dry=dry)
-    warnings: list[str] = []
+    warnings = mistakable(before, sources)
     n_ads = 0
     for known, source in zip(sources, settings, strict=True):
-        n_here, error = _read_into(sync, build, known, source, n_before=n_ads)
+        n_here, error = _read_into(sync, build, known, source, n_before=n_ads, dry=dry)
         n_ads += n_here
         if error is None:
             warnings += _taken_for(owned.get(known.prefix), known)
             owned[known.prefix] = known
-            sync.complete(known.name)
-            if not n_here:
+            half_read = _half_read(build, source) if dry else []
+            if not half_read:
+                sync.complete(known.name)
+            if not (n_here or half_read):
                 warnings.append(f"source {known.name}: there is no ad in it")
-            warnings += _crawl_problems(build, source)
+            warnings += half_read + _crawl_problems(build, source)
             continue
         if sync.was_empty and len(sources) == 1:
             raise error
@@ -75,12 +85,12 @@ def _synchronise(build: Build, *, dry: bool) -> tuple[dict[str, Any], Difference
 
 
 def _read_into(
-    sync: Sync, build: Build, known: KnownSource, source: SourceSettings, *, n_before: int
+    sync: Sync, build: Build, known: KnownSource, source: SourceSettings, *, n_before: int, dry: bool
 ) -> tuple[int, SourceError | None]:
     """Hand the ads of a source to `sync`; return how many there were, and what ended them too early."""
     n_ads = n_before  # how many there will be, no source says before its end
     try:
-        for n_ads, ad in enumerate(read_source(build, source), n_before + 1):
+        for n_ads, ad in enumerate(read_source(build, source, dry=dry), n_before + 1):
             sync.add(portable(ad, build.project.folder), source=known.name, prefix=known.prefix)
             if n_ads % _TOLD_EVERY == 0:
                 build.watch.advance(n_ads, n_ads)
@@ -98,6 +108,18 @@ def _taken_for(old: KnownSource | None, new: KnownSource) -> list[str]:
         "decided of them; if it is another source, take it out of carspotter.toml, build, and add it again with "
         "another path or start page"
     ]
+
+
+def _half_read(build: Build, source: SourceSettings) -> list[str]:
+    """Say of a site that there is more to be read: what was not read yet is not gone."""
+    if source.kind != "crawl":
+        return []
+    from carspotter.sources.crawl import source as crawl
+
+    report = crawl.report(source.settings, build.project.crawl)
+    if report is not None and report.is_done(source.settings):
+        return []
+    return [f"crawl of {source.settings.start[0]}: not crawled to its end: `carspotter crawl` goes on"]
 
 
 def _crawl_problems(build: Build, source: SourceSettings) -> list[str]:
@@ -158,8 +180,8 @@ def _portable(photo: dict[str, Any], folder: str) -> dict[str, Any]:
     return {**photo, "url": inside, "photo_id": photo_id(photo["ad_id"], inside)}
 
 
-def read_source(build: Build, source: SourceSettings) -> Iterator[Ad]:
-    """Yield the ads of one source; its paths count from the project's folder."""
+def read_source(build: Build, source: SourceSettings, *, dry: bool = False) -> Iterator[Ad]:
+    """Yield the ads of one source, if `dry` of a site those that were read before; paths count from the project."""
     from carspotter.sources import folders, stanford, table
 
     project, settings = build.project, placed(build.project, source)
@@ -173,7 +195,10 @@ def read_source(build: Build, source: SourceSettings) -> Iterator[Ad]:
         case "crawl":
             from carspotter.sources.crawl import source as crawl
 
-            yield from crawl.read(settings, project.crawl, progress=build.watch.advance)
+            if dry:
+                yield from crawl.read_journal(settings, project.crawl)
+            else:
+                yield from crawl.read(settings, project.crawl, progress=build.watch.advance)
 
 
 def placed(project: Project, source: SourceSettings) -> Any:

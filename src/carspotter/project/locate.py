@@ -14,10 +14,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from carspotter import storage
-from carspotter.catalog.tables import OK
+from carspotter import storage, storage_errors
+from carspotter.catalog.tables import ERROR, OK
 from carspotter.crops import decode_side, read_photo
-from carspotter.errors import BundleError, CarspotterError, ImageError, suggestion
+from carspotter.errors import BundleError, CarspotterError, ImageError, StorageError, suggestion
 from carspotter.geometry import SIDES
 from carspotter.photos.checks import CheckSettings, check
 from carspotter.pixels import DecodedPhoto
@@ -205,8 +205,11 @@ def _lacking(photos: Sequence[_Opened], table: str) -> list[_Opened]:
 
 
 def _stopped(photo: _Opened) -> Row:
-    """Return the row of a photo that cannot be looked at."""
-    code = photo.error.code if photo.error is not None else OK
+    """Return the row of a photo that cannot be looked at; bytes that are not read now may be at the next build."""
+    code: str = photo.error.code if photo.error is not None else OK
+    if isinstance(photo.error, StorageError):
+        reason = storage_errors.reason(photo.error)
+        code = reason if reason == "too-large" else ERROR
     return {"photo_id": photo.row["photo_id"], "status": code, "message": str(photo.error)}
 
 

@@ -153,11 +153,12 @@ def crawl_project(project: Project, *, again: bool = False, watch: Watch | None 
     """Crawl the sites of a project and import what they list; with `again` also what they listed before.
 
     Pages that could not be read the last time are asked again. Returns what the import said, for each site what was
-    read, with "remarks" as sentences.
+    read, with "remarks" as sentences. Raises CatalogError when another process builds the project.
     """
     sites, folder = list(_sites(project)), project.crawl
-    for settings in sites:
-        (crawl.forget if again else crawl.ask_again)(settings, folder)
+    with project.catalog() as catalog, catalog.writer():  # refused before anything is forgotten of a crawl that runs
+        for settings in sites:
+            (crawl.forget if again else crawl.ask_again)(settings, folder)
     stats = build(project, only=("import",), watch=watch)["import"]
     reports = [(settings, crawl.report(settings, folder)) for settings in sites]
     told = [{"start": settings.start[0], **_told(report)} for settings, report in reports if report is not None]

@@ -28,6 +28,7 @@ from carspotter.sources.folders import FolderSettings
 from carspotter.sources.listing import clean
 from carspotter.sources.stanford import StanfordSettings
 from carspotter.sources.table import TableSettings
+from carspotter.storage_errors import shown
 
 SOURCES: Mapping[str, type[Any]] = {
     "table": TableSettings,
@@ -126,6 +127,7 @@ def known_sources(folder: Path, settings: Sequence[SourceSettings]) -> list[Know
         same = next((known for known in before if _is(known, source) and known not in found), None)
         found.append(same)
     gone = [known for known in before if known not in found]
+    _take_same_names(settings, found, gone)
     for index, source in enumerate(settings):
         # One that was taken out before is another source, whose ids, and decisions about them, are not to be had.
         renamed = [known for known in gone if known.listed and known.kind == source.kind]
@@ -137,6 +139,46 @@ def known_sources(folder: Path, settings: Sequence[SourceSettings]) -> list[Know
     for source, old in zip(settings, found, strict=True):
         known.append(_known(source, old, [*known, *(other for other in before if other is not old)]))
     return known
+
+
+def _take_same_names(
+    settings: Sequence[SourceSettings], found: list[KnownSource | None], gone: list[KnownSource]
+) -> None:
+    """Take a source that came for one of its kind that went from another folder, where one alone has its file's name.
+
+    Several that moved together, since their folder was renamed, can be told apart by nothing else.
+    """
+    came = [(source.kind, _file_name(source.kind, _place(source.settings))) for source in settings]
+    for index, name in enumerate(came):
+        same = [known for known in gone if known.listed and (known.kind, _file_name(known.kind, known.place)) == name]
+        rivals = sum(place is None and other == name for place, other in zip(found, came, strict=True))
+        if found[index] is None and name[1] and len(same) == rivals == 1:
+            found[index] = same[0]
+            gone.remove(same[0])
+
+
+def _file_name(kind: str, place: str) -> str:
+    return "" if kind == "crawl" else _parts(place)[-1]  # pages of many sites are called alike
+
+
+def mistakable(before: Sequence[KnownSource], now: Sequence[KnownSource]) -> list[str]:
+    """Say which sources came and went together, so that nobody can tell whether some are the same under other names."""
+    known = {source.prefix for source in before}
+    kept = {source.prefix for source in now}
+    said = []
+    for kind in SOURCES:
+        went = [old.place for old in before if old.listed and old.kind == kind and old.prefix not in kept]
+        came = [new.place for new in now if new.kind == kind and new.prefix not in known]
+        if went and came:
+            said.append(
+                f"sources {_shown(came)} are new and {_shown(went)} gone; if some are the same under other names, put "
+                "the old paths back, build, and change one path a build: they keep ids and decisions"
+            )
+    return said
+
+
+def _shown(places: Sequence[str]) -> str:
+    return ", ".join(shown(place) for place in places)
 
 
 def listed_still(before: Sequence[KnownSource], now: Sequence[KnownSource], unread: Sequence[KnownSource]) -> set[str]:
@@ -156,12 +198,20 @@ def remember(folder: Path, sources: Iterable[KnownSource], listed: Container[str
 
 
 def remembered(folder: Path) -> list[KnownSource]:
-    """Return what the sources of a project were known as when they were last read; none where nothing tells."""
+    """Return what the sources of a project were known as when they were last read; none before the first time.
+
+    Raises ProjectError for a file that cannot be read: without it ads would get new ids in silence.
+    """
     try:
         content = json.loads((folder / FILE).read_text(encoding="utf-8"))
         return [KnownSource(**entry) for entry in content]
-    except (OSError, ValueError, TypeError):
+    except FileNotFoundError:
         return []
+    except (OSError, ValueError, TypeError) as error:
+        raise ProjectError(
+            f"{folder / FILE} cannot be read: {error}; put back the one of before, or take it away: ads then get ids "
+            "anew"
+        ) from error
 
 
 def _is(known: KnownSource, source: SourceSettings) -> bool:
@@ -188,8 +238,7 @@ def _known(source: SourceSettings, old: KnownSource | None, others: Sequence[Kno
 def _names(source: SourceSettings, place: str) -> Iterable[str]:
     """Yield names for a source, the shortest first; there is always one more."""
     given = getattr(source.settings, "name", None)
-    parts = [clean(part) or "" for part in unquote(urlsplit(place).path or place).replace("\\", "/").split("/")]
-    parts = [part for part in parts if part] or ["source"]
+    parts = _parts(place)
     word = {"folders": "folder"}.get(source.kind, source.kind)
     if given:
         yield given
@@ -199,3 +248,9 @@ def _names(source: SourceSettings, place: str) -> Iterable[str]:
     while True:
         yield f"{given or f'{word}:{parts[-1]}'}#{number}"
         number += 1
+
+
+def _parts(place: str) -> list[str]:
+    """Return the parts of a place's path, at least one."""
+    parts = [clean(part) or "" for part in unquote(urlsplit(place).path or place).replace("\\", "/").split("/")]
+    return [part for part in parts if part] or ["source"]

@@ -137,8 +137,11 @@ _COLUMNS = """\
 
 
 def _path(folder: Path, source: str) -> str:
-    """Return a local path as it counts from the project's folder."""
-    return source if storage.is_url(source) else os.path.relpath(Path(source).resolve(), folder.resolve())
+    """Return a local path as it counts from the project's folder; a link stays one, as it may lead elsewhere later."""
+    if storage.is_url(source):
+        return source
+    place = Path(source)
+    return os.path.relpath(place.parent.resolve() / place.name, folder.resolve())
 
 
 def _quoted(text: str) -> str:

@@ -22,6 +22,7 @@ from carspotter.headers import SUFFIXES
 from carspotter.records import KINDS, SPLITS, split_name
 from carspotter.sources.listing import Ad, clean, listing_row, photo_row, storable
 from carspotter.sources.makes import read_name
+from carspotter.storage_errors import shown
 
 Ads = Literal["number", "folder-number", "folder", "photo"]
 """What is one ad. `number`: the files whose names begin with one number and a position, `123_0_x.jpg`, wherever they
@@ -108,8 +109,7 @@ def _listed(path: str) -> tuple[str, list[str]]:
     local = storage.local_path(path)
     if local is None and urlsplit(path).password is not None:
         raise SourceError(
-            f"folder {path.rpartition('@')[2]}: a password in a URL would be kept with each photo; "
-            "give it in the environment"
+            f"folder {shown(path)}: a password in a URL would be kept with each photo; give it in the environment"
         )
     root = _root(path)
     try:
@@ -121,12 +121,12 @@ def _listed(path: str) -> tuple[str, list[str]]:
         theirs = [url for url in urls if not _is_own(str(Path(url).parent))]
         if urls and not theirs:
             raise SourceError(
-                f"folder {path} has only photos that its project wrote; give the folder of your own, "
+                f"folder {shown(path)} has only photos that its project wrote; give the folder of your own, "
                 f"which is none of {', '.join(OWN)} beside {SETTINGS}"
             )
         urls = theirs
     if not urls:
-        raise SourceError(f"folder {path} has no photos; allowed suffixes: {', '.join(SUFFIXES)}")
+        raise SourceError(f"folder {shown(path)} has no photos; allowed suffixes: {', '.join(SUFFIXES)}")
     if local is None:  # file systems have their own way to write a root, "memory:///box" for "memory://box"
         place = unquote(root) if root.casefold().startswith("webdav") else root
         tail = place.partition("://")[2].strip("/")
@@ -175,8 +175,8 @@ def _check_numbers(path: str, files: Iterator[_File]) -> None:
     # One or two may well be ads in two folders, in a tree of a handful.
     if len(shared) > max(_MAX_SHARED * len(folders), 2):
         raise SourceError(
-            f"folder {path}: {len(shared)} of {len(folders)} leading numbers stand in several folders, so a number is "
-            "not one ad; set ads = 'folder-number' if they begin anew in each folder, or 'photo'"
+            f"folder {shown(path)}: {len(shared)} of {len(folders)} leading numbers stand in several folders, so a "
+            "number is not one ad; set ads = 'folder-number' if they begin anew in each folder, or 'photo'"
         )
 
 

@@ -221,7 +221,7 @@ def parse_price(value: Any) -> float | None:
     A single separator with three digits behind it and at most three before it parts thousands; a number is itself.
     """
     if isinstance(value, int | float | Decimal) and not isinstance(value, bool):
-        return float(value) if math.isfinite(value) and value >= 0 else None
+        return _amount(value)
     text = clean(value) or ""
     found = _PRICE.findall(text)
     if len(found) != 1 or text.startswith("-"):
@@ -231,7 +231,16 @@ def parse_price(value: Any) -> float | None:
     is_thousands = len(digits) - mark == 4 and mark <= 3 and not _has_both(digits)
     is_decimal = mark >= 0 and digits.count(digits[mark]) == 1 and not is_thousands
     whole, part = (digits[:mark], digits[mark + 1 :]) if is_decimal else (digits, "")
-    return float(re.sub(r"[.,]", "", whole) + "." + (part or "0"))
+    return _amount(re.sub(r"[.,]", "", whole) + "." + (part or "0"))
+
+
+def _amount(value: float | Decimal | str) -> float | None:
+    """Return a number that a price can be, or None for one below zero, none at all, or one of hundreds of digits."""
+    try:
+        amount = float(value)
+    except OverflowError:
+        return None
+    return amount if math.isfinite(amount) and amount >= 0 else None
 
 
 def _has_both(digits: str) -> bool:

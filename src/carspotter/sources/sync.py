@@ -165,9 +165,13 @@ def prune(catalog: Catalog) -> None:
         retire(catalog, table, [row["photo_id"] for row in rows])
 
 
-STALE = """SELECT f.photo_id FROM files f JOIN checks c USING (photo_id)
-WHERE f.status = 'ok' AND f.sha256 IS NOT NULL AND c.sha256 IS NOT NULL AND c.sha256 <> f.sha256"""
-"""Photos whose bytes are no longer those that were looked at."""
+STALE = """SELECT f.photo_id FROM files f JOIN checks c USING (photo_id) LEFT JOIN findings v USING (photo_id)
+LEFT JOIN embeddings e USING (photo_id) WHERE f.status = 'ok' AND f.sha256 IS NOT NULL AND (
+    c.sha256 <> f.sha256 OR (c.sha256 IS NULL AND f.bytes > 0 AND c.status NOT IN ('error', 'too-large'))
+    OR 'storage' IN (v.status, e.status)
+)"""
+"""Photos whose bytes are no longer those that were looked at. A check without a checksum had no bytes to look at: an
+empty file, or a disk that was away, for which versions before wrote `storage`."""
 
 
 def forget_changed(catalog: Catalog) -> int:

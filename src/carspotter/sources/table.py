@@ -27,6 +27,7 @@ from carspotter.sources.lines import BROKEN, Record, read_csv, read_json_lines, 
 from carspotter.sources.listing import Ad, Row, clean, listing_row, photo_row, row_key
 from carspotter.sources.table_file import FORMS, Form, form_of, local_table, name_of
 from carspotter.sources.values import holds_bytes, is_rounded, number_text, photo_ids, tidy
+from carspotter.storage_errors import shown
 
 # Keys of JSON Lines differ from line to line: this many are looked at before a column is called unknown.
 _FIRST_RECORDS = 100
@@ -64,6 +65,8 @@ class TableSettings:
         for key in (*self.columns, *self.words):
             if key not in FIELDS:
                 raise ValueError(f"columns and words: unknown field {key!r}; {suggestion(key, FIELDS, limit=20)}")
+        if self.columns.get("ad_id") == "":
+            raise ValueError("columns: ad_id is empty; name the column that tells one ad from another")
         if self.form not in ("auto", *FORMS.values()):
             raise ValueError(f"form is {self.form!r}; allowed: auto, csv, jsonl, parquet")
         if self.delimiter is not None and len(self.delimiter) != 1:
@@ -80,8 +83,10 @@ def read(settings: TableSettings) -> Iterator[Ad]:
         path = local_table(settings.path, Path(folder))
         records = _records(settings, path)
         first = list(islice(records, _FIRST_RECORDS))
-        columns = _resolved(settings, first)
-        reader = _Reader(settings, columns)
+        while first and all(record.values is None for record in first):  # they name no column
+            yield from map(_Reader(settings, {}).ad, first)
+            first = list(islice(records, _FIRST_RECORDS))
+        reader = _Reader(settings, _resolved(settings, first))
         for record in chain(first, records):
             yield reader.ad(record)
 
@@ -90,18 +95,29 @@ def understood(settings: TableSettings) -> dict[str, list[str]]:
     """Return field → the table's columns, from its first records; raises SourceError as `read` does."""
     with TemporaryDirectory(prefix="carspotter-") as folder:
         records = _records(settings, local_table(settings.path, Path(folder)))
-        return _resolved(settings, list(islice(records, _FIRST_RECORDS)))
+        whole = (record for record in records if record.values is not None)
+        return _resolved(settings, list(islice(whole, _FIRST_RECORDS)))
 
 
 def _records(settings: TableSettings, path: Path) -> Iterator[Record]:
+    try:
+        yield from _read(settings, path)
+    except UnicodeDecodeError as error:  # wide characters: of them no half can be kept as a broken row
+        raise SourceError(
+            f"table {shown(settings.path)} is cut, or not in {settings.encoding}: {error.reason}; write it anew, "
+            "or set encoding"
+        ) from error
+
+
+def _read(settings: TableSettings, path: Path) -> Iterator[Record]:
     form = form_of(settings.path) if settings.form == "auto" else settings.form
     if form == "parquet":
-        return read_parquet(path, name=settings.path)
+        return read_parquet(path, name=shown(settings.path))
     if form == "jsonl":
-        return read_json_lines(path, name=settings.path, encoding=settings.encoding)
+        return read_json_lines(path, name=shown(settings.path), encoding=settings.encoding)
     return read_csv(
         path,
-        name=settings.path,
+        name=shown(settings.path),
         encoding=settings.encoding,
         delimiter=settings.delimiter,
         header=settings.header,
@@ -115,9 +131,9 @@ def _resolved(settings: TableSettings, first: Sequence[Record]) -> dict[str, lis
     if all(record.values is None for record in first):
         return {}
     if not there:
-        raise SourceError(f"table {settings.path}: its first lines hold nothing, not even the name of a column")
+        raise SourceError(f"table {shown(settings.path)}: its first lines hold nothing, not even the name of a column")
     looks = [key for key in there if any(_is_photo(record.values.get(key)) for record in first if record.values)]
-    return resolve(settings.path, list(there), settings.columns, looks)
+    return resolve(shown(settings.path), list(there), settings.columns, looks)
 
 
 def _is_photo(value: Any) -> bool:

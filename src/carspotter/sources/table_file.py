@@ -13,6 +13,7 @@ from typing import Literal
 
 from carspotter import storage
 from carspotter.errors import SourceError, StorageError
+from carspotter.storage_errors import shown
 
 Form = Literal["auto", "csv", "jsonl", "parquet"]
 
@@ -57,9 +58,9 @@ def form_of(url: str) -> Form:
     name = name_of(url)
     suffix = Path(name.stem if name.suffix.casefold() == ".gz" else name).suffix.casefold()
     if suffix in _WORKBOOKS:
-        raise SourceError(f"table {url}: unknown suffix {suffix!r}, a workbook; {_AS_CSV}")
+        raise SourceError(f"table {shown(url)}: unknown suffix {suffix!r}, a workbook; {_AS_CSV}")
     if suffix not in FORMS:
-        raise SourceError(f"table {url}: unknown suffix {suffix!r}; allowed: {', '.join(FORMS)}; or set form")
+        raise SourceError(f"table {shown(url)}: unknown suffix {suffix!r}; allowed: {', '.join(FORMS)}; or set form")
     return FORMS[suffix]
 
 
@@ -75,17 +76,17 @@ def local_table(url: str, folder: Path) -> Path:
     try:
         if not path.is_file():
             raise SourceError(
-                f"table {url}: {'a folder' if path.is_dir() else 'no such file'}; give a CSV, JSON Lines "
+                f"table {shown(url)}: {'a folder' if path.is_dir() else 'no such file'}; give a CSV, JSON Lines "
                 "or Parquet file"
             )
         path = _unpacked(path, folder, url)
         with path.open("rb") as file:
             start = file.read(64).lstrip().lower()
     except (OSError, ValueError) as error:
-        raise SourceError(f"table {url} cannot be read: {error}") from error
+        raise SourceError(f"table {shown(url)} cannot be read: {error}") from error
     for magic, what in _NO_TABLES.items():
         if start.startswith(magic.lower()):
-            raise SourceError(f"table {url} is {what}")
+            raise SourceError(f"table {shown(url)} is {what}")
     return path
 
 
@@ -97,5 +98,5 @@ def _unpacked(path: Path, folder: Path, url: str) -> Path:
         with gzip.open(path) as packed, (folder / "unpacked").open("wb") as plain:
             shutil.copyfileobj(packed, plain, 1 << 20)
     except (gzip.BadGzipFile, EOFError, zlib.error) as error:
-        raise SourceError(f"table {url} is packed with gzip and broken: {error}; unpack it by hand") from error
+        raise SourceError(f"table {shown(url)} is packed with gzip and broken: {error}; unpack it by hand") from error
     return folder / "unpacked"

@@ -31,7 +31,7 @@ class Journal:
         path = place / JOURNAL
         data = path.read_bytes() if path.exists() else b""
         if data and not data.endswith(b"\n"):
-            path.write_bytes(data[: data.rfind(b"\n") + 1])
+            os.truncate(path, data.rfind(b"\n") + 1)  # writing it anew would risk the whole lines on a full disk
         self._file = path.open("ab")
 
     def append(self, record: Mapping[str, Any]) -> None:

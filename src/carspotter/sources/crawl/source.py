@@ -35,6 +35,11 @@ def read(settings: CrawlSettings, folder: str | Path, *, progress: Progress | No
     found = report(settings, folder)
     if found is None or not found.is_done(settings):
         crawl(settings, folder, progress=progress)
+    yield from read_journal(settings, folder)
+
+
+def read_journal(settings: CrawlSettings, folder: str | Path) -> Iterator[Ad]:
+    """Yield an ad for each listing that a crawl has found so far; nothing is asked, and nothing written."""
     yield from ads_of(_pages(_place(settings, Path(folder))), source=settings.name)
 
 
