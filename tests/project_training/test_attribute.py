@@ -198,11 +198,11 @@ def test_photos_that_are_missing_or_no_photos_are_left_out_and_said(tmp_path: Pa
 
 
 def test_photos_whose_names_are_no_text_are_left_out_and_said(tmp_path: Path) -> None:
-    drawn(tmp_path / "photos", {"a": 220, "b": 20}, 8)
-    odd = os.fsdecode(os.fsencode(tmp_path / "photos" / "a") + b"/caf\xe9.png")
-    shutil.copyfile(tmp_path / "photos" / "a" / "a-0.png", odd)
+    drawn(tmp_path / "photos", {"exterior": 220, "interior": 20}, 8)
+    odd = os.fsdecode(os.fsencode(tmp_path / "photos" / "exterior") + b"/caf\xe9.png")
+    shutil.copyfile(tmp_path / "photos" / "exterior" / "exterior-0.png", odd)
     said = Said()
-    train_attribute(tmp_path / "photos", tmp_path / "out", AttributeSettings(task="side"), said)
+    train_attribute(tmp_path / "photos", tmp_path / "out", AttributeSettings(task="kind"), said)
     (line,) = [line for line in said.lines if line.startswith("left out")]
     assert line.endswith("caf\\udce9.png': its name is no UTF-8; rename it")
 

@@ -44,7 +44,8 @@ class Nodes:
                 raise RecipeError(f"class_id {name!r} is not in the taxonomy")
             return self.ids[name]
         # Kept by its words: thousands of rows that say "Audi A4" share one set.
-        parts = tuple(row.get(level) or "" for level in LEVELS)
+        year = year_of(row.get("year") or "", error=RecipeError, where="a row of the labels", may_span=True)
+        parts = (*(row.get(level) or "" for level in LEVELS[:-1]), str(year or ""))
         if parts not in self._numbers:
             self._numbers[parts] = self._add(parts)
         return self._numbers[parts]
@@ -62,10 +63,8 @@ class Nodes:
             return len(self._sets) - 1
         if not parts[0]:
             raise RecipeError("a row has neither class_id nor make")
-        year = year_of(parts[-1], error=RecipeError, where="a row of the labels", may_span=True)
-        wanted = (*parts[:-1], str(year or ""))
         known = [[str(getattr(taxon, level) or "") for level in LEVELS] for taxon in self.taxonomy.classes]
-        fits = np.array([_fits(wanted, each) for each in known])
+        fits = np.array([_fits(parts, each) for each in known])
         if not fits.any():
             raise RecipeError(f"no class is a {' '.join(part for part in parts if part)!r}; add it to the taxonomy")
         # The only model of a make is a class: its photos are judged like any labelled with it.
