@@ -238,6 +238,20 @@ def test_to_keep_what_a_person_said_gives_it_again(project: Project) -> None:
         assert catalog.rows("SELECT photo_id, name FROM reviews") == [{"photo_id": "0/0", "name": "Audi A3"}]
 
 
+def test_a_photo_that_was_relabelled_by_itself_does_not_speak_for_its_ad(project: Project) -> None:
+    write_doubts(project.labels / "doubts.csv", [Doubt(photo_id="1/0", ad_id="1", is_ad=True, given="x", score=0.1)])
+    audi = {"make": "Audi", "model": "A3"}
+    with ReviewSession(project, person="Ann") as session:
+        session.decide({"task": "class", "photo": "1/0", "says": "relabel", "becomes": audi, "id": "0" * 16})
+    build(project, only=("resolve",))
+    with ReviewSession(project, person="Ann") as session:
+        (item,) = session.work(session.query("doubts")).items
+        assert (item.photo_id, item.given and item.given.name()) == ("1/1", "BMW X5 2012")
+    with ReviewSession(project, person="Ann") as session:  # of a session that knows nothing of the queue
+        kept = session.decide({"task": "class", "ad": "1", "says": "keep", "id": "1" * 16})
+        assert (kept.says, kept.given) == ("keep", "BMW X5 2012")
+
+
 def test_who_cannot_tell_changes_no_label(project: Project) -> None:
     said = {"task": "class", "says": "relabel", "becomes": {"make": "Audi", "model": "A3"}}
     with ReviewSession(project, person="Ann") as ann, ReviewSession(project, person="Bob") as bob:

@@ -7,7 +7,7 @@ only which photos people called exterior and which words they wrote down.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ from carspotter.labels.corrections import BECOMES, NOTES, WORDS, Corrections, Wo
 from carspotter.labels.doubts import COLUMNS, NEEDED
 from carspotter.labels.known import Known
 from carspotter.project.folder import Project
-from carspotter.review.apply import PHOTO_LABELS, written_words
+from carspotter.review.apply import PHOTO_LABELS, decided_alone, written_words
 from carspotter.review.decisions import Decision, Task
 from carspotter.review.imported import open_decisions
 from carspotter.review.queue import TASKS_OF, Box, Item, QueueQuery, Shot
@@ -84,7 +84,7 @@ class ProjectQueues:
         random order depends on the seed and its id alone, so that a sample stays one when photos are added.
         """
         if query.queue == "doubts":
-            return _doubts(self._catalog, self._labels)[: query.most]
+            return _doubts(self._catalog, self._labels, decided_alone(self.store))[: query.most]
         if query.queue == "unresolved":
             written = written_words(self._labels, self.store)
             return _unresolved(self._catalog, self._labels, written)[: query.most]
@@ -94,7 +94,7 @@ class ProjectQueues:
 
     def find(self, decision: Decision) -> Item | None:
         """Return the item that a decision is about, or None where the project has no such photo that can be shown."""
-        photo_id = decision.photo_id or _a_photo(self._catalog, decision.ad_id or "")
+        photo_id = decision.photo_id or _a_photo(self._catalog, decision.ad_id or "", decided_alone(self.store))
         rows = self._catalog.rows(f"SELECT * FROM ({_PHOTOS}) WHERE photo_id = ?", photo_id) if photo_id else []
         return replace(photo_item(rows[0], decision.task), is_ad=decision.photo_id is None) if rows else None
 
@@ -126,9 +126,11 @@ def _photos(catalog: Catalog, query: QueueQuery, exteriors: Sequence[str]) -> li
     return [photo_item(row, query.asks) for row in rows]
 
 
-def _a_photo(catalog: Catalog, ad_id: str) -> str | None:
+def _a_photo(catalog: Catalog, ad_id: str, alone: Collection[str]) -> str | None:
+    """Return the ad's first photo: of those whose label is the ad's, unless all are in `alone`, decided apart."""
     sql = "SELECT p.photo_id FROM listing_photos p JOIN checks c USING (photo_id) WHERE p.ad_id = ? AND c.width > 0"
-    rows = catalog.rows(f"{sql} ORDER BY p.position, p.photo_id LIMIT 1", ad_id)
+    order = "list_contains(?::VARCHAR[], p.photo_id), p.position, p.photo_id"
+    rows = catalog.rows(f"{sql} ORDER BY {order} LIMIT 1", ad_id, list(alone))
     return rows[0]["photo_id"] if rows else None
 
 
@@ -182,13 +184,14 @@ def _rows(path: Path, needed: Sequence[str], known: Sequence[str], *, advice: st
     return [row for _, row in rows_of(path.read_text(encoding="utf-8-sig"), str(path), needed=needed, known=known)]
 
 
-def _doubts(catalog: Catalog, labels: Path) -> list[Item]:
+def _doubts(catalog: Catalog, labels: Path, alone: Collection[str]) -> list[Item]:
     rows = _rows(labels / "doubts.csv", NEEDED, COLUMNS, advice=f"carspotter doubts {typed(labels.parent)}")
-    photos = _facts(catalog, [row.get("shown") or row["photo_id"] for row in rows])
+    shown_by = [_shown(catalog, row, alone) for row in rows]
+    photos = _facts(catalog, shown_by)
     asked = {row["ad_id"] for row in rows if not row["photo_id"]}
     items = []
-    for row in rows:
-        facts = photos.get(row.get("shown") or row["photo_id"])
+    for row, photo_id in zip(rows, shown_by, strict=True):
+        facts = photos.get(photo_id)
         # Unlike a label that is doubted itself is no news; to keep the photo would overrule what is said of the ad.
         if facts is None or (row["photo_id"] and row["ad_id"] in asked):
             continue
@@ -204,6 +207,13 @@ def _doubts(catalog: Catalog, labels: Path) -> list[Item]:
             )
         )
     return items
+
+
+def _shown(catalog: Catalog, row: Mapping[str, str], alone: Collection[str]) -> str:
+    photo_id = row.get("shown") or row["photo_id"]
+    if row["photo_id"] or photo_id not in alone:
+        return photo_id
+    return _a_photo(catalog, row["ad_id"], alone) or photo_id  # relabelled by itself since, it is not what its ad is
 
 
 def _facts(catalog: Catalog, photo_ids: Sequence[str]) -> dict[str, Row]:
