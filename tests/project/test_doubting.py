@@ -144,6 +144,23 @@ def test_an_ad_is_asked_about_by_a_photo_that_has_its_label(project: Project) ->
     assert labels() == before
 
 
+def test_a_list_that_was_filled_in_in_its_place_is_kept(project: Project) -> None:
+    build(project, only=("doubts",))
+    doubts, reviewed = project.labels / "doubts.csv", project.labels / "reviewed.csv"
+    decide(project, ad3="drop")
+    reviewed.replace(doubts)
+    filled, kept = doubts.read_bytes(), project.labels / "doubts.csv.filled"
+    told = f"doubts.csv was filled in; save it as reviewed.csv to have it count; it lies in {kept}"
+    assert build(project, only=("doubts",))["doubts"]["warnings"] == [told]
+    assert kept.read_bytes() == filled
+    with doubts.open(encoding="utf-8-sig") as file:
+        assert {row["decision"] for row in csv.DictReader(file)} == {""}
+    kept.rename(reviewed)
+    doubts.write_bytes(filled)  # what it says is in the file where it belongs
+    assert "warnings" not in build(project, only=("doubts",))["doubts"]
+    assert not kept.exists()
+
+
 def test_a_new_photo_of_a_reviewed_ad_follows_the_decision(project: Project) -> None:
     build(project, only=("doubts",))
     decide(project, ad3="relabel")

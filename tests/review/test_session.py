@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 
 from carspotter.errors import ImageError, LabelError, ProjectError
+from carspotter.labels.corrections import Corrections
 from carspotter.labels.doubts import Doubt, write_doubts
 from carspotter.project.folder import Project
 from carspotter.project.pipeline import build
@@ -129,6 +130,27 @@ def test_undone_is_asked_again(project: Project) -> None:
 def test_a_queue_that_there_is_not(queue: str, task: str | None, message: str, project: Project) -> None:
     with ReviewSession(project, person="Ann") as session, pytest.raises(ProjectError, match=message):
         session.query(queue, task)
+
+
+def test_a_list_that_a_spreadsheet_saved_otherwise_is_named(project: Project) -> None:
+    doubts, words = project.labels / "doubts.csv", project.labels / "unresolved.csv"
+    write_doubts(doubts, [Doubt(photo_id="1/0", ad_id="1", given="Citroën", score=0.1, given_probability=0.873)])
+    good = doubts.read_text(encoding="utf-8-sig")
+    for path, queue in ((doubts, "doubts"), (words, "unresolved")):
+        path.write_bytes(good.encode("cp1252"))
+        with (
+            ReviewSession(project, person="Ann") as session,
+            pytest.raises(LabelError, match=rf"{path.name} cannot be read: .*; save it as CSV in UTF-8"),
+        ):
+            photos(session, queue)
+    for number in ('"0,873"', "nan"):
+        doubts.write_text(good.replace("0.873", number), encoding="utf-8")
+        said = number.strip('"')
+        with (
+            ReviewSession(project, person="Ann") as session,
+            pytest.raises(LabelError, match=rf"doubts.csv line 2: given_probability is '{said}'; it must be a number"),
+        ):
+            photos(session, "doubts")
 
 
 def test_doubts_before_they_were_looked_for(project: Project) -> None:
@@ -295,6 +317,31 @@ def test_words_that_were_decided_are_resolved_at_the_next_build(project: Project
     with ReviewSession(project, person="Ann") as session:
         session.undo("1" * 16)
     assert build(project, only=("resolve",))["resolve"]["unresolved"] == 1
+
+
+def test_a_list_of_words_holds_what_was_decided_and_may_replace_it_again_and_again(project: Project) -> None:
+    words, open_, kept = (project.labels / name for name in ("words.csv", "unresolved.csv", "unresolved.csv.filled"))
+    words.write_text("make,model,submodel,becomes_make,becomes_model,mine\nZorb,Yy,,Fiat,Uno,by Ann\n")
+    filled = open_.read_text(encoding="utf-8-sig").replace("Qqzzx,Vbnmk,,,,", "Qqzzx,Vbnmk,,Fiat,Panda,")
+    open_.write_text(filled)  # in its place
+    said = build(project, only=("resolve",))["resolve"]
+    assert (said["unresolved"], len(said["warnings"])) == (1, 1)
+    assert said["warnings"][0].startswith("unresolved.csv was filled in; save it as words.csv to have it count;")
+    assert kept.read_text() == filled
+    again = build(project, only=("resolve",))["resolve"]
+    assert (again["unchanged"], again.get("warnings")) == (True, None)
+    with ReviewSession(project, person="Ann") as session:
+        work = session.work(session.query("unresolved"))
+        assert [item.words for item in work.items] == [("Qqzzx", "Vbnmk", None)]
+        assert (work.total, work.done) == (1, 0)
+    filled = open_.read_text(encoding="utf-8-sig").replace("Qqzzx,Vbnmk,,,,", "Qqzzx,Vbnmk,,Fiat,Panda,")
+    words.write_text(filled)
+    said = build(project, only=("resolve",))["resolve"]
+    assert (said["unresolved"], said.get("warnings")) == (0, None)
+    known = Corrections.read(words)
+    assert known.find(("zorb", "yy", None)) == Taxon(make="Fiat", model="Uno")
+    assert known.find(("Qqzzx", "Vbnmk", None)) == Taxon(make="Fiat", model="Panda")
+    assert "by Ann" in open_.read_text(encoding="utf-8-sig")
 
 
 def test_kinds_and_viewpoints_stand_above_the_finder(tmp_path: Path) -> None:

@@ -17,12 +17,13 @@ from carspotter.labels.noise import Doubts, find_doubts, out_of_fold
 from carspotter.labels.outliers import find_outliers
 from carspotter.project.build import Build
 from carspotter.project.classes import class_taxa
+from carspotter.project.intake import warned
 from carspotter.project.learn import embedded
 from carspotter.recognition.fusion import fuse
 from carspotter.recognition.probes import fit_probe
 from carspotter.review.apply import decided, decided_alone
 from carspotter.review.decisions import DecisionStore
-from carspotter.review.imported import open_decisions
+from carspotter.review.imported import keep_filled, open_decisions
 from carspotter.taxonomy import Taxon, Taxonomy
 
 STRENGTH = 0.1
@@ -117,6 +118,7 @@ def _outliers(x: Any, classes: Any, samples: Mapping[str, Any]) -> list[Doubt]:
 def _write(build: Build, found: Sequence[Doubt], doubts: Doubts, store: DecisionStore) -> Mapping[str, Any]:
     folder, settled = build.project.labels, store.settled("class")
     open_ = [each for each in found if decided(settled, None if each.is_ad else each.photo_id, each.ad_id) is None]
+    warnings = keep_filled(folder / "doubts.csv", store)
     write_doubts(folder / "doubts.csv", open_)
     build.watch.advance(3, 3)
     of_labels = [doubt for doubt in open_ if doubt.why == LABEL]
@@ -128,7 +130,8 @@ def _write(build: Build, found: Sequence[Doubt], doubts: Doubts, store: Decision
         stats += "; mixed up by sellers: " + ", ".join(_in_words(pair) for pair in pairs[:3])
     if open_:
         stats += f"; next: carspotter review {typed(build.project.folder)} --queue doubts"
-    return {"ads": n_ads, "outliers": n_outliers, "reviewed": len(found) - len(open_), "pairs": pairs, "text": stats}
+    counts = {"ads": n_ads, "outliers": n_outliers, "reviewed": len(found) - len(open_)}
+    return {**counts, "pairs": pairs, "text": stats, **warned(warnings)}
 
 
 def _in_words(pair: Mapping[str, Any]) -> str:

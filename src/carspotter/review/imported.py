@@ -7,15 +7,14 @@ to `reviewed.csv.imported`. What somebody decided in a review stands above a row
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
-import itertools
 import logging
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 
-from carspotter.errors import LabelError, StorageError, suggestion
+from carspotter.csv_rows import read_text, set_aside, set_filled_aside
+from carspotter.errors import LabelError, suggestion
 from carspotter.labels.corrections import rows_of, taxon_of
 from carspotter.labels.doubts import COLUMNS, NEEDED
 from carspotter.review.decisions import DECISIONS, RELABEL, UNDECIDABLE, Decision, DecisionStore, Target, votes
@@ -49,7 +48,7 @@ def _import(path: Path, store: DecisionStore) -> None:
             differing += [target[-1]] * (decision.said not in {each.said for each in reviewed})
         elif decision.by not in known or known[decision.by].said != decision.said:
             store.append(decision)
-    kept = _set_aside(path)
+    kept = set_aside(path, "imported")
     if differing:
         log.warning(
             "%s: %d rows say otherwise than a review did, which holds: %s; decide them again with carspotter review",
@@ -59,16 +58,19 @@ def _import(path: Path, store: DecisionStore) -> None:
         )
 
 
-def _set_aside(path: Path) -> Path:
-    numbers = itertools.chain([""], (f"-{number}" for number in itertools.count(2)))
-    names = (path.with_name(f"{path.name}.imported{number}") for number in numbers)
-    free = next(name for name in names if not name.exists())
+def keep_filled(path: Path, store: DecisionStore) -> list[str]:
+    """Set a `doubts.csv` aside in which somebody decided what the store does not hold; return warnings.
+
+    It was saved in its place and not as `reviewed.csv`, and another is about to be written there. Raises StorageError.
+    """
+    if not path.exists():
+        return []
+    held = {(each.target, each.says, each.becomes) for each in store.decisions("class", taken_back=True)}
     try:
-        with contextlib.suppress(FileNotFoundError):  # another process was first
-            path.rename(free)
-    except OSError as error:
-        raise StorageError(f"{path} cannot be renamed to {free.name}: {error.strerror}") from error
-    return free
+        said = {(target, each.says, each.becomes) for target, each in read_reviewed(path).items()}
+    except LabelError:  # somebody worked in it, whatever is wrong
+        return [set_filled_aside(path, belongs=REVIEWED)]
+    return [] if said <= held else [set_filled_aside(path, belongs=REVIEWED)]
 
 
 def read_reviewed(path: Path) -> dict[Target, Decision]:
@@ -76,11 +78,11 @@ def read_reviewed(path: Path) -> dict[Target, Decision]:
 
     Raises LabelError that names file and line.
     """
+    text = read_text(path, error=LabelError)
     try:
-        text = path.read_text(encoding="utf-8-sig")  # spreadsheets begin their CSV with a mark
         stamp = path.stat().st_mtime
-    except (OSError, UnicodeDecodeError) as error:
-        raise LabelError(f"{path} cannot be read: {error}; save it as CSV in UTF-8") from error
+    except OSError as error:  # another process has imported it meanwhile
+        raise LabelError(f"{path} cannot be read: {error}") from error
     found: dict[Target, tuple[int, Decision]] = {}
     for number, row in rows_of(text, str(path), needed=NEEDED, known=COLUMNS):
         if not row["decision"]:

@@ -6,6 +6,7 @@ only which photos people called exterior and which words they wrote down.
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
@@ -13,9 +14,20 @@ from pathlib import Path
 from typing import Any
 
 from carspotter.catalog.catalog import Catalog
-from carspotter.errors import ProjectError, typed
+from carspotter.csv_rows import Rows, read_text
+from carspotter.errors import LabelError, ProjectError, typed
 from carspotter.geometry import SIDES
-from carspotter.labels.corrections import BECOMES, NOTES, WORDS, Corrections, Words, rows_of, taxon_of, words_key
+from carspotter.labels.corrections import (
+    BECOMES,
+    DECIDED,
+    NOTES,
+    WORDS,
+    Corrections,
+    Words,
+    rows_of,
+    taxon_of,
+    words_key,
+)
 from carspotter.labels.doubts import COLUMNS, NEEDED
 from carspotter.labels.known import Known
 from carspotter.project.folder import Project
@@ -178,35 +190,49 @@ def _machine(row: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _rows(path: Path, needed: Sequence[str], known: Sequence[str], *, advice: str) -> list[dict[str, str]]:
+def _rows(path: Path, needed: Sequence[str], known: Sequence[str], *, advice: str) -> Rows:
     if not path.exists():
         raise ProjectError(f"{path} is not there; run first: {advice}")
-    return [row for _, row in rows_of(path.read_text(encoding="utf-8-sig"), str(path), needed=needed, known=known)]
+    return rows_of(read_text(path, error=LabelError), str(path), needed=needed, known=known)
 
 
 def _doubts(catalog: Catalog, labels: Path, alone: Collection[str]) -> list[Item]:
-    rows = _rows(labels / "doubts.csv", NEEDED, COLUMNS, advice=f"carspotter doubts {typed(labels.parent)}")
-    shown_by = [_shown(catalog, row, alone) for row in rows]
+    path = labels / "doubts.csv"
+    rows = _rows(path, NEEDED, COLUMNS, advice=f"carspotter doubts {typed(labels.parent)}")
+    shown_by = [_shown(catalog, row, alone) for _, row in rows]
     photos = _facts(catalog, shown_by)
-    asked = {row["ad_id"] for row in rows if not row["photo_id"]}
+    asked = {row["ad_id"] for _, row in rows if not row["photo_id"]}
     items = []
-    for row, photo_id in zip(rows, shown_by, strict=True):
-        facts = photos.get(photo_id)
+    for (line, row), photo_id in zip(rows, shown_by, strict=True):
+        facts, where = photos.get(photo_id), f"{path} line {line}"
         # Unlike a label that is doubted itself is no news; to keep the photo would overrule what is said of the ad.
         if facts is None or (row["photo_id"] and row["ad_id"] in asked):
             continue
         shown = photo_item(facts, "class")
-        numbers = {name: float(row[name]) for name in ("given_probability", "suggested_probability") if row.get(name)}
+        numbers = {name: _number(row, name, where) for name in _PROBABILITIES if row.get(name)}
         items.append(
             replace(
                 shown,
                 is_ad=not row["photo_id"],
-                suggested=taxon_of(row, str(labels / "doubts.csv")),
+                suggested=taxon_of(row, where),
                 machine={**shown.machine, **numbers},
                 why=row.get("why") or None,
             )
         )
     return items
+
+
+_PROBABILITIES = ("given_probability", "suggested_probability")
+
+
+def _number(row: Mapping[str, str], name: str, where: str) -> float:
+    try:
+        number = float(row[name])
+    except ValueError:
+        number = math.nan
+    if math.isfinite(number):
+        return number
+    raise LabelError(f"{where}: {name} is {row[name]!r}; it must be a number such as 0.873, with a point")
 
 
 def _shown(catalog: Catalog, row: Mapping[str, str], alone: Collection[str]) -> str:
@@ -239,7 +265,9 @@ def _unresolved(catalog: Catalog, labels: Path, written: Corrections) -> list[It
     shown = {words_key((row["make"], row["model"], row["submodel"])): row for row in catalog.rows(_WORDS_SHOWN)}
     photos = _facts(catalog, [row["photo_id"] for row in shown.values() if row["photo_id"]])
     items = []
-    for row in rows:
+    for _, row in rows:
+        if row.get(DECIDED):
+            continue
         words: Words = (row["make"] or None, row["model"] or None, row["submodel"] or None)
         facts = photos.get((shown.get(words_key(words)) or {}).get("photo_id") or "")
         photo = photo_item(facts, "words") if facts else Item(task="words")
