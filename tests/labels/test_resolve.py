@@ -282,6 +282,17 @@ def test_only_an_unresolved_list_in_which_something_new_was_decided_is_kept(tmp_
         assert not path.exists()
 
 
+def test_a_taxon_is_spelled_as_it_is_known():
+    known = Known.bundled()
+    for make, model, spelled in (
+        ("VW", "golf", ("Volkswagen", "Golf")),
+        ("Citroen", None, ("Citroën", None)),
+        ("vw", "Passat Variant", ("Volkswagen", "Passat Variant")),  # another name may be a class of its own
+        ("Zorblax", "golf", ("Zorblax", "golf")),
+    ):
+        assert known.spelled(Taxon(make=make, model=model)) == Taxon(make=spelled[0], model=spelled[1])
+
+
 @pytest.mark.parametrize("cell", ["=1+1", "+49 GOLF", "-x", "@SUM(A1)", "'=x", "''-y", "  =z", "O'Neil", "'80 Golf"])
 def test_no_spreadsheet_runs_what_sellers_wrote(cell):
     rows = unresolved([{"ad_id": "1", "make": "Ford", "model": cell}], [{"ad_id": "1", "status": "unresolved"}])

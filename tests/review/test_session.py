@@ -387,6 +387,29 @@ def test_taxa_to_choose_from_are_the_projects_own_first(project: Project) -> Non
     assert {"taxon": {"make": "Lada", "model": "Niva"}, "ads": 0} in taxa or len(taxa) > 1000
 
 
+def test_taxa_of_one_year_and_two_generations_have_names_of_their_own(project: Project) -> None:
+    golf = {"make": "Volkswagen", "model": "Golf", "year": 2020, "status": "ok"}
+    with project.catalog() as catalog, catalog.writer():
+        catalog.append("labels", [{"ad_id": ad, **golf, "generation": g} for ad, g in (("3", "Mk7"), ("4", "Mk8"))])
+    with ReviewSession(project, person="Ann") as session:
+        names = [row["name"] for row in session.taxa()]
+    assert {"Volkswagen Golf Mk7 2020", "Volkswagen Golf Mk8 2020"} <= set(names)
+    assert len(set(names)) == len(names)
+
+
+def test_a_taxon_is_spelled_as_it_is_known_and_a_new_one_is_offered(project: Project) -> None:
+    said = {"task": "class", "says": "relabel"}
+    with ReviewSession(project, person="Ann") as session:
+        session.decide({**said, "photo": "0/0", "becomes": {"make": "VW", "model": "golf"}, "id": "0" * 16})
+        new = session.decide({**said, "photo": "0/1", "becomes": {"make": "Zorblax", "model": "R1T"}, "id": "1" * 16})
+        assert [each.said for each in session.store.decisions()] == ["Volkswagen Golf", "Zorblax R1T"]
+        row = {"taxon": {"make": "Zorblax", "model": "R1T"}, "name": "Zorblax R1T", "ads": 0}
+        assert row in session.taxa()
+        build(project, only=("resolve",))
+        session.undo(new.id)
+        assert row in session.taxa()  # until the next build photos have it
+
+
 def test_learning_tells_what_it_said_or_why_it_could_not(project: Project) -> None:
     done: list[int] = []
     learning = Relearning(project, done=lambda: done.append(1))

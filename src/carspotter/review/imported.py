@@ -17,6 +17,7 @@ from carspotter.csv_rows import read_text, set_aside, set_filled_aside
 from carspotter.errors import LabelError, suggestion
 from carspotter.labels.corrections import rows_of, taxon_of
 from carspotter.labels.doubts import COLUMNS, NEEDED
+from carspotter.labels.known import Known
 from carspotter.review.decisions import DECISIONS, RELABEL, UNDECIDABLE, Decision, DecisionStore, Target, votes
 
 log = logging.getLogger("carspotter.review")
@@ -83,19 +84,20 @@ def read_reviewed(path: Path) -> dict[Target, Decision]:
         stamp = path.stat().st_mtime
     except OSError as error:  # another process has imported it meanwhile
         raise LabelError(f"{path} cannot be read: {error}") from error
+    names = Known.bundled()
     found: dict[Target, tuple[int, Decision]] = {}
     for number, row in rows_of(text, str(path), needed=NEEDED, known=COLUMNS):
         if not row["decision"]:
             continue
         where = f"{path} line {number}"
-        decision = _decision(row, where, stamp)
+        decision = _decision(row, where, stamp, names)
         first, known = found.setdefault(decision.target, (number, decision))
         if (known.says, known.becomes) != (decision.says, decision.becomes):
             raise LabelError(f"{where}: {decision.target[-1]} was decided otherwise in line {first}; keep one line")
     return {target: decision for target, (_, decision) in found.items()}
 
 
-def _decision(row: Mapping[str, str], where: str, stamp: float) -> Decision:
+def _decision(row: Mapping[str, str], where: str, stamp: float, names: Known) -> Decision:
     says = row["decision"].lower()
     if says not in ACTIONS:
         raise LabelError(f"{where}: decision is {row['decision']!r}; {suggestion(says, ACTIONS)}")
@@ -104,6 +106,7 @@ def _decision(row: Mapping[str, str], where: str, stamp: float) -> Decision:
     becomes = taxon_of(row, where) if says == RELABEL else None
     if becomes is None and says == RELABEL:
         raise LabelError(f"{where}: relabel needs becomes_make, and becomes_model as far as known; or write drop")
+    becomes = becomes and names.spelled(becomes)
     if becomes is not None and becomes.name() == row.get("given"):
         raise LabelError(f"{where}: {becomes.name()!r} is relabelled as itself; write keep, or another class")
     # The same row of the same file has the same id: a second reading, after a crash or beside another process, adds

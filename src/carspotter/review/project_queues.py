@@ -7,7 +7,6 @@ only which photos people called exterior and which words they wrote down.
 from __future__ import annotations
 
 import math
-from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -29,12 +28,12 @@ from carspotter.labels.corrections import (
     words_key,
 )
 from carspotter.labels.doubts import COLUMNS, NEEDED
-from carspotter.labels.known import Known
 from carspotter.project.folder import Project
 from carspotter.review.apply import PHOTO_LABELS, decided_alone, written_words
 from carspotter.review.decisions import Decision, Task
 from carspotter.review.imported import open_decisions
 from carspotter.review.queue import TASKS_OF, Box, Item, QueueQuery, Shot
+from carspotter.review.taxa import taxa_to_choose
 from carspotter.taxonomy import Taxon
 
 Row = dict[str, Any]
@@ -125,7 +124,7 @@ class ProjectQueues:
 
     def taxa(self) -> list[dict[str, Any]]:
         """Return all that a label may become: the project's own taxa, of most ads first, then known models."""
-        return _taxa(self._catalog)
+        return taxa_to_choose(self._catalog, self.store)
 
 
 def _photos(catalog: Catalog, query: QueueQuery, exteriors: Sequence[str]) -> list[Item]:
@@ -289,25 +288,3 @@ def _in_words(row: Mapping[str, str]) -> str:
     counted = f"{ads} ad{'' if ads == '1' else 's'}" if ads else ""
     said = (row.get("message") or "").partition("; write what")[0]  # here it is asked for, not to be written
     return "; ".join(part for part in (counted, said) if part)
-
-
-def _taxa(catalog: Catalog) -> list[dict[str, Any]]:
-    rows = catalog.rows(
-        "SELECT make, model, generation, year, count(*) AS ads FROM labels WHERE status = 'ok' "
-        "AND make IS NOT NULL GROUP BY ALL ORDER BY ALL"
-    )
-    counts: Counter[tuple[Any, ...]] = Counter()
-    for row in rows:
-        path = (row["make"], row["model"], row["generation"], row["year"])
-        for depth in (1, 2, 3, 4):
-            if depth == 1 or path[depth - 1] is not None:
-                counts[path[:depth] + (None,) * (4 - depth)] += row["ads"]
-    known = [
-        (make.name, model, None, None) for make in Known.bundled().makes.values() for model in make.models.values()
-    ]
-    own = sorted(counts, key=lambda path: (-counts[path], [str(part or "") for part in path]))
-    names = ("make", "model", "generation", "year")
-    return [
-        {"taxon": {name: part for name, part in zip(names, path, strict=True) if part is not None}, "ads": counts[path]}
-        for path in dict.fromkeys([*own, *sorted(set(known))])
-    ]
