@@ -2,20 +2,22 @@
 
 In: a path or a text, the columns that it must have, the error to raise. Out: each row with its line number. Sellers'
 tables, which may be broken anywhere, are read by `sources.lines`; this is for labels, where a broken row is an error.
-`csv_text` is the way back.
+`csv_text` is the way back. A file whose rows were taken over, or that another would replace, is set aside.
 """
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import io
+import itertools
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from carspotter.errors import CarspotterError
+from carspotter.errors import CarspotterError, StorageError
 from carspotter.geometry import SIDES, BoundingBox
 
 Rows = list[tuple[int, dict[str, str]]]
@@ -33,14 +35,40 @@ def read_csv(path: Path, needed: Sequence[str], *, error: type[CarspotterError],
     column of `needed` that it lacks, and for a row with more or fewer cells than the header.
     """
     where = where or str(path)
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as problem:
-        raise error(f"{where} cannot be read: {problem}; save it as CSV in UTF-8") from problem
-    rows = parse_csv(text, needed, error=error, where=where)
+    rows = parse_csv(read_text(path, error=error, where=where), needed, error=error, where=where)
     if not rows:
         raise error(f"{where} has no row")
     return rows
+
+
+def read_text(path: Path, *, error: type[CarspotterError], where: str = "") -> str:
+    """Return the text of a file, without the mark that spreadsheets begin it with; raises `error` as `read_csv`."""
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as problem:
+        raise error(f"{where or path} cannot be read: {problem}; save it as CSV in UTF-8") from problem
+
+
+def set_aside(path: Path, ending: str) -> Path:
+    """Rename a file to its name with an ending, numbered where that is taken, and return its new place.
+
+    Raises StorageError where it cannot be renamed.
+    """
+    numbers = itertools.chain([""], (f"-{number}" for number in itertools.count(2)))
+    names = (path.with_name(f"{path.name}.{ending}{number}") for number in numbers)
+    free = next(name for name in names if not name.exists())
+    try:
+        with contextlib.suppress(FileNotFoundError):  # another process was first
+            path.rename(free)
+    except OSError as problem:
+        raise StorageError(f"{path} cannot be renamed to {free.name}: {problem.strerror}") from problem
+    return free
+
+
+def set_filled_aside(path: Path, *, belongs: str) -> str:
+    """Set a file aside that somebody filled in in its place, before another is written there; return the warning."""
+    kept = set_aside(path, "filled")
+    return f"{path.name} was filled in; save it as {belongs} to have it count; it lies in {kept}"
 
 
 def parse_csv(

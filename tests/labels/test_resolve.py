@@ -13,7 +13,17 @@ from hypothesis import strategies as st
 
 from carspotter.catalog.tables import TABLES
 from carspotter.errors import LabelError
-from carspotter.labels.corrections import BECOMES, NOTES, WORDS, Corrections, rows_of, to_csv, unresolved
+from carspotter.labels.corrections import (
+    BECOMES,
+    NOTES,
+    WORDS,
+    Corrections,
+    keep_filled,
+    rows_of,
+    to_csv,
+    unresolved,
+    unresolved_csv,
+)
 from carspotter.labels.known import Known
 from carspotter.labels.resolve import OFTEN, Resolver, label_rows
 from carspotter.labels.words import key, tokens
@@ -311,6 +321,41 @@ def test_the_unresolved_list_comes_back_as_corrections(resolver):
     filled = Resolver(corrections=Corrections.parse(to_csv(rows)))
     assert unresolved(listings, label_rows(listings, filled)) == []
     assert filled.resolve(title="NICE one owner").name == "Ford Focus"
+
+
+def test_only_an_unresolved_list_in_which_something_new_was_decided_is_kept(tmp_path):
+    path, words = tmp_path / "unresolved.csv", tmp_path / "words.csv"
+    words.write_text(HEAD + "=Foo,Bar,,Ford,Focus,,\n")
+    open_ = unresolved([{"ad_id": "1", "make": "Ford", "model": "Golf"}], [{"ad_id": "1", "status": "unresolved"}])
+    text = unresolved_csv(open_, words)
+    filled, changed = text.replace("Ford,Golf,,,", "Ford,Golf,,VW,Golf"), text.replace("Ford,Focus", "Ford,Fiesta")
+    assert len({text, filled, changed}) == 3
+    # As it was written; held by words.csv; a decision that was taken out of words.csv since.
+    for saved, held in ((text, text), (filled, filled), (text, HEAD)):
+        path.write_text(saved)
+        words.write_text(held)
+        assert keep_filled(path, words) == []
+    # An open row filled in; one that was decided decided otherwise; half a row; a spreadsheet's own encoding.
+    bad = text.replace("Ford,Golf,,,", "Ford,Golf,,,Golf"), text.replace("=Foo", "Citroën")
+    words.write_text(text)
+    for number, saved in enumerate((filled, changed, *bad), 1):
+        path.write_text(saved, encoding="cp1252")
+        (warning,) = keep_filled(path, words)
+        kept = tmp_path / f"unresolved.csv.filled{f'-{number}' if number > 1 else ''}"
+        assert warning.endswith(f"it lies in {kept}")
+        assert kept.read_text(encoding="cp1252") == saved
+        assert not path.exists()
+
+
+def test_a_taxon_is_spelled_as_it_is_known():
+    known = Known.bundled()
+    for make, model, spelled in (
+        ("VW", "golf", ("Volkswagen", "Golf")),
+        ("Citroen", None, ("Citroën", None)),
+        ("vw", "Passat Variant", ("Volkswagen", "Passat Variant")),  # another name may be a class of its own
+        ("Zorblax", "golf", ("Zorblax", "golf")),
+    ):
+        assert known.spelled(Taxon(make=make, model=model)) == Taxon(make=spelled[0], model=spelled[1])
 
 
 @pytest.mark.parametrize("cell", ["=1+1", "+49 GOLF", "-x", "@SUM(A1)", "'=x", "''-y", "  =z", "O'Neil", "'80 Golf"])

@@ -14,6 +14,8 @@ from carspotter.errors import LabelError, ProjectError
 from carspotter.project.folder import Project, create
 from carspotter.project.locate import versions
 from carspotter.project.pipeline import build
+from carspotter.review.apply import PHOTO_LABELS
+from carspotter.review.session import ReviewSession
 
 SETTINGS = 'name = "doubted"\n[classes]\nlevel = "model"\nmin_photos = 5\n'
 MODELS = (("Audi", "A4"), ("BMW", "X5"), ("Opel", "Astra"))
@@ -115,6 +117,48 @@ def test_what_was_kept_is_not_asked_again(project: Project) -> None:
     assert stats["doubts"]["ads"] == 0
     assert stats["doubts"]["reviewed"] >= 1
     assert (project.labels / "reviewed.csv.imported").exists()
+
+
+def test_an_ad_is_asked_about_by_a_photo_that_has_its_label(project: Project) -> None:
+    def labels() -> dict[str, str]:
+        with project.catalog() as catalog:
+            rows = catalog.rows(f"SELECT photo_id, name FROM ({PHOTO_LABELS}) ORDER BY photo_id")
+        return {row["photo_id"]: row["name"] for row in rows}
+
+    other = {"task": "class", "photo": "3/0", "says": "relabel", "becomes": {"make": "Opel", "model": "Astra"}}
+    with ReviewSession(project, person="Ann") as session:
+        session.decide({**other, "id": "0" * 16})
+    build(project, only=("resolve", "classes", "split"))
+    before = labels()
+    assert (before["3/0"], before["3/1"]) == ("Opel Astra", "BMW X5")
+    assert build(project, only=("doubts",))["doubts"]["ads"] == 1
+    with (project.labels / "doubts.csv").open(encoding="utf-8-sig") as file:
+        row = next(row for row in csv.DictReader(file) if row["ad_id"] == WRONG)
+    assert (row["photo_id"], row["given"], row["shown"]) == ("", "BMW X5", "3/1")
+    with ReviewSession(project, person="Ann") as session:
+        (item,) = [item for item in session.work(session.query("doubts")).items if item.ad_id == WRONG]
+        assert item.given is not None
+        assert item.given.name() == "BMW X5"
+        session.decide({"task": "class", "ad": WRONG, "says": "keep", "id": "1" * 16})
+    build(project, only=("resolve",))
+    assert labels() == before
+
+
+def test_a_list_that_was_filled_in_in_its_place_is_kept(project: Project) -> None:
+    build(project, only=("doubts",))
+    doubts, reviewed = project.labels / "doubts.csv", project.labels / "reviewed.csv"
+    decide(project, ad3="drop")
+    reviewed.replace(doubts)
+    filled, kept = doubts.read_bytes(), project.labels / "doubts.csv.filled"
+    told = f"doubts.csv was filled in; save it as reviewed.csv to have it count; it lies in {kept}"
+    assert build(project, only=("doubts",))["doubts"]["warnings"] == [told]
+    assert kept.read_bytes() == filled
+    with doubts.open(encoding="utf-8-sig") as file:
+        assert {row["decision"] for row in csv.DictReader(file)} == {""}
+    kept.rename(reviewed)
+    doubts.write_bytes(filled)  # what it says is in the file where it belongs
+    assert "warnings" not in build(project, only=("doubts",))["doubts"]
+    assert not kept.exists()
 
 
 def test_a_new_photo_of_a_reviewed_ad_follows_the_decision(project: Project) -> None:

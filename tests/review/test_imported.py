@@ -63,6 +63,12 @@ def test_rows_are_read_as_a_person_filled_them_in(tmp_path: Path) -> None:
     assert filled(tmp_path) == {}
 
 
+def test_a_row_is_spelled_as_the_class_that_is_known(tmp_path: Path) -> None:
+    found = read_reviewed(reviewed(tmp_path, "p,,,relabel,VW,golf,Mk7,2014,\n"))
+    golf = Taxon(make="Volkswagen", model="Golf", generation="Mk7", year=2014)
+    assert found["class", "photo", "p"].becomes == golf
+
+
 def test_a_file_is_imported_once_and_kept(tmp_path: Path) -> None:
     content = reviewed(tmp_path, 'p,,,keep,,,,,Ann\nq,9,Audi A4,relabel,BMW,,,,"Lee, Jo"\n,9,,drop,,,,,\n').read_bytes()
     for _ in range(2):
@@ -162,7 +168,7 @@ _TEXT = st.text(st.characters(codec="utf-8", exclude_categories=["C", "Z"]), min
 def test_any_words_survive_the_file(
     photo: str, ad: str, model: str, by: str, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
-    folder, taxon = tmp_path_factory.mktemp("words"), Taxon(make="Audi", model=model)
+    folder, taxon = tmp_path_factory.mktemp("words"), Taxon(make="Zorblax", model=model)
     write_doubts(folder / "doubts.csv", [Doubt(photo_id=photo, ad_id=ad, given="x", score=0.5, suggested=taxon)])
     (row,) = csv.DictReader(io.StringIO((folder / "doubts.csv").read_text(encoding="utf-8-sig")))
     with (folder / "reviewed.csv").open("w", newline="", encoding="utf-8") as file:

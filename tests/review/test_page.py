@@ -17,6 +17,7 @@ from carspotter.project.pipeline import build
 from carspotter.review.app import review_app
 from carspotter.review.decisions import DecisionStore
 from carspotter.review.session import ReviewSession
+from carspotter.taxonomy import Taxon
 from review_project import review_process, review_project, served
 from waiting import NEVER_S
 
@@ -178,6 +179,36 @@ def test_a_new_model_of_a_known_make_of_two_words(page: Any, project: Project) -
         page.keyboard.press("Enter")
         saved(page)
     assert named(project) == ["Alfa Romeo qqzzx"]
+
+
+def test_generations_of_one_year_are_two_classes(page: Any, project: Project) -> None:
+    golf = {"make": "Volkswagen", "model": "Golf", "year": 2020, "status": "ok"}
+    with project.catalog() as catalog, catalog.writer():
+        catalog.append("labels", [{"ad_id": ad, **golf, "generation": g} for ad, g in (("3", "Mk7"), ("4", "Mk8"))])
+    with served(review_app(project.folder, person="Ann", queue="random", task="class")) as address:
+        page.goto(address)
+        shown(page)
+        page.keyboard.press("a")
+        page.keyboard.type("Volkswagen Golf Mk8 2020")
+        page.wait_for_selector("#taxa li:has-text('Volkswagen Golf Mk8 2020')")
+        page.keyboard.press("Enter")
+        page.wait_for_selector("#last:has-text('You said Volkswagen Golf Mk8 2020')")
+        saved(page)
+    (decision,) = DecisionStore(project.labels / "decisions.jsonl").decisions()
+    assert decision.becomes == Taxon(make="Volkswagen", model="Golf", generation="Mk8", year=2020)
+
+
+def test_a_new_class_that_is_typed_again_is_the_same(page: Any, project: Project) -> None:
+    with served(review_app(project.folder, person="Ann", queue="random", task="class")) as address:
+        page.goto(address)
+        for typed, offered in (("Zorblax R1T", "Zorblax · R1T"), ("zorblax r1t", "Zorblax R1T")):
+            shown(page)
+            page.keyboard.press("a")
+            page.keyboard.type(typed)
+            page.wait_for_selector(f"#taxa li:has-text('{offered}')")
+            page.keyboard.press("Enter")
+            saved(page)
+    assert named(project) == ["Zorblax R1T"] * 2
 
 
 def test_what_others_decide_meanwhile_is_not_asked(page: Any, project: Project) -> None:

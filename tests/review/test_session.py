@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 
 from carspotter.errors import ImageError, LabelError, ProjectError
+from carspotter.labels.corrections import Corrections
 from carspotter.labels.doubts import Doubt, write_doubts
 from carspotter.project.folder import Project
 from carspotter.project.pipeline import build
@@ -131,6 +132,27 @@ def test_a_queue_that_there_is_not(queue: str, task: str | None, message: str, p
         session.query(queue, task)
 
 
+def test_a_list_that_a_spreadsheet_saved_otherwise_is_named(project: Project) -> None:
+    doubts, words = project.labels / "doubts.csv", project.labels / "unresolved.csv"
+    write_doubts(doubts, [Doubt(photo_id="1/0", ad_id="1", given="Citroën", score=0.1, given_probability=0.873)])
+    good = doubts.read_text(encoding="utf-8-sig")
+    for path, queue in ((doubts, "doubts"), (words, "unresolved")):
+        path.write_bytes(good.encode("cp1252"))
+        with (
+            ReviewSession(project, person="Ann") as session,
+            pytest.raises(LabelError, match=rf"{path.name} cannot be read: .*; save it as CSV in UTF-8"),
+        ):
+            photos(session, queue)
+    for number in ('"0,873"', "nan"):
+        doubts.write_text(good.replace("0.873", number), encoding="utf-8")
+        said = number.strip('"')
+        with (
+            ReviewSession(project, person="Ann") as session,
+            pytest.raises(LabelError, match=rf"doubts.csv line 2: given_probability is '{said}'; it must be a number"),
+        ):
+            photos(session, "doubts")
+
+
 def test_doubts_before_they_were_looked_for(project: Project) -> None:
     with (
         ReviewSession(project, person="Ann") as session,
@@ -238,6 +260,20 @@ def test_to_keep_what_a_person_said_gives_it_again(project: Project) -> None:
         assert catalog.rows("SELECT photo_id, name FROM reviews") == [{"photo_id": "0/0", "name": "Audi A3"}]
 
 
+def test_a_photo_that_was_relabelled_by_itself_does_not_speak_for_its_ad(project: Project) -> None:
+    write_doubts(project.labels / "doubts.csv", [Doubt(photo_id="1/0", ad_id="1", is_ad=True, given="x", score=0.1)])
+    audi = {"make": "Audi", "model": "A3"}
+    with ReviewSession(project, person="Ann") as session:
+        session.decide({"task": "class", "photo": "1/0", "says": "relabel", "becomes": audi, "id": "0" * 16})
+    build(project, only=("resolve",))
+    with ReviewSession(project, person="Ann") as session:
+        (item,) = session.work(session.query("doubts")).items
+        assert (item.photo_id, item.given and item.given.name()) == ("1/1", "BMW X5 2012")
+    with ReviewSession(project, person="Ann") as session:  # of a session that knows nothing of the queue
+        kept = session.decide({"task": "class", "ad": "1", "says": "keep", "id": "1" * 16})
+        assert (kept.says, kept.given) == ("keep", "BMW X5 2012")
+
+
 def test_who_cannot_tell_changes_no_label(project: Project) -> None:
     said = {"task": "class", "says": "relabel", "becomes": {"make": "Audi", "model": "A3"}}
     with ReviewSession(project, person="Ann") as ann, ReviewSession(project, person="Bob") as bob:
@@ -283,6 +319,31 @@ def test_words_that_were_decided_are_resolved_at_the_next_build(project: Project
     assert build(project, only=("resolve",))["resolve"]["unresolved"] == 1
 
 
+def test_a_list_of_words_holds_what_was_decided_and_may_replace_it_again_and_again(project: Project) -> None:
+    words, open_, kept = (project.labels / name for name in ("words.csv", "unresolved.csv", "unresolved.csv.filled"))
+    words.write_text("make,model,submodel,becomes_make,becomes_model,mine\nZorb,Yy,,Fiat,Uno,by Ann\n")
+    filled = open_.read_text(encoding="utf-8-sig").replace("Qqzzx,Vbnmk,,,,", "Qqzzx,Vbnmk,,Fiat,Panda,")
+    open_.write_text(filled)  # in its place
+    said = build(project, only=("resolve",))["resolve"]
+    assert (said["unresolved"], len(said["warnings"])) == (1, 1)
+    assert said["warnings"][0].startswith("unresolved.csv was filled in; save it as words.csv to have it count;")
+    assert kept.read_text() == filled
+    again = build(project, only=("resolve",))["resolve"]
+    assert (again["unchanged"], again.get("warnings")) == (True, None)
+    with ReviewSession(project, person="Ann") as session:
+        work = session.work(session.query("unresolved"))
+        assert [item.words for item in work.items] == [("Qqzzx", "Vbnmk", None)]
+        assert (work.total, work.done) == (1, 0)
+    filled = open_.read_text(encoding="utf-8-sig").replace("Qqzzx,Vbnmk,,,,", "Qqzzx,Vbnmk,,Fiat,Panda,")
+    words.write_text(filled)
+    said = build(project, only=("resolve",))["resolve"]
+    assert (said["unresolved"], said.get("warnings")) == (0, None)
+    known = Corrections.read(words)
+    assert known.find(("zorb", "yy", None)) == Taxon(make="Fiat", model="Uno")
+    assert known.find(("Qqzzx", "Vbnmk", None)) == Taxon(make="Fiat", model="Panda")
+    assert "by Ann" in open_.read_text(encoding="utf-8-sig")
+
+
 def test_kinds_and_viewpoints_stand_above_the_finder(tmp_path: Path) -> None:
     project = review_project(tmp_path / "project", ads=30, size=(32, 24))
     with ReviewSession(project, person="Ann") as session:
@@ -324,6 +385,29 @@ def test_taxa_to_choose_from_are_the_projects_own_first(project: Project) -> Non
         {"make": "Audi", "model": "A4", "year": 2012},
     ]
     assert {"taxon": {"make": "Lada", "model": "Niva"}, "ads": 0} in taxa or len(taxa) > 1000
+
+
+def test_taxa_of_one_year_and_two_generations_have_names_of_their_own(project: Project) -> None:
+    golf = {"make": "Volkswagen", "model": "Golf", "year": 2020, "status": "ok"}
+    with project.catalog() as catalog, catalog.writer():
+        catalog.append("labels", [{"ad_id": ad, **golf, "generation": g} for ad, g in (("3", "Mk7"), ("4", "Mk8"))])
+    with ReviewSession(project, person="Ann") as session:
+        names = [row["name"] for row in session.taxa()]
+    assert {"Volkswagen Golf Mk7 2020", "Volkswagen Golf Mk8 2020"} <= set(names)
+    assert len(set(names)) == len(names)
+
+
+def test_a_taxon_is_spelled_as_it_is_known_and_a_new_one_is_offered(project: Project) -> None:
+    said = {"task": "class", "says": "relabel"}
+    with ReviewSession(project, person="Ann") as session:
+        session.decide({**said, "photo": "0/0", "becomes": {"make": "VW", "model": "golf"}, "id": "0" * 16})
+        new = session.decide({**said, "photo": "0/1", "becomes": {"make": "Zorblax", "model": "R1T"}, "id": "1" * 16})
+        assert [each.said for each in session.store.decisions()] == ["Volkswagen Golf", "Zorblax R1T"]
+        row = {"taxon": {"make": "Zorblax", "model": "R1T"}, "name": "Zorblax R1T", "ads": 0}
+        assert row in session.taxa()
+        build(project, only=("resolve",))
+        session.undo(new.id)
+        assert row in session.taxa()  # until the next build photos have it
 
 
 def test_learning_tells_what_it_said_or_why_it_could_not(project: Project) -> None:

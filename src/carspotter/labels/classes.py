@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from carspotter.catalog.tables import OK
+from carspotter.csv_rows import read_text
 from carspotter.errors import LabelError, suggestion
 from carspotter.labels.corrections import rows_of
 from carspotter.labels.generations import family
@@ -79,11 +80,7 @@ def read_merges(path: str | Path) -> list[Merge]:
     path = Path(path)
     if not path.exists():
         return []
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise LabelError(f"{path} cannot be read: {error}; save it as CSV in UTF-8") from error
-    return parse_merges(text, where=str(path))
+    return parse_merges(read_text(path, error=LabelError), where=str(path))
 
 
 def parse_merges(text: str, *, where: str = "classes.csv") -> list[Merge]:

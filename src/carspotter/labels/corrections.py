@@ -1,10 +1,11 @@
 """What people decided about sellers' words: read from `labels/words.csv`; `labels/unresolved.csv` has open ones.
 
-    make,model,submodel,becomes_make,becomes_model,becomes_generation,becomes_year,ads,message
+    make,model,submodel,becomes_make,becomes_model,becomes_generation,becomes_year,ads,message,decided
 
-A person fills the `becomes` columns of the second and saves it as the first. An empty `submodel` means any, a row with
-nothing filled in is passed over, and columns after these are notes. Decisions of a review are no rows of it; those that
-older versions copied into it are known by their note. It opens no catalogue.
+A person fills the `becomes` columns of the second and saves it as the first, whose rows stand in it too, below the open
+ones and with `decided`. An empty `submodel` means any, a row with nothing filled in is passed over, and columns after
+these are notes. Decisions of a review are no rows of it; those that older versions copied into it are known by their
+note. It opens no catalogue.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from carspotter.csv_rows import csv_text, header, parse_csv, year_of
+from carspotter.csv_rows import csv_text, header, parse_csv, read_text, set_filled_aside, year_of
 from carspotter.errors import LabelError, TaxonomyError, suggestion
 from carspotter.labels.words import key, tokens
 from carspotter.taxonomy import Taxon
@@ -23,6 +24,8 @@ from carspotter.taxonomy import Taxon
 WORDS = ("make", "model", "submodel")
 BECOMES = ("becomes_make", "becomes_model", "becomes_generation", "becomes_year")
 NOTES = ("ads", "message")
+DECIDED = "decided"
+"""The column of `unresolved.csv` that is empty in an open row, and else the taxon's name by `words.csv`."""
 COPIED = "review: "
 """How the note of a row begins that an older version copied from a review."""
 
@@ -42,11 +45,7 @@ class Corrections:
         path = Path(path)
         if not path.exists():
             return cls()
-        try:
-            text = path.read_text(encoding="utf-8-sig")  # spreadsheets begin their CSV with a mark
-        except (OSError, UnicodeDecodeError) as error:
-            raise LabelError(f"{path} cannot be read: {error}; save it as CSV in UTF-8") from error
-        return cls.parse(text, where=str(path))
+        return cls.parse(read_text(path, error=LabelError), where=str(path))
 
     @classmethod
     def parse(cls, text: str, *, where: str = "words.csv") -> Corrections:
@@ -125,19 +124,57 @@ def unresolved(listings: Iterable[Mapping[str, Any]], labels: Iterable[Mapping[s
     return sorted((row for place, row in found.items() if any(place)), key=lambda row: (-row["ads"], str(row)))
 
 
+def unresolved_csv(open_: Sequence[Mapping[str, Any]], words: Path) -> str:
+    """Return the text of an `unresolved.csv`: the open rows, and below them those of `words.csv`.
+
+    So it may be saved as `words.csv` again and again, and loses no decision, nor a column of somebody's own. Raises
+    LabelError that names file and line.
+    """
+    decided = [{**row, DECIDED: taxon.name()} for row, taxon in _filled(words)]
+    columns = dict.fromkeys((*WORDS, *BECOMES, *NOTES, *(name for row in decided for name in row), DECIDED))
+    return to_csv([*open_, *decided], columns)
+
+
+def _filled(path: Path) -> list[tuple[dict[str, str], Taxon]]:
+    """Return the rows in which a taxon is filled in."""
+    if not path.exists():
+        return []
+    text = read_text(path, error=LabelError)
+    rows = rows_of(text, str(path), needed=(*WORDS, *BECOMES[:2]), known=(*WORDS, *BECOMES))
+    found = [(row, taxon_of(row, f"{path} line {number}")) for number, row in rows]
+    return [(row, taxon) for row, taxon in found if taxon is not None]
+
+
+def keep_filled(path: Path, words: Path) -> list[str]:
+    """Set an `unresolved.csv` aside in which somebody decided what `words.csv` does not hold; return warnings.
+
+    It was saved in its place and not as `words.csv`, and another is about to be written there. Raises StorageError.
+    """
+    held = Corrections.read(words).taxa
+    try:
+        is_new = any(
+            held.get(words_key((row["make"], row["model"], row["submodel"]))) != taxon
+            for row, taxon in _filled(path)
+            if row.get(DECIDED) != taxon.name()
+        )
+    except LabelError:  # somebody worked in it, whatever is wrong
+        is_new = True
+    return [set_filled_aside(path, belongs=words.name)] if is_new else []
+
+
 def words_of(listing: Mapping[str, Any]) -> Words:
     """Return make, model and submodel of a listing, the title as its model where it has none of them."""
     words = listing.get("make"), listing.get("model"), listing.get("submodel")
     return words if any(words) else (None, listing.get("title"), None)
 
 
-def to_csv(rows: Iterable[Mapping[str, Any]], columns: Sequence[str] = (*WORDS, *BECOMES, *NOTES)) -> str:
+def to_csv(rows: Iterable[Mapping[str, Any]], columns: Iterable[str] = (*WORDS, *BECOMES, *NOTES, DECIDED)) -> str:
     """Return rows as the text of a CSV file in which no spreadsheet takes a seller's words for a formula.
 
     A cell that begins with = + - @ gets an apostrophe in front, which `rows_of` takes away. Write it as "utf-8-sig":
     by the mark spreadsheets know its letters.
     """
-    return csv_text(({name: _plain_cell(value) for name, value in row.items()} for row in rows), columns)
+    return csv_text(({name: _plain_cell(value) for name, value in row.items()} for row in rows), tuple(columns))
 
 
 _FORMULA = re.compile(r"'*\s*[=+\-@]")

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib.resources import files
 from typing import Any
 
@@ -105,6 +105,18 @@ class Known:
         """Return the make that words spell, exactly or as an alias, or None."""
         name = self.spellings.get(key(words))
         return None if name is None else self.makes[name]
+
+    def spelled(self, taxon: Taxon) -> Taxon:
+        """Return a taxon with make and model as they are known, so that two spellings make no two classes.
+
+        A model's other name stays as it is written: whoever wrote it may want a class of its own.
+        """
+        make = self.make_of(tokens(taxon.make))
+        if make is None:
+            return taxon
+        model = key(tokens(taxon.model))
+        known = None if model in make.aliases else make.models.get(model)
+        return replace(taxon, make=make.name, model=known or taxon.model)
 
     def starts_with_make(self, words: tuple[str, ...]) -> tuple[Make, int] | None:
         """Return the make that words begin with and how many words that are, the most that fit."""

@@ -10,11 +10,12 @@ import numpy as np
 
 from carspotter import storage
 from carspotter.catalog.tables import OK, RETIRED
-from carspotter.labels.corrections import Corrections, to_csv, unresolved
+from carspotter.labels.corrections import Corrections, keep_filled, unresolved, unresolved_csv
 from carspotter.labels.resolve import Resolver, label_rows
 from carspotter.project.build import Build
+from carspotter.project.intake import warned
 from carspotter.project.settings import known_sources
-from carspotter.review.apply import corrections, decision_texts, review_rows
+from carspotter.review.apply import WORDS_FILE, corrections, decision_texts, review_rows
 from carspotter.review.imported import open_decisions
 
 Row = dict[str, Any]
@@ -31,24 +32,27 @@ AT_ONCE = 50_000
 def resolve_labels(build: Build) -> Mapping[str, Any]:
     """Turn sellers' words into taxa, and list those that are not understood in `labels/unresolved.csv`."""
     catalog, folder = build.catalog, build.project.labels
-    store = open_decisions(folder)
+    store, warnings = open_decisions(folder), list[str]()
 
     def work() -> Mapping[str, Any]:
         methods, open_ = _label_listings(build, _resolver(build, corrections(folder, store)))
         reviews = review_rows(catalog, store)
         catalog.replace("reviews", reviews)
-        storage.write(folder / "unresolved.csv", to_csv(unresolved(open_, open_)).encode("utf-8-sig"))
+        warnings.extend(keep_filled(folder / "unresolved.csv", folder / WORDS_FILE))
+        text = unresolved_csv(unresolved(open_, open_), folder / WORDS_FILE)
+        storage.write(folder / "unresolved.csv", text.encode("utf-8-sig"))
         stats = {"reviewed photos": len(reviews)} if reviews else {}
         found = dict(methods.most_common())
         return {"resolved": methods.total(), "unresolved": len(open_), "methods": found, **stats}
 
-    return build.whole(
+    said = build.whole(
         "resolve",
         reads=(LISTED, "SELECT photo_id, ad_id FROM listing_photos"),
         writes=("SELECT * FROM labels", "SELECT * FROM reviews"),
         settings=[LABEL_VERSION, decision_texts(folder, store)],
         work=work,
     )
+    return {**said, **warned(warnings)}  # told once, by the build that met it
 
 
 def _resolver(build: Build, decided: Corrections) -> Resolver:

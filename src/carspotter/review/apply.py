@@ -38,6 +38,12 @@ def decided(settled: Mapping[Target, Decision], photo_id: str | None, ad_id: str
     return of_photo or settled.get(("class", "ad", ad_id or ""))
 
 
+def decided_alone(store: DecisionStore) -> set[str]:
+    """Return the photos whose class was ever decided apart from their ad: what they are called, the ad may not be."""
+    said = store.decisions("class", taken_back=True)
+    return {each.photo_id for each in said if each.photo_id and each.says != UNDECIDABLE}
+
+
 def review_rows(catalog: Catalog, store: DecisionStore) -> list[Row]:
     """Return a row of the table `reviews` for each photo whose label a decision changes, its own or its ad's."""
     # A label that nobody can judge from its photo stays as it is, be it what was decided of its ad.

@@ -228,7 +228,11 @@ class DecisionStore:
         self._catch_up()
 
     def _catch_up(self) -> None:
-        """Read what was appended since the last time, up to the last whole line."""
+        """Read what was appended since the last time, up to the last whole line.
+
+        A last line without an end counts where it is all there: an editor may have left the end out. It is read again
+        next time, which its id makes harmless.
+        """
         try:
             size = self.path.stat().st_size if self.path.exists() else 0
             if size < self._read:  # another file took its place
@@ -240,13 +244,13 @@ class DecisionStore:
                 data = file.read()
         except OSError as error:
             raise StorageError(f"{self.path} cannot be read: {error.strerror}") from error
-        whole = data[: data.rfind(b"\n") + 1]
-        for line in whole.split(b"\n")[:-1]:
-            self._line += 1
-            self._take(line)
-        self._read += len(whole)
+        lines = data.split(b"\n")
+        for number, line in enumerate(lines, self._line + 1):
+            self._take(line, number)
+        self._read += data.rfind(b"\n") + 1
+        self._line += len(lines) - 1
 
-    def _take(self, line: bytes) -> None:
+    def _take(self, line: bytes, number: int) -> None:
         try:
             content = json.loads(line) if line.strip() else None
         except ValueError:  # a crash tore the line; nobody was promised that it is saved
@@ -261,7 +265,7 @@ class DecisionStore:
                 return
             decision = Decision.from_dict(content)
         except (LabelError, TaxonomyError) as error:
-            raise LabelError(f"{self.path} line {self._line}: {error}; remove or mend the line") from error
+            raise LabelError(f"{self.path} line {number}: {error}; remove or mend the line") from error
         self._decisions.setdefault(decision.id, decision)
 
 

@@ -7,17 +7,17 @@ to `reviewed.csv.imported`. What somebody decided in a review stands above a row
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
-import itertools
 import logging
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 
-from carspotter.errors import LabelError, StorageError, suggestion
+from carspotter.csv_rows import read_text, set_aside, set_filled_aside
+from carspotter.errors import LabelError, suggestion
 from carspotter.labels.corrections import rows_of, taxon_of
 from carspotter.labels.doubts import COLUMNS, NEEDED
+from carspotter.labels.known import Known
 from carspotter.review.decisions import DECISIONS, RELABEL, UNDECIDABLE, Decision, DecisionStore, Target, votes
 
 log = logging.getLogger("carspotter.review")
@@ -49,7 +49,7 @@ def _import(path: Path, store: DecisionStore) -> None:
             differing += [target[-1]] * (decision.said not in {each.said for each in reviewed})
         elif decision.by not in known or known[decision.by].said != decision.said:
             store.append(decision)
-    kept = _set_aside(path)
+    kept = set_aside(path, "imported")
     if differing:
         log.warning(
             "%s: %d rows say otherwise than a review did, which holds: %s; decide them again with carspotter review",
@@ -59,16 +59,19 @@ def _import(path: Path, store: DecisionStore) -> None:
         )
 
 
-def _set_aside(path: Path) -> Path:
-    numbers = itertools.chain([""], (f"-{number}" for number in itertools.count(2)))
-    names = (path.with_name(f"{path.name}.imported{number}") for number in numbers)
-    free = next(name for name in names if not name.exists())
+def keep_filled(path: Path, store: DecisionStore) -> list[str]:
+    """Set a `doubts.csv` aside in which somebody decided what the store does not hold; return warnings.
+
+    It was saved in its place and not as `reviewed.csv`, and another is about to be written there. Raises StorageError.
+    """
+    if not path.exists():
+        return []
+    held = {(each.target, each.says, each.becomes) for each in store.decisions("class", taken_back=True)}
     try:
-        with contextlib.suppress(FileNotFoundError):  # another process was first
-            path.rename(free)
-    except OSError as error:
-        raise StorageError(f"{path} cannot be renamed to {free.name}: {error.strerror}") from error
-    return free
+        said = {(target, each.says, each.becomes) for target, each in read_reviewed(path).items()}
+    except LabelError:  # somebody worked in it, whatever is wrong
+        return [set_filled_aside(path, belongs=REVIEWED)]
+    return [] if said <= held else [set_filled_aside(path, belongs=REVIEWED)]
 
 
 def read_reviewed(path: Path) -> dict[Target, Decision]:
@@ -76,24 +79,25 @@ def read_reviewed(path: Path) -> dict[Target, Decision]:
 
     Raises LabelError that names file and line.
     """
+    text = read_text(path, error=LabelError)
     try:
-        text = path.read_text(encoding="utf-8-sig")  # spreadsheets begin their CSV with a mark
         stamp = path.stat().st_mtime
-    except (OSError, UnicodeDecodeError) as error:
-        raise LabelError(f"{path} cannot be read: {error}; save it as CSV in UTF-8") from error
+    except OSError as error:  # another process has imported it meanwhile
+        raise LabelError(f"{path} cannot be read: {error}") from error
+    names = Known.bundled()
     found: dict[Target, tuple[int, Decision]] = {}
     for number, row in rows_of(text, str(path), needed=NEEDED, known=COLUMNS):
         if not row["decision"]:
             continue
         where = f"{path} line {number}"
-        decision = _decision(row, where, stamp)
+        decision = _decision(row, where, stamp, names)
         first, known = found.setdefault(decision.target, (number, decision))
         if (known.says, known.becomes) != (decision.says, decision.becomes):
             raise LabelError(f"{where}: {decision.target[-1]} was decided otherwise in line {first}; keep one line")
     return {target: decision for target, (_, decision) in found.items()}
 
 
-def _decision(row: Mapping[str, str], where: str, stamp: float) -> Decision:
+def _decision(row: Mapping[str, str], where: str, stamp: float, names: Known) -> Decision:
     says = row["decision"].lower()
     if says not in ACTIONS:
         raise LabelError(f"{where}: decision is {row['decision']!r}; {suggestion(says, ACTIONS)}")
@@ -102,6 +106,7 @@ def _decision(row: Mapping[str, str], where: str, stamp: float) -> Decision:
     becomes = taxon_of(row, where) if says == RELABEL else None
     if becomes is None and says == RELABEL:
         raise LabelError(f"{where}: relabel needs becomes_make, and becomes_model as far as known; or write drop")
+    becomes = becomes and names.spelled(becomes)
     if becomes is not None and becomes.name() == row.get("given"):
         raise LabelError(f"{where}: {becomes.name()!r} is relabelled as itself; write keep, or another class")
     # The same row of the same file has the same id: a second reading, after a crash or beside another process, adds

@@ -6,23 +6,34 @@ only which photos people called exterior and which words they wrote down.
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from carspotter.catalog.catalog import Catalog
-from carspotter.errors import ProjectError, typed
+from carspotter.csv_rows import Rows, read_text
+from carspotter.errors import LabelError, ProjectError, typed
 from carspotter.geometry import SIDES
-from carspotter.labels.corrections import BECOMES, NOTES, WORDS, Corrections, Words, rows_of, taxon_of, words_key
+from carspotter.labels.corrections import (
+    BECOMES,
+    DECIDED,
+    NOTES,
+    WORDS,
+    Corrections,
+    Words,
+    rows_of,
+    taxon_of,
+    words_key,
+)
 from carspotter.labels.doubts import COLUMNS, NEEDED
-from carspotter.labels.known import Known
 from carspotter.project.folder import Project
-from carspotter.review.apply import PHOTO_LABELS, written_words
+from carspotter.review.apply import PHOTO_LABELS, decided_alone, written_words
 from carspotter.review.decisions import Decision, Task
 from carspotter.review.imported import open_decisions
 from carspotter.review.queue import TASKS_OF, Box, Item, QueueQuery, Shot
+from carspotter.review.taxa import taxa_to_choose
 from carspotter.taxonomy import Taxon
 
 Row = dict[str, Any]
@@ -84,7 +95,7 @@ class ProjectQueues:
         random order depends on the seed and its id alone, so that a sample stays one when photos are added.
         """
         if query.queue == "doubts":
-            return _doubts(self._catalog, self._labels)[: query.most]
+            return _doubts(self._catalog, self._labels, decided_alone(self.store))[: query.most]
         if query.queue == "unresolved":
             written = written_words(self._labels, self.store)
             return _unresolved(self._catalog, self._labels, written)[: query.most]
@@ -94,7 +105,7 @@ class ProjectQueues:
 
     def find(self, decision: Decision) -> Item | None:
         """Return the item that a decision is about, or None where the project has no such photo that can be shown."""
-        photo_id = decision.photo_id or _a_photo(self._catalog, decision.ad_id or "")
+        photo_id = decision.photo_id or _a_photo(self._catalog, decision.ad_id or "", decided_alone(self.store))
         rows = self._catalog.rows(f"SELECT * FROM ({_PHOTOS}) WHERE photo_id = ?", photo_id) if photo_id else []
         return replace(photo_item(rows[0], decision.task), is_ad=decision.photo_id is None) if rows else None
 
@@ -113,7 +124,7 @@ class ProjectQueues:
 
     def taxa(self) -> list[dict[str, Any]]:
         """Return all that a label may become: the project's own taxa, of most ads first, then known models."""
-        return _taxa(self._catalog)
+        return taxa_to_choose(self._catalog, self.store)
 
 
 def _photos(catalog: Catalog, query: QueueQuery, exteriors: Sequence[str]) -> list[Item]:
@@ -126,9 +137,11 @@ def _photos(catalog: Catalog, query: QueueQuery, exteriors: Sequence[str]) -> li
     return [photo_item(row, query.asks) for row in rows]
 
 
-def _a_photo(catalog: Catalog, ad_id: str) -> str | None:
+def _a_photo(catalog: Catalog, ad_id: str, alone: Collection[str]) -> str | None:
+    """Return the ad's first photo: of those whose label is the ad's, unless all are in `alone`, decided apart."""
     sql = "SELECT p.photo_id FROM listing_photos p JOIN checks c USING (photo_id) WHERE p.ad_id = ? AND c.width > 0"
-    rows = catalog.rows(f"{sql} ORDER BY p.position, p.photo_id LIMIT 1", ad_id)
+    order = "list_contains(?::VARCHAR[], p.photo_id), p.position, p.photo_id"
+    rows = catalog.rows(f"{sql} ORDER BY {order} LIMIT 1", ad_id, list(alone))
     return rows[0]["photo_id"] if rows else None
 
 
@@ -176,34 +189,56 @@ def _machine(row: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _rows(path: Path, needed: Sequence[str], known: Sequence[str], *, advice: str) -> list[dict[str, str]]:
+def _rows(path: Path, needed: Sequence[str], known: Sequence[str], *, advice: str) -> Rows:
     if not path.exists():
         raise ProjectError(f"{path} is not there; run first: {advice}")
-    return [row for _, row in rows_of(path.read_text(encoding="utf-8-sig"), str(path), needed=needed, known=known)]
+    return rows_of(read_text(path, error=LabelError), str(path), needed=needed, known=known)
 
 
-def _doubts(catalog: Catalog, labels: Path) -> list[Item]:
-    rows = _rows(labels / "doubts.csv", NEEDED, COLUMNS, advice=f"carspotter doubts {typed(labels.parent)}")
-    photos = _facts(catalog, [row.get("shown") or row["photo_id"] for row in rows])
-    asked = {row["ad_id"] for row in rows if not row["photo_id"]}
+def _doubts(catalog: Catalog, labels: Path, alone: Collection[str]) -> list[Item]:
+    path = labels / "doubts.csv"
+    rows = _rows(path, NEEDED, COLUMNS, advice=f"carspotter doubts {typed(labels.parent)}")
+    shown_by = [_shown(catalog, row, alone) for _, row in rows]
+    photos = _facts(catalog, shown_by)
+    asked = {row["ad_id"] for _, row in rows if not row["photo_id"]}
     items = []
-    for row in rows:
-        facts = photos.get(row.get("shown") or row["photo_id"])
+    for (line, row), photo_id in zip(rows, shown_by, strict=True):
+        facts, where = photos.get(photo_id), f"{path} line {line}"
         # Unlike a label that is doubted itself is no news; to keep the photo would overrule what is said of the ad.
         if facts is None or (row["photo_id"] and row["ad_id"] in asked):
             continue
         shown = photo_item(facts, "class")
-        numbers = {name: float(row[name]) for name in ("given_probability", "suggested_probability") if row.get(name)}
+        numbers = {name: _number(row, name, where) for name in _PROBABILITIES if row.get(name)}
         items.append(
             replace(
                 shown,
                 is_ad=not row["photo_id"],
-                suggested=taxon_of(row, str(labels / "doubts.csv")),
+                suggested=taxon_of(row, where),
                 machine={**shown.machine, **numbers},
                 why=row.get("why") or None,
             )
         )
     return items
+
+
+_PROBABILITIES = ("given_probability", "suggested_probability")
+
+
+def _number(row: Mapping[str, str], name: str, where: str) -> float:
+    try:
+        number = float(row[name])
+    except ValueError:
+        number = math.nan
+    if math.isfinite(number):
+        return number
+    raise LabelError(f"{where}: {name} is {row[name]!r}; it must be a number such as 0.873, with a point")
+
+
+def _shown(catalog: Catalog, row: Mapping[str, str], alone: Collection[str]) -> str:
+    photo_id = row.get("shown") or row["photo_id"]
+    if row["photo_id"] or photo_id not in alone:
+        return photo_id
+    return _a_photo(catalog, row["ad_id"], alone) or photo_id  # relabelled by itself since, it is not what its ad is
 
 
 def _facts(catalog: Catalog, photo_ids: Sequence[str]) -> dict[str, Row]:
@@ -229,7 +264,9 @@ def _unresolved(catalog: Catalog, labels: Path, written: Corrections) -> list[It
     shown = {words_key((row["make"], row["model"], row["submodel"])): row for row in catalog.rows(_WORDS_SHOWN)}
     photos = _facts(catalog, [row["photo_id"] for row in shown.values() if row["photo_id"]])
     items = []
-    for row in rows:
+    for _, row in rows:
+        if row.get(DECIDED):
+            continue
         words: Words = (row["make"] or None, row["model"] or None, row["submodel"] or None)
         facts = photos.get((shown.get(words_key(words)) or {}).get("photo_id") or "")
         photo = photo_item(facts, "words") if facts else Item(task="words")
@@ -251,25 +288,3 @@ def _in_words(row: Mapping[str, str]) -> str:
     counted = f"{ads} ad{'' if ads == '1' else 's'}" if ads else ""
     said = (row.get("message") or "").partition("; write what")[0]  # here it is asked for, not to be written
     return "; ".join(part for part in (counted, said) if part)
-
-
-def _taxa(catalog: Catalog) -> list[dict[str, Any]]:
-    rows = catalog.rows(
-        "SELECT make, model, generation, year, count(*) AS ads FROM labels WHERE status = 'ok' "
-        "AND make IS NOT NULL GROUP BY ALL ORDER BY ALL"
-    )
-    counts: Counter[tuple[Any, ...]] = Counter()
-    for row in rows:
-        path = (row["make"], row["model"], row["generation"], row["year"])
-        for depth in (1, 2, 3, 4):
-            if depth == 1 or path[depth - 1] is not None:
-                counts[path[:depth] + (None,) * (4 - depth)] += row["ads"]
-    known = [
-        (make.name, model, None, None) for make in Known.bundled().makes.values() for model in make.models.values()
-    ]
-    own = sorted(counts, key=lambda path: (-counts[path], [str(part or "") for part in path]))
-    names = ("make", "model", "generation", "year")
-    return [
-        {"taxon": {name: part for name, part in zip(names, path, strict=True) if part is not None}, "ads": counts[path]}
-        for path in dict.fromkeys([*own, *sorted(set(known))])
-    ]

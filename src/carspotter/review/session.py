@@ -11,12 +11,14 @@ import hashlib
 import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from threading import RLock
 from typing import Any
 
 from carspotter import storage
 from carspotter.errors import LabelError, ProjectError
+from carspotter.labels.known import Known
 from carspotter.project.folder import SETTINGS, Project
 from carspotter.review.agreement import Agreement, measure_agreement
 from carspotter.review.decisions import RELABEL, TASKS, Decision, Target, Task, check_person, now, votes
@@ -141,11 +143,13 @@ class ReviewSession:
     def decide(self, content: Mapping[str, Any]) -> Decision:
         """Put a decision on the disk and return it; `content` is what `Decision.to_dict` writes, but who and when.
 
-        To keep a label that a person gave is to give it again, or the photo would fall back to its ad's. Raises
-        LabelError for what may not be said, a photo that there is not, or a label (`given`) that is another one by now;
-        StorageError when not saved.
+        A taxon is spelled as it is known. To keep a label that a person gave is to give it again, or the photo would
+        fall back to its ad's. Raises LabelError for what may not be said, a photo that there is not, or a label
+        (`given`) that is another one by now; StorageError when not saved.
         """
         decision = Decision.from_dict({**content, "by": self.person, "at": now(), "given": None})
+        if decision.becomes is not None:
+            decision = replace(decision, becomes=self._names.spelled(decision.becomes))
         item = self._item(decision)
         if decision.task == "class":
             given = item.given
@@ -158,6 +162,10 @@ class ReviewSession:
                 decision = replace(decision, says=RELABEL, becomes=given)
         self.store.append(decision)
         return decision
+
+    @cached_property
+    def _names(self) -> Known:
+        return Known.bundled()
 
     def undo(self, decision_id: str) -> tuple[Decision, Item]:
         """Take a decision of this person back; return it, and what it was about. Raises LabelError, StorageError."""

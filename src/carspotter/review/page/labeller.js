@@ -19,7 +19,9 @@ const STYLE = `.spot { font: 14px/1.45 system-ui, sans-serif; outline: none; max
 const make = (tag, properties = {}, ...inside) => { const node = Object.assign(document.createElement(tag), properties); node.append(...inside); return node; };
 const newId = () => Array.from(crypto.getRandomValues(new Uint8Array(16)), byte => byte.toString(16).padStart(2, "0")).join("");
 const fold = text => text.normalize("NFD").replace(/\p{M}/gu, "").toLowerCase();
-const taxonName = ({make, model, generation, year}) => [make, model, year ?? generation].filter(part => part != null).join(" ");
+const isSpan = text => /^\d{4}\s*[-–]\s*(\d{4})?$/.test(text ?? "");
+const taxonName = ({make, model, generation, year}) =>  // as Taxon.name() has it, of a taxon without a row
+  [make, model, year != null && isSpan(generation) ? null : generation, year].filter(part => part != null).join(" ");
 
 function render({model, el}) {
   const task = model.get("task"), pictures = new Map(), smalls = new Map(), decided = new Map(), failed = new Map();
@@ -79,7 +81,9 @@ function render({model, el}) {
     // A known make may be of several words, and is spelled as it is known.
     const make = taxa.map(each => each.taxon.make).filter(each => `${typed} `.startsWith(fold(`${each} `))).sort((a, b) => b.length - a.length)[0] ?? parts[0];
     const model = parts.slice(make.split(/\s+/).length).join(" ");
-    return {make, ...(model ? {model} : {})};
+    const made = {make, ...(model ? {model} : {})};
+    taxa = [{taxon: made, name: taxonName(made)}, ...taxa];  // or typed again in other letters it would be another class
+    return made;
   }
 
   function undo() {
@@ -117,7 +121,7 @@ function render({model, el}) {
       if (content.small || (look ?? current())?.photo === content.photo) draw(); else new Image().src = url;
     }
     else if (content.type === "undone") { decided.delete(content.item.key); back = [content.item]; note = "Taken back."; draw(); }
-    else if (content.type === "taxa") { taxa = content.taxa.map(each => ({...each, name: taxonName(each.taxon)})); names.replaceChildren(...taxa.map(each => make("option", {value: each.name}))); }
+    else if (content.type === "taxa") { taxa = content.taxa; names.replaceChildren(...taxa.map(each => make("option", {value: each.name}))); }
     else if (content.type === "error") {
       note = content.text;
       if (content.of === "picture" && pictures.get(content.photo) === null) failed.set(content.photo, content.text);

@@ -389,7 +389,11 @@ function skip(since) {
 
 let taxa = null, choices = [], chosen = 0;
 const fold = text => text.normalize("NFD").replace(/\p{M}/gu, "").toLowerCase();
-const taxonName = ({make, model, generation, year}) => [make, model, year ?? generation].filter(part => part != null).join(" ");
+const isSpan = text => /^\d{4}\s*[-–]\s*(\d{4})?$/.test(text ?? "");
+const taxonName = ({make, model, generation, year}) =>  // as Taxon.name() has it, of a taxon without a row
+  [make, model, year != null && isSpan(generation) ? null : generation, year].filter(part => part != null).join(" ");
+
+const withWords = row => ({...row, words: fold(row.name).split(/[^\p{L}\p{N}]+/u)});
 
 async function openSearch() {
   $("search").hidden = false;
@@ -397,7 +401,7 @@ async function openSearch() {
   choices = []; drawChoices();
   $("taxon").focus();
   if (!taxa) {
-    try { taxa = (await ask("v1/taxa")).map(row => ({...row, name: taxonName(row.taxon)})).map(row => ({...row, words: fold(row.name).split(/[^\p{L}\p{N}]+/u)})); } catch (error) { toast(error.message); }
+    try { taxa = (await ask("v1/taxa")).map(withWords); } catch (error) { toast(error.message); }
     findChoices();
   }
 }
@@ -411,7 +415,7 @@ function findChoices() {
   choices = !words.length ? [] : taxa.filter(row => (row.taxon.model || !needsModel) && words.every(word => row.words.some(each => each.startsWith(word)))).slice(0, 8);
   const {make, model} = makeAndModel(typed);
   if (model && !choices.some(row => fold(row.name) === fold(typed)))
-    choices = [...choices.slice(0, 7), {taxon: {make, model}, name: `${make} · ${model}`, note: "new: make · model"}];
+    choices = [...choices.slice(0, 7), {taxon: {make, model}, name: `${make} · ${model}`, note: "new: make · model", isNew: true}];
   chosen = 0;
   drawChoices();
 }
@@ -436,7 +440,9 @@ function drawChoices() {
 
 function pick(index, since) {
   const row = choices[index];
-  if (row) decide({says: "relabel", becomes: row.taxon}, "another …", since);
+  if (!row) return;
+  if (row.isNew) taxa.unshift(withWords({taxon: row.taxon, name: taxonName(row.taxon)}));  // or typed again in other letters it would be another class
+  decide({says: "relabel", becomes: row.taxon}, "another …", since);
 }
 
 $("taxon").addEventListener("input", findChoices);
