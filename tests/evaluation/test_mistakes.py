@@ -170,11 +170,11 @@ def test_a_review_is_written_filled_and_counted(table: Predictions, tmp_path: Pa
     assert again == review, "an evaluation that is run again keeps what a person judged"
     assert list(path.parent.iterdir()) == [path]
     write_review(path, sample_mistakes(table, 5, seed=4), table)
-    kept = path.with_name("review-before-1.csv")
+    kept = path.with_name("review.csv.filled")
     assert read_review(kept) == review, "other mistakes: the old file stays"
     path.write_bytes(b"photo\xff")
     write_review(path, chosen, table)
-    assert path.with_name("review-before-2.csv").read_bytes() == b"photo\xff"
+    assert path.with_name("review.csv.filled-2").read_bytes() == b"photo\xff"
     assert read_review(path).empty == 10
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from carspotter.csv_rows import csv_text, parse_csv, read_csv
+from carspotter.csv_rows import csv_text, parse_csv, read_csv, set_aside
 from carspotter.errors import EvaluationError
 from carspotter.evaluation.intervals import Share
 from carspotter.evaluation.metrics import names_at
@@ -274,13 +274,9 @@ def _judged_before(path: Path) -> dict[tuple[str, ...], str]:
 
 
 def _set_aside(path: Path) -> None:
-    """Keep a file that a person filled in under the next free name beside it."""
-    number = 1
-    while (kept := path.with_name(f"{path.stem}-before-{number}{path.suffix}")).exists():
-        number += 1
-    path.rename(kept)
+    """Keep a file that a person filled in beside the next one."""
     words = "what is filled in in %s does not fit these mistakes, or cannot be read; it is kept as %s"
-    logger.warning(words, path, kept.name)
+    logger.warning(words, path, set_aside(path, "filled").name)
 
 
 def read_review(path: str | Path) -> Review:
