@@ -209,5 +209,4 @@ def _fingerprint(recipe: Recipe, photos: Sequence[LabelledPhoto]) -> str:
     digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode())
     for photo in photos:
         digest.update(f"{photo.path} {photo.part} {photo.kind} {photo.boxes.tolist()} {photo.views.tolist()}".encode())
-        digest.update(f"{photo.source} {photo.ignore.tolist()}".encode())
     return digest.hexdigest()
