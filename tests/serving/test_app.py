@@ -240,6 +240,7 @@ def test_an_engine_that_fails_is_one_error_and_the_service_goes_on(
 ) -> None:
     class Failing:
         finder, identifier, bundles = recognizer.finder, recognizer.identifier, recognizer.bundles
+        attributes = recognizer.attributes
         is_broken = True
 
         def recognize(self, photo: Any) -> Prediction:
