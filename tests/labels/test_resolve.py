@@ -352,7 +352,8 @@ def test_a_taxon_is_spelled_as_it_is_known():
     for make, model, spelled in (
         ("VW", "golf", ("Volkswagen", "Golf")),
         ("Citroen", None, ("Citroën", None)),
-        ("vw", "Passat Variant", ("Volkswagen", "Passat Variant")),  # another name may be a class of its own
+        ("vw", "Passat Variant", ("Volkswagen", "Passat Variant")),  # it says more, and may be a class of its own
+        ("bmw", "3er", ("BMW", "3 Series")),
         ("Zorblax", "golf", ("Zorblax", "golf")),
     ):
         assert known.spelled(Taxon(make=make, model=model)) == Taxon(make=spelled[0], model=spelled[1])

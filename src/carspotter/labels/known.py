@@ -107,16 +107,11 @@ class Known:
         return None if name is None else self.makes[name]
 
     def spelled(self, taxon: Taxon) -> Taxon:
-        """Return a taxon with make and model as they are known, so that two spellings make no two classes.
-
-        A model's other name stays as it is written: whoever wrote it may want a class of its own.
-        """
+        """Return a taxon with make and model as they are known, so that two spellings make no two classes."""
         make = self.make_of(tokens(taxon.make))
         if make is None:
             return taxon
-        model = key(tokens(taxon.model))
-        known = None if model in make.aliases else make.models.get(model)
-        return replace(taxon, make=make.name, model=known or taxon.model)
+        return replace(taxon, make=make.name, model=make.spelled(taxon.model)[1] if taxon.model else None)
 
     def starts_with_make(self, words: tuple[str, ...]) -> tuple[Make, int] | None:
         """Return the make that words begin with and how many words that are, the most that fit."""
