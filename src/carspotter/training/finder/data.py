@@ -39,6 +39,8 @@ MERGED_VIEWPOINTS = {
 }
 # Photos are kept a quarter larger than the network's input, so that zooming in still has pixels to show.
 KEEP = 1.25
+# 1.0 and True are what pandas writes.
+_IGNORED = {"0": False, "0.0": False, "false": False, "1": True, "1.0": True, "true": True}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -148,11 +150,10 @@ def _read_photo(path: str, entries: list[tuple[str, dict[str, str]]]) -> Labelle
 
 
 def _is_ignored(place: str, row: Mapping[str, str]) -> bool:
-    word = (row.get("ignore") or "0").casefold()
-    # 1.0 and True are what pandas writes.
-    if word not in (no := ("0", "0.0", "false")) + (yes := ("1", "1.0", "true")):
-        raise TrainingError(f"{place}: ignore is {row['ignore']!r}; allowed: {', '.join(no + yes)}, or nothing")
-    return word in yes
+    word = row.get("ignore") or "0"
+    if word.casefold() not in _IGNORED:
+        raise TrainingError(f"{place}: ignore is {word!r}; allowed: {', '.join(_IGNORED)}, or nothing")
+    return _IGNORED[word.casefold()]
 
 
 def _read_box(place: str, row: Mapping[str, str]) -> list[float]:
