@@ -101,7 +101,10 @@ def test_train_wants_key_and_value() -> None:
     [
         (["train", "project", "--how", "scratch"], "--how goes with --task NAME"),
         (["train", "project", "--merge-sides"], "--merge-sides goes with --task NAME"),
-        (["train", "project", "--task", ""], "--task is empty"),
+        (["train", "project", "--task", ""], "an argument is empty"),
+        (["serve", "--feedback", ""], "an argument is empty"),
+        (["export", "identifier", "--out="], "an argument is empty"),
+        (["identify", ""], "an argument is empty"),
         (["train", "recipe.toml", "--out", "project"], "project is a project"),
         (["export", "identifier", "--out", "project"], "project is a project"),
         (["export", "identifier", "--classes", "classes.csv", "--out", "out"], "add --labels"),

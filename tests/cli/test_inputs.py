@@ -86,4 +86,4 @@ def test_stem(name: str, stem: str) -> None:
 def test_is_folder(folder: Path) -> None:
     assert is_folder(str(folder))
     assert is_folder("s3://bucket/ads/")
-    assert not any(map(is_folder, ("-", "", "missing", "x" * 300, "s3://bucket/a.jpg", str(folder / "a.png"))))
+    assert not any(map(is_folder, ("-", "missing", "x" * 300, "s3://bucket/a.jpg", str(folder / "a.png"))))

@@ -145,7 +145,7 @@ def test_init_makes_no_project_of_what_is_not_there(tmp_path: Path, source: str)
 
 def test_init_makes_no_project_of_a_source_without_a_name(tmp_path: Path) -> None:
     code, _, err = call("init", tmp_path / "new", "--from", "")
-    assert (code, "source '' is not there" in err) == (1, True)
+    assert (code, "an argument is empty" in err) == (2, True)
     assert not (tmp_path / "new").exists()
 
 

@@ -66,8 +66,6 @@ def is_folder(argument: str) -> bool:
     """Return whether an argument names many photos: a local folder, or a URL that ends with a slash."""
     if storage.is_url(argument):
         return argument.endswith("/")
-    if not argument:  # as of a variable of the shell that is not set; to Path it is the current folder
-        return False
     try:
         return argument != STDIN and Path(argument).is_dir()
     except OSError:  # a name too long, or inside a folder that may not be entered: reading it says so

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import os
+import re
 import sys
 import traceback
 from contextlib import suppress
@@ -39,6 +40,9 @@ class _Commands(TyperGroup):
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:  # Any: Typer carries a private copy of click's types
         """Take `--debug` out wherever it stands: people add it at the end of a line that has just failed."""
+        # A shell writes nothing for a variable that is not set; as a path it would be the current folder.
+        if any(re.fullmatch(r"(--[a-z-]+=)?", argument) for argument in args):
+            ctx.fail("an argument is empty; is a variable of the shell not set?")
         end = args.index("--") if "--" in args else len(args)
         ctx.meta["carspotter.debug"] = "--debug" in args[:end]
         return super().parse_args(ctx, [a for a in args[:end] if a != "--debug"] + args[end:])

@@ -67,8 +67,7 @@ def _create(project: Path, sources: Sequence[str]) -> None:
     from carspotter.sources.showroom import FOLDER, unpack
 
     for source in sources:
-        # Nothing, as of a variable of the shell that is not set, would be the current folder.
-        if source != FOLDER and not storage.is_url(source) and not (source and Path(source).exists()):
+        if source != FOLDER and not storage.is_url(source) and not Path(source).exists():
             raise ProjectError(
                 f"source {source!r} is not there: no such file or folder; give a table or a folder of photos, a URL, "
                 f"or the word {FOLDER}"

@@ -91,8 +91,6 @@ def train(
     if task is not None:
         from carspotter.cli.train_attribute import train_attribute
 
-        if not task:  # as of a variable of the shell that is not set; the training of a project takes hours
-            raise typer.BadParameter("--task is empty; name what is to be learnt, such as colour")
         if recipe or size or changes or resume or fresh:
             raise typer.BadParameter(
                 "--task goes with --how, --backbone, --epochs, --minutes, --merge-sides, --seed and --out"
