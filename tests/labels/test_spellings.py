@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from carspotter.labels.corrections import Corrections
 from carspotter.labels.generations import family, of_make, table
 from carspotter.labels.known import Known
-from carspotter.labels.resolve import Resolver, label_rows
+from carspotter.labels.resolve import OFTEN, Resolver, label_rows
 from carspotter.labels.words import key, tokens
 
 LIST = Path(__file__).parent / "spellings.csv"
@@ -254,3 +254,61 @@ def test_a_type_is_of_a_generation():
 def test_a_letter_is_a_generation_and_an_electric_car_has_its_hyphen(resolver):
     assert said(resolver.resolve("Opel", "Corsa E 1.4")) == ("Opel", "Corsa", "E")
     assert said(resolver.resolve("Opel", "Corsa-e")) == ("Opel", "Corsa-e", None)
+
+
+@pytest.mark.parametrize(
+    ("make", "model"),
+    [
+        ("BMW", "BMW"),
+        ("VW", "Volkswagen"),
+        ("Mercedes-Benz", "mercedes"),
+        ("Smart", "smart"),
+        ("Lada", "ВАЗ"),
+        ("Toyota", "Toyota Diesel"),
+        ("BMW", "n/a"),
+        ("BMW", "No model"),
+        ("BMW", "Modell wählen"),
+        ("BMW", "другие модели"),
+        ("BMW", "Sonstige Modelle"),
+        ("BMW", "inny"),
+        ("BMW", "other models"),
+        ("BMW", "Pkw"),
+        ("BMW", "其他"),
+        ("BMW", "black"),
+        ("BMW", "schwarz metallic"),
+        ("Toyota", "2015"),
+        ("Toyota", "2015 diesel"),
+        ("Toyota", "0170 123456"),
+        ("Toyota", "0170123"),
+        ("Toyota", "15000"),
+        ("Toyota", "185000"),
+        ("Toyota", "Felgen 17 Zoll"),
+        ("Toyota", "Motor"),
+    ],
+)
+def test_words_that_name_no_model_make_no_class(make, model):
+    seen = {(make, model): OFTEN}
+    for resolver in (Resolver(), Resolver(seen=seen)):
+        found = resolver.resolve(make, model)
+        assert (found.status, found.make is not None, found.model) == ("unresolved", True, None)
+
+
+@pytest.mark.parametrize(
+    ("make", "model", "name"),
+    [
+        ("Toyota", "Toyota Foobar", "Foobar"),
+        ("Toyota", "Foobar 2015", "Foobar"),
+        ("Toyota", "Black Edition", "Black Edition"),
+        ("Ora", "Black Cat", "Black CAT"),
+        ("Austin", "1800", "1800"),
+        ("Zeekr", "001", "001"),
+        ("Peugeot", "2008", "2008"),
+        ("ZAZ", "110557", "110557"),
+        ("Rolls-Royce", "Silver Shadow", "Silver Shadow"),
+        ("VW", "New Beetle", "Beetle"),
+        ("Tesla", "Model S", "Model S"),
+    ],
+)
+def test_names_that_hold_such_words_stay(make, model, name):
+    found = Resolver().resolve(make, model)
+    assert (found.status, found.model) == ("ok", name)

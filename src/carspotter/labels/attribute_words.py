@@ -29,6 +29,11 @@ def find_word(attribute: str, said: str, words: Sequence[str]) -> str | None:
     return found.pop() if len(found) == 1 else None
 
 
+def known_spellings(attribute: str) -> frozenset[str]:
+    """Return the words, as keys, that name a value of an attribute: of "colour" also "schwarz" and "nero"."""
+    return frozenset(_groups(attribute))
+
+
 def _named(said: str, known: set[str]) -> Iterator[str]:
     """Yield the known spellings that a wording holds, longer ones first; no token counts twice."""
     left = list(tokens(said))

@@ -66,7 +66,7 @@ class Models:
 
     def learn(self, words: Tokens) -> None:
         """Take up a name that many sellers write."""
-        name = seller_name(words)
+        name = seller_name(words, self._make.spellings)
         if name is not None:
             self._often.setdefault(key(tokens(name)), name)
 
@@ -226,7 +226,8 @@ class Models:
         second = max((score for name, score in ranked[1:] if not name.startswith(best[0])), default=0.0)
         if best[1] >= SURE and best[1] - second >= MARGIN:
             return Match(model=best[0], method="fuzzy", score=round(best[1] * FUZZY_WEIGHT, 4))
-        return NearMiss(name=seller_name(words) if best[1] < DOUBTFUL else None, guesses=tuple(ranked[:3]))
+        name = seller_name(words, self._make.spellings) if best[1] < DOUBTFUL else None
+        return NearMiss(name=name, guesses=tuple(ranked[:3]))
 
     def _ranked(self, words: Tokens) -> list[tuple[str, float]]:
         """Return models whose spelling is near to the words or to their beginning, best first."""

@@ -1,4 +1,4 @@
-"""Compare spellings, and say what a word can be: a name, the rest of one, an engine, a body.
+"""Compare spellings, and say what a word can be: a name, the rest of one, an engine, a body, nothing.
 
 It knows no make and no model; whoever asks brings the names.
 """
@@ -9,8 +9,9 @@ import re
 from collections.abc import Collection, Iterable, Sequence
 
 from carspotter.errors import MissingExtraError
+from carspotter.labels.attribute_words import known_spellings
 from carspotter.labels.generations import Generations
-from carspotter.labels.words import Tokens, digits, key, tidy, tokens
+from carspotter.labels.words import GENERIC, Tokens, common_words, digits, key, tidy, tokens
 
 
 def _words(text: str) -> frozenset[str]:
@@ -32,11 +33,9 @@ _ENGINE_WORDS = _words(
     "manual mpi multijet phev puretech quattro sedan station stationwagon suv tce tdci tdi tfsi touring tsi turbo "
     "universal van variant wagon xdrive"
 )
-_NO_MODEL = _words(
-    "class series model "
-    "all altele altro altul andere another autre drugaya drugie drugoe inne inoe inshaya inshe model na nan none null "
-    "other others otra otro sonstige undefined unknown"
-)
+# Words that name no model, alone or together: "other", "bitte wählen", a colour, an engine, the word for a car.
+_NOTHING = common_words("no model") | frozenset(GENERIC) | known_spellings("colour") | _ENGINE_WORDS
+_PARTS = common_words("part")
 _NAME_AND_NUMBER = re.compile(r"([^\W\d_]{3,})(\d+)")
 
 
@@ -71,8 +70,14 @@ def _letters(spelling: str) -> str:
     return "".join(letter for letter in spelling if not letter.isdecimal())
 
 
-def seller_name(words: Tokens) -> str | None:
-    """Return a model as the seller wrote it, without engine, gearbox and body, or None where it says nothing."""
+def seller_name(words: Tokens, own: Collection[str]) -> str | None:
+    """Return a model as the seller wrote it, without engine, gearbox and body, or None where it says nothing.
+
+    `own` are the spellings of its make, which stand in front or instead of it.
+    """
+    for count in range(len(words), 0, -1):
+        if key(words[:count]) in own:
+            return seller_name(words[count:], own)
     kept: list[str] = []
     for at, word in enumerate(words[:_LONGEST_NAME]):
         after = words[at + 1] if at + 1 < len(words) else ""
@@ -81,15 +86,22 @@ def seller_name(words: Tokens) -> str | None:
         if kept and (word in _ENGINE_WORDS or is_engine):
             break
         kept.append(word)
-    if not kept or (len(kept) == 1 and (kept[0] in _NO_MODEL or kept[0] in _ENGINE_WORDS)):
-        return None
     spelling = key(kept)
-    if len(spelling) < 2 or (spelling.isdecimal() and len(spelling) < _SHORTEST_NUMBER):
+    # "n/a" falls into two words; a part stands in front of its size: "Felgen 17 Zoll".
+    said = kept if any(len(word) > 1 for word in kept) else [spelling]
+    if len(spelling) < 2 or kept[0] in _PARTS or all(word in _NOTHING for word in said):
+        return None
+    if spelling.isdecimal() and not _is_model_number(spelling):
         return None
     return tidy(tuple(kept))
 
 
-_SHORTEST_NUMBER = 3  # "16" or "20" are more likely an engine than an unknown model
+def _is_model_number(number: str) -> bool:
+    """Return whether a number may be an unknown model: no engine ("16"), year, telephone, price or mileage."""
+    is_year = len(number) == 4 and 1980 <= int(number) <= 2049
+    is_telephone = len(number) > 3 and number.startswith("0")
+    is_price = len(number) > 4 and number.endswith("000")
+    return 3 <= len(number) <= 5 and not (is_year or is_telephone or is_price)
 
 
 def is_telling(spelling: str) -> bool:

@@ -20,7 +20,7 @@ from carspotter.review.imported import open_decisions
 
 Row = dict[str, Any]
 
-LABEL_VERSION = "4"
+LABEL_VERSION = "5"
 """Grows when the known names or the rules of `resolve` change, so that labels are made again."""
 
 

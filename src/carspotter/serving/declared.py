@@ -55,10 +55,8 @@ class DeclaredReader:
 
     def _unread(self, make: str | None, model: str | None) -> str | None:
         """Return a model that no name fits, unless it says nothing ("other") or is the make once more."""
-        words = tokens(model)
-        named = None if self._known is None else self._known.make_of(words)
-        is_make = named is not None and named.name == make
-        return None if is_make or seller_name(words) is None else model
+        known = None if self._known is None else self._known.makes.get(make or "")
+        return model if seller_name(tokens(model), known.spellings if known else ()) else None
 
     def _attribute(self, name: str, said: str | None) -> str | None:
         """Read a seller's colour or body as one of the words that can be said; what cannot be read stays as it was."""
