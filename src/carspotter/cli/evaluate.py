@@ -36,7 +36,7 @@ def evaluate(
     shards: Annotated[
         str, typer.Option(help="Folder of a project's shards, instead of --labels.", show_default=False)
     ] = "",
-    split: Annotated[str, typer.Option(help="The split to judge on.")] = "test",
+    split: Annotated[str, typer.Option(help="The split to judge on; '' is all.")] = "test",
     out: Annotated[Path | None, typer.Option("--out", help="Folder to write to.", show_default=False)] = None,
     against: Annotated[
         Path | None, typer.Option(help="An earlier evaluation, to show the difference.", show_default=False)

@@ -33,6 +33,7 @@ from carspotter.cli.train import train
 from carspotter.errors import CarspotterError, typed
 
 INTERRUPTED = 130  # 128 + SIGINT, as shells count
+_EMPTY = re.compile(r"(--(?!split=)[a-z-]+=)?")
 
 
 class _Commands(TyperGroup):
@@ -41,7 +42,9 @@ class _Commands(TyperGroup):
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:  # Any: Typer carries a private copy of click's types
         """Take `--debug` out wherever it stands: people add it at the end of a line that has just failed."""
         # A shell writes nothing for a variable that is not set; as a path it would be the current folder.
-        if any(re.fullmatch(r"(--[a-z-]+=)?", argument) for argument in args):
+        # `--split ""` means all parts.
+        given = zip(["", *args], args, strict=False)
+        if any(_EMPTY.fullmatch(argument) and before != "--split" for before, argument in given):
             ctx.fail("an argument is empty; is a variable of the shell not set?")
         end = args.index("--") if "--" in args else len(args)
         ctx.meta["carspotter.debug"] = "--debug" in args[:end]
