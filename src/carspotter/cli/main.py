@@ -33,6 +33,7 @@ from carspotter.cli.train import train
 from carspotter.errors import CarspotterError, typed
 
 INTERRUPTED = 130  # 128 + SIGINT, as shells count
+# An argument without a value; `--split ""` alone may be so, and means all parts.
 _EMPTY = re.compile(r"(--(?!split=)[a-z-]+=)?")
 
 
@@ -42,7 +43,6 @@ class _Commands(TyperGroup):
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:  # Any: Typer carries a private copy of click's types
         """Take `--debug` out wherever it stands: people add it at the end of a line that has just failed."""
         # A shell writes nothing for a variable that is not set; as a path it would be the current folder.
-        # `--split ""` means all parts.
         given = zip(["", *args], args, strict=False)
         if any(_EMPTY.fullmatch(argument) and before != "--split" for before, argument in given):
             ctx.fail("an argument is empty; is a variable of the shell not set?")
