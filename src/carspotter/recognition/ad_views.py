@@ -19,7 +19,7 @@ SURE_VIEW = 0.5
 """Least probability of a viewpoint, or of the kind interior, for a view to count as seen. On the choosing half of the
 ads F1 is the same from 0 to 0.6 and falls from there."""
 
-# Of 65 interiors held out 21 are told as details or are unsure, none as anything else (RESULTS.md, Whole ads).
+# Of 65 interiors held out 17 are told as details, none as anything else (RESULTS.md, Whole ads).
 _PERHAPS_INTERIOR = (INTERIOR, "detail")
 
 # What a buyer wants to see first: the front from an angle. Ranks, chosen by hand.

@@ -78,8 +78,8 @@ def fill(model: nn.Module, state: State, run: Path) -> None:
         model.load_state_dict(state)
     except RuntimeError as error:
         raise TrainingError(
-            f"{run}: the labels have other words than the run learnt, so that its weights do not fit; restore the "
-            "labels, or train anew"
+            f"{run}: its weights do not fit: the labels have other words than the run learnt, or an earlier version of "
+            "carspotter trained it; restore the labels, or train anew"
         ) from error
 
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import csv
 import dataclasses
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from finder_drawings import write_photos
+from finder_drawings import COLUMNS, write_photos
 
 torch = pytest.importorskip("torch", reason="training needs the extra `train`")
 
@@ -219,6 +220,31 @@ def test_kinds_are_fitted_to_the_features_and_nothing_else_changes(task: FinderT
     right = (model.kind(features).argmax(1) == kinds).float().mean()
     assert right > 0.9, "drawn vehicles differ from noise in the features of any network"
     assert task.evaluate(model)["exterior"] >= first
+
+
+def test_kinds_teach_the_backbone_and_take_no_features_from_the_boxes(task: FinderTask, model: Finder) -> None:
+    batch = next(task.batches(task.recipe.phases[0], 0, 0))
+    output = model.train()(batch["images"].permute(0, 3, 1, 2).float())
+    output.kind.square().sum().backward()
+    taught = {name.split(".")[0] for name, value in model.named_parameters() if value.grad is not None}
+    assert taught == {"backbone", "kind"}
+
+
+def test_a_run_goes_on_under_other_words_and_not_with_other_labels(task: FinderTask, recipe_path: Path) -> None:
+    words = ["claim=better", "card.use=research", "train.workers=2"]
+    assert FinderTask(load_recipe(recipe_path, words)).fingerprint == task.fingerprint
+    assert FinderTask(load_recipe(recipe_path, ["train.lr=1e-3"])).fingerprint != task.fingerprint
+    with (recipe_path.parent / "photos.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    vehicle = next(number for number, row in enumerate(rows) if row["x1"])
+    for column, value in (("ignore", "1"), ("source", "street")):
+        changed = [row | {column: value} if number == vehicle else row for number, row in enumerate(rows)]
+        path = recipe_path.parent / f"{column}.csv"
+        with path.open("w", newline="") as file:
+            writer = csv.DictWriter(file, COLUMNS)
+            writer.writeheader()
+            writer.writerows(changed)
+        assert FinderTask(load_recipe(recipe_path, [f"data.labels={path}"])).fingerprint != task.fingerprint
 
 
 def test_the_whole_training_writes_a_run(recipe_path: Path, tmp_path: Path) -> None:

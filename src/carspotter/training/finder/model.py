@@ -60,20 +60,23 @@ class Finder(Freezable):
         self.context = nn.Sequential(coarsest, nn.BatchNorm2d(WIDTH), nn.ReLU6(), *_mix(WIDTH))
         self.grids = nn.ModuleList(_Grid(stride, depth) for stride, depth in zip(STRIDES, DEPTHS, strict=True))
         self.dropout = nn.Dropout(dropout)
-        self.kind = nn.Linear(2 * WIDTH, len(KINDS))
+        self.kind = nn.Linear(channels[-1] + 2 * WIDTH, len(KINDS))
         nn.init.normal_(self.kind.weight, std=0.01)
         nn.init.zeros_(self.kind.bias)
 
     def forward(self, pixels: Tensor) -> FinderOutput:
         # 0…255 becomes -1…1 inside of the network, so that no caller can get it wrong.
-        fused = self._fuse(self._features(pixels / 127.5 - 1))
+        features = self._features(pixels / 127.5 - 1)
+        fused = self._fuse(features)
         parts = [grid(level) for grid, level in zip(self.grids, fused, strict=True)]
         scores, boxes, viewpoints = (torch.cat(part, dim=1) for part in zip(*parts, strict=True))
-        return FinderOutput(self.kind(self.dropout(_pooled(fused[-1]))), scores, boxes, viewpoints)
+        kind = self.kind(self.dropout(_of_photo(features[-1], fused[-1])))
+        return FinderOutput(kind, scores, boxes, viewpoints)
 
     def pooled(self, pixels: Tensor) -> Tensor:
-        """Return what the layer `kind` reads (n, d): of the coarsest grid, mean and largest."""
-        return _pooled(self.context(self._features(pixels / 127.5 - 1)[-1]))
+        """Return what the layer `kind` reads (n, d)."""
+        last = self._features(pixels / 127.5 - 1)[-1]
+        return _of_photo(last, self.context(last))
 
     def _fuse(self, features: list[Tensor]) -> list[Tensor]:
         """Give each grid's features, finest first, what the coarser ones know."""
@@ -155,9 +158,12 @@ def _centers(height: int, width: int, stride: int, device: torch.device | None) 
     return (torch.stack([x, y], dim=-1).reshape(-1, 2).float() + 0.5) * stride
 
 
-def _pooled(features: Tensor) -> Tensor:
+def _of_photo(last: Tensor, coarsest: Tensor) -> Tensor:
+    """Return what a photo's kind is told by (n, d): the backbone's last stage, and the coarsest grid's features."""
+    # Kinds do not teach the grid (detach): they would take its few channels from the boxes of small vehicles.
+    coarsest = coarsest.detach()
     # The mean says what the photo is of, the largest value that something is there at all.
-    return torch.cat([features.mean((2, 3)), features.amax((2, 3))], dim=1)
+    return torch.cat([last.mean((2, 3)), coarsest.mean((2, 3)), coarsest.amax((2, 3))], dim=1)
 
 
 def _mix(width: int) -> nn.Sequential:

@@ -201,12 +201,16 @@ def _check(recipe: Recipe) -> None:
 
 
 def _fingerprint(recipe: Recipe, photos: Sequence[LabelledPhoto]) -> str:
-    """Return a name for recipe and labels; folders do not count, so that a moved run goes on."""
+    """Return a name for recipe and labels; folders and words do not count, so that a moved run goes on."""
     settings = recipe.to_dict()
+    # What does not change what is learnt from.
+    for free in ("claim", "card"):
+        settings.pop(free)
     settings["data"].pop("labels")
     for free in ("threads", "workers"):
         settings["train"].pop(free)
     digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode())
     for photo in photos:
-        digest.update(f"{photo.path} {photo.part} {photo.kind} {photo.boxes.tolist()} {photo.views.tolist()}".encode())
+        vehicles = (photo.boxes.tolist(), photo.views.tolist(), photo.ignore.tolist())
+        digest.update(repr((photo.path, photo.part, photo.source, photo.kind, *vehicles)).encode())
     return digest.hexdigest()
