@@ -227,3 +227,12 @@ class Recipe:
     def to_dict(self) -> dict[str, Any]:
         """Return the recipe as JSON values."""
         return dataclasses.asdict(self)
+
+    def learnt_with(self) -> dict[str, Any]:
+        """Return as JSON values what a run is known by: not its words, nor what it is worked on with."""
+        settings = self.to_dict()
+        for free in ("claim", "card"):
+            settings.pop(free)
+        for free in ("threads", "workers"):
+            settings["train"].pop(free)
+        return settings

@@ -202,13 +202,8 @@ def _check(recipe: Recipe) -> None:
 
 def _fingerprint(recipe: Recipe, photos: Sequence[LabelledPhoto]) -> str:
     """Return a name for recipe and labels; folders and words do not count, so that a moved run goes on."""
-    settings = recipe.to_dict()
-    # What does not change what is learnt from.
-    for free in ("claim", "card"):
-        settings.pop(free)
+    settings = recipe.learnt_with()
     settings["data"].pop("labels")
-    for free in ("threads", "workers"):
-        settings["train"].pop(free)
     digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode())
     for photo in photos:
         vehicles = (photo.boxes.tolist(), photo.views.tolist(), photo.ignore.tolist())

@@ -12,7 +12,6 @@ from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -151,12 +150,10 @@ def fingerprint(
 
     Photos that are held out count, since the best epoch is chosen by them.
     """
-    settings: dict[str, Any] = recipe.to_dict()
-    # What does not change what is learnt from; `data` counts below by what it gave, not by where it lies.
-    for free in ("claim", "card", "data", "phases"):
+    settings = recipe.learnt_with()
+    # `data` counts below by what it gave, not by where it lies.
+    for free in ("data", "phases"):
         settings.pop(free)
-    for free in ("threads", "workers"):
-        settings["train"].pop(free)
     learnt = (*photos.mark, *held.mark, recipe.data.holdout, recipe.data.teachers)
     labels = hashlib.sha256(repr((learnt, classes)).encode()).hexdigest()
     return hashlib.sha256(repr((sorted(settings.items()), labels)).encode()).hexdigest()[:16]
